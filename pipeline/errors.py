@@ -1,0 +1,149 @@
+"""Everything Nightread raises on purpose.
+
+    NightreadError                 exit code 1; the message says what is wrong, the value, the rule, the next step
+    ├── ConfigError        (2)     a setting, YAML file, override or command argument
+    ├── Rejected           (3)     one file or series refused, with a RejectionCode; never stops a night
+    ├── IdentityError      (4)     key file, crosswalk, pseudonyms
+    ├── CatalogueError     (5)     database or pixel store
+    ├── TooFewNormals      (6)     calibration asked for more than its normals can support
+    ├── ArtefactError      (7)     a model or run folder is missing, altered or of another version
+    ├── TrainingDiverged   (8)     NaN or infinity in a loss
+    └── EmptySelection     (9)     a query that must find scans found none
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class NightreadError(Exception):
+    """Base of every error raised on purpose; `exit_code` is what the command line returns."""
+
+    exit_code = 1
+
+
+class ConfigError(NightreadError):
+    """A setting, YAML file, override or argument is wrong."""
+
+    exit_code = 2
+
+
+class RejectionCode(StrEnum):
+    """Why a file, instance or series was refused. The value is stored in the catalogue and never renamed."""
+
+    # the file itself
+    EMPTY_FILE = "empty-file"
+    NOT_DICOM = "not-dicom"
+    PERMISSION_DENIED = "permission-denied"
+    SYMLINK = "symlink"
+    NOT_A_FILE = "not-a-regular-file"
+    STILL_WRITING = "still-being-written"
+    UNREADABLE = "unreadable"
+    FILE_TOO_LARGE = "file-too-large"
+    ARCHIVE_PATH_TRAVERSAL = "archive-path-traversal"
+    ARCHIVE_BOMB = "archive-bomb"
+    ARCHIVE_UNREADABLE = "archive-unreadable"
+    # the data set
+    CORRUPT_HEADER = "corrupt-header"
+    NESTED_TOO_DEEP = "nested-too-deep"
+    MISSING_IDENTITY = "missing-identity"
+    MISSING_ATTRIBUTE = "missing-attribute"
+    NO_PIXEL_DATA = "no-pixel-data"
+    NOT_AN_IMAGE = "not-an-image"
+    UNSUPPORTED_PIXELS = "unsupported-pixel-format"
+    UNSUPPORTED_TRANSFER_SYNTAX = "unsupported-transfer-syntax"
+    BURNED_IN_TEXT = "burned-in-text"
+    # decoding
+    TRUNCATED_PIXELS = "truncated-pixel-data"
+    FRAME_COUNT = "frame-count-mismatch"
+    TOO_MANY_PIXELS = "too-many-pixels"
+    DECODE_FAILED = "decode-failed"
+    DECODE_TIMEOUT = "decode-timeout"
+    DECODE_MEMORY = "decode-memory"
+    DECODER_CRASHED = "decoder-crashed"
+    NON_FINITE = "non-finite-pixels"
+    # identity in the catalogue
+    CONFLICTING_DUPLICATE = "conflicting-duplicate"
+    DUPLICATE_ACROSS_SETS = "duplicate-across-sets"
+    # series to volume
+    MIXED_ORIENTATION = "mixed-orientation"
+    MIXED_SIZES = "mixed-sizes"
+    MIXED_SPACING = "mixed-pixel-spacing"
+    IRREGULAR_SPACING = "irregular-slice-spacing"
+    MISSING_SLICES = "missing-slices"
+    DUPLICATE_SLICES = "duplicate-slices"
+    GANTRY_TILT = "gantry-tilt"
+    NO_GEOMETRY = "no-geometry"
+
+
+class Rejected(NightreadError):
+    """One file, instance or series is refused. `sentence` names the value and the rule, and holds no PHI.
+
+    Args:
+        code: the stable reason.
+        sentence: one sentence for a person: what was found, what the rule is, what to do.
+    """
+
+    exit_code = 3
+
+    def __init__(self, code: RejectionCode, sentence: str) -> None:
+        super().__init__(f"{code.value}: {sentence}")
+        self.code = code
+        self.sentence = sentence
+
+    def __reduce__(self) -> tuple[type[Rejected], tuple[RejectionCode, str]]:
+        """Survive the way back from a decode worker: the default would pass the joined message only."""
+        return type(self), (self.code, self.sentence)
+
+
+class IdentityError(NightreadError):
+    """Key file, crosswalk or pseudonyms cannot be used as they are."""
+
+    exit_code = 4
+
+
+class CatalogueError(NightreadError):
+    """The database or the pixel store cannot be used, or contradicts itself."""
+
+    exit_code = 5
+
+
+class TooFewNormals(NightreadError):
+    """Calibration cannot give what was asked with so few normal units.
+
+    Args:
+        have: calibration units at hand.
+        need: the smallest number that would do.
+        what: what was asked, e.g. "a threshold at 1 % false positives".
+    """
+
+    exit_code = 6
+
+    def __init__(self, have: int, need: int, what: str) -> None:
+        super().__init__(
+            f"{what} needs at least {need} independent normal units, and {have} are at hand. "
+            "Label more normal patients, or ask for a higher false-positive rate."
+        )
+        self.have, self.need, self.what = have, need, what
+
+    def __reduce__(self) -> tuple[type[TooFewNormals], tuple[int, int, str]]:
+        """Keep the three numbers when the error crosses a process boundary."""
+        return type(self), (self.have, self.need, self.what)
+
+
+class ArtefactError(NightreadError):
+    """A model or run folder is missing, altered, or written by an incompatible version."""
+
+    exit_code = 7
+
+
+class TrainingDiverged(NightreadError):
+    """A loss became NaN or infinite; the last good checkpoint is kept."""
+
+    exit_code = 8
+
+
+class EmptySelection(NightreadError):
+    """A query that must find scans found none."""
+
+    exit_code = 9

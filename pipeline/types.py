@@ -1,0 +1,149 @@
+"""The values that travel between rooms: small, frozen, without behaviour beyond their own conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Label = Literal["normal", "abnormal", "unknown"]
+SetName = Literal["train", "validate", "calibrate", "develop", "gate", "test"]
+NORMAL_SETS: tuple[SetName, ...] = ("train", "validate", "calibrate")
+LABELLED_SETS: tuple[SetName, ...] = ("develop", "gate", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One recorded operation on a scan's pixels; `params` is JSON and enough to undo or repeat the step."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary for JSON."""
+        return {"name": self.name, "params": dict(self.params)}
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One series (or one projection image) in physical units.
+
+    Attributes:
+        pixels: float32 [C, D, H, W]; Hounsfield units for CT, modality units otherwise.
+        valid: bool [D, H, W], False where the file declares padding; None when it declares none.
+        spacing_mm: (z, y, x); None where the file does not say.
+        modality: DICOM (0008,0060).
+        study_id, series_id, patient_id: pseudonyms, never identifiers.
+        history: every step from stored values to `pixels`.
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray | None
+    spacing_mm: tuple[float | None, float | None, float | None]
+    modality: str
+    study_id: str
+    series_id: str
+    patient_id: str
+    history: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRef:
+    """One two-dimensional image in the catalogue: enough to fetch it, place it and judge it. Pseudonyms only.
+
+    `relative_position` is 0..1 along the series (0.5 for a single image); `label` is the most specific label that
+    stands (instance before series before study before patient), "unknown" where none does.
+    """
+
+    instance_id: str
+    frame: int
+    series_id: str
+    study_id: str
+    patient_id: str
+    pixel_key: str
+    attributes: Mapping[str, Any]
+    relative_position: float
+    label: Label = "unknown"
+    set_name: SetName | None = None
+    mask_key: str | None = None
+    image_is_subject: bool = False
+
+    @property
+    def slice_id(self) -> str:
+        """`instance_id/frame`: unique in the catalogue; seeds this slice's randomness together with the series."""
+        return f"{self.instance_id}/{self.frame}"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Normalised slices (or volumes) on one grid.
+
+    Attributes:
+        images: float32 [B, C, *spatial] in [-1, 1].
+        body: bool [B, 1, *spatial], True inside the body and inside the original frame (not in letterbox margins).
+        ids: one id an item; at scoring it seeds the item's own randomness.
+    """
+
+    images: Tensor
+    body: Tensor
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyMap:
+    """Where a slice differs from normal. `values` float32 [H, W] on the native grid, higher = more anomalous;
+    `body` bool [H, W]; `reconstruction` float32 [H, W] in physical units or None where the method has none."""
+
+    values: np.ndarray
+    body: np.ndarray
+    reconstruction: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceScore:
+    """One slice's raw score: higher = more anomalous, never rescaled or clamped."""
+
+    instance_id: str
+    frame: int
+    series_id: str
+    study_id: str
+    patient_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer for one (study, route): evidence of slices and series aggregated.
+
+    Attributes:
+        score: raw, higher = more anomalous.
+        p_value: one-sided conformal p-value, None before calibration.
+        n_calibration: normal units behind the p-value.
+        guarantee: "conformal" when the units are independent patients, else "empirical, clustered, no guarantee".
+        flagged: by `rule` (fpr, fdr or capacity), None before flagging.
+        evidence: the slices, most anomalous first.
+    """
+
+    study_id: str
+    patient_id: str
+    route: str
+    score: float
+    p_value: float | None = None
+    n_calibration: int = 0
+    guarantee: str = ""
+    flagged: bool | None = None
+    rule: str = ""
+    evidence: tuple[SliceScore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """A run folder and the SHA-256 of its manifest: what stages and flows pass to each other."""
+
+    path: str
+    sha256: str
