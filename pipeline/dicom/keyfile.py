@@ -1,0 +1,165 @@
+"""The secret key of the pseudonyms on disk: mode 0600, created whole or not at all, refused when exposed or damaged.
+
+Format: one line `nightread-key-1 <64 hex digits> <8 hex digits>`, the last word being the start of the SHA-256 of the
+key, so that a truncated or edited file is seen and never silently used as another key.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from pipeline.errors import IdentityError
+
+_FORMAT = "nightread-key-1"
+KEY_BYTES = 32
+
+
+def create_key(path: Path) -> bytes:
+    """Create the key file at `path` if none is there, and return the key that is there afterwards.
+
+    The file is linked into place complete and synced, so two processes at once end with the same key, and a crash
+    leaves either no key or a whole one. Draws 256 bits from the operating system.
+
+    Raises:
+        IdentityError: the folder cannot be written, or the existing key is exposed or damaged.
+    """
+    try:
+        private_folder(path.parent)
+        if not os.path.lexists(path):
+            _link_new(path, _render(secrets.token_bytes(KEY_BYTES)))
+    except OSError as error:
+        raise IdentityError(
+            f"The pseudonym key cannot be written: {error.strerror}. The identity folder must allow new files and hard "
+            "links; put the workspace on a local file system."
+        ) from None
+    return read_key(path)
+
+
+def private_folder(folder: Path) -> None:
+    """Create `folder` with mode 0700 if it is missing; its parents get the usual mode."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _link_new(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return  # another process was first: its key stands
+        sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a creation, link or rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _render(key: bytes) -> str:
+    return f"{_FORMAT} {key.hex()} {_check_word(key)}\n"
+
+
+def _check_word(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()[:8]
+
+
+def read_key(path: Path) -> bytes:
+    """Return the 32 key bytes of the file at `path`.
+
+    Raises:
+        IdentityError: missing, a link, owned by someone else, readable by others, or damaged.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise IdentityError(
+            f"The pseudonym key cannot be opened: {error.strerror}. Restore it from your backup; a new key would give "
+            "every known patient a second pseudonym."
+        ) from None
+    with os.fdopen(descriptor, "rb") as file:
+        check_private(os.fstat(file.fileno()), "pseudonym key")
+        return _parse(file.read(4096))
+
+
+def check_private(status: os.stat_result, what: str) -> None:
+    """Refuse a file that is not a plain file of this user, or that group or others can reach.
+
+    Raises:
+        IdentityError: naming the mode found and the one needed.
+    """
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        raise IdentityError(f"The {what} is not a regular file. Put the real file in its place.")
+    if mode & 0o077:
+        raise IdentityError(
+            f"The {what} has mode {mode:04o}, so other users can reach it; 0600 is needed. Find out who could read it, "
+            "then chmod 600 it, and rotate the key if it may have been read."
+        )
+    if os.geteuid() not in (0, status.st_uid):
+        raise IdentityError(f"The {what} belongs to user {status.st_uid}, not to this process ({os.geteuid()}).")
+
+
+def _parse(content: bytes) -> bytes:
+    words = content.decode("ascii", errors="replace").split()
+    try:
+        key = bytes.fromhex(words[1]) if len(words) == 3 and words[0] == _FORMAT else b""
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES or words[2] != _check_word(key):
+        raise IdentityError(
+            f"The pseudonym key file is damaged ({len(content)} bytes that are not one {_FORMAT} line). Restore it from "
+            "your backup; do not delete it, or every known patient gets a second pseudonym."
+        )
+    return key
+
+
+class KeyLock:
+    """Advisory lock beside the key: shared by whoever makes pseudonyms, exclusive for a rotation.
+
+    The lock is released by `close`, when the object is collected, or when the process ends, however it ends.
+    """
+
+    def __init__(self, key_file: Path, exclusive: bool = False) -> None:
+        private_folder(key_file.parent)
+        self._descriptor: int | None = os.open(key_file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except OSError:
+            self.close()
+            raise IdentityError(_busy(exclusive)) from None
+
+    def close(self) -> None:
+        """Release the lock; a second call does nothing."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        if getattr(self, "_descriptor", None) is not None:
+            self.close()
+
+
+def _busy(exclusive: bool) -> str:
+    if exclusive:
+        return (
+            "The pseudonym key is in use by an ingest, a label import or another command, and cannot be rotated under "
+            "it. Let it finish or stop it, then rotate again."
+        )
+    return "A key rotation is running. Wait until it has finished, then start again."
