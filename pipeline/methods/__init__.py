@@ -1,0 +1,30 @@
+"""The registry: the union of the methods' configurations. A method that is not listed here does not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.errors import ConfigError
+from pipeline.methods.ae import AeConfig
+from pipeline.methods.base import MethodConfig
+
+AnyMethodConfig = AeConfig
+
+METHODS: dict[str, type[MethodConfig]] = {config.model_fields["name"].default: config for config in (AeConfig,)}
+
+
+def method_config(values: dict[str, Any]) -> MethodConfig:
+    """Return the configuration that `values["name"]` names.
+
+    Raises:
+        ConfigError: an unknown name or field, or a value out of range.
+    """
+    name = values.get("name")
+    if name not in METHODS:
+        raise ConfigError(f"There is no method {name!r}. Choose one of: {', '.join(METHODS)}.")
+    try:
+        return METHODS[name].model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"The configuration of {name} does not fit: {error}") from None

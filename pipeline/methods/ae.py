@@ -1,0 +1,91 @@
+"""`ae`: a convolutional autoencoder with a narrow bottleneck.
+
+What does not pass the bottleneck is not normal. The recipe is that of MedIAnomaly (Cai et al., Medical Image Analysis
+2025): 4x4 convolutions of stride 2 with batch norm and ReLU, a fully connected layer of 1024, a latent code of 16, and
+the mirror image. Deviation: grids larger than 64 pixels get more levels, so that the last grid stays 4 to 7 pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch.nn.functional as F
+from monai.networks.blocks import Convolution
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch
+
+
+class AeConfig(MethodConfig):
+    """Configuration of `ae`."""
+
+    name: Literal["ae"] = "ae"
+    widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
+    hidden: int = Field(1024, ge=1, description="width of the fully connected layer on both sides of the code")
+    latent: int = Field(16, ge=1, description="length of the code; 4 to 32 for local lesions")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> Autoencoder:
+        require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
+        return Autoencoder(self, image_size, channels, spatial_dims)
+
+
+class Autoencoder(Method):
+    """x -> code -> x_hat, trained on the mean squared error."""
+
+    def __init__(self, config: AeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
+        super().__init__(config, image_size, channels, spatial_dims)
+        levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
+        sizes = widths(config.widths, levels)
+        bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
+        self.encoder = _encoder(spatial_dims, [channels, *sizes])
+        self.code = _bottleneck(math.prod(bottom), config.hidden, config.latent)
+        self.expand = nn.Unflatten(1, bottom)
+        self.decoder = _decoder(spatial_dims, [*reversed(sizes), channels])
+        self.phases = (Phase("train", lr=config.lr),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x_hat [B, C, *spatial]."""
+        return self.decoder(self.expand(self.code(self.encoder(x).flatten(1))))
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Mean squared error over all pixels."""
+        error = F.mse_loss(self(batch.images).float(), batch.images)
+        return {"total": error, "reconstruction": error}
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return x_hat; no randomness."""
+        with self.inference():
+            return self(self.check(x)).to(x.dtype)
+
+
+def _encoder(spatial_dims: int, sizes: list[int]) -> nn.Sequential:
+    return nn.Sequential(*[_halve(spatial_dims, a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+
+
+def _halve(spatial_dims: int, a: int, b: int) -> nn.Module:
+    return Convolution(spatial_dims, a, b, strides=2, kernel_size=4, padding=1, act="relu", norm="batch")
+
+
+def _decoder(spatial_dims: int, sizes: list[int]) -> nn.Sequential:
+    steps = list(zip(sizes[:-1], sizes[1:], strict=True))
+    blocks = [_double(spatial_dims, a, b, last=i == len(steps) - 1) for i, (a, b) in enumerate(steps)]
+    return nn.Sequential(*blocks)
+
+
+def _double(spatial_dims: int, a: int, b: int, last: bool) -> nn.Module:
+    return Convolution(
+        spatial_dims, a, b, strides=2, kernel_size=4, padding=1, output_padding=0, is_transposed=True,
+        act="relu", norm="batch", conv_only=last,
+    )  # fmt: skip
+
+
+def _bottleneck(flat: int, hidden: int, latent: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, latent),
+        nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, flat),
+    )  # fmt: skip
