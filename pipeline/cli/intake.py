@@ -1,0 +1,131 @@
+"""Commands that take things in: ingest, wrap, labels, rejections."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
+
+
+@click.command(
+    epilog="""\b
+Example:
+  nightread ingest /data/inbox /data/archive.zip
+  nightread ingest --json /data/inbox | jq .rejected"""
+)
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+@click.pass_context
+def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
+    """Read DICOM files, folders and archives into the catalogue; run again, nothing is taken in twice.
+
+    Files that cannot be used are listed with a code and a sentence, and are never moved or changed. Exit code 0 also
+    when some were rejected: see `nightread rejections`.
+    """
+    from pipeline.data.ingest import ingest as run
+
+    with progress_bar("Ingesting", quiet=as_json) as update:
+        report = run(paths, settings_of(context), on_progress=update)
+    if as_json:
+        print_json(report.to_json())
+        return
+    click.echo(
+        f"{report.files} files: {report.added} new, {report.same} known objects, {report.new_versions} corrections, "
+        f"{report.skipped} unchanged since last time, {sum(report.rejected.values())} rejected ({report.seconds:.1f} s)."
+    )
+    for code, count in sorted(report.rejected.items()):
+        click.echo(f"  {count:6d}  {code}")
+
+
+@click.command(
+    epilog="""\b
+Example:
+  nightread wrap lgg/manifest.csv --out lgg-dicom
+  nightread ingest lgg-dicom && nightread labels import lgg-dicom/labels.csv"""
+)
+@click.argument("manifest", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the DICOM files and labels.csv.")
+@json_option
+@click.pass_context
+def wrap(context: click.Context, manifest: Path, out: Path, as_json: bool) -> None:
+    """Turn PNG, JPEG, TIFF, NIfTI or npz images with a CSV manifest into valid DICOM (Secondary Capture).
+
+    MANIFEST has the columns `file` and, where known, patient_id, label, mask, modality, split, slice_index,
+    relative_position. A medmnist-style .npz is taken in place of a manifest. No geometry is invented; labels and masks
+    go into labels.csv, never into the pixels.
+    """
+    from pipeline.dicom.wrap import wrap as run
+
+    with progress_bar("Wrapping", quiet=as_json) as update:
+        report = run(manifest, out, on_progress=update)
+    if as_json:
+        print_json(report.to_json())
+        return
+    click.echo(report.sentence())
+
+
+@click.group()
+def labels() -> None:
+    """Say which scans are normal: import labels from a CSV file, or show those that stand."""
+
+
+@labels.command(
+    "import",
+    epilog="""\b
+Example (columns: StudyInstanceUID or AccessionNumber or PatientID and date; label; source; reader; date):
+  nightread labels import reports.csv""",
+)
+@click.argument("csv_file", type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="Exit with 1 when a row could not be used.")
+@json_option
+@click.pass_context
+def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json: bool) -> None:
+    """Import normal/abnormal/unknown labels; identifiers are replaced by pseudonyms before anything is stored."""
+    from pipeline.data.labels import import_labels
+
+    report = import_labels(csv_file, settings_of(context))
+    if as_json:
+        print_json(asdict(report))
+    else:
+        click.echo(f"{report.added} labels added, {report.known} already there, {len(report.problems)} rows not used.")
+        for problem in report.problems[:20]:
+            click.echo(f"  {problem}")
+        if len(report.problems) > 20:
+            click.echo(f"  ... and {len(report.problems) - 20} more (--json lists all)")
+    if strict and report.problems:
+        context.exit(1)
+
+
+@labels.command("show", epilog="Example: nightread labels show --json")
+@json_option
+@click.pass_context
+def labels_show(context: click.Context, as_json: bool) -> None:
+    """Show the labels, newest last."""
+    from pipeline.data.catalogue import Catalogue
+    from pipeline.data.labels import labels as rows
+
+    with Catalogue.open(settings_of(context)) as catalogue:
+        print_rows(list(rows(catalogue)), as_json, "No labels yet. Import some: nightread labels import FILE.csv")
+
+
+@click.command(epilog="Example: nightread rejections --reveal")
+@click.option("--reveal", is_flag=True, help="Show the real paths from the crosswalk (identifying).")
+@json_option
+@click.pass_context
+def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
+    """List what was refused and why."""
+    from pipeline.data.catalogue import Catalogue
+    from pipeline.dicom.crosswalk import Crosswalk
+
+    settings = settings_of(context)
+    with Catalogue.open(settings) as catalogue:
+        rows = [
+            {"subject": r.subject, "level": r.level, "code": r.code, "sentence": r.sentence} for r in catalogue.rejections()
+        ]
+    if reveal:
+        with Crosswalk.open(settings) as crosswalk:
+            rows = [{**row, "path": crosswalk.path(row["subject"])} for row in rows]
+    print_rows(rows, as_json, "Nothing was rejected.")

@@ -1,0 +1,201 @@
+"""Runs in MLflow: configuration, data fingerprint, terms, figures, tables. The only room that imports mlflow.
+
+MLflow's own defaults phone home and write into the working directory; `connect` switches both off.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import Config, Settings
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+BATCH = 1000  # MLflow's limit of metrics in one call
+
+
+def connect(settings: Settings) -> str:
+    """Point MLflow at the workspace (or at `settings.mlflow_uri`) and return the tracking URI; needs no network.
+
+    Raises:
+        ConfigError: the tracking store cannot be opened.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["GIT_PYTHON_REFRESH"] = "quiet"
+    import mlflow
+
+    if settings.mlflow_uri is None:
+        (settings.workspace / "mlflow").mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(settings.mlflow)
+    mlflow.set_registry_uri(settings.mlflow)
+    try:
+        mlflow.search_experiments(max_results=1)
+    except Exception as error:  # mlflow wraps SQLAlchemy, HTTP and file errors in types of its own
+        raise ConfigError(f"MLflow cannot open its store ({type(error).__name__}). Check NIGHTREAD_MLFLOW_URI.") from error
+    return settings.mlflow
+
+
+def _experiment(name: str, settings: Settings) -> str:
+    import mlflow
+
+    found = mlflow.get_experiment_by_name(name)
+    if found is not None:
+        return found.experiment_id
+    local = settings.mlflow_uri is None
+    folder = (settings.workspace / "mlflow" / "artifacts").as_uri() if local else None
+    return mlflow.create_experiment(name, artifact_location=folder)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """One open MLflow run; every method logs to it."""
+
+    run_id: str
+
+    def config(self, config: Config) -> None:
+        """Log the resolved configuration: whole as YAML-like JSON, and flat as parameters."""
+        import mlflow
+
+        values = config.model_dump(mode="json")
+        mlflow.log_dict(values, "config.json")
+        mlflow.log_params({k: v for k, v in _flatten(values) if len(str(v)) <= 500})
+
+    def data(self, fingerprint: Mapping[str, Any], context: str) -> None:
+        """Log which patients and which pixels were used, as an MLflow data set with the fingerprint as its digest.
+
+        Args:
+            fingerprint: JSON with at least `sha256`; pseudonyms only.
+            context: "training", "validation", "calibration" or "evaluation".
+        """
+        import mlflow
+        from mlflow.data.meta_dataset import MetaDataset
+
+        name = f"data/{context}.json"
+        mlflow.log_dict(dict(fingerprint), name)
+        source = _source_of(mlflow.get_artifact_uri(name))
+        digest = str(fingerprint["sha256"])[:32]
+        mlflow.log_input(MetaDataset(source, name=context, digest=digest), context=context)
+
+    def terms(self, records: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Log training terms as metrics; each record is (images seen, terms). Batched: one call costs what ten do."""
+        import time
+
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric
+
+        stamp = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), stamp, step) for step, row in records for name, value in row.items()]
+        for start in range(0, len(metrics), BATCH):
+            MlflowClient().log_batch(self.run_id, metrics=metrics[start : start + BATCH])
+
+    def metrics(self, values: Mapping[str, float]) -> None:
+        """Log final figures."""
+        import mlflow
+
+        mlflow.log_metrics({name: float(value) for name, value in values.items()})
+
+    def figure(self, figure: Figure, name: str) -> None:
+        """Log a figure as PNG under `figures/`."""
+        import mlflow
+
+        mlflow.log_figure(figure, f"figures/{name}.png")
+
+    def table(self, table: pd.DataFrame, name: str) -> None:
+        """Log a table as CSV under `tables/`."""
+        self.text(table.to_csv(index=False), f"tables/{name}.csv")
+
+    def text(self, text: str, name: str) -> None:
+        """Log a text file."""
+        import mlflow
+
+        mlflow.log_text(text, name)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        import mlflow
+
+        mlflow.set_tags(dict(values))
+
+
+def _source_of(uri: str) -> Any:
+    from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource  # noqa: F401  (registers the resolvers)
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+
+    return CodeDatasetSource(tags={"fingerprint": uri.rsplit("/", 2)[-2] + "/" + uri.rsplit("/", 1)[-1]})
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if not isinstance(value, list) else json.dumps(value)
+
+
+@contextmanager
+def track(
+    settings: Settings, experiment: str, name: str, run_id: str | None = None, parent: str | None = None
+) -> Iterator[TrackedRun]:
+    """Open (or, with `run_id`, reopen) a run and close it as FINISHED, or FAILED when the block raises.
+
+    Args:
+        settings: where MLflow is.
+        experiment: usually the route.
+        name: readable run name.
+        run_id: an earlier run to go on with.
+        parent: the run under which this one is shown.
+    """
+    connect(settings)
+    import mlflow
+
+    fresh = run_id is None
+    with mlflow.start_run(
+        run_id=run_id,
+        experiment_id=_experiment(experiment, settings) if fresh else None,
+        run_name=name if fresh else None,
+        parent_run_id=parent if fresh else None,
+        log_system_metrics=fresh,
+    ) as run:
+        if fresh:
+            mlflow.set_tags(git_state() | versions())
+        yield TrackedRun(run.info.run_id)
+
+
+def git_state() -> dict[str, str]:
+    """Return commit and cleanliness of the checkout that runs, or say that there is none."""
+    folder = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.TimeoutExpired):
+        commit, dirty = "", False
+    return {"git.commit": commit or "not a checkout", "git.dirty": str(dirty).lower() if commit else "unknown"}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on most."""
+    names = ("nightread", "torch", "monai", "pydicom", "scikit-learn", "mlflow", "prefect")
+    found = {}
+    for name in names:
+        try:
+            found[f"version.{name}"] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[f"version.{name}"] = "not installed"
+    return found
