@@ -1,0 +1,61 @@
+"""The label table: the one CSV format in which labels, masks and official splits travel beside DICOM files.
+
+Phantoms and `nightread wrap` write it, a hospital may write it by hand, `nightread labels import` reads it. One row says
+one thing of one patient visit, study or instance; the most specific identifier that is filled decides the level:
+
+    SOPInstanceUID        the instance (one slice, or one multi-frame object)
+    StudyInstanceUID      the study; or AccessionNumber; or PatientID + StudyDate
+    label                 normal | abnormal | unknown
+    source, reader, date  who says so, and when (YYYY-MM-DD); free of patient identity
+    official_set          train | validate | test where the data set's makers split it, else empty
+    relative_position     0..1 along the series where the makers give it, else empty
+    mask                  file of the exact lesion mask (PNG, non-zero = lesion), relative to the table; instance rows only
+    image_is_subject      1 where no patient id was known, so that each image counts as a subject of its own; else empty
+
+Columns may stand in any order and all but `label` may be missing. The table holds real identifiers: it stays with the
+DICOM files, on the identified side.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from pipeline.types import Label
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTableRow:
+    """One row; every field is text as it stands in the file. `repr` shows the label only: the rest may identify."""
+
+    label: Label
+    StudyInstanceUID: str = ""
+    SOPInstanceUID: str = ""
+    AccessionNumber: str = ""
+    PatientID: str = ""
+    StudyDate: str = ""
+    source: str = ""
+    reader: str = ""
+    date: str = ""
+    official_set: str = ""
+    relative_position: str = ""
+    mask: str = ""
+    image_is_subject: str = ""
+
+    def __repr__(self) -> str:
+        return f"LabelTableRow({self.label})"
+
+
+COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(LabelTableRow))
+
+
+def write_label_table(path: Path, rows: Iterable[LabelTableRow]) -> Path:
+    """Write `rows` as CSV (UTF-8, header line), replacing the file in one step; return `path`."""
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    return part.replace(path)
