@@ -1,0 +1,34 @@
+"""Flow `ingest`: read folders and archives into the catalogue. `python -m flows.ingest PATH...`"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+
+from flows import WORKSPACE
+from flows.policies import HOUR, STEADY
+from pipeline.config import Settings
+from pipeline.data.ingest import ingest as ingest_paths
+
+
+@task(name="ingest-root", timeout_seconds=12 * HOUR, **STEADY)
+def ingest_root(root: str, workspace: str) -> dict[str, Any]:
+    """Ingest one folder, file or archive; bad files become rejections, and a retry takes nothing in twice."""
+    return ingest_paths([Path(root)], Settings.load(workspace)).to_json()
+
+
+@flow(name="ingest", flow_run_name="ingest of {workspace}", persist_result=False)
+def ingest(roots: list[str], workspace: str) -> list[dict[str, Any]]:
+    """Ingest every root and publish what came in and what was refused."""
+    reports = [ingest_root(root, workspace) for root in roots]
+    rejected = [{"code": code, "files": count} for report in reports for code, count in report["rejected"].items()]
+    create_table_artifact(key="rejected", table=rejected, description="Files refused in this run, by reason")
+    return reports
+
+
+if __name__ == "__main__":
+    ingest(sys.argv[1:], str(WORKSPACE))

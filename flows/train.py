@@ -1,0 +1,39 @@
+"""Flow `train`: learn normality, calibrate, register. `python -m flows.train CONFIG`"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from prefect import flow, task
+
+from flows import WORKSPACE
+from flows.policies import HOUR, STEADY
+from pipeline.config import Settings, load_config
+from pipeline.stages.calibrate import calibrate
+from pipeline.stages.config import RunConfig
+from pipeline.stages.train import train as train_stage
+from pipeline.types import RunRef
+
+
+@task(name="train-method", timeout_seconds=24 * HOUR, **STEADY)
+def train_method(config: str, workspace: str) -> dict[str, str]:
+    """Train, or reuse the run with the same configuration and data; a stopped run goes on where it was."""
+    return asdict(train_stage(load_config(config, RunConfig), Settings.load(workspace)))
+
+
+@task(name="calibrate", timeout_seconds=4 * HOUR, **STEADY)
+def calibrate_run(run: dict[str, str], workspace: str) -> dict[str, Any]:
+    """Calibrate on held-out normals and register the detector."""
+    return calibrate(RunRef(**run), Settings.load(workspace)).to_json()
+
+
+@flow(name="train", flow_run_name="train {config}", persist_result=False)
+def train(config: str, workspace: str) -> dict[str, Any]:
+    """Train and calibrate one detector."""
+    return calibrate_run(train_method(config, workspace), workspace)
+
+
+if __name__ == "__main__":
+    train(sys.argv[1], str(WORKSPACE))

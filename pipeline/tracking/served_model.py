@@ -1,0 +1,88 @@
+"""The detector as an MLflow pyfunc, loaded by MLflow *from this file's code*, for consumers that know only MLflow.
+
+Input: one row an image file, with `dicom` (base64 of a DICOM file's bytes) or `path`, and optionally `scan`: rows that
+share it are the files of one series and are scored together, since MR normalisation needs the whole series.
+Output: one row a scan, in order of first appearance. `path` is read only in-process and beneath NIGHTREAD_PATH_ROOT:
+a scoring server must never open files that a stranger names.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from pipeline.errors import ConfigError, NightreadError, Rejected, RejectionCode
+
+SCORING_SERVER = "mlflow.pyfunc.scoring_server.app"
+LARGEST_REQUEST_BYTES = 512 * 2**20
+
+
+class ServedDetector(mlflow.pyfunc.PythonModel):
+    """Scores DICOM files with the detector in the artefact; one bad file gives an error row, never a failed request."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the detector; its SHA-256 must be the one it was registered with."""
+        from pipeline.detection.detector import Detector
+
+        expected = (context.model_config or {}).get("sha256")
+        self.detector = Detector.load(Path(context.artifacts["detector"]), sha256=expected)
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Score the rows; see the module's docstring for columns."""
+        frame = model_input.reset_index(drop=True)
+        scans = frame["scan"].fillna("") if "scan" in frame else pd.Series([""] * len(frame))
+        keys = [name or f"row {row}" for row, name in scans.items()]
+        rows = [self._scan(group) for _, group in frame.groupby(pd.Series(keys), sort=False)]
+        return pd.DataFrame(rows, columns=["score", "p_value", "n_calibration", "error"])
+
+    def _scan(self, rows: pd.DataFrame) -> dict[str, Any]:
+        try:
+            with tempfile.TemporaryDirectory(prefix="nightread-") as folder:
+                files = [_file_of(row, Path(folder), number) for number, row in enumerate(rows.to_dict("records"))]
+                result = self.detector.score_files(files)
+        except NightreadError as error:
+            return {"score": float("nan"), "p_value": float("nan"), "n_calibration": 0, "error": str(error)}
+        p_value = float("nan") if result.p_value is None else result.p_value
+        return {"score": result.score, "p_value": p_value, "n_calibration": result.n_calibration, "error": ""}
+
+
+def _file_of(row: dict[str, Any], folder: Path, number: int) -> Path:
+    dicom, path = row.get("dicom"), row.get("path")
+    if isinstance(dicom, str) and dicom:
+        return _written(dicom, folder / f"{number}.dcm")
+    if isinstance(path, str) and path:
+        return _allowed(Path(path))
+    raise ConfigError("The row has neither `dicom` (base64 of a DICOM file) nor `path`. Give one of them.")
+
+
+def _written(text: str, target: Path) -> Path:
+    if len(text) * 3 // 4 > LARGEST_REQUEST_BYTES:
+        raise Rejected(RejectionCode.FILE_TOO_LARGE, f"The file in the request is over {LARGEST_REQUEST_BYTES >> 20} MiB.")
+    try:
+        target.write_bytes(base64.b64decode(text, validate=True))
+    except binascii.Error:
+        raise Rejected(RejectionCode.NOT_DICOM, "`dicom` is not base64. Send base64 of the file's bytes.") from None
+    return target
+
+
+def _allowed(path: Path) -> Path:
+    root = os.environ.get("NIGHTREAD_PATH_ROOT")
+    if SCORING_SERVER in sys.modules:
+        raise ConfigError("A scoring server takes no paths. Send the file's bytes as base64 in `dicom`.")
+    if not root:
+        raise ConfigError("Paths are refused unless NIGHTREAD_PATH_ROOT names the folder that they must lie in.")
+    resolved = path.resolve()
+    if not resolved.is_relative_to(Path(root).resolve()):
+        raise ConfigError("The path lies outside NIGHTREAD_PATH_ROOT. Move the file beneath it, or send its bytes.")
+    return resolved
+
+
+mlflow.models.set_model(ServedDetector())
