@@ -62,6 +62,9 @@ class RejectionCode(StrEnum):
     DECODE_MEMORY = "decode-memory"
     DECODER_CRASHED = "decoder-crashed"
     NON_FINITE = "non-finite-pixels"
+    # normalisation
+    EMPTY_FOREGROUND = "empty-foreground"
+    NO_CONTRAST = "no-contrast"
     # identity in the catalogue
     CONFLICTING_DUPLICATE = "conflicting-duplicate"
     DUPLICATE_ACROSS_SETS = "duplicate-across-sets"

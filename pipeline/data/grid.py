@@ -1,0 +1,93 @@
+"""From any rectangle to a square model grid and back: letterbox, antialiased linear resampling, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """How a native [H, W] image lies, aspect ratio kept, in the middle of a [size, size] grid.
+
+    Attributes:
+        native: (H, W) of the original.
+        size: edge of the square grid.
+        inner: (h, w) that the image fills on the grid; the longer edge equals `size`, the shorter is at least 1.
+        offset: (top, left) of the inner rectangle.
+    """
+
+    native: tuple[int, int]
+    size: int
+    inner: tuple[int, int]
+    offset: tuple[int, int]
+
+    @classmethod
+    def of(cls, native: tuple[int, int], size: int) -> Letterbox:
+        """Return the letterbox of a native shape; raises ConfigError for an empty image."""
+        if len(native) != 2 or min(native) < 1:
+            raise ConfigError(
+                f"An image of shape {tuple(native)} cannot be normalised; [H, W] with both >= 1 is needed."
+            )
+        longest = max(native)
+        inner = tuple(max(1, int(np.floor(edge * size / longest + 0.5))) for edge in native)
+        offset = tuple((size - edge) // 2 for edge in inner)
+        return cls((int(native[0]), int(native[1])), size, inner, offset)
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The inner rectangle as slices of the grid."""
+        (top, left), (height, width) = self.offset, self.inner
+        return slice(top, top + height), slice(left, left + width)
+
+    def place(self, image: np.ndarray, fill: float) -> np.ndarray:
+        """Resample a native [H, W] image onto the [size, size] grid, `fill` in the margins; float32."""
+        grid = np.full((self.size, self.size), fill, dtype=np.float32)
+        grid[self.window] = resample(image, self.inner)
+        return grid
+
+    def restore(self, grid: np.ndarray) -> np.ndarray:
+        """Resample the inner rectangle of a [size, size] grid back to native [H, W]; float32."""
+        if grid.shape != (self.size, self.size):
+            raise ConfigError(
+                f"A map of shape {grid.shape} does not lie on this step's grid of {self.size} x {self.size}."
+            )
+        return resample(grid[self.window], self.native)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the four fields as JSON values."""
+        return {"native": list(self.native), "size": self.size, "inner": list(self.inner), "offset": list(self.offset)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Letterbox:
+        """Rebuild from `to_json`; other keys are ignored."""
+        try:
+            native, inner, offset = (tuple(int(v) for v in values[key]) for key in ("native", "inner", "offset"))
+            return cls(native, int(values["size"]), inner, offset)
+        except (KeyError, TypeError, ValueError):
+            raise ConfigError(
+                "This step holds no letterbox (native, size, inner, offset); use a `normalise` step."
+            ) from None
+
+
+def resample(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resample [H, W] to `shape` linearly: antialiased (triangle as wide as the source pixels) where it shrinks,
+    plain bilinear with pixel centres at half-integers where it grows, a copy where nothing changes.
+
+    torch's kernel, one image a call: the values do not depend on what else is in a batch. It was the fastest of those
+    that are right (256 -> 64: 0.19 ms; Pillow 0.22; area by matrix products 0.88; `mode="area"` 0.15 but with
+    overlapping, unequal windows at fractional ratios).
+    """
+    source = np.ascontiguousarray(image, dtype=np.float32)
+    if source.shape == tuple(shape):
+        return source.copy()
+    tensor = torch.from_numpy(source)[None, None]
+    out = functional.interpolate(tensor, size=tuple(shape), mode="bilinear", align_corners=False, antialias=True)
+    return out[0, 0].numpy()
