@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.base import MethodConfig
+from pipeline.methods.dae import DaeConfig
+from pipeline.methods.ddpm import DdpmConfig
+from pipeline.methods.vae import VaeConfig
+from pipeline.methods.vq_vae import VqVaeConfig
 
-AnyMethodConfig = AeConfig
+AnyMethodConfig = Annotated[AeConfig | VaeConfig | DaeConfig | VqVaeConfig | DdpmConfig, Field(discriminator="name")]
 
-METHODS: dict[str, type[MethodConfig]] = {config.model_fields["name"].default: config for config in (AeConfig,)}
+METHODS: dict[str, type[MethodConfig]] = {
+    config.model_fields["name"].default: config for config in get_args(get_args(AnyMethodConfig)[0])
+}
 
 
 def method_config(values: dict[str, Any]) -> MethodConfig:

@@ -21,7 +21,7 @@ class Rng:
     """One CPU generator per batch row.
 
     Row i draws from a stream that its own key alone decides, so that a result neither depends on the batch's size and
-    order nor on the device: draws are made on the CPU and moved. (Torch's Mersenne twister uses the low 32 bits of a key:
+    order nor on the device: draws are made on the CPU and moved. (Torch's generator uses the low 32 bits of a key:
     two images in some ten thousand may share their noise, which harms nothing.)
 
     Args:
