@@ -1,0 +1,29 @@
+"""The configuration of one detector, from data to evaluation: what `configs/runs/*.yaml` hold."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config import Config
+from pipeline.data.dataset import DataConfig
+from pipeline.detection.detector import DetectionConfig
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.methods import AnyMethodConfig
+from pipeline.training.config import TrainingConfig
+
+
+class RunConfig(Config):
+    """Everything that decides a detector and how it is judged."""
+
+    name: str = Field(min_length=1, description="readable name of the run; MLflow shows it")
+    data: DataConfig = Field(description="route, normalisation, sets")
+    method: AnyMethodConfig = Field(description="the model of normality")
+    training: TrainingConfig = Field(TrainingConfig(), description="budget, batch, precision, early stopping")
+    detection: DetectionConfig = Field(DetectionConfig(), description="residual, aggregation, flagging")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="intervals and operating points")
+    unit: Literal["study", "slice"] = Field(
+        "study",
+        description="calibration and evaluation unit; `slice` where normal studies do not exist: no guarantee then",
+    )
