@@ -11,17 +11,23 @@ from scipy import ndimage
 from pipeline.config import Config
 from pipeline.data.grid import Letterbox
 
+SPECK = 0.01  # components below this share of the largest are noise
+
 
 class BodyConfig(Config):
     """How the body is found.
 
     `threshold`: pixels above `threshold` (physical units). `otsu`: pixels more than `otsu_factor` of the way from
-    the background's mean to Otsu's threshold of the series. `frame`: everything that is neither padding nor a flat collimation border.
+    the background's mean to Otsu's threshold of the series. `frame`: everything that is neither padding nor a flat
+    collimation border. For the first two: close gaps, drop small components, fill holes, in this order.
     """
 
     method: Literal["threshold", "otsu", "frame"] = Field("threshold", description="how foreground is told from air")
     threshold: float = Field(-300.0, description="foreground lies above it, physical units (method threshold)")
     otsu_factor: float = Field(0.5, gt=0, le=2, description="how far towards Otsu's threshold (method otsu)")
+    closing: float = Field(
+        0.0, ge=0, le=0.1, description="gaps up to twice this share of the image size are closed first (0: never)"
+    )
     smaller_parts: float = Field(
         0.25, ge=0, le=1, description="components smaller than this share of the largest are dropped; 1 keeps one"
     )
@@ -65,10 +71,29 @@ def body_mask(
         return _frame(pixels, valid, box, config.flat_border * cut)
     inside = pixels > cut if valid is None else (pixels > cut) & valid
     mask = box.place(inside, 0.0) >= 0.5
+    radius = round(config.closing * box.size)
+    if radius:
+        mask = _closed(_large_parts(mask, SPECK), radius)  # specks of noise would grow arms towards the body
     mask = _large_parts(mask, config.smaller_parts)
     if config.fill_holes:
         mask = ndimage.binary_fill_holes(mask)
-    return mask
+    return mask & _inside(box)
+
+
+def _inside(box: Letterbox) -> np.ndarray:
+    inside = np.zeros((box.size, box.size), dtype=bool)
+    inside[box.window] = True
+    return inside
+
+
+def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Morphological closing with a disc, by two distance maps; nothing is assumed beyond the frame."""
+    if not mask.any():
+        return mask
+    wide = np.pad(mask, radius + 1)
+    grown = ndimage.distance_transform_edt(~wide) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    return closed[radius + 1 : -radius - 1, radius + 1 : -radius - 1] | mask
 
 
 def _large_parts(mask: np.ndarray, share: float) -> np.ndarray:

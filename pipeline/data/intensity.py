@@ -77,7 +77,10 @@ class MRPercentile(_Pair):
     kind: Literal["mr_percentile"] = "mr_percentile"
     low: float = Field(0.5, ge=0, lt=100, description="lower percentile of the foreground")
     high: float = Field(99.5, gt=0, le=100, description="upper percentile of the foreground")
-    body: BodyConfig = Field(BodyConfig(method="otsu"), description="foreground of the statistics, and body mask")
+    body: BodyConfig = Field(
+        BodyConfig(method="otsu", otsu_factor=0.4, smaller_parts=0.05, closing=0.03),
+        description="foreground of the statistics, and body mask",
+    )
 
 
 class RobustRange(_Pair):
@@ -95,7 +98,7 @@ class FixedRange(_Pair):
     kind: Literal["fixed_range"] = "fixed_range"
     low: float = Field(0.0, allow_inf_nan=False, description="value that becomes -1")
     high: float = Field(255.0, allow_inf_nan=False, description="value that becomes 1")
-    body: BodyConfig = Field(BodyConfig(threshold=12.0), description="body mask")
+    body: BodyConfig = Field(BodyConfig(threshold=12.0, smaller_parts=0.05, closing=0.03), description="body mask")
 
 
 AnyRange = CTWindow | MRPercentile | RobustRange | FixedRange
