@@ -1,4 +1,4 @@
-"""Text burned into pixels, (0028,0301) Burned In Annotation (PS3.3 C.7.6.1): what may be ingested, what may be shown."""
+"""Text burned into pixels, Burned In Annotation (0028,0301), PS3.3 C.7.6.1: what may be ingested, what may be shown."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def _parse(content: bytes) -> bytes:
         key = b""
     if len(key) != KEY_BYTES or words[2] != _check_word(key):
         raise IdentityError(
-            f"The pseudonym key file is damaged ({len(content)} bytes that are not one {_FORMAT} line). Restore it from "
+            f"The pseudonym key file is damaged ({len(content)} bytes, not one {_FORMAT} line). Restore it from "
             "your backup; do not delete it, or every known patient gets a second pseudonym."
         )
     return key

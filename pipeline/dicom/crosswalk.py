@@ -1,0 +1,231 @@
+"""The crosswalk: the way back from pseudonyms to real identifiers, because results must go back to the real study.
+
+Its own database with its own tables, apart from the catalogue, mode 0600 in a folder of mode 0700 (SQLite gives its
+`-wal` and `-shm` files the mode of the database). It is written before the catalogue names a pseudonym, so that every
+pseudonym of the catalogue can be resolved, and it knows which key made them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, bindparam, func, select
+
+from pipeline.config import Settings
+from pipeline.dicom.attributes import RawIdentity
+from pipeline.dicom.crosswalk_database import bind_key, current_key, open_engine, upsert
+from pipeline.dicom.crosswalk_tables import FormerId, Instance, Path_, Person, Series, Study
+from pipeline.dicom.identity import Ids, Kind, Pseudonyms, trim
+from pipeline.errors import IdentityError
+
+_REMEMBERED = 100_000  # known rows kept in memory, so that a study of 2 000 slices writes its patient once
+
+
+class Crosswalk:
+    """Real identifiers behind pseudonyms. PHI: never print, log or commit what it returns, but where a person asks."""
+
+    def __init__(self, engine: Engine, site: str, key_id: str) -> None:
+        self.engine = engine
+        self.key_id = key_id
+        self._site = site
+        self._open: Connection | None = None
+        self._known: set[tuple[str, ...]] = set()
+
+    @classmethod
+    def open(cls, settings: Settings) -> Crosswalk:
+        """Open the workspace's crosswalk, creating it on first use, and bind it to the pseudonym key.
+
+        Raises:
+            IdentityError: its file is exposed, or it was written with another key, or the key is lost.
+        """
+        engine = open_engine(settings)
+        try:
+            current = current_key(engine)
+            if current and not settings.key_file.exists():
+                raise IdentityError(
+                    "The pseudonym key is missing, but the crosswalk holds pseudonyms made with it. Restore the key "
+                    "file from your backup; a new key would give every known patient a second pseudonym."
+                )
+            with Pseudonyms.open(settings) as pseudonyms:
+                bind_key(engine, pseudonyms.key_id)
+                return cls(engine, settings.site, pseudonyms.key_id)
+        except BaseException:
+            engine.dispose()
+            raise
+
+    def __enter__(self) -> Crosswalk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Group many `remember` calls into one durable commit; nested uses join the outer one."""
+        if self._open is not None:
+            yield self._open
+            return
+        try:
+            with self.engine.begin() as connection:
+                self._open = connection
+                yield connection
+        except BaseException:
+            self._known.clear()
+            raise
+        finally:
+            self._open = None
+
+    def remember(self, ids: Ids, identity: RawIdentity) -> None:
+        """Record what the pseudonyms stand for; remembering twice changes nothing.
+
+        Raises:
+            IdentityError: the pseudonyms were made with another key than the crosswalk's.
+        """
+        if ids.key_id and ids.key_id != self.key_id:
+            raise IdentityError("These pseudonyms were made with another key: it was rotated meanwhile. Start again.")
+        with self.transaction() as connection:
+            for table, row in _rows(ids, identity, self._site):
+                key = (table.name, *row.values())
+                if key not in self._known:
+                    upsert(connection, table, row)
+                    self._learn(key)
+
+    def remember_path(self, path_id: str, path: str | Path) -> None:
+        """Record the path behind a path pseudonym."""
+        with self.transaction() as connection:
+            upsert(connection, Path_.__table__, {"path_id": path_id, "path": os.fsencode(path)})
+
+    def _learn(self, key: tuple[str, ...]) -> None:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        if key[0] != "instances":  # an instance comes once; remembering it would only fill memory
+            self._known.add(key)
+
+    def identity(self, pseudonym: str) -> RawIdentity:
+        """Return what a patient, study, series or instance pseudonym stands for; retired pseudonyms resolve too.
+
+        Fields below the level of the pseudonym are "".
+
+        Raises:
+            IdentityError: the crosswalk does not know it.
+        """
+        with self.transaction() as connection:
+            current = _current(connection, pseudonym)
+            for statement in _LEVELS:
+                row = connection.execute(statement, {"id": current}).mappings().first()
+                if row is not None:
+                    return RawIdentity(**{name: value or "" for name, value in row.items()})
+        raise IdentityError(f"The crosswalk does not know the pseudonym {pseudonym[:12]}. Name one of this workspace.")
+
+    def reveal(self, pseudonym: str) -> dict[str, str]:
+        """Return the non-empty real identifiers (or the path) behind any pseudonym, by name.
+
+        Raises:
+            IdentityError: the crosswalk does not know it.
+        """
+        path = self.path(pseudonym)
+        if path is not None:
+            return {"path": path}
+        found = self.identity(pseudonym)
+        return {name: value for name in RawIdentity.__slots__ if (value := getattr(found, name))}
+
+    def path(self, path_id: str) -> str | None:
+        """Return the path behind a path pseudonym, or None where it is none that is known."""
+        with self.transaction() as connection:
+            wanted = select(Path_.path).where(Path_.path_id == _current(connection, path_id))
+            found = connection.execute(wanted).scalar()
+        return None if found is None else os.fsdecode(found)
+
+    def find_studies(
+        self, *, study_uid: str = "", accession: str = "", patient_id: str = "", date: str = "", issuer: str = ""
+    ) -> list[str]:
+        """Return the pseudonyms of the studies that match every identifier given, sorted; none given, none found.
+
+        `date` is YYYYMMDD. `patient_id` alone matches all studies of the person under any issuer.
+        """
+        wanted = {
+            Study.study_uid: study_uid,
+            Study.accession_number: accession,
+            Person.patient_id: patient_id,
+            Study.study_date: date,
+            Person.issuer: issuer,
+        }
+        conditions = [column == trim(value) for column, value in wanted.items() if trim(value)]
+        if not conditions:
+            return []
+        query = select(Study.study_id).join(Person, Person.person_id == Study.person_id).where(*conditions)
+        with self.transaction() as connection:
+            return sorted(connection.execute(query).scalars())
+
+    def current_id(self, pseudonym: str) -> str:
+        """Return the pseudonym that stands today for one that a rotation has retired; others come back unchanged."""
+        with self.transaction() as connection:
+            return _current(connection, pseudonym)
+
+    def count(self, kind: Kind) -> int:
+        """Return how many pseudonyms of a kind the crosswalk knows."""
+        tables = {"patient": Person, "study": Study, "series": Series, "instance": Instance, "path": Path_}
+        with self.transaction() as connection:
+            return connection.execute(select(func.count()).select_from(tables[kind])).scalar_one()
+
+
+_PERSON = (Person.issuer, Person.patient_id)
+_STUDY = (*_PERSON, Study.study_uid, Study.accession_number, Study.study_date)
+_TO_STUDY = Series.__table__.join(Study).join(Person)
+_TO_SERIES = Instance.__table__.join(Series).join(Study).join(Person)
+
+
+def _levels() -> tuple[Any, ...]:
+    wanted = bindparam("id")
+    return (
+        select(*_STUDY, Series.series_uid, Instance.sop_uid)
+        .select_from(_TO_SERIES)
+        .where(Instance.instance_id == wanted),
+        select(*_STUDY, Series.series_uid).select_from(_TO_STUDY).where(Series.series_id == wanted),
+        select(*_STUDY).select_from(Study.__table__.join(Person)).where(Study.study_id == wanted),
+        select(*_PERSON).where(Person.person_id == wanted),
+    )
+
+
+_LEVELS = _levels()
+
+
+def _rows(ids: Ids, identity: RawIdentity, site: str) -> Iterator[tuple[Table, dict[str, str]]]:
+    issuer = trim(identity.issuer) or site
+    number = trim(identity.patient_id)
+    yield (
+        Person.__table__,
+        {
+            "person_id": ids.patient_id,
+            "issuer": issuer,
+            "patient_id": number,
+            "unnamed_study_uid": "" if number else trim(identity.study_uid),
+        },
+    )
+    yield (
+        Study.__table__,
+        {
+            "study_id": ids.study_id,
+            "person_id": ids.patient_id,
+            "study_uid": trim(identity.study_uid),
+            "accession_number": trim(identity.accession_number),
+            "study_date": trim(identity.study_date),
+        },
+    )
+    series = {"series_id": ids.series_id, "study_id": ids.study_id, "series_uid": trim(identity.series_uid)}
+    yield Series.__table__, series
+    instance = {"instance_id": ids.instance_id, "series_id": ids.series_id, "sop_uid": trim(identity.sop_uid)}
+    yield Instance.__table__, instance
+
+
+def _current(connection: Connection, pseudonym: str) -> str:
+    wanted = select(FormerId.current_id).where(FormerId.former_id == pseudonym)
+    return connection.execute(wanted).scalar() or pseudonym

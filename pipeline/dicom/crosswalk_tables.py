@@ -1,0 +1,93 @@
+"""Tables of the crosswalk: real identifiers. Their own metadata: no catalogue migration ever touches them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import ForeignKey, LargeBinary, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+
+
+class CrosswalkBase(DeclarativeBase):
+    """Declarative base of the crosswalk only."""
+
+
+class KeyState(CrosswalkBase):
+    """The keys that pseudonyms were made with, by their id; exactly one is not retired."""
+
+    __tablename__ = "keys"
+    key_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    since: Mapped[datetime] = mapped_column(default=_now)
+    retired_at: Mapped[datetime | None]
+
+
+class Person(CrosswalkBase):
+    """A Patient ID at an issuer (or site). `unnamed_study_uid` stands where the Patient ID is empty."""
+
+    __tablename__ = "persons"
+    person_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    issuer: Mapped[str]
+    patient_id: Mapped[str] = mapped_column(index=True)
+    unnamed_study_uid: Mapped[str] = mapped_column(default="")
+
+
+class Study(CrosswalkBase):
+    """A study's real identifiers."""
+
+    __tablename__ = "studies"
+    study_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    person_id: Mapped[str] = mapped_column(ForeignKey("persons.person_id", onupdate="CASCADE"), index=True)
+    study_uid: Mapped[str] = mapped_column(index=True)
+    accession_number: Mapped[str] = mapped_column(default="", index=True)
+    study_date: Mapped[str] = mapped_column(default="")
+
+
+class Series(CrosswalkBase):
+    """A series' real identifier."""
+
+    __tablename__ = "series"
+    series_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.study_id", onupdate="CASCADE"), index=True)
+    series_uid: Mapped[str]
+
+
+class Instance(CrosswalkBase):
+    """An instance's real identifier."""
+
+    __tablename__ = "instances"
+    instance_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    series_id: Mapped[str] = mapped_column(ForeignKey("series.series_id", onupdate="CASCADE"), index=True)
+    sop_uid: Mapped[str]
+
+
+class Path_(CrosswalkBase):
+    """A file path, as bytes: file names need not be text."""
+
+    __tablename__ = "paths"
+    path_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    path: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class FormerId(CrosswalkBase):
+    """A pseudonym of a retired key and the one that stands for it today, so that old reports can be resolved."""
+
+    __tablename__ = "former_ids"
+    former_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    current_id: Mapped[str] = mapped_column(String(64), index=True)
+
+
+class RotationMap(CrosswalkBase):
+    """What an unfinished rotation renames; empty at all other times."""
+
+    __tablename__ = "rotation_map"
+    former_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    next_id: Mapped[str] = mapped_column(String(64))
+
+
+metadata = CrosswalkBase.metadata
