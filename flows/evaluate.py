@@ -27,7 +27,9 @@ def evaluate(workspace: str) -> list[dict[str, Any]]:
     """Evaluate every champion and publish the reports."""
     runs = detectors_to_run(Settings.load(workspace))
     reports = [evaluate_route({"path": run.path, "sha256": run.sha256}, workspace) for run in runs]
-    create_markdown_artifact(key="evaluation", markdown="\n\n".join(report["markdown"] for report in reports) or "No models.")
+    create_markdown_artifact(
+        key="evaluation", markdown="\n\n".join(report["markdown"] for report in reports) or "No models."
+    )
     return reports
 
 

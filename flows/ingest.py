@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from flows import WORKSPACE
 from flows.policies import HOUR, STEADY
 from pipeline.config import Settings
 from pipeline.data.ingest import ingest as ingest_paths
+from pipeline.data.labels import import_labels
 
 
 @task(name="ingest-root", timeout_seconds=12 * HOUR, **STEADY)
@@ -21,14 +23,22 @@ def ingest_root(root: str, workspace: str) -> dict[str, Any]:
     return ingest_paths([Path(root)], Settings.load(workspace)).to_json()
 
 
+@task(name="import-labels", timeout_seconds=HOUR, **STEADY)
+def import_label_file(file: str, workspace: str) -> dict[str, Any]:
+    """Import one label file; rows that are there already add nothing."""
+    return asdict(import_labels(Path(file), Settings.load(workspace)))
+
+
 @flow(name="ingest", flow_run_name="ingest of {workspace}", persist_result=False)
-def ingest(roots: list[str], workspace: str) -> list[dict[str, Any]]:
-    """Ingest every root and publish what came in and what was refused."""
+def ingest(roots: list[str], labels: list[str], workspace: str) -> list[dict[str, Any]]:
+    """Ingest every root, then the label files, and publish what came in and what was refused."""
     reports = [ingest_root(root, workspace) for root in roots]
+    for file in labels:
+        import_label_file(file, workspace)
     rejected = [{"code": code, "files": count} for report in reports for code, count in report["rejected"].items()]
     create_table_artifact(key="rejected", table=rejected, description="Files refused in this run, by reason")
     return reports
 
 
 if __name__ == "__main__":
-    ingest(sys.argv[1:], str(WORKSPACE))
+    ingest(sys.argv[1:], [], str(WORKSPACE))

@@ -18,13 +18,13 @@ from pipeline.stages.night import night_report, untrained
 
 
 @flow(name="nightly", flow_run_name="night of {workspace}", persist_result=False)
-def nightly(roots: list[str], configs: list[str], workspace: str) -> dict[str, Any]:
-    """Take in what arrived, train routes that have no champion, score, evaluate, report.
+def nightly(roots: list[str], configs: list[str], labels: list[str], workspace: str) -> dict[str, Any]:
+    """Take in what arrived and what reports say of it, train routes that have no champion, score, evaluate, report.
 
     A route that cannot be trained (too few normals, say) is reported and does not stop the others.
     """
     settings = Settings.load(workspace)
-    ingested = ingest(roots, workspace)
+    ingested = ingest(roots, labels, workspace)
     trained = [train(config, workspace, return_state=True) for config in untrained(configs, settings)]
     failures = [state.message or "failed" for state in trained if state.is_failed()]
     scored = score(workspace)
@@ -34,11 +34,11 @@ def nightly(roots: list[str], configs: list[str], workspace: str) -> dict[str, A
     return report
 
 
-def run_nightly(roots: list[str], configs: list[str], workspace: str) -> dict[str, Any]:
+def run_nightly(roots: list[str], configs: list[str], labels: list[str], workspace: str) -> dict[str, Any]:
     """Run the night once, for callers that know nothing of Prefect."""
-    return nightly(roots, configs, workspace)
+    return nightly(roots, configs, labels, workspace)
 
 
 if __name__ == "__main__":
     separator = sys.argv.index("--")
-    nightly(sys.argv[separator + 1 :], sys.argv[1:separator], str(WORKSPACE))
+    nightly(sys.argv[separator + 1 :], sys.argv[1:separator], [], str(WORKSPACE))

@@ -21,6 +21,7 @@ class Schedule(Config):
     timezone: str = Field("UTC", description="IANA name; the clock that cron means")
     roots: tuple[str, ...] = Field(description="folders and archives to ingest")
     configs: tuple[str, ...] = Field(description="run configurations, one a route")
+    labels: tuple[str, ...] = Field((), description="label files to import after every ingest")
 
     @field_validator("timezone")
     @classmethod
@@ -69,6 +70,7 @@ def _serve(schedule: Schedule, settings: Settings) -> None:
         parameters={
             "roots": [str(Path(root).absolute()) for root in schedule.roots],
             "configs": [str(Path(config).absolute()) for config in schedule.configs],
+            "labels": [str(Path(file).absolute()) for file in schedule.labels],
             "workspace": str(settings.workspace),
         },
         global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),

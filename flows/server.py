@@ -34,7 +34,17 @@ def prefect_server(log_file: Path, port: int = 0) -> Iterator[str]:
         return
     url = f"http://127.0.0.1:{port or _free_port()}/api"
     with log_file.open("a") as log:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", url.split(":")[2][:-4]]
+        command = [
+            sys.executable,
+            "-m",
+            "prefect",
+            "server",
+            "start",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            url.split(":")[2][:-4],
+        ]
         process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "PREFECT_API_URL": url})
         try:
             _wait_until_ready(url, process, log_file)
@@ -60,4 +70,6 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log_file: Path
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise ConfigError(f"The Prefect server did not answer within {READY_SECONDS:.0f} s. Its output is in {log_file.name}.")
+    raise ConfigError(
+        f"The Prefect server did not answer within {READY_SECONDS:.0f} s. Its output is in {log_file.name}."
+    )

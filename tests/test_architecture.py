@@ -106,10 +106,17 @@ def test_public_functions_are_documented_and_annotated() -> None:
             where = f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"
             overrides = {"forward", "__init__", "predict", "load_context"}
             short = (node.end_lineno or 0) - node.lineno < 5
-            if not node.name.startswith("_") and not ast.get_docstring(node) and node.name not in overrides and not short:
+            if (
+                not node.name.startswith("_")
+                and not ast.get_docstring(node)
+                and node.name not in overrides
+                and not short
+            ):
                 undocumented.append(where)
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            if node.returns is None or any(a.annotation is None and a.arg not in ("self", "cls", "mcs") for a in arguments):
+            if node.returns is None or any(
+                a.annotation is None and a.arg not in ("self", "cls", "mcs") for a in arguments
+            ):
                 unannotated.append(where)
     assert undocumented == []
     assert unannotated == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import settings_of
+from pipeline.cli.output import settings_of, use_workspace
 
 
 @click.group()
@@ -53,6 +53,8 @@ Example:
 @click.pass_context
 def serve(context: click.Context, schedule: Path) -> None:
     """Stay up, and run the nightly flow on its schedule (Prefect); stop with Ctrl-C."""
+    settings = settings_of(context)
+    use_workspace(settings)
     from flows.serve import serve_schedule
 
-    serve_schedule(schedule, settings_of(context))
+    serve_schedule(schedule, settings)

@@ -29,7 +29,11 @@ LOWEST_FREE_GIB = 5.0
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check packages, decoders, disk, database, pixel store, MLflow and Prefect. Exit code 1 when something is wrong."""
     settings = settings_of(context)
-    checks = [*_packages(), *_decoders(), *(_guarded(check, settings) for check in (_disk, _database, _store, _mlflow, _prefect))]
+    checks = [
+        *_packages(),
+        *_decoders(),
+        *(_guarded(check, settings) for check in (_disk, _database, _store, _mlflow, _prefect)),
+    ]
     print_rows(checks, as_json, "")
     if not all(check["ok"] for check in checks):
         context.exit(1)
@@ -50,7 +54,12 @@ def _decoders() -> list[Check]:
     from pydicom.pixels import get_decoder
     from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-    syntaxes = {"RLE": RLELossless, "JPEG lossless": JPEGLosslessSV1, "JPEG-LS": JPEGLSLossless, "JPEG 2000": JPEG2000Lossless}
+    syntaxes = {
+        "RLE": RLELossless,
+        "JPEG lossless": JPEGLosslessSV1,
+        "JPEG-LS": JPEGLSLossless,
+        "JPEG 2000": JPEG2000Lossless,
+    }
     rows = []
     for name, uid in syntaxes.items():
         decoder = get_decoder(uid)
@@ -70,7 +79,11 @@ def _guarded(check: Callable[[Settings], Check], settings: Settings) -> Check:
 def _disk(settings: Settings) -> Check:
     folder = settings.workspace if settings.workspace.exists() else settings.workspace.parent
     free = shutil.disk_usage(folder).free / 2**30
-    return {"check": "disk", "ok": free >= LOWEST_FREE_GIB, "detail": f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} wanted)"}
+    return {
+        "check": "disk",
+        "ok": free >= LOWEST_FREE_GIB,
+        "detail": f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} wanted)",
+    }
 
 
 def _database(settings: Settings) -> Check:
@@ -78,7 +91,11 @@ def _database(settings: Settings) -> Check:
 
     with Catalogue.open(settings) as catalogue:
         rejected = sum(catalogue.rejection_counts().values())
-        return {"check": "database", "ok": True, "detail": f"{catalogue.engine.dialect.name}, {rejected} rejections on record"}
+        return {
+            "check": "database",
+            "ok": True,
+            "detail": f"{catalogue.engine.dialect.name}, {rejected} rejections on record",
+        }
 
 
 def _store(settings: Settings) -> Check:
@@ -88,7 +105,11 @@ def _store(settings: Settings) -> Check:
 
     folder = Path(settings.store)
     folder.mkdir(parents=True, exist_ok=True)
-    return {"check": "pixel store", "ok": os.access(folder, os.W_OK), "detail": "writable" if os.access(folder, os.W_OK) else "read-only"}
+    return {
+        "check": "pixel store",
+        "ok": os.access(folder, os.W_OK),
+        "detail": "writable" if os.access(folder, os.W_OK) else "read-only",
+    }
 
 
 def _mlflow(settings: Settings) -> Check:
@@ -100,7 +121,11 @@ def _mlflow(settings: Settings) -> Check:
 def _prefect(settings: Settings) -> Check:
     url = os.environ.get("PREFECT_API_URL", "")
     if not url:
-        return {"check": "Prefect", "ok": importlib.util.find_spec("prefect") is not None, "detail": "embedded server, started when a flow runs"}
+        return {
+            "check": "Prefect",
+            "ok": importlib.util.find_spec("prefect") is not None,
+            "detail": "embedded server, started when a flow runs",
+        }
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname or "", parts.port or 4200), timeout=3):
         return {"check": "Prefect", "ok": True, "detail": "server answers"}

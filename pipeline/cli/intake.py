@@ -47,7 +47,9 @@ Example:
   nightread ingest lgg-dicom && nightread labels import lgg-dicom/labels.csv"""
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the DICOM files and labels.csv.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the DICOM files and labels.csv."
+)
 @json_option
 @click.pass_context
 def wrap(context: click.Context, manifest: Path, out: Path, as_json: bool) -> None:
@@ -123,7 +125,8 @@ def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue:
         rows = [
-            {"subject": r.subject, "level": r.level, "code": r.code, "sentence": r.sentence} for r in catalogue.rejections()
+            {"subject": r.subject, "level": r.level, "code": r.code, "sentence": r.sentence}
+            for r in catalogue.rejections()
         ]
     if reveal:
         with Crosswalk.open(settings) as crosswalk:

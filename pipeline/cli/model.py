@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
-from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
+from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of, use_workspace
 
-set_option = click.option("-s", "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the configuration.")
+set_option = click.option(
+    "-s", "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the configuration."
+)
 
 
 @click.command(
@@ -70,7 +72,9 @@ Example:
 )
 @click.option("--route", help="Only this route.")
 @click.option("--run", "run_id", help="Evaluate this training run instead of the champion.")
-@click.option("--open-test", "purpose", help="Read the test set, for this stated purpose; every opening is recorded and printed.")
+@click.option(
+    "--open-test", "purpose", help="Read the test set, for this stated purpose; every opening is recorded and printed."
+)
 @json_option
 @click.pass_context
 def evaluate(context: click.Context, route: str | None, run_id: str | None, purpose: str | None, as_json: bool) -> None:
@@ -91,15 +95,28 @@ def evaluate(context: click.Context, route: str | None, run_id: str | None, purp
 
 @click.command(epilog="Example: nightread nightly /data/inbox --config configs/runs/demo-ct.yaml")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@click.option("-c", "--config", "configs", multiple=True, type=click.Path(path_type=Path), help="Run configurations, one a route.")
+@click.option(
+    "-c", "--config", "configs", multiple=True, type=click.Path(path_type=Path), help="Run configurations, one a route."
+)
+@click.option(
+    "-l", "--labels", multiple=True, type=click.Path(path_type=Path), help="Label files to import after the ingest."
+)
 @json_option
 @click.pass_context
-def nightly(context: click.Context, paths: tuple[Path, ...], configs: tuple[Path, ...], as_json: bool) -> None:
+def nightly(
+    context: click.Context, paths: tuple[Path, ...], configs: tuple[Path, ...], labels: tuple[Path, ...], as_json: bool
+) -> None:
     """Run the whole night once, as a Prefect flow: ingest, train if needed, calibrate, score, evaluate, list."""
+    settings = settings_of(context)
+    use_workspace(settings)
     from flows.nightly import run_nightly
 
+    absolute = [str(path.absolute()) for path in labels]
     result: dict[str, Any] = run_nightly(
-        [str(path) for path in paths], [str(path) for path in configs], str(settings_of(context).workspace)
+        [str(path.absolute()) for path in paths],
+        [str(path.absolute()) for path in configs],
+        absolute,
+        str(settings.workspace),
     )
     if as_json:
         print_json(result)

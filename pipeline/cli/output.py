@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,11 @@ def settings_of(context: click.Context) -> Settings:
     from pipeline.config import Settings
 
     return Settings.load(context.find_root().obj)
+
+
+def use_workspace(settings: Settings) -> None:
+    """Tell the flows which workspace is meant: Prefect settles its home when it is first imported."""
+    os.environ["NIGHTREAD_WORKSPACE"] = str(settings.workspace)
 
 
 def print_json(value: Any) -> None:
@@ -62,7 +68,14 @@ def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int | None]
         yield lambda done, total: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

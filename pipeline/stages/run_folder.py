@@ -1,11 +1,11 @@
 """A run's folder: plain files that outlive the database. Results in it are written atomically.
 
-    <workspace>/runs/<run id>/
-        config.json  data.json  mlflow.json     what was asked, on which data, where it is tracked
-        training/                                checkpoints and the history of terms
-        trained/                                 the detector before calibration
-        detector/                                the calibrated detector: its SHA-256 is the run's
-        scores/  heatmaps/  evaluation/          what the detector said
+<workspace>/runs/<run id>/
+    config.json  data.json  mlflow.json     what was asked, on which data, where it is tracked
+    training/                                checkpoints and the history of terms
+    trained/                                 the detector before calibration
+    detector/                                the calibrated detector: its SHA-256 is the run's
+    scores/  heatmaps/  evaluation/          what the detector said
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def connect(settings: Settings) -> str:
     try:
         mlflow.search_experiments(max_results=1)
     except Exception as error:  # mlflow wraps SQLAlchemy, HTTP and file errors in types of its own
-        raise ConfigError(f"MLflow cannot open its store ({type(error).__name__}). Check NIGHTREAD_MLFLOW_URI.") from error
+        raise ConfigError(
+            f"MLflow cannot open its store ({type(error).__name__}). Check NIGHTREAD_MLFLOW_URI."
+        ) from error
     return settings.mlflow
 
 

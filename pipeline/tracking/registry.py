@@ -37,11 +37,18 @@ def signature() -> Any:
     from mlflow.types import ColSpec, Schema
 
     text = [ColSpec("string", name, required=False) for name in ("dicom", "path", "scan")]
-    numbers = [ColSpec("double", "score"), ColSpec("double", "p_value"), ColSpec("long", "n_calibration"), ColSpec("string", "error")]
+    numbers = [
+        ColSpec("double", "score"),
+        ColSpec("double", "p_value"),
+        ColSpec("long", "n_calibration"),
+        ColSpec("string", "error"),
+    ]
     return ModelSignature(inputs=Schema(text), outputs=Schema(numbers))
 
 
-def register(settings: Settings, detector: Path, sha256: str, route: str, run_folder: RunRef, example: Sequence[str]) -> str:
+def register(
+    settings: Settings, detector: Path, sha256: str, route: str, run_folder: RunRef, example: Sequence[str]
+) -> str:
     """Log the detector into the open MLflow run and register it as the route's challenger; returns the version.
 
     The artefact carries the package's code (`code_paths`), so that a process with only the pinned dependencies loads

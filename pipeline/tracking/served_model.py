@@ -65,7 +65,9 @@ def _file_of(row: dict[str, Any], folder: Path, number: int) -> Path:
 
 def _written(text: str, target: Path) -> Path:
     if len(text) * 3 // 4 > LARGEST_REQUEST_BYTES:
-        raise Rejected(RejectionCode.FILE_TOO_LARGE, f"The file in the request is over {LARGEST_REQUEST_BYTES >> 20} MiB.")
+        raise Rejected(
+            RejectionCode.FILE_TOO_LARGE, f"The file in the request is over {LARGEST_REQUEST_BYTES >> 20} MiB."
+        )
     try:
         target.write_bytes(base64.b64decode(text, validate=True))
     except binascii.Error:
