@@ -1,7 +1,7 @@
 """Tables of the catalogue. Pseudonyms and allow-listed attributes only: nothing here identifies a person.
 
-Ids (`patient_id`, `study_id`, `series_id`, `instance_id`) are keyed pseudonyms made by `pipeline.dicom.identity`; the way
-back is in the crosswalk, another database.
+Ids (`patient_id`, `study_id`, `series_id`, `instance_id`) are keyed pseudonyms made by `pipeline.dicom.identity`;
+the way back is in the crosswalk, another database.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Float, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -48,6 +48,15 @@ class Patient(Base):
     identified: Mapped[bool] = mapped_column(default=True)
     image_is_subject: Mapped[bool] = mapped_column(default=False)
     first_seen_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class MergedPatient(Base):
+    """A pseudonym that a patient merge absorbed: files that still carry the old identifier go to `patient_id`."""
+
+    __tablename__ = "merged_patients"
+    absorbed_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    patient_id: Mapped[str] = mapped_column(ForeignKey("patients.patient_id", onupdate="CASCADE"), index=True)
+    merged_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Study(Base):
@@ -109,8 +118,8 @@ class SourceFile(Base):
 
     __tablename__ = "source_files"
     path_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    size_bytes: Mapped[int]
-    modified_ns: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)  # both overflow the 32-bit integer of PostgreSQL
+    modified_ns: Mapped[int] = mapped_column(BigInteger)
     outcome: Mapped[str] = mapped_column(String(40), index=True)
     instance_id: Mapped[str | None] = mapped_column(String(64), index=True)
     seen_at: Mapped[datetime] = mapped_column(default=now)

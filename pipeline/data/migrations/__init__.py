@@ -1,0 +1,1 @@
+"""Alembic revisions of the catalogue's tables, run from the installed package by `pipeline.data.database.migrate`."""

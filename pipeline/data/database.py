@@ -1,0 +1,126 @@
+"""Opening the catalogue's database: SQLite or PostgreSQL by URL, its pragmas and locks, and its migrations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from pipeline.errors import CatalogueError, ConfigError
+
+BUSY_SECONDS = 60.0
+# One lock for everything that reads, decides and writes; PostgreSQL then behaves as SQLite with its single writer.
+_WRITER_LOCK = 0x6E69676874  # "night"
+_BEGIN = "nightread_begin"
+
+
+def open_engine(url: str) -> Engine:
+    """Return an engine for a SQLite or PostgreSQL URL; its errors never show bound values.
+
+    Raises:
+        ConfigError: the URL is not understood, or its driver is not installed.
+    """
+    target = _parsed(url)
+    if target.get_backend_name() == "postgresql":
+        return create_engine(target, pool_pre_ping=True, hide_parameters=True)
+    if target.database and target.database != ":memory:":
+        _make_folder(Path(target.database).parent)
+    engine = create_engine(target, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _parsed(url: str) -> URL:
+    try:
+        target = make_url(url)
+    except ArgumentError:
+        raise ConfigError(f"catalogue_url is no SQLAlchemy URL (it starts with {url[:12]!r}).") from None
+    if target.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise ConfigError(f"The catalogue lives in SQLite or PostgreSQL, not in {target.get_backend_name()}.")
+    # A bare postgresql:// would mean psycopg2, which is no dependency.
+    return target.set(drivername="postgresql+psycopg") if target.drivername == "postgresql" else target
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CatalogueError(f"The folder of the catalogue cannot be made: {error.strerror}.") from None
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    # The driver must not open transactions by itself: it would start them too late for BEGIN IMMEDIATE.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={int(BUSY_SECONDS * 1000)}",
+        "journal_mode=WAL",
+        "foreign_keys=ON",
+        "synchronous=FULL",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+
+def writing(engine: Engine) -> Engine:
+    """Return the engine whose SQLite transactions take the write lock at once, so that none fails half-way."""
+    return engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+
+
+def lock_writers(connection: Connection) -> None:
+    """Wait until this transaction is the only writer (PostgreSQL; SQLite is locked by its BEGIN)."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER_LOCK})
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to the newest revision; two processes may do so at once.
+
+    Raises:
+        CatalogueError: the database is of a newer Nightread.
+    """
+    from alembic import command
+    from alembic.util import CommandError
+
+    with writing(engine).begin() as connection:
+        lock_writers(connection)
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise CatalogueError(
+                f"The catalogue cannot be brought to this version: {error}. It was written by a newer Nightread: "
+                "use that one."
+            ) from None
+
+
+def alembic_config() -> Any:
+    """Return an Alembic configuration that finds the revisions inside the installed package."""
+    from alembic.config import Config as AlembicConfig
+
+    config = AlembicConfig()
+    config.set_main_option("script_location", "pipeline.data:migrations")
+    return config
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn what the database says into a CatalogueError that names no bound value."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+        raise CatalogueError(
+            f"The catalogue could not {what}: {reason}. Nothing of this step was kept; repair the cause and repeat it."
+        ) from None

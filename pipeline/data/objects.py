@@ -1,0 +1,158 @@
+"""Where the pixel store's objects lie: a local folder with atomic durable writes, or any fsspec file system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from pipeline.errors import CatalogueError, ConfigError
+
+# Temporary files of a killed writer are removed by the next writer when they are older than this.
+_ABANDONED_SECONDS = 24 * 3600.0
+
+
+class ObjectStorage(Protocol):
+    """Named immutable byte strings; `names` are relative, with forward slashes."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Make the object appear whole or not at all; raises CatalogueError."""
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open for reading with seek; raises OSError (FileNotFoundError when absent)."""
+
+    def exists(self, name: str) -> bool:
+        """Tell whether the object is there."""
+
+    def names(self, suffix: str) -> Iterator[str]:
+        """Yield the names that end with `suffix`."""
+
+
+def open_objects(url: str) -> ObjectStorage:
+    """Return the storage behind a folder path or an fsspec URL.
+
+    Raises:
+        ConfigError: the URL names a protocol whose driver is not installed.
+    """
+    if "://" not in url:
+        return LocalObjects(Path(url))
+    if url.startswith(("file://", "local://")):
+        return LocalObjects(Path(url.partition("://")[2]))
+    import fsspec
+
+    try:
+        system, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"store_url cannot be used: {error}. Install its fsspec driver, or give a folder.") from None
+    return RemoteObjects(system, root)
+
+
+class LocalObjects:
+    """Files below a folder. A write goes to a temporary file, is flushed to the disk, and is then renamed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._writing = root / ".writing"
+        self._swept = False
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write durably; see ObjectStorage."""
+        target = self._root / name
+        temporary = self._writing / uuid.uuid4().hex
+        try:
+            self._prepare(target.parent)
+            _write_durably(temporary, data)
+            temporary.replace(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise CatalogueError(
+                f"The pixel store cannot be written: {error.strerror}. Nothing is lost: make room or make it writable, "
+                "and ingest again."
+            ) from None
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file; see ObjectStorage."""
+        return (self._root / name).open("rb")
+
+    def exists(self, name: str) -> bool:
+        """See ObjectStorage."""
+        return (self._root / name).is_file()
+
+    def names(self, suffix: str) -> Iterator[str]:
+        """See ObjectStorage; the temporary files are none."""
+        if not self._root.is_dir():
+            return
+        for folder in os.scandir(self._root):
+            if folder.is_dir() and folder.name != self._writing.name:
+                yield from (f"{folder.name}/{e.name}" for e in os.scandir(folder.path) if e.name.endswith(suffix))
+
+    def _prepare(self, folder: Path) -> None:
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            _sync_folder(self._root)
+        if not self._swept:
+            self._writing.mkdir(exist_ok=True)
+            self._sweep()
+            self._swept = True
+
+    def _sweep(self) -> None:
+        oldest = time.time() - _ABANDONED_SECONDS
+        for entry in os.scandir(self._writing):
+            with contextlib.suppress(OSError):
+                if entry.stat().st_mtime < oldest:
+                    Path(entry.path).unlink()
+
+
+class RemoteObjects:
+    """Objects of an fsspec file system; a single put of an object store is atomic by its own contract."""
+
+    def __init__(self, system: Any, root: str) -> None:
+        self._system = system
+        self._root = root.rstrip("/")
+
+    def write(self, name: str, data: bytes) -> None:
+        """See ObjectStorage."""
+        path = f"{self._root}/{name}"
+        try:
+            self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._system.pipe_file(path, data)
+        except Exception as error:  # every driver raises its own kinds
+            raise CatalogueError(
+                f"The pixel store cannot be written: {type(error).__name__}. Nothing is lost: ingest again when it can."
+            ) from None
+
+    def open(self, name: str) -> IO[bytes]:
+        """See ObjectStorage."""
+        return self._system.open(f"{self._root}/{name}", "rb")
+
+    def exists(self, name: str) -> bool:
+        """See ObjectStorage."""
+        return self._system.exists(f"{self._root}/{name}")
+
+    def names(self, suffix: str) -> Iterator[str]:
+        """See ObjectStorage."""
+        with contextlib.suppress(FileNotFoundError):
+            for path in self._system.find(self._root):
+                if path.endswith(suffix):
+                    yield path.removeprefix(self._root).lstrip("/")
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
