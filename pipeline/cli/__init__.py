@@ -1,4 +1,4 @@
-"""The command `nightread`. Only click is imported here, so that `--help` answers at once; commands import what they use."""
+"""The command `nightread`. Only click is imported here, so that `--help` answers at once; commands import the rest."""
 
 from __future__ import annotations
 

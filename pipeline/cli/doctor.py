@@ -27,7 +27,7 @@ LOWEST_FREE_GIB = 5.0
 @json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check packages, decoders, disk, database, pixel store, MLflow and Prefect. Exit code 1 when something is wrong."""
+    """Check packages, decoders, disk, database, pixels, MLflow and Prefect. Exit code 1 when something is wrong."""
     settings = settings_of(context)
     checks = [
         *_packages(),

@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,8 +131,8 @@ class TrackedRun:
 
 
 def _source_of(uri: str) -> Any:
-    from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource  # noqa: F401  (registers the resolvers)
     from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource  # noqa: F401  (registers the resolvers)
 
     return CodeDatasetSource(tags={"fingerprint": uri.rsplit("/", 2)[-2] + "/" + uri.rsplit("/", 1)[-1]})
 

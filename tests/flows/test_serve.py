@@ -1,4 +1,4 @@
-"""`nightread serve` on a real local server: the schedule yields SCHEDULED runs. (With SQLAlchemy 2.1 none appear, silently.)"""
+"""`nightread serve` on a real local server yields SCHEDULED runs. (With SQLAlchemy 2.1 none appear, silently.)"""
 
 from __future__ import annotations
 
