@@ -1,0 +1,75 @@
+"""A method as files: a JSON specification that rebuilds it, and its weights as safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pipeline.errors import ArtefactError
+from pipeline.methods import method_config
+from pipeline.methods.base import Method
+
+
+def method_spec(method: Method) -> dict[str, Any]:
+    """Return JSON that `method_from_spec` rebuilds the method from (weights apart)."""
+    return {
+        "config": method.config.model_dump(mode="json"),
+        "image_size": method.image_size,
+        "channels": method.channels,
+        "spatial_dims": method.spatial_dims,
+    }
+
+
+def method_from_spec(spec: dict[str, Any]) -> Method:
+    """Build the method that `spec` describes, with untrained weights.
+
+    Raises:
+        ArtefactError: a part of the specification is missing or unknown.
+        ConfigError: the method's own configuration does not fit.
+    """
+    try:
+        config, sizes = spec["config"], {k: int(spec[k]) for k in ("image_size", "channels", "spatial_dims")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"The method's specification lacks a usable field ({error!r}). Train it again.") from None
+    return method_config(config).build(**sizes)
+
+
+def save_weights(method: Method, path: Path) -> None:
+    """Write every parameter and buffer as safetensors."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}, path)
+
+
+def load_weights(method: Method, path: Path) -> Method:
+    """Read weights into `method` and return it, in eval mode.
+
+    Raises:
+        ArtefactError: the file is missing or damaged, or its tensors are not those of this method.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"The weights of {method.config.name} cannot be read ({type(error).__name__}).") from None
+    copy_tensors(method.state_dict(), tensors, f"the weights of {method.config.name}")
+    return method.eval()
+
+
+def copy_tensors(targets: dict[str, Tensor], sources: dict[str, Tensor], what: str) -> None:
+    """Copy values into existing tensors, so that memory format and device stay theirs.
+
+    Raises:
+        ArtefactError: names or shapes differ.
+    """
+    if odd := sorted(targets.keys() ^ sources.keys()):
+        raise ArtefactError(f"In {what}, {len(odd)} tensors are missing or unknown, first {odd[0]!r}. Train it again.")
+    for name, target in targets.items():
+        if target.shape != sources[name].shape or target.dtype != sources[name].dtype:
+            raise ArtefactError(
+                f"In {what}, {name!r} is {list(sources[name].shape)} {sources[name].dtype} and "
+                f"{list(target.shape)} {target.dtype} is needed. Weights and configuration do not match."
+            )
+    for name, target in targets.items():
+        target.detach().copy_(sources[name])

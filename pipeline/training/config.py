@@ -1,0 +1,37 @@
+"""How long, how fast and with what care a method is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config import Config
+
+
+class TrainingConfig(Config):
+    """Budgets are counted in images; a batch is one optimiser step."""
+
+    images: int = Field(20_000, ge=1, description="images to train on, repetitions counted")
+    batch_size: int = Field(16, ge=1, description="images per step, over all processes")
+    seed: int = Field(0, ge=0, description="decides data order and every random draw")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="per step; shorter at the start: (1 + n) / (10 + n)")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is autocast; weights stay fp32")
+    device: Literal["cpu", "auto"] = Field("cpu", description="auto takes the accelerator that is there")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over `images`")
+    warmup_images: int = Field(0, ge=0, description="the learning rate rises linearly over so many images")
+    clip_norm: float | None = Field(None, gt=0, description="gradients are scaled down to this norm")
+    validate_every_images: int = Field(2_000, ge=1, description="validation, one record and one checkpoint")
+    validate_images: int = Field(256, ge=1, description="held-out normals used per validation, evenly spread")
+    patience: int | None = Field(10, ge=1, description="validations without improvement before stopping; null never")
+    checkpoint_every_images: int | None = Field(None, ge=1, description="further checkpoints between validations")
+    keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept in the folder")
+    max_seconds: float | None = Field(None, gt=0, description="CPU time of the training process, all threads")
+
+    def rate(self, images_seen: int) -> float:
+        """Return the factor on each phase's learning rate after `images_seen` images."""
+        rise = min(1.0, (images_seen + 1) / self.warmup_images) if self.warmup_images else 1.0
+        if self.schedule == "constant":
+            return rise
+        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, images_seen / self.images)))

@@ -1,0 +1,257 @@
+"""A whole training: loop, validation on held-out normals, early stopping, checkpoints, progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from pipeline.errors import ConfigError, TrainingDiverged
+from pipeline.methods.artefact import copy_tensors
+from pipeline.methods.base import Method
+from pipeline.nn.rng import Rng
+from pipeline.training.checkpoint import checkpoints, resume, save_checkpoint
+from pipeline.training.config import TrainingConfig
+from pipeline.training.loop import StepRecord, autocast, finite, on_device, train
+from pipeline.training.order import Images, collate
+from pipeline.training.state import TrainState
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """One validation: mean training terms since the last one, validation terms of the averaged weights, speed."""
+
+    images_seen: int
+    training: dict[str, float]
+    validation: dict[str, float]
+    images_per_second: float
+    process_seconds: float
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """A finished training: `method` holds the best averaged weights, in eval mode, on the CPU.
+
+    `stopped` is images (budget used up), patience (no improvement) or seconds (CPU time used up); `best` is the lowest
+    validation total, None without validation images.
+    """
+
+    method: Method
+    images_seen: int
+    best: float | None
+    best_images_seen: int
+    stopped: str
+    process_seconds: float
+    history: list[TrainingRecord] = field(default_factory=list)
+
+
+def fit(
+    method: Method,
+    train_data: Images,
+    validate_data: Images | None,
+    config: TrainingConfig,
+    folder: Path,
+    on_record: Callable[[TrainingRecord], None] | None = None,
+    progress: bool = False,
+) -> FitResult:
+    """Train `method`, or go on where the checkpoints in `folder` end.
+
+    After a kill at any moment, calling again with the same arguments ends with bitwise the same weights (same machine,
+    thread count and library versions; a `max_seconds` budget excepted, which depends on the machine's speed).
+
+    Args:
+        method: trained in place; do not use it afterwards, use the result's.
+        train_data, validate_data: normal images of different patients; None or empty turns early stopping off.
+        config: budgets and care.
+        folder: of the checkpoints.
+        on_record: called after each validation, for those of this call only.
+        progress: show a bar with images/s and the time left.
+
+    Raises:
+        TrainingDiverged: NaN or infinity; names the term, the images seen and the last good checkpoint.
+        ConfigError: `folder` holds a training of another configuration, or another process is training there.
+        EmptySelection: no training images.
+    """
+    state = TrainState(method, config)
+    with _alone(state, folder):
+        resume(state, folder)
+        run = _Run(state, validate_data, folder, on_record or (lambda record: None))
+        try:
+            run.go(train_data, progress)
+        except TrainingDiverged as error:
+            found = checkpoints(folder)
+            last = f"The last good checkpoint is {found[-1].name}" if found else "No checkpoint was written before"
+            raise TrainingDiverged(f"{error} {last}.") from None
+    return _result(state)
+
+
+@contextlib.contextmanager
+def _alone(state: TrainState, folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; two trainings in one folder would overwrite each other's checkpoints."""
+    if not state.accelerator.is_main_process:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ConfigError(f"{folder} is in use by another training. Wait for it, or choose another folder.") from None
+
+
+@dataclass
+class _Run:
+    state: TrainState
+    validate_data: Images | None
+    folder: Path
+    on_record: Callable[[TrainingRecord], None]
+
+    def go(self, data: Images, progress: bool) -> None:
+        state, config = self.state, self.state.config
+        earlier, began = state.progress.process_seconds, time.process_time()
+        with _bar(state, progress) as advance:
+            for record in _until_stopped(state, data):
+                state.progress.process_seconds = earlier + time.process_time() - began
+                _accumulate(state, record)
+                advance(record)
+                if _crossed(state, config.validate_every_images):
+                    self.validate()
+                elif config.checkpoint_every_images and _crossed(state, config.checkpoint_every_images):
+                    self.save()
+        if not state.progress.history or state.progress.history[-1]["images_seen"] < state.images_seen:
+            self.validate()
+        state.progress.stopped = _stop_reason(state)
+        self.save()
+
+    def validate(self) -> None:
+        """Validate, note the record, keep the best, write a checkpoint."""
+        state = self.state
+        terms = validation_terms(state, self.validate_data)
+        best = state.keep_best(terms["total"]) if terms else False
+        record = TrainingRecord(state.images_seen, *_means(state, terms), state.progress.process_seconds, best)
+        state.progress.history.append(asdict(record))
+        self.save()
+        self.on_record(record)
+
+    def save(self) -> None:
+        """Write a checkpoint, from one process only."""
+        if self.state.accelerator.is_main_process:
+            save_checkpoint(self.state, self.folder, self.state.config.keep_checkpoints)
+        self.state.accelerator.wait_for_everyone()
+
+
+def _until_stopped(state: TrainState, data: Images) -> Iterator[StepRecord]:
+    if _stop_reason(state):
+        return
+    for record in train(state, data, state.config.images):
+        yield record
+        if _stop_reason(state):
+            return
+
+
+def _stop_reason(state: TrainState) -> str:
+    """Return why training is over, or "": a function of the counters, so that a larger budget goes on."""
+    config, counters = state.config, state.progress
+    if counters.images_seen >= config.images:
+        return "images"
+    if config.patience is not None and counters.stale >= config.patience:
+        return "patience"
+    if config.max_seconds is not None and _longest(state) >= config.max_seconds:
+        return "seconds"
+    return ""
+
+
+def _longest(state: TrainState) -> float:
+    """Return the CPU seconds; with several processes the mean, which they all agree on."""
+    seconds = state.progress.process_seconds
+    if state.accelerator.num_processes == 1:
+        return seconds
+    return float(state.accelerator.reduce(torch.tensor(seconds, device=state.accelerator.device), "mean"))
+
+
+def _crossed(state: TrainState, every: int) -> bool:
+    seen = state.images_seen
+    return seen // every > (seen - state.config.batch_size) // every
+
+
+def _accumulate(state: TrainState, record: StepRecord) -> None:
+    terms = {**record.terms, "images_per_second": record.images_per_second}
+    several = len(state.method.phases) > 1
+    for name, value in terms.items():
+        key = f"{record.phase}/{name}" if several and name != "images_per_second" else name
+        state.progress.sums[key] = state.progress.sums.get(key, 0.0) + value
+        state.progress.counts[key] = state.progress.counts.get(key, 0) + 1
+
+
+def _means(state: TrainState, validation: dict[str, float]) -> tuple[dict[str, float], dict[str, float], float]:
+    """Return the mean terms since the last record, the validation terms, the speed; and start anew."""
+    means = {name: value / state.progress.counts[name] for name, value in state.progress.sums.items()}
+    state.progress.sums, state.progress.counts = {}, {}
+    speed = means.pop("images_per_second", 0.0)
+    return means, validation, speed
+
+
+def validation_terms(state: TrainState, data: Images | None) -> dict[str, float]:
+    """Return mean terms of the averaged weights on (a spread of) the held-out normals, {} where there are none.
+
+    Each image's randomness depends on its id alone, so that validations can be compared.
+    """
+    if data is None or len(data) == 0:
+        return {}
+    count = min(len(data), state.config.validate_images)
+    chosen = [i * len(data) // count for i in range(count)]
+    sums: dict[str, float] = {}
+    for first in range(0, count, state.config.batch_size):
+        part = chosen[first : first + state.config.batch_size]
+        for name, value in _validate_batch(state, data, part).items():
+            sums[name] = sums.get(name, 0.0) + value * len(part) / count
+    return sums
+
+
+def _validate_batch(state: TrainState, data: Images, part: list[int]) -> dict[str, float]:
+    batch = on_device(state, collate(data, part))
+    rng = Rng.scoring(state.config.seed, batch.ids, state.accelerator.device)
+    with torch.no_grad(), autocast(state):
+        return finite(state.ema.validation(batch, rng), state)
+
+
+def _result(state: TrainState) -> FitResult:
+    method = state.ema
+    if state.best_weights is not None:
+        copy_tensors(method.state_dict(), state.best_weights, "the best weights")
+    method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()
+    for kept, trained in zip(method.parameters(), state.method.parameters(), strict=True):
+        kept.requires_grad_(trained.requires_grad)
+    counters = state.progress
+    history = [TrainingRecord(**record) for record in counters.history]
+    best_seen = counters.best_images_seen or counters.images_seen
+    return FitResult(
+        method, counters.images_seen, counters.best, best_seen, counters.stopped, counters.process_seconds, history
+    )
+
+
+@contextlib.contextmanager
+def _bar(state: TrainState, show: bool) -> Iterator[Callable[[StepRecord], Any]]:
+    """Show images seen, images/s and the time left."""
+    if not show or not state.accelerator.is_main_process:
+        yield lambda record: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
+    with Progress(*columns, TimeRemainingColumn()) as bar:
+        name, total = state.method.config.name, state.config.images
+        task = bar.add_task(f"training {name}", total=total, completed=state.images_seen, speed="")
+
+        def advance(record: StepRecord) -> None:
+            done, speed = min(record.images_seen, total), f"{record.images_per_second:.0f} images/s"
+            bar.update(task, completed=done, speed=speed)
+
+        yield advance

@@ -1,0 +1,143 @@
+"""Everything that a training needs to go on from where it is: weights, averages, optimisers, counters."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.methods.artefact import method_spec
+from pipeline.methods.base import Method, Phase
+from pipeline.training.config import TrainingConfig
+from pipeline.training.order import phase_cycle
+
+
+@lru_cache(maxsize=2)
+def accelerator(cpu: bool) -> Accelerator:
+    """Return this process's Accelerator (device, rank, reductions); it may be created only once.
+
+    Mixed precision is not left to it, as it holds one setting for the life of the process; the loop uses autocast.
+    """
+    return Accelerator(cpu=cpu)
+
+
+@dataclass
+class Progress:
+    """The counters of a training; JSON."""
+
+    images_seen: int = 0
+    step: int = 0
+    process_seconds: float = 0.0
+    resumed: int = 0
+    stopped: str = ""
+    best: float | None = None
+    best_images_seen: int = 0
+    stale: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class TrainState:
+    """A method in training.
+
+    Args:
+        method: trained in place.
+        config: how.
+
+    Raises:
+        ConfigError: the batch cannot be shared evenly among the processes, or the method has no phase.
+    """
+
+    def __init__(self, method: Method, config: TrainingConfig) -> None:
+        if not method.phases:
+            raise ConfigError(f"{method.config.name} has no training phase: it is fitted otherwise, not by this loop.")
+        self.config = config
+        self.accelerator = accelerator(config.device == "cpu")
+        if config.batch_size % self.accelerator.num_processes:
+            raise ConfigError(
+                f"batch_size {config.batch_size} must be a multiple of the {self.accelerator.num_processes} processes."
+            )
+        layout = torch.channels_last if method.channels_last and method.spatial_dims == 2 else torch.contiguous_format
+        self.method = method.to(self.accelerator.device).to(memory_format=layout)
+        self.layout = layout
+        self.ema = copy.deepcopy(self.method).eval().requires_grad_(False)
+        self.best_weights: dict[str, Tensor] | None = None
+        self.progress = Progress()
+        self._cycle = phase_cycle(method.phases)
+        self.optimisers = {phase.name: _optimiser(method, phase) for phase in method.phases}
+        self._pairs = _float_pairs(self.ema, self.method)
+
+    @property
+    def images_seen(self) -> int:
+        """Images trained on so far, repetitions counted."""
+        return self.progress.images_seen
+
+    @property
+    def phase(self) -> Phase:
+        """Whose turn it is."""
+        return self._cycle[self.progress.step % len(self._cycle)]
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Let the averaged weights follow: ema <- d ema + (1 - d) weights, d short at the start; buffers too."""
+        n = self.progress.step
+        decay = min(self.config.ema_decay, (1 + n) / (10 + n))
+        ema, now, ema_counters, counters = self._pairs
+        torch._foreach_lerp_(ema, now, 1 - decay)
+        for target, source in zip(ema_counters, counters, strict=True):
+            target.copy_(source)
+
+    def keep_best(self, value: float) -> bool:
+        """Note a validation; keep the averaged weights where it is the lowest so far."""
+        improved = self.progress.best is None or value < self.progress.best
+        self.progress.stale = 0 if improved else self.progress.stale + 1
+        if improved:
+            self.progress.best, self.progress.best_images_seen = value, self.images_seen
+            self.best_weights = {name: value.detach().clone() for name, value in self.ema.state_dict().items()}
+        return improved
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of the state by name, not copied."""
+        parts = {"method": self.method.state_dict(), "ema": self.ema.state_dict(), "best": self.best_weights or {}}
+        for name, optimiser in self.optimisers.items():
+            parts[f"adam.{name}"] = _moments(optimiser)
+        return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what must be equal for a run to be resumed: method and training, budgets left out."""
+        budgets = {"images", "max_seconds", "patience", "keep_checkpoints", "device"}
+        if self.config.schedule != "constant":
+            budgets.remove("images")
+        return {"method": method_spec(self.method), "training": self.config.model_dump(mode="json", exclude=budgets)}
+
+
+def _optimiser(method: Method, phase: Phase) -> torch.optim.AdamW:
+    """Adam with its moments in place from the start, so that saving and loading need no special first step."""
+    parameters = method.parameters_of(phase)
+    optimiser = torch.optim.AdamW(
+        parameters, lr=phase.lr, betas=phase.betas, weight_decay=phase.weight_decay, fused=True
+    )
+    for p in parameters:
+        step = torch.zeros((), dtype=torch.float32, device=p.device)
+        optimiser.state[p] = {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+    return optimiser
+
+
+def _moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    return {f"{i}.{key}": value for i, p in enumerate(parameters) for key, value in optimiser.state[p].items()}
+
+
+def _float_pairs(ema: nn.Module, now: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    """Return the tensors to average and the counters to copy, each as (ema, method)."""
+    pairs = list(zip(ema.state_dict().values(), now.state_dict().values(), strict=True))
+    floats = [pair for pair in pairs if pair[0].is_floating_point()]
+    others = [pair for pair in pairs if not pair[0].is_floating_point()]
+    return [a for a, _ in floats], [b for _, b in floats], [a for a, _ in others], [b for _, b in others]
