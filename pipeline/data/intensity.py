@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -122,15 +122,17 @@ def needs_series(config: AnyRange) -> bool:
     return isinstance(config, MRPercentile) or config.body.method == "otsu"
 
 
-def series_range(config: AnyRange, planes: Sequence[PhysicalPlane]) -> SeriesRange:
+def series_range(config: AnyRange, planes: Iterable[PhysicalPlane], total: int) -> SeriesRange:
     """Return the range of the given planes: one series, or one image for `range`. Their order does not matter.
+
+    `total` is the number of pixels of all planes; with it the planes may come one by one, never all in memory.
 
     Raises:
         Rejected: a non-finite value, nothing but padding, no foreground, or no contrast to estimate a range from.
     """
     if isinstance(config, (CTWindow, FixedRange)) and config.body.method != "otsu":
         return SeriesRange(*config.limits, _fixed_cut(config.body))
-    values = _sample(planes)
+    values = _sample(planes, total)
     cut = _cut(values, config.body)
     if isinstance(config, (CTWindow, FixedRange)):
         return SeriesRange(*config.limits, cut)
@@ -153,10 +155,9 @@ def valid_values(plane: PhysicalPlane) -> np.ndarray:
     return values
 
 
-def _sample(planes: Sequence[PhysicalPlane]) -> np.ndarray:
-    total = sum(plane.pixels.size for plane in planes)
+def _sample(planes: Iterable[PhysicalPlane], total: int) -> np.ndarray:
     stride = -(-total // SAMPLE) | 1  # odd, so that it never walks down the columns of an even-sized image
-    parts = [valid_values(plane)[:: stride if total > SAMPLE else 1] for plane in planes]
+    parts = [valid_values(plane)[::stride].copy() for plane in planes]
     values = np.concatenate(parts) if parts else np.empty(0, np.float32)
     if values.size == 0:
         raise Rejected(

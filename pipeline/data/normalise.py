@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,17 +101,20 @@ class Normaliser:
         """
         estimated = self.estimate(slices)
         found = [self.apply(plane, estimated) for plane in slices]
-        if found and not any(item.body.any() for item in found):
-            raise Rejected(
-                RejectionCode.EMPTY_FOREGROUND,
-                f"None of the {len(found)} slices shows a body by the rule {self.config.body.method!r}, so there is "
-                "nothing to score. Exclude the series, or change the body mask of its route.",
-            )
+        self.require_body([bool(item.body.any()) for item in found])
         return found
 
-    def estimate(self, slices: Sequence[PhysicalPlane]) -> SeriesRange | None:
-        """Return the statistics of one series, or None where each slice needs only itself."""
-        return series_range(self.config, slices) if self.needs_series else None
+    def estimate(self, slices: Iterable[PhysicalPlane], total: int | None = None) -> SeriesRange | None:
+        """Return the statistics of one series, or None where each slice needs only itself.
+
+        `total` is the pixel count of all slices; given it, `slices` may be a generator, never whole in memory.
+        """
+        if not self.needs_series:
+            return None
+        if total is None:
+            slices = list(slices)
+            total = sum(plane.pixels.size for plane in slices)
+        return series_range(self.config, slices, total)
 
     def apply(self, plane: PhysicalPlane, estimated: SeriesRange | None = None) -> Normalised:
         """Normalise one slice; `estimated` is what `estimate` returned for its whole series."""
@@ -120,7 +123,7 @@ class Normaliser:
                 f"{self.config.kind} needs the statistics of the whole series; pass the result of estimate()."
             )
         pixels = _plane_pixels(plane)
-        found = estimated or series_range(self.config, [plane])
+        found = estimated or series_range(self.config, [plane], pixels.size)
         filled = pixels if plane.valid is None else np.where(plane.valid, pixels, np.float32(found.low))
         box = Letterbox.of(pixels.shape, self.image_size)
         grid = box.place(np.clip(filled, found.low, found.high), found.low)
@@ -130,6 +133,15 @@ class Normaliser:
         body = body_mask(filled, plane.valid, box, self.config.body, cut)
         step = Step("normalise", {"kind": self.config.kind, "low": found.low, "high": found.high, **box.to_json()})
         return Normalised(image.astype(np.float32)[None], body[None], step)
+
+    def require_body(self, shown: Sequence[bool]) -> None:
+        """Raise Rejected(EMPTY_FOREGROUND) where none of a series' slices shows a body."""
+        if shown and not any(shown):
+            raise Rejected(
+                RejectionCode.EMPTY_FOREGROUND,
+                f"None of the {len(shown)} slices shows a body by the rule {self.config.body.method!r}, so there is "
+                "nothing to score. Exclude the series, or change the body mask of its route.",
+            )
 
     def invert(self, image: np.ndarray, step: Step) -> np.ndarray:
         """Return native float32 [H, W] in physical units from [S, S] in [-1, 1]; clipping and resampling stay."""
