@@ -1,7 +1,7 @@
 """The label table: the one CSV format in which labels, masks and official splits travel beside DICOM files.
 
-Phantoms and `nightread wrap` write it, a hospital may write it by hand, `nightread labels import` reads it. One row says
-one thing of one patient visit, study or instance; the most specific identifier that is filled decides the level:
+Phantoms and `nightread wrap` write it, a hospital may write it by hand, `nightread labels import` reads it. One row
+says one thing of one visit, study or instance; the most specific identifier that is filled decides the level:
 
     SOPInstanceUID        the instance (one slice, or one multi-frame object)
     StudyInstanceUID      the study; or AccessionNumber; or PatientID + StudyDate
@@ -9,8 +9,9 @@ one thing of one patient visit, study or instance; the most specific identifier 
     source, reader, date  who says so, and when (YYYY-MM-DD); free of patient identity
     official_set          train | validate | test where the data set's makers split it, else empty
     relative_position     0..1 along the series where the makers give it, else empty
-    mask                  file of the exact lesion mask (PNG, non-zero = lesion), relative to the table; instance rows only
-    image_is_subject      1 where no patient id was known, so that each image counts as a subject of its own; else empty
+    mask                  file of the exact lesion mask, relative to the table; instance rows only: PNG [H, W] with
+                          non-zero = lesion, or npz with the member `mask` [F, H, W]
+    image_is_subject      1 where no patient id was known, so that each image is a subject of its own; else empty
 
 Columns may stand in any order and all but `label` may be missing. The table holds real identifiers: it stays with the
 DICOM files, on the identified side.

@@ -1,0 +1,189 @@
+"""Phantom patients as arrays: deterministic by seed, fast enough to make thousands in a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from pipeline.dicom.phantom.abdomen import Abdomen
+from pipeline.dicom.phantom.brain import Brain, Rendered
+from pipeline.dicom.phantom.chest import Chest
+from pipeline.dicom.phantom.drawing import Field
+from pipeline.dicom.phantom.lesions import Lesion, LesionKind, apply_lesion, draw_lesion
+from pipeline.dicom.phantom.scanner import SCANNERS, Acquisition, PhantomModality, Scanner
+from pipeline.errors import ConfigError
+
+Region = Literal["head", "abdomen", "chest"]
+REGIONS: dict[str, tuple[Region, ...]] = {
+    "CT": ("abdomen", "head"), "MR": ("head",), "CR": ("chest",), "DX": ("chest",)
+}  # fmt: skip
+# part of the axis that a scan covers: single slices are drawn from it, series span it
+COVERAGE: dict[Region, tuple[float, float]] = {"head": (0.30, 0.72), "abdomen": (0.30, 0.85), "chest": (0.5, 0.5)}
+AXIS_MM: dict[Region, float] = {"head": 150.0, "abdomen": 260.0, "chest": 0.0}
+
+
+class Anatomy(Protocol):
+    """A person who can be sliced."""
+
+    def facts(self) -> dict[str, float]: ...
+    def slice(self, z: float, size: int) -> Rendered: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PhantomPatient:
+    """One examination of one phantom patient.
+
+    Attributes:
+        stored: integers [F, S, S] as a scanner would store them (MONOCHROME1 scanners store inverted values).
+        masks: bool [F, S, S], True where the lesion has at least half of its effect.
+        body: bool [F, S, S], True inside the patient.
+        facts: the known values behind the picture (sizes, contrasts, age factor, noise, gain).
+        positions: place of each slice along the patient's axis, 0..1.
+    """
+
+    seed: int
+    modality: PhantomModality
+    region: Region
+    stored: np.ndarray
+    masks: np.ndarray
+    body: np.ndarray
+    scanner: Scanner
+    age: int
+    sex: Literal["F", "M"]
+    facts: dict[str, float]
+    positions: tuple[float, ...]
+    lesion: Lesion | None
+
+    @property
+    def physical(self) -> np.ndarray:
+        """float32 [F, S, S] of `stored` in HU (CT) or as stored, MONOCHROME1 turned back; padding is not removed."""
+        values = self.stored.astype(np.float32)
+        if self.scanner.photometric == "MONOCHROME1":
+            values = self.scanner.limits[1] - values
+        return values * np.float32(self.scanner.slope) + np.float32(self.scanner.intercept)
+
+    @property
+    def pixel_spacing_mm(self) -> float:
+        """Side of a pixel."""
+        return self.scanner.field_of_view_mm / self.stored.shape[-1]
+
+    @property
+    def slice_spacing_mm(self) -> float:
+        """Distance of neighbouring slices; 5 mm for a single one."""
+        if len(self.positions) < 2:
+            return 5.0
+        return round((self.positions[1] - self.positions[0]) * AXIS_MM[self.region], 4)
+
+
+def make_patient(
+    seed: int,
+    modality: PhantomModality,
+    lesion: LesionKind | None = None,
+    size: int = 128,
+    slices: int = 1,
+    *,
+    grade: int | None = None,
+    region: Region | None = None,
+) -> PhantomPatient:
+    """Make one phantom patient.
+
+    Lesions have a random stream of their own: the same seed with `lesion=None` is the healthy
+    twin, and differs in no pixel that the lesion does not touch.
+
+    Args:
+        seed: which patient; equal arguments give equal patients on every machine with the same NumPy.
+        modality: CT (HU), MR (FLAIR-like), CR or DX (radiograph, one slice).
+        lesion: None for a normal patient.
+        size: pixels a side, at least 16.
+        slices: axial slices, evenly spaced.
+        grade: 1 (subtle) .. 3 (obvious); None draws it.
+        region: "abdomen" (default) or "head" for CT.
+
+    Raises:
+        ConfigError: a modality, region, grade or count that phantoms do not offer.
+    """
+    region = _check(modality, region, grade, size, slices)
+    rng = _stream(seed, modality, region, 0)
+    age_factor, draw = rng.random(2).tolist()
+    anatomy = _anatomy(rng, modality, region, age_factor)
+    scanner = SCANNERS[modality][int(rng.random() * len(SCANNERS[modality]))]
+    acquisition = Acquisition.draw(rng, scanner)
+    positions = _positions(rng, region, slices)
+    rendered = [anatomy.slice(z, size) for z in positions]
+    lesion_rng = _stream(seed, modality, region, 1) if lesion else None
+    images, masks, made = _with_lesion(lesion_rng, lesion, grade, modality, rendered, positions)
+    stored = [acquisition.stored(rng, image, z) for image, z in zip(images, positions, strict=True)]
+    return PhantomPatient(
+        seed=seed,
+        modality=modality,
+        region=region,
+        stored=np.stack(stored),
+        masks=np.stack(masks),
+        body=np.stack([item.body >= 0.5 for item in rendered]),
+        scanner=scanner,
+        age=round(18 + 72 * age_factor),
+        sex="F" if draw < 0.5 else "M",
+        facts={"age_factor": age_factor, "noise": acquisition.noise, "gain": acquisition.gain, **anatomy.facts()},
+        positions=positions,
+        lesion=made,
+    )
+
+
+def _check(modality: str, region: Region | None, grade: int | None, size: int, slices: int) -> Region:
+    if modality not in REGIONS:
+        raise ConfigError(f"No phantoms of modality {modality!r}; there are {', '.join(REGIONS)}.")
+    region = region or REGIONS[modality][0]
+    if region not in REGIONS[modality]:
+        raise ConfigError(f"No {modality} phantoms of region {region!r}; there are {', '.join(REGIONS[modality])}.")
+    if grade not in (None, 1, 2, 3):
+        raise ConfigError(f"Lesion grade {grade!r} does not exist; give 1, 2, 3, or none to draw it.")
+    if size < 16 or slices < 1 or (region == "chest" and slices != 1):
+        raise ConfigError(
+            f"A {region} phantom of {slices} slices at {size} px cannot be made: 16 px at least, one view."
+        )
+    return region
+
+
+def _stream(seed: int, modality: str, region: Region, number: int) -> np.random.Generator:
+    code = list(REGIONS).index(modality) * 8 + REGIONS[modality].index(region)
+    return np.random.Generator(np.random.PCG64([seed, code, number]))
+
+
+def _anatomy(rng: np.random.Generator, modality: str, region: Region, age_factor: float) -> Anatomy:
+    if region == "head":
+        return Brain(rng, age_factor, ct=modality == "CT")
+    return Abdomen(rng, age_factor) if region == "abdomen" else Chest(rng, age_factor)
+
+
+def _positions(rng: np.random.Generator, region: Region, slices: int) -> tuple[float, ...]:
+    low, high = COVERAGE[region]
+    part = float(rng.random())
+    if slices == 1:
+        return (low + (high - low) * part,)
+    shift = 0.04 * (part - 0.5)
+    return tuple((np.linspace(low, high, slices) + shift).tolist())
+
+
+def _with_lesion(
+    rng: np.random.Generator | None,
+    kind: LesionKind | None,
+    grade: int | None,
+    modality: str,
+    rendered: list[Rendered],
+    positions: tuple[float, ...],
+) -> tuple[list[np.ndarray], list[np.ndarray], Lesion | None]:
+    images = [item.image for item in rendered]
+    if kind is None or rng is None:
+        return images, [np.zeros(image.shape, bool) for image in images], None
+    grade = grade or int(rng.integers(1, 4))
+    where = int(rng.integers(len(positions)))
+    pitch = positions[1] - positions[0] if len(positions) > 1 else 0.0
+    lesion = draw_lesion(rng, LesionKind(kind), grade, modality, rendered[where], positions[where], pitch)
+    outline, size = Field(rng, 12), images[0].shape[0]
+    pairs = [
+        apply_lesion(item.image, item.organ, lesion, lesion.alpha(z, size, outline))
+        for item, z in zip(rendered, positions, strict=True)
+    ]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs], lesion
