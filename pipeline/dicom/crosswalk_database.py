@@ -23,6 +23,8 @@ _INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 def open_engine(settings: Settings) -> Engine:
     """Open the crosswalk's database with its tables; a SQLite file is private before the first byte is in it.
 
+    Errors of the engine never show bound values: they are real identifiers.
+
     Raises:
         ConfigError: neither SQLite nor PostgreSQL.
         IdentityError: the file is exposed, or the database cannot be opened.
@@ -30,11 +32,13 @@ def open_engine(settings: Settings) -> Engine:
     url = make_url(settings.crosswalk)
     if url.get_backend_name() not in _INSERTS:
         raise ConfigError(f"crosswalk_url names the database {url.get_backend_name()}; use sqlite or postgresql.")
+    if url.drivername == "postgresql":  # would mean psycopg2, which is no dependency
+        url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "postgresql":
-        engine = create_engine(url)
+        engine = create_engine(url, hide_parameters=True)
     else:
         _private_file(Path(url.database or ""))
-        engine = create_engine(url, connect_args={"timeout": 30})
+        engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
         event.listen(engine, "connect", _pragmas)
     try:
         _create_tables(engine)

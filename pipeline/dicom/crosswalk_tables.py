@@ -8,7 +8,8 @@ from sqlalchemy import ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Current time in UTC without zone."""
     return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
 
 
@@ -21,7 +22,7 @@ class KeyState(CrosswalkBase):
 
     __tablename__ = "keys"
     key_id: Mapped[str] = mapped_column(String(16), primary_key=True)
-    since: Mapped[datetime] = mapped_column(default=_now)
+    since: Mapped[datetime] = mapped_column(default=now)
     retired_at: Mapped[datetime | None]
 
 
