@@ -57,6 +57,7 @@ class RejectionCode(StrEnum):
     TRUNCATED_PIXELS = "truncated-pixel-data"
     FRAME_COUNT = "frame-count-mismatch"
     TOO_MANY_PIXELS = "too-many-pixels"
+    DECOMPRESSION_BOMB = "decompression-bomb"
     DECODE_FAILED = "decode-failed"
     DECODE_TIMEOUT = "decode-timeout"
     DECODE_MEMORY = "decode-memory"

@@ -1,0 +1,148 @@
+"""Typed access to the elements of a data set: absent is one thing, malformed another, and both are said without PHI."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
+
+from pipeline.errors import Rejected, RejectionCode
+
+CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, VR CS
+MODEL_NAME = re.compile(r"[A-Za-z0-9 ._+/()-]{1,64}")  # a narrower LO: no caret, so no person name in DICOM form
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
+def raw_value(ds: Dataset, keyword: str) -> Any:
+    """Return the value of an element, None where it is absent or empty.
+
+    Raises:
+        Rejected: CORRUPT_HEADER, the element cannot be read as its VR says.
+    """
+    tag = _tag(keyword)
+    if tag not in ds:
+        return None
+    try:
+        value = ds[tag].value
+    except Rejected:
+        raise
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:
+        raise malformed(keyword) from None
+    return None if value is None or (isinstance(value, str | bytes | Sequence) and len(value) == 0) else value
+
+
+def malformed(keyword: str, rule: str = "") -> Rejected:
+    """Return the rejection of an element whose value breaks its VR or `rule`; the value itself is not told."""
+    rule = rule or f"it must be a valid {dictionary_VR(keyword)}"
+    return Rejected(
+        RejectionCode.CORRUPT_HEADER,
+        f"{keyword} is malformed: {rule}. Correct it at the source and send the file again.",
+    )
+
+
+def text(ds: Dataset, keyword: str) -> str:
+    """Return an element as one trimmed string, several values joined by a backslash, "" where absent."""
+    value = raw_value(ds, keyword)
+    if value is None:
+        return ""
+    parts = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    return "\\".join(str(part).strip(" \0") for part in parts)
+
+
+def texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return the values of an element as trimmed strings."""
+    joined = text(ds, keyword)
+    return tuple(joined.split("\\")) if joined else ()
+
+
+def optional_text(ds: Dataset, keyword: str) -> str:
+    """Like `text`, for elements that nothing depends on: a malformed one counts as absent."""
+    try:
+        return text(ds, keyword)
+    except Rejected:
+        return ""
+
+
+def code(ds: Dataset, keyword: str) -> str:
+    """Return a code string, "" where absent or not of the form of a CS: free text does not pass as a code."""
+    value = optional_text(ds, keyword).upper()
+    return value if CODE_STRING.fullmatch(value) else ""
+
+
+def numbers(ds: Dataset, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
+    """Return finite numbers, None where absent.
+
+    Raises:
+        Rejected: CORRUPT_HEADER, not numbers, not finite, or not `count` of them.
+    """
+    value = raw_value(ds, keyword)
+    if value is None:
+        return None
+    items = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    try:
+        found = tuple(float(item) for item in items)
+    except (TypeError, ValueError, OverflowError):
+        raise malformed(keyword) from None
+    if not all(math.isfinite(item) for item in found):
+        raise malformed(keyword, "numbers must be finite")
+    if count is not None and len(found) != count:
+        raise malformed(keyword, f"it must hold {count} values and holds {len(found)}")
+    return found
+
+
+def number(ds: Dataset, keyword: str) -> float | None:
+    """Return one finite number, None where absent."""
+    found = numbers(ds, keyword, 1)
+    return None if found is None else found[0]
+
+
+def integer(ds: Dataset, keyword: str) -> int | None:
+    """Return one whole number, None where absent."""
+    found = number(ds, keyword)
+    if found is not None and found != int(found):
+        raise malformed(keyword, "it must be a whole number")
+    return None if found is None else int(found)
+
+
+def required_integer(ds: Dataset, keyword: str, low: int, high: int) -> int:
+    """Return a whole number in [low, high].
+
+    Raises:
+        Rejected: MISSING_ATTRIBUTE or CORRUPT_HEADER.
+    """
+    found = integer(ds, keyword)
+    if found is None:
+        raise Rejected(
+            RejectionCode.MISSING_ATTRIBUTE, f"{keyword} is absent, and no image can be read without it. Send it again."
+        )
+    if not low <= found <= high:
+        raise malformed(keyword, f"it must lie in {low} to {high} and is {found}")
+    return found
+
+
+def items(ds: Dataset, keyword: str) -> Sequence[Dataset]:
+    """Return the items of a sequence, empty where absent."""
+    value = raw_value(ds, keyword)
+    if value is None:
+        return ()
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise malformed(keyword, "it must be a sequence")
+    return value
+
+
+def first_item(ds: Dataset | None, keyword: str) -> Dataset | None:
+    """Return the first item of a sequence, None where there is none."""
+    found = items(ds, keyword) if ds is not None else ()
+    return found[0] if found else None

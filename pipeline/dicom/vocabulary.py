@@ -1,0 +1,123 @@
+"""The words that may leave a header: everything else of its free text stays behind.
+
+SeriesDescription and ProtocolName are typed by people, who also type names into them. Only tokens of this vocabulary
+pass, in the spelling of its left side, so that routes can tell a T1 from a FLAIR and nothing else gets through.
+"""
+
+from __future__ import annotations
+
+import re
+
+# canonical token: the other spellings that mean it
+_SYNONYMS = {
+    "AX": "AXIAL TRA TRANS TRANSVERSE TRANSVERSAL",
+    "COR": "CORONAL",
+    "SAG": "SAGITTAL",
+    "OBL": "OBLIQUE",
+    "T1": "T1W T1WI T1_W",
+    "T2": "T2W T2WI T2_W",
+    "T2STAR": "T2* T2*W",
+    "PD": "PDW",
+    "FLAIR": "DARKFLUID TIRM",
+    "DWI": "DIFF DIFFUSION TRACE TRACEW EPDWI",
+    "ADC": "",
+    "DTI": "",
+    "SWI": "",
+    "GRE": "FFE FLASH",
+    "SE": "",
+    "TSE": "FSE",
+    "STIR": "",
+    "MPRAGE": "MP-RAGE BRAVO IRSPGR SPGR TFE",
+    "EPI": "",
+    "BOLD": "FMRI",
+    "ASL": "",
+    "TOF": "",
+    "MRA": "",
+    "CTA": "",
+    "ANGIO": "ANGIOGRAPHY",
+    "PERF": "PERFUSION",
+    "DIXON": "",
+    "WATER": "",
+    "FAT": "",
+    "FS": "FATSAT FAT-SAT SPAIR SPIR",
+    "PRE": "NATIVE NATIV PLAIN",
+    "POST": "GD GAD GADO CONTRAST C+ +C CE KM",
+    "ARTERIAL": "ART",
+    "VENOUS": "VEN PORTAL PORTALVENOUS",
+    "DELAYED": "DELAY LATE",
+    "LUNG": "LUNGS PULMONARY",
+    "BONE": "",
+    "SOFT": "SOFTTISSUE",
+    "STANDARD": "STD",
+    "THIN": "",
+    "BRAIN": "CEREBRUM",
+    "HEAD": "SKULL CRANIUM NEURO",
+    "NECK": "",
+    "CHEST": "THORAX",
+    "ABDOMEN": "ABD",
+    "PELVIS": "",
+    "SPINE": "CSPINE TSPINE LSPINE",
+    "BREAST": "",
+    "CARDIAC": "HEART",
+    "LIVER": "",
+    "KIDNEY": "",
+    "PROSTATE": "",
+    "HIP": "",
+    "KNEE": "",
+    "ANKLE": "",
+    "FOOT": "",
+    "SHOULDER": "",
+    "ELBOW": "",
+    "WRIST": "",
+    "HAND": "",
+    "PA": "",
+    "AP": "",
+    "LAT": "LATERAL",
+    "LL": "",
+    "MLO": "",
+    "CC": "",
+    "SUPINE": "",
+    "PORTABLE": "BEDSIDE MOBILE",
+    "2D": "",
+    "3D": "",
+    "MIP": "",
+    "MINIP": "",
+    "MPR": "REFORMAT",
+    "SUB": "SUBTRACTION",
+    "SCOUT": "LOCALIZER LOCALISER LOC TOPOGRAM TOPO SURVEY SURVIEW",
+    "CALIBRATION": "CAL",
+    "DOSE": "",
+    "REPORT": "",
+    "PHANTOM": "",
+}
+TOKENS = {spelling: token for token, others in _SYNONYMS.items() for spelling in (token, *others.split())}
+
+# PS3.16 annex L, the defined terms of BodyPartExamined that whole-body routes meet; other values pass as codes.
+_SPLIT = re.compile(r"[^A-Z0-9+*]+")
+
+
+def tokens_of(*free_text: str) -> tuple[str, ...]:
+    """Return the vocabulary tokens of free text, sorted and unique; a word that is not listed is dropped."""
+    words = (word for part in free_text for word in _SPLIT.split(part.upper()))
+    return tuple(sorted({TOKENS[word] for word in words if word in TOKENS}))
+
+
+# PS3.16 CID 4010 and 4014, SNOMED CT and the older SNOMED-RT codes, to the terms of ViewPosition (0018,5101)
+VIEW_CODES = {
+    "399348003": "AP",
+    "R-10206": "AP",
+    "272479007": "PA",
+    "R-10214": "PA",
+    "399173006": "LL",
+    "R-10236": "LL",
+    "399198007": "RL",
+    "R-10232": "RL",
+    "399162004": "CC",
+    "R-10242": "CC",
+    "399368009": "MLO",
+    "R-10226": "MLO",
+    "399260004": "ML",
+    "R-10224": "ML",
+    "399352003": "LM",
+    "R-10228": "LM",
+}
