@@ -24,7 +24,7 @@ class BodyConfig(Config):
 
     method: Literal["threshold", "otsu", "frame"] = Field("threshold", description="how foreground is told from air")
     threshold: float = Field(-300.0, description="foreground lies above it, physical units (method threshold)")
-    otsu_factor: float = Field(0.5, gt=0, le=2, description="how far towards Otsu's threshold (method otsu)")
+    otsu_factor: float = Field(0.25, gt=0, le=2, description="how far towards Otsu's threshold (method otsu)")
     closing: float = Field(
         0.0, ge=0, le=0.1, description="gaps up to twice this share of the image size are closed first (0: never)"
     )

@@ -78,7 +78,7 @@ class MRPercentile(_Pair):
     low: float = Field(0.5, ge=0, lt=100, description="lower percentile of the foreground")
     high: float = Field(99.5, gt=0, le=100, description="upper percentile of the foreground")
     body: BodyConfig = Field(
-        BodyConfig(method="otsu", otsu_factor=0.4, smaller_parts=0.05, closing=0.03),
+        BodyConfig(method="otsu", otsu_factor=0.25, smaller_parts=0.05, closing=0.03),
         description="foreground of the statistics, and body mask",
     )
 
