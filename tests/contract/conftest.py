@@ -1,0 +1,58 @@
+"""What the laws over the registry run on: every method, made small, and a few images with structure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.methods import METHODS
+from pipeline.methods.base import Method, MethodConfig
+from pipeline.types import Batch
+
+SIZE = 32
+# A method that is not named here is tested with its defaults; give it a small configuration if that is slow.
+SMALL: dict[str, dict[str, Any]] = {
+    "ae": {"widths": (8, 16), "hidden": 32, "latent": 8},
+    "vae": {"widths": (8, 16), "latent": 8},
+    "dae": {"widths": (8, 8, 8, 16, 16, 8)},
+    "vq_vae": {"widths": (8, 16), "entries": 16, "code_width": 4},
+    "ddpm": {
+        "widths": (8, 16),
+        "attention": (False, True),
+        "steps": 2,
+        "start_times": (100, 200),
+        "lr": 1e-3,
+        "noise": "coarse",
+    },
+}
+
+
+@pytest.fixture(params=list(METHODS))
+def config(request: pytest.FixtureRequest) -> MethodConfig:
+    """Each registered method, small."""
+    return METHODS[request.param](**SMALL.get(request.param, {}))
+
+
+@pytest.fixture
+def method(config: MethodConfig) -> Method:
+    """Each registered method, built for 32 px."""
+    return config.build(SIZE)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Four smooth images of different brightness, each with a body of its own."""
+    return make_batch(4, SIZE)
+
+
+def make_batch(count: int, size: int, channels: int = 1, spatial_dims: int = 2) -> Batch:
+    """Return discs on a dark ground, deterministic."""
+    axes = torch.meshgrid(*[torch.linspace(-1, 1, size)] * spatial_dims, indexing="ij")
+    radius = torch.stack(axes).square().sum(dim=0).sqrt()
+    body = torch.stack([(radius < 0.5 + 0.1 * i)[None] for i in range(count)])
+    inside = torch.stack(
+        [(0.2 * i - 0.3 + 0.3 * torch.cos(4 * radius + i)).expand(channels, *radius.shape) for i in range(count)]
+    )
+    return Batch(torch.where(body, inside, -1.0), body, tuple(f"slice-{i}" for i in range(count)))

@@ -1,0 +1,98 @@
+"""Laws of `loss` and `phases` over every registered method."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pipeline.methods.base import Method, MethodConfig
+from pipeline.nn.rng import Rng
+from pipeline.training import TrainingConfig, TrainState, train
+from pipeline.types import Batch
+
+
+class Items:
+    """A batch as a data set."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return len(self.batch.ids)
+
+    def __getitem__(self, i: int) -> dict[str, object]:
+        return {"image": self.batch.images[i], "body": self.batch.body[i], "id": self.batch.ids[i]}
+
+
+def test_phases_have_names_of_their_own_and_leave_no_parameter_out(method: Method) -> None:
+    names = [phase.name for phase in method.phases]
+    assert len(set(names)) == len(names) > 0
+    reached = {id(p) for phase in method.phases for p in method.parameters_of(phase)}
+    assert reached == {id(p) for p in method.parameters() if p.requires_grad}
+
+
+def test_loss_is_named_finite_scalars_with_a_total(method: Method, batch: Batch) -> None:
+    for phase in method.phases:
+        terms = method.loss(batch, phase.name, Rng.training(0, 0, 4))
+        assert "total" in terms and len(terms) > 1
+        for name, value in terms.items():
+            assert value.ndim == 0 and torch.isfinite(value), name
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_images(method: Method, batch: Batch) -> None:
+    method.eval()
+    for phase in method.phases:
+        whole = method.loss(batch, phase.name, Rng.training(3, 40, 4))["total"]
+        alone = [
+            method.loss(_row(batch, i), phase.name, Rng.training(3, 40 + i, 1))["total"] for i in range(len(batch.ids))
+        ]
+        assert_close(torch.stack(alone).mean(), whole, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_leaves_the_global_generator_alone(method: Method, batch: Batch) -> None:
+    before = torch.get_rng_state()
+    method.loss(batch, method.phases[0].name, Rng.training(0, 0, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_gradients_reach_every_parameter_of_the_phase(method: Method, batch: Batch) -> None:
+    # Two steps first: layers that start at zero on purpose (the last of a diffusion U-Net) block the way at step 0.
+    state = TrainState(method, TrainingConfig(batch_size=4, images=8))
+    list(train(state, Items(batch), 8))
+    for phase in method.phases:
+        total = method.loss(batch, phase.name, Rng.training(0, 100, 4))["total"]
+        named = {id(p): name for name, p in method.named_parameters()}
+        parameters = method.parameters_of(phase)
+        for p, gradient in zip(parameters, torch.autograd.grad(total, parameters, allow_unused=True), strict=True):
+            assert gradient is not None, named[id(p)]
+            assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, named[id(p)]
+
+
+def test_a_few_images_can_be_learnt_by_heart(method: Method, batch: Batch) -> None:
+    state = TrainState(method, TrainingConfig(batch_size=4, images=10_000, ema_decay=0.9))
+    records = list(train(state, Items(batch), 4 * 120))
+    first = sum(record.terms["total"] for record in records[:5]) / 5
+    last = sum(record.terms["total"] for record in records[-20:]) / 20
+    assert last < 0.6 * first
+
+
+def test_building_twice_from_one_seed_gives_the_same_weights(config: MethodConfig) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second, third = config.build(32, seed=1), config.build(32, seed=1), config.build(32, seed=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    pairs = list(zip(first.parameters(), second.parameters(), third.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert not all(torch.equal(a, c) for a, _, c in pairs)
+
+
+def _row(batch: Batch, i: int) -> Batch:
+    return Batch(batch.images[i : i + 1], batch.body[i : i + 1], batch.ids[i : i + 1])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_precisions_train(method: Method, batch: Batch, precision: str) -> None:
+    state = TrainState(method, TrainingConfig(batch_size=4, images=8, precision=precision))
+    assert [record.images_seen for record in train(state, Items(batch), 8)] == [4, 8]
+    assert all(p.dtype == torch.float32 for p in method.parameters())
