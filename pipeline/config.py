@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -123,6 +124,7 @@ class Settings(Config):
     burned_in: Literal["reject", "no-figures", "accept"] = Field(
         "no-figures", description="policy for (0028,0301) BurnedInAnnotation = YES"
     )
+    routes: Path | None = Field(None, description="folder of the routes; default the shipped `configs/routes`")
     decode: DecodeLimits = DecodeLimits()
     workers: int = Field(2, ge=1, description="decode workers of an ingest")
 
@@ -166,6 +168,13 @@ class Settings(Config):
     def mlflow(self) -> str:
         """MLflow tracking URI."""
         return self.mlflow_uri or f"sqlite:///{self.workspace / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def routes_folder(self) -> Path:
+        """Folder of the routes: as set, else of the source tree, else of the installed package."""
+        shipped = (Path(__file__).resolve().parents[1], Path(sys.prefix) / "share" / "nightread")
+        found = [root / "configs" / "routes" for root in shipped if (root / "configs" / "routes").is_dir()]
+        return self.routes or (found or [shipped[0] / "configs" / "routes"])[0]
 
     @property
     def runs(self) -> Path:

@@ -29,11 +29,15 @@ class RunRecords:
         """A reading transaction."""
         raise NotImplementedError
 
-    def start_run(self, kind: str, route: str = "", folder: str | Path = "") -> str:
-        """Note that a run (train, score or evaluate) has begun; return its id, which sorts by time."""
-        run_id = f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    def start_run(self, kind: str, route: str = "", folder: str | Path = "", run_id: str = "") -> str:
+        """Note that a run (train, score or evaluate) has begun; return its id, which sorts by time.
+
+        With `run_id`, that run goes on where an earlier process stopped, or begins under that id.
+        """
+        run_id = run_id or f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         with self.session() as session:
-            session.add(RunRow(run_id=run_id, kind=kind, route=route, folder=str(folder), summary={}))
+            row = session.merge(RunRow(run_id=run_id, kind=kind, route=route, folder=str(folder), state="running"))
+            row.summary, row.ended_at = row.summary or {}, None
         return run_id
 
     def finish_run(

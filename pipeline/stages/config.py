@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config import Config
-from pipeline.data.dataset import DataConfig
+from pipeline.data.data_config import DataConfig
 from pipeline.detection.detector import DetectionConfig
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.methods import AnyMethodConfig

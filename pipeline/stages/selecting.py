@@ -1,0 +1,48 @@
+"""Which slices a stage reads, and how they become a data set: the same door for training, scoring and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pipeline.config import Settings
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.dataset import SliceDataset
+from pipeline.data.normalise import Normaliser
+from pipeline.data.routes import load_routes
+from pipeline.data.selection import Selection, select_slices
+from pipeline.data.store import PixelStore
+from pipeline.stages.config import RunConfig
+from pipeline.types import Label, SetName
+
+
+def choose(
+    catalogue: Catalogue,
+    config: RunConfig,
+    settings: Settings,
+    sets: Collection[SetName] | None = None,
+    labels: Collection[Label] | None = None,
+    study_ids: Collection[str] | None = None,
+) -> Selection:
+    """Choose slices of the configuration's route; with `sets` the law of the sets holds."""
+    return select_slices(
+        catalogue,
+        route=config.data.route,
+        routes=load_routes(settings.routes_folder),
+        sets=sets,
+        labels=labels,
+        study_ids=study_ids,
+        allow_gaps=config.data.allow_gaps,
+    )
+
+
+def dataset(selection: Selection, config: RunConfig, settings: Settings, cached: bool = True) -> SliceDataset:
+    """Return the normalised slices of a selection; `cached` as the configuration says, else read once in order."""
+    return SliceDataset(
+        selection.slices,
+        PixelStore(settings.store),
+        Normaliser(config.data.normaliser),
+        cache=config.data.cache if cached else "none",
+        cache_dir=settings.workspace / "cache",
+        members=selection.members,
+        ram_bytes=int(config.data.ram_gib * 2**30),
+    )

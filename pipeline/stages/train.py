@@ -1,0 +1,146 @@
+"""Stage `train`: from a configuration to a detector that is not calibrated yet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from pipeline.config import Settings
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.dataset import fingerprint
+from pipeline.data.normalise import Normaliser
+from pipeline.data.selection import Selection
+from pipeline.data.splits import assign_sets, check_disjoint
+from pipeline.detection.detector import Detector
+from pipeline.errors import EmptySelection
+from pipeline.methods.base import Method
+from pipeline.stages.config import RunConfig
+from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.selecting import choose, dataset
+from pipeline.tracking.experiment import TrackedRun, track
+from pipeline.training.fit import FitResult, TrainingRecord, fit
+from pipeline.types import RunRef, SetName
+
+LEARNING: dict[SetName, str] = {"train": "training", "validate": "validation"}  # set -> its name in MLflow
+
+
+def train(config: RunConfig, settings: Settings, again: bool = False, progress: bool = False) -> RunRef:
+    """Train a detector on the normals of the train set; nothing of calibrate, develop, gate or test is read.
+
+    The run's id is its route and the hash of configuration and data: the same question finds the same run, finished or
+    half-way, unless `again` asks for a new one.
+
+    Args:
+        config: what to train, and on which route.
+        settings: the workspace.
+        again: train anew even if the run exists.
+        progress: show a bar.
+
+    Raises:
+        EmptySelection: no normal training scans on this route.
+        TrainingDiverged: NaN or infinity in a loss.
+    """
+    with Catalogue.open(settings) as catalogue:
+        assign_sets(catalogue, config.data.splits)
+        sets = {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
+        check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
+        _refuse_empty(sets, config)
+        folder = _folder(config, sets, settings, again)
+        if not (folder.trained / "detector.json").exists():
+            _train_in(folder, config, sets, settings, catalogue, progress)
+    return Detector.reference(folder.trained, folder.path)
+
+
+def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
+    if not sets["train"].slices:
+        raise EmptySelection(
+            f"No normal scans to train on for the route {config.data.route!r}. Ingest scans and import labels that say "
+            "which are normal: nightread labels import FILE.csv"
+        )
+
+
+def _folder(config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool) -> RunFolder:
+    data = fingerprint([ref for chosen in sets.values() for ref in chosen.slices])
+    run_id = f"{config.data.route}-{config.method.name}-{config.fingerprint()[:6]}{data['sha256'][:6]}"
+    folder, number = RunFolder(settings.runs / run_id), 2
+    while again and folder.path.exists():
+        folder, number = RunFolder(settings.runs / f"{run_id}-{number}"), number + 1
+    if not (folder.path / "config.json").exists():
+        folder.write("data.json", {name: fingerprint(chosen.slices) for name, chosen in sets.items()})
+        folder.write("config.json", config.model_dump(mode="json"))
+    return folder
+
+
+def _train_in(
+    folder: RunFolder,
+    config: RunConfig,
+    sets: dict[SetName, Selection],
+    settings: Settings,
+    catalogue: Catalogue,
+    progress: bool,
+) -> None:
+    catalogue.start_run("train", config.data.route, folder.path, run_id=folder.run_id)
+    try:
+        with track(settings, config.data.route, config.name, _mlflow_run(folder)) as tracked:
+            folder.write("mlflow.json", {"run_id": tracked.run_id})
+            result = _fit(folder, config, sets, settings, tracked, progress)
+            _log(tracked, folder, config, result)
+        _save(folder, config, result)
+    except BaseException:
+        catalogue.finish_run(folder.run_id, "failed", {})
+        raise
+    summary = {"images_seen": result.images_seen, "stopped": result.stopped, "process_seconds": result.process_seconds}
+    catalogue.finish_run(folder.run_id, "done", summary)
+
+
+def _mlflow_run(folder: RunFolder) -> str | None:
+    return folder.read("mlflow.json")["run_id"] if (folder.path / "mlflow.json").exists() else None
+
+
+def _fit(
+    folder: RunFolder,
+    config: RunConfig,
+    sets: dict[SetName, Selection],
+    settings: Settings,
+    tracked: TrackedRun,
+    progress: bool,
+) -> FitResult:
+    data = {name: dataset(chosen, config, settings) for name, chosen in sets.items()}
+    for name, chosen in sets.items():
+        tracked.data(fingerprint(chosen.slices), LEARNING[name])
+    return fit(
+        built(config),
+        data["train"],
+        data["validate"] if len(data["validate"]) else None,
+        config.training,
+        folder.training,
+        on_record=lambda record: tracked.terms([(record.images_seen, _terms(record))]),
+        progress=progress,
+    )
+
+
+def built(config: RunConfig) -> Method:
+    """Return the method with fresh weights, for the size that the normaliser gives."""
+    return config.method.build(config.data.normaliser.image_size, seed=config.training.seed)
+
+
+def _terms(record: TrainingRecord) -> dict[str, float]:
+    terms = {f"train/{name}": value for name, value in record.training.items()}
+    terms |= {f"validate/{name}": value for name, value in record.validation.items()}
+    return terms | {"images_per_second": record.images_per_second, "process_seconds": record.process_seconds}
+
+
+def _log(tracked: TrackedRun, folder: RunFolder, config: RunConfig, result: FitResult) -> None:
+    tracked.config(config)
+    tracked.table(pd.json_normalize([asdict(record) for record in result.history]), "history")
+    tracked.metrics({"images_seen": result.images_seen, "process_seconds": result.process_seconds})
+    parameters = sum(p.numel() for p in result.method.parameters())
+    tracked.tags({"run_id": folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
+
+
+def _save(folder: RunFolder, config: RunConfig, result: FitResult) -> None:
+    detector = Detector.of(
+        result.method, Normaliser(config.data.normaliser), config.detection, config.data.route, config.training.seed
+    )
+    detector.save(folder.trained)
