@@ -1,0 +1,105 @@
+"""How an image differs from what it would be if it were normal: the residual map."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.detection.filters import erode, gaussian_blur, median_filter
+from pipeline.errors import ConfigError
+
+RANGE = 2.0  # of normalised images, which lie in [-1, 1]
+K1, K2 = 0.01, 0.03  # Wang et al. 2004, section III.B
+
+
+class ResidualConfig(Config):
+    """Which difference is taken, and how its map is cleaned."""
+
+    kind: Literal["l1", "l2", "ssim", "signed"] = Field("ssim", description="how image and reconstruction are compared")
+    direction: Literal["positive", "negative"] = Field(
+        "positive", description="of `signed`: brighter than normal, or darker, is anomalous"
+    )
+    sigma_fraction: float = Field(3 / 64, gt=0, le=1, description="of `ssim`: sigma of its Gaussian / image size")
+    median: int = Field(1, ge=1, le=9, description="edge of the median filter, odd; 1 is none")
+    smooth_fraction: float = Field(0.0, ge=0, le=1, description="sigma of a final Gaussian / image size; 0 is none")
+    erode: int = Field(0, ge=0, description="pixels by which the body mask is shrunk before anything is counted")
+
+    @field_validator("median")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError("must be odd, so that the filter has a centre")
+        return value
+
+
+def residual(x: Tensor, x_hat: Tensor, body: Tensor, config: ResidualConfig) -> Tensor:
+    """Compare images with their reconstructions; higher = more anomalous, never clamped or rescaled.
+
+    Channels are averaged, then median and smoothing are applied, then everything outside `counted_body` is set to 0.
+    `signed` maps may be negative; the others are >= 0 but for rounding (ssim: 1 - SSIM, in [0, 2]).
+
+    Args:
+        x, x_hat: float [B, C, *spatial] in [-1, 1], two or three spatial dimensions.
+        body: bool [B, 1, *spatial].
+
+    Returns:
+        float32 [B, 1, *spatial].
+
+    Raises:
+        ConfigError: the shapes do not fit each other.
+    """
+    _check(x, x_hat, body)
+    x, x_hat = x.float(), x_hat.float()
+    maps = clean(_difference(x, x_hat, config).mean(dim=1, keepdim=True), config)
+    return maps.masked_fill_(~counted_body(body, config), 0.0)
+
+
+def clean(maps: Tensor, config: ResidualConfig) -> Tensor:
+    """Apply the median filter and the final smoothing to maps [B, 1, *spatial], whoever made them."""
+    maps = median_filter(maps, config.median)
+    return gaussian_blur(maps, config.smooth_fraction) if config.smooth_fraction else maps
+
+
+def counted_body(body: Tensor, config: ResidualConfig) -> Tensor:
+    """Return the part of the body whose residual counts: bool [B, 1, *spatial]."""
+    return erode(body, config.erode)
+
+
+def _difference(x: Tensor, x_hat: Tensor, config: ResidualConfig) -> Tensor:
+    match config.kind:
+        case "l1":
+            return (x - x_hat).abs()
+        case "l2":
+            return (x - x_hat).square()
+        case "signed":
+            return x - x_hat if config.direction == "positive" else x_hat - x
+        case "ssim":
+            return 1 - ssim(x, x_hat, config.sigma_fraction)
+
+
+def ssim(x: Tensor, y: Tensor, sigma_fraction: float) -> Tensor:
+    """Return the structural similarity map of x and y, [B, C, *spatial].
+
+    Wang, Bovik, Sheikh, Simoncelli 2004, equation 13, with a Gaussian window whose sigma scales with the image (Cai et
+    al. 2024, MedIAnomaly: sigma 3 at 64 px, replicate padding; a narrow window loses ten points of AUROC). Moments are
+    weighted by the window, without the n/(n-1) correction, as in the paper.
+    """
+    c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
+    mean_x, mean_y = gaussian_blur(x, sigma_fraction), gaussian_blur(y, sigma_fraction)
+    both = mean_x * mean_y
+    squares = mean_x.square() + mean_y.square()
+    spread = gaussian_blur(x.square() + y.square(), sigma_fraction) - squares
+    shared = gaussian_blur(x * y, sigma_fraction) - both
+    return (2 * both + c1) * (2 * shared + c2) / ((squares + c1) * (spread + c2))
+
+
+def _check(x: Tensor, x_hat: Tensor, body: Tensor) -> None:
+    one = (x.shape[0], 1, *x.shape[2:])
+    if x.shape != x_hat.shape or tuple(body.shape) != one or x.ndim not in (4, 5):
+        raise ConfigError(
+            f"Images {list(x.shape)}, reconstructions {list(x_hat.shape)} and bodies {list(body.shape)} do not fit: "
+            "the first two must be [B, C, *spatial] with 2 or 3 spatial dimensions, the last [B, 1, *spatial]."
+        )
