@@ -126,7 +126,8 @@ def _frame(pixels: np.ndarray, valid: np.ndarray | None, box: Letterbox, toleran
 def _span(small: np.ndarray, tolerance: float, axis: int) -> slice:
     """First to last line along the other axis that is not flat; all of them where every line is flat."""
     known = np.isfinite(small)
-    highest = np.where(known, small, -np.inf).max(axis=axis)
-    lowest = np.where(known, small, np.inf).min(axis=axis)
+    wide = small.astype(np.float64)
+    highest = np.where(known, wide, -np.inf).max(axis=axis)
+    lowest = np.where(known, wide, np.inf).min(axis=axis)
     lines = np.flatnonzero(highest - lowest > tolerance)
     return slice(int(lines[0]), int(lines[-1]) + 1) if lines.size else slice(0, len(highest))

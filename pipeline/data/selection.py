@@ -125,7 +125,7 @@ def _refs(rows: Sequence[Row], geometry: SeriesGeometry) -> Iterator[SliceRef]:
     """Yield the slices of a series in geometric order; the frames of an instance share one mapping of attributes."""
     by_id = {row.instance_id: row for row in rows}
     attributes = {row.instance_id: _compact(row.attributes, rows[0].attributes) for row in rows}
-    for (instance_id, frame), position in zip(geometry.order, geometry.relative_position, strict=True):
+    for (instance_id, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
         row = by_id[instance_id]
         yield SliceRef(
             instance_id=instance_id,

@@ -37,7 +37,7 @@ def test_letterbox_fits_and_keeps_the_aspect(height: int, width: int, size: int)
     assert max(box.inner) == size
     for inner, offset, native in zip(box.inner, box.offset, (height, width), strict=True):
         assert 1 <= inner <= size
-        assert 0 <= offset
+        assert offset >= 0
         assert offset + inner <= size
         assert abs(inner - native * size / max(height, width)) <= 1
     assert Letterbox.from_json(box.to_json()) == box
@@ -71,8 +71,8 @@ def test_resample_returns_a_copy() -> None:
 
 
 def test_halving_uses_the_triangle_filter() -> None:
-    # One row, 8 -> 4: centre of output k at 2k + 1; triangle of half-width 2 at pixel centres i + 0.5. Inner weights are
-    # (1/4, 3/4, 3/4, 1/4) / 2; at the border the first is cut off: (3/4, 3/4, 1/4) / 1.75.
+    # One row, 8 -> 4: centre of output k at 2k + 1; triangle of half-width 2 at pixel centres i + 0.5. Inner weights
+    # are (1/4, 3/4, 3/4, 1/4) / 2; at the border the first is cut off: (3/4, 3/4, 1/4) / 1.75.
     row = np.zeros((1, 8), np.float32)
     row[0, 1] = 1
     np.testing.assert_allclose(resample(row, (1, 4)), [[0.75 / 1.75, 0.125, 0, 0]], atol=1e-6)
