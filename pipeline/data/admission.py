@@ -73,23 +73,25 @@ def admit(session: Session, arrivals: Sequence[Arrival]) -> list[Outcome | Rejec
     try:
         with session.begin_nested():
             return _admit_all(session, arrivals)
-    except StatementError as error:
+    except (StatementError, ValueError, OverflowError) as error:
         if not _is_about_values(error):
             raise
     return [_admit_alone(session, arrival) for arrival in arrivals]
 
 
-def _is_about_values(error: StatementError) -> bool:
-    # A StatementError without a driver's error is a value that could not be bound; other driver errors are the
-    # database's own trouble (disk full, locked, gone) and must not look like a bad file.
-    return error.orig is None or isinstance(error, IntegrityError | DataError) or isinstance(error.orig, ValueError)
+def _is_about_values(error: Exception) -> bool:
+    # Drivers raise ValueError and OverflowError as they are for values that they cannot send. Every other error of a
+    # driver is the database's own trouble (disk full, locked, gone) and must not look like a bad file.
+    if not isinstance(error, StatementError) or isinstance(error, IntegrityError | DataError):
+        return True
+    return error.orig is None or isinstance(error.orig, ValueError | OverflowError)
 
 
 def _admit_alone(session: Session, arrival: Arrival) -> Outcome | Rejected:
     try:
         with session.begin_nested():
             return _admit_all(session, [arrival])[0]
-    except StatementError as error:
+    except (StatementError, ValueError, OverflowError) as error:
         if not _is_about_values(error):
             raise
         return Rejected(
