@@ -33,6 +33,7 @@ class NotScoredCode(StrEnum):
     SECONDARY_CAPTURE = "secondary-capture"
     DERIVED_IMAGE = "derived-image"
     QUALITY_CONTROL = "quality-control-phantom"
+    AMBIGUOUS = "ambiguous-route"
     NO_ROUTE = "no-route"
 
 
@@ -187,31 +188,33 @@ def _meets(one: str, other: str) -> bool:
 def route_of(attributes: InstanceAttributes, routes: Sequence[Route]) -> Route | NotScoredReason:
     """Return the route that reads a series, or why none does.
 
-    Raises:
-        ConfigError: two routes of equal rank take it (not possible for routes that were loaded together).
+    A series that two routes of equal rank take is not scored: `check_unambiguous` finds what patterns can show, but a
+    description may name the chest and the abdomen, and a night does not stop for it.
     """
     taking = sorted((route for route in routes if route.takes(attributes)), key=lambda route: route.rank, reverse=True)
     if not taking:
         return _reason(attributes)
     if len(taking) > 1 and taking[0].rank == taking[1].rank:
-        raise _ambiguous(taking[0], taking[1])
+        code, names = NotScoredCode.AMBIGUOUS.value, f"{taking[0].name} and {taking[1].name}"
+        return NotScoredReason(code, f"The routes {names} both take this series ({_shown(attributes)}) equally well.")
     return taking[0]
 
 
 def _reason(attributes: InstanceAttributes) -> NotScoredReason:
-    found = ", ".join(
-        f"{name} {value or 'not given'}"
-        for name, value in (
-            ("modality", attributes.modality),
-            ("body part", attributes.body_part),
-            ("view", attributes.view),
-            ("description", " ".join(attributes.description)),
-        )
-    )
-    kind = kind_of(attributes)
+    found, kind = _shown(attributes), kind_of(attributes)
     if kind in _KIND_CODES:
         code, what = _KIND_CODES[kind]
         return NotScoredReason(code.value, f"{what} ({found}), and no route reads those.")
     return NotScoredReason(
         NotScoredCode.NO_ROUTE.value, f"No route takes this series ({found}). Add one to configs/routes if it should."
     )
+
+
+def _shown(attributes: InstanceAttributes) -> str:
+    words = {
+        "modality": attributes.modality,
+        "body part": attributes.body_part,
+        "view": attributes.view,
+        "description": " ".join(attributes.description),
+    }
+    return ", ".join(f"{name} {value or 'not given'}" for name, value in words.items())
