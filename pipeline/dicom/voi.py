@@ -1,4 +1,4 @@
-"""Values of interest to [0, 1]: windows and VOI LUTs (PS3.3 C.11.2), which `apply_windowing` of pydicom leaves unscaled."""
+"""Values of interest to [0, 1]: windows and VOI LUTs (PS3.3 C.11.2), all four functions in one range."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipeline.types import Step
 def apply_window(values: np.ndarray, centre: float, width: float, function: str = "LINEAR") -> np.ndarray:
     """Return float32 in [0, 1] of `values` through one window.
 
-    Source: PS3.3 C.11.2.1.2.1 (LINEAR, width 1 is a step), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT). A LINEAR
-    width below 1 is not allowed there and is taken as a step.
+    Source: PS3.3 C.11.2.1.2.1 (LINEAR, width 1 is a step), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT). A
+    LINEAR width below 1 is not allowed there and is taken as a step.
     """
     if function == "SIGMOID":
         return (1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width))).astype(np.float32)
