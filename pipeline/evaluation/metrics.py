@@ -1,0 +1,125 @@
+"""Image-level metrics of the model and of every trivial control, from the same resamples of the same patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.ranking import Ranking, average_precision, roc_area, sensitivity_at
+from pipeline.evaluation.results import ResultTable, ScoreRow, judge
+from pipeline.evaluation.table import CONTROL, ScoreTable
+
+
+def evaluate_images(
+    frame: pd.DataFrame,
+    config: EvaluationConfig,
+    *,
+    models: Sequence[str] = ("score",),
+    unit: str = "slice",
+    title: str = "all units",
+) -> ResultTable:
+    """Measure AUROC, AP and sensitivity at fixed specificities, with patient-bootstrap intervals.
+
+    A control whose AUROC is below 0.5 is printed a second time with its sign turned ("negative ..."): as a control it
+    is as strong as its better direction, and choosing that on the labels favours the control, never the model.
+
+    Args:
+        frame: see `ScoreTable.from_frame`.
+        config: resamples, seed, confidence, specificities.
+        models: columns that are judged; `control:*` columns join by themselves.
+        unit: "slice" or "study".
+        title: what the selection is called in the report.
+
+    Raises:
+        ConfigError, EmptySelection: see `ScoreTable.from_frame`.
+    """
+    table = ScoreTable.from_frame(frame, models, unit)
+    bootstrap = table.bootstrap(config)
+    columns = _columns(table)
+    sampled = {name: sample_scores(table, bootstrap, values, config) for name, values in columns.items()}
+    names = metric_names(config)
+    rows = tuple(
+        ScoreRow(name=name, control=name not in models, metrics=dict(zip(names, bootstrap.estimates(s), strict=True)))
+        for name, s in sampled.items()
+    )
+    verdicts = tuple(
+        judge(bootstrap, "AUROC", (model, sampled[model]), (control, sampled[control]))
+        for model in models
+        for control in columns
+        if control not in models
+    )
+    return ResultTable(
+        title=title,
+        level=table.level,
+        counts=_counts(table),
+        interval=f"{config.confidence:.0%} patient bootstrap ({bootstrap.scheme})",
+        rows=rows,
+        verdicts=verdicts,
+        notes=tuple(_notes(table, rows, config)),
+    )
+
+
+def metric_names(config: EvaluationConfig) -> list[str]:
+    """Return the names of the image-level metrics in the order in which `sample_scores` gives them."""
+    return ["AUROC", "AP", *(f"sens@{100 * s:g}" for s in config.specificities)]
+
+
+def sample_scores(
+    table: ScoreTable, bootstrap: PatientBootstrap, scores: np.ndarray, config: EvaluationConfig
+) -> Sampled:
+    """Return the image-level metrics of one score column for the sample, every resample and the jackknife."""
+    ranking = Ranking.of(scores, table.abnormal, table.patient)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        curve = ranking.curve(weights)
+        sensitivities = [sensitivity_at(curve, s) for s in config.specificities]
+        return np.stack([roc_area(curve), average_precision(curve), *sensitivities], axis=1)
+
+    return bootstrap.sample(statistic, len(scores))
+
+
+def _columns(table: ScoreTable) -> dict[str, np.ndarray]:
+    """Scores by display name: models, controls, and controls with their sign turned where that is their better side."""
+    columns: dict[str, np.ndarray] = {}
+    sample = np.ones((1, table.patients))
+    for name in table.columns:
+        values, shown = table.scores(name), name.removeprefix(CONTROL)
+        columns[shown] = values
+        area = roc_area(Ranking.of(values, table.abnormal, table.patient).curve(sample))[0]
+        if name.startswith(CONTROL) and area < 0.5:
+            columns[f"negative {shown}"] = -values
+    return columns
+
+
+def _counts(table: ScoreTable) -> dict[str, int]:
+    abnormal = int(table.abnormal.sum())
+    return {
+        "units": len(table.abnormal),
+        "patients": table.patients,
+        "normal": len(table.abnormal) - abnormal,
+        "abnormal": abnormal,
+        "abnormal_patients": int(table.strata().sum()),
+    }
+
+
+def _notes(table: ScoreTable, rows: Sequence[ScoreRow], config: EvaluationConfig) -> list[str]:
+    counts: Mapping[str, int] = _counts(table)
+    notes = [
+        f"{counts['normal']} normal units cannot place a specificity of {100 * s:g} % finely: one of them is "
+        f"{100 / counts['normal']:.1f} %."
+        for s in config.specificities
+        if counts["normal"] * (1 - s) < 1
+    ]
+    degenerate = max(e.degenerate for row in rows for e in row.metrics.values())
+    if degenerate:
+        notes.append(f"{degenerate} of {config.resamples} resamples lacked a class and were left out.")
+    flat = sorted(
+        {f"{row.name} {name}" for row in rows for name, e in row.metrics.items() if e.note.startswith("no width")}
+    )
+    if flat:
+        notes.append(f"Interval without width, which is not certainty: {', '.join(flat)}.")
+    return notes
