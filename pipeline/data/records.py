@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 from pipeline.data.admission import Arrival, Outcome, admit
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.schema import Instance, SourceFile, now
+from pipeline.data.sources import Refused, Seen
 from pipeline.data.store import PixelStore
 from pipeline.dicom.attributes import InstanceAttributes, RawIdentity
 from pipeline.dicom.crosswalk import Crosswalk
@@ -40,16 +40,6 @@ _PASSING = frozenset(
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Seen:
-    """A file as it was found. `path` identifies: it goes to the crosswalk only."""
-
-    path: Path
-    path_id: str
-    size_bytes: int
-    modified_ns: int
-
-
-@dataclass(frozen=True, slots=True, repr=False)
 class Accepted:
     """A file that was decoded, its pixels in the store."""
 
@@ -58,14 +48,6 @@ class Accepted:
     identity: RawIdentity
     attributes: InstanceAttributes
     pixel_key: str
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Refused:
-    """A file that cannot be used, and why."""
-
-    seen: Seen
-    reason: Rejected
 
 
 Record = Accepted | Refused
@@ -128,7 +110,7 @@ def _remember(crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Record]:
 
 
 def _remember_one(crosswalk: Crosswalk, record: Record) -> None:
-    crosswalk.remember_path(record.seen.path_id, record.seen.path)
+    crosswalk.remember_path(record.seen.path_id, record.seen.name)
     if isinstance(record, Accepted):
         crosswalk.remember(record.ids, record.identity)
 
@@ -139,7 +121,7 @@ def _remember_alone(crosswalk: Crosswalk, record: Record) -> Record:
             _remember_one(crosswalk, record)
     except _BAD_VALUE:
         with _crosswalk_errors():
-            crosswalk.remember_path(record.seen.path_id, record.seen.path)
+            crosswalk.remember_path(record.seen.path_id, record.seen.name)
         return Refused(
             record.seen,
             Rejected(
@@ -166,11 +148,14 @@ def _crosswalk_errors() -> Iterator[None]:
 
 
 def _note_files(session: Session, batch: Sequence[Record], outcomes: Sequence[Outcome | Rejected]) -> None:
-    """Note that the files were seen. A file that brought its object stays "accepted" when it is read again."""
     rows: dict[str, dict[str, Any]] = {}
     for record, outcome in zip(batch, outcomes, strict=True):
         row = _source_row(record, outcome)
         rows[row["path_id"]] = _keep_first(rows.get(row["path_id"]), row)
+    _upsert(session, rows)
+
+
+def _upsert(session: Session, rows: dict[str, dict[str, Any]]) -> None:
     known = select(SourceFile).where(SourceFile.path_id.in_(rows))
     old = {row.path_id: {"outcome": row.outcome, "instance_id": row.instance_id} for row in session.scalars(known)}
     new = [row for path_id, row in rows.items() if path_id not in old]
@@ -183,16 +168,22 @@ def _note_files(session: Session, batch: Sequence[Record], outcomes: Sequence[Ou
 
 def _source_row(record: Record, outcome: Outcome | Rejected) -> dict[str, Any]:
     accepted = SAME if outcome is Outcome.SAME else ACCEPTED
+    code = outcome.code.value if isinstance(outcome, Rejected) else accepted
+    return _row(record.seen, code, record.ids.instance_id if isinstance(record, Accepted) else None)
+
+
+def _row(seen: Seen, outcome: str, instance_id: str | None = None) -> dict[str, Any]:
     return {
-        "path_id": record.seen.path_id,
-        "size_bytes": record.seen.size_bytes,
-        "modified_ns": record.seen.modified_ns,
-        "outcome": outcome.code.value if isinstance(outcome, Rejected) else accepted,
-        "instance_id": record.ids.instance_id if isinstance(record, Accepted) else None,
+        "path_id": seen.path_id,
+        "size_bytes": seen.size_bytes,
+        "modified_ns": seen.modified_ns,
+        "outcome": outcome,
+        "instance_id": instance_id,
         "seen_at": now(),
     }
 
 
 def _keep_first(old: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any]:
+    """Leave a file "accepted" that brought its object and is read again."""
     brought_it = old is not None and old["outcome"] == ACCEPTED and old["instance_id"] == row["instance_id"]
     return {**row, "outcome": ACCEPTED} if brought_it and row["outcome"] == SAME else row

@@ -1,0 +1,55 @@
+"""Where an ingest's files come from: what the search finds, under the pseudonyms of its paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import DecodeLimits
+from pipeline.dicom.discover import discover
+from pipeline.dicom.identity import Pseudonyms
+from pipeline.errors import Rejected
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Seen:
+    """A file as it was found. PHI: its names go to the crosswalk only.
+
+    Attributes:
+        name: what it is known by from run to run: its path, or `<archive>/<member>`.
+        path_id: the pseudonym of the name.
+        size_bytes, modified_ns: they tell whether it was seen before.
+        path: where its bytes are; the temporary file of an archive's member lives as long as this object.
+    """
+
+    name: Path
+    path_id: str
+    size_bytes: int
+    modified_ns: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Refused:
+    """A file that cannot be used, and why."""
+
+    seen: Seen
+    reason: Rejected
+
+
+Item = Seen | Refused
+
+
+def seen_of(item: Item) -> Seen:
+    """Return the file that an item is about."""
+    return item if isinstance(item, Seen) else item.seen
+
+
+def find(paths: Sequence[Path], pseudonyms: Pseudonyms, limits: DecodeLimits) -> Iterator[Item]:
+    """Walk paths in a fixed order, into folders and archives."""
+    # Absolute, so that a file has one pseudonym from wherever the command is run; links are not resolved but refused.
+    for found in discover([Path(os.path.abspath(path)) for path in paths], limits):  # noqa: PTH100
+        seen = Seen(found.name, pseudonyms.path(found.name), found.size, found.mtime_ns, found.path)
+        yield seen if found.rejected is None else Refused(seen, found.rejected)
