@@ -30,9 +30,7 @@ def merge_patients(catalogue: Catalogue, keep: str, absorb: str) -> str | None:
     with catalogue.session() as session:
         kept, absorbed = _patient(session, keep), _patient(session, absorb)
         if kept.patient_id == absorbed.patient_id:
-            raise CatalogueError(
-                f"The two pseudonyms are one patient already ({kept.patient_id[:12]}); nothing to merge."
-            )
+            raise CatalogueError(f"The two are one patient already ({kept.patient_id[:12]}); nothing to merge.")
         _move(session, kept.patient_id, absorbed.patient_id)
         _join_sets(kept, absorbed)
         kept.identified = kept.identified or absorbed.identified

@@ -159,6 +159,6 @@ def check_disjoint(slices_by_set: Mapping[str, Iterable[SliceRef]]) -> None:
         pairs = Counter(" and ".join(sorted(sets)) for sets in leaked.values())
         counts = ", ".join(f"{count} in {sets}" for sets, count in sorted(pairs.items()))
         raise CatalogueError(
-            f"{len(leaked)} patients stand in more than one set ({counts}), {patient[:12]} among them; a result on such "
-            "sets would be false. Select slices by the patients' stored sets only."
+            f"{len(leaked)} patients stand in more than one set ({counts}), {patient[:12]} among them; a result on "
+            "such sets would be false. Select slices by the patients' stored sets only."
         )
