@@ -36,8 +36,7 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
     from pipeline.stages.train import train as run
 
     settings = settings_of(context)
-    with progress_bar("Training", quiet=as_json) as update:
-        trained = run(load_config(config, RunConfig, overrides), settings, again=again, on_progress=update)
+    trained = run(load_config(config, RunConfig, overrides), settings, again=again, progress=not as_json)
     report = calibrate(trained, settings)
     if as_json:
         print_json(report.to_json())

@@ -1,0 +1,149 @@
+"""Stage `calibrate`: what the scores of a trained detector mean, from normals that nothing else has seen."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.dataset import SliceDataset, fingerprint
+from pipeline.data.splits import check_disjoint
+from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.detection.detector import Detector
+from pipeline.detection.pixels import PixelHistogram
+from pipeline.dicom.phantom.example import example_file
+from pipeline.dicom.phantom.scanner import PhantomModality
+from pipeline.errors import EmptySelection, TooFewNormals
+from pipeline.stages.config import RunConfig
+from pipeline.stages.measuring import findings, measured
+from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.selecting import choose, dataset
+from pipeline.tracking.experiment import track
+from pipeline.tracking.registry import register
+from pipeline.types import RunRef, SliceScore
+
+# which phantom shows a reader of the registry what the model takes
+EXAMPLES: dict[str, PhantomModality] = {"ct_window": "CT", "mr_percentile": "MR"}
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """A calibrated and registered detector.
+
+    Attributes:
+        run: the run folder, and the SHA-256 of the calibrated detector.
+        route, version: what it is registered as.
+        n, patients, guarantee: calibration units, and what p-values from them are worth.
+        alpha, threshold, interval: the configured false-positive rate, its threshold and the 95 % interval of the rate
+            that it realises; None where n is too small, and `refusal` says how many are needed.
+    """
+
+    run: RunRef
+    route: str
+    version: str
+    n: int
+    patients: int
+    guarantee: str
+    alpha: float
+    threshold: float | None
+    interval: tuple[float, float] | None
+    refusal: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """Say it in words."""
+        head = f"Trained and registered {self.route} version {self.version}: calibrated on {self.n} normal units"
+        if self.threshold is None:
+            return f"{head}. {self.refusal}"
+        worth = f"95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else self.guarantee
+        return f"{head} ({self.guarantee}); threshold {self.threshold:.5g} for {100 * self.alpha:g} % ({worth})."
+
+
+def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
+    """Calibrate a trained run, once: the set is read after everything else is frozen. Repeated, the report is returned.
+
+    Raises:
+        ArtefactError: the run folder is gone or altered.
+        EmptySelection: no normal scans in the calibrate set.
+        TooFewNormals: none of them has a score.
+    """
+    folder = RunFolder.behind(run)
+    if (folder.path / "calibration.json").exists():
+        return _read(folder)
+    config = folder.config()
+    with Catalogue.open(settings) as catalogue:
+        selection = choose(catalogue, config, settings, sets=("calibrate",))
+        learned = choose(catalogue, config, settings, sets=("train", "validate"))
+    if not selection.slices:
+        raise EmptySelection(f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients.")
+    check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
+    detector = Detector.load(folder.trained)
+    calibration = _calibration(
+        detector, dataset(selection, config, settings, cached=False), config, {ref.patient_id for ref in learned.slices}
+    )
+    report = _register(folder, detector.calibrated(calibration), config, settings, fingerprint(selection.slices))
+    folder.write("calibration.json", report.to_json())
+    return report
+
+
+def _calibration(detector: Detector, data: SliceDataset, config: RunConfig, learned: set[str]) -> Calibration:
+    scores: list[SliceScore] = []
+    pixels = PixelHistogram()
+    for item in measured(detector, data):
+        scores.append(item.score)
+        if item.anomaly is not None:
+            pixels.add(item.ref.patient_id, item.anomaly.values[item.anomaly.body])
+    clustered = config.unit == "slice" or config.data.splits.mixed_patients
+    return Calibration.fit(
+        _units(detector, scores, config),
+        clustered=clustered,
+        pixels=pixels.quantiles() if detector.has_maps else None,
+        trained_on=learned,
+    )
+
+
+def _units(detector: Detector, scores: list[SliceScore], config: RunConfig) -> list[Unit]:
+    if config.unit == "slice":
+        present = [score for score in scores if not math.isnan(score.score)]
+        return [Unit(f"{score.instance_id}/{score.frame}", score.patient_id, score.score) for score in present]
+    found, _ = findings(detector, scores)
+    return [Unit(finding.study_id, finding.patient_id, finding.score) for finding in found]
+
+
+def _register(
+    folder: RunFolder, detector: Detector, config: RunConfig, settings: Settings, data: dict[str, Any]
+) -> CalibrationReport:
+    run = RunRef(str(folder.path), detector.save(folder.detector).sha256)
+    example = [base64.b64encode(example_file(EXAMPLES.get(config.data.normaliser.kind, "CR"))).decode()]
+    with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]) as tracked:
+        tracked.data(data, "calibration")
+        version = register(settings, folder.detector, run.sha256, config.data.route, run, example)
+        report = _report(run, detector, config, version)
+        tracked.metrics({"calibration/n": report.n, "calibration/patients": report.patients})
+        if report.threshold is not None:
+            tracked.metrics({"calibration/threshold": report.threshold})
+    return report
+
+
+def _report(run: RunRef, detector: Detector, config: RunConfig, version: str) -> CalibrationReport:
+    calibration, alpha = detector.calibration, config.detection.flagging.alpha
+    if calibration is None:
+        raise TooFewNormals(0, 1, "A calibration")
+    facts = (run, config.data.route, version, calibration.n, calibration.patients, calibration.guarantee, alpha)
+    try:
+        threshold = calibration.threshold(alpha)
+    except TooFewNormals as refusal:
+        return CalibrationReport(*facts, None, None, str(refusal))
+    return CalibrationReport(*facts, threshold.value, threshold.interval)
+
+
+def _read(folder: RunFolder) -> CalibrationReport:
+    values = folder.read("calibration.json")
+    interval = tuple(values["interval"]) if values["interval"] else None
+    return CalibrationReport(**{**values, "run": RunRef(**values["run"]), "interval": interval})

@@ -1,0 +1,177 @@
+"""Stage `score`: the studies that have no finding yet get one, and the unusual ones are flagged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Settings
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.selection import Selection
+from pipeline.detection.detector import Detector
+from pipeline.detection.flag import Flagged, flag
+from pipeline.errors import Rejected
+from pipeline.stages.config import RunConfig
+from pipeline.stages.measuring import OnProgress, findings, measured
+from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.selecting import choose, dataset
+from pipeline.tracking.experiment import track
+from pipeline.tracking.registry import champion, routes_with_champions
+from pipeline.types import NORMAL_SETS, Finding, RunRef, SliceScore
+
+HEATMAPS_A_STUDY = 3  # the most anomalous slices of a flagged study keep their maps
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """What one scoring run did on one route."""
+
+    run_id: str
+    route: str
+    studies: int
+    flagged: int
+    not_scored: int
+    statement: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
+    """Return the calibrated runs to use: one named run, or the champion of one route or of every route."""
+    if run_id is not None:
+        folder = RunFolder.of(settings, run_id)
+        return [Detector.reference(folder.detector, folder.path)]
+    routes = [route] if route is not None else routes_with_champions(settings)
+    found = [champion(settings, name) for name in routes]
+    return [run for run in found if run is not None]
+
+
+def score(
+    run: RunRef, settings: Settings, again: bool = False, on_progress: OnProgress | None = None
+) -> ScoreReport:
+    """Score the studies of the run's route that it has not scored yet and that it did not learn from.
+
+    A series that cannot be scored is listed with its code and stops nothing. The findings of a run are written at once,
+    at its end: a stopped run leaves none, and the next one scores them all.
+
+    Args:
+        run: a calibrated run.
+        settings: the workspace.
+        again: score also what has a finding of this detector already.
+        on_progress: called with (slices done, slices in all).
+
+    Raises:
+        ArtefactError: the detector is not the one that was registered.
+    """
+    folder = RunFolder.behind(run)
+    config, detector = folder.config(), Detector.load(folder.detector, sha256=run.sha256)
+    with Catalogue.open(settings) as catalogue:
+        run_id = catalogue.start_run("score", config.data.route, folder.path)
+        try:
+            report = _score_in(run_id, run, folder, config, detector, catalogue, settings, again, on_progress)
+        except BaseException:
+            catalogue.finish_run(run_id, "failed")
+            raise
+        catalogue.finish_run(run_id, "done", report.to_json(), run.sha256)
+    _log(report, folder, settings)
+    return report
+
+
+def _score_in(
+    run_id: str,
+    run: RunRef,
+    folder: RunFolder,
+    config: RunConfig,
+    detector: Detector,
+    catalogue: Catalogue,
+    settings: Settings,
+    again: bool,
+    on_progress: OnProgress | None,
+) -> ScoreReport:
+    done = set() if again else {row.study_id for row in catalogue.findings() if row.model_sha256 == run.sha256}
+    selection = _unseen(choose(catalogue, config, settings), done)
+    data = dataset(selection, config, settings, cached=False)
+    keeper = _Heatmaps(folder.path / "heatmaps")
+    scores = []
+    for item in measured(detector, data, on_progress):
+        scores.append(item.score)
+        if item.anomaly is not None:
+            keeper.offer(item.score, item.anomaly.values)
+    found, refused = findings(detector, scores)
+    flagged = flag(_meaning(found, detector, config), config.detection.flagging)
+    rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *data.rejected)]
+    rows += _refused(refused, scores)
+    catalogue.add_not_scored(run_id, rows)
+    catalogue.add_findings(run_id, flagged.findings, run.sha256)
+    keeper.write({finding.study_id for finding in flagged.findings if finding.flagged})
+    return _report(run_id, config, flagged, len(rows))
+
+
+def _unseen(selection: Selection, done: set[str]) -> Selection:
+    """Leave out what is done, and the studies that the detector learned or was calibrated from."""
+    learned = {ref.study_id for ref in selection.slices if ref.set_name in NORMAL_SETS and ref.label == "normal"}
+    slices = tuple(ref for ref in selection.slices if ref.study_id not in done | learned)
+    return replace(selection, slices=slices)
+
+
+def _meaning(found: list[Finding], detector: Detector, config: RunConfig) -> list[Finding]:
+    """Where the calibration unit is a slice, a study's p-value is its best slice's times its slices (Bonferroni)."""
+    if config.unit == "study" or detector.calibration is None:
+        return found
+    calibration = detector.calibration
+    merged = []
+    for finding in found:
+        best = float(np.min(calibration.p_values([slice_.score for slice_ in finding.evidence])))
+        merged.append(replace(finding, p_value=min(1.0, best * len(finding.evidence))))
+    return merged
+
+
+def _refused(refused: dict[str, Rejected], scores: list[SliceScore]) -> list[tuple[str, str, str]]:
+    series = {score.study_id: score.series_id for score in scores}
+    return [(series[study], error.code.value, error.sentence) for study, error in refused.items()]
+
+
+def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int) -> ScoreReport:
+    return ScoreReport(
+        run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, flagged.statement
+    )
+
+
+def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
+    """Note the decisions beside the model that made them."""
+    with track(settings, report.route, f"score {report.run_id}", parent=folder.read("mlflow.json")["run_id"]) as tracked:
+        tracked.metrics({"studies": report.studies, "flagged": report.flagged, "not_scored": report.not_scored})
+        tracked.text(json.dumps(report.to_json(), indent=2), "score.json")
+        with Catalogue.open(settings) as catalogue:
+            rows = catalogue.findings(report.run_id)
+        decisions = [
+            {"study": r.study_id, "score": r.score, "p_value": r.p_value, "flagged": r.flagged, "rule": r.rule} for r in rows
+        ]
+        tracked.text(json.dumps(decisions, indent=1), "decisions.json")
+
+
+class _Heatmaps:
+    """Keeps the maps of each study's most anomalous slices, and writes those of the flagged ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._best: dict[str, list[tuple[float, str, np.ndarray]]] = {}
+
+    def offer(self, score: SliceScore, values: np.ndarray) -> None:
+        """Keep the map while it is among its study's highest."""
+        kept = self._best.setdefault(score.study_id, [])
+        kept.append((score.score, f"{score.instance_id}.{score.frame}", values.astype(np.float16)))
+        kept.sort(key=lambda item: (-item[0], item[1]))
+        del kept[HEATMAPS_A_STUDY:]
+
+    def write(self, studies: set[str]) -> None:
+        """Write one npz a flagged study: float16 [H, W] by `instance.frame`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for study in sorted(studies & self._best.keys()):
+            np.savez_compressed(self.folder / f"{study}.npz", **{name: values for _, name, values in self._best[study]})
