@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, Select, or_, select
+from sqlalchemy import Row, or_, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.routes import NotScoredReason, Route, route_of
 from pipeline.data.schema import Instance, Patient, Series, Study
 from pipeline.data.series import NotScoredSeries
 from pipeline.data.splits import eligible
-from pipeline.data.standing import StandingLabels, chunks
+from pipeline.data.standing import CHUNK, StandingLabels, chunks
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.dicom.geometry import SeriesGeometry, assemble
 from pipeline.errors import ConfigError, Rejected
@@ -76,94 +76,35 @@ def select_slices(
     """
     if route is not None and route not in {one.name for one in routes}:
         raise ConfigError(f"The route {route!r} is not among {[one.name for one in routes]}; name one of those.")
-    picker = _Picker(route, tuple(routes), allow_gaps)
+    not_scored: list[NotScoredSeries] = []
     with catalogue.reading() as session:
-        for rows in _series_rows(session, _query(modality, sets), study_ids):
-            picker.take(rows)
-        standing = StandingLabels.read(session, _subjects(picker.members.values()))
-    members = {series_id: tuple(_labelled(refs, standing)) for series_id, refs in picker.members.items()}
-    chosen = [ref for refs in members.values() for ref in refs if _fits(ref, sets, labels)]
+        wanted = _on_route(_series(session, modality, sets, study_ids), route, routes, not_scored)
+        found = dict(_ordered(session, wanted, allow_gaps, not_scored))
+        standing = StandingLabels.read(session, _subjects(found.values()))
+    members = {series_id: tuple(_labelled(refs, standing)) for series_id, refs in found.items()}
+    chosen = tuple(ref for refs in members.values() for ref in refs if _fits(ref, sets, labels))
     kept = {ref.series_id for ref in chosen}
-    return Selection(tuple(chosen), tuple(picker.not_scored), {key: members[key] for key in members if key in kept})
+    return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in kept})
 
 
-class _Picker:
-    """Takes the rows of one series after the other; keeps ordered members, or the reason against them."""
-
-    def __init__(self, route: str | None, routes: tuple[Route, ...], allow_gaps: bool) -> None:
-        self._route, self._routes, self._allow_gaps = route, routes, allow_gaps
-        self.members: dict[str, list[SliceRef]] = {}
-        self.not_scored: list[NotScoredSeries] = []
-
-    def take(self, rows: Sequence[Row]) -> None:
-        """Look at the instances of one series."""
-        if not self._is_taken(rows[0]):
-            return
-        instances = [(row.instance_id, InstanceAttributes.from_json(row.attributes)) for row in rows]
-        try:
-            geometry = assemble(instances, allow_gaps=self._allow_gaps)
-        except Rejected as error:
-            self._refuse(rows[0], error.code.value, error.sentence)
-        else:
-            self.members[rows[0].series_id] = list(_refs(rows, geometry))
-
-    def _is_taken(self, row: Row) -> bool:
-        """Whether the route wants the series; what the series' instances share decides."""
-        if not self._routes:
-            return True
-        found = route_of(InstanceAttributes.from_json(row.series_attributes), self._routes)
-        if isinstance(found, NotScoredReason):
-            self._refuse(row, found.code, found.sentence)
-            return False
-        return self._route is None or found.name == self._route
-
-    def _refuse(self, row: Row, code: str, sentence: str) -> None:
-        self.not_scored.append(NotScoredSeries(row.series_id, row.study_id, code, sentence))
-
-
-def _refs(rows: Sequence[Row], geometry: SeriesGeometry) -> Iterator[SliceRef]:
-    """Yield the slices of a series in geometric order; the frames of an instance share one mapping of attributes."""
-    by_id = {row.instance_id: row for row in rows}
-    attributes = {row.instance_id: _compact(row.attributes, rows[0].attributes) for row in rows}
-    for (instance_id, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
-        row = by_id[instance_id]
-        yield SliceRef(
-            instance_id=instance_id,
-            frame=frame,
-            series_id=row.series_id,
-            study_id=row.study_id,
-            patient_id=row.patient_id,
-            pixel_key=row.pixel_key,
-            attributes=attributes[instance_id],
-            relative_position=position,
-            set_name=row.set_name,
-            image_is_subject=row.image_is_subject,
-        )
-
-
-def _compact(values: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with keys interned, and what equals the series' first instance shared with it: memory only."""
-    return {sys.intern(key): first[key] if first.get(key) == value else value for key, value in values.items()}
-
-
-def _query(modality: str | None, sets: Collection[SetName] | None) -> Select[Any]:
+def _series(
+    session: Session,
+    modality: str | None,
+    sets: Collection[SetName] | None,
+    study_ids: Collection[str] | None,
+) -> Iterator[Row]:
     query = (
         select(
-            Instance.instance_id,
-            Instance.pixel_key,
-            Instance.attributes,
             Series.series_id,
-            Series.attributes.label("series_attributes"),
+            Series.attributes,
             Study.study_id,
             Patient.patient_id,
             Patient.set_name,
             Patient.image_is_subject,
         )
-        .join(Series, Instance.series_id == Series.series_id)
         .join(Study, Series.study_id == Study.study_id)
         .join(Patient, Study.patient_id == Patient.patient_id)
-        .order_by(Study.study_id, Series.series_id, Instance.instance_id)
-        .execution_options(yield_per=2_000)
+        .order_by(Study.study_id, Series.series_id)
     )
     if modality is not None:
         query = query.where(Series.modality == modality)
@@ -171,14 +112,76 @@ def _query(modality: str | None, sets: Collection[SetName] | None) -> Select[Any
         # Nobody without an identity is trained on, even if a set was given to them by mistake.
         known = or_(Patient.identified, Patient.image_is_subject, Patient.set_name.not_in(NORMAL_SETS))
         query = query.where(Patient.set_name.in_(sorted(sets)), known)
-    return query
-
-
-def _series_rows(session: Session, query: Select[Any], study_ids: Collection[str] | None) -> Iterator[list[Row]]:
     parts = [query] if study_ids is None else [query.where(Study.study_id.in_(part)) for part in chunks(study_ids)]
-    for part in parts:
-        for _, rows in groupby(session.execute(part), key=lambda row: row.series_id):
-            yield list(rows)
+    return chain.from_iterable(session.execute(part) for part in parts)
+
+
+def _on_route(
+    series: Iterable[Row], route: str | None, routes: Sequence[Route], not_scored: list[NotScoredSeries]
+) -> list[Row]:
+    """Return the series that the route reads; what the instances of a series share decides."""
+    if not routes:
+        return list(series)
+    wanted = []
+    for row in series:
+        found = route_of(InstanceAttributes.from_json(row.attributes), routes)
+        if isinstance(found, NotScoredReason):
+            not_scored.append(NotScoredSeries(row.series_id, row.study_id, found.code, found.sentence))
+        elif route is None or found.name == route:
+            wanted.append(row)
+    return wanted
+
+
+def _ordered(
+    session: Session, wanted: Sequence[Row], allow_gaps: bool, not_scored: list[NotScoredSeries]
+) -> Iterator[tuple[str, list[SliceRef]]]:
+    """Yield each series with its slices in geometric order; a refused geometry goes to `not_scored`."""
+    for start in range(0, len(wanted), CHUNK):
+        part = wanted[start : start + CHUNK]
+        instances = _instances(session, [row.series_id for row in part])
+        for row in part:
+            rows = instances.pop(row.series_id, [])
+            try:
+                geometry = assemble(
+                    [(one.instance_id, InstanceAttributes.from_json(one.attributes)) for one in rows], allow_gaps
+                )
+            except Rejected as error:
+                not_scored.append(NotScoredSeries(row.series_id, row.study_id, error.code.value, error.sentence))
+            else:
+                yield row.series_id, list(_refs(row, rows, geometry))
+
+
+def _instances(session: Session, series_ids: list[str]) -> dict[str, list[Row]]:
+    columns = (Instance.series_id, Instance.instance_id, Instance.pixel_key, Instance.attributes)
+    query = select(*columns).where(Instance.series_id.in_(series_ids)).order_by(Instance.instance_id)
+    found: dict[str, list[Row]] = {}
+    for row in session.execute(query.execution_options(yield_per=2_000)):
+        found.setdefault(row.series_id, []).append(row)
+    return found
+
+
+def _refs(series: Row, rows: Sequence[Row], geometry: SeriesGeometry) -> Iterator[SliceRef]:
+    """Yield the slices of a series in geometric order; the frames of an instance share one mapping of attributes."""
+    pixel_keys = {row.instance_id: row.pixel_key for row in rows}
+    attributes = {row.instance_id: _compact(row.attributes, rows[0].attributes) for row in rows}
+    for (instance_id, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
+        yield SliceRef(
+            instance_id=instance_id,
+            frame=frame,
+            series_id=series.series_id,
+            study_id=series.study_id,
+            patient_id=series.patient_id,
+            pixel_key=pixel_keys[instance_id],
+            attributes=attributes[instance_id],
+            relative_position=position,
+            set_name=series.set_name,
+            image_is_subject=series.image_is_subject,
+        )
+
+
+def _compact(values: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with keys interned, and what equals the series' first instance shared with it: memory only."""
+    return {sys.intern(key): first[key] if first.get(key) == value else value for key, value in values.items()}
 
 
 def _subjects(members: Iterable[list[SliceRef]]) -> dict[str, set[str]]:

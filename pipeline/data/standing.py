@@ -19,10 +19,9 @@ WHOLE = 50_000  # more subjects than this read the whole table at once
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the label rows of one subject say: label and set of the newest row, and the newest mask and position."""
+    """What the label rows of one subject say: the newest row's label, and the newest mask and position."""
 
     label: Label
-    official_set: str
     mask_key: str | None
     relative_position: float | None
 
@@ -78,7 +77,6 @@ def _rows(session: Session, subjects: Mapping[str, Collection[str]]) -> Iterator
         LabelRow.level,
         LabelRow.subject,
         LabelRow.label,
-        LabelRow.official_set,
         LabelRow.mask_key,
         LabelRow.relative_position,
     )
@@ -105,4 +103,4 @@ def _after(standing: Standing | None, row: Row) -> Standing:
     if standing is not None:
         mask = standing.mask_key if mask is None else mask
         position = standing.relative_position if position is None else position
-    return Standing(row.label, row.official_set, mask, position)
+    return Standing(row.label, mask, position)
