@@ -13,14 +13,26 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 from scipy.stats import false_discovery_control
 
+from pipeline.config import Config
 from pipeline.detection.calibrate import allowed_exceedances
 from pipeline.errors import ConfigError
 from pipeline.types import Finding
 
 FdrMethod = Literal["bh", "by"]
 EPSILON = 1e-9  # p-values are multiples of 1/(n + 1): this only undoes rounding
+
+
+class FlaggingConfig(Config):
+    """Which rule flags a night, and its numbers."""
+
+    rule: Literal["fpr", "fdr", "capacity"] = Field("fpr", description="what decides which findings are flagged")
+    alpha: float = Field(0.05, gt=0, lt=1, description="of `fpr`: target false-positive rate")
+    q: float = Field(0.1, gt=0, lt=1, description="of `fdr`: target false-discovery rate")
+    method: FdrMethod = Field("bh", description="of `fdr`: Benjamini-Hochberg, or Benjamini-Yekutieli")
+    capacity: int = Field(20, ge=0, description="of `capacity`, and of `fdr` where a discovery is impossible")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,17 @@ class FdrPlan:
     q: float
     method: FdrMethod
     smallest: int | None
+
+
+def flag(findings: Sequence[Finding], config: FlaggingConfig) -> Flagged:
+    """Flag a night by the configured rule."""
+    match config.rule:
+        case "fpr":
+            return flag_by_fpr(findings, config.alpha)
+        case "fdr":
+            return flag_by_fdr(findings, config.q, config.method, capacity=config.capacity)
+        case "capacity":
+            return flag_by_capacity(findings, config.capacity)
 
 
 def flag_by_fpr(findings: Sequence[Finding], alpha: float) -> Flagged:

@@ -54,10 +54,10 @@ def test_max_smoothed_is_normalised_within_the_body() -> None:
 def test_scores_are_not_clamped_and_air_does_not_count(how: str) -> None:
     maps, body = ramp()
     low = aggregate_maps(maps - 100, body, AggregateConfig(map=how))
-    torch.testing.assert_close(low, aggregate_maps(maps, body, AggregateConfig(map=how)) - 100)
+    torch.testing.assert_close(low, aggregate_maps(maps, body, AggregateConfig(map=how)) - 100, atol=1e-3, rtol=1e-4)
     assert low < -80
     loud = torch.where(body, maps, 1e6)
-    torch.testing.assert_close(aggregate_maps(loud, body, AggregateConfig(map=how)), low + 100)
+    torch.testing.assert_close(aggregate_maps(loud, body, AggregateConfig(map=how)), low + 100, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize("how", ["mean", "top_fraction", "max_smoothed"])

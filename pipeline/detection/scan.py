@@ -1,0 +1,190 @@
+"""Scoring what has not been ingested: a scan in memory, or DICOM files, by the same steps as a night's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pipeline.config import DecodeLimits
+from pipeline.data.normalise import Normalised, Plane, planes
+from pipeline.data.store import content_key
+from pipeline.detection.aggregate import aggregate_series, over
+from pipeline.detection.slices import SliceResult, native_map, slice_results
+from pipeline.dicom.geometry import assemble
+from pipeline.dicom.physical import to_physical
+from pipeline.dicom.read import DecodedInstance, read_instance
+from pipeline.errors import ConfigError, EmptySelection
+from pipeline.types import AnomalyMap, Batch, Scan, Step
+
+if TYPE_CHECKING:
+    from pipeline.detection.detector import Detector
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPlane:
+    """One slice of a scan: raw score (NaN without a body), map on the native grid, and every step up to the model."""
+
+    score: float
+    anomaly: AnomalyMap | None
+    history: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a detector says of a scan.
+
+    Attributes:
+        score: raw, higher = more anomalous.
+        p_value: conformal, None without calibration; it holds when the scan is as complete as those calibrated on.
+        n_calibration: normal units behind it.
+        guarantee: what it is worth.
+        route: the detector's route; whether the scan belongs on it is not checked here.
+        planes: the slices, in geometric order.
+    """
+
+    score: float
+    p_value: float | None
+    n_calibration: int
+    guarantee: str
+    route: str
+    planes: tuple[ScoredPlane, ...]
+
+    @property
+    def heatmap(self) -> np.ndarray | None:
+        """float32 [F, H, W] on the native grid, higher = more anomalous, 0 outside the body; None without a map."""
+        return self._stack("values")
+
+    @property
+    def body(self) -> np.ndarray | None:
+        """bool [F, H, W]; None without a map."""
+        return self._stack("body")
+
+    @property
+    def reconstruction(self) -> np.ndarray | None:
+        """float32 [F, H, W] in physical units: what it would look like if it were normal; None where there is none."""
+        return self._stack("reconstruction")
+
+    @property
+    def history(self) -> tuple[Step, ...]:
+        """The steps of the first slice, from the file to the model."""
+        return self.planes[0].history
+
+    def _stack(self, name: str) -> np.ndarray | None:
+        found = [None if plane.anomaly is None else getattr(plane.anomaly, name) for plane in self.planes]
+        if any(item is None for item in found):
+            return None
+        if len({item.shape for item in found}) > 1:
+            raise ConfigError("The slices have different sizes and no common grid; look at `planes` one by one.")
+        return np.stack(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One slice before normalisation; `seed_id` is what its randomness comes from."""
+
+    plane: Plane
+    seed_id: str
+    history: tuple[Step, ...]
+
+
+def score_scan(detector: Detector, scan: Scan) -> ScanResult:
+    """Score one series in physical units.
+
+    Randomness: of the detector's seed and each slice's pixels.
+
+    Raises:
+        ConfigError: more than one channel, or a method that is not two-dimensional.
+        Rejected: what the normaliser refuses: non-finite pixels, no foreground, no contrast.
+    """
+    if scan.pixels.ndim != 4 or scan.pixels.shape[0] != 1 or scan.pixels.shape[1] == 0:
+        raise ConfigError(f"A scan of shape {scan.pixels.shape} was given; [1, slices, rows, columns] is needed.")
+    sources = [
+        _Source(Plane(pixels, None if scan.valid is None else scan.valid[i]), content_key(pixels[None]), scan.history)
+        for i, pixels in enumerate(np.asarray(scan.pixels[0], dtype=np.float32))
+    ]
+    return _result(detector, [sources])
+
+
+def score_files(detector: Detector, paths: Sequence[Path], limits: DecodeLimits) -> ScanResult:
+    """Score the files of one study, series by series; files are read in this process and not changed.
+
+    Randomness: of the detector's seed and the stored pixels, as for a scan from the catalogue: the scores are the same.
+
+    Raises:
+        EmptySelection: no file was given.
+        Rejected: a file, or a series that is no regular stack; a night would not score it either.
+        ConfigError: the files are of several studies.
+    """
+    if not paths:
+        raise EmptySelection("No files were given to score. Give the DICOM files of one study.")
+    decoded = [read_instance(path, limits) for path in paths]
+    if len({item.identity.study_uid for item in decoded}) > 1:
+        raise ConfigError(f"The {len(paths)} files are of several studies, and a score is about one. Split them.")
+    series: dict[str, list[DecodedInstance]] = {}
+    for item in decoded:
+        series.setdefault(item.identity.series_uid, []).append(item)
+    return _result(detector, [_in_order(series[key]) for key in sorted(series)])
+
+
+def _in_order(instances: Sequence[DecodedInstance]) -> list[_Source]:
+    sources = {str(i): list(_sources(item)) for i, item in enumerate(instances)}
+    geometry = assemble([(str(i), item.attributes) for i, item in enumerate(instances)])
+    return [sources[name][frame] for name, frame in geometry.order]
+
+
+def _sources(item: DecodedInstance) -> Iterator[_Source]:
+    physical, key = to_physical(item.stored, item.attributes), content_key(item.stored)
+    for frame, plane in enumerate(planes(physical)):
+        yield _Source(plane, f"{key}/{frame}", (*item.history, *physical.history))
+
+
+def _result(detector: Detector, series: Sequence[Sequence[_Source]]) -> ScanResult:
+    if detector.method.spatial_dims != 2:
+        raise ConfigError(f"{detector.method.config.name} was built for volumes; only slices are scored from files.")
+    scored = [_scored_series(detector, sources) for sources in series]
+    values = [[plane.score for plane in found] for found in scored]
+    present = [found for found in values if any(not math.isnan(score) for score in found)] or values
+    aggregate = detector.aggregate
+    score = over([aggregate_series(found, aggregate) for found in present], aggregate.series, aggregate.top_k)
+    calibration = detector.calibration
+    return ScanResult(
+        score=score,
+        p_value=None if calibration is None else calibration.p_value(score),
+        n_calibration=0 if calibration is None else calibration.n,
+        guarantee="" if calibration is None else calibration.guarantee,
+        route=detector.route,
+        planes=tuple(plane for found in scored for plane in found),
+    )
+
+
+def _scored_series(detector: Detector, sources: Sequence[_Source]) -> list[ScoredPlane]:
+    normalised = detector.normaliser.series([source.plane for source in sources])
+    size, found = detector.config.batch_size, []
+    for start in range(0, len(sources), size):
+        part = slice(start, start + size)
+        batch = _batch(normalised[part], sources[part])
+        results = slice_results(batch, detector.score_batch(batch))
+        found += _planes(detector, results, normalised[part], sources[part])
+    return found
+
+
+def _batch(normalised: Sequence[Normalised], sources: Sequence[_Source]) -> Batch:
+    return Batch(
+        images=torch.from_numpy(np.stack([item.image for item in normalised])),
+        body=torch.from_numpy(np.stack([item.body for item in normalised])),
+        ids=tuple(source.seed_id for source in sources),
+    )
+
+
+def _planes(
+    detector: Detector, scored: Iterable[SliceResult], normalised: Sequence[Normalised], sources: Sequence[_Source]
+) -> Iterator[ScoredPlane]:
+    for result, item, source in zip(scored, normalised, sources, strict=True):
+        anomaly = native_map(detector.normaliser, result, item.step)
+        yield ScoredPlane(result.score, anomaly, (*source.history, item.step))

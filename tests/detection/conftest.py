@@ -1,0 +1,89 @@
+"""A tiny detector, its images, and DICOM files that it can score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from pipeline.data.normalise import Normaliser, normaliser_config
+from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.detection.detector import DetectionConfig, Detector
+from pipeline.methods import method_config
+from pipeline.types import Batch
+
+SIZE = 32
+
+
+def make_detector(method: str = "ae", seed: int = 0, **detection: object) -> Detector:
+    """An untrained method at 32 px on the CT abdomen window, not calibrated."""
+    config = method_config({"name": method, **({"widths": (8, 8), "hidden": 32} if method == "ae" else {})})
+    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": SIZE}))
+    return Detector.of(config.build(SIZE), normaliser, DetectionConfig.model_validate(detection), "ct", seed)
+
+
+@pytest.fixture
+def detector() -> Detector:
+    """A tiny autoencoder, calibrated on 39 made-up scores 0.00, 0.05, ... 1.90."""
+    units = [Unit(f"s{i}", f"p{i}", i * 0.05) for i in range(39)]
+    return make_detector().calibrated(Calibration.fit(units))
+
+
+@pytest.fixture
+def build() -> Callable[..., Detector]:
+    """Makes detectors: `build(method, seed, residual={...}, aggregate={...})`."""
+    return make_detector
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Seven images of smooth noise with round bodies."""
+    generator = torch.Generator().manual_seed(11)
+    images = torch.nn.functional.interpolate(
+        torch.rand(7, 1, 8, 8, generator=generator) * 2 - 1, size=(SIZE, SIZE), mode="bilinear"
+    )
+    y, x = torch.meshgrid(torch.linspace(-1, 1, SIZE), torch.linspace(-1, 1, SIZE), indexing="ij")
+    body = (x**2 + y**2 < 0.8).expand(7, 1, SIZE, SIZE).clone()
+    return Batch(images, body, tuple(f"slice{i}" for i in range(7)))
+
+
+@pytest.fixture
+def ct_series(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Writes CT slices: a bright disc in air, `count` of them, 5 mm apart; returns their paths."""
+
+    def write(count: int = 3, study: str = "1.2.3", series: str = "1.2.3.4", seed: int = 0) -> list[Path]:
+        return [_write_ct(tmp_path / f"{series}-{i}.dcm", study, series, i, seed) for i in range(count)]
+
+    return write
+
+
+def _write_ct(path: Path, study: str, series: str, number: int, seed: int) -> Path:
+    rng = np.random.default_rng((seed, number))
+    y, x = np.mgrid[-1:1:40j, -1:1:48j]
+    hu = np.where(x**2 + y**2 < 0.7, 40 + 20 * rng.normal(size=x.shape), -1000)
+    ds = FileDataset(path, {}, file_meta=_meta(), preamble=b"\0" * 128)
+    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, ds.file_meta.MediaStorageSOPInstanceUID
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = study, series, "CT"
+    ds.PatientID, ds.PatientName = "SECRET-ID", "Secret^Name"
+    ds.InstanceNumber, ds.ImageType = number + 1, ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, 5.0 * number], [1, 0, 0, 0, 1, 0]
+    ds.PixelSpacing, ds.SliceThickness = [1, 1], 5
+    ds.Rows, ds.Columns = hu.shape
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
+    ds.RescaleSlope, ds.RescaleIntercept = 1, -1024
+    ds.PixelData = np.clip(hu + 1024, 0, 4095).astype("<u2").tobytes()
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def _meta() -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return meta
