@@ -1,9 +1,31 @@
-"""Phantom patients: made-up people with known anatomy, scanners and lesions, as arrays and as valid DICOM files."""
+"""Phantom patients: made-up people with known anatomy, scanners and lesions, as arrays and as valid DICOM files.
+
+`make_patient` gives arrays; `write_phantoms`, `write_labels`, `write_broken` and `write_demo` write folders.
+"""
 
 from __future__ import annotations
 
+from pipeline.dicom.phantom.broken import write_broken
+from pipeline.dicom.phantom.demo import DemoFolder, write_demo
+from pipeline.dicom.phantom.folder import PhantomFile, PhantomManifest, PhantomStudy, write_labels, write_phantoms
 from pipeline.dicom.phantom.lesions import Lesion, LesionKind
 from pipeline.dicom.phantom.patient import PhantomPatient, make_patient
 from pipeline.dicom.phantom.scanner import SCANNERS, PhantomModality, Scanner
 
-__all__ = ["SCANNERS", "Lesion", "LesionKind", "PhantomModality", "PhantomPatient", "Scanner", "make_patient"]
+__all__ = [
+    "SCANNERS",
+    "DemoFolder",
+    "Lesion",
+    "LesionKind",
+    "PhantomFile",
+    "PhantomManifest",
+    "PhantomModality",
+    "PhantomPatient",
+    "PhantomStudy",
+    "Scanner",
+    "make_patient",
+    "write_broken",
+    "write_demo",
+    "write_labels",
+    "write_phantoms",
+]

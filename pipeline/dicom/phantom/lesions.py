@@ -25,6 +25,7 @@ class LesionKind(StrEnum):
     DISPLACED = "displaced"
 
 
+ON_DETAIL = (LesionKind.SMOOTHER, LesionKind.DISPLACED)
 # grade: (radius in half fields of view, contrast as a share of the modality's full contrast)
 GRADES = {1: (0.085, 0.45), 2: (0.120, 0.70), 3: (0.165, 1.00)}
 FULL_CONTRAST = {"CT": 85.0, "MR": 0.34, "CR": 0.19, "DX": 0.19}
@@ -72,11 +73,12 @@ def draw_lesion(
     """Draw a lesion of `kind` and `grade` somewhere in the organ of the slice at `z`; `pitch` is the slice distance."""
     radius, share = GRADES[grade]
     u = rng.random(9).tolist()
-    radius *= 0.85 + 0.3 * u[0]
+    # what shows on detail only needs more of it to be as easy to see
+    radius *= (0.85 + 0.3 * u[0]) * (1.25 if kind in ON_DETAIL else 1.0)
     stretch = 0.8 + 0.4 * u[1]
     x, y = _place(rng, kind, rendered, radius)
     sign = {LesionKind.BRIGHTER: 1.0, LesionKind.DARKER: -1.0}.get(kind, 0.0)
-    direction, far = 2 * np.pi * u[5], 0.9 * radius * (0.7 + 0.3 * share)
+    direction, far = 2 * np.pi * u[5], 1.6 * radius * (0.7 + 0.3 * share)
     return Lesion(
         kind=kind, grade=grade, x=x, y=y, z=z, radius=radius, a=radius * stretch, b=radius / stretch,
         angle=np.pi * u[2], height=max(radius * 0.9, 0.75 * pitch), edge=0.02 + 0.08 * u[4],
@@ -90,10 +92,10 @@ def _place(rng: np.random.Generator, kind: LesionKind, rendered: Rendered, radiu
     organ, size = rendered.organ, rendered.organ.shape[0]
     cover = gaussian_filter(organ, 0.5 * radius * size / 2, mode="constant")
     inside = np.flatnonzero(cover.ravel() >= min(0.8, 0.98 * float(cover.max())))
-    if kind in (LesionKind.SMOOTHER, LesionKind.DISPLACED):
+    if kind in ON_DETAIL:
         detail = np.abs(rendered.image - gaussian_filter(rendered.image, 0.03 * size))
         amount = gaussian_filter(detail, 0.5 * radius * size / 2).ravel()[inside]
-        inside = inside[amount >= np.quantile(amount, 0.6)]
+        inside = inside[amount >= np.quantile(amount, 0.75)]
     row, column = divmod(int(inside[int(rng.random() * len(inside))]), size)
     return (column + 0.5) * 2 / size - 1, (row + 0.5) * 2 / size - 1
 
@@ -106,7 +108,7 @@ def apply_lesion(image: Array, organ: Array, lesion: Lesion, alpha: Array) -> tu
         return image, np.zeros(image.shape, bool)
     mask = alpha >= 0.5 * peak
     if lesion.kind is LesionKind.SMOOTHER:
-        soft = gaussian_filter(image, 0.35 * lesion.radius * image.shape[0] / 2, truncate=3)
+        soft = gaussian_filter(image, 0.6 * lesion.radius * image.shape[0] / 2, truncate=2.5)
         return image + alpha * (soft - image), mask
     if lesion.kind is LesionKind.DISPLACED:
         return _displaced(image, lesion, alpha), mask
