@@ -7,6 +7,7 @@ import hmac
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from pipeline.config import Settings
@@ -38,6 +39,7 @@ def test_case_inner_blanks_and_leading_zeros_count() -> None:
     assert len(names) == 5
 
 
+@budget(deadline=None)
 @given(st.tuples(_TEXT, _TEXT), st.tuples(_TEXT, _TEXT))
 def test_no_two_pairs_share_a_message(one: tuple[str, str], other: tuple[str, str]) -> None:
     keys = Pseudonyms(KEY)
@@ -50,6 +52,7 @@ def test_a_shifted_boundary_is_another_patient() -> None:
     assert keys.patient("AB", "C") != keys.patient("A", "BC")
 
 
+@budget(deadline=None)
 @given(st.text(min_size=1, max_size=64))
 def test_kinds_are_apart_and_names_are_hex(uid: str) -> None:
     keys = Pseudonyms(KEY)

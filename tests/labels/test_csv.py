@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as budget
 from hypothesis import strategies as st
 
 from pipeline.data.label_csv import LabelLine, LabelProblem, read_label_csv
@@ -71,6 +72,7 @@ def test_other_encodings_and_missing_files_are_named(write: Write, tmp_path: Pat
 _WORD = st.text(st.characters(blacklist_categories=("Cs", "Cc"), max_codepoint=0x2FFF), max_size=12).map(str.strip)
 
 
+@budget(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(_WORD, _WORD, _WORD), min_size=1, max_size=5))
 def test_what_the_label_table_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, words: list) -> None:
     rows = [LabelTableRow("normal", PatientID="p" + a, reader=b, source=c) for a, b, c in words]
