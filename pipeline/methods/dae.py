@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Literal
 
 from monai.networks.nets import BasicUNet
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from pipeline.diffusion.noise import NoiseKind, draw_noise
@@ -34,6 +34,13 @@ class DaeConfig(MethodConfig):
     vary_strength: bool = Field(False, description="scale each image's noise by a uniform factor of 0 to 1")
     residual: bool = Field(True, description="the network predicts the correction instead of the image")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+
+    @field_validator("widths")
+    @classmethod
+    def _groups(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        if any(width % 8 for width in widths):
+            raise ValueError(f"widths {widths} must be multiples of 8 (group norm)")
+        return widths
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> DenoisingAutoencoder:
         require_size(self.name, image_size, 16, 32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.training.config import TrainingConfig
-from pipeline.training.fit import FitResult, TrainingRecord, fit
+from pipeline.training.fitting import FitResult, TrainingRecord, fit
 from pipeline.training.loop import StepRecord, train
 from pipeline.training.state import TrainState
 
