@@ -117,7 +117,7 @@ def _climbing_archive(seed: int) -> bytes:
 BROKEN: dict[str, tuple[RejectionCode, Callable[[int], bytes]]] = {
     "empty.dcm": (RejectionCode.EMPTY_FILE, lambda seed: b""),
     "notes.txt": (RejectionCode.NOT_DICOM, lambda seed: b"Scans of last night, see the other folder.\n" * 20),
-    "zero-frames.dcm": (RejectionCode.CORRUPT_HEADER, _changed(11, NumberOfFrames=0)),
+    "half-orientation.dcm": (RejectionCode.CORRUPT_HEADER, _changed(11, ImageOrientationPatient=[1, 0, 0])),
     "truncated.dcm": (RejectionCode.TRUNCATED_PIXELS, _truncated),
     "frames.dcm": (RejectionCode.FRAME_COUNT, _changed(6, NumberOfFrames=999_999)),
     "bomb.dcm": (RejectionCode.TOO_MANY_PIXELS, _bomb),
