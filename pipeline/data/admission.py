@@ -17,7 +17,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from pipeline.data.content import attributes_hash, content_hash, draw_of, shared_attributes
+from pipeline.data.content import draw_of, hashes, shared_attributes
 from pipeline.data.schema import Base, Instance, InstanceVersion, MergedPatient, Patient, Series, Study
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.errors import Rejected, RejectionCode
@@ -175,14 +175,16 @@ def _check_owner(what: str, owner: str, claimed: str) -> None:
 
 
 def _new_row(arrival: Arrival) -> dict[str, Any]:
+    attributes = arrival.attributes.to_json()
+    content, described = hashes(attributes, arrival.pixel_key)
     return {
         "instance_id": arrival.ids.instance_id,
         "series_id": arrival.ids.series_id,
-        "content_hash": arrival.content_hash or content_hash(arrival.attributes, arrival.pixel_key),
-        "attributes_hash": attributes_hash(arrival.attributes),
+        "content_hash": arrival.content_hash or content,
+        "attributes_hash": described,
         "pixel_key": arrival.pixel_key,
         "frames": arrival.attributes.frames,
-        "attributes": arrival.attributes.to_json(),
+        "attributes": attributes,
         "version": 1,
     }
 

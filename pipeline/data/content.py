@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from pipeline.dicom.attributes import InstanceAttributes
+from pipeline.dicom.attributes import ENCODING_FIELDS, InstanceAttributes
 from pipeline.errors import Rejected, RejectionCode
 
 # What places the pixels in the patient and gives them their physical meaning.
@@ -35,13 +36,25 @@ def content_hash(attributes: InstanceAttributes, pixel_key: str) -> str:
     The identity part (patient, study, series) is compared by the row's own keys: a hash over pseudonyms would change
     with the pseudonym key. Raises Rejected when a number is not finite.
     """
-    values = attributes.to_json()
-    return _digest([pixel_key, {name: values[name] for name in GEOMETRY_FIELDS if name in values}])
+    return _content_hash(attributes.to_json(), pixel_key)
 
 
 def attributes_hash(attributes: InstanceAttributes) -> str:
     """Return SHA-256 over all attributes that a lossless transcoding leaves alone; Rejected as `content_hash`."""
-    return _digest(attributes.content_json())
+    return _attributes_hash(attributes.to_json())
+
+
+def hashes(values: Mapping[str, Any], pixel_key: str) -> tuple[str, str]:
+    """Return `content_hash` and `attributes_hash` of attributes that are JSON already."""
+    return _content_hash(values, pixel_key), _attributes_hash(values)
+
+
+def _content_hash(values: Mapping[str, Any], pixel_key: str) -> str:
+    return _digest([pixel_key, {name: values[name] for name in GEOMETRY_FIELDS if name in values}])
+
+
+def _attributes_hash(values: Mapping[str, Any]) -> str:
+    return _digest({name: value for name, value in values.items() if name not in ENCODING_FIELDS})
 
 
 def _digest(value: Any) -> str:

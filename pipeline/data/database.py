@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from pipeline.data.migrations import HEAD
 from pipeline.errors import CatalogueError, ConfigError
 
 BUSY_SECONDS = 60.0
@@ -89,6 +90,8 @@ def migrate(engine: Engine) -> None:
     Raises:
         CatalogueError: the database is of a newer Nightread.
     """
+    if _stands_at_head(engine):
+        return
     from alembic import command
     from alembic.util import CommandError
 
@@ -103,6 +106,13 @@ def migrate(engine: Engine) -> None:
                 f"The catalogue cannot be brought to this version: {error}. It was written by a newer Nightread: "
                 "use that one."
             ) from None
+
+
+def _stands_at_head(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        if not connection.dialect.has_table(connection, "alembic_version"):
+            return False
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == HEAD
 
 
 def alembic_config() -> Any:

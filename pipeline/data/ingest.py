@@ -15,6 +15,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipeline.config import Settings
 from pipeline.data.admission import Outcome
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.conveyor import Decoded, in_batches, in_store
-from pipeline.data.records import Accepted, Record, enter, settled
+from pipeline.data.records import Accepted, enter, settled
 from pipeline.data.sources import Item, Refused, Seen, find, seen_of
 from pipeline.data.store import PixelStore
 from pipeline.dicom.burned_in import check_burned_in
@@ -107,12 +108,19 @@ class _Intake:
         return self._counts.total() + self._rejected.total()
 
     def run(self, paths: Sequence[Path]) -> Iterator[None]:
-        """Enter everything below `paths`, pausing after each batch."""
-        for batch in in_batches(
-            in_store(self._store, self._decoded(self._fresh(find(paths, self._pseudonyms, self._settings.decode))))
-        ):
-            self._enter(batch)
-            yield
+        """Enter everything below `paths`, pausing after each batch; the next one is decoded meanwhile."""
+        found = find(paths, self._pseudonyms, self._settings.decode)
+        records = in_store(self._store, self._decoded(self._fresh(found)))
+        entering: Future[list[Outcome | Rejected]] | None = None
+        with ThreadPoolExecutor(1, "catalogue") as pool:
+            for batch in in_batches(records):
+                if entering is not None:
+                    self._count(entering.result())
+                    yield
+                entering = pool.submit(enter, self._catalogue, self._crosswalk, batch)
+            if entering is not None:
+                self._count(entering.result())
+                yield
 
     def report(self, seconds: float) -> IngestReport:
         """Return the counts."""
@@ -154,8 +162,8 @@ class _Intake:
             return Refused(seen, rejected)
         return Decoded(Accepted(seen, ids, result.identity, result.attributes, ""), result.stored)
 
-    def _enter(self, batch: Sequence[Record]) -> None:
-        for outcome in enter(self._catalogue, self._crosswalk, batch):
+    def _count(self, outcomes: Sequence[Outcome | Rejected]) -> None:
+        for outcome in outcomes:
             if isinstance(outcome, Rejected):
                 self._rejected[outcome.code.value] += 1
             else:

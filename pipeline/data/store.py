@@ -7,7 +7,8 @@ object is the SHA-256 of what it holds: writing twice is writing once, an object
 no catalogue row names (a killed ingest) is harmless and used again when its file returns.
 
 Layout: `<first two of the key>/<key>.zarr.zip`; uncompressed zip members `zarr.json` and `c/<frame>/0/0`, each chunk
-little-endian and compressed by Blosc (byte shuffle, zstd level 1). Zarr's own reader opens these files; its writer and
+little-endian and compressed by Blosc (bit shuffle, zstd level 1: the smallest on real CT, MR and 8-bit images; level 3
+takes twice as long and saves 1 %). Zarr's own reader opens these files; its writer and
 reader are not used on the way, because they cost 2 ms a slice, five times the compression itself.
 """
 
@@ -148,7 +149,7 @@ def _damaged(key: str, detail: str) -> str:
 
 def _pack(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    blosc = Blosc(cname="zstd", clevel=_LEVEL, shuffle=Blosc.SHUFFLE)
+    blosc = Blosc(cname="zstd", clevel=_LEVEL, shuffle=Blosc.BITSHUFFLE)
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo("zarr.json", _DATE), _metadata(array.dtype.name, array.shape))
         for index, frame in enumerate(array):
@@ -171,7 +172,7 @@ def _metadata(dtype: str, shape: tuple[int, ...]) -> bytes:
     from zarr.storage import MemoryStore
 
     objects: dict[str, Any] = {}
-    codec = BloscCodec(typesize=np.dtype(dtype).itemsize, cname="zstd", clevel=_LEVEL, shuffle="shuffle")
+    codec = BloscCodec(typesize=np.dtype(dtype).itemsize, cname="zstd", clevel=_LEVEL, shuffle="bitshuffle")
     zarr.create_array(
         MemoryStore(objects), shape=shape, chunks=(1, *shape[1:]), dtype=dtype, compressors=codec, fill_value=0
     )
