@@ -82,10 +82,25 @@ def _palette(ds: Dataset, attributes: InstanceAttributes) -> Luminance:
     """Build the table from index to luminance once; it is exact where the palette is grey."""
     index_type = np.dtype(np.uint8 if attributes.bits_stored <= 8 else np.uint16)
     indices = np.arange(2 ** (8 * index_type.itemsize), dtype=np.int64).astype(index_type)
-    table = weigh(apply_color_lut(indices, ds)[:, :3])
+    table = weigh(apply_color_lut(indices, _little_endian_palette(ds))[:, :3])
     bits = 8 * table.dtype.itemsize
     step = Step("luminance", {"from": "PALETTE COLOR", "weights_per_mille": list(WEIGHTS)})
     return Luminance(table.dtype, bits, (step,), table, colour=True)
+
+
+def _little_endian_palette(ds: Dataset) -> Dataset:
+    """Return the palette with its 16-bit entries in little endian: pydicom 3.0.2 reads them so, whatever they are."""
+    if ds.original_encoding[1] or "RedPaletteColorLookupTableData" not in ds:
+        return ds
+    entries = int(ds.RedPaletteColorLookupTableDescriptor[0]) or 2**16
+    palette = Dataset()
+    for colour in ("Red", "Green", "Blue"):
+        data = ds[f"{colour}PaletteColorLookupTableData"].value
+        wide = len(data) >= 2 * entries
+        data = np.frombuffer(data, dtype=">u2").astype("<u2").tobytes() if wide else data
+        setattr(palette, f"{colour}PaletteColorLookupTableData", data)
+        setattr(palette, f"{colour}PaletteColorLookupTableDescriptor", ds.RedPaletteColorLookupTableDescriptor)
+    return palette
 
 
 def smallest_dtype(bits: int, signed: int) -> np.dtype:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.attributes import InstanceAttributes, RawIdentity
+from pipeline.dicom.fields import text
 from pipeline.dicom.header import attributes_of, identity_of
 from pipeline.dicom.payload import PIXEL_KEYWORDS
 from pipeline.dicom.pixels import decode
@@ -71,10 +73,8 @@ def _require_image(ds: Dataset, with_pixels: bool) -> None:
     has_pixels = any(name in ds for name in PIXEL_KEYWORDS)
     if has_pixels or (not with_pixels and "Rows" in ds):
         return
-    if "Rows" in ds or "BitsAllocated" in ds:
-        raise Rejected(
-            RejectionCode.NO_PIXEL_DATA, "The image has rows and columns but no pixel data. Send the whole object."
-        )
+    if "Rows" in ds or UID(text(ds, "SOPClassUID")).name.endswith("Image Storage"):
+        raise Rejected(RejectionCode.NO_PIXEL_DATA, "The image has no pixel data. Send the whole object.")
     raise Rejected(
         RejectionCode.NOT_AN_IMAGE, "The object is no image (a report, plan, index or the like). Nothing needs doing."
     )
