@@ -11,7 +11,7 @@ from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.ranking import Ranking, average_precision, roc_area, sensitivity_at
 from pipeline.evaluation.results import ResultTable, ScoreRow, judge
-from pipeline.evaluation.table import CONTROL, ScoreTable
+from pipeline.evaluation.table import ScoreTable
 
 
 def evaluate_images(
@@ -39,7 +39,7 @@ def evaluate_images(
     """
     table = ScoreTable.from_frame(frame, models, unit)
     bootstrap = table.bootstrap(config)
-    columns = _columns(table)
+    columns = table.named_scores()
     sampled = {name: sample_scores(table, bootstrap, values, config) for name, values in columns.items()}
     names = metric_names(config)
     rows = tuple(
@@ -80,19 +80,6 @@ def sample_scores(
         return np.stack([roc_area(curve), average_precision(curve), *sensitivities], axis=1)
 
     return bootstrap.sample(statistic, len(scores))
-
-
-def _columns(table: ScoreTable) -> dict[str, np.ndarray]:
-    """Scores by display name: models, controls, and controls with their sign turned where that is their better side."""
-    columns: dict[str, np.ndarray] = {}
-    sample = np.ones((1, table.patients))
-    for name in table.columns:
-        values, shown = table.scores(name), name.removeprefix(CONTROL)
-        columns[shown] = values
-        area = roc_area(Ranking.of(values, table.abnormal, table.patient).curve(sample))[0]
-        if name.startswith(CONTROL) and area < 0.5:
-            columns[f"negative {shown}"] = -values
-    return columns
 
 
 def _counts(table: ScoreTable) -> dict[str, int]:

@@ -32,9 +32,9 @@ class AlphaChoice(Config):
         """One line for the report."""
         tried = ", ".join(f"{alpha:g}: {dice:.3f}" for alpha, dice in sorted(self.dice.items()))
         return (
-            f"Pixel threshold {self.threshold:.4g} = {1 - self.alpha:.4%} quantile of in-body pixels of calibrate "
-            f"normals; alpha {self.alpha:g} chosen on {self.slices} develop slices of {self.patients} patients "
-            f"(Dice {tried})."
+            f"Pixel threshold {self.threshold:.4g} = {100 * (1 - self.alpha):g} % quantile of in-body pixels of "
+            f"calibrate normals; alpha {self.alpha:g} chosen on {self.slices} develop slices of {self.patients} "
+            f"patients (Dice {tried})."
         )
 
 

@@ -12,13 +12,14 @@ from pipeline.evaluation.table import ScoreTable
 GRID = np.linspace(0, 1, 101)  # false-positive rates at which the band is read
 
 
-def roc_points(table: ScoreTable, columns: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Return every threshold of every column, beginning at (0, 0) with an infinite threshold.
+def roc_points(table: ScoreTable) -> pd.DataFrame:
+    """Return every threshold of every model and control, beginning at (0, 0) with an infinite threshold.
 
     Returns:
-        Columns score (the column's name), threshold, fpr, tpr, precision (NaN where nothing is flagged).
+        Columns score (name as in the result table), threshold, fpr, tpr, precision (NaN where nothing is flagged).
     """
-    return pd.concat([_points(table, name) for name in columns or table.columns], ignore_index=True)
+    points = [_points(table, name, values) for name, values in table.named_scores().items()]
+    return pd.concat(points, ignore_index=True)
 
 
 def roc_band(table: ScoreTable, column: str, config: EvaluationConfig) -> pd.DataFrame:
@@ -34,16 +35,14 @@ def roc_band(table: ScoreTable, column: str, config: EvaluationConfig) -> pd.Dat
     return pd.DataFrame({"fpr": GRID, "tpr_low": low, "tpr_high": high})
 
 
-def _points(table: ScoreTable, column: str) -> pd.DataFrame:
-    ranking = Ranking.of(table.scores(column), table.abnormal, table.patient)
+def _points(table: ScoreTable, name: str, scores: np.ndarray) -> pd.DataFrame:
+    ranking = Ranking.of(scores, table.abnormal, table.patient)
     curve = ranking.curve(np.ones((1, table.patients)))
     tpr, fpr = curve.rates()
     with np.errstate(invalid="ignore"):
         precision = np.append(np.nan, (curve.tp / (curve.tp + curve.fp))[0])
     thresholds = np.append(np.inf, ranking.thresholds)
-    return pd.DataFrame(
-        {"score": column, "threshold": thresholds, "fpr": fpr[0], "tpr": tpr[0], "precision": precision}
-    )
+    return pd.DataFrame({"score": name, "threshold": thresholds, "fpr": fpr[0], "tpr": tpr[0], "precision": precision})
 
 
 def _tpr_on_grid(curve: Curve) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas as pd
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation.bootstrap import PatientBootstrap
 from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.ranking import Ranking, roc_area
 
 CONTROL = "control:"
 LABELS = ("normal", "abnormal")
@@ -99,6 +100,23 @@ class ScoreTable:
         """
         _require_columns(self.frame, (column,))
         return self.frame[column].to_numpy(float)
+
+    def named_scores(self) -> dict[str, np.ndarray]:
+        """Return the scores [N] of every line of a result table by its name: models, then controls.
+
+        A control whose AUROC is below 0.5 has a second line, "negative ...", with its sign turned.
+        """
+        named: dict[str, np.ndarray] = {}
+        for column in self.columns:
+            values, name = self.scores(column), column.removeprefix(CONTROL)
+            named[name] = values
+            if column.startswith(CONTROL) and self._area(values) < 0.5:
+                named[f"negative {name}"] = -values
+        return named
+
+    def _area(self, scores: np.ndarray) -> float:
+        sample = np.ones((1, self.patients))
+        return float(roc_area(Ranking.of(scores, self.abnormal, self.patient).curve(sample))[0])
 
     def strata(self) -> np.ndarray:
         """Return [P]: 1 for patients with at least one abnormal unit, else 0."""

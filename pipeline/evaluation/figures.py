@@ -1,0 +1,157 @@
+"""Curves and histograms of an evaluation: functions that take tables, return a figure, and keep no state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from pipeline.evaluation import style
+from pipeline.evaluation.results import ResultTable, ScoreRow
+from pipeline.evaluation.table import ScoreTable
+
+
+def roc_figure(points: pd.DataFrame, result: ResultTable, band: pd.DataFrame | None = None) -> Figure:
+    """Draw the ROC curves: models in colour, controls in grey, the best control named, chance dotted.
+
+    Args:
+        points: from `roc.roc_points`.
+        result: gives the AUROCs of the legend.
+        band: from `roc.roc_band`, of the first model.
+    """
+    with style.plot() as (figure, axes):
+        axes.plot([0, 1], [0, 1], ":", color=style.FAINT, linewidth=1)
+        if band is not None:
+            axes.fill_between(
+                band["fpr"], band["tpr_low"], band["tpr_high"], color=style.MODEL, alpha=0.15, linewidth=0
+            )
+        _curves(axes, points, result, "fpr", "tpr", "AUROC")
+        axes.set(
+            xlabel="False-positive rate", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal"
+        )
+        axes.set_title(f"ROC, {result.level}: {result.title}")
+        axes.legend(loc="lower right")
+    return figure
+
+
+def pr_figure(points: pd.DataFrame, result: ResultTable) -> Figure:
+    """Draw the precision-recall curves; the dotted line is the precision of flagging at random (the prevalence)."""
+    prevalence = result.counts["abnormal"] / result.counts["units"]
+    with style.plot(4.8, 5.0) as (figure, axes):
+        axes.axhline(prevalence, linestyle=":", color=style.FAINT, linewidth=1)
+        axes.text(0.01, prevalence + 0.01, f"at random: {prevalence:.2f}", color=style.FAINT, fontsize=8.5)
+        _curves(axes, points.dropna(subset=["precision"]), result, "tpr", "precision", "AP")
+        axes.set(xlabel="Sensitivity (recall)", ylabel="Precision", xlim=(-0.01, 1.01), ylim=(0, 1.03))
+        axes.set_title(f"Precision and recall, {result.level}: {result.title}")
+        figure.legend(loc="outside lower left")
+    return figure
+
+
+def histogram_figure(
+    table: ScoreTable, column: str = "score", threshold: float | None = None, alpha: float | None = None
+) -> Figure:
+    """Draw the score distribution of each class, both scaled to their own size, with the threshold as a line.
+
+    Scores beyond the 99.8th percentile are gathered in the last bin, which is then labelled so.
+
+    Args:
+        table: validated scores.
+        column: which score.
+        threshold: a unit to its right is flagged.
+        alpha: the false-positive rate that the threshold was made for, for its label.
+    """
+    scores = table.scores(column)
+    low, high = float(scores.min()), float(np.quantile(scores, 0.998))
+    high = max(high, threshold if threshold is not None else high)
+    edges = np.linspace(low, high if high > low else low + 1, 41)
+    with style.plot(5.6, 3.4) as (figure, axes):
+        for inside, colour, label in (
+            (~table.abnormal, style.NORMAL, "normal"),
+            (table.abnormal, style.ABNORMAL, "abnormal"),
+        ):
+            part = np.minimum(scores[inside], edges[-1])
+            share = np.full(len(part), 1 / len(part))
+            axes.hist(part, edges, weights=share, histtype="stepfilled", color=colour, alpha=0.25)
+            axes.hist(part, edges, weights=share, histtype="step", color=colour, label=f"{label} (n = {len(part)})")
+        if threshold is not None:
+            target = f" for {100 * alpha:g} % false positives" if alpha is not None else ""
+            axes.axvline(threshold, color=style.INK, linestyle="--", linewidth=1.2, label=f"threshold{target}")
+        beyond = int(np.sum(scores > edges[-1]))
+        suffix = f" (last bin: and above, {beyond} units)" if beyond else ""
+        axes.set(xlabel=f"Score{suffix}", ylabel="Share of its class")
+        axes.set_title(f"Scores by class, {table.level}")
+        axes.margins(x=0.01)
+        axes.legend(loc="upper right")
+    return figure
+
+
+def p_value_figure(quantiles: pd.DataFrame, guarantee: str = "") -> Figure:
+    """Draw sorted p-values of normal units against uniform ones, with the 95 % envelope, on logarithmic axes.
+
+    Args:
+        quantiles: from `realised.p_value_quantiles`.
+        guarantee: what the p-values are worth, printed beneath the title.
+    """
+    with style.plot() as (figure, axes):
+        expected = quantiles["expected"]
+        label = "95 % envelope of exchangeable normals"
+        axes.fill_between(
+            expected,
+            quantiles["low"],
+            quantiles["high"],
+            color=style.CONTROL_GREY,
+            alpha=0.45,
+            linewidth=0,
+            label=label,
+        )
+        axes.plot(expected, expected, ":", color=style.FAINT, linewidth=1, label="ideal")
+        axes.plot(expected, quantiles["observed"], "o", markersize=3, color=style.MODEL, label="observed")
+        least = float(min(expected.min(), quantiles["low"].min(), quantiles["observed"].min()))
+        axes.set(xscale="log", yscale="log", xlim=(expected.min() * 0.9, 1.1), ylim=(least * 0.9, 1.1))
+        axes.set(xlabel="Expected p-value", ylabel="Observed p-value of normal units")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_title("p-values of normals against the promise" + (f"\n{guarantee}" if guarantee else ""), fontsize=10)
+        axes.text(
+            0.97,
+            0.05,
+            "below the band:\nmore false alarms than promised",
+            transform=axes.transAxes,
+            ha="right",
+            va="bottom",
+            fontsize=8.5,
+            color=style.FAINT,
+        )
+        axes.legend(loc="upper left")
+    return figure
+
+
+def _curves(axes: Axes, points: pd.DataFrame, result: ResultTable, x: str, y: str, metric: str) -> None:
+    """Draw all curves: models in colour on top, the best control dark grey and named, the other controls light grey."""
+    by_name = {str(name): frame for name, frame in points.groupby("score", sort=False)}
+
+    def draw(row: ScoreRow, label: str, colour: str, width: float, level: float) -> None:
+        label = (
+            f"{label}\n{metric} {row.metrics[metric].text(2)}" if label and not label.endswith("controls") else label
+        )
+        curve = by_name[row.name]
+        axes.plot(curve[x], curve[y], color=colour, linewidth=width, zorder=level, label=label)
+
+    models = [row for row in result.rows if not row.control]
+    for row, colour in zip(models, style.MODEL_COLOURS * len(models), strict=False):
+        draw(row, row.name, colour, 1.8, 4)
+    controls = _strongest([row for row in result.rows if row.control], metric)
+    for place, row in enumerate(controls):
+        if place == 0:
+            draw(row, f"best control: {row.name}", style.BEST_CONTROL, 1.4, 3)
+        else:
+            draw(row, f"{len(controls) - 1} other controls" if place == 1 else "", style.CONTROL_GREY, 0.9, 2)
+
+
+def _strongest(controls: list[ScoreRow], metric: str) -> list[ScoreRow]:
+    """Controls in their better direction only, best first."""
+    names = {row.name for row in controls}
+    better = [row for row in controls if f"negative {row.name}" not in names]
+    return sorted(better, key=lambda row: -row.metrics[metric].value)

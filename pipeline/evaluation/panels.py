@@ -1,0 +1,116 @@
+"""Panels of single slices: input, reconstruction, heatmap, lesion outline, and what the detector says in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from pipeline.errors import EmptySelection
+from pipeline.evaluation import style
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One slice for display. Arrays only: nothing here can name a patient.
+
+    Attributes:
+        image: float or uint8 [H, W], ready for display in grey.
+        heatmap: float [H, W], higher = more anomalous.
+        caption: one or two short lines, e.g. from `in_words`.
+        reconstruction: like `image`, None where the method has none.
+        mask: bool [H, W] of the lesion, None where it is not known.
+        body: bool [H, W]; the heatmap is drawn inside it.
+    """
+
+    image: np.ndarray
+    heatmap: np.ndarray
+    caption: str = ""
+    reconstruction: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    body: np.ndarray | None = None
+
+
+def in_words(score: float, p_value: float | None = None, flagged: bool | None = None, label: str = "") -> str:
+    """Return what a score says, in plain words: `flagged; 4 in 1000 normals score as high (p = 0.004), score 0.031`."""
+    parts = [label] if label else []
+    if flagged is not None:
+        parts.append("flagged" if flagged else "not flagged")
+    if p_value is not None:
+        parts.append(f"{_rarity(p_value)} (p = {p_value:.2g})")
+    return "\n".join([*parts, f"score {score:.4g}"])
+
+
+def panel_figure(panels: Sequence[Panel], title: str = "") -> Figure:
+    """Draw one row a slice; the heatmaps share one colour scale, so that rows can be compared.
+
+    Columns without content in every row (no reconstruction, no mask) are left out.
+
+    Raises:
+        EmptySelection: no panel.
+    """
+    if not panels:
+        raise EmptySelection("No slice was given to draw. Choose at least one.")
+    columns = ["input"]
+    columns += ["reconstruction"] if any(panel.reconstruction is not None for panel in panels) else []
+    columns += ["heatmap"]
+    columns += ["lesion outline"] if any(panel.mask is not None for panel in panels) else []
+    scale = _shared_scale(panels)
+    with mpl.rc_context(style.RC):
+        rows, width = np.shape(panels[0].image)
+        height = 1.8 * rows / width * len(panels) + (0.55 if title else 0.3)
+        figure = Figure(figsize=(1.8 * len(columns) + 2.9, height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+        grid = figure.subplots(len(panels), len(columns), squeeze=False)
+        for row, panel in zip(grid, panels, strict=True):
+            for axes, column in zip(row, columns, strict=True):
+                _draw(axes, panel, column, scale)
+            row[-1].text(
+                1.06, 0.5, panel.caption, transform=row[-1].transAxes, va="center", fontsize=9, linespacing=1.5
+            )
+        for axes, column in zip(grid[0], columns, strict=True):
+            axes.set_title(column, loc="center", fontsize=10, pad=5)
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel, column: str, scale: Normalize) -> None:
+    axes.set(xticks=[], yticks=[], facecolor="black")
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    low, high = np.quantile(panel.image, [0.005, 0.995])
+    grey = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-9)}
+    if column == "reconstruction":
+        shown = panel.reconstruction if panel.reconstruction is not None else np.zeros_like(panel.image)
+        axes.imshow(shown, **grey)
+        return
+    axes.imshow(panel.image, **grey)
+    if column == "heatmap":
+        strength = scale(np.asarray(panel.heatmap, float)).filled(0) if panel.body is None else _inside(panel, scale)
+        axes.imshow(strength, cmap="inferno", vmin=0, vmax=1, alpha=np.clip(1.4 * strength, 0, 0.9))
+    if column == "lesion outline" and panel.mask is not None and np.any(panel.mask):
+        axes.contour(np.pad(panel.mask, 0).astype(float), levels=[0.5], colors=[style.CONTOUR], linewidths=1.4)
+
+
+def _inside(panel: Panel, scale: Normalize) -> np.ndarray:
+    return np.where(panel.body, scale(np.asarray(panel.heatmap, float)).filled(0), 0.0)
+
+
+def _shared_scale(panels: Sequence[Panel]) -> Normalize:
+    """From the median to the 99.7th percentile of all heatmaps inside the body, clipped for display only."""
+    values = [p.heatmap[p.body] if p.body is not None else np.ravel(p.heatmap) for p in panels]
+    low, high = np.quantile(np.concatenate(values), [0.5, 0.997])
+    return Normalize(low, max(high, low + 1e-9), clip=True)
+
+
+def _rarity(p_value: float) -> str:
+    """`4 in 1000 normals score as high`, with the smallest power of ten that gives at least one."""
+    base = 100 if p_value >= 0.01 else 10 ** int(np.ceil(-np.log10(p_value)))
+    return f"{p_value * base:.0f} in {base:,} normals score as high".replace(",", " ")
