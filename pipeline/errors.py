@@ -66,6 +66,8 @@ class RejectionCode(StrEnum):
     # normalisation
     EMPTY_FOREGROUND = "empty-foreground"
     NO_CONTRAST = "no-contrast"
+    # wrapping
+    MANIFEST_ROW = "bad-manifest-row"
     # identity in the catalogue
     CONFLICTING_DUPLICATE = "conflicting-duplicate"
     DUPLICATE_ACROSS_SETS = "duplicate-across-sets"
