@@ -169,9 +169,13 @@ class Detector:
             seeds = tuple(content_id(data, item) for item in batch.ids)
             yield from slice_results(batch, self.score_batch(replace(batch, ids=seeds)))
 
-    def native(self, result: SliceResult, step: Step) -> AnomalyMap | None:
-        """Bring a slice's map to the native grid; `step` is the normaliser's (`SliceDataset.step(id)`)."""
-        return native_map(self.normaliser, result, step)
+    def native(self, result: SliceResult, step: Step, reconstruction: bool = True) -> AnomalyMap | None:
+        """Bring a slice's map to the native grid; `step` is the normaliser's (`SliceDataset.step(id)`).
+
+        At 512 x 512 this costs more than a small model's forward pass: do it for the slices that are looked at, and
+        leave the reconstruction out where it is not shown.
+        """
+        return native_map(self.normaliser, result, step, reconstruction)
 
     def finding(self, slices: Sequence[SliceScore]) -> Finding:
         """Aggregate the slices of one study, all its series on this route, and say how unusual it is.

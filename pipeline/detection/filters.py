@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 TRUNCATE = 3.5  # where the Gaussian ends, in sigma; scikit-image's SSIM ends there too
-ROWS_AT_ONCE = 8  # of the median: few enough that its 14 planes stay in the CPU's cache (1.5x at 64 px)
+ROWS_AT_ONCE = 16  # of the median: few enough that its planes stay in the CPU's cache (1.5x at 64 px)
 
 
 def gaussian_blur(maps: Tensor, sigma_fraction: float) -> Tensor:
@@ -62,10 +62,13 @@ def median_filter(maps: Tensor, size: int) -> Tensor:
 def _median(maps: Tensor, size: int) -> Tensor:
     padded = F.pad(maps, (size // 2,) * 2 * (maps.ndim - 2), mode="replicate")
     waiting = _neighbours(padded, maps.shape[2:], size)
-    window, waiting = waiting[: len(waiting) // 2 + 2], waiting[len(waiting) // 2 + 2 :]
-    while waiting:
-        window = [*_without_extremes(window), waiting.pop()]
-    return _without_extremes(window)[0]
+    first = len(waiting) // 2 + 2
+    window, spare = [plane.clone() for plane in waiting[:first]], torch.empty_like(maps)
+    for plane in waiting[first:]:
+        spare = _bring_out_extremes(window, spare)
+        window = [window[-1].copy_(plane), *window[1:-1]]
+    _bring_out_extremes(window, spare)
+    return window[1]
 
 
 def _neighbours(padded: Tensor, shape: Sequence[int], size: int) -> list[Tensor]:
@@ -73,29 +76,29 @@ def _neighbours(padded: Tensor, shape: Sequence[int], size: int) -> list[Tensor]
     return [padded[(..., *[slice(s, s + n) for s, n in zip(shift, shape, strict=True)])] for shift in shifts]
 
 
-def _without_extremes(window: list[Tensor]) -> list[Tensor]:
-    """Order pairs, so that the minimum is in the first half and the maximum in the last; find both; drop both."""
-    window, last = list(window), len(window) - 1
-    half = len(window) // 2
-    for i in range(half):
-        _order(window, i, last - i)
-    for i in range(1, len(window) - half):
-        _order(window, 0, i)
-    for i in range(half, last):
-        _order(window, i, last)
-    return window[1:-1]
+def _bring_out_extremes(window: list[Tensor], spare: Tensor) -> Tensor:
+    """Reorder in place until the first plane is the minimum and the last the maximum; return a plane that is free.
 
-
-def _order(window: list[Tensor], low: int, high: int) -> None:
-    a, b = window[low], window[high]
-    window[low], window[high] = torch.minimum(a, b), torch.maximum(a, b)
+    Ordered pairs leave the minimum in one half and the maximum in the other, which are then searched.
+    """
+    last, half = len(window) - 1, len(window) // 2
+    pairs = [(i, last - i) for i in range(half)]
+    pairs += [(0, i) for i in range(1, len(window) - half)]
+    pairs += [(i, last) for i in range(half, last)]
+    for low, high in pairs:
+        torch.minimum(window[low], window[high], out=spare)
+        torch.maximum(window[low], window[high], out=window[high])
+        window[low], spare = spare, window[low]
+    return spare
 
 
 def erode(body: Tensor, pixels: int) -> Tensor:
     """Shrink a mask bool [B, 1, *spatial] by `pixels` (square neighbourhood); the edge of the frame is no edge of the
     body: a chest that fills the picture stays whole there."""
-    if pixels == 0:
-        return body
-    pool = F.max_pool2d if body.ndim == 4 else F.max_pool3d
-    outside = pool((~body).float(), kernel_size=2 * pixels + 1, stride=1, padding=pixels)
-    return outside == 0
+    outside = ~body
+    for axis in range(2, body.ndim if pixels else 2):
+        size, before = body.shape[axis], outside.clone()
+        for shift in range(1, min(pixels, size - 1) + 1):
+            outside.narrow(axis, shift, size - shift).logical_or_(before.narrow(axis, 0, size - shift))
+            outside.narrow(axis, 0, size - shift).logical_or_(before.narrow(axis, shift, size - shift))
+    return ~outside

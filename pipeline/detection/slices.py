@@ -76,11 +76,17 @@ def slice_results(batch: Batch, scored: Scored) -> Iterator[SliceResult]:
         yield SliceResult(item, score, values, bodies[row, 0], None if images is None else images[row, 0])
 
 
-def native_map(normaliser: Normaliser, result: SliceResult, step: Step) -> AnomalyMap | None:
-    """Bring a slice's map, body and reconstruction to the native grid; None where the method has no map."""
+def native_map(
+    normaliser: Normaliser, result: SliceResult, step: Step, reconstruction: bool = True
+) -> AnomalyMap | None:
+    """Bring a slice's map and body to the native grid, and its reconstruction where wanted: that one costs the most.
+
+    None where the method has no map.
+    """
     if result.values is None:
         return None
     body = normaliser.mask_to_native(result.body, step)
-    values = np.where(body, normaliser.to_native(result.values, step), np.float32(0))
-    image = result.reconstruction
+    values = normaliser.to_native(result.values, step)
+    np.multiply(values, body, out=values)
+    image = result.reconstruction if reconstruction else None
     return AnomalyMap(values, body, None if image is None else normaliser.invert(image, step))
