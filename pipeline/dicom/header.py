@@ -61,7 +61,8 @@ def attributes_of(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes:
     Raises:
         Rejected: MISSING_ATTRIBUTE or CORRUPT_HEADER.
     """
-    frames = 1 if "NumberOfFrames" not in ds else (integer(ds, "NumberOfFrames") or 1)
+    declared = integer(ds, "NumberOfFrames")
+    frames = 1 if declared is None else declared
     if not 1 <= frames <= MAX_FRAMES:
         raise Rejected(
             RejectionCode.CORRUPT_HEADER, f"NumberOfFrames is {frames}; at least 1 is needed. Send it again."

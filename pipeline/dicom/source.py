@@ -38,6 +38,7 @@ for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _HEADER_ALLOWANCE = 64 * 2**20  # what a deflated header may weigh beyond its pixels
+_INFLATE_STEP = 2**24
 _WARNINGS_LOCK = threading.RLock()  # warnings.catch_warnings changes the whole process
 
 
@@ -170,16 +171,20 @@ def _inflate(file: BinaryIO, limits: DecodeLimits) -> Dataset:
         raise Rejected(RejectionCode.CORRUPT_HEADER, "The file meta group has no length (PS3.10 7.1). Export it again.")
     start = 144 + int.from_bytes(data[140:144], "little")
     budget = limits.decoded_bytes + _HEADER_ALLOWANCE
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    plain = inflater.decompress(data[start:], budget + 1)
-    if len(plain) > budget:
-        sentence = f"The deflated data set inflates beyond {budget} bytes, `decoded_bytes` and its header. Exclude it."
-        raise Rejected(RejectionCode.DECOMPRESSION_BOMB, sentence)
+    inflater, plain, rest = zlib.decompressobj(-zlib.MAX_WBITS), io.BytesIO(), data[start:]
+    while rest and not inflater.eof:
+        plain.write(inflater.decompress(rest, _INFLATE_STEP))
+        rest = inflater.unconsumed_tail
+        if plain.tell() > budget:
+            sentence = (
+                f"The deflated data set inflates beyond {budget} bytes, `decoded_bytes` included. Exclude."
+            )
+            raise Rejected(RejectionCode.DECOMPRESSION_BOMB, sentence)
     if not inflater.eof:
-        raise Rejected(
-            RejectionCode.TRUNCATED_PIXELS, "The deflated data set ends before its end marker. Send it again."
-        )
-    ds = read_dataset(io.BytesIO(plain), is_implicit_VR=False, is_little_endian=True)
+        sentence = "The deflated data set ends before its end marker. Send it again."
+        raise Rejected(RejectionCode.TRUNCATED_PIXELS, sentence)
+    plain.seek(0)
+    ds = read_dataset(plain, is_implicit_VR=False, is_little_endian=True)
     ds.file_meta = FileMetaDataset(read_dataset(io.BytesIO(data[132:start]), False, True))
     return ds
 
