@@ -2,13 +2,15 @@
 
 Whole numbers are stored exactly (unsigned, with a rescale intercept where they go below zero, and 8 bits where they
 fit). Other numbers are mapped linearly to 16 bits; the error of a value is at most half the rescale slope, that is
-`(max - min) / 131070`, and DerivationDescription says so.
+`(max - min) / 131070` (plus 1e-8 of the largest value where the range is narrower than that), and DerivationDescription
+says so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -27,11 +29,13 @@ from pipeline.dicom.wrap_manifest import ManifestRow
 from pipeline.dicom.wrap_sources import Picture
 
 # Body parts that have no side (PS3.16 annex L): Laterality must then be absent, else it is unknown, that is empty.
-UNPAIRED = frozenset(
-    "ABDOMEN ABDOMENPELVIS BLADDER BRAIN CHEST CHESTABDOMEN CHESTABDPELVIS COLON CSPINE ESOPHAGUS HEAD HEADNECK HEART JAW "
-    "LIVER LSPINE MEDIASTINUM NECK NECKCHEST PANCREAS PELVIS PROSTATE SKULL SPINE SPLEEN SSPINE STOMACH THYROID TSPINE "
-    "UTERUS WHOLEBODY".split()
-)
+UNPAIRED = {
+    "ABDOMEN", "ABDOMENPELVIS", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "COLON", "CSPINE",
+    "ESOPHAGUS", "HEAD", "HEADNECK", "HEART", "JAW", "LIVER", "LSPINE", "MEDIASTINUM", "NECK", "NECKCHEST",
+    "PANCREAS", "PELVIS", "PROSTATE", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STOMACH", "THYROID", "TSPINE", "UTERUS",
+    "WHOLEBODY",
+}  # fmt: skip
+_TINY = 1e-280  # what is smaller is zero
 PAGE_NUMBER_VECTOR = 0x00182001
 
 
@@ -61,17 +65,17 @@ def to_stored(frames: np.ndarray) -> Stored:
 def _mapped(values: np.ndarray, low: float, high: float) -> Stored:
     # Decimal strings hold 16 characters: round first, then map with the numbers that readers will see.
     intercept = _decimal(low - abs(low) * 1e-9, math.floor)
-    slope = _decimal((high - intercept) / 65535, math.ceil) if high > intercept else 1.0
+    slope = max(_decimal((high - intercept) / 65535, math.ceil), _TINY) if high > intercept else 1.0
     stored = np.clip(np.rint((values - intercept) / slope), 0, 65535).astype(np.uint16)
     return Stored(stored, slope, intercept, exact=False)
 
 
-def _decimal(value: float, towards: object) -> float:
+def _decimal(value: float, towards: Callable[[float], int]) -> float:
     """Round to 9 digits away from the data, so that the text fits 16 characters and the range stays covered."""
-    if value == 0:
+    if abs(value) < _TINY:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - 8)
-    return float(f"{towards(value / unit) * unit:.8e}")  # type: ignore[operator]
+    return float(f"{towards(value / unit) * unit:.8e}")
 
 
 def content_hash(stored: Stored) -> str:
