@@ -81,7 +81,9 @@ def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
         selection = choose(catalogue, config, settings, sets=("calibrate",))
         learned = choose(catalogue, config, settings, sets=("train", "validate"))
     if not selection.slices:
-        raise EmptySelection(f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients.")
+        raise EmptySelection(
+            f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
+        )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
     detector = Detector.load(folder.trained)
     calibration = _calibration(

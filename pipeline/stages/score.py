@@ -52,9 +52,7 @@ def detectors_to_run(settings: Settings, route: str | None = None, run_id: str |
     return [run for run in found if run is not None]
 
 
-def score(
-    run: RunRef, settings: Settings, again: bool = False, on_progress: OnProgress | None = None
-) -> ScoreReport:
+def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnProgress | None = None) -> ScoreReport:
     """Score the studies of the run's route that it has not scored yet and that it did not learn from.
 
     A series that cannot be scored is listed with its code and stops nothing. The findings of a run are written at once,
@@ -138,20 +136,21 @@ def _refused(refused: dict[str, Rejected], scores: list[SliceScore]) -> list[tup
 
 
 def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int) -> ScoreReport:
-    return ScoreReport(
-        run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, flagged.statement
-    )
+    return ScoreReport(run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, flagged.statement)
 
 
 def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
     """Note the decisions beside the model that made them."""
-    with track(settings, report.route, f"score {report.run_id}", parent=folder.read("mlflow.json")["run_id"]) as tracked:
+    with track(
+        settings, report.route, f"score {report.run_id}", parent=folder.read("mlflow.json")["run_id"]
+    ) as tracked:
         tracked.metrics({"studies": report.studies, "flagged": report.flagged, "not_scored": report.not_scored})
         tracked.text(json.dumps(report.to_json(), indent=2), "score.json")
         with Catalogue.open(settings) as catalogue:
             rows = catalogue.findings(report.run_id)
         decisions = [
-            {"study": r.study_id, "score": r.score, "p_value": r.p_value, "flagged": r.flagged, "rule": r.rule} for r in rows
+            {"study": r.study_id, "score": r.score, "p_value": r.p_value, "flagged": r.flagged, "rule": r.rule}
+            for r in rows
         ]
         tracked.text(json.dumps(decisions, indent=1), "decisions.json")
 

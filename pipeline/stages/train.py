@@ -19,7 +19,7 @@ from pipeline.stages.config import RunConfig
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.selecting import choose, dataset
 from pipeline.tracking.experiment import TrackedRun, track
-from pipeline.training.fit import FitResult, TrainingRecord, fit
+from pipeline.training.fitting import FitResult, TrainingRecord, fit
 from pipeline.types import RunRef, SetName
 
 LEARNING: dict[SetName, str] = {"train": "training", "validate": "validation"}  # set -> its name in MLflow
