@@ -134,6 +134,8 @@ class _Worker:
         self._process = None
 
     def read(self, path: Path) -> DecodedInstance:
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # it died between two files: neither is to blame
         if self._process is None:
             self._start()
         if not self._ready:
@@ -143,9 +145,7 @@ class _Worker:
             reply = self._receive(time.monotonic() + self._limits.seconds)
         except TimeoutError:
             self.stop()
-            sentence = (
-                f"Decoding took longer than `seconds` = {self._limits.seconds:g}. Raise it, or exclude it."
-            )
+            sentence = f"Decoding took longer than `seconds` = {self._limits.seconds:g}. Raise it, or exclude it."
             raise Rejected(RejectionCode.DECODE_TIMEOUT, sentence) from None
         except (EOFError, BrokenPipeError):
             raise self._post_mortem() from None
