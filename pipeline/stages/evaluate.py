@@ -70,6 +70,17 @@ def evaluate(
     return report
 
 
+def headline(report: EvaluationReport) -> str:
+    """Return the first figure of a report as one sentence."""
+    table = report.tables[0]
+    row, counts = table.rows[0], table.counts
+    return (
+        f"{report.facts['route']} ({row.name}), {report.set_name} set, {table.level}: AUROC "
+        f"{row.metrics['AUROC'].text()} on {counts['abnormal']} abnormal and {counts['normal']} normal units of "
+        f"{counts['patients']} patients. Report: {report.facts['run']}/evaluation/{report.set_name}/report.md"
+    )
+
+
 class _Evaluation:
     """The evaluation of one run on one set."""
 
@@ -87,8 +98,8 @@ class _Evaluation:
         selection = choose(self.catalogue, self.config, self.settings, sets=(self.set_name,))
         if not selection.slices:
             raise EmptySelection(
-                f"No labelled scans in the {self.set_name} set of {self.config.data.route!r}. Import labels of abnormal "
-                "and normal scans: nightread labels import FILE.csv"
+                f"No labelled scans in the {self.set_name} set of {self.config.data.route!r}. Import labels of "
+                "abnormal and normal scans: nightread labels import FILE.csv"
             )
         self._prove_disjoint(selection)
         data = dataset(selection, self.config, self.settings)

@@ -43,7 +43,7 @@ def night_report(
         "not_scored": dict(not_scored),
         "scored": list(scored),
         "flagged": flagged,
-        "evaluated": [r["summary"] for r in evaluated],
+        "evaluated": [r["sentence"] for r in evaluated],
         "failures": list(failures),
     }
     return report | {"markdown": _page(report)}
@@ -55,7 +55,7 @@ def _page(report: dict[str, Any]) -> str:
     parts += [_codes("Rejected, ever", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
     parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
     parts += [f"**Failed**: {failure}" for failure in report["failures"]]
-    parts += [_flagged(report["flagged"])] + [summary["sentence"] for summary in report["evaluated"]]
+    parts += [_flagged(report["flagged"])] + report["evaluated"]
     return "\n\n".join(part for part in parts if part)
 
 
