@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy.stats import betabinom
 
 from pipeline.data.normalise import Normaliser, normaliser_config
 from pipeline.detection.calibrate import Calibration, Unit
@@ -18,11 +20,15 @@ from pipeline.methods import method_config
 from pipeline.types import Batch
 
 SIZE = 32
+SMALL = {
+    "ae": {"widths": (8, 8), "hidden": 32},
+    "ddpm": {"widths": (8, 16), "attention": (False, False), "start_times": (100, 200), "steps": 3},
+}
 
 
 def make_detector(method: str = "ae", seed: int = 0, **detection: object) -> Detector:
     """An untrained method at 32 px on the CT abdomen window, not calibrated."""
-    config = method_config({"name": method, **({"widths": (8, 8), "hidden": 32} if method == "ae" else {})})
+    config = method_config({"name": method, **SMALL.get(method, {})})
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": SIZE}))
     return Detector.of(config.build(SIZE), normaliser, DetectionConfig.model_validate(detection), "ct", seed)
 
@@ -87,3 +93,31 @@ def _meta() -> FileMetaDataset:
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return meta
+
+
+@pytest.fixture
+def false_alarms() -> Callable[..., dict[float, float]]:
+    """The test that every calibration must pass: p-value of the false alarms, per target rate.
+
+    `false_alarms(value_of, n, fresh)`: `value_of(alpha)` is the threshold in use, n the calibration units behind it,
+    `fresh` the scores of normal units that nothing has seen. The count among m follows BetaBinomial(m, k, n + 1 - k).
+    """
+
+    def p_values(
+        value_of: Callable[[float], float], n: int, fresh: np.ndarray, upper_only: bool = False
+    ) -> dict[float, float]:
+        found = {}
+        for alpha in (0.01, 0.05, 0.1):
+            k = math.floor(round(alpha * (n + 1), 9))
+            law, count = betabinom(len(fresh), k, n + 1 - k), int((fresh > value_of(alpha)).sum())
+            upper, lower = law.sf(count - 1), law.cdf(count)
+            found[alpha] = float(upper if upper_only else min(1.0, 2 * min(upper, lower)))
+        return found
+
+    return p_values
+
+
+@pytest.fixture
+def is_refuted() -> Callable[[list[float]], bool]:
+    """Holm at 1 % over all cells: True where at least one refutes (its first step is Bonferroni's)."""
+    return lambda p_values: min(p_values) * len(p_values) < 0.01
