@@ -33,19 +33,26 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 def load_config(path: str | Path, model: type[ConfigT], overrides: Sequence[str] = ()) -> ConfigT:
     """Read a YAML file into `model`.
 
-    `extends: other.yaml` (relative to the file) is merged beneath it, one level deep; `overrides` such as
-    `training.images=5000` are merged on top, their values read as YAML.
+    `extends: other.yaml` (relative to the file) is merged beneath it, one level deep; a section given as
+    `section: other.yaml` is read from that file; `overrides` such as `training.images=5000` are merged on top, their
+    values read as YAML.
 
     Raises:
         ConfigError: the file is missing or no mapping, extends twice, or a field is unknown or out of range.
     """
-    values = _with_parent(Path(path))
+    values = _with_sections(Path(path))
     for override in overrides:
         _apply(values, override)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_explain(error, Path(path))) from None
+
+
+def _with_sections(path: Path) -> dict[str, Any]:
+    values = _with_parent(path)
+    files = {k: v for k, v in values.items() if isinstance(v, str) and v.endswith((".yaml", ".yml"))}
+    return values | {key: _with_parent(path.parent / name) for key, name in files.items()}
 
 
 def _with_parent(path: Path) -> dict[str, Any]:
