@@ -130,7 +130,17 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
+        reason = reason_of(error)
         raise CatalogueError(
             f"The catalogue could not {what}: {reason}. Nothing of this step was kept; repair the cause and repeat it."
         ) from None
+
+
+def reason_of(error: SQLAlchemyError) -> str:
+    """Return what the driver said first, in one line and without bound values.
+
+    First, because a full disk makes SQLite roll back by itself, and what then complains is the lost savepoint.
+    """
+    while isinstance(error.__context__, SQLAlchemyError):
+        error = error.__context__
+    return str(getattr(error, "orig", None) or type(error).__name__).strip().split("\n")[0]

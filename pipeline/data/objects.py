@@ -61,20 +61,25 @@ class LocalObjects:
 
     def write(self, name: str, data: bytes) -> None:
         """Write durably; see ObjectStorage."""
-        target = self._root / name
-        temporary = self._writing / uuid.uuid4().hex
         try:
-            self._prepare(target.parent)
-            _write_durably(temporary, data)
-            temporary.replace(target)
-            _sync_folder(target.parent)
+            self._replace(self._root / name, data)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise CatalogueError(
                 f"The pixel store cannot be written: {error.strerror}. Nothing is lost: make room or make it writable, "
                 "and ingest again."
             ) from None
+
+    def _replace(self, target: Path, data: bytes) -> None:
+        temporary = self._writing / uuid.uuid4().hex
+        self._prepare(target.parent)
+        try:
+            _write_durably(temporary, data)
+            temporary.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file; see ObjectStorage."""

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from pipeline.data.admission import Arrival, Outcome, admit
 from pipeline.data.catalogue import Catalogue
+from pipeline.data.database import reason_of
 from pipeline.data.schema import Instance, SourceFile, now
 from pipeline.data.sources import Refused, Seen
 from pipeline.data.store import PixelStore
@@ -140,10 +141,9 @@ def _crosswalk_errors() -> Iterator[None]:
     except _BAD_VALUE:
         raise
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or type(error).__name__).strip().split("\n")[0]
         raise CatalogueError(
-            f"The crosswalk cannot be written: {reason}. Nothing of this batch was kept; repair the cause and ingest "
-            "again."
+            f"The crosswalk cannot be written: {reason_of(error)}. Nothing of this batch was kept; repair the "
+            "cause and ingest again."
         ) from None
 
 
