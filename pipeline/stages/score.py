@@ -1,4 +1,4 @@
-"""Stage `score`: the studies that have no finding yet get one, and the unusual ones are flagged."""
+"""Stage `score`: the studies that nobody has read yet get a finding, and the unusual ones are flagged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.selecting import choose, dataset
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import champion, routes_with_champions
-from pipeline.types import NORMAL_SETS, Finding, RunRef, SliceScore
+from pipeline.types import Finding, RunRef, SliceScore
 
 HEATMAPS_A_STUDY = 3  # the most anomalous slices of a flagged study keep their maps
 
@@ -53,9 +53,9 @@ def detectors_to_run(settings: Settings, route: str | None = None, run_id: str |
 
 
 def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnProgress | None = None) -> ScoreReport:
-    """Score the studies of the run's route that it has not scored yet and that it did not learn from.
+    """Score the studies of the run's route that nobody has labelled and that it has not scored yet.
 
-    A series that cannot be scored is listed with its code and stops nothing. The findings of a run are written at once,
+    A labelled study has been read: it belongs to learning or to evaluation, not on tonight's list. A series that cannot be scored is listed with its code and stops nothing. The findings of a run are written at once,
     at its end: a stopped run leaves none, and the next one scores them all.
 
     Args:
@@ -93,7 +93,7 @@ def _score_in(
     on_progress: OnProgress | None,
 ) -> ScoreReport:
     done = set() if again else {row.study_id for row in catalogue.findings() if row.model_sha256 == run.sha256}
-    selection = _unseen(choose(catalogue, config, settings), done)
+    selection = _unread(choose(catalogue, config, settings), done)
     data = dataset(selection, config, settings, cached=False)
     keeper = _Heatmaps(folder.path / "heatmaps")
     scores = []
@@ -111,11 +111,10 @@ def _score_in(
     return _report(run_id, config, flagged, len(rows))
 
 
-def _unseen(selection: Selection, done: set[str]) -> Selection:
-    """Leave out what is done, and the studies that the detector learned or was calibrated from."""
-    learned = {ref.study_id for ref in selection.slices if ref.set_name in NORMAL_SETS and ref.label == "normal"}
-    slices = tuple(ref for ref in selection.slices if ref.study_id not in done | learned)
-    return replace(selection, slices=slices)
+def _unread(selection: Selection, done: set[str]) -> Selection:
+    """Leave out the studies that are done, and those that carry a label anywhere."""
+    read = {ref.study_id for ref in selection.slices if ref.label != "unknown"}
+    return replace(selection, slices=tuple(ref for ref in selection.slices if ref.study_id not in done | read))
 
 
 def _meaning(found: list[Finding], detector: Detector, config: RunConfig) -> list[Finding]:
