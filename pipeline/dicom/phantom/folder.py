@@ -21,6 +21,7 @@ from pipeline.types import Label
 
 FIRST_DAY = date(2024, 1, 1)
 SEEDS_PER_FOLDER = 1_000_000
+SMALLEST = 32  # pixels a side that JPEG 2000 with its usual resolution levels can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +97,11 @@ def write_phantoms(
     Raises:
         ConfigError: a count or fraction out of range, or a phantom that does not exist.
     """
-    if n_patients < 0 or not 0 <= abnormal_fraction <= 1 or not 0 <= seed < SEEDS_PER_FOLDER:
+    sensible = n_patients >= 0 and 0 <= abnormal_fraction <= 1 and 0 <= seed < SEEDS_PER_FOLDER
+    if not sensible or size < SMALLEST:
         raise ConfigError(
-            f"Cannot write {n_patients} phantoms with abnormal fraction {abnormal_fraction} from seed {seed}: give a "
-            f"count of 0 or more, a fraction in 0..1 and a seed in 0..{SEEDS_PER_FOLDER - 1}."
+            f"Cannot write {n_patients} phantoms of {size} px with abnormal fraction {abnormal_fraction} from seed {seed}: "
+            f"give a count of 0 or more, {SMALLEST} px or more, a fraction in 0..1, a seed in 0..{SEEDS_PER_FOLDER - 1}."
         )
     sick = _sick(n_patients, abnormal_fraction, seed)
     studies = []
