@@ -18,10 +18,15 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, update
 
 from pipeline.config import Settings
+from pipeline.data.admission import Outcome
+from pipeline.data.catalogue import Catalogue
 from pipeline.data.ingest import ingest
+from pipeline.data.records import Record, _note_files, enter
+from pipeline.data.schema import SourceFile
+from pipeline.dicom.crosswalk import Crosswalk
 
 KILLS = 24
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.truncate", "os.rmdir", "os.chmod"}
@@ -122,6 +127,37 @@ def test_killed_again_and_again(
         kill_at(draw.randint(1, 400), busy_folder, disturbed)
     assert in_child(lambda: ingest([busy_folder], disturbed)) == 0
     assert differences(state_of(quiet), state_of(disturbed)) == {}
+
+
+@pytest.mark.slow
+def test_the_comparison_would_notice_a_wrong_order(
+    small_batches: None,
+    busy_folder: Path,
+    tmp_path: Path,
+    other_settings: Callable[[str], Settings],
+    state_of: State,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Negative control: files are noted before what they hold is entered, so that a kill in between loses it."""
+
+    def noted_first(catalogue: Catalogue, crosswalk: Crosswalk, batch: list[Record]) -> Any:
+        with catalogue.session() as session:
+            _note_files(session, batch, [Outcome.ADDED] * len(batch))
+            for record in batch:  # as if the store were never asked
+                noted = update(SourceFile).where(SourceFile.path_id == record.seen.path_id)
+                session.execute(noted.values(outcome="not-dicom"))
+        return enter(catalogue, crosswalk, batch)
+
+    quiet = other_settings("quiet")
+    monkeypatch.setattr("pipeline.data.ingest.enter", noted_first)
+    total = count_events(busy_folder, quiet, tmp_path / "count")
+    expected, noticed = state_of(quiet), 0
+    for kill in range(12):
+        settings = other_settings(f"killed{kill}")
+        kill_at(int(total * (0.3 + 0.05 * kill)), busy_folder, settings)
+        assert in_child(lambda settings=settings: ingest([busy_folder], settings)) == 0
+        noticed += differences(expected, state_of(settings)) != {}
+    assert noticed >= 3
 
 
 @pytest.mark.slow
