@@ -184,7 +184,7 @@ def _nifti(path: Path, limits: DecodeLimits) -> Picture:
     return Picture(np.ascontiguousarray(values[::-1, ::-1, :].transpose(2, 1, 0)), volume=values.shape[2] > 1)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _loaded(path: Path, stamp: tuple[int, int], member: str, largest: int) -> np.ndarray:
     """One array of a file; a few stay loaded, because manifests address the same one row after row."""
     if path.suffix.lower() == ".npy":

@@ -100,7 +100,7 @@ def write_phantoms(
     sensible = n_patients >= 0 and 0 <= abnormal_fraction <= 1 and 0 <= seed < SEEDS_PER_FOLDER
     if not sensible or size < SMALLEST:
         raise ConfigError(
-            f"Cannot write {n_patients} phantoms of {size} px, a share of {abnormal_fraction} abnormal, from seed {seed}: "
+            f"Cannot write {n_patients} phantoms of {size} px, {abnormal_fraction} of them abnormal, seed {seed}: "
             f"the count must be 0 or more, the size at least {SMALLEST} px, the share in 0..1 and the seed in "
             f"0..{SEEDS_PER_FOLDER - 1}."
         )
