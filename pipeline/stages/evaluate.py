@@ -178,7 +178,7 @@ class _Evaluation:
         pixels = self.detector.calibration.pixels if self.detector.calibration else None
         if self.set_name != "develop" or pixels is None:
             return None
-        grid = {a: pixels.threshold(a) for a in self.config.evaluation.pixel_alphas if a in pixels.alphas}
+        grid = {alpha: pixels.threshold(alpha) for alpha in pixels.alphas}
         chosen = choose_alpha(cases, grid, self.name)
         self.folder.write(name, chosen.model_dump(mode="json"))
         return chosen

@@ -55,8 +55,9 @@ def detectors_to_run(settings: Settings, route: str | None = None, run_id: str |
 def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnProgress | None = None) -> ScoreReport:
     """Score the studies of the run's route that nobody has labelled and that it has not scored yet.
 
-    A labelled study has been read: it belongs to learning or to evaluation, not on tonight's list. A series
-    that cannot be scored is listed with its code and stops nothing. The findings of a run are written at once, at its end: a stopped run leaves none, and the next one scores them all.
+    A labelled study has been read: it belongs to learning or to evaluation, not on tonight's list. A series that cannot
+    be scored is listed with its code and stops nothing. The findings of a run are written at once, at its end: a
+    stopped run leaves none, and the next one scores them all.
 
     Args:
         run: a calibrated run.
