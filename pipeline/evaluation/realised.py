@@ -11,6 +11,7 @@ from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation.bootstrap import Estimate, PatientBootstrap
 from pipeline.evaluation.config import EvaluationConfig
 
+MANY_NORMALS = 5_000  # beyond, the beta envelope serves: the two differ by less than 0.002
 QQ_POINTS = 400  # a figure shows no more; the envelope of each is two quantiles of a beta-binomial
 
 
@@ -105,16 +106,18 @@ def p_value_quantiles(p_values: np.ndarray, n_calibration: int | None = None, co
     if n_calibration is not None and n_calibration < 1:
         raise ConfigError(f"n_calibration is {n_calibration}; at least one calibration unit is needed.")
     rank = _ranks(m)
-    low, high = (_order_quantile(q, rank, m, n_calibration) for q in ((1 - confidence) / 2, (1 + confidence) / 2))
+    low, high = _envelope(np.array([1 - confidence, 1 + confidence]) / 2, rank, m, n_calibration)
     frame = {"rank": rank, "expected": rank / (m + 1), "observed": observed[rank - 1], "low": low, "high": high}
     return pd.DataFrame(frame)
 
 
-def _order_quantile(level: float, rank: np.ndarray, m: int, n_calibration: int | None) -> np.ndarray:
-    """Quantile of the i-th smallest of m p-values."""
-    if n_calibration is None:
-        return beta.ppf(level, rank, m + 1 - rank)
-    return (1 + betabinom.ppf(level, n_calibration, rank, m + 1 - rank)) / (n_calibration + 1)
+def _envelope(levels: np.ndarray, rank: np.ndarray, m: int, n_calibration: int | None) -> np.ndarray:
+    """Quantiles [levels, ranks] of the i-th smallest of m p-values."""
+    if n_calibration is None or n_calibration > MANY_NORMALS:
+        return beta.ppf(levels[:, None], rank, m + 1 - rank)
+    counts = np.arange(n_calibration + 1)
+    above = [np.cumsum(betabinom.pmf(counts, n_calibration, i, m + 1 - i)).searchsorted(levels) for i in rank]
+    return (1 + np.minimum(np.array(above).T, n_calibration)) / (n_calibration + 1)
 
 
 def _ranks(m: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from pipeline.evaluation.ranking import Curve, Ranking, average_precision, best_dice, roc_area, sensitivity_at
 
@@ -27,7 +27,7 @@ def samples(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(samples())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_metrics_equal_scikit_learn_with_ties(sample: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, abnormal, _ = sample
     curve = plain(scores, abnormal)
@@ -36,7 +36,8 @@ def test_metrics_equal_scikit_learn_with_ties(sample: tuple[np.ndarray, np.ndarr
     fpr, tpr, _ = roc_curve(abnormal, scores, drop_intermediate=False)
     for specificity in (0.5, 0.9, 0.99):
         assert sensitivity_at(curve, specificity)[0] == pytest.approx(tpr[fpr <= 1 - specificity + 1e-9].max())
-    dice = max(f1_score(abnormal, scores >= threshold) for threshold in np.unique(scores))
+    flags = [scores >= threshold for threshold in np.unique(scores)]
+    dice = max(2 * np.sum(flag & abnormal) / (flag.sum() + abnormal.sum()) for flag in flags)
     assert best_dice(curve)[0] == pytest.approx(dice)
 
 
