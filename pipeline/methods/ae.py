@@ -37,6 +37,8 @@ class AeConfig(MethodConfig):
 class Autoencoder(Method):
     """x -> code -> x_hat, trained on the mean squared error."""
 
+    channels_last = True
+
     def __init__(self, config: AeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))

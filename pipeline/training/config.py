@@ -17,7 +17,10 @@ class TrainingConfig(Config):
     batch_size: int = Field(16, ge=1, description="images per step, over all processes")
     seed: int = Field(0, ge=0, description="decides data order and every random draw")
     ema_decay: float = Field(0.999, ge=0, lt=1, description="per step; shorter at the start: (1 + n) / (10 + n)")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16 is autocast; weights stay fp32")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="bf16 is autocast, weights stay fp32; far slower on a CPU without bf16 units (avx512_bf16, amx)",
+    )
     device: Literal["cpu", "auto"] = Field("cpu", description="auto takes the accelerator that is there")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over `images`")
     warmup_images: int = Field(0, ge=0, description="the learning rate rises linearly over so many images")

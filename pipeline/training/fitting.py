@@ -114,6 +114,7 @@ class _Run:
     on_record: Callable[[TrainingRecord], None]
 
     def go(self, data: Images, progress: bool) -> None:
+        """Train until a budget or patience ends, validating and saving on the way."""
         state, config = self.state, self.state.config
         earlier, began = state.progress.process_seconds, time.process_time()
         with _bar(state, progress) as advance:
