@@ -12,8 +12,9 @@ from pathlib import Path
 WORKSPACE = Path(os.environ.get("NIGHTREAD_WORKSPACE") or "nightread-data").absolute()
 
 os.environ.setdefault("PREFECT_HOME", str(WORKSPACE / "prefect"))
+Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect makes one level only
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 os.environ.setdefault("PREFECT_RESULTS_DEFAULT_SERIALIZER", "json")  # law 6: no pickles
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")

@@ -6,21 +6,33 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
 
 from flows import WORKSPACE
 from flows.names import evaluate_name
 from flows.outcome import ended, settled
-from flows.policies import HOUR, STEADY, discreet
+from flows.policies import CACHED, HOUR, STEADY, discreet
 from pipeline.config import Settings
 from pipeline.stages.evaluate import evaluate as evaluate_stage
 from pipeline.stages.evaluate import headline
+from pipeline.stages.inputs import evaluation_inputs
 from pipeline.stages.score import detectors_to_run
 from pipeline.types import RunRef
 
 
-@task(name="evaluate-route", timeout_seconds=4 * HOUR, **STEADY)
+def _question(_: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """Key of the cached answer: the hash of everything that the evaluation depends on."""
+    with discreet():
+        return evaluation_inputs(RunRef(**parameters["run"]), Settings.load(parameters["workspace"]))
+
+
+ASKED_BEFORE: dict[str, Any] = {**STEADY, **CACHED, "cache_policy": CachePolicy.from_cache_key_fn(_question)}
+
+
+@task(name="evaluate-route", timeout_seconds=4 * HOUR, **ASKED_BEFORE)
 def evaluate_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
-    """Evaluate one detector on its develop set."""
+    """Evaluate one detector on its develop set; the same detector on the same data is answered from the cache."""
     with discreet():
         report = evaluate_stage(RunRef(**run), Settings.load(workspace))
         return {"run": run["path"], "sentence": headline(report), "markdown": report.to_markdown()}

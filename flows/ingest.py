@@ -11,7 +11,9 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
 from flows import WORKSPACE
-from flows.policies import HOUR, STEADY
+from flows.names import ingest_name
+from flows.outcome import ended, settled
+from flows.policies import HOUR, STEADY, discreet
 from pipeline.config import Settings
 from pipeline.data.ingest import ingest as ingest_paths
 from pipeline.data.labels import import_labels
@@ -20,24 +22,28 @@ from pipeline.data.labels import import_labels
 @task(name="ingest-root", timeout_seconds=12 * HOUR, **STEADY)
 def ingest_root(root: str, workspace: str) -> dict[str, Any]:
     """Ingest one folder, file or archive; bad files become rejections, and a retry takes nothing in twice."""
-    return ingest_paths([Path(root)], Settings.load(workspace)).to_json()
+    with discreet():
+        return ingest_paths([Path(root)], Settings.load(workspace)).to_json()
 
 
 @task(name="import-labels", timeout_seconds=HOUR, **STEADY)
 def import_label_file(file: str, workspace: str) -> dict[str, Any]:
     """Import one label file; rows that are there already add nothing."""
-    return asdict(import_labels(Path(file), Settings.load(workspace)))
+    with discreet():
+        return asdict(import_labels(Path(file), Settings.load(workspace)))
 
 
-@flow(name="ingest", flow_run_name="ingest of {workspace}", persist_result=False)
-def ingest(roots: list[str], labels: list[str], workspace: str) -> list[dict[str, Any]]:
-    """Ingest every root, then the label files, and publish what came in and what was refused."""
-    reports = [ingest_root(root, workspace) for root in roots]
-    for file in labels:
-        import_label_file(file, workspace)
+@flow(name="ingest", flow_run_name=ingest_name, persist_result=False)
+def ingest(roots: list[str], labels: list[str], workspace: str) -> Any:
+    """Ingest every root, then the label files, and publish what came in and what was refused.
+
+    A root or label file that fails stops no other. Returns {"reports", "labels", "failures"}.
+    """
+    reports, failures = settled([ingest_root(root, workspace, return_state=True) for root in roots])
+    labelled, unread = settled([import_label_file(file, workspace, return_state=True) for file in labels])
     rejected = [{"code": code, "files": count} for report in reports for code, count in report["rejected"].items()]
     create_table_artifact(key="rejected", table=rejected, description="Files refused in this run, by reason")
-    return reports
+    return ended({"reports": reports, "labels": labelled, "failures": failures + unread})
 
 
 if __name__ == "__main__":

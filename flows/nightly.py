@@ -7,38 +7,65 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows import WORKSPACE
 from flows.evaluate import evaluate
 from flows.ingest import ingest
+from flows.names import night_name
+from flows.outcome import ended, settled
 from flows.score import score
 from flows.train import train
 from pipeline.config import Settings
+from pipeline.errors import NightreadError
 from pipeline.stages.night import night_report, untrained
 
 
-@flow(name="nightly", flow_run_name="night of {workspace}", persist_result=False)
-def nightly(roots: list[str], configs: list[str], labels: list[str], workspace: str) -> dict[str, Any]:
+@flow(name="nightly", flow_run_name=night_name, persist_result=False)
+def nightly(roots: list[str], configs: list[str], labels: list[str], workspace: str) -> Any:
     """Take in what arrived and what reports say of it, train routes that have no champion, score, evaluate, report.
 
-    A route that cannot be trained (too few normals, say) is reported and does not stop the others.
+    What fails (an unreadable folder, a route with too few normals) is reported, and does not stop the rest.
     """
     settings = Settings.load(workspace)
-    ingested = ingest(roots, labels, workspace)
-    trained = [train(config, workspace, return_state=True) for config in untrained(configs, settings)]
-    failures = [state.message or "failed" for state in trained if state.is_failed()]
-    scored = score(workspace)
-    evaluated = evaluate(workspace)
-    report = night_report(settings, ingested, scored, evaluated, failures)
+    ingested, failures = settled([ingest(roots, labels, workspace, return_state=True)])
+    wanted, unreadable = _untrained(configs, settings)
+    _, untaught = settled([train(config, workspace, return_state=True) for config in wanted])
+    scored, unscored = settled([score(workspace, return_state=True)])
+    measured, unmeasured = settled([evaluate(workspace, return_state=True)])
+    failures += unreadable + untaught + unscored + unmeasured
+    failures += [failure for part in (*ingested, *scored, *measured) for failure in part["failures"]]
+    reports = [[report for part in parts for report in part["reports"]] for parts in (ingested, scored, measured)]
+    report = night_report(settings, *reports, failures)
     create_markdown_artifact(key="night", markdown=report["markdown"], description="The night in one page")
-    return report
+    return ended(report)
+
+
+def _untrained(configs: list[str], settings: Settings) -> tuple[list[str], list[str]]:
+    """Which configurations have no champion yet, and what is wrong with those that cannot be read."""
+    wanted, failures = [], []
+    for config in configs:
+        try:
+            wanted += untrained([config], settings)
+        except NightreadError as error:
+            failures.append(f"{type(error).__name__}: {error}")
+    return wanted, failures
 
 
 def run_nightly(roots: list[str], configs: list[str], labels: list[str], workspace: str) -> dict[str, Any]:
-    """Run the night once, for callers that know nothing of Prefect."""
-    return nightly(roots, configs, labels, workspace)
+    """Run the night once, for callers that know nothing of Prefect; `failures` in the report says what failed.
+
+    No heartbeats: whoever called sees whether this process lives, and each of them costs a second a flow.
+    """
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        report: dict[str, Any] = nightly(roots, configs, labels, workspace, return_state=True).result(
+            raise_on_failure=False
+        )
+    if isinstance(report, BaseException):
+        raise report
+    return report
 
 
 if __name__ == "__main__":
     separator = sys.argv.index("--")
-    nightly(sys.argv[separator + 1 :], sys.argv[1:separator], [], str(WORKSPACE))
+    print(run_nightly(sys.argv[separator + 1 :], sys.argv[1:separator], [], str(WORKSPACE))["markdown"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from flows import WORKSPACE
-from flows.policies import HOUR, STEADY
+from flows.names import score_name
+from flows.outcome import ended, settled
+from flows.policies import HOUR, STEADY, discreet
 from pipeline.config import Settings
-from pipeline.stages.flagged import flagged_list
+from pipeline.stages.pictures import flagged_pictures
 from pipeline.stages.score import detectors_to_run
 from pipeline.stages.score import score as score_stage
 from pipeline.types import RunRef
@@ -19,16 +21,34 @@ from pipeline.types import RunRef
 @task(name="score-route", timeout_seconds=12 * HOUR, **STEADY)
 def score_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
     """Score with one detector; studies that it has scored already are passed over, so a retry repeats nothing."""
-    return score_stage(RunRef(**run), Settings.load(workspace)).to_json()
+    with discreet():
+        return score_stage(RunRef(**run), Settings.load(workspace)).to_json()
 
 
-@flow(name="score", flow_run_name="score of {workspace}", persist_result=False)
-def score(workspace: str) -> list[dict[str, Any]]:
-    """Score what is new on every route and publish the flagged list."""
-    settings = Settings.load(workspace)
-    reports = [score_route({"path": run.path, "sha256": run.sha256}, workspace) for run in detectors_to_run(settings)]
-    create_table_artifact(key="flagged", table=flagged_list(settings), description="Flagged scans, most unusual first")
-    return reports
+@task(name="show-flagged", timeout_seconds=HOUR, **STEADY)
+def show_flagged(reports: list[dict[str, Any]], workspace: str) -> int:
+    """Publish the flagged list, and pictures of its first scans where the policy on burned-in text lets them out."""
+    with discreet():
+        rows, pictures = flagged_pictures(Settings.load(workspace), [report["run_id"] for report in reports])
+        create_table_artifact(key="flagged", table=rows, description="Flagged scans, most unusual first")
+        for number, picture in enumerate(pictures, start=1):
+            create_image_artifact(
+                image_url=picture.data_url, key=f"flagged-{number}", description=f"{picture.route}: {picture.caption}"
+            )
+        return len(pictures)
+
+
+@flow(name="score", flow_run_name=score_name, persist_result=False)
+def score(workspace: str) -> Any:
+    """Score what is new on every route and publish the flagged list.
+
+    A route that fails stops no other. Returns {"reports", "failures"}.
+    """
+    runs = detectors_to_run(Settings.load(workspace))
+    states = [score_route({"path": run.path, "sha256": run.sha256}, workspace, return_state=True) for run in runs]
+    reports, failures = settled(states)
+    _, unshown = settled([show_flagged(reports, workspace, return_state=True)])
+    return ended({"reports": reports, "failures": failures + unshown})
 
 
 if __name__ == "__main__":

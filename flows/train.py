@@ -9,7 +9,8 @@ from typing import Any
 from prefect import flow, task
 
 from flows import WORKSPACE
-from flows.policies import HOUR, STEADY
+from flows.names import train_name
+from flows.policies import HOUR, STEADY, discreet
 from pipeline.config import Settings, load_config
 from pipeline.stages.calibrate import calibrate
 from pipeline.stages.config import RunConfig
@@ -20,16 +21,18 @@ from pipeline.types import RunRef
 @task(name="train-method", timeout_seconds=24 * HOUR, **STEADY)
 def train_method(config: str, workspace: str) -> dict[str, str]:
     """Train, or reuse the run with the same configuration and data; a stopped run goes on where it was."""
-    return asdict(train_stage(load_config(config, RunConfig), Settings.load(workspace)))
+    with discreet():
+        return asdict(train_stage(load_config(config, RunConfig), Settings.load(workspace)))
 
 
 @task(name="calibrate", timeout_seconds=4 * HOUR, **STEADY)
 def calibrate_run(run: dict[str, str], workspace: str) -> dict[str, Any]:
-    """Calibrate on held-out normals and register the detector."""
-    return calibrate(RunRef(**run), Settings.load(workspace)).to_json()
+    """Calibrate on held-out normals and register the detector; a calibrated run gives the same report again."""
+    with discreet():
+        return calibrate(RunRef(**run), Settings.load(workspace)).to_json()
 
 
-@flow(name="train", flow_run_name="train {config}", persist_result=False)
+@flow(name="train", flow_run_name=train_name, persist_result=False)
 def train(config: str, workspace: str) -> dict[str, Any]:
     """Train and calibrate one detector."""
     return calibrate_run(train_method(config, workspace), workspace)

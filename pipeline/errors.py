@@ -1,19 +1,22 @@
 """Everything Nightread raises on purpose.
 
-    NightreadError                 exit code 1; the message says what is wrong, the value, the rule, the next step
-    ├── ConfigError        (2)     a setting, YAML file, override or command argument
-    ├── Rejected           (3)     one file or series refused, with a RejectionCode; never stops a night
-    ├── IdentityError      (4)     key file, crosswalk, pseudonyms
-    ├── CatalogueError     (5)     database or pixel store
-    ├── TooFewNormals      (6)     calibration asked for more than its normals can support
-    ├── ArtefactError      (7)     a model or run folder is missing, altered or of another version
-    ├── TrainingDiverged   (8)     NaN or infinity in a loss
-    └── EmptySelection     (9)     a query that must find scans found none
+NightreadError                 exit code 1; the message says what is wrong, the value, the rule, the next step
+├── ConfigError        (2)     a setting, YAML file, override or command argument
+├── Rejected           (3)     one file or series refused, with a RejectionCode; never stops a night
+├── IdentityError      (4)     key file, crosswalk, pseudonyms
+├── CatalogueError     (5)     database or pixel store
+├── TooFewNormals      (6)     calibration asked for more than its normals can support
+├── ArtefactError      (7)     a model or run folder is missing, altered or of another version
+├── TrainingDiverged   (8)     NaN or infinity in a loss
+├── EmptySelection     (9)     a query that must find scans found none
+└── UnforeseenError    (70)    a fault of the program, told by its kind and place only
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
+from traceback import extract_tb
 
 
 class NightreadError(Exception):
@@ -153,3 +156,16 @@ class EmptySelection(NightreadError):
     """A query that must find scans found none."""
 
     exit_code = 9
+
+
+class UnforeseenError(NightreadError):
+    """Something that nobody foresaw. Its own text may hold what must not be written, so kind and place stand for it."""
+
+    exit_code = 70
+
+    @classmethod
+    def of(cls, error: BaseException) -> UnforeseenError:
+        """Return the sentence that may be shown of any error."""
+        frames = [f for f in extract_tb(error.__traceback__) if "pipeline" in Path(f.filename).parts]
+        place = f"{'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno}" if frames else "a library"
+        return cls(f"{type(error).__name__} at {place}. This is a fault of the program; please report it.")

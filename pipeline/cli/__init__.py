@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import os
+from typing import Any
 
 import click
 
@@ -11,16 +12,43 @@ from pipeline.cli.admin import identity, serve
 from pipeline.cli.doctor import doctor
 from pipeline.cli.intake import ingest, labels, rejections, wrap
 from pipeline.cli.lists import flagged, runs
-from pipeline.cli.model import benchmark, evaluate, nightly, score, train
-from pipeline.errors import NightreadError
+from pipeline.cli.model import benchmark, evaluate, nightly, promote, score, train
+from pipeline.errors import NightreadError, UnforeseenError
 
 COMMANDS = (
-    *(ingest, wrap, labels, train, score, evaluate, flagged, nightly),
+    *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
     *(serve, runs, rejections, identity, benchmark, doctor),
 )
+DEBUG = "NIGHTREAD_DEBUG"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Nightread(click.Group):
+    """The commands; an error becomes one sentence on standard error and its exit code, never a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of a user's day, not of the alphabet."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except NightreadError as error:
+            return _fail(ctx, error)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            return _fail(ctx, UnforeseenError.of(error), f" For its whole text: {DEBUG}=1 (may show identifiers).")
+
+
+def _fail(context: click.Context, error: NightreadError, more: str = "") -> None:
+    click.echo(f"Error: {error}{more}", err=True)
+    context.exit(error.exit_code)
+
+
+@click.group(cls=Nightread, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="nightread")
 @click.option(
     "-w",
@@ -38,7 +66,7 @@ def group(context: click.Context, workspace: str) -> None:
     Example, from scans to a flagged list:
       nightread ingest /data/inbox
       nightread labels import reports.csv
-      nightread train configs/runs/demo-ct.yaml
+      nightread train configs/runs/demo-mr.yaml
       nightread score && nightread flagged
     """
     context.obj = workspace
@@ -49,9 +77,5 @@ for command in COMMANDS:
 
 
 def main() -> None:
-    """Run the command line; errors raised on purpose become one sentence and their exit code."""
-    try:
-        group(standalone_mode=True)
-    except NightreadError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command line."""
+    group()

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import settings_of, use_workspace
+from pipeline.cli.output import settings_of, shipped, use_workspace
 
 
-@click.group()
+@click.group(
+    short_help="Rotate the pseudonym key, or look behind one.", epilog="Example: nightread identity reveal 7f3a09c2"
+)
 def identity() -> None:
     """Pseudonyms: rotate the key, or find the real identity behind one."""
 
@@ -39,9 +41,10 @@ def identity_reveal(context: click.Context, pseudonym: str) -> None:
 
 
 @click.command(
+    short_help="Stay up and run the night on its schedule.",
     epilog="""\b
 Example:
-  nightread serve --schedule configs/schedules/nightly.yaml"""
+  nightread serve --schedule configs/schedules/nightly.yaml""",
 )
 @click.option(
     "--schedule",
@@ -57,4 +60,4 @@ def serve(context: click.Context, schedule: Path) -> None:
     use_workspace(settings)
     from flows.serve import serve_schedule
 
-    serve_schedule(schedule, settings)
+    serve_schedule(shipped(schedule), settings)

@@ -1,15 +1,15 @@
-"""`nightread doctor`: is everything there that a night needs?"""
+"""`nightread doctor`: is everything there that a night needs? It looks, and creates nothing."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
-import socket
-from collections.abc import Callable
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -19,113 +19,144 @@ if TYPE_CHECKING:
     from pipeline.config import Settings
 
 Check = dict[str, Any]
-PACKAGES = ("torch", "monai", "pydicom", "scikit-learn", "mlflow", "prefect", "sqlalchemy", "zarr", "fastapi")
+INSTALL = "pip install nightread, or in a clone: make install"
 LOWEST_FREE_GIB = 5.0
+SYNTAXES = {
+    "RLE": "1.2.840.10008.1.2.5",
+    "JPEG lossless": "1.2.840.10008.1.2.4.70",
+    "JPEG-LS": "1.2.840.10008.1.2.4.80",
+    "JPEG 2000": "1.2.840.10008.1.2.4.90",
+}
 
 
-@click.command(epilog="Example: nightread doctor --json")
+@click.command(short_help="Check that everything a night needs is there.", epilog="Example: nightread doctor --json")
 @json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check packages, decoders, disk, database, pixels, MLflow and Prefect. Exit code 1 when something is wrong."""
     settings = settings_of(context)
-    checks = [
-        *_packages(),
-        *_decoders(),
-        *(_guarded(check, settings) for check in (_disk, _database, _store, _mlflow, _prefect)),
-    ]
+    parts = (_packages, _decoders, _disk, _database, _store, _identity, _routes, _mlflow, _prefect)
+    checks = [check for part in parts for check in _guarded(part, settings)]
     print_rows(checks, as_json, "")
-    if not all(check["ok"] for check in checks):
+    wrong = [check["check"] for check in checks if not check["ok"]]
+    if not as_json:
+        click.echo(f"Wrong: {', '.join(wrong)}." if wrong else "Everything that a night needs is there.")
+    if wrong:
         context.exit(1)
 
 
-def _packages() -> list[Check]:
-    return [_package(name) for name in PACKAGES]
+def _check(name: str, ok: bool, detail: str) -> Check:
+    return {"check": name, "ok": ok, "detail": detail}
 
 
-def _package(name: str) -> Check:
+def _guarded(part: Callable[[Settings], Iterator[Check]], settings: Settings) -> list[Check]:
+    """Run one part; whatever breaks in it is its finding, and the other parts still run."""
     try:
-        return {"check": name, "ok": True, "detail": importlib.metadata.version(name)}
-    except importlib.metadata.PackageNotFoundError:
-        return {"check": name, "ok": False, "detail": "not installed: pip install -e . -c constraints.txt"}
+        return list(part(settings))
+    except Exception as error:
+        text = str(error).splitlines()[0][:200] if str(error) else ""
+        return [_check(part.__name__.strip("_"), False, f"{type(error).__name__}: {text}")]
 
 
-def _decoders() -> list[Check]:
+def _packages(_: Settings) -> Iterator[Check]:
+    """Each requirement of this distribution, with the version that is there and the one that is wanted."""
+    from packaging.requirements import Requirement
+
+    yield _check("Python", sys.version_info >= (3, 11), sys.version.split()[0])
+    for requirement in map(Requirement, importlib.metadata.requires("nightread") or ()):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield _check(requirement.name, False, f"not installed. {INSTALL}")
+            continue
+        fits = requirement.specifier.contains(version, prereleases=True)
+        yield _check(
+            requirement.name, fits, version if fits else f"{version}, {requirement.specifier} wanted. {INSTALL}"
+        )
+
+
+def _decoders(_: Settings) -> Iterator[Check]:
     from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-    syntaxes = {
-        "RLE": RLELossless,
-        "JPEG lossless": JPEGLosslessSV1,
-        "JPEG-LS": JPEGLSLossless,
-        "JPEG 2000": JPEG2000Lossless,
-    }
-    rows = []
-    for name, uid in syntaxes.items():
+    for name, uid in SYNTAXES.items():
         decoder = get_decoder(uid)
-        detail = ", ".join(decoder.available_plugins) or "; ".join(decoder.missing_dependencies)
-        rows.append({"check": f"decoder {name}", "ok": decoder.is_available, "detail": detail})
-    return rows
+        detail = ", ".join(decoder.available_plugins) or f"none. {INSTALL}"
+        yield _check(f"decoder {name}", decoder.is_available, detail)
 
 
-def _guarded(check: Callable[[Settings], Check], settings: Settings) -> Check:
-    name = check.__name__.strip("_")
-    try:
-        return check(settings)
-    except Exception as error:  # doctor must report whatever breaks, not break with it
-        return {"check": name, "ok": False, "detail": f"{type(error).__name__}: {error}"}
+def _nearest(path: Path) -> Path:
+    """The path, or the first folder above it that exists."""
+    return next(place for place in (path, *path.parents) if place.exists())
 
 
-def _disk(settings: Settings) -> Check:
-    folder = settings.workspace if settings.workspace.exists() else settings.workspace.parent
-    free = shutil.disk_usage(folder).free / 2**30
-    return {
-        "check": "disk",
-        "ok": free >= LOWEST_FREE_GIB,
-        "detail": f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} wanted)",
-    }
+def _writable(name: str, path: Path, there: str) -> Check:
+    """Whether `path` can be written, or made."""
+    if not os.access(_nearest(path), os.W_OK):
+        return _check(name, False, "read-only. Give write permission, or choose another workspace: nightread -w FOLDER")
+    return _check(name, True, there if path.exists() else "made at first use")
 
 
-def _database(settings: Settings) -> Check:
+def _disk(settings: Settings) -> Iterator[Check]:
+    free = shutil.disk_usage(_nearest(settings.workspace)).free / 2**30
+    yield _check("disk", free >= LOWEST_FREE_GIB, f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} wanted)")
+    yield _writable("workspace", settings.workspace, str(settings.workspace))
+
+
+def _database(settings: Settings) -> Iterator[Check]:
     from pipeline.data.catalogue import Catalogue
 
+    file = settings.workspace / "catalogue.db"
+    if settings.catalogue_url is None and not file.exists():
+        yield _writable("catalogue", file, "")
+        return
     with Catalogue.open(settings) as catalogue:
         rejected = sum(catalogue.rejection_counts().values())
-        return {
-            "check": "database",
-            "ok": True,
-            "detail": f"{catalogue.engine.dialect.name}, {rejected} rejections on record",
-        }
+        yield _check("catalogue", True, f"{catalogue.engine.dialect.name}, {rejected} rejections on record")
 
 
-def _store(settings: Settings) -> Check:
+def _store(settings: Settings) -> Iterator[Check]:
     if "://" in settings.store:
-        return {"check": "pixel store", "ok": True, "detail": "remote; not probed"}
-    from pathlib import Path
-
-    folder = Path(settings.store)
-    folder.mkdir(parents=True, exist_ok=True)
-    return {
-        "check": "pixel store",
-        "ok": os.access(folder, os.W_OK),
-        "detail": "writable" if os.access(folder, os.W_OK) else "read-only",
-    }
+        yield _check("pixel store", True, "remote; not probed")
+        return
+    yield _writable("pixel store", Path(settings.store), "writable")
 
 
-def _mlflow(settings: Settings) -> Check:
+def _identity(settings: Settings) -> Iterator[Check]:
+    if not settings.key_file.exists():
+        yield _writable("pseudonym key", settings.key_file, "")
+        return
+    mode = settings.key_file.stat().st_mode & 0o777
+    good = mode & 0o077 == 0
+    yield _check("pseudonym key", good, "private" if good else f"mode {mode:04o}: others may read it. chmod 600 it")
+
+
+def _routes(settings: Settings) -> Iterator[Check]:
+    from pipeline.data.routes import load_routes
+
+    yield _check("routes", True, f"{len(load_routes(settings.routes_folder))} from {settings.routes_folder}")
+
+
+def _mlflow(settings: Settings) -> Iterator[Check]:
     from pipeline.tracking.experiment import connect
 
-    return {"check": "MLflow", "ok": True, "detail": urlsplit(connect(settings)).scheme + " store opens"}
+    file = settings.workspace / "mlflow" / "mlflow.db"
+    if settings.mlflow_uri is None and not file.exists():
+        yield _writable("MLflow", file, "")
+        return
+    yield _check("MLflow", True, f"{connect(settings).partition(':')[0]} store opens")
 
 
-def _prefect(settings: Settings) -> Check:
+def _prefect(_: Settings) -> Iterator[Check]:
     url = os.environ.get("PREFECT_API_URL", "")
     if not url:
-        return {
-            "check": "Prefect",
-            "ok": importlib.util.find_spec("prefect") is not None,
-            "detail": "embedded server, started when a flow runs",
-        }
-    parts = urlsplit(url)
-    with socket.create_connection((parts.hostname or "", parts.port or 4200), timeout=3):
-        return {"check": "Prefect", "ok": True, "detail": "server answers"}
+        yield _check("Prefect", True, "embedded server, started when a flow runs")
+        return
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5):
+            yield _check("Prefect", True, "server answers")
+    except (OSError, ValueError) as error:
+        yield _check(
+            "Prefect", False, f"the server of PREFECT_API_URL does not answer ({type(error).__name__}): unset it"
+        )

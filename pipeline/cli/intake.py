@@ -11,10 +11,11 @@ from pipeline.cli.output import json_option, print_json, print_rows, progress_ba
 
 
 @click.command(
+    short_help="Read DICOM files, folders and archives.",
     epilog="""\b
 Example:
   nightread ingest /data/inbox /data/archive.zip
-  nightread ingest --json /data/inbox | jq .rejected"""
+  nightread ingest --json /data/inbox | jq .rejected""",
 )
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
@@ -41,10 +42,11 @@ def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> No
 
 
 @click.command(
+    short_help="Turn PNG, NIfTI, npz ... with a manifest into DICOM.",
     epilog="""\b
 Example:
   nightread wrap lgg/manifest.csv --out lgg-dicom
-  nightread ingest lgg-dicom && nightread labels import lgg-dicom/labels.csv"""
+  nightread ingest lgg-dicom/dicom && nightread labels import lgg-dicom/labels.csv""",
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option(
@@ -69,7 +71,7 @@ def wrap(context: click.Context, manifest: Path, out: Path, as_json: bool) -> No
     click.echo(report.sentence())
 
 
-@click.group()
+@click.group(short_help="Say which scans are normal.", epilog="Example: nightread labels import reports.csv")
 def labels() -> None:
     """Say which scans are normal: import labels from a CSV file, or show those that stand."""
 
@@ -113,7 +115,7 @@ def labels_show(context: click.Context, as_json: bool) -> None:
         print_rows(list(rows(catalogue)), as_json, "No labels yet. Import some: nightread labels import FILE.csv")
 
 
-@click.command(epilog="Example: nightread rejections --reveal")
+@click.command(short_help="List what was refused and why.", epilog="Example: nightread rejections --reveal")
 @click.option("--reveal", is_flag=True, help="Show the real paths from the crosswalk (identifying).")
 @json_option
 @click.pass_context

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.output import json_option, print_rows, settings_of
 
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+    from pipeline.data.schema import RunRow
 
-@click.command(epilog="Example: nightread flagged --json")
+
+@click.command(short_help="List the flagged scans, most unusual first.", epilog="Example: nightread flagged --json")
 @click.option("--run", "run_id", help="Only this scoring run.")
 @click.option("--all", "everything", is_flag=True, help="Also list findings that were not flagged.")
 @json_option
@@ -20,31 +24,48 @@ def flagged(context: click.Context, run_id: str | None, everything: bool, as_jso
     from pipeline.stages.flagged import flagged_rows
 
     with Catalogue.open(settings_of(context)) as catalogue:
+        if run_id is not None:
+            catalogue.run(run_id)  # an unknown run is an error, not an empty list
         rows = flagged_rows(catalogue, run_id, None if everything else True)
     print_rows(rows, as_json, "No flagged scans. Score some: nightread score")
 
 
-@click.command(epilog="Example: nightread runs --kind train")
+@click.command(short_help="List runs, and which models are champions.", epilog="Example: nightread runs --kind train")
 @click.option("--kind", type=click.Choice(["train", "score", "evaluate"]), help="Only runs of this kind.")
 @json_option
 @click.pass_context
 def runs(context: click.Context, kind: str | None, as_json: bool) -> None:
-    """List training, scoring and evaluation runs, newest last."""
+    """List training, scoring and evaluation runs, newest first, and which training runs are champions."""
     from pipeline.data.catalogue import Catalogue
 
-    with Catalogue.open(settings_of(context)) as catalogue:
-        rows = [_row(run) for run in catalogue.runs() if kind in (None, run.kind)]
-    print_rows(rows, as_json, "No runs yet. Train a model: nightread train configs/runs/demo-ct.yaml")
+    settings = settings_of(context)
+    with Catalogue.open(settings) as catalogue:
+        found = catalogue.runs(kind)
+    models = _models({run.route for run in found if run.kind == "train"}, settings)
+    rows = [_row(run, models) for run in found]
+    print_rows(rows, as_json, "No runs yet. Train a model: nightread train configs/runs/demo-mr.yaml")
 
 
-def _row(run: Any) -> dict[str, Any]:
-    keep = ("auroc", "ap", "studies", "flagged", "images_seen")
-    summary = ", ".join(f"{k} {run.summary[k]:.4g}" for k in keep if isinstance(run.summary.get(k), (int, float)))
+def _models(routes: set[str], settings: Settings) -> dict[str, str]:
+    """Return run id -> version and aliases, of every route that was trained on."""
+    if not routes:
+        return {}
+    from pipeline.tracking.registry import registered
+
+    return {run_id: model for route in sorted(routes) for run_id, model in registered(settings, route).items()}
+
+
+def _row(run: RunRow, models: dict[str, str]) -> dict[str, Any]:
+    keep = ("studies", "flagged", "not_scored", "images_seen")
+    summary = [
+        f"{run.summary[name]:,} {name.replace('_', ' ')}".replace(",", " ") for name in keep if name in run.summary
+    ]
     return {
         "run": run.run_id,
         "kind": run.kind,
         "route": run.route,
         "state": run.state,
-        "started": run.started_at.isoformat(sep=" "),
-        "summary": summary,
+        "started": f"{run.started_at:%Y-%m-%d %H:%M}",
+        "model": models.get(run.run_id, "") if run.kind == "train" else "",
+        "summary": ", ".join(summary),
     }

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of, use_workspace
+from pipeline.cli.output import (
+    json_option,
+    print_json,
+    print_markdown,
+    print_rows,
+    progress_bar,
+    settings_of,
+    shipped,
+    use_workspace,
+)
+from pipeline.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from pipeline.types import RunRef
 
 set_option = click.option(
     "-s", "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the configuration."
@@ -15,10 +28,11 @@ set_option = click.option(
 
 
 @click.command(
+    short_help="Learn normality, calibrate, register the model.",
     epilog="""\b
 Example:
-  nightread train configs/runs/demo-ct.yaml
-  nightread train configs/runs/lgg.yaml -s method.name=vae -s training.images=20000"""
+  nightread train configs/runs/demo-mr.yaml
+  nightread train configs/runs/demo-mr.yaml -s method.name=vae -s training.images=20000""",
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @set_option
@@ -36,7 +50,7 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
     from pipeline.stages.train import train as run
 
     settings = settings_of(context)
-    trained = run(load_config(config, RunConfig, overrides), settings, again=again, progress=not as_json)
+    trained = run(load_config(shipped(config), RunConfig, overrides), settings, again=again, progress=not as_json)
     report = calibrate(trained, settings)
     if as_json:
         print_json(report.to_json())
@@ -44,7 +58,9 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
     click.echo(report.sentence())
 
 
-@click.command(epilog="Example: nightread score --route phantom-ct")
+@click.command(
+    short_help="Score new studies and flag the unusual ones.", epilog="Example: nightread score --route phantom-ct"
+)
 @click.option("--route", help="Only this route; default every route that has a champion.")
 @click.option("--run", "run_id", help="Use the detector of this training run instead of the champion.")
 @click.option("--again", is_flag=True, help="Score also studies that this model has scored already.")
@@ -57,17 +73,34 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
 
     settings = settings_of(context)
     reports = []
-    for trained in detectors_to_run(settings, route, run_id):
+    for trained in _some(detectors_to_run(settings, route, run_id), route):
         with progress_bar("Scoring", quiet=as_json) as update:
-            reports.append(run(trained, settings, again=again, on_progress=update).to_json())
-    print_rows(reports, as_json, "No model is registered for any route. Train one: nightread train CONFIG")
+            reports.append(run(trained, settings, again=again, on_progress=update))
+    if as_json:
+        print_json([report.to_json() for report in reports])
+        return
+    for report in reports:
+        click.echo(
+            f"{report.route}: {report.studies} studies scored, {report.flagged} flagged, {report.not_scored} series "
+            f"not scored.\n  {report.statement}"
+        )
+    click.echo("The list: nightread flagged")
+
+
+def _some(detectors: list[RunRef], route: str | None) -> list[RunRef]:
+    """Return the detectors, or say that there is none."""
+    if detectors:
+        return detectors
+    which = "No route has a model" if route is None else f"The route {route!r} has no model"
+    raise ArtefactError(f"{which} yet. Train one: nightread train CONFIG. What there is: nightread runs")
 
 
 @click.command(
+    short_help="Measure models on labelled scans.",
     epilog="""\b
 Example:
   nightread evaluate                    (the labelled develop set, as often as you like)
-  nightread evaluate --open-test "final table of the frozen choice" """
+  nightread evaluate --open-test "final table of the frozen choice" """,
 )
 @click.option("--route", help="Only this route.")
 @click.option("--run", "run_id", help="Evaluate this training run instead of the champion.")
@@ -82,17 +115,51 @@ def evaluate(context: click.Context, route: str | None, run_id: str | None, purp
     from pipeline.stages.score import detectors_to_run
 
     settings = settings_of(context)
-    reports = [run(trained, settings, open_test=purpose) for trained in detectors_to_run(settings, route, run_id)]
+    reports = []
+    for trained in _some(detectors_to_run(settings, route, run_id), route):
+        with progress_bar("Evaluating", quiet=as_json) as update:
+            reports.append(run(trained, settings, open_test=purpose, on_progress=update))
     if as_json:
-        print_json([report.to_json() for report in reports])
+        print_json([report.model_dump(mode="json") for report in reports])
         return
     for report in reports:
-        click.echo(report.to_markdown())
-    if not reports:
-        click.echo("No model is registered for any route. Train one: nightread train CONFIG")
+        print_markdown(report.to_markdown())
 
 
-@click.command(epilog="Example: nightread nightly /data/inbox --config configs/runs/demo-ct.yaml")
+@click.command(
+    short_help="Make a run's model the champion of its route.",
+    epilog="""\b
+Example (the run's id as `nightread runs` shows it, or its beginning):
+  nightread promote phantom-mr-dae-1f""",
+)
+@click.argument("run")
+@json_option
+@click.pass_context
+def promote(context: click.Context, run: str, as_json: bool) -> None:
+    """Make a training run's model the champion of its route: the one that the night scores with.
+
+    A route's first model is its champion at once; every later one is its challenger until it is promoted.
+    """
+    from pipeline.stages.run_folder import RunFolder
+    from pipeline.tracking.registry import aliases, version_of
+    from pipeline.tracking.registry import promote as promote_version
+
+    settings = settings_of(context)
+    folder = RunFolder.of(settings, run)
+    route = folder.config().data.route
+    before, version = aliases(settings, route).get("champion"), version_of(settings, route, str(folder.path))
+    promote_version(settings, route, version)
+    if as_json:
+        print_json({"route": route, "run": folder.run_id, "version": version, "replaced": before})
+        return
+    replaced = f" in place of version {before}" if before not in (None, version) else ""
+    click.echo(f"Version {version} ({folder.run_id}) is the champion of {route}{replaced}. Now: nightread score")
+
+
+@click.command(
+    short_help="Run the whole night once.",
+    epilog="Example: nightread nightly /data/inbox --config configs/runs/demo-mr.yaml",
+)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "-c", "--config", "configs", multiple=True, type=click.Path(path_type=Path), help="Run configurations, one a route."
@@ -105,25 +172,29 @@ def evaluate(context: click.Context, route: str | None, run_id: str | None, purp
 def nightly(
     context: click.Context, paths: tuple[Path, ...], configs: tuple[Path, ...], labels: tuple[Path, ...], as_json: bool
 ) -> None:
-    """Run the whole night once, as a Prefect flow: ingest, train if needed, calibrate, score, evaluate, list."""
+    """Run the whole night once, as a Prefect flow: ingest, train if needed, calibrate, score, evaluate, list.
+
+    Nothing has to be started first. What fails is reported and stops nothing else; the exit code is then 1.
+    """
     settings = settings_of(context)
     use_workspace(settings)
     from flows.nightly import run_nightly
 
-    absolute = [str(path.absolute()) for path in labels]
-    result: dict[str, Any] = run_nightly(
+    result = run_nightly(
         [str(path.absolute()) for path in paths],
-        [str(path.absolute()) for path in configs],
-        absolute,
+        [str(shipped(path).absolute()) for path in configs],
+        [str(path.absolute()) for path in labels],
         str(settings.workspace),
     )
     if as_json:
         print_json(result)
-        return
-    click.echo(result["markdown"])
+    else:
+        print_markdown(result["markdown"])
+    if result["failures"]:
+        context.exit(1)
 
 
-@click.group()
+@click.group(short_help="Measure speed against bare loops.", epilog="Example: nightread benchmark speed --files 1000")
 def benchmark() -> None:
     """Measure speed against bare loops, as ratios within one run."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,6 +28,23 @@ def settings_of(context: click.Context) -> Settings:
 def use_workspace(settings: Settings) -> None:
     """Tell the flows which workspace is meant: Prefect settles its home when it is first imported."""
     os.environ["NIGHTREAD_WORKSPACE"] = str(settings.workspace)
+
+
+def shipped(path: Path) -> Path:
+    """Return `path` where it exists, else the file of that name that came with us: `configs/runs/demo-mr.yaml`."""
+    roots = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "nightread")
+    return next((place for place in (path, *(root / path for root in roots)) if place.exists()), path)
+
+
+def print_markdown(text: str) -> None:
+    """Print Markdown: laid out on a terminal, as it stands elsewhere."""
+    if not click.get_text_stream("stdout").isatty():
+        click.echo(text)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))
 
 
 def print_json(value: Any) -> None:

@@ -1,13 +1,12 @@
 """Runs in MLflow: configuration, data fingerprint, terms, figures, tables. The only room that imports mlflow.
 
-MLflow's own defaults phone home and write into the working directory; `connect` switches both off.
+MLflow's own defaults phone home (see `pipeline.tracking`) and write into the working directory (see `connect`).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BATCH = 1000  # MLflow's limit of metrics in one call
+SOURCE = Path(__file__).resolve().parents[2]
+SAMPLE_SECONDS, SAMPLES = 2, 3  # system metrics: a row every six seconds, the mean of three samples
 
 
 def connect(settings: Settings) -> str:
@@ -31,14 +32,14 @@ def connect(settings: Settings) -> str:
     Raises:
         ConfigError: the tracking store cannot be opened.
     """
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["GIT_PYTHON_REFRESH"] = "quiet"
     import mlflow
 
     if settings.mlflow_uri is None:
         (settings.workspace / "mlflow").mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(settings.mlflow)
     mlflow.set_registry_uri(settings.mlflow)
+    mlflow.set_system_metrics_sampling_interval(SAMPLE_SECONDS)
+    mlflow.set_system_metrics_samples_before_logging(SAMPLES)
     try:
         mlflow.search_experiments(max_results=1)
     except Exception as error:  # mlflow wraps SQLAlchemy, HTTP and file errors in types of its own
@@ -81,12 +82,13 @@ class TrackedRun:
             context: "training", "validation", "calibration" or "evaluation".
         """
         import mlflow
+        from mlflow.data.code_dataset_source import CodeDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
 
         name = f"data/{context}.json"
         mlflow.log_dict(dict(fingerprint), name)
-        source = _source_of(mlflow.get_artifact_uri(name))
-        digest = str(fingerprint["sha256"])[:32]
+        source = CodeDatasetSource(tags={"fingerprint": name, "sha256": str(fingerprint["sha256"])})
+        digest = str(fingerprint["sha256"])[:36]  # MLflow takes no longer one; the whole stands in the source
         mlflow.log_input(MetaDataset(source, name=context, digest=digest), context=context)
 
     def terms(self, records: Sequence[tuple[int, Mapping[str, float]]]) -> None:
@@ -130,13 +132,6 @@ class TrackedRun:
         mlflow.set_tags(dict(values))
 
 
-def _source_of(uri: str) -> Any:
-    from mlflow.data.code_dataset_source import CodeDatasetSource
-    from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource  # noqa: F401  (registers the resolvers)
-
-    return CodeDatasetSource(tags={"fingerprint": uri.rsplit("/", 2)[-2] + "/" + uri.rsplit("/", 1)[-1]})
-
-
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -147,7 +142,12 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 @contextmanager
 def track(
-    settings: Settings, experiment: str, name: str, run_id: str | None = None, parent: str | None = None
+    settings: Settings,
+    experiment: str,
+    name: str,
+    run_id: str | None = None,
+    parent: str | None = None,
+    system_metrics: bool = True,
 ) -> Iterator[TrackedRun]:
     """Open (or, with `run_id`, reopen) a run and close it as FINISHED, or FAILED when the block raises.
 
@@ -157,6 +157,7 @@ def track(
         name: readable run name.
         run_id: an earlier run to go on with.
         parent: the run under which this one is shown.
+        system_metrics: log CPU, memory, disk, network and GPU while the block runs.
     """
     connect(settings)
     import mlflow
@@ -167,27 +168,30 @@ def track(
         experiment_id=_experiment(experiment, settings) if fresh else None,
         run_name=name if fresh else None,
         parent_run_id=parent if fresh else None,
-        log_system_metrics=fresh,
+        log_system_metrics=system_metrics,
     ) as run:
         if fresh:
             mlflow.set_tags(git_state() | versions())
         yield TrackedRun(run.info.run_id)
 
 
-def git_state() -> dict[str, str]:
-    """Return commit and cleanliness of the checkout that runs, or say that there is none."""
-    folder = Path(__file__).resolve().parents[2]
+def git_state(folder: Path = SOURCE) -> dict[str, str]:
+    """Return commit and cleanliness of the checkout that runs, or say that there is none.
 
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
+    An installed package may lie within somebody else's repository; its commit says nothing about us and is not taken.
+    """
     try:
-        commit = git("rev-parse", "HEAD")
-        dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
+        ours = _git(folder, "ls-files", "--error-unmatch", "pipeline/tracking/experiment.py") != ""
+        commit = _git(folder, "rev-parse", "HEAD") if ours else ""
+        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no")) if commit else False
     except (OSError, subprocess.TimeoutExpired):
         commit, dirty = "", False
     return {"git.commit": commit or "not a checkout", "git.dirty": str(dirty).lower() if commit else "unknown"}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def versions() -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,11 @@ def model_name(route: str) -> str:
 
 
 def requirements() -> list[str]:
-    """Pinned versions of what the served model imports; without them MLflow would import the model to find out."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in NEEDED]
+    """Pinned versions of what the served model imports; without them MLflow would import the model to find out.
+
+    A build's local part (`+cpu`) is left out: the index that a consumer installs from may not have that build.
+    """
+    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in NEEDED]
 
 
 def signature() -> Any:
@@ -52,7 +55,8 @@ def register(
     """Log the detector into the open MLflow run and register it as the route's challenger; returns the version.
 
     The artefact carries the package's code (`code_paths`), so that a process with only the pinned dependencies loads
-    it. Must be called within `track`.
+    it. A run that registered the same detector before (and was stopped afterwards) gets that version again. The first
+    version of a route is its champion at once; later ones wait for `promote`. Must be called within `track`.
 
     Args:
         settings: where the registry is.
@@ -62,24 +66,41 @@ def register(
         run_folder: the training run, remembered in the version's tags.
         example: base64 DICOM files of a phantom: the input example.
     """
+    known = [v for v in _versions(settings, route) if _was_made_by(v, run_folder) and v.tags["sha256"] == sha256]
+    version = str(known[0].version) if known else _log_model(detector, sha256, route, example)
+    _tag(settings, route, version, {"run_folder": run_folder.path, "run_sha256": run_folder.sha256, "sha256": sha256})
+    return version
+
+
+def _log_model(detector: Path, sha256: str, route: str, example: Sequence[str]) -> str:
     import mlflow
     import pandas as pd
 
-    logging.getLogger("mlflow.models.model").setLevel(logging.ERROR)
-    logged = mlflow.pyfunc.log_model(
-        name="detector",
-        python_model=str(CODE / "tracking" / "served_model.py"),
-        artifacts={"detector": str(detector)},
-        code_paths=[str(CODE)],
-        model_config={"sha256": sha256},
-        signature=signature(),
-        input_example=pd.DataFrame({"dicom": list(example)}) if example else None,
-        pip_requirements=requirements(),
-        registered_model_name=model_name(route),
-    )
-    version = str(logged.registered_model_version)
-    _tag(settings, route, version, {"run_folder": run_folder.path, "run_sha256": run_folder.sha256, "sha256": sha256})
-    return version
+    with _silent():
+        logged = mlflow.pyfunc.log_model(
+            name="detector",
+            python_model=str(CODE / "tracking" / "served_model.py"),
+            artifacts={"detector": str(detector)},
+            code_paths=[str(CODE)],
+            model_config={"sha256": sha256},
+            signature=signature(),
+            input_example=pd.DataFrame({"dicom": list(example)}) if example else None,
+            pip_requirements=requirements(),
+            registered_model_name=model_name(route),
+        )
+    return str(logged.registered_model_version)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep MLflow's notes on what it registered off the screen; errors are raised all the same."""
+    from mlflow.utils import logging_utils
+
+    logging_utils.disable_logging()
+    try:
+        yield
+    finally:
+        logging_utils.enable_logging()
 
 
 def _tag(settings: Settings, route: str, version: str, tags: dict[str, str]) -> None:
@@ -104,31 +125,85 @@ def promote(settings: Settings, route: str, version: str) -> None:
 
 
 def champion(settings: Settings, route: str) -> RunRef | None:
-    """Return the training run of the route's champion, None where the route has none."""
+    """Return the training run of the route's champion, None where the route has none.
+
+    The run folder is looked for where it was and, since a workspace may be moved, among the workspace's runs.
+
+    Raises:
+        ArtefactError: the registry does not answer.
+    """
+    version = aliases(settings, route).get("champion")
+    if version is None:
+        return None
+    tags = _client(settings).get_model_version(model_name(route), version).tags
+    folder = Path(tags["run_folder"])
+    moved = settings.runs / folder.name
+    return RunRef(str(folder if folder.exists() or not moved.exists() else moved), tags["run_sha256"])
+
+
+def aliases(settings: Settings, route: str) -> dict[str, str]:
+    """Return alias -> version of a route's registered model; empty where the route has no model.
+
+    Raises:
+        ArtefactError: the registry does not answer.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
-        version = _client(settings).get_model_version_by_alias(model_name(route), "champion")
-    except MlflowException:
-        return None
-    return RunRef(version.tags["run_folder"], version.tags["run_sha256"]) if "run_folder" in version.tags else None
+        return {k: str(v) for k, v in _client(settings).get_registered_model(model_name(route)).aliases.items()}
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise ArtefactError(
+            f"The model registry did not answer for the route {route} ({error.error_code}). Check NIGHTREAD_MLFLOW_URI."
+        ) from error
+
+
+def _versions(settings: Settings, route: str) -> list[Any]:
+    """Every version of a route's model, newest first."""
+    client, found, token = _client(settings), [], None
+    while True:
+        page = client.search_model_versions(f"name='{model_name(route)}'", page_token=token)
+        found += page
+        if not (token := page.token):
+            return sorted(found, key=lambda version: -int(version.version))
+
+
+def _was_made_by(version: Any, run_folder: RunRef) -> bool:
+    return Path(version.tags.get("run_folder", "")).name == Path(run_folder.path).name
 
 
 def version_of(settings: Settings, route: str, run_folder: str) -> str:
-    """Return the registered version that a training run became.
+    """Return the newest registered version that a training run became.
 
     Raises:
         ArtefactError: the run never registered one.
     """
-    for version in _client(settings).search_model_versions(f"name='{model_name(route)}'"):
-        if version.tags.get("run_folder") == run_folder:
+    for version in _versions(settings, route):
+        if _was_made_by(version, RunRef(run_folder, "")):
             return str(version.version)
-    raise ArtefactError(f"The run {Path(run_folder).name} registered no model for the route {route}. Train it again.")
+    raise ArtefactError(
+        f"The run {Path(run_folder).name} registered no model for the route {route}. Finish it: nightread train CONFIG"
+    )
+
+
+def registered(settings: Settings, route: str) -> dict[str, str]:
+    """Return run id -> its newest version and that version's aliases, such as `2 challenger champion`, of a route."""
+    named: dict[str, list[str]] = {}
+    for alias, version in aliases(settings, route).items():
+        named.setdefault(version, []).append(alias)
+    found: dict[str, str] = {}
+    for version in _versions(settings, route):
+        run_id, number = Path(version.tags.get("run_folder", "")).name, str(version.version)
+        found.setdefault(run_id, " ".join([number, *sorted(named.get(number, []))]))
+    return found
 
 
 def routes_with_champions(settings: Settings) -> list[str]:
     """Return the routes that have a champion, sorted."""
-    prefix = model_name("")
-    names = [model.name for model in _client(settings).search_registered_models() if model.name.startswith(prefix)]
-    routes = [name.removeprefix(prefix) for name in names]
-    return sorted(route for route in routes if champion(settings, route) is not None)
+    prefix, client, routes, token = model_name(""), _client(settings), [], None
+    while True:
+        page = client.search_registered_models(page_token=token)
+        routes += [model.name.removeprefix(prefix) for model in page if model.name.startswith(prefix)]
+        if not (token := page.token):
+            return sorted(route for route in routes if "champion" in aliases(settings, route))

@@ -19,9 +19,9 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from pipeline.errors import ConfigError, NightreadError, Rejected, RejectionCode
+from pipeline.errors import ArtefactError, ConfigError, NightreadError, Rejected, RejectionCode
 
-SCORING_SERVER = "mlflow.pyfunc.scoring_server.app"
+SERVERS = frozenset({"mlflow.pyfunc.scoring_server.app", "mlflow.pyfunc.stdin_server", "mlserver"})
 LARGEST_REQUEST_BYTES = 512 * 2**20
 
 
@@ -33,6 +33,8 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
         from pipeline.detection.detector import Detector
 
         expected = (context.model_config or {}).get("sha256")
+        if not expected:
+            raise ArtefactError("The model names no SHA-256 of its detector. Take the registered model as it is.")
         self.detector = Detector.load(Path(context.artifacts["detector"]), sha256=expected)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -49,9 +51,15 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
                 files = [_file_of(row, Path(folder), number) for number, row in enumerate(rows.to_dict("records"))]
                 result = self.detector.score_files(files)
         except NightreadError as error:
-            return {"score": float("nan"), "p_value": float("nan"), "n_calibration": 0, "error": str(error)}
+            return _failed(str(error))
+        except Exception as error:  # a stranger's file must not cost the other rows of the request their answer
+            return _failed(f"The scan cannot be scored ({type(error).__name__}).")
         p_value = float("nan") if result.p_value is None else result.p_value
         return {"score": result.score, "p_value": p_value, "n_calibration": result.n_calibration, "error": ""}
+
+
+def _failed(sentence: str) -> dict[str, Any]:
+    return {"score": float("nan"), "p_value": float("nan"), "n_calibration": 0, "error": sentence}
 
 
 def _file_of(row: dict[str, Any], folder: Path, number: int) -> Path:
@@ -77,7 +85,7 @@ def _written(text: str, target: Path) -> Path:
 
 def _allowed(path: Path) -> Path:
     root = os.environ.get("NIGHTREAD_PATH_ROOT")
-    if SCORING_SERVER in sys.modules:
+    if not SERVERS.isdisjoint(sys.modules):
         raise ConfigError("A scoring server takes no paths. Send the file's bytes as base64 in `dicom`.")
     if not root:
         raise ConfigError("Paths are refused unless NIGHTREAD_PATH_ROOT names the folder that they must lie in.")

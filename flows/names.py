@@ -1,0 +1,51 @@
+"""Names of flow runs that a person can read. Counts, routes and dates only: a path may name a patient."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from prefect.runtime import flow_run
+
+from pipeline.config import load_config
+from pipeline.errors import NightreadError
+from pipeline.stages.config import RunConfig
+
+
+def _parameters() -> dict[str, Any]:
+    return dict(flow_run.parameters)
+
+
+def _when() -> str:
+    return f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
+
+
+def ingest_name() -> str:
+    """`ingest of 2 roots, 2026-03-01 01:30`."""
+    roots, labels = len(_parameters()["roots"]), len(_parameters()["labels"])
+    told = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((roots, "root"), (labels, "label file")) if n]
+    return f"ingest of {' and '.join(told) or 'nothing'}, {_when()}"
+
+
+def train_name() -> str:
+    """`train phantom-mr with dae, 2026-03-01 01:30`."""
+    try:
+        config = load_config(_parameters()["config"], RunConfig)
+    except NightreadError:
+        return f"train, {_when()}"
+    return f"train {config.data.route} with {config.method.name}, {_when()}"
+
+
+def score_name() -> str:
+    """`score, 2026-03-01 01:30`."""
+    return f"score, {_when()}"
+
+
+def evaluate_name() -> str:
+    """`evaluate, 2026-03-01 01:30`."""
+    return f"evaluate, {_when()}"
+
+
+def night_name() -> str:
+    """`night of 2026-03-01 01:30`."""
+    return f"night of {_when()}"

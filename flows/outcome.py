@@ -1,0 +1,28 @@
+"""How a flow ends when a part of it failed: the rest is done all the same, and what failed is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+
+
+def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
+    """Return what the completed steps gave, and one sentence for each step that failed."""
+    done, failures = [], []
+    for state in states:
+        value = state.result(raise_on_failure=False)
+        if isinstance(value, BaseException):
+            failures.append(f"{type(value).__name__}: {value}")
+        else:
+            done.append(value)
+    return done, failures
+
+
+def ended(value: dict[str, Any]) -> dict[str, Any] | State[Any]:
+    """Return the flow's value; as a failed state that carries it where `value["failures"]` is not empty."""
+    if not value["failures"]:
+        return value
+    return Failed(message=" ".join(value["failures"])[:1000], data=value)
