@@ -8,7 +8,7 @@ export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: install demo test test-slow lint docs clean
+.PHONY: install demo test test-slow lint docs figures clean
 
 install: $(STAMP)
 
@@ -30,6 +30,10 @@ test-slow: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+figures: demo
+	mkdir -p notebooks/figures
+	cp demo/workspace/runs/phantom-mr-*/evaluation/develop/panels.png notebooks/figures/
 
 docs: $(STAMP)
 	$(BIN)/python -m pipeline.stages.config_table

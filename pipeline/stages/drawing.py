@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -77,11 +78,13 @@ def panels(detector: Detector, data: SliceDataset) -> Figure | None:
 def _panel(item: Measured, data: SliceDataset) -> Panel:
     if item.anomaly is None:
         raise ConfigError("A detector that promises maps gave none; look at its method.")
+    image, model = data.plane(item.ref.slice_id).pixels, item.anomaly.reconstruction
     return Panel(
-        image=data.plane(item.ref.slice_id).pixels,
+        image=image,
         heatmap=item.anomaly.values,
         caption=in_words(item.score.score, label=item.ref.label),
-        reconstruction=item.anomaly.reconstruction,
+        # Outside the body nothing is asked of the model, and nothing of it is shown.
+        reconstruction=None if model is None else np.where(item.anomaly.body, model, image),
         mask=data.mask(item.ref.slice_id),
         body=item.anomaly.body,
     )
