@@ -28,7 +28,13 @@ class LesionKind(StrEnum):
 ON_DETAIL = (LesionKind.SMOOTHER, LesionKind.DISPLACED)
 # grade: (radius in half fields of view, contrast as a share of the modality's full contrast)
 GRADES = {1: (0.085, 0.45), 2: (0.120, 0.70), 3: (0.165, 1.00)}
-FULL_CONTRAST = {"CT": 85.0, "MR": 0.34, "CR": 0.19, "DX": 0.19}
+FULL_CONTRAST = {
+    ("CT", "abdomen"): 85.0,
+    ("CT", "head"): 32.0,
+    ("MR", "head"): 0.34,
+    ("CR", "chest"): 0.19,
+    ("DX", "chest"): 0.19,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +74,10 @@ class Lesion:
 
 
 def draw_lesion(
-    rng: np.random.Generator, kind: LesionKind, grade: int, modality: str, rendered: Rendered, z: float, pitch: float
+    rng: np.random.Generator, kind: LesionKind, grade: int, full: float, rendered: Rendered, z: float, pitch: float
 ) -> Lesion:
-    """Draw a lesion of `kind` and `grade` somewhere in the organ of the slice at `z`; `pitch` is the slice distance."""
+    """Draw a lesion of `kind` and `grade` somewhere in the organ of the slice at `z`; `full` is the contrast of
+    grade 3, `pitch` the slice distance."""
     radius, share = GRADES[grade]
     u = rng.random(9).tolist()
     # what shows on detail only needs more of it to be as easy to see
@@ -82,7 +89,7 @@ def draw_lesion(
     return Lesion(
         kind=kind, grade=grade, x=x, y=y, z=z, radius=radius, a=radius * stretch, b=radius / stretch,
         angle=np.pi * u[2], height=max(radius * 0.9, 0.75 * pitch), edge=0.02 + 0.08 * u[4],
-        contrast=sign * share * FULL_CONTRAST[modality] * (0.85 + 0.3 * u[3]),
+        contrast=sign * share * full * (0.85 + 0.3 * u[3]),
         shift=(float(far * np.cos(direction)), float(far * np.sin(direction))),
     )  # fmt: skip
 
@@ -108,11 +115,16 @@ def apply_lesion(image: Array, organ: Array, lesion: Lesion, alpha: Array) -> tu
         return image, np.zeros(image.shape, bool)
     mask = alpha >= 0.5 * peak
     if lesion.kind is LesionKind.SMOOTHER:
-        soft = gaussian_filter(image, 0.6 * lesion.radius * image.shape[0] / 2, truncate=2.5)
-        return image + alpha * (soft - image), mask
+        return image + alpha * (_smoothed(image, organ, 0.6 * lesion.radius * image.shape[0] / 2) - image), mask
     if lesion.kind is LesionKind.DISPLACED:
         return _displaced(image, lesion, alpha), mask
     return image + alpha * np.float32(lesion.contrast), mask
+
+
+def _smoothed(image: Array, organ: Array, width: float) -> Array:
+    """The mean of the organ round about each pixel: bone and air beside it do not bleed in."""
+    amount = gaussian_filter(organ, width, truncate=2.5)
+    return gaussian_filter(image * organ, width, truncate=2.5) / np.maximum(amount, np.float32(1e-3))
 
 
 def _displaced(image: Array, lesion: Lesion, alpha: Array) -> Array:

@@ -11,7 +11,7 @@ from pipeline.dicom.phantom.abdomen import Abdomen
 from pipeline.dicom.phantom.brain import Brain, Rendered
 from pipeline.dicom.phantom.chest import Chest
 from pipeline.dicom.phantom.drawing import Field
-from pipeline.dicom.phantom.lesions import Lesion, LesionKind, apply_lesion, draw_lesion
+from pipeline.dicom.phantom.lesions import FULL_CONTRAST, Lesion, LesionKind, apply_lesion, draw_lesion
 from pipeline.dicom.phantom.scanner import SCANNERS, Acquisition, PhantomModality, Scanner
 from pipeline.errors import ConfigError
 
@@ -21,6 +21,7 @@ REGIONS: dict[str, tuple[Region, ...]] = {
 }  # fmt: skip
 # part of the axis that a scan covers: single slices are drawn from it, series span it
 COVERAGE: dict[Region, tuple[float, float]] = {"head": (0.30, 0.72), "abdomen": (0.30, 0.85), "chest": (0.5, 0.5)}
+HEAD_CT_NOISE = 0.3  # of a body scan's: the head is given more dose, for its tissues differ by 10 HU
 AXIS_MM: dict[Region, float] = {"head": 150.0, "abdomen": 260.0, "chest": 0.0}
 
 
@@ -109,11 +110,11 @@ def make_patient(
     age_factor, draw = rng.random(2).tolist()
     anatomy = _anatomy(rng, modality, region, age_factor)
     scanner = SCANNERS[modality][int(rng.random() * len(SCANNERS[modality]))]
-    acquisition = Acquisition.draw(rng, scanner)
+    acquisition = Acquisition.draw(rng, scanner, HEAD_CT_NOISE if (modality, region) == ("CT", "head") else 1.0)
     positions = _positions(rng, region, slices)
     rendered = [anatomy.slice(z, size) for z in positions]
     lesion_rng = _stream(seed, modality, region, 1) if lesion else None
-    images, masks, made = _with_lesion(lesion_rng, lesion, grade, modality, rendered, positions)
+    images, masks, made = _with_lesion(lesion_rng, lesion, grade, FULL_CONTRAST[modality, region], rendered, positions)
     stored = [acquisition.stored(rng, image, z) for image, z in zip(images, positions, strict=True)]
     return PhantomPatient(
         seed=seed,
@@ -170,7 +171,7 @@ def _with_lesion(
     rng: np.random.Generator | None,
     kind: LesionKind | None,
     grade: int | None,
-    modality: str,
+    contrast: float,
     rendered: list[Rendered],
     positions: tuple[float, ...],
 ) -> tuple[list[np.ndarray], list[np.ndarray], Lesion | None]:
@@ -180,7 +181,7 @@ def _with_lesion(
     grade = grade or int(rng.integers(1, 4))
     where = int(rng.integers(len(positions)))
     pitch = positions[1] - positions[0] if len(positions) > 1 else 0.0
-    lesion = draw_lesion(rng, LesionKind(kind), grade, modality, rendered[where], positions[where], pitch)
+    lesion = draw_lesion(rng, LesionKind(kind), grade, contrast, rendered[where], positions[where], pitch)
     outline, size = Field(rng, 12), images[0].shape[0]
     pairs = [
         apply_lesion(item.image, item.organ, lesion, lesion.alpha(z, size, outline))

@@ -117,11 +117,12 @@ class Acquisition:
     shading: Field | None
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, scanner: Scanner) -> Acquisition:
-        """Draw the day's noise (spread 18 %) and gain (spread 8 %, none in CT: HU are calibrated)."""
+    def draw(cls, rng: np.random.Generator, scanner: Scanner, share: float = 1.0) -> Acquisition:
+        """Draw the day's noise (`share` of the scanner's, spread 18 %) and gain (8 %, but 0 in CT)."""
         noise, gain = np.exp(rng.standard_normal(2) * (0.18, 0.08)).tolist()
         shading = Field(rng, 4, 2) if scanner.bias else None
-        return cls(scanner, scanner.noise * noise, scanner.gain * (1 if scanner.modality == "CT" else gain), shading)
+        gain = 1.0 if scanner.modality == "CT" else gain
+        return cls(scanner, scanner.noise * share * noise, scanner.gain * gain, shading)
 
     def stored(self, rng: np.random.Generator, image: Array, z: float) -> Array:
         """Add noise and return integers [S, S]: int16 where the scanner stores signed values, else uint16."""
