@@ -122,11 +122,13 @@ def assign_sets(catalogue: Catalogue, policy: SplitPolicy) -> dict[str, int]:
         CatalogueError: the database cannot be written.
     """
     with catalogue.session() as session:
+        given = []
         for evidence in unassigned_evidence(session):
             chosen = policy.set_of(evidence.draw, evidence)
             if chosen is not None:
-                values = {"set_name": chosen[0], "set_reason": chosen[1]}
-                session.execute(update(Patient).where(Patient.patient_id == evidence.patient_id).values(**values))
+                given.append({"patient_id": evidence.patient_id, "set_name": chosen[0], "set_reason": chosen[1]})
+        if given:
+            session.execute(update(Patient), given)
         query = select(Patient.set_name, func.count()).group_by(Patient.set_name)
         return {name or "unassigned": count for name, count in session.execute(query)}
 
