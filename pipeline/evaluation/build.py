@@ -64,20 +64,13 @@ def build_report(
     if cases is not None:
         known = {name: pixel_alpha.threshold} if pixel_alpha else {}
         tables.append(evaluate_pixels(cases, config, thresholds=known))
-    normal = ~table.abnormal
-    points = [
-        OperatingPoint(
-            threshold=t, realised=realised_fpr(table.scores(name)[normal], table.patient[normal], t.value, config)
-        )
-        for t in thresholds
-    ]
     return EvaluationReport(
         title=title or name,
         set_name=set_name,
         facts=dict(facts or {}),
         guarantee=guarantee,
         tables=tuple(tables),
-        operating_points=tuple(points),
+        operating_points=tuple(_operating_point(table, name, threshold, config) for threshold in thresholds),
         pixel_alpha=pixel_alpha,
         subgroups=subgroups(table, config, column=name, threshold=thresholds[0].value if thresholds else None),
         openings=tuple(openings),
@@ -102,6 +95,12 @@ def _tables(
     except EmptySelection as reason:
         return tables, [f"No table of central slices: {reason}"]
     return tables, []
+
+
+def _operating_point(table: ScoreTable, name: str, threshold: Threshold, config: EvaluationConfig) -> OperatingPoint:
+    normal = ~table.abnormal
+    realised = realised_fpr(table.scores(name)[normal], table.patient[normal], threshold.value, config)
+    return OperatingPoint(threshold=threshold, realised=realised)
 
 
 def _p_values(table: ScoreTable, n_calibration: int | None, config: EvaluationConfig) -> pd.DataFrame:

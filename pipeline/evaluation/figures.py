@@ -130,24 +130,19 @@ def p_value_figure(quantiles: pd.DataFrame, guarantee: str = "") -> Figure:
 
 def _curves(axes: Axes, points: pd.DataFrame, result: ResultTable, x: str, y: str, metric: str) -> None:
     """Draw all curves: models in colour on top, the best control dark grey and named, the other controls light grey."""
-    by_name = {str(name): frame for name, frame in points.groupby("score", sort=False)}
-
-    def draw(row: ScoreRow, label: str, colour: str, width: float, level: float) -> None:
-        label = (
-            f"{label}\n{metric} {row.metrics[metric].text(2)}" if label and not label.endswith("controls") else label
-        )
-        curve = by_name[row.name]
-        axes.plot(curve[x], curve[y], color=colour, linewidth=width, zorder=level, label=label)
-
+    curves = {str(name): (frame[x], frame[y]) for name, frame in points.groupby("score", sort=False)}
     models = [row for row in result.rows if not row.control]
     for row, colour in zip(models, style.MODEL_COLOURS * len(models), strict=False):
-        draw(row, row.name, colour, 1.8, 4)
-    controls = _strongest([row for row in result.rows if row.control], metric)
-    for place, row in enumerate(controls):
-        if place == 0:
-            draw(row, f"best control: {row.name}", style.BEST_CONTROL, 1.4, 3)
-        else:
-            draw(row, f"{len(controls) - 1} other controls" if place == 1 else "", style.CONTROL_GREY, 0.9, 2)
+        label = f"{row.name}\n{metric} {row.metrics[metric].text(2)}"
+        axes.plot(*curves[row.name], color=colour, zorder=4, label=label)
+    best, *others = [*_strongest([row for row in result.rows if row.control], metric), None]
+    if best is not None:
+        label = f"best control: {best.name}\n{metric} {best.metrics[metric].text(2)}"
+        axes.plot(*curves[best.name], color=style.BEST_CONTROL, linewidth=1.4, zorder=3, label=label)
+    names = [row.name for row in others if row is not None]
+    for place, name in enumerate(names):
+        label = f"{len(names)} other control{'s' * (len(names) > 1)}" if place == 0 else None
+        axes.plot(*curves[name], color=style.CONTROL_GREY, linewidth=0.9, zorder=2, label=label)
 
 
 def _strongest(controls: list[ScoreRow], metric: str) -> list[ScoreRow]:

@@ -25,8 +25,8 @@ def world(rng: np.random.Generator, patients: int, units: int, shift: float) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize(("patients", "units", "shift"), [(40, 8, 0.8), (40, 8, 2.0), (80, 3, 1.2)])
 def test_the_patient_bootstrap_covers(patients: int, units: int, shift: float) -> None:
-    # 400 worlds: a true coverage of 95 % gives fewer than 364 hits (91 %) with probability 0.0005; a true coverage of
-    # 88 %, as of intervals that ignore the clusters, passes with probability 0.04.
+    # 400 worlds: a true coverage of 95 % gives fewer than 364 hits (91 %) with probability 0.0003; a true coverage of
+    # 88 % passes with probability 0.035, one of 86 % with 0.002.
     rng, hits, truth = np.random.default_rng(7), 0, norm.cdf(shift / np.sqrt(2))
     for seed in range(WORLDS):
         patient, abnormal, scores = world(rng, patients, units, shift)
