@@ -54,7 +54,8 @@ def residual(x: Tensor, x_hat: Tensor, body: Tensor, config: ResidualConfig) -> 
     """
     _check(x, x_hat, body)
     x, x_hat = x.float(), x_hat.float()
-    maps = clean(_difference(x, x_hat, config).mean(dim=1, keepdim=True), config)
+    difference = _difference(x, x_hat, config)
+    maps = clean(difference if difference.shape[1] == 1 else difference.mean(dim=1, keepdim=True), config)
     return maps.masked_fill_(~counted_body(body, config), 0.0)
 
 
@@ -89,8 +90,10 @@ def ssim(x: Tensor, y: Tensor, sigma_fraction: float) -> Tensor:
     weighted by the window, without the n/(n-1) correction, as in the paper.
     """
     c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
-    moments = gaussian_blur(torch.cat([x, y, x.square() + y.square(), x * y]), sigma_fraction)
-    mean_x, mean_y, squares, products = moments.chunk(4)
+    moments = torch.stack([x, y, x, x])
+    moments[2].mul_(x).addcmul_(y, y)
+    moments[3].mul_(y)
+    mean_x, mean_y, squares, products = gaussian_blur(moments.flatten(0, 1), sigma_fraction).chunk(4)
     both = mean_x * mean_y
     means = mean_x.square_().add_(mean_y.square_())  # in place from here on: a fifth of the time
     spread, shared = squares.sub_(means), products.sub_(both)
