@@ -27,6 +27,7 @@ def peak_kib(inbox: Path, workspace: Path, count: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_ten_thousand_files_need_no_more_memory_than_a_thousand(
     tmp_path: Path, write_file: Callable[..., Path]
 ) -> None:
