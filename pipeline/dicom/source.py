@@ -38,6 +38,7 @@ for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _HEADER_ALLOWANCE = 64 * 2**20  # what a deflated header may weigh beyond its pixels
+_IN_MEMORY = 64 * 2**20  # below it a file is read at once, which is faster, and clamps as `_Clamped` does
 _INFLATE_STEP = 2**24
 _WARNINGS_LOCK = threading.RLock()  # warnings.catch_warnings changes the whole process
 
@@ -62,16 +63,23 @@ def guarded(fallback: RejectionCode) -> Iterator[None]:
         yield
     except Rejected:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if is_control_flow(error):
+            raise
         raise _as_rejected(error, fallback) from None
 
 
-def _as_rejected(error: Exception, fallback: RejectionCode) -> Rejected:
+def is_control_flow(error: BaseException) -> bool:
+    """Whether an exception is meant for Python itself; others outside `Exception` are panics of decoders in Rust."""
+    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
+def _as_rejected(error: BaseException, fallback: RejectionCode) -> Rejected:
     if isinstance(error, PermissionError):
         return Rejected(
             RejectionCode.PERMISSION_DENIED, "The file may not be read by this user. Grant read permission."
         )
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:  # pydicom raises some of its own, without number
         return Rejected(RejectionCode.UNREADABLE, f"The file cannot be read ({error.strerror}). Check disk and mount.")
     if isinstance(error, RecursionError):
         return Rejected(RejectionCode.NESTED_TOO_DEEP, "Sequences nest deeper than the reader can follow. Exclude it.")
@@ -90,15 +98,30 @@ def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) ->
         Rejected: with the code of whatever is wrong; no other exception for any content (inside `guarded`).
     """
     _examine(path, limits)
-    with open(os.fspath(path), "rb", opener=_open_no_follow) as file, quietly() as texts:  # noqa: PTH123, opener
+    with open(os.fspath(path), "rb", 0, opener=_open_no_follow) as file, quietly() as texts:  # noqa: PTH123, opener
         before = os.fstat(file.fileno())
-        ds, syntax, deduced = _parse(file, limits, header_only)
+        in_memory = before.st_size <= _IN_MEMORY and not header_only
+        stream = io.BytesIO(file.read()) if in_memory else _Clamped(file, before.st_size)
+        ds, syntax, deduced = _parse(stream, limits, header_only)
         after = os.fstat(file.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise _still_writing()
     _refuse_truncation(ds, texts)
     _refuse_depth(ds, limits.sequence_depth)
     return ds, syntax, deduced
+
+
+class _Clamped(io.BufferedReader):
+    """A file that never makes room for more than it holds: an element may say that it is 4 GiB long."""
+
+    def __init__(self, raw: io.FileIO, size: int) -> None:
+        super().__init__(raw)
+        self._size = size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes, as every stream does, but allocate for what is left only."""
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _open_no_follow(name: str, flags: int) -> int:
@@ -176,9 +199,7 @@ def _inflate(file: BinaryIO, limits: DecodeLimits) -> Dataset:
         plain.write(inflater.decompress(rest, _INFLATE_STEP))
         rest = inflater.unconsumed_tail
         if plain.tell() > budget:
-            sentence = (
-                f"The deflated data set inflates beyond {budget} bytes, `decoded_bytes` included. Exclude."
-            )
+            sentence = f"The deflated data set inflates beyond {budget} bytes, `decoded_bytes` included. Exclude."
             raise Rejected(RejectionCode.DECOMPRESSION_BOMB, sentence)
     if not inflater.eof:
         sentence = "The deflated data set ends before its end marker. Send it again."

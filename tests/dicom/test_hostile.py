@@ -26,13 +26,13 @@ GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 def _code(path: Path, limits: DecodeLimits) -> RejectionCode:
     """Read in this process; neither the sentence nor the representation may tell the path."""
-    started = time.monotonic()
+    started = time.process_time()
     tracemalloc.start()
     with pytest.raises(Rejected) as caught:
         read_instance(path, limits)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     assert peak < 2 * limits.decoded_bytes
     assert str(path) not in str(caught.value)
     assert path.name not in str(caught.value)
@@ -56,10 +56,10 @@ def test_links_folders_and_pipes(
 ) -> None:
     path = write_dataset(make_dataset(GREY))
     (tmp_path / "secret-7").symlink_to(path)
-    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(tmp_path / "secret-8")
     assert _code(tmp_path / "secret-7", limits) == RejectionCode.SYMLINK
     assert _code(tmp_path, limits) == RejectionCode.NOT_A_FILE
-    assert _code(tmp_path / "pipe", limits) == RejectionCode.NOT_A_FILE
+    assert _code(tmp_path / "secret-8", limits) == RejectionCode.NOT_A_FILE
     assert _code(tmp_path / "nothing", limits) == RejectionCode.UNREADABLE
 
 
@@ -190,12 +190,13 @@ def test_a_codestream_larger_than_its_header(
 
 
 def test_deflate_bomb(limits: DecodeLimits, make_dataset: Make, write_dataset: Write) -> None:
-    """A megabyte that inflates to 1 GiB stops at the limit; pydicom alone would inflate it all."""
+    """A quarter of a megabyte that inflates to 256 MiB stops at the limit; pydicom alone would inflate it all."""
+    limits = limits.model_copy(update={"decoded_bytes": 64 * 2**20})
     path = write_dataset(make_dataset(GREY), syntax=DeflatedExplicitVRLittleEndian)
     data = path.read_bytes()
     start = 144 + int.from_bytes(data[140:144], "little")
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    bomb = b"".join(packer.compress(bytes(2**24)) for _ in range(64)) + packer.flush()
+    bomb = b"".join(packer.compress(bytes(2**24)) for _ in range(16)) + packer.flush()
     path.write_bytes(data[:start] + bomb)
     assert len(bomb) < 2**21
     assert _code(path, limits) == RejectionCode.DECOMPRESSION_BOMB

@@ -97,6 +97,19 @@ def test_a_crash_is_one_rejected_file(real_files: dict[str, Path], limits: Decod
         assert pool.read(real_files[CT]).stored.size
 
 
+def test_a_file_that_aborts_gdcm(workers: DecodeWorkers, real_files: dict[str, Path], tmp_path: Path) -> None:
+    """Found by the fuzz test: two bytes less in a quantisation table, and GDCM 3.2.6 ends its process with SIGABRT.
+
+    A decoder that refuses it instead is welcome; a parent that goes on is demanded.
+    """
+    data = real_files["pydicom/SC_rgb_small_odd_jpeg.dcm"].read_bytes()
+    (tmp_path / "broken").write_bytes(data[:1770] + data[1772:])
+    with pytest.raises(Rejected) as caught:
+        workers.read(tmp_path / "broken")
+    assert caught.value.code in (RejectionCode.DECODER_CRASHED, RejectionCode.DECODE_FAILED)
+    assert workers.read(real_files[CT]).stored.size
+
+
 def test_a_death_between_files_is_nobodys_fault(real_files: dict[str, Path], limits: DecodeLimits) -> None:
     with DecodeWorkers(1, limits) as pool:
         assert pool.read(real_files[CT]).stored.size
