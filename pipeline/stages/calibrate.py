@@ -18,7 +18,7 @@ from pipeline.dicom.phantom.example import example_file
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import EmptySelection, TooFewNormals
 from pipeline.stages.config import RunConfig
-from pipeline.stages.measuring import findings, measured
+from pipeline.stages.measuring import findings, measured, usable
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.selecting import choose, dataset
 from pipeline.tracking.experiment import track
@@ -87,7 +87,7 @@ def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
     detector = Detector.load(folder.trained)
     calibration = _calibration(
-        detector, dataset(selection, config, settings, cached=False), config, {ref.patient_id for ref in learned.slices}
+        detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
     )
     report = _register(folder, detector.calibrated(calibration), config, settings, fingerprint(selection.slices))
     folder.write("calibration.json", report.to_json())
@@ -99,11 +99,12 @@ def _calibration(detector: Detector, data: SliceDataset, config: RunConfig, lear
     pixels = PixelHistogram()
     for item in measured(detector, data):
         scores.append(item.score)
-        if item.anomaly is not None:
-            pixels.add(item.ref.patient_id, item.anomaly.values[item.anomaly.body])
+        anomaly = item.anomaly(detector)
+        if anomaly is not None:
+            pixels.add(item.ref.patient_id, anomaly.values[anomaly.body])
     clustered = config.unit == "slice" or config.data.splits.mixed_patients
     return Calibration.fit(
-        _units(detector, scores, config),
+        _units(detector, usable(scores, data), config),
         clustered=clustered,
         pixels=pixels.quantiles() if detector.has_maps else None,
         trained_on=learned,

@@ -17,8 +17,8 @@ from pipeline.detection.detector import Detector
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.evaluation.pixels import PixelCase
 from pipeline.evaluation.table import CONTROL
-from pipeline.stages.measuring import Measured, OnProgress, findings, measured
-from pipeline.types import SliceRef, SliceScore
+from pipeline.stages.measuring import OnProgress, findings, measured
+from pipeline.types import AnomalyMap, SliceRef, SliceScore
 
 BRIGHTNESS = f"{CONTROL}brightness"
 GROUPS = ("site", "scanner", "sex")
@@ -31,14 +31,12 @@ class PixelCases:
         self.folder, self.name = folder, name
         self._refs: list[SliceRef] = []
 
-    def add(self, item: Measured, brightness: np.ndarray, mask: np.ndarray | None) -> None:
-        """Put one slice aside; a slice without a map is left out."""
-        if item.anomaly is None:
-            return
-        body, none = item.anomaly.body, np.zeros(item.anomaly.body.shape, bool)
-        arrays = {"model": item.anomaly.values, "brightness": brightness, "body": body}
+    def add(self, ref: SliceRef, anomaly: AnomalyMap, brightness: np.ndarray, mask: np.ndarray | None) -> None:
+        """Put one slice aside; arrays [H, W] on the native grid."""
+        none = np.zeros(anomaly.body.shape, bool)
+        arrays = {"model": anomaly.values, "brightness": brightness, "body": anomaly.body}
         np.savez(self._file(len(self._refs)), mask=none if mask is None else mask, **arrays)
-        self._refs.append(item.ref)
+        self._refs.append(ref)
 
     def __len__(self) -> int:
         return len(self._refs)
@@ -71,9 +69,10 @@ def slice_table(
             continue
         values = {f"{CONTROL}{name}": value[0] for name, value in control_scores([seen], controls).items()}
         rows.append(_row(item.ref, item.score, values))
-        if cases is not None:
-            bright = brightness_map(detector.normaliser, seen, data.step(item.ref.slice_id))
-            cases.add(item, bright.values, data.mask(item.ref.slice_id))
+        anomaly = item.anomaly(detector) if cases is not None else None
+        if cases is not None and anomaly is not None:
+            bright = brightness_map(detector.normaliser, seen, item.step)
+            cases.add(item.ref, anomaly, bright.values, data.mask(item.ref.slice_id))
     frame = pd.DataFrame(rows)
     return frame.dropna(axis="columns", how="all") if rows else frame
 

@@ -72,19 +72,20 @@ def panels(detector: Detector, data: SliceDataset) -> Figure | None:
     """Draw every slice of a (small) data set; None where the method has no map or nothing may be shown."""
     if not detector.has_maps or len(data) == 0:
         return None
-    return panel_figure([_panel(item, data) for item in measured(detector, data)])
+    return panel_figure([_panel(item, detector, data) for item in measured(detector, data)])
 
 
-def _panel(item: Measured, data: SliceDataset) -> Panel:
-    if item.anomaly is None:
+def _panel(item: Measured, detector: Detector, data: SliceDataset) -> Panel:
+    anomaly = item.anomaly(detector, reconstruction=True)
+    if anomaly is None:
         raise ConfigError("A detector that promises maps gave none; look at its method.")
-    image, model = data.plane(item.ref.slice_id).pixels, item.anomaly.reconstruction
+    image, model = data.plane(item.ref.slice_id).pixels, anomaly.reconstruction
     return Panel(
         image=image,
-        heatmap=item.anomaly.values,
+        heatmap=anomaly.values,
         caption=in_words(item.score.score, label=item.ref.label),
         # Outside the body nothing is asked of the model, and nothing of it is shown.
-        reconstruction=None if model is None else np.where(item.anomaly.body, model, image),
+        reconstruction=None if model is None else np.where(anomaly.body, model, image),
         mask=data.mask(item.ref.slice_id),
-        body=item.anomaly.body,
+        body=anomaly.body,
     )

@@ -102,7 +102,8 @@ class _Evaluation:
                 "abnormal and normal scans: nightread labels import FILE.csv"
             )
         self._prove_disjoint(selection)
-        data = dataset(selection, self.config, self.settings)
+        # Cached, so that a series that cannot be used is found before anything is scored.
+        data = dataset(selection, self.config, self.settings, "disk")
         with tempfile.TemporaryDirectory(prefix="nightread-") as place:
             cases = PixelCases(Path(place), self.name) if self.detector.has_maps else None
             slices = slice_table(self.detector, data, self.store, self._controls(), cases, on_progress)
@@ -113,7 +114,7 @@ class _Evaluation:
 
     def _panels(self, selection: Selection, slices: pd.DataFrame) -> dict[str, Draw]:
         shown = shown_slices(selection.slices, slices, self.settings.burned_in)
-        figure = panels(self.detector, dataset(replace(selection, slices=shown), self.config, self.settings, False))
+        figure = panels(self.detector, dataset(replace(selection, slices=shown), self.config, self.settings, "none"))
         return {} if figure is None else {"panels": lambda: figure}
 
     def _prove_disjoint(self, selection: Selection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.flag import Flagged, flag
 from pipeline.errors import Rejected
 from pipeline.stages.config import RunConfig
-from pipeline.stages.measuring import OnProgress, findings, measured
+from pipeline.stages.measuring import Measured, OnProgress, findings, measured, usable
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.selecting import choose, dataset
 from pipeline.tracking.experiment import track
@@ -95,20 +96,20 @@ def _score_in(
 ) -> ScoreReport:
     done = set() if again else {row.study_id for row in catalogue.findings() if row.model_sha256 == run.sha256}
     selection = _unread(choose(catalogue, config, settings), done)
-    data = dataset(selection, config, settings, cached=False)
+    data = dataset(selection, config, settings, cache="none")
     keeper = _Heatmaps(folder.path / "heatmaps")
     scores = []
     for item in measured(detector, data, on_progress):
         scores.append(item.score)
-        if item.anomaly is not None:
-            keeper.offer(item.score, item.anomaly.values)
+        keeper.offer(item)
+    scores = usable(scores, data)
     found, refused = findings(detector, scores)
     flagged = flag(_meaning(found, detector, config), config.detection.flagging)
     rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *data.rejected)]
     rows += _refused(refused, scores)
     catalogue.add_not_scored(run_id, rows)
     catalogue.add_findings(run_id, flagged.findings, run.sha256)
-    keeper.write({finding.study_id for finding in flagged.findings if finding.flagged})
+    keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
     return _report(run_id, config, flagged, len(rows))
 
 
@@ -160,17 +161,21 @@ class _Heatmaps:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._best: dict[str, list[tuple[float, str, np.ndarray]]] = {}
+        self._best: dict[str, list[Measured]] = {}
 
-    def offer(self, score: SliceScore, values: np.ndarray) -> None:
-        """Keep the map while it is among its study's highest."""
-        kept = self._best.setdefault(score.study_id, [])
-        kept.append((score.score, f"{score.instance_id}.{score.frame}", values.astype(np.float16)))
-        kept.sort(key=lambda item: (-item[0], item[1]))
+    def offer(self, item: Measured) -> None:
+        """Keep the slice while it is among its study's highest."""
+        if math.isnan(item.score.score) or item.result.values is None:
+            return
+        kept = self._best.setdefault(item.score.study_id, [])
+        kept.append(item)
+        kept.sort(key=lambda kept_item: (-kept_item.score.score, kept_item.ref.slice_id))
         del kept[HEATMAPS_A_STUDY:]
 
-    def write(self, studies: set[str]) -> None:
-        """Write one npz a flagged study: float16 [H, W] by `instance.frame`."""
+    def write(self, studies: set[str], detector: Detector) -> None:
+        """Write one npz a flagged study: float16 [H, W] on the native grid, by `instance.frame`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for study in sorted(studies & self._best.keys()):
-            np.savez_compressed(self.folder / f"{study}.npz", **{name: values for _, name, values in self._best[study]})
+            maps = {f"{item.ref.instance_id}.{item.ref.frame}": item.anomaly(detector) for item in self._best[study]}
+            arrays = {name: found.values.astype(np.float16) for name, found in maps.items() if found is not None}
+            np.savez_compressed(self.folder / f"{study}.npz", **arrays)

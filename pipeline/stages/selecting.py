@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
-from pipeline.data.dataset import SliceDataset
+from pipeline.data.dataset import Cache, SliceDataset
 from pipeline.data.normalise import Normaliser
 from pipeline.data.routes import load_routes
 from pipeline.data.selection import Selection, select_slices
@@ -35,13 +35,13 @@ def choose(
     )
 
 
-def dataset(selection: Selection, config: RunConfig, settings: Settings, cached: bool = True) -> SliceDataset:
-    """Return the normalised slices of a selection; `cached` as the configuration says, else read once in order."""
+def dataset(selection: Selection, config: RunConfig, settings: Settings, cache: Cache | None = None) -> SliceDataset:
+    """Return the normalised slices of a selection, cached as the configuration says unless `cache` is given."""
     return SliceDataset(
         selection.slices,
         PixelStore(settings.store),
         Normaliser(config.data.normaliser),
-        cache=config.data.cache if cached else "none",
+        cache=cache or config.data.cache,
         cache_dir=settings.workspace / "cache",
         members=selection.members,
         ram_bytes=int(config.data.ram_gib * 2**30),
