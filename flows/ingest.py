@@ -14,6 +14,7 @@ from flows import WORKSPACE
 from flows.names import ingest_name
 from flows.outcome import ended, settled
 from flows.policies import HOUR, STEADY, discreet
+from flows.request import read_request, requested
 from pipeline.config import Settings
 from pipeline.data.ingest import ingest as ingest_paths
 from pipeline.data.labels import import_labels
@@ -34,17 +35,19 @@ def import_label_file(file: str, workspace: str) -> dict[str, Any]:
 
 
 @flow(name="ingest", flow_run_name=ingest_name, persist_result=False)
-def ingest(roots: list[str], labels: list[str], workspace: str) -> Any:
-    """Ingest every root, then the label files, and publish what came in and what was refused.
+def ingest(request: str, workspace: str) -> Any:
+    """Ingest every root of the request, then its label files, and publish what came in and what was refused.
 
     A root or label file that fails stops no other. Returns {"reports", "labels", "failures"}.
     """
-    reports, failures = settled([ingest_root(root, workspace, return_state=True) for root in roots])
-    labelled, unread = settled([import_label_file(file, workspace, return_state=True) for file in labels])
+    asked = read_request(request)
+    reports, failures = settled([ingest_root(root, workspace, return_state=True) for root in asked.roots])
+    labelled, unread = settled([import_label_file(file, workspace, return_state=True) for file in asked.labels])
     rejected = [{"code": code, "files": count} for report in reports for code, count in report["rejected"].items()]
     create_table_artifact(key="rejected", table=rejected, description="Files refused in this run, by reason")
     return ended({"reports": reports, "labels": labelled, "failures": failures + unread})
 
 
 if __name__ == "__main__":
-    ingest(sys.argv[1:], [], str(WORKSPACE))
+    with requested(str(WORKSPACE), [str(Path(root).absolute()) for root in sys.argv[1:]]) as file:
+        ingest(file, str(WORKSPACE))

@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
+from flows.request import read_request
 from pipeline.config import load_config
 from pipeline.errors import NightreadError
 from pipeline.stages.config import RunConfig
@@ -22,8 +23,12 @@ def _when() -> str:
 
 def ingest_name() -> str:
     """`ingest of 2 roots, 2026-03-01 01:30`."""
-    roots, labels = len(_parameters()["roots"]), len(_parameters()["labels"])
-    told = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in ((roots, "root"), (labels, "label file")) if n]
+    try:
+        asked = read_request(_parameters()["request"])
+    except NightreadError:
+        return f"ingest, {_when()}"
+    counts = ((len(asked.roots), "root"), (len(asked.labels), "label file"))
+    told = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in counts if n]
     return f"ingest of {' and '.join(told) or 'nothing'}, {_when()}"
 
 

@@ -14,6 +14,7 @@ from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.names import night_name
 from flows.outcome import ended, settled
+from flows.request import read_request, requested
 from flows.score import score
 from flows.train import train
 from pipeline.config import Settings
@@ -22,14 +23,15 @@ from pipeline.stages.night import night_report, untrained
 
 
 @flow(name="nightly", flow_run_name=night_name, persist_result=False)
-def nightly(roots: list[str], configs: list[str], labels: list[str], workspace: str) -> Any:
+def nightly(request: str, workspace: str) -> Any:
     """Take in what arrived and what reports say of it, train routes that have no champion, score, evaluate, report.
 
-    What fails (an unreadable folder, a route with too few normals) is reported, and does not stop the rest.
+    What fails (an unreadable folder, a route with too few normals) is reported, and does not stop the rest. `request`
+    is the path of the file that says what (see `flows.request`).
     """
     settings = Settings.load(workspace)
-    ingested, failures = settled([ingest(roots, labels, workspace, return_state=True)])
-    wanted, unreadable = _untrained(configs, settings)
+    ingested, failures = settled([ingest(request, workspace, return_state=True)])
+    wanted, unreadable = _untrained(request, settings)
     _, untaught = settled([train(config, workspace, return_state=True) for config in wanted])
     scored, unscored = settled([score(workspace, return_state=True)])
     measured, unmeasured = settled([evaluate(workspace, return_state=True)])
@@ -41,10 +43,10 @@ def nightly(roots: list[str], configs: list[str], labels: list[str], workspace: 
     return ended(report)
 
 
-def _untrained(configs: list[str], settings: Settings) -> tuple[list[str], list[str]]:
+def _untrained(request: str, settings: Settings) -> tuple[list[str], list[str]]:
     """Which configurations have no champion yet, and what is wrong with those that cannot be read."""
     wanted, failures = [], []
-    for config in configs:
+    for config in read_request(request).configs:
         try:
             wanted += untrained([config], settings)
         except NightreadError as error:
@@ -57,10 +59,9 @@ def run_nightly(roots: list[str], configs: list[str], labels: list[str], workspa
 
     No heartbeats: whoever called sees whether this process lives, and each of them costs a second a flow.
     """
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        report: dict[str, Any] = nightly(roots, configs, labels, workspace, return_state=True).result(
-            raise_on_failure=False
-        )
+    quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    with quick, requested(workspace, roots, configs, labels) as request:
+        report: dict[str, Any] = nightly(request, workspace, return_state=True).result(raise_on_failure=False)
     if isinstance(report, BaseException):
         raise report
     return report

@@ -23,7 +23,7 @@ from prefect.tasks import Task, exponential_backoff
 
 from pipeline.errors import CatalogueError, NightreadError, UnforeseenError
 
-HOUR = 3600.0
+HOUR = 3600.0  # a time limit takes effect between two instructions of Python; decoding has its own (`DecodeLimits`)
 
 
 class _Brief(logging.Filter):

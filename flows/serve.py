@@ -4,33 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
-from pydantic import Field, field_validator
-
+from flows.request import Schedule, read_request, write_request
 from flows.server import prefect_server
-from pipeline.config import Config, Settings, load_config
+from pipeline.config import Settings, load_config
 from pipeline.errors import ConfigError
-
-
-class Schedule(Config):
-    """When the night runs, and on what: `configs/schedules/*.yaml`."""
-
-    name: str = Field("nightly", description="deployment name in Prefect")
-    cron: str = Field("30 1 * * *", description="minute hour day month weekday")
-    timezone: str = Field("UTC", description="IANA name; the clock that cron means")
-    roots: tuple[str, ...] = Field(description="folders and archives to ingest")
-    configs: tuple[str, ...] = Field(description="run configurations, one a route")
-    labels: tuple[str, ...] = Field((), description="label files to import after every ingest")
-
-    @field_validator("timezone")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (KeyError, ValueError, OSError):
-            raise ValueError("is no IANA time zone such as Europe/Berlin") from None
-        return name
+from pipeline.stages.config import RunConfig
 
 
 def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
@@ -44,7 +23,9 @@ def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
     Raises:
         ConfigError: the schedule file or its cron line is wrong, or Prefect's server does not start.
     """
-    schedule = load_config(file, Schedule)
+    schedule = read_request(str(file))
+    for config in schedule.configs:
+        load_config(config, RunConfig)  # what is wrong with it is said now, not at half past one
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     with prefect_server(home / "server.log", port) as url:
@@ -64,13 +45,12 @@ def _serve(schedule: Schedule, settings: Settings) -> None:
         cron = Cron(schedule.cron, timezone=schedule.timezone)
     except ValueError as error:
         raise ConfigError(f"The schedule {schedule.cron!r} is no cron line: {error}") from None
+    paths = ([str(Path(p).absolute()) for p in part] for part in (schedule.roots, schedule.configs, schedule.labels))
     nightly.serve(
         name=schedule.name,
         schedules=[cron],
         parameters={
-            "roots": [str(Path(root).absolute()) for root in schedule.roots],
-            "configs": [str(Path(config).absolute()) for config in schedule.configs],
-            "labels": [str(Path(file).absolute()) for file in schedule.labels],
+            "request": str(write_request(settings, *paths, name=f"schedule-{schedule.name}")),
             "workspace": str(settings.workspace),
         },
         global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),

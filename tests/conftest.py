@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
+os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "300"
 
+# Prefect settles its home when it is first imported, whichever test comes first.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="nightread-prefect-")
+
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline.config import Settings
+
+if TYPE_CHECKING:
+    from pipeline.stages.calibrate import CalibrationReport
+
+RUN_CONFIG = """
+name: tiny
+data:
+  route: phantom-mr
+  normaliser: {kind: mr_percentile, image_size: 32}
+  splits:
+    normals: {train: 0.4, validate: 0.1, calibrate: 0.3, develop: 0.2}
+    others: {develop: 1.0}
+method: {name: ae, widths: [8, 16, 16], hidden: 64}
+training: {images: 200, batch_size: 16, validate_every_images: 100}
+detection: {flagging: {rule: capacity, capacity: 2, alpha: 0.2}}
+evaluation: {resamples: 100}
+"""
+
+
+def pytest_unconfigure() -> None:
+    """Remove Prefect's home, and let its server stop without complaints to a screen that pytest has closed."""
+    logging.raiseExceptions = False
+    shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)
 
 
 @pytest.fixture
@@ -23,3 +54,53 @@ def settings(tmp_path: Path) -> Settings:
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     return Settings(workspace=workspace)
+
+
+@dataclass(frozen=True, slots=True)
+class PhantomNight:
+    """Files of a small phantom hospital: a labelled archive, an inbox with tonight's scans, a run configuration."""
+
+    folder: Path
+    archive: Path
+    labels: Path
+    inbox: Path
+    config: Path
+    planted: str  # stands in every invented name and number, and in a folder's name: it must be found nowhere else
+
+
+@pytest.fixture(scope="session")
+def phantom_night(tmp_path_factory: pytest.TempPathFactory) -> PhantomNight:
+    """48 labelled phantoms and 6 unlabelled ones, brain MR, one slice of 32 pixels each; written once a session."""
+    from pipeline.dicom.phantom.folder import write_labels, write_phantoms
+
+    folder, planted = tmp_path_factory.mktemp("night"), "Zyxwname"
+    archive, inbox = folder / "archive", folder / f"inbox of {planted}"
+    studies = write_phantoms(archive, 48, "MR", 1 / 6, 5, size=32, family=planted).studies
+    write_phantoms(inbox, 6, "MR", 0.5, 6, size=32, grades=(3,), family=planted)
+    (folder / "run.yaml").write_text(RUN_CONFIG)
+    return PhantomNight(folder, archive, write_labels(studies, folder), inbox, folder / "run.yaml", planted)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedWorkspace:
+    """A workspace with a champion on phantom-mr. Shared by the session: leave its champion as it is."""
+
+    settings: Settings
+    report: CalibrationReport
+
+
+@pytest.fixture(scope="session")
+def trained(phantom_night: PhantomNight, tmp_path_factory: pytest.TempPathFactory) -> TrainedWorkspace:
+    """Archive and inbox ingested, labels imported, a tiny model trained, calibrated and registered."""
+    from pipeline.config import load_config
+    from pipeline.data.ingest import ingest
+    from pipeline.data.labels import import_labels
+    from pipeline.stages.calibrate import calibrate
+    from pipeline.stages.config import RunConfig
+    from pipeline.stages.train import train
+
+    settings = Settings(workspace=tmp_path_factory.mktemp("trained") / "workspace")
+    ingest([phantom_night.archive, phantom_night.inbox], settings)
+    import_labels(phantom_night.labels, settings)
+    run = train(load_config(phantom_night.config, RunConfig), settings)
+    return TrainedWorkspace(settings, calibrate(run, settings))

@@ -48,7 +48,9 @@ def _fail(context: click.Context, error: NightreadError, more: str = "") -> None
     context.exit(error.exit_code)
 
 
-@click.group(cls=Nightread, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "nightread", cls=Nightread, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="nightread")
 @click.option(
     "-w",

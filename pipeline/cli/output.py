@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.errors import ConfigError
+
 if TYPE_CHECKING:
     from pipeline.config import Settings
 
@@ -31,14 +33,24 @@ def use_workspace(settings: Settings) -> None:
 
 
 def shipped(path: Path) -> Path:
-    """Return `path` where it exists, else the file of that name that came with us: `configs/runs/demo-mr.yaml`."""
+    """Return `path` where it exists, else the file of that name that came with us: `configs/runs/demo-mr.yaml`.
+
+    Raises:
+        ConfigError: it is in neither place.
+    """
     roots = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "nightread")
-    return next((place for place in (path, *(root / path for root in roots)) if place.exists()), path)
+    for place in (path, *(root / path for root in roots)):
+        if place.is_file():
+            return place
+    raise ConfigError(
+        f"Cannot read the configuration {path}: no such file here, and none came with the program. Give an existing "
+        "YAML file, such as configs/runs/demo-mr.yaml."
+    )
 
 
 def print_markdown(text: str) -> None:
     """Print Markdown: laid out on a terminal, as it stands elsewhere."""
-    if not click.get_text_stream("stdout").isatty():
+    if not sys.stdout.isatty():
         click.echo(text)
         return
     from rich.console import Console
@@ -69,7 +81,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str, tit
         table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(width=None if click.get_text_stream("stdout").isatty() else 140).print(table)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
 
 
 def _cell(value: Any) -> str:

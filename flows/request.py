@@ -1,0 +1,73 @@
+"""What one night is asked to do, kept in a private file: Prefect stores a flow's parameters and shows them around.
+
+A folder may bear a patient's name, so flows are given the path of the request, and read the paths of scans from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, field_validator
+
+from pipeline.config import Config, Settings, load_config
+
+
+class Schedule(Config):
+    """When the night runs, and on what: `configs/schedules/*.yaml`."""
+
+    name: str = Field("nightly", pattern=r"^[\w.-]+$", description="deployment name in Prefect")
+    cron: str = Field("30 1 * * *", description="minute hour day month weekday")
+    timezone: str = Field("UTC", description="IANA name; the clock that cron means")
+    roots: tuple[str, ...] = Field((), description="folders and archives to ingest")
+    configs: tuple[str, ...] = Field((), description="run configurations, one a route")
+    labels: tuple[str, ...] = Field((), description="label files to import after every ingest")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError("is no IANA time zone such as Europe/Berlin") from None
+        return name
+
+
+def read_request(file: str) -> Schedule:
+    """Return what a request file asks for.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    return load_config(file, Schedule)
+
+
+def write_request(
+    settings: Settings, roots: Sequence[str], configs: Sequence[str], labels: Sequence[str], name: str = ""
+) -> Path:
+    """Write a request, readable by nobody else, and return its path; a given `name` is overwritten."""
+    folder = settings.key_file.parent / "requests"  # beside the crosswalk, where everything identifying is kept
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = folder / f"{name or uuid.uuid4().hex}.json"
+    part = file.with_suffix(".part")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        json.dump({"roots": list(roots), "configs": list(configs), "labels": list(labels)}, stream, indent=1)
+    part.replace(file)
+    return file
+
+
+@contextmanager
+def requested(
+    workspace: str, roots: Sequence[str], configs: Sequence[str] = (), labels: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the path of a request that is there while the block runs."""
+    file = write_request(Settings.load(workspace), roots, configs, labels)
+    try:
+        yield str(file)
+    finally:
+        file.unlink(missing_ok=True)

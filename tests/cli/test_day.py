@@ -1,0 +1,96 @@
+"""A user's day at the command line, in the order of the help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def day(trained: Any) -> Path:
+    """The workspace of the trained phantom hospital."""
+    return Path(trained.settings.workspace)
+
+
+def json_of(done: Any) -> Any:
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_ingest_counts_and_takes_nothing_in_twice(nightread: Any, phantom_night: Any) -> None:
+    assert json_of(nightread("ingest", "--json", phantom_night.inbox))["added"] == 6
+    done = nightread("ingest", phantom_night.inbox)
+    assert done.exit_code == 0
+    assert "6 files: 0 new" in done.stdout
+    assert "6 seen before" in done.stdout
+
+
+def test_rejections_are_listed_by_pseudonym(nightread: Any, tmp_path: Path) -> None:
+    (tmp_path / "Doe^Jane.dcm").write_bytes(b"this is no DICOM file, whatever its name says " * 10)
+    assert nightread("ingest", "Doe^Jane.dcm").exit_code == 0
+    rows = json_of(nightread("rejections", "--json"))
+    assert [row["code"] for row in rows] == ["not-dicom"]
+    assert "Doe" not in json.dumps(rows)
+    revealed = json_of(nightread("rejections", "--reveal", "--json"))
+    assert "Doe^Jane.dcm" in revealed[0]["path"]
+
+
+def test_labels_show(nightread: Any, day: Path, phantom_night: Any) -> None:
+    rows = json_of(nightread("labels", "show", "--json", workspace=day))
+    assert len(rows) == 48 + 8  # a row a study, and a row a slice of the abnormal ones
+    assert phantom_night.planted not in json.dumps(rows)
+
+
+def test_train_again_is_a_look_up(nightread: Any, day: Path, phantom_night: Any, trained: Any) -> None:
+    done = nightread("train", phantom_night.config, workspace=day)
+    assert done.exit_code == 0
+    assert "Trained and registered phantom-mr version 1" in done.stdout
+    assert json_of(nightread("train", phantom_night.config, "--json", workspace=day))["n"] == trained.report.n
+
+
+def test_runs_name_the_champion(nightread: Any, day: Path, trained: Any) -> None:
+    rows = json_of(nightread("runs", "--kind", "train", "--json", workspace=day))
+    assert [row["run"] for row in rows] == [Path(trained.report.run.path).name]
+    assert rows[0]["model"].startswith("1")
+    assert "champion" in rows[0]["model"]
+    assert "champion" in nightread("runs", workspace=day).stdout
+
+
+def test_promote_accepts_the_beginning_of_a_run(nightread: Any, day: Path, trained: Any) -> None:
+    run = Path(trained.report.run.path).name
+    told = json_of(nightread("promote", run[:-3], "--json", workspace=day))
+    assert told == {"route": "phantom-mr", "run": run, "version": "1", "replaced": "1"}
+    assert "Version 1" in nightread("promote", run, workspace=day).stdout
+
+
+def test_score_then_flagged(nightread: Any, day: Path, phantom_night: Any) -> None:
+    first = json_of(nightread("score", "--again", "--json", workspace=day))
+    assert [(one["route"], one["studies"], one["flagged"]) for one in first] == [("phantom-mr", 6, 2)]
+    again = nightread("score", workspace=day)
+    assert "phantom-mr: 0 studies scored" in again.stdout
+    rows = json_of(nightread("flagged", "--json", workspace=day))
+    assert len(rows) == 2
+    assert len(json_of(nightread("flagged", "--all", "--json", workspace=day))) == 6
+    table = nightread("flagged", workspace=day).stdout
+    assert rows[0]["study"] in table
+    assert "more unusual" in table
+    assert phantom_night.planted.lower() not in table.lower()
+
+
+def test_evaluate_prints_the_report_and_its_json(nightread: Any, day: Path) -> None:
+    done = nightread("evaluate", workspace=day)
+    assert done.exit_code == 0, done.output
+    assert "# Evaluation" in done.stdout
+    assert "control" in done.stdout  # law 3: the trivial controls stand beside the model
+    assert json_of(nightread("evaluate", "--json", workspace=day))[0]["set_name"] == "develop"
+
+
+def test_empty_lists_say_what_to_do(nightread: Any) -> None:
+    assert "nightread score" in nightread("flagged").stdout
+    assert "nightread train" in nightread("runs").stdout
+    assert "nightread labels import" in nightread("labels", "show").stdout
+    assert "Nothing was rejected" in nightread("rejections").stdout
+    assert json_of(nightread("flagged", "--json")) == []

@@ -1,0 +1,99 @@
+"""`nightread doctor` finds what is missing, and touches nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom.pixels import decoders
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def checks(done: Any) -> dict[str, dict[str, Any]]:
+    return {row["check"]: row for row in json.loads(done.stdout)}
+
+
+def test_all_is_well_and_nothing_was_made(nightread: Any, tmp_path: Path) -> None:
+    done = nightread("doctor", "--json")
+    found = checks(done)
+    assert [name for name, row in found.items() if not row["ok"]] == []
+    assert done.exit_code == 0
+    assert {"torch", "fastapi", "decoder JPEG 2000", "disk", "catalogue", "MLflow", "Prefect", "routes"} <= set(found)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "zarr":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "0.155.0" if name == "fastapi" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    done = nightread("doctor", "--json")
+    found = checks(done)
+    assert done.exit_code == 1
+    assert found["zarr"]["detail"].startswith("not installed")
+    assert not found["fastapi"]["ok"]  # there, but of a version that silently breaks Prefect
+    assert "0.155.0" in found["fastapi"]["detail"]
+    assert "Wrong: fastapi, zarr" in nightread("doctor").stdout or "Wrong: " in nightread("doctor").stdout
+
+
+def test_a_missing_decoder(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pydicom.uid import JPEG2000Lossless
+
+    decoder = decoders.base._PIXEL_DATA_DECODERS[JPEG2000Lossless][0]
+    monkeypatch.setattr(decoder, "_available", {})
+    found = checks(nightread("doctor", "--json"))
+    assert not found["decoder JPEG 2000"]["ok"]
+    assert found["decoder RLE"]["ok"]
+
+
+def test_a_full_disk(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 10**12, 2 * 2**30))
+    done = nightread("doctor", "--json")
+    assert checks(done)["disk"]["detail"].startswith("2.0 GiB free")
+    assert done.exit_code == 1
+
+
+def test_a_database_that_cannot_be_reached(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTREAD_CATALOGUE_URL", "sqlite:////proc/nowhere/catalogue.db")
+    done = nightread("doctor", "--json")
+    assert not checks(done)["database"]["ok"]
+    assert done.exit_code == 1
+
+
+def test_a_key_that_others_can_read(nightread: Any, tmp_path: Path) -> None:
+    key = tmp_path / "workspace" / "identity" / "pseudonym.key"
+    key.parent.mkdir(parents=True)
+    key.write_bytes(b"x" * 32)
+    key.chmod(0o644)
+    found = checks(nightread("doctor", "--json"))
+    assert not found["pseudonym key"]["ok"]
+    assert "chmod 600" in found["pseudonym key"]["detail"]
+
+
+def test_a_prefect_server_that_does_not_answer(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    found = checks(nightread("doctor", "--json"))
+    assert not found["Prefect"]["ok"]
+    assert "unset it" in found["Prefect"]["detail"]
+
+
+def test_missing_routes(nightread: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIGHTREAD_ROUTES", str(tmp_path / "none"))
+    assert nightread("doctor", "--json").exit_code == 1
+
+
+def test_a_workspace_in_use_is_described(nightread: Any, trained: Any) -> None:
+    found = checks(nightread("doctor", "--json", workspace=trained.settings.workspace))
+    assert found["catalogue"]["detail"].startswith("sqlite")
+    assert found["MLflow"]["detail"] == "sqlite store opens"
+    assert found["pseudonym key"]["detail"] == "private"

@@ -1,0 +1,108 @@
+"""What goes wrong is one sentence with the next step and an exit code; never a traceback, never an identity."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cli import DEBUG
+from pipeline.data.catalogue import Catalogue
+
+
+def assert_error(done: Any, code: int, *words: str) -> None:
+    assert done.exit_code == code, done.output
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.output
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_missing_configuration(nightread: Any) -> None:
+    assert_error(nightread("train", "missing.yaml"), 2, "missing.yaml", "no such file", "Give an existing YAML file")
+
+
+def test_a_configuration_with_an_unknown_field(nightread: Any, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("name: x\ntraning: {images: 3}\n")
+    assert_error(nightread("train", "run.yaml"), 2, "traning", "run.yaml does not fit")
+
+
+def test_an_override_of_nothing(nightread: Any, phantom_night: Any) -> None:
+    assert_error(nightread("train", phantom_night.config, "-s", "images"), 2, "'images'", "section.field=value")
+
+
+def test_training_without_data(nightread: Any, phantom_night: Any) -> None:
+    done = nightread("train", phantom_night.config)
+    assert_error(done, 9, "No normal scans to train on", "nightread labels import")
+
+
+@pytest.mark.parametrize("command", ["score", "evaluate"])
+def test_no_model_yet(nightread: Any, command: str) -> None:
+    assert_error(nightread(command), 7, "No route has a model yet", "nightread train")
+    assert_error(nightread(command, "--route", "ct"), 7, "The route 'ct' has no model yet")
+
+
+@pytest.mark.parametrize("command", [["score", "--run"], ["evaluate", "--run"], ["promote"]])
+def test_an_unknown_run(nightread: Any, command: list[str]) -> None:
+    assert_error(nightread(*command, "nope"), 7, "0 runs begin with 'nope'", "nightread runs")
+
+
+def test_the_findings_of_an_unknown_run(nightread: Any) -> None:
+    assert_error(nightread("flagged", "--run", "nope"), 5, "no run 'nope'", "nightread runs")
+
+
+def test_labels_that_cannot_be_read(nightread: Any, tmp_path: Path) -> None:
+    done = nightread("labels", "import", "Doe^Jane.csv")
+    assert_error(done, 2)
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    assert_error(nightread("labels", "import", "wrong.csv"), 2, "label")
+
+
+def test_a_folder_that_is_not_there(nightread: Any) -> None:
+    done = nightread("ingest", "nowhere", "--json")
+    assert "Traceback" not in done.output
+    assert '"added": 0' in done.stdout
+
+
+def test_an_unknown_pseudonym(nightread: Any) -> None:
+    assert_error(nightread("identity", "reveal", "0" * 32), 4)
+
+
+def test_a_broken_settings_file(nightread: Any, tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace" / "settings.yaml").write_text("colour: blue\n")
+    assert_error(nightread("runs"), 2, "settings.yaml does not fit", "colour")
+
+
+def test_a_broken_schedule(nightread: Any, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("timezone: Mars/Olympus\n")
+    assert_error(nightread("serve", "--schedule", "s.yaml"), 2, "IANA time zone")
+
+
+def test_what_nobody_foresaw_is_told_without_its_text(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Catalogue, kind: str | None = None) -> None:
+        raise KeyError("Doe^Jane")
+
+    monkeypatch.setattr(Catalogue, "runs", broken)
+    done = nightread("runs")
+    assert_error(done, 70, "KeyError", DEBUG)
+    assert "Doe" not in done.output
+    monkeypatch.setenv(DEBUG, "1")
+    assert isinstance(nightread("runs").exception, KeyError)
+
+
+def test_the_process_ends_with_the_code_and_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-w", "ws", "train", "missing.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ})
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_wrong_option_is_clicks_own_error(nightread: Any) -> None:
+    done = nightread("score", "--rout", "x")
+    assert done.exit_code == 2
+    assert "--route" in done.stderr  # it says which option may have been meant

@@ -1,0 +1,62 @@
+"""What the flows wrote into Prefect, asked of the embedded server of this test session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import Settings
+
+
+@pytest.fixture(scope="session")
+def prefect_home() -> Path:
+    """Where Prefect keeps what it keeps."""
+    return Path(os.environ["PREFECT_HOME"])
+
+
+@pytest.fixture(scope="session")
+def flow_runs() -> Callable[[], dict[str, Any]]:
+    """Return every flow run by its name."""
+
+    def read() -> dict[str, Any]:
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            return {run.name: run for run in client.read_flow_runs(limit=200)}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def artefacts() -> Callable[[], dict[str, list[Any]]]:
+    """Return the artefacts by key, oldest first."""
+
+    def read() -> dict[str, list[Any]]:
+        from prefect.client.orchestration import get_client
+
+        found: dict[str, list[Any]] = {}
+        with get_client(sync_client=True) as client:
+            for artefact in sorted(client.read_artifacts(limit=200), key=lambda item: item.created):
+                found.setdefault(str(artefact.key), []).append(artefact)
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def night(phantom_night: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, dict[str, Any]]:
+    """One night from an empty workspace: its settings and its report."""
+    from flows.nightly import run_nightly
+
+    workspace = tmp_path_factory.mktemp("flows") / "workspace"
+    report = run_nightly(
+        [str(phantom_night.archive), str(phantom_night.inbox)],
+        [str(phantom_night.config)],
+        [str(phantom_night.labels)],
+        str(workspace),
+    )
+    return Settings(workspace=workspace), report

@@ -1,0 +1,158 @@
+"""What passes is tried again, what is wrong is not, what hangs is cut off, and one failure stops nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import pkgutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.tasks import Task
+
+import flows
+from flows import ingest as ingest_module
+from flows.nightly import run_nightly
+from flows.policies import STEADY, discreet
+from flows.request import requested
+from pipeline.config import Settings
+from pipeline.data.ingest import IngestReport
+from pipeline.errors import CatalogueError, ConfigError, UnforeseenError
+
+DONE = IngestReport(files=1, added=1, same=0, new_versions=0, skipped=0)
+Calls = dict[str, int]
+
+
+@pytest.fixture
+def ingesting(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, list[Exception]]], Calls]:
+    """Let the ingest of a folder fail with the given errors, one a call, and then work; count the calls."""
+
+    def plan(errors: dict[str, list[Exception]]) -> Calls:
+        calls: Calls = {}
+
+        def faulty(paths: list[Path], settings: Settings) -> IngestReport:
+            name = paths[0].name
+            calls[name] = calls.get(name, 0) + 1
+            if errors.get(name):
+                raise errors[name].pop(0)
+            return DONE
+
+        monkeypatch.setattr(ingest_module, "ingest_paths", faulty)
+        quick = ingest_module.ingest_root.with_options(retry_delay_seconds=[0.1, 0.2, 0.3], retry_jitter_factor=None)
+        monkeypatch.setattr(ingest_module, "ingest_root", quick)
+        return calls
+
+    return plan
+
+
+def ingest(roots: list[str], workspace: Path) -> tuple[Any, dict[str, Any]]:
+    with requested(str(workspace), roots) as request:
+        state = ingest_module.ingest(request, str(workspace), return_state=True)
+    return state, state.result(raise_on_failure=False)
+
+
+def test_input_output_faults_are_tried_again(ingesting: Any, tmp_path: Path) -> None:
+    calls = ingesting({"a": [OSError(5, "Input/output error", "/x/Doe^Jane"), CatalogueError("locked")]})
+    state, value = ingest(["a"], tmp_path)
+    assert calls == {"a": 3}
+    assert state.is_completed()
+    assert value["failures"] == []
+    assert [report["added"] for report in value["reports"]] == [1]
+
+
+def test_a_wrong_configuration_is_not_tried_again_and_stops_no_other_folder(ingesting: Any, tmp_path: Path) -> None:
+    calls = ingesting({"bad": [ConfigError("wrong")] * 9})
+    state, value = ingest(["bad", "good"], tmp_path)
+    assert calls == {"bad": 1, "good": 1}
+    assert state.is_failed()
+    assert value["failures"] == ["ConfigError: wrong"]
+    assert [report["added"] for report in value["reports"]] == [1]
+
+
+def test_a_fault_that_stays_is_told_without_the_path(ingesting: Any, tmp_path: Path) -> None:
+    calls = ingesting({"bad": [OSError(5, "Input/output error", "/x/Doe^Jane")] * 9})
+    state, value = ingest(["bad"], tmp_path)
+    assert calls == {"bad": 4}
+    assert "Input/output error" in value["failures"][0]
+    assert "Doe" not in str(value) + str(state.message)
+
+
+def test_a_task_that_hangs_is_cut_off_once() -> None:
+    calls, seconds = [], []
+
+    @task(timeout_seconds=0.5, **{**STEADY, "retry_delay_seconds": 0})
+    def hang() -> None:
+        calls.append(1)
+        while True:  # a limit takes effect between two instructions of Python: one long sleep it would not cut
+            time.sleep(0.05)
+
+    @flow(persist_result=False)
+    def wait() -> Any:
+        started = time.monotonic()
+        state = hang(return_state=True)
+        seconds.append(time.monotonic() - started)
+        return state.name
+
+    assert wait() == "TimedOut"
+    assert seconds[0] < 20
+    assert calls == [1]
+
+
+def test_a_night_survives_whatever_is_wrong_with_its_request(phantom_night: Any, tmp_path: Path) -> None:
+    gone = tmp_path / f"gone {phantom_night.planted}"
+    (tmp_path / "bad.yaml").write_text("name: x\n")
+    empty = phantom_night.config  # a good configuration, and nothing to train on
+    report = run_nightly(
+        [str(gone), str(phantom_night.inbox)],
+        [str(tmp_path / "bad.yaml"), str(empty)],
+        [str(gone / "labels.csv")],
+        str(tmp_path / "workspace"),
+    )
+    kinds = [failure.partition(":")[0] for failure in report["failures"]]
+    assert "ConfigError" in kinds
+    assert "EmptySelection" in kinds
+    assert report["new"] == 6  # the folder that is there was taken in
+    assert "**Failed**" in report["markdown"]
+    assert phantom_night.planted.lower() not in " ".join(report["failures"]).lower()
+
+
+def test_every_task_has_a_time_limit_retries_and_keeps_no_pickle() -> None:
+    names = [module.name for module in pkgutil.iter_modules(flows.__path__) if module.name != "demo"]
+    modules = [importlib.import_module(f"flows.{name}") for name in names]
+    tasks = {value.name: value for module in modules for value in vars(module).values() if isinstance(value, Task)}
+    assert set(tasks) == {
+        *("ingest-root", "import-labels", "train-method", "calibrate", "score-route", "show-flagged"),
+        "evaluate-route",
+    }
+    for one in tasks.values():
+        assert one.timeout_seconds and one.retries == 3 and one.retry_condition_fn is not None
+        assert one.persist_result is (one.name == "evaluate-route")
+        assert one.result_serializer == ("json" if one.persist_result else None)
+
+
+def test_discreet_lets_our_own_sentences_through() -> None:
+    with pytest.raises(ConfigError, match="^as it is$"), discreet():
+        raise ConfigError("as it is")
+
+
+def test_discreet_takes_the_path_from_a_system_error() -> None:
+    with pytest.raises(PermissionError) as caught, discreet():
+        raise PermissionError(13, "Permission denied", "/x/Doe^Jane")
+    assert "Doe" not in str(caught.value)
+
+
+def test_discreet_tells_kind_and_place_of_the_unforeseen() -> None:
+    with pytest.raises(UnforeseenError) as caught, discreet():
+        DONE.to_json()["Doe^Jane"]
+    assert "KeyError" in str(caught.value)
+    assert "Doe" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_discreet_lets_a_cancellation_through() -> None:
+    with pytest.raises(asyncio.CancelledError), discreet():
+        raise asyncio.CancelledError

@@ -1,0 +1,125 @@
+"""A whole night through Prefect with nothing started by hand, and the night after it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.catalogue import Catalogue
+from pipeline.tracking.registry import registered
+
+Night = Any
+
+
+def test_the_first_night_does_it_all(night: Night) -> None:
+    settings, report = night
+    assert report["failures"] == []
+    assert (report["files"], report["new"]) == (54, 54)
+    assert [(part["route"], part["studies"]) for part in report["scored"]] == [("phantom-mr", 6)]
+    assert len(report["evaluated"]) == 1
+    assert report["markdown"].startswith("# The night")
+    assert [*registered(settings, "phantom-mr").values()] == ["1 challenger champion"]
+
+
+def test_the_night_after_repeats_nothing(night: Night, phantom_night: Any) -> None:
+    from flows.nightly import run_nightly
+
+    settings, _ = night
+    checkpoints = training_files(settings.runs)
+    again = run_nightly(
+        [str(phantom_night.archive), str(phantom_night.inbox)],
+        [str(phantom_night.config)],
+        [str(phantom_night.labels)],
+        str(settings.workspace),
+    )
+    assert again["failures"] == []
+    assert (again["new"], again["seen_before"]) == (0, 54)
+    assert [part["studies"] for part in again["scored"]] == [0]
+    assert training_files(settings.runs) == checkpoints
+    assert len(again["evaluated"]) == 1  # answered, but from the cache:
+    with Catalogue.open(settings) as catalogue:
+        assert len(catalogue.runs("evaluate")) == 1
+        assert len(catalogue.runs("train")) == 1
+        assert len(catalogue.findings()) == 6
+
+
+def training_files(runs: Path) -> dict[str, int]:
+    return {str(file): file.stat().st_mtime_ns for file in runs.rglob("*.safetensors")}
+
+
+def test_training_again_is_a_look_up(night: Night, phantom_night: Any) -> None:
+    # Not by Prefect's cache: the stage itself is keyed by the hash of configuration and data.
+    from flows.train import train
+
+    settings, _ = night
+    before = training_files(settings.runs)
+    report = train(str(phantom_night.config), str(settings.workspace))
+    assert report["version"] == "1"
+    assert training_files(settings.runs) == before
+
+
+def test_an_evaluation_is_asked_again_when_its_inputs_change(night: Night) -> None:
+    from pipeline.stages.inputs import evaluation_inputs
+    from pipeline.stages.score import detectors_to_run
+    from pipeline.types import RunRef
+
+    settings, _ = night
+    run = detectors_to_run(settings)[0]
+    asked = evaluation_inputs(run, settings)
+    assert asked == evaluation_inputs(run, settings)
+    assert asked != evaluation_inputs(RunRef(run.path, "0" * 64), settings)
+    assert asked != evaluation_inputs(run, settings.model_copy(update={"burned_in": "reject"}))
+
+
+def test_the_artefacts_are_a_page_a_list_and_pictures(night: Night, artefacts: Any) -> None:
+    _, report = night
+    found = artefacts()
+    rows = report["flagged"]
+    assert report["markdown"] in [item.data for item in found["night"]]
+    assert any(item.data.startswith("# Evaluation") for item in found["evaluation"])
+    assert rows in [json.loads(item.data) for item in found["flagged"]]
+    pictures = [item for key, items in found.items() if re.fullmatch(r"flagged-\d", key) for item in items]
+    assert len(rows) == 2  # the capacity of the configuration
+    assert len(pictures) == 2
+    png = base64.b64decode(pictures[0].data.removeprefix("data:image/png;base64,"))
+    assert png.startswith(b"\x89PNG")
+    assert len(png) > 2000
+
+
+def test_flow_runs_have_names_that_a_person_can_read(night: Night, flow_runs: Any) -> None:
+    names = set(flow_runs())
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d"
+    for pattern in (
+        rf"night of {when}",
+        rf"ingest of 2 roots and 1 label file, {when}",
+        rf"train phantom-mr with ae, {when}",
+        rf"score, {when}",
+        rf"evaluate, {when}",
+    ):
+        assert any(re.fullmatch(pattern, name) for name in names), (pattern, names)
+
+
+def test_nothing_that_prefect_keeps_names_anybody(night: Night, prefect_home: Path, phantom_night: Any) -> None:
+    # The inbox's own folder bears the planted name: neither parameters nor logs nor results may carry it.
+    planted, looked_at = phantom_night.planted.encode().lower(), 0
+    for file in prefect_home.rglob("*"):
+        if file.is_file():
+            looked_at += 1
+            assert planted not in file.read_bytes().lower(), file.name
+    assert looked_at >= 2
+
+
+def test_results_are_json(night: Night, prefect_home: Path) -> None:
+    kept = [file for file in (prefect_home / "storage").rglob("*") if file.is_file()]
+    assert kept  # the cached evaluation
+    for file in kept:
+        record = json.loads(file.read_text())  # a result with its metadata, or metadata alone
+        assert record.get("metadata", record)["serializer"]["type"] == "json"
+
+
+def test_no_request_stays_behind(night: Night) -> None:
+    settings, _ = night
+    assert list((settings.workspace / "identity" / "requests").iterdir()) == []

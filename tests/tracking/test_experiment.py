@@ -1,0 +1,135 @@
+"""What a run leaves in MLflow: configuration, data, code, terms, tables, figures, the machine's load."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+
+from pipeline.config import Config, Settings
+from pipeline.errors import ConfigError
+from pipeline.tracking import experiment
+from pipeline.tracking.experiment import connect, git_state, track, versions
+
+
+class _Inner(Config):
+    rate: float = 0.1
+    sizes: tuple[int, ...] = (1, 2)
+
+
+class _Outer(Config):
+    name: str = "tiny"
+    inner: _Inner = _Inner()
+
+
+def artifacts(run_id: str, folder: str = "") -> set[str]:
+    return {item.path for item in MlflowClient().list_artifacts(run_id, folder)}
+
+
+def test_a_run_keeps_everything(tracked: Any) -> None:
+    with track(tracked.settings, "unit", "all of it", system_metrics=False) as run:
+        run.config(_Outer())
+        run.data({"sha256": "ab" * 32, "patients": 3}, "training")
+        run.terms([(10, {"train/total": 2.0}), (20, {"train/total": 1.0, "train/kl": 0.5})])
+        run.metrics({"auroc": 0.75})
+        run.tags({"run_id": "r1"})
+        run.table(pd.DataFrame({"fpr": [0.0, 1.0], "tpr": [0.0, 1.0]}), "roc")
+        run.figure(Figure(), "roc")
+        run.text("fine", "notes/report.md")
+    stored = MlflowClient().get_run(run.run_id)
+    assert stored.info.status == "FINISHED"
+    assert stored.info.run_name == "all of it"
+    assert stored.data.params == {"name": "tiny", "inner.rate": "0.1", "inner.sizes": "[1, 2]"}
+    assert json.loads(mlflow.artifacts.load_text(f"runs:/{run.run_id}/config.json"))["inner"] == {
+        "rate": 0.1,
+        "sizes": [1, 2],
+    }
+    history = [(m.step, m.value) for m in MlflowClient().get_metric_history(run.run_id, "train/total")]
+    assert sorted(history) == [(10, 2.0), (20, 1.0)]
+    assert stored.data.metrics["auroc"] == 0.75
+    assert artifacts(run.run_id, "tables") == {"tables/roc.csv"}
+    assert artifacts(run.run_id, "figures") == {"figures/roc.png"}
+    assert mlflow.artifacts.load_text(f"runs:/{run.run_id}/tables/roc.csv").splitlines()[0] == "fpr,tpr"
+    assert mlflow.artifacts.load_text(f"runs:/{run.run_id}/notes/report.md") == "fine"
+
+
+def test_the_data_are_a_logged_dataset_with_the_fingerprint_as_digest(tracked: Any) -> None:
+    with track(tracked.settings, "unit", "data", system_metrics=False) as run:
+        run.data({"sha256": "cd" * 32, "patients": 3}, "training")
+    logged = MlflowClient().get_run(run.run_id).inputs.dataset_inputs[0]
+    assert logged.dataset.name == "training"
+    assert ("cd" * 32).startswith(logged.dataset.digest)
+    assert [tag.value for tag in logged.tags] == ["training"]
+    assert json.loads(logged.dataset.source)["tags"]["sha256"] == "cd" * 32
+    assert json.loads(mlflow.artifacts.load_text(f"runs:/{run.run_id}/data/training.json"))["patients"] == 3
+
+
+def test_a_raising_block_fails_the_run_and_a_reopened_one_goes_on(tracked: Any) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        track(tracked.settings, "unit", "broken", system_metrics=False) as run,
+    ):
+        raise ZeroDivisionError
+    assert MlflowClient().get_run(run.run_id).info.status == "FAILED"
+    with track(tracked.settings, "unit", "ignored", run_id=run.run_id, system_metrics=False) as again:
+        again.metrics({"late": 1.0})
+    stored = MlflowClient().get_run(run.run_id)
+    assert (again.run_id, stored.info.status, stored.info.run_name) == (run.run_id, "FINISHED", "broken")
+    assert stored.data.metrics["late"] == 1.0
+
+
+def test_a_child_run_is_shown_beneath_its_parent(tracked: Any) -> None:
+    with track(tracked.settings, "unit", "parent", system_metrics=False) as parent:
+        pass
+    with track(tracked.settings, "unit", "child", parent=parent.run_id, system_metrics=False) as child:
+        pass
+    assert MlflowClient().get_run(child.run_id).data.tags["mlflow.parentRunId"] == parent.run_id
+
+
+def test_system_metrics_are_logged(tracked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "SAMPLE_SECONDS", 0.1)
+    monkeypatch.setattr(experiment, "SAMPLES", 1)
+    with track(tracked.settings, "unit", "load") as run:
+        deadline = time.monotonic() + 30
+        while not (found := system_metrics(run.run_id)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    found = system_metrics(run.run_id)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= found
+
+
+def system_metrics(run_id: str) -> set[str]:
+    return {name for name in MlflowClient().get_run(run_id).data.metrics if name.startswith("system/")}
+
+
+def test_git_state_is_ours_or_none(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    head = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    assert git_state()["git.commit"] == (head or "not a checkout")
+    # An environment within somebody else's repository: its commit is not ours.
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "x", "--allow-empty"],
+    ):
+        subprocess.run(["git", "-C", tmp_path, *command], check=True)
+    assert git_state(tmp_path) == {"git.commit": "not a checkout", "git.dirty": "unknown"}
+
+
+def test_versions_name_what_results_depend_on() -> None:
+    assert versions()["version.torch"].startswith("2.")
+    assert versions()["version.nightread"]
+
+
+def test_a_store_that_cannot_be_opened_is_a_configuration_error(tmp_path: Path, tracked: Any) -> None:
+    (tmp_path / "file").write_text("")
+    broken = Settings(workspace=tmp_path, mlflow_uri=f"sqlite:///{tmp_path}/file/mlflow.db")
+    with pytest.raises(ConfigError, match="NIGHTREAD_MLFLOW_URI"):
+        connect(broken)
+    connect(tracked.settings)

@@ -1,0 +1,91 @@
+"""One registered model a route; the first is champion, later ones wait to be promoted."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from pipeline.config import Settings
+from pipeline.errors import ArtefactError
+from pipeline.stages.run_folder import RunFolder
+from pipeline.tracking import registry
+from pipeline.tracking.experiment import track
+from pipeline.types import RunRef
+
+
+@pytest.fixture(scope="module")
+def versions(tracked: Any) -> dict[str, str]:
+    """Three registrations of a route of its own: a first run, a second run, and the first run again."""
+    settings, folder = tracked.settings, RunFolder.behind(tracked.report.run)
+    made = {}
+    for key, name in (("first", "one"), ("second", "two"), ("again", "one")):
+        with track(settings, "unit", key, system_metrics=False):
+            reference = RunRef(str(settings.runs / name), tracked.report.run.sha256)
+            made[key] = registry.register(settings, folder.detector, tracked.report.run.sha256, "unit", reference, [])
+    return made
+
+
+def test_a_training_run_is_registered_once(versions: dict[str, str], tracked: Any) -> None:
+    assert versions == {"first": "1", "second": "2", "again": "1"}
+    assert registry.version_of(tracked.settings, "unit", "/anywhere/one") == "1"
+
+
+def test_the_first_is_champion_and_the_newest_registered_is_challenger(versions: dict[str, str], tracked: Any) -> None:
+    settings = tracked.settings
+    assert registry.aliases(settings, "unit") == {"champion": "1", "challenger": versions["again"]}
+    found = registry.champion(settings, "unit")
+    assert found is not None
+    assert (Path(found.path).name, found.sha256) == ("one", tracked.report.run.sha256)
+
+
+def test_promote_changes_the_champion(versions: dict[str, str], tracked: Any) -> None:
+    settings = tracked.settings
+    registry.promote(settings, "unit", versions["second"])
+    try:
+        found = registry.champion(settings, "unit")
+        assert found is not None
+        assert Path(found.path).name == "two"
+        assert registry.registered(settings, "unit") == {"two": "2 champion", "one": "1 challenger"}
+    finally:
+        registry.promote(settings, "unit", versions["first"])
+
+
+def test_routes_with_champions_lists_them(versions: dict[str, str], tracked: Any) -> None:
+    assert registry.routes_with_champions(tracked.settings) == ["phantom-mr", "unit"]
+
+
+def test_a_route_without_a_model_has_no_champion(tracked: Any) -> None:
+    assert registry.champion(tracked.settings, "nowhere") is None
+    assert registry.registered(tracked.settings, "nowhere") == {}
+    with pytest.raises(ArtefactError, match="registered no model for the route nowhere"):
+        registry.version_of(tracked.settings, "nowhere", "/runs/x")
+
+
+def test_a_registry_that_fails_is_not_taken_for_an_empty_one(tracked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: MlflowClient, name: str) -> None:
+        raise MlflowException("down", error_code=8)  # any code but RESOURCE_DOES_NOT_EXIST
+
+    monkeypatch.setattr(MlflowClient, "get_registered_model", broken)
+    with pytest.raises(ArtefactError, match="did not answer"):
+        registry.champion(tracked.settings, "phantom-mr")
+
+
+def test_a_moved_workspace_still_finds_its_run(tracked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = registry.champion(tracked.settings, "phantom-mr")
+    assert found is not None
+    moved = Settings(workspace=tmp_path, mlflow_uri=tracked.settings.mlflow)
+    shutil.copytree(found.path, moved.runs / Path(found.path).name)
+    assert registry.champion(moved, "phantom-mr") == found  # the old place is there
+    monkeypatch.setattr(Path, "exists", lambda self: self.is_relative_to(tmp_path))
+    assert registry.champion(moved, "phantom-mr") == RunRef(str(moved.runs / Path(found.path).name), found.sha256)
+
+
+def test_requirements_are_pinned_and_installable_anywhere() -> None:
+    wanted = registry.requirements()
+    assert all("==" in line and "+" not in line for line in wanted)
+    assert any(line.startswith("torch==2.") for line in wanted)
