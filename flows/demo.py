@@ -48,6 +48,7 @@ def _write(folder: Path, console: Console) -> tuple[Path, Path, tuple[PhantomStu
         _tonight(making / "inbox" / "tonight")
         for name in ("labels.csv", "masks", "inbox"):
             shutil.move(making / name, folder / name)
+        making.rmdir()
     return inbox, folder / "labels.csv", _tonight(folder / "inbox" / "tonight")
 
 
