@@ -92,10 +92,7 @@ class _Intake:
     def __enter__(self) -> _Intake:
         with contextlib.ExitStack() as stack:
             self._catalogue = stack.enter_context(Catalogue.open(self._settings))
-            # The catalogue's writing transaction is a lock between processes: two that make a crosswalk at the same
-            # moment would trip over each other.
-            with self._catalogue.session():
-                self._crosswalk = stack.enter_context(Crosswalk.open(self._settings))
+            self._crosswalk = stack.enter_context(Crosswalk.open(self._settings))
             self._pseudonyms = stack.enter_context(Pseudonyms.open(self._settings))
             self._workers = stack.enter_context(DecodeWorkers(self._settings.workers, self._settings.decode))
             self._store = PixelStore(self._settings.store)

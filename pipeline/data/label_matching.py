@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.label_csv import LabelLine
@@ -15,6 +15,19 @@ from pipeline.dicom.crosswalk import Crosswalk
 from pipeline.dicom.identity import Pseudonyms
 from pipeline.errors import NightreadError
 
+# Built once: building a query takes longer than asking it.
+_INSTANCE = (
+    select(Study.patient_id, Study.study_id, Series.series_id, Instance.frames, Instance.attributes)
+    .join(Series, Series.study_id == Study.study_id)
+    .join(Instance, Instance.series_id == Series.series_id)
+    .where(Instance.instance_id == bindparam("subject"))
+)
+_SERIES = (
+    select(Study.patient_id, Study.study_id)
+    .join(Series, Series.study_id == Study.study_id)
+    .where(Series.series_id == bindparam("subject"))
+)
+_STUDIES = select(Study.study_id, Study.patient_id).where(Study.study_id.in_(bindparam("subjects", expanding=True)))
 _UNKNOWN = "in the catalogue: not ingested yet, or rejected"
 
 
@@ -59,10 +72,7 @@ class Matcher:
 
     def _instance(self, session: Session, line: LabelLine) -> tuple[str, Match]:
         subject = self._pseudonyms.instance(line["SOPInstanceUID"])
-        columns = (Study.patient_id, Study.study_id, Series.series_id, Instance.frames, Instance.attributes)
-        query = select(*columns).join(Series, Series.study_id == Study.study_id)
-        query = query.join(Instance, Instance.series_id == Series.series_id).where(Instance.instance_id == subject)
-        row = session.execute(query).first()
+        row = session.execute(_INSTANCE, {"subject": subject}).first()
         if row is None:
             raise Unmatched(f"its SOPInstanceUID is not {_UNKNOWN}")
         if line["SeriesInstanceUID"] and self._pseudonyms.series(line["SeriesInstanceUID"]) != row.series_id:
@@ -72,8 +82,7 @@ class Matcher:
 
     def _series(self, session: Session, line: LabelLine) -> tuple[str, Match]:
         subject = self._pseudonyms.series(line["SeriesInstanceUID"])
-        query = select(Study.patient_id, Study.study_id).join(Series, Series.study_id == Study.study_id)
-        row = session.execute(query.where(Series.series_id == subject)).first()
+        row = session.execute(_SERIES, {"subject": subject}).first()
         if row is None:
             raise Unmatched(f"its SeriesInstanceUID is not {_UNKNOWN}")
         return row.study_id, Match("series", subject, row.patient_id)
@@ -81,8 +90,7 @@ class Matcher:
     def _study(self, session: Session, line: LabelLine) -> Match:
         if not (line["StudyInstanceUID"] or line["AccessionNumber"] or (line["PatientID"] and line["StudyDate"])):
             raise Unmatched(_too_little(line))
-        candidates = self._candidates(line)
-        rows = session.execute(select(Study.study_id, Study.patient_id).where(Study.study_id.in_(candidates))).all()
+        rows = session.execute(_STUDIES, {"subjects": self._candidates(line)}).all()
         if not rows:
             raise Unmatched(f"no study with these identifiers is {_UNKNOWN}")
         if len(rows) > 1:

@@ -88,7 +88,7 @@ def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
     ):
         door = _Door(csv_path, Matcher(crosswalk, pseudonyms), PixelStore(settings.store), problems)
         for part in _parts(read_label_csv(csv_path)):
-            with catalogue.reading() as session:
+            with catalogue.reading() as session, crosswalk.transaction():
                 ready = [item for line in part if (item := door.admit(session, line)) is not None]
             with catalogue.session() as session:
                 outcomes = add_labels(session, [item.columns() for item in ready])

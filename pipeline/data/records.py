@@ -103,23 +103,21 @@ def _remember(crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Record]:
     """Write the crosswalk; an identity that it cannot hold makes its file refused and spares the others."""
     try:
         with _crosswalk_errors(), crosswalk.transaction():
-            for record in batch:
-                _remember_one(crosswalk, record)
+            _remember_all(crosswalk, batch)
     except _BAD_VALUE:
         return [_remember_alone(crosswalk, record) for record in batch]
     return list(batch)
 
 
-def _remember_one(crosswalk: Crosswalk, record: Record) -> None:
-    crosswalk.remember_path(record.seen.path_id, record.seen.name)
-    if isinstance(record, Accepted):
-        crosswalk.remember(record.ids, record.identity)
+def _remember_all(crosswalk: Crosswalk, batch: Sequence[Record]) -> None:
+    crosswalk.remember_paths([(record.seen.path_id, record.seen.name) for record in batch])
+    crosswalk.remember_many([(r.ids, r.identity) for r in batch if isinstance(r, Accepted)])
 
 
 def _remember_alone(crosswalk: Crosswalk, record: Record) -> Record:
     try:
         with _crosswalk_errors(), crosswalk.transaction():
-            _remember_one(crosswalk, record)
+            _remember_all(crosswalk, [record])
     except _BAD_VALUE:
         with _crosswalk_errors():
             crosswalk.remember_path(record.seen.path_id, record.seen.name)

@@ -8,8 +8,10 @@ pseudonym of the catalogue can be resolved, and it knows which key made them.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,25 +91,44 @@ class Crosswalk:
         Raises:
             IdentityError: the pseudonyms were made with another key than the crosswalk's.
         """
-        if ids.key_id and ids.key_id != self.key_id:
-            raise IdentityError("These pseudonyms were made with another key: it was rotated meanwhile. Start again.")
-        with self.transaction() as connection:
+        self.remember_many([(ids, identity)])
+
+    def remember_many(self, entries: Iterable[tuple[Ids, RawIdentity]]) -> None:
+        """Like `remember` for each entry in turn, all or none, in a fraction of the time.
+
+        Raises:
+            IdentityError: pseudonyms were made with another key than the crosswalk's.
+        """
+        fresh: dict[Table, dict[tuple[str, ...], dict[str, str]]] = defaultdict(dict)
+        for ids, identity in entries:
+            if ids.key_id and ids.key_id != self.key_id:
+                raise IdentityError(
+                    "These pseudonyms were made with another key: it was rotated meanwhile. Start again."
+                )
             for table, row in _rows(ids, identity, self._site):
                 key = (table.name, *row.values())
                 if key not in self._known:
-                    upsert(connection, table, row)
-                    self._learn(key)
+                    fresh[table].setdefault(key, row)
+        with self.transaction() as connection:
+            for table in _PARENTS_FIRST:
+                upsert(connection, table, _ordered(table, fresh[table].values()))
+                self._learn(fresh[table])
 
     def remember_path(self, path_id: str, path: str | Path) -> None:
         """Record the path behind a path pseudonym."""
-        with self.transaction() as connection:
-            upsert(connection, Path_.__table__, {"path_id": path_id, "path": os.fsencode(path)})
+        self.remember_paths([(path_id, path)])
 
-    def _learn(self, key: tuple[str, ...]) -> None:
+    def remember_paths(self, paths: Iterable[tuple[str, str | Path]]) -> None:
+        """Record the paths behind path pseudonyms, all or none."""
+        rows = [{"path_id": path_id, "path": os.fsencode(path)} for path_id, path in paths]
+        with self.transaction() as connection:
+            upsert(connection, Path_.__table__, _ordered(Path_.__table__, rows))
+
+    def _learn(self, keys: Iterable[tuple[str, ...]]) -> None:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        if key[0] != "instances":  # an instance comes once; remembering it would only fill memory
-            self._known.add(key)
+        # An instance comes once; remembering it would only fill memory.
+        self._known.update(key for key in keys if key[0] != "instances")
 
     def identity(self, pseudonym: str) -> RawIdentity:
         """Return what a patient, study, series or instance pseudonym stands for; retired pseudonyms resolve too.
@@ -151,19 +172,12 @@ class Crosswalk:
 
         `date` is YYYYMMDD. `patient_id` alone matches all studies of the person under any issuer.
         """
-        wanted = {
-            Study.study_uid: study_uid,
-            Study.accession_number: accession,
-            Person.patient_id: patient_id,
-            Study.study_date: date,
-            Person.issuer: issuer,
-        }
-        conditions = [column == trim(value) for column, value in wanted.items() if trim(value)]
-        if not conditions:
+        asked = zip(_SEARCHED, map(trim, (study_uid, accession, patient_id, date, issuer)), strict=True)
+        wanted = {name: value for name, value in asked if value}
+        if not wanted:
             return []
-        query = select(Study.study_id).join(Person, Person.person_id == Study.person_id).where(*conditions)
         with self.transaction() as connection:
-            return sorted(connection.execute(query).scalars())
+            return sorted(connection.execute(_search(tuple(wanted)), wanted).scalars())
 
     def current_id(self, pseudonym: str) -> str:
         """Return the pseudonym that stands today for one that a rotation has retired; others come back unchanged."""
@@ -175,6 +189,31 @@ class Crosswalk:
         tables = {"patient": Person, "study": Study, "series": Series, "instance": Instance, "path": Path_}
         with self.transaction() as connection:
             return connection.execute(select(func.count()).select_from(tables[kind])).scalar_one()
+
+
+_PARENTS_FIRST: tuple[Table, ...] = tuple(table.__table__ for table in (Person, Study, Series, Instance))
+
+
+def _ordered(table: Table, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort rows by pseudonym, so that no two processes wait for each other; of one pseudonym the first stays first."""
+    (key,) = table.primary_key.columns.keys()
+    return sorted(rows, key=lambda row: row[key])
+
+
+_SEARCHED: dict[str, Any] = {
+    "study_uid": Study.study_uid,
+    "accession": Study.accession_number,
+    "patient_id": Person.patient_id,
+    "date": Study.study_date,
+    "issuer": Person.issuer,
+}
+
+
+@cache
+def _search(names: tuple[str, ...]) -> Any:
+    """Return the query for these identifiers, built once: building takes longer than asking."""
+    conditions = [_SEARCHED[name] == bindparam(name) for name in names]
+    return select(Study.study_id).join(Person, Person.person_id == Study.person_id).where(*conditions)
 
 
 _PERSON = (Person.issuer, Person.patient_id)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.config import Settings
@@ -18,6 +21,8 @@ from pipeline.dicom.keyfile import check_private, private_folder
 from pipeline.errors import ConfigError, IdentityError
 
 _INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+_BUSY_SECONDS = 30
+_CREATOR_LOCK = 0x63726F7373  # "cross"
 
 
 def open_engine(settings: Settings) -> Engine:
@@ -34,31 +39,56 @@ def open_engine(settings: Settings) -> Engine:
         raise ConfigError(f"crosswalk_url names the database {url.get_backend_name()}; use sqlite or postgresql.")
     if url.drivername == "postgresql":  # would mean psycopg2, which is no dependency
         url = url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() == "postgresql":
-        engine = create_engine(url, hide_parameters=True)
-    else:
-        _private_file(Path(url.database or ""))
-        engine = create_engine(url, connect_args={"timeout": 30}, hide_parameters=True)
+    if url.get_backend_name() == "sqlite":
+        return _open_file(url)
+    engine = create_engine(url, hide_parameters=True)
+    _create_tables(engine)
+    return engine
+
+
+def _open_file(url: URL) -> Engine:
+    path = Path(url.database or "")
+    private_folder(path.parent)
+    with _alone(path):
+        _private_file(path)
+        # The driver sets the busy timeout as it connects, so before the pragmas.
+        engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
         event.listen(engine, "connect", _pragmas)
-    try:
         _create_tables(engine)
+    return engine
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make the file: SQLite does not wait for others when it changes the journal mode."""
+    lock = FileLock(f"{path}.lock", timeout=_BUSY_SECONDS, mode=0o600, poll_interval=0.01)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise IdentityError(
+            f"The crosswalk has been locked by another process for {_BUSY_SECONDS} s. Find out which one hangs, stop "
+            "it, and start again."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _create_tables(engine: Engine) -> None:
+    try:
+        with engine.begin() as connection:
+            if connection.dialect.name == "postgresql":  # two that create the same table collide in its system tables
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATOR_LOCK})
+            metadata.create_all(connection)
     except DBAPIError as error:
         engine.dispose()
         raise IdentityError(
             f"The crosswalk cannot be opened ({type(error.orig).__name__}). Check that its database is up."
         ) from None
-    return engine
-
-
-def _create_tables(engine: Engine) -> None:
-    try:
-        metadata.create_all(engine)
-    except DBAPIError:
-        metadata.create_all(engine)  # another process was creating them at the same moment
 
 
 def _private_file(path: Path) -> None:
-    private_folder(path.parent)
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
@@ -88,7 +118,7 @@ def bind_key(engine: Engine, key_id: str) -> None:
     with engine.begin() as connection:
         known = connection.execute(select(KeyState.key_id).where(KeyState.retired_at.is_(None))).scalar()
         if known is None:
-            upsert(connection, KeyState.__table__, {"key_id": key_id})
+            upsert(connection, KeyState.__table__, [{"key_id": key_id}])
         elif known != key_id:
             raise IdentityError(
                 f"The pseudonym key ({key_id}) is not the one that made this crosswalk's pseudonyms ({known}). Restore "
@@ -96,9 +126,13 @@ def bind_key(engine: Engine, key_id: str) -> None:
             )
 
 
-def upsert(connection: Connection, table: Table, row: dict[str, Any]) -> None:
-    """Insert, or fill in what was empty before (an accession number that only some files of a study carry)."""
-    connection.execute(_statement(connection.dialect.name, table), row)
+def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert, or fill in what was empty before (an accession number that only some files of a study carry).
+
+    All rows go in one call: SQLAlchemy compiles an insert with a conflict clause anew each time, in about 1 ms.
+    """
+    if rows:
+        connection.execute(_statement(connection.dialect.name, table), rows)
 
 
 @cache

@@ -77,7 +77,31 @@ def malformed(keyword: str, rule: str = "") -> Rejected:
 
 
 def text(ds: Dataset, keyword: str) -> str:
-    """Return an element as one trimmed string, several values joined by a backslash, "" where absent."""
+    """Return an element as one trimmed string, several values joined by a backslash, "" where absent.
+
+    A NUL is no character of any text VR (PS3.5 6.1.3), PostgreSQL can hold none and SQLite can: it is left out.
+    """
+    return _joined(ds, keyword).replace("\0", "")
+
+
+def identifier(ds: Dataset, keyword: str, required: bool = False) -> str:
+    """Return an element that names somebody or something, "" where absent, or where malformed and not `required`.
+
+    Raises:
+        Rejected: CORRUPT_HEADER, there is a NUL inside it; leaving it out might give it another's name.
+    """
+    try:
+        value = _joined(ds, keyword)
+    except Rejected:
+        if required:
+            raise
+        return ""
+    if "\0" in value:
+        raise malformed(keyword, "an identifier must hold no NUL but padding")
+    return value
+
+
+def _joined(ds: Dataset, keyword: str) -> str:
     value = raw_value(ds, keyword)
     if value is None:
         return ""

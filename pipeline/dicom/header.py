@@ -12,6 +12,7 @@ from pipeline.dicom.fields import (
     MODEL_NAME,
     code,
     first_item,
+    identifier,
     integer,
     number,
     optional_text,
@@ -34,9 +35,12 @@ def identity_of(ds: Dataset) -> RawIdentity:
     """Return who and what the data set says it is.
 
     Raises:
-        Rejected: MISSING_IDENTITY, one of the three UIDs is absent.
+        Rejected: MISSING_IDENTITY, one of the three UIDs is absent; CORRUPT_HEADER, an identifier is no text.
     """
-    uids = {name: text(ds, name) for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
+    uids = {
+        name: identifier(ds, name, required=True)
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    }
     missing = [name for name, value in uids.items() if not value]
     if missing:
         raise Rejected(
@@ -45,12 +49,12 @@ def identity_of(ds: Dataset) -> RawIdentity:
         )
     date = optional_text(ds, "StudyDate").replace(".", "")
     return RawIdentity(
-        issuer=optional_text(ds, "IssuerOfPatientID"),
-        patient_id=optional_text(ds, "PatientID"),
+        issuer=identifier(ds, "IssuerOfPatientID"),
+        patient_id=identifier(ds, "PatientID"),
         study_uid=uids["StudyInstanceUID"],
         series_uid=uids["SeriesInstanceUID"],
         sop_uid=uids["SOPInstanceUID"],
-        accession_number=optional_text(ds, "AccessionNumber"),
+        accession_number=identifier(ds, "AccessionNumber"),
         study_date=date if re.fullmatch(r"\d{8}", date) else "",
     )
 

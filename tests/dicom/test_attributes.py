@@ -104,6 +104,15 @@ def test_free_text_never_enters(make_dataset: Callable, write_dataset: Callable)
     assert instance.identity.patient_id == name
 
 
+def test_a_nul_is_left_out_of_texts(make_dataset: Callable, write_dataset: Callable) -> None:
+    """PostgreSQL can hold no NUL and SQLite can: without this rule the two would not keep the same files."""
+    texts = {"ManufacturerModelName": "a\0b\0", "ImageType": ["ORI\0GINAL", "PRIMARY"], "PatientID": "P7\0\0"}
+    instance = read_instance(write_dataset(make_dataset(np.zeros((2, 2), np.int16), **texts)), DecodeLimits())
+    assert (instance.attributes.scanner, instance.attributes.image_type) == ("ab", ("ORIGINAL", "PRIMARY"))
+    assert instance.identity.patient_id == "P7"
+    assert "\\u0000" not in json.dumps(instance.attributes.to_json())
+
+
 @given(st.text(max_size=80))
 def test_tokens_come_from_the_vocabulary_only(text: str) -> None:
     assert set(tokens_of(text)) <= set(TOKENS.values())
@@ -118,6 +127,8 @@ def test_tokens_come_from_the_vocabulary_only(text: str) -> None:
         ("Modality", None, RejectionCode.MISSING_ATTRIBUTE),
         ("PhotometricInterpretation", None, RejectionCode.MISSING_ATTRIBUTE),
         ("Columns", None, RejectionCode.MISSING_ATTRIBUTE),
+        ("PatientID", "P\0Q", RejectionCode.CORRUPT_HEADER),  # PQ may be somebody else
+        ("AccessionNumber", "1\0002", RejectionCode.CORRUPT_HEADER),
         ("BitsStored", 17, RejectionCode.CORRUPT_HEADER),
         ("SamplesPerPixel", 4, RejectionCode.UNSUPPORTED_PIXELS),
         ("PhotometricInterpretation", "CMYK", RejectionCode.UNSUPPORTED_PIXELS),

@@ -48,6 +48,7 @@ def _changed(number: int, **values: object) -> Callable[[int], bytes]:
     """A file whose attributes are set to `values`, or removed where the value is None."""
 
     def make(seed: int) -> bytes:
+        """Return the bytes of the spoilt file of a seed."""
         ds = _sound(seed, number)
         for keyword, value in values.items():
             if value is None:
