@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	OMP_NUM_THREADS=2 NIGHTREAD_WORKSPACE=demo/workspace $(BIN)/python -m flows.demo
+	NIGHTREAD_WORKSPACE=demo/workspace $(BIN)/python -m flows.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow"
