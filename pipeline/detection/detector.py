@@ -29,6 +29,7 @@ from pipeline.detection.slices import (
     slice_batches,
     slice_results,
 )
+from pipeline.dicom.sandbox import DecodeWorkers
 from pipeline.errors import ArtefactError, ConfigError, Rejected, RejectionCode
 from pipeline.methods.artefact import method_spec
 from pipeline.methods.base import AnomalyMapper, Method, Reconstructor, ScanScorer
@@ -202,9 +203,11 @@ class Detector:
         """Score one DICOM file: score, p-value and heatmap; see `pipeline.detection.scan.score_files`."""
         return score_files(self, [Path(path)], limits or DecodeLimits())
 
-    def score_files(self, paths: Sequence[str | Path], limits: DecodeLimits | None = None) -> ScanResult:
+    def score_files(
+        self, paths: Sequence[str | Path], limits: DecodeLimits | None = None, workers: DecodeWorkers | None = None
+    ) -> ScanResult:
         """Score the DICOM files of one study together; see `pipeline.detection.scan.score_files`."""
-        return score_files(self, [Path(path) for path in paths], limits or DecodeLimits())
+        return score_files(self, [Path(path) for path in paths], limits or DecodeLimits(), workers)
 
     def save(self, folder: str | Path) -> RunRef:
         """Write weights.safetensors, detector.json and manifest.json; the reference holds the manifest's SHA-256."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from pipeline.detection.aggregate import aggregate_series, over
 from pipeline.detection.slices import SliceResult, native_map, slice_results
 from pipeline.dicom.geometry import assemble
 from pipeline.dicom.physical import to_physical
-from pipeline.dicom.read import DecodedInstance, read_instance
+from pipeline.dicom.read import DecodedInstance
+from pipeline.dicom.sandbox import DecodeWorkers
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.types import AnomalyMap, Batch, Scan, Step
 
@@ -111,8 +113,13 @@ def score_scan(detector: Detector, scan: Scan) -> ScanResult:
     return _result(detector, [sources])
 
 
-def score_files(detector: Detector, paths: Sequence[Path], limits: DecodeLimits) -> ScanResult:
-    """Score the files of one study, series by series; files are read in this process and not changed.
+def score_files(
+    detector: Detector, paths: Sequence[Path], limits: DecodeLimits, workers: DecodeWorkers | None = None
+) -> ScanResult:
+    """Score the files of one study, series by series; the files are not changed.
+
+    Files are decoded in `workers`, or in one that is started for this call: a hostile file may kill a decoder, and must
+    not kill the caller.
 
     Randomness: of the detector's seed and the stored pixels, as for a scan from the catalogue: the scores are the same.
 
@@ -123,7 +130,8 @@ def score_files(detector: Detector, paths: Sequence[Path], limits: DecodeLimits)
     """
     if not paths:
         raise EmptySelection("No files were given to score. Give the DICOM files of one study.")
-    decoded = [read_instance(path, limits) for path in paths]
+    with nullcontext(workers) if workers is not None else DecodeWorkers(1, limits) as decoders:
+        decoded = [decoders.read(path) for path in paths]
     if len({item.identity.study_uid for item in decoded}) > 1:
         raise ConfigError(f"The {len(paths)} files are of several studies, and a score is about one. Split them.")
     series: dict[str, list[DecodedInstance]] = {}

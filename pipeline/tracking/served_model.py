@@ -8,6 +8,7 @@ a scoring server must never open files that a stranger names.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import binascii
 import os
@@ -19,6 +20,8 @@ from typing import Any
 import mlflow
 import pandas as pd
 
+from pipeline.config import DecodeLimits
+from pipeline.dicom.sandbox import DecodeWorkers
 from pipeline.errors import ArtefactError, ConfigError, NightreadError, Rejected, RejectionCode
 
 SERVERS = frozenset({"mlflow.pyfunc.scoring_server.app", "mlflow.pyfunc.stdin_server", "mlserver"})
@@ -36,6 +39,9 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
         if not expected:
             raise ArtefactError("The model names no SHA-256 of its detector. Take the registered model as it is.")
         self.detector = Detector.load(Path(context.artifacts["detector"]), sha256=expected)
+        # A stranger's file may kill a decoder; it must not kill the server. The worker lives as long as the server.
+        self._workers = DecodeWorkers(1, DecodeLimits()).__enter__()
+        atexit.register(self._workers.__exit__, None, None, None)
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Score the rows; see the module's docstring for columns."""
@@ -49,7 +55,7 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
         try:
             with tempfile.TemporaryDirectory(prefix="nightread-") as folder:
                 files = [_file_of(row, Path(folder), number) for number, row in enumerate(rows.to_dict("records"))]
-                result = self.detector.score_files(files)
+                result = self.detector.score_files(files, workers=self._workers)
         except NightreadError as error:
             return _failed(str(error))
         except Exception as error:  # a stranger's file must not cost the other rows of the request their answer
