@@ -12,7 +12,7 @@ from prefect.context import TaskRunContext
 from flows import WORKSPACE
 from flows.names import evaluate_name
 from flows.outcome import ended, settled
-from flows.policies import CACHED, HOUR, STEADY, discreet
+from flows.policies import CACHED, HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
 from pipeline.stages.evaluate import evaluate as evaluate_stage
 from pipeline.stages.evaluate import headline
@@ -38,7 +38,7 @@ def evaluate_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
         return {"run": run["path"], "sentence": headline(report), "markdown": report.to_markdown()}
 
 
-@flow(name="evaluate", flow_run_name=evaluate_name, persist_result=False)
+@flow(name="evaluate", flow_run_name=evaluate_name, **QUIET)
 def evaluate(workspace: str) -> Any:
     """Evaluate every champion and publish the reports.
 

@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from flows import WORKSPACE
 from flows.names import ingest_name
 from flows.outcome import ended, settled
-from flows.policies import HOUR, STEADY, discreet
+from flows.policies import HOUR, QUIET, STEADY, discreet
 from flows.request import read_request, requested
 from pipeline.config import Settings
 from pipeline.data.ingest import ingest as ingest_paths
@@ -34,7 +34,7 @@ def import_label_file(file: str, workspace: str) -> dict[str, Any]:
         return asdict(import_labels(Path(file), Settings.load(workspace)))
 
 
-@flow(name="ingest", flow_run_name=ingest_name, persist_result=False)
+@flow(name="ingest", flow_run_name=ingest_name, **QUIET)
 def ingest(request: str, workspace: str) -> Any:
     """Ingest every root of the request, then its label files, and publish what came in and what was refused.
 

@@ -14,6 +14,7 @@ from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.names import night_name
 from flows.outcome import ended, settled
+from flows.policies import QUIET
 from flows.request import read_request, requested
 from flows.score import score
 from flows.train import train
@@ -22,7 +23,7 @@ from pipeline.errors import NightreadError
 from pipeline.stages.night import night_report, untrained
 
 
-@flow(name="nightly", flow_run_name=night_name, persist_result=False)
+@flow(name="nightly", flow_run_name=night_name, **QUIET)
 def nightly(request: str, workspace: str) -> Any:
     """Take in what arrived and what reports say of it, train routes that have no champion, score, evaluate, report.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -21,7 +22,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task, exponential_backoff
 
-from pipeline.errors import CatalogueError, NightreadError, UnforeseenError
+from pipeline.errors import DEBUG, CatalogueError, NightreadError, UnforeseenError
 
 HOUR = 3600.0  # a time limit takes effect between two instructions of Python; decoding has its own (`DecodeLimits`)
 
@@ -58,6 +59,8 @@ STEADY: dict[str, Any] = {
     "persist_result": False,
 }
 
+# Of a flow: its result goes to the caller only; what Prefect must keep (an error of a flow within a flow) is JSON.
+QUIET: dict[str, Any] = {"persist_result": False, "result_serializer": "json"}
 CACHED: dict[str, Any] = {
     "cache_expiration": timedelta(days=30),
     "persist_result": True,
@@ -81,4 +84,6 @@ def discreet() -> Iterator[None]:
     except OSError as error:
         raise OSError(error.errno, error.strerror or type(error).__name__) from None
     except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
         raise UnforeseenError.of(error) from None

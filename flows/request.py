@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, field_validator
 
 from pipeline.config import Config, Settings, load_config
+from pipeline.dicom.keyfile import private_folder
 
 
 class Schedule(Config):
@@ -52,7 +53,8 @@ def write_request(
 ) -> Path:
     """Write a request, readable by nobody else, and return its path; a given `name` is overwritten."""
     folder = settings.key_file.parent / "requests"  # beside the crosswalk, where everything identifying is kept
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(folder.parent)
+    private_folder(folder)
     file = folder / f"{name or uuid.uuid4().hex}.json"
     part = file.with_suffix(".part")
     with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:

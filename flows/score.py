@@ -10,7 +10,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from flows import WORKSPACE
 from flows.names import score_name
 from flows.outcome import ended, settled
-from flows.policies import HOUR, STEADY, discreet
+from flows.policies import HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
 from pipeline.stages.pictures import flagged_pictures
 from pipeline.stages.score import detectors_to_run
@@ -38,7 +38,7 @@ def show_flagged(reports: list[dict[str, Any]], workspace: str) -> int:
         return len(pictures)
 
 
-@flow(name="score", flow_run_name=score_name, persist_result=False)
+@flow(name="score", flow_run_name=score_name, **QUIET)
 def score(workspace: str) -> Any:
     """Score what is new on every route and publish the flagged list.
 

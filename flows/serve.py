@@ -30,6 +30,11 @@ def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
     home.mkdir(parents=True, exist_ok=True)
     with prefect_server(home / "server.log", port) as url:
         print(f"Prefect: {url.removesuffix('/api')}", flush=True)
+        print(
+            f"The night {schedule.name!r} runs at {schedule.cron!r} ({schedule.timezone}) while this stays up; Ctrl-C "
+            f"stops it.\nTo run it now: PREFECT_API_URL={url} prefect deployment run nightly/{schedule.name}",
+            flush=True,
+        )
         _serve(schedule, settings)
 
 
@@ -55,4 +60,5 @@ def _serve(schedule: Schedule, settings: Settings) -> None:
         },
         global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
         entrypoint_type=EntrypointType.MODULE_PATH,
+        print_starting_message=False,
     )

@@ -10,7 +10,7 @@ from prefect import flow, task
 
 from flows import WORKSPACE
 from flows.names import train_name
-from flows.policies import HOUR, STEADY, discreet
+from flows.policies import HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings, load_config
 from pipeline.stages.calibrate import calibrate
 from pipeline.stages.config import RunConfig
@@ -32,7 +32,7 @@ def calibrate_run(run: dict[str, str], workspace: str) -> dict[str, Any]:
         return calibrate(RunRef(**run), Settings.load(workspace)).to_json()
 
 
-@flow(name="train", flow_run_name=train_name, persist_result=False)
+@flow(name="train", flow_run_name=train_name, **QUIET)
 def train(config: str, workspace: str) -> dict[str, Any]:
     """Train and calibrate one detector."""
     return calibrate_run(train_method(config, workspace), workspace)

@@ -18,6 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from traceback import extract_tb
 
+DEBUG = "NIGHTREAD_DEBUG"  # set in the environment, it lets an unforeseen error speak for itself, identifiers and all
+
 
 class NightreadError(Exception):
     """Base of every error raised on purpose; `exit_code` is what the command line returns."""

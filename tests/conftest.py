@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
 import tempfile
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,6 +17,7 @@ os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "300"
 # Prefect settles its home when it is first imported, whichever test comes first.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="nightread-prefect-")
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +59,34 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class CutOff:
+    """How to run Python without a network: a command prefix, and code that brings the loopback up (servers need it)."""
+
+    prefix: tuple[str, ...]
+    code: str
+
+
+@pytest.fixture(scope="session")
+def cut_off() -> CutOff:
+    """A network namespace of its own; skips where those are not to be had."""
+    loopback = (
+        "import fcntl, socket, struct\n"
+        "link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "fcntl.ioctl(link, 0x8914, struct.pack('16sh', b'lo', 0x1 | 0x40))\n"  # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING
+        "try:\n"
+        "    socket.create_connection(('192.0.2.1', 80), timeout=2)\n"
+        "except OSError as error:\n"
+        "    assert error.errno == 101, error\n"  # the network is unreachable: the cut is real
+        "else:\n"
+        "    raise SystemExit('the network is there')\n"
+    )
+    for prefix in (("unshare", "-n"), ("unshare", "-rn")):
+        if shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0:
+            return CutOff(prefix, loopback)
+    pytest.skip("unshare -n is missing or forbidden here")
+
+
+@dataclass(frozen=True, slots=True)
 class PhantomNight:
     """Files of a small phantom hospital: a labelled archive, an inbox with tonight's scans, a run configuration."""
 
@@ -81,6 +111,22 @@ def phantom_night(tmp_path_factory: pytest.TempPathFactory) -> PhantomNight:
     return PhantomNight(folder, archive, write_labels(studies, folder), inbox, folder / "run.yaml", planted)
 
 
+@pytest.fixture(scope="session")
+def new_hospital(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Settings]:
+    """Return a function that makes an empty workspace whose pseudonym key, and so every patient's set, is known."""
+
+    def make() -> Settings:
+        from pipeline.dicom.keyfile import create_key
+
+        settings = Settings(workspace=tmp_path_factory.mktemp("hospital") / "workspace")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pipeline.dicom.keyfile.secrets.token_bytes", lambda count: b"k" * count)
+            create_key(settings.key_file)
+        return settings
+
+    return make
+
+
 @dataclass(frozen=True, slots=True)
 class TrainedWorkspace:
     """A workspace with a champion on phantom-mr. Shared by the session: leave its champion as it is."""
@@ -90,7 +136,7 @@ class TrainedWorkspace:
 
 
 @pytest.fixture(scope="session")
-def trained(phantom_night: PhantomNight, tmp_path_factory: pytest.TempPathFactory) -> TrainedWorkspace:
+def trained(phantom_night: PhantomNight, new_hospital: Callable[[], Settings]) -> TrainedWorkspace:
     """Archive and inbox ingested, labels imported, a tiny model trained, calibrated and registered."""
     from pipeline.config import load_config
     from pipeline.data.ingest import ingest
@@ -99,7 +145,7 @@ def trained(phantom_night: PhantomNight, tmp_path_factory: pytest.TempPathFactor
     from pipeline.stages.config import RunConfig
     from pipeline.stages.train import train
 
-    settings = Settings(workspace=tmp_path_factory.mktemp("trained") / "workspace")
+    settings = new_hospital()
     ingest([phantom_night.archive, phantom_night.inbox], settings)
     import_labels(phantom_night.labels, settings)
     run = train(load_config(phantom_night.config, RunConfig), settings)

@@ -13,13 +13,12 @@ from pipeline.cli.doctor import doctor
 from pipeline.cli.intake import ingest, labels, rejections, wrap
 from pipeline.cli.lists import flagged, runs
 from pipeline.cli.model import benchmark, evaluate, nightly, promote, score, train
-from pipeline.errors import NightreadError, UnforeseenError
+from pipeline.errors import DEBUG, NightreadError, UnforeseenError
 
 COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
     *(serve, runs, rejections, identity, benchmark, doctor),
 )
-DEBUG = "NIGHTREAD_DEBUG"
 
 
 class Nightread(click.Group):

@@ -56,8 +56,8 @@ Example:
 @click.pass_context
 def serve(context: click.Context, schedule: Path) -> None:
     """Stay up, and run the nightly flow on its schedule (Prefect); stop with Ctrl-C."""
-    settings = settings_of(context)
+    settings, found = settings_of(context), shipped(schedule)
     use_workspace(settings)
     from flows.serve import serve_schedule
 
-    serve_schedule(shipped(schedule), settings)
+    serve_schedule(found, settings)

@@ -27,7 +27,9 @@ def flagged(context: click.Context, run_id: str | None, everything: bool, as_jso
         if run_id is not None:
             catalogue.run(run_id)  # an unknown run is an error, not an empty list
         rows = flagged_rows(catalogue, run_id, None if everything else True)
-    print_rows(rows, as_json, "No flagged scans. Score some: nightread score")
+        scored = len(catalogue.findings(run_id)) if not rows else 0
+    none = f"None of {scored} scored studies is flagged. All of them: nightread flagged --all"
+    print_rows(rows, as_json, none if scored else "No study was scored yet. Score some: nightread score")
 
 
 @click.command(short_help="List runs, and which models are champions.", epilog="Example: nightread runs --kind train")
@@ -60,6 +62,8 @@ def _row(run: RunRow, models: dict[str, str]) -> dict[str, Any]:
     summary = [
         f"{run.summary[name]:,} {name.replace('_', ' ')}".replace(",", " ") for name in keep if name in run.summary
     ]
+    auroc = next((value for name, value in run.summary.items() if name.endswith("/auroc")), None)
+    summary += [f"AUROC {auroc:.3f}"] if auroc is not None else []
     return {
         "run": run.run_id,
         "kind": run.kind,

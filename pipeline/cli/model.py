@@ -44,13 +44,14 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
 
     A run that was stopped goes on where it was; one that is done with the same configuration and data is reused.
     """
+    config = shipped(config)  # before the slow imports: a mistyped name is told at once
     from pipeline.config import load_config
     from pipeline.stages.calibrate import calibrate
     from pipeline.stages.config import RunConfig
     from pipeline.stages.train import train as run
 
     settings = settings_of(context)
-    trained = run(load_config(shipped(config), RunConfig, overrides), settings, again=again, progress=not as_json)
+    trained = run(load_config(config, RunConfig, overrides), settings, again=again, progress=not as_json)
     report = calibrate(trained, settings)
     if as_json:
         print_json(report.to_json())
@@ -176,13 +177,13 @@ def nightly(
 
     Nothing has to be started first. What fails is reported and stops nothing else; the exit code is then 1.
     """
-    settings = settings_of(context)
+    settings, found = settings_of(context), [str(shipped(path).absolute()) for path in configs]
     use_workspace(settings)
     from flows.nightly import run_nightly
 
     result = run_nightly(
         [str(path.absolute()) for path in paths],
-        [str(shipped(path).absolute()) for path in configs],
+        found,
         [str(path.absolute()) for path in labels],
         str(settings.workspace),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from pipeline.errors import ConfigError
 if TYPE_CHECKING:
     from pipeline.config import Settings
 
+UNFOLDED = 10_000
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -81,7 +83,12 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str, tit
         table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    text = io.StringIO()  # a file or pipe gets one line a row, whatever its length
+    Console(file=text, width=UNFOLDED).print(table)
+    click.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def _cell(value: Any) -> str:

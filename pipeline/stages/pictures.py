@@ -69,18 +69,19 @@ def _drawn(run: RunRow, found: Sequence[FindingRow], catalogue: Catalogue, setti
     selection = choose(catalogue, config, settings, study_ids=[finding.study_id for finding in first])
     worst = {_worst(finding): finding for finding in first}
     shown = [ref for ref in selection.slices if ref.slice_id in worst and _may_be_shown(ref, settings)]
-    data = dataset(replace(selection, slices=tuple(shown)), config, settings, cached=False)
+    data = dataset(replace(selection, slices=tuple(shown)), config, settings, cache="none")
     for item in measured(detector, data) if shown else ():
-        if item.anomaly is None:
+        anomaly = item.anomaly(detector, reconstruction=True)
+        if anomaly is None:
             continue
         finding = worst[item.ref.slice_id]
         caption = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
         panel = Panel(
             image=data.plane(item.ref.slice_id).pixels,
-            heatmap=item.anomaly.values,
+            heatmap=anomaly.values,
             caption=caption.replace(" than ", "\nthan "),
-            reconstruction=item.anomaly.reconstruction,
-            body=item.anomaly.body,
+            reconstruction=anomaly.reconstruction,
+            body=anomaly.body,
         )
         yield Picture(finding.route, finding.study_id, caption, _png(panel))
 

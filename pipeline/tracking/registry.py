@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _log_model(detector: Path, sha256: str, route: str, example: Sequence[str]) 
     import mlflow
     import pandas as pd
 
-    with _silent():
+    with contextlib.redirect_stderr(io.StringIO()):  # its notes on what it registered; errors are raised all the same
         logged = mlflow.pyfunc.log_model(
             name="detector",
             python_model=str(CODE / "tracking" / "served_model.py"),
@@ -89,18 +90,6 @@ def _log_model(detector: Path, sha256: str, route: str, example: Sequence[str]) 
             registered_model_name=model_name(route),
         )
     return str(logged.registered_model_version)
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep MLflow's notes on what it registered off the screen; errors are raised all the same."""
-    from mlflow.utils import logging_utils
-
-    logging_utils.disable_logging()
-    try:
-        yield
-    finally:
-        logging_utils.enable_logging()
 
 
 def _tag(settings: Settings, route: str, version: str, tags: dict[str, str]) -> None:

@@ -88,6 +88,21 @@ def test_evaluate_prints_the_report_and_its_json(nightread: Any, day: Path) -> N
     assert json_of(nightread("evaluate", "--json", workspace=day))[0]["set_name"] == "develop"
 
 
+def test_runs_tell_what_came_out(nightread: Any, day: Path) -> None:
+    summaries = {row["kind"]: row["summary"] for row in json_of(nightread("runs", "--json", workspace=day))}
+    assert summaries["train"] == "208 images seen"
+    assert "6 studies, 2 flagged" in [
+        row["summary"].rpartition(",")[0] for row in json_of(nightread("runs", "--json", workspace=day))
+    ]
+    assert summaries["evaluate"].startswith("AUROC 0.")
+
+
+def test_a_table_in_a_pipe_has_one_line_a_row(nightread: Any, day: Path) -> None:
+    lines = nightread("labels", "show", workspace=day).stdout.splitlines()
+    assert len(lines) == 1 + 48 + 8
+    assert not [line for line in lines if line != line.rstrip()]
+
+
 def test_empty_lists_say_what_to_do(nightread: Any) -> None:
     assert "nightread score" in nightread("flagged").stdout
     assert "nightread train" in nightread("runs").stdout

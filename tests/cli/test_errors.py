@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli import DEBUG
 from pipeline.data.catalogue import Catalogue
+from pipeline.errors import DEBUG
 
 
 def assert_error(done: Any, code: int, *words: str) -> None:

@@ -48,15 +48,15 @@ def artefacts() -> Callable[[], dict[str, list[Any]]]:
 
 
 @pytest.fixture(scope="session")
-def night(phantom_night: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, dict[str, Any]]:
+def night(phantom_night: Any, new_hospital: Callable[[], Settings]) -> tuple[Settings, dict[str, Any]]:
     """One night from an empty workspace: its settings and its report."""
     from flows.nightly import run_nightly
 
-    workspace = tmp_path_factory.mktemp("flows") / "workspace"
+    settings = new_hospital()
     report = run_nightly(
         [str(phantom_night.archive), str(phantom_night.inbox)],
         [str(phantom_night.config)],
         [str(phantom_night.labels)],
-        str(workspace),
+        str(settings.workspace),
     )
-    return Settings(workspace=workspace), report
+    return settings, report

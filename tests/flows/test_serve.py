@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +25,47 @@ timezone: Europe/Berlin
 roots: [inbox]
 configs: []
 """
+PATIENCE = 240.0  # seconds, for a machine that is busy with other things
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """The command, running in a workspace of its own; stopped by its process id at the end."""
-    (tmp_path / "schedule.yaml").write_text(SCHEDULE)
-    out = tmp_path / "out.txt"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_API")}
-    environment |= {"PYTHONUNBUFFERED": "1", "PREFECT_HOME": str(tmp_path / "prefect")}
-    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-w", str(tmp_path / "ws")]
-    with out.open("w") as stream:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The running command, what it prints, and its server."""
+
+    process: subprocess.Popen[str]
+    out: Path
+    url: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The command, running in a workspace of its own; stopped by its process id at the end, whatever happened."""
+    place = tmp_path_factory.mktemp("served")
+    (place / "inbox").mkdir()
+    (place / "schedule.yaml").write_text(SCHEDULE)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment |= {"PYTHONUNBUFFERED": "1", "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "-w", str(place / "ws")]
+    with (place / "out.txt").open("w") as stream:
         process = subprocess.Popen(
-            [*command, "serve", "--schedule", str(tmp_path / "schedule.yaml")],
-            stdout=stream, stderr=subprocess.STDOUT, text=True, env=environment, cwd=tmp_path,
+            [*command, "serve", "--schedule", "schedule.yaml"],
+            stdout=stream, stderr=subprocess.STDOUT, text=True, env=environment, cwd=place,
         )  # fmt: skip
-    yield process, out
-    family = psutil.Process(process.pid).children(recursive=True) if psutil.pid_exists(process.pid) else []
-    for member in family:
-        member.kill()
-    process.kill()
-    process.wait(timeout=30)
+    try:
+        yield Served(
+            process, place / "out.txt", wait_for(r"Prefect: (http://127\.0\.0\.1:\d+)", place / "out.txt", process)
+        )
+    finally:
+        if process.poll() is None:
+            family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+            for member in family:
+                member.kill()
+            process.wait(timeout=30)
 
 
-def wait_for(pattern: str, out: Path, process: subprocess.Popen[str], seconds: float) -> str:
+def wait_for(pattern: str, out: Path, process: subprocess.Popen[str]) -> str:
     """Return the pattern's first group once the output holds it."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         if found := re.search(pattern, out.read_text()):
             return found.group(1)
@@ -57,27 +73,56 @@ def wait_for(pattern: str, out: Path, process: subprocess.Popen[str], seconds: f
     raise AssertionError(f"{pattern!r} never appeared:\n{out.read_text()[-3000:]}")
 
 
-def scheduled_runs(url: str) -> list[dict[str, Any]]:
-    """Ask the server for runs in state SCHEDULED."""
-    body = json.dumps({"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}).encode()
-    request = urllib.request.Request(f"{url}/api/flow_runs/filter", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return list(json.load(answer))
+def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    """Ask the server: GET, or POST with a body."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
 
 
-def test_the_schedule_yields_scheduled_runs(served: tuple[subprocess.Popen[str], Path]) -> None:
-    process, out = served
-    url = wait_for(r"Prefect: (http://127\.0\.0\.1:\d+)", out, process, 180)
-    runs: list[dict[str, Any]] = []
-    deadline = time.monotonic() + 120
-    while not runs and time.monotonic() < deadline:
-        runs = scheduled_runs(url)
+def until(found: Callable[[], Any], served: Served) -> Any:
+    """Return the first true answer."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if answer := found():
+            return answer
         time.sleep(1)
-    assert runs, out.read_text()[-3000:]
+    raise AssertionError(served.out.read_text()[-3000:])
+
+
+@pytest.mark.slow
+def test_the_schedule_yields_scheduled_runs(served: Served) -> None:
+    scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    runs = until(lambda: ask(f"{served.url}/api/flow_runs/filter", scheduled), served)
     # 01:30 in Berlin is 00:30 or 23:30 UTC: the time zone of the file was taken, not ignored.
     assert {run["expected_start_time"][11:16] for run in runs} <= {"00:30", "23:30"}
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_run_of_the_deployment_completes(served: Served) -> None:
+    # What the schedule does at night, at once: the runner fetches the run and executes it in a process of its own.
+    deployment = ask(f"{served.url}/api/deployments/name/nightly/test-night")
+    run = ask(f"{served.url}/api/deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+
+    def ended() -> Any:
+        now = ask(f"{served.url}/api/flow_runs/{run['id']}")
+        return now if now["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+    done = until(ended, served)
+    assert done["state_type"] == "COMPLETED", (done["state"]["message"], served.out.read_text()[-3000:])
+    assert re.fullmatch(r"night of \d{4}-\d\d-\d\d \d\d:\d\d", done["name"])
+    assert set(done["parameters"]) == {"request", "workspace"}
+
+
+@pytest.mark.slow
+def test_it_stops_with_its_server_and_without_a_traceback(served: Served) -> None:
+    children = psutil.Process(served.process.pid).children(recursive=True)
+    served.process.send_signal(signal.SIGINT)
+    code = served.process.wait(timeout=90)
     _, alive = psutil.wait_procs(children, timeout=30)
-    assert alive == []  # the server that it started is stopped with it
+    assert alive == []
+    text = served.out.read_text()
+    assert "Traceback" not in text and "CancelledError" not in text, text[-3000:]
+    assert code in (0, 130, 1), text[-500:]
+    print(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,8 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    """The wheel, built from a copy: what lies about in the checkout's own build folder must not get in."""
+    out, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source") / "nightread"
+    source.mkdir()
+    for name in ("pipeline", "flows", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(source)]
     subprocess.run(command, check=True, capture_output=True, cwd=out)
     return next(out.glob("nightread-*.whl"))
 
@@ -46,8 +54,24 @@ def run(python: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
 
 
 def test_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
-    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"pipeline", "flows"}
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"pipeline", "flows"}
+    data = {name.split("/data/", 1)[1] for name in names if ".data/data/" in name}
+    wanted = {f"share/nightread/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")}
+    assert wanted <= data
+    assert all(name.startswith("share/nightread/configs/") for name in data)
+
+
+def test_the_installed_command_finds_what_came_with_it(python: Path, tmp_path: Path) -> None:
+    done = run(python, "-w", "ws", "doctor", "--json", cwd=tmp_path)
+    routes = next(row for row in json.loads(done.stdout) if row["check"] == "routes")
+    assert routes["ok"]
+    assert str(python.parents[1] / "share" / "nightread") in routes["detail"]
+    # The configuration is found; there is only nothing to train on.
+    done = run(python, "-w", "ws", "train", "configs/runs/demo-mr.yaml", cwd=tmp_path)
+    assert done.returncode == 9, done.stderr
+    assert "No normal scans to train on for the route 'phantom-mr'" in done.stderr
 
 
 def test_the_installed_package_is_the_wheels(python: Path, tmp_path: Path) -> None:

@@ -1,0 +1,27 @@
+"""Prefect phones nobody, keeps JSON and stays in the workspace, whatever the environment says nothing of."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_importing_a_flow_settles_prefect(tmp_path: Path) -> None:
+    code = (
+        "import flows.nightly, os\n"
+        "from prefect.settings import get_current_settings\n"
+        "settings = get_current_settings()\n"
+        "assert settings.server.analytics_enabled is False\n"
+        "assert os.environ['DO_NOT_TRACK'] == '1'\n"
+        "assert settings.results.default_serializer == 'json'\n"
+        "assert str(settings.home) == os.environ['NIGHTREAD_WORKSPACE'] + '/prefect', settings.home\n"
+        "assert settings.home.is_dir()\n"
+    )
+    wanted = ("PREFECT_", "DO_NOT_TRACK")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(wanted)}
+    environment["NIGHTREAD_WORKSPACE"] = str(tmp_path / "deep" / "workspace")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Failed to create" not in done.stderr
