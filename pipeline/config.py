@@ -70,7 +70,9 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"Cannot read the configuration {path}: {error.strerror}. Give an existing YAML file.") from None
+        raise ConfigError(
+            f"Cannot read the configuration {path}: {error.strerror}. Give an existing YAML file."
+        ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
@@ -116,7 +118,9 @@ class DecodeLimits(Config):
     memory_bytes: int = Field(6 * 2**30, gt=0, description="address space of the decode worker, above its start")
     seconds: float = Field(60.0, gt=0, description="wall time for one file")
     sequence_depth: int = Field(32, gt=0, description="deepest nesting of sequences")
-    settle_seconds: float = Field(0.0, ge=0, description="a file changed within this time counts as still being written")
+    settle_seconds: float = Field(
+        0.0, ge=0, description="a file changed within this time counts as still being written"
+    )
 
 
 class Settings(Config):

@@ -72,10 +72,17 @@ def panels(detector: Detector, data: SliceDataset) -> Figure | None:
     """Draw every slice of a (small) data set; None where the method has no map or nothing may be shown."""
     if not detector.has_maps or len(data) == 0:
         return None
-    return panel_figure([_panel(item, detector, data) for item in measured(detector, data)])
+    rows = [
+        panel(item, detector, data, in_words(item.score.score, label=item.ref.label), data.mask(item.ref.slice_id))
+        for item in measured(detector, data)
+    ]
+    return panel_figure(rows)
 
 
-def _panel(item: Measured, detector: Detector, data: SliceDataset) -> Panel:
+def panel(
+    item: Measured, detector: Detector, data: SliceDataset, caption: str, mask: np.ndarray | None = None
+) -> Panel:
+    """Return one slice for display: in physical units on its native grid, the mask bool [H, W] where it is known."""
     anomaly = item.anomaly(detector, reconstruction=True)
     if anomaly is None:
         raise ConfigError("A detector that promises maps gave none; look at its method.")
@@ -83,9 +90,9 @@ def _panel(item: Measured, detector: Detector, data: SliceDataset) -> Panel:
     return Panel(
         image=image,
         heatmap=anomaly.values,
-        caption=in_words(item.score.score, label=item.ref.label),
+        caption=caption,
         # Outside the body nothing is asked of the model, and nothing of it is shown.
         reconstruction=None if model is None else np.where(anomaly.body, model, image),
-        mask=data.mask(item.ref.slice_id),
+        mask=mask,
         body=anomaly.body,
     )

@@ -19,6 +19,7 @@ from pipeline.detection.detector import Detector
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.dicom.burned_in import figures_allowed
 from pipeline.evaluation.panels import Panel, panel_figure
+from pipeline.stages.drawing import panel
 from pipeline.stages.flagged import flagged_rows, in_words
 from pipeline.stages.measuring import measured
 from pipeline.stages.run_folder import RunFolder
@@ -71,19 +72,10 @@ def _drawn(run: RunRow, found: Sequence[FindingRow], catalogue: Catalogue, setti
     shown = [ref for ref in selection.slices if ref.slice_id in worst and _may_be_shown(ref, settings)]
     data = dataset(replace(selection, slices=tuple(shown)), config, settings, cache="none")
     for item in measured(detector, data) if shown else ():
-        anomaly = item.anomaly(detector, reconstruction=True)
-        if anomaly is None:
-            continue
         finding = worst[item.ref.slice_id]
         caption = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
-        panel = Panel(
-            image=data.plane(item.ref.slice_id).pixels,
-            heatmap=anomaly.values,
-            caption=caption.replace(" than ", "\nthan "),
-            reconstruction=anomaly.reconstruction,
-            body=anomaly.body,
-        )
-        yield Picture(finding.route, finding.study_id, caption, _png(panel))
+        drawn = panel(item, detector, data, caption.replace(" than ", "\nthan "))
+        yield Picture(finding.route, finding.study_id, caption, _png(drawn))
 
 
 def _worst(finding: FindingRow) -> str:
