@@ -105,7 +105,7 @@ def test_what_nobody_foresaw_is_an_error_row_without_its_text(
 ) -> None:
     from pipeline.detection.detector import Detector
 
-    def broken(self: Detector, paths: list[Path]) -> None:
+    def broken(self: Detector, *_: object, **__: object) -> None:
         raise KeyError("Doe^Jane")
 
     monkeypatch.setattr(Detector, "score_files", broken)
