@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -112,6 +113,18 @@ def test_what_nobody_foresaw_is_an_error_row_without_its_text(
     sentence = error_of(model, dicom=encoded[0])
     assert "KeyError" in sentence
     assert "Doe" not in sentence
+
+
+def test_requests_at_the_same_time_do_not_touch_each_other(
+    model: Any, encoded: list[str], expected: list[float]
+) -> None:
+    # The scoring server answers every request in a thread of its own.
+    def score(turn: int) -> float:
+        return float(model.predict(pd.DataFrame({"dicom": [encoded[turn % 3]]}))["score"][0])
+
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(score, range(24)))
+    assert found == pytest.approx([expected[turn % 3] for turn in range(24)], rel=1e-6)
 
 
 def test_no_copy_of_a_request_stays_on_disk(
