@@ -39,7 +39,7 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
         if not expected:
             raise ArtefactError("The model names no SHA-256 of its detector. Take the registered model as it is.")
         self.detector = Detector.load(Path(context.artifacts["detector"]), sha256=expected)
-        self.detector.method.eval()  # for good: requests come in threads, and none may turn it back while another scores
+        self.detector.method.eval()  # for good: requests come in threads, and none may turn it back under another
         # A stranger's file may kill a decoder; it must not kill the server. The worker lives as long as the server.
         self._workers = DecodeWorkers(1, DecodeLimits()).__enter__()
         atexit.register(self._workers.__exit__, None, None, None)
