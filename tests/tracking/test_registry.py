@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,21 @@ from pipeline.config import Settings
 from pipeline.errors import ArtefactError
 from pipeline.stages.run_folder import RunFolder
 from pipeline.tracking import registry
-from pipeline.tracking.experiment import track
+from pipeline.tracking.experiment import connect, track
 from pipeline.types import RunRef
 
 
 @pytest.fixture(scope="module")
-def versions(tracked: Any) -> dict[str, str]:
-    """Three registrations of a route of its own: a first run, a second run, and the first run again."""
-    settings, folder = tracked.settings, RunFolder.behind(tracked.report.run)
+def settings(tracked: Any, new_hospital: Any) -> Iterator[Settings]:
+    """A registry of its own: a champion that is none must not stand among those that others score with."""
+    yield new_hospital()
+    connect(tracked.settings)
+
+
+@pytest.fixture(scope="module")
+def versions(tracked: Any, settings: Settings) -> dict[str, str]:
+    """Three registrations of one route: a first run, a second run, and the first run again."""
+    folder = RunFolder.behind(tracked.report.run)
     made = {}
     for key, name in (("first", "one"), ("second", "two"), ("again", "one")):
         with track(settings, "unit", key, system_metrics=False):
@@ -30,21 +38,21 @@ def versions(tracked: Any) -> dict[str, str]:
     return made
 
 
-def test_a_training_run_is_registered_once(versions: dict[str, str], tracked: Any) -> None:
+def test_a_training_run_is_registered_once(versions: dict[str, str], settings: Settings) -> None:
     assert versions == {"first": "1", "second": "2", "again": "1"}
-    assert registry.version_of(tracked.settings, "unit", "/anywhere/one") == "1"
+    assert registry.version_of(settings, "unit", "/anywhere/one") == "1"
 
 
-def test_the_first_is_champion_and_the_newest_registered_is_challenger(versions: dict[str, str], tracked: Any) -> None:
-    settings = tracked.settings
+def test_the_first_is_champion_and_the_newest_registered_is_challenger(
+    versions: dict[str, str], settings: Settings, tracked: Any
+) -> None:
     assert registry.aliases(settings, "unit") == {"champion": "1", "challenger": versions["again"]}
     found = registry.champion(settings, "unit")
     assert found is not None
     assert (Path(found.path).name, found.sha256) == ("one", tracked.report.run.sha256)
 
 
-def test_promote_changes_the_champion(versions: dict[str, str], tracked: Any) -> None:
-    settings = tracked.settings
+def test_promote_changes_the_champion(versions: dict[str, str], settings: Settings) -> None:
     registry.promote(settings, "unit", versions["second"])
     try:
         found = registry.champion(settings, "unit")
@@ -55,8 +63,9 @@ def test_promote_changes_the_champion(versions: dict[str, str], tracked: Any) ->
         registry.promote(settings, "unit", versions["first"])
 
 
-def test_routes_with_champions_lists_them(versions: dict[str, str], tracked: Any) -> None:
-    assert registry.routes_with_champions(tracked.settings) == ["phantom-mr", "unit"]
+def test_routes_with_champions_lists_them(versions: dict[str, str], settings: Settings, tracked: Any) -> None:
+    assert registry.routes_with_champions(settings) == ["unit"]
+    assert registry.routes_with_champions(tracked.settings) == ["phantom-mr"]
 
 
 def test_a_route_without_a_model_has_no_champion(tracked: Any) -> None:
