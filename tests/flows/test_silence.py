@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_importing_a_flow_settles_prefect(tmp_path: Path) -> None:
     code = (
         "import flows.nightly, os\n"

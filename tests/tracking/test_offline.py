@@ -56,6 +56,7 @@ def test_train_log_register_score_and_load_without_a_network(
     assert {entry.name for entry in tmp_path.iterdir()} <= {".cache", ".config"}  # nothing where we stood
 
 
+@pytest.mark.slow
 def test_telemetry_is_off_whoever_imports_mlflow_first() -> None:
     code = (
         "import pipeline\n"
