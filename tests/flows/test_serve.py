@@ -49,7 +49,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with (place / "out.txt").open("w") as stream:
         process = subprocess.Popen(
             [*command, "serve", "--schedule", "schedule.yaml"],
-            stdout=stream, stderr=subprocess.STDOUT, text=True, env=environment, cwd=place,
+            stdout=stream, stderr=subprocess.STDOUT, text=True, env=environment, cwd=place, preexec_fn=hear_interrupts,
         )  # fmt: skip
     try:
         yield Served(
@@ -61,6 +61,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             for member in family:
                 member.kill()
             process.wait(timeout=30)
+
+
+def hear_interrupts() -> None:
+    """Undo what a shell does to its background jobs: they ignore SIGINT, and so would everything that they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(pattern: str, out: Path, process: subprocess.Popen[str]) -> str:
