@@ -150,3 +150,19 @@ def trained(phantom_night: PhantomNight, new_hospital: Callable[[], Settings]) -
     import_labels(phantom_night.labels, settings)
     run = train(load_config(phantom_night.config, RunConfig), settings)
     return TrainedWorkspace(settings, calibrate(run, settings))
+
+
+@pytest.fixture
+def dciodvfy() -> Callable[[Path], list[str]]:
+    """The errors that `dciodvfy` finds in a file; skips where the tool is missing."""
+    tool = shutil.which("dciodvfy")
+    if tool is None:
+        pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")
+
+    def errors(path: Path) -> list[str]:
+        done = subprocess.run([tool, str(path)], capture_output=True, text=True, timeout=60, check=False)
+        lines = (done.stdout + done.stderr).splitlines()
+        assert lines, "dciodvfy said nothing, not even the object's name"
+        return [line for line in lines if line.startswith("Error")]
+
+    return errors

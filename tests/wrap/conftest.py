@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -65,19 +63,3 @@ def table() -> Callable[[WrapReport], list[dict[str, str]]]:
             return list(csv.DictReader(stream))
 
     return read
-
-
-@pytest.fixture
-def dciodvfy() -> Callable[[Path], list[str]]:
-    """The errors that `dciodvfy` finds in a file; skips where the tool is missing."""
-    tool = shutil.which("dciodvfy")
-    if tool is None:
-        pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")
-
-    def errors(path: Path) -> list[str]:
-        done = subprocess.run([tool, str(path)], capture_output=True, text=True, timeout=60, check=False)
-        lines = (done.stdout + done.stderr).splitlines()
-        assert lines, "dciodvfy said nothing, not even the object's name"
-        return [line for line in lines if line.startswith("Error")]
-
-    return errors
