@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from pipeline.dicom.keyfile import sync_folder
 from pipeline.errors import CatalogueError, ConfigError
 
 # Temporary files of a killed writer are removed by the next writer when they are older than this.
@@ -79,7 +80,7 @@ class LocalObjects:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file; see ObjectStorage."""
@@ -100,7 +101,7 @@ class LocalObjects:
     def _prepare(self, folder: Path) -> None:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-            _sync_folder(self._root)
+            sync_folder(self._root)
         if not self._swept:
             self._writing.mkdir(exist_ok=True)
             self._sweep()
@@ -153,11 +154,3 @@ def _write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.schema import FindingRow
 
@@ -18,12 +17,6 @@ def flagged_rows(catalogue: Catalogue, run_id: str | None = None, flagged: bool 
         flagged: True only flagged, False only unflagged, None all.
     """
     return [_row(finding) for finding in catalogue.findings(run_id, flagged)]
-
-
-def flagged_list(settings: Settings) -> list[dict[str, Any]]:
-    """Open the catalogue and return its flagged rows."""
-    with Catalogue.open(settings) as catalogue:
-        return flagged_rows(catalogue)
 
 
 def in_words(p_value: float | None, n_calibration: int, guarantee: str) -> str:
