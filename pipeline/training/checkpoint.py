@@ -12,6 +12,7 @@ from pathlib import Path
 
 from safetensors.torch import load, save
 
+from pipeline.dicom.keyfile import sync_folder
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods.artefact import copy_tensors
 from pipeline.training.state import Progress, TrainState
@@ -32,9 +33,9 @@ def save_checkpoint(state: TrainState, folder: Path, keep: int) -> Path:
     tensors = save({name: value.detach().cpu().contiguous().clone() for name, value in state.tensors().items()})
     _write(beside / "state.safetensors", tensors)
     _write(beside / "state.json", _metadata(state, tensors))
-    _sync(beside)
+    sync_folder(beside)
     beside.rename(target)
-    _sync(folder)
+    sync_folder(folder)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return target
@@ -124,11 +125,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
