@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -28,6 +28,8 @@ class Phase:
         lr, betas, weight_decay: of AdamW (weight decay 0 makes it Adam).
         repeats: optimiser steps per turn, each on its own batch.
         every: the phase takes a turn in every n-th round only.
+        after, until: fractions of the training's images between which the phase takes turns: a codec learns first, its
+            prior later. At such a border the averaged weights become the weights, and the search for the best anew.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Phase:
     weight_decay: float = 0.0
     repeats: int = 1
     every: int = 1
+    after: float = 0.0
+    until: float = 1.0
 
 
 class Method(nn.Module):
@@ -72,9 +76,19 @@ class Method(nn.Module):
         """Return named scalars, means over the images; the loop differentiates "total"."""
         raise NotImplementedError
 
-    def validation(self, batch: Batch, rng: Rng) -> dict[str, Tensor]:
-        """Return named scalars on held-out normals; "total" decides early stopping. Default: the first phase's loss."""
-        return self.loss(batch, self.phases[0].name, rng)
+    def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return named scalars on held-out normals; "total" decides early stopping. Default: the phase's loss.
+
+        `phase` is the first of those that take turns at this time.
+        """
+        return self.loss(batch, phase, rng)
+
+    def finish(self, batches: Iterable[Batch]) -> None:
+        """Called once after training, in eval mode, with every training image in a fixed order.
+
+        For memory banks and statistics; what is kept must have a size that configuration and image size decide, and
+        the batches are on the CPU. A method without phases is fitted by this alone. Default: nothing.
+        """
 
     def after_step(self, phase: str) -> None:
         """Called after each optimiser step of `phase`; for weight clipping, codebook upkeep and the like."""

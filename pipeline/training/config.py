@@ -32,9 +32,10 @@ class TrainingConfig(Config):
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept in the folder")
     max_seconds: float | None = Field(None, gt=0, description="CPU time of the training process, all threads")
 
-    def rate(self, images_seen: int) -> float:
-        """Return the factor on each phase's learning rate after `images_seen` images."""
-        rise = min(1.0, (images_seen + 1) / self.warmup_images) if self.warmup_images else 1.0
+    def rate(self, images_seen: int, after: float = 0.0, until: float = 1.0) -> float:
+        """Return the factor on the learning rate of a phase that runs from `after` to `until` of `images`."""
+        seen, images = max(0.0, images_seen - after * self.images), (until - after) * self.images
+        rise = min(1.0, (seen + 1) / self.warmup_images) if self.warmup_images else 1.0
         if self.schedule == "constant":
             return rise
-        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, images_seen / self.images)))
+        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, seen / images)))

@@ -19,8 +19,8 @@ from pipeline.nn.rng import Rng
 from pipeline.training.checkpoint import checkpoints, resume, save_checkpoint
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import StepRecord, autocast, finite, on_device, train
-from pipeline.training.order import Images, collate
-from pipeline.training.state import TrainState
+from pipeline.training.order import Images, collate, ordered
+from pipeline.training.state import TrainState, accelerator
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def fit(
     on_record: Callable[[TrainingRecord], None] | None = None,
     progress: bool = False,
 ) -> FitResult:
-    """Train `method`, or go on where the checkpoints in `folder` end.
+    """Train `method`, or go on where the checkpoints in `folder` end; a method without phases is only finished.
 
     After a kill at any moment, calling again with the same arguments ends with bitwise the same weights (same machine,
     thread count and library versions; a `max_seconds` budget excepted, which depends on the machine's speed).
@@ -79,6 +79,8 @@ def fit(
         ConfigError: `folder` holds a training of another configuration, or another process is training there.
         EmptySelection: no training images.
     """
+    if not method.phases:
+        return _fitted(method, train_data, config)
     state = TrainState(method, config)
     with _alone(state, folder):
         resume(state, folder)
@@ -89,7 +91,15 @@ def fit(
             found = checkpoints(folder)
             last = f"The last good checkpoint is {found[-1].name}" if found else "No checkpoint was written before"
             raise TrainingDiverged(f"{error} {last}.") from None
-    return _result(state)
+    return _result(state, train_data)
+
+
+def _fitted(method: Method, data: Images, config: TrainingConfig) -> FitResult:
+    """Let a method without phases take in the images once."""
+    began = time.process_time()
+    method.to(accelerator(config.device == "cpu").device).eval().finish(ordered(data, config.batch_size))
+    seconds = time.process_time() - began
+    return FitResult(method.to("cpu"), len(data), None, len(data), "images", seconds)
 
 
 @contextlib.contextmanager
@@ -122,7 +132,7 @@ class _Run:
                 state.progress.process_seconds = earlier + time.process_time() - began
                 _accumulate(state, record)
                 advance(record)
-                if _crossed(state, config.validate_every_images):
+                if _crossed(state, config.validate_every_images) or state.next_stage():
                     self.validate()
                 elif config.checkpoint_every_images and _crossed(state, config.checkpoint_every_images):
                     self.save()
@@ -162,7 +172,7 @@ def _stop_reason(state: TrainState) -> str:
     config, counters = state.config, state.progress
     if counters.images_seen >= config.images:
         return "images"
-    if config.patience is not None and counters.stale >= config.patience:
+    if state.last_stage and config.patience is not None and counters.stale >= config.patience:
         return "patience"
     if config.max_seconds is not None and _longest(state) >= config.max_seconds:
         return "seconds"
@@ -220,13 +230,14 @@ def _validate_batch(state: TrainState, data: Images, part: list[int]) -> dict[st
     batch = on_device(state, collate(data, part))
     rng = Rng.scoring(state.config.seed, batch.ids, state.accelerator.device)
     with torch.no_grad(), autocast(state):
-        return finite(state.ema.validation(batch, rng), state)
+        return finite(state.ema.validation(batch, state.first_phase.name, rng), state)
 
 
-def _result(state: TrainState) -> FitResult:
+def _result(state: TrainState, data: Images) -> FitResult:
     method = state.ema
     if state.best_weights is not None:
         copy_tensors(method.state_dict(), state.best_weights, "the best weights")
+    method.eval().finish(ordered(data, state.config.batch_size))
     method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()
     for kept, trained in zip(method.parameters(), state.method.parameters(), strict=True):
         kept.requires_grad_(trained.requires_grad)

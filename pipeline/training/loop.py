@@ -40,6 +40,8 @@ def train(state: TrainState, data: Images, until_images: int) -> Iterator[StepRe
     """
     state.method.train()
     while state.images_seen < until_images:
+        while state.next_stage():
+            state.enter_stage()
         began = time.perf_counter()
         phase = state.phase
         with _denormals_flushed():
@@ -130,7 +132,7 @@ def _descend(state: TrainState, phase: Phase, total: Tensor) -> float:
         raise diverged("gradient_norm", float(norm), state)
     if state.config.clip_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, state.config.clip_norm, norm)
-    optimiser.param_groups[0]["lr"] = phase.lr * state.config.rate(state.images_seen)
+    optimiser.param_groups[0]["lr"] = phase.lr * state.config.rate(state.images_seen, phase.after, phase.until)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return float(norm)

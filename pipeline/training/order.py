@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.errors import EmptySelection
+from pipeline.errors import ConfigError, EmptySelection
 from pipeline.methods.base import Phase, check_finite
 from pipeline.nn.rng import row_key
 from pipeline.types import Batch
@@ -57,8 +57,43 @@ def collate(data: Images, chosen: Sequence[int]) -> Batch:
     return Batch(images, torch.stack([_tensor(item["body"]) for item in items]).bool(), tuple(i["id"] for i in items))
 
 
+def ordered(data: Images, batch_size: int) -> Iterator[Batch]:
+    """Yield every image once, in the order of the data.
+
+    Raises:
+        EmptySelection: there is no image.
+    """
+    indices(0, 0, 1, len(data))  # refuses an empty data set
+    for first in range(0, len(data), batch_size):
+        yield collate(data, range(first, min(first + batch_size, len(data))))
+
+
 def _tensor(value: Tensor | np.ndarray) -> Tensor:
     return torch.as_tensor(value)
+
+
+def phase_borders(phases: Sequence[Phase]) -> tuple[float, ...]:
+    """Return the fractions of the training at which the phases that take turns change, 0 first.
+
+    Raises:
+        ConfigError: a phase that ends before it begins, or a time at which no phase takes turns.
+    """
+    borders = sorted({0.0} | {f for p in phases for f in (p.after, p.until) if 0.0 < f < 1.0})
+    for phase in phases:
+        if not 0.0 <= phase.after < phase.until <= 1.0:
+            raise ConfigError(
+                f"Phase {phase.name!r} runs from {phase.after} to {phase.until} of the training; it must begin before "
+                "it ends, within 0 to 1."
+            )
+    for border in borders:
+        if not active(phases, border):
+            raise ConfigError(f"At {border} of the training no phase takes turns. Let one begin there.")
+    return tuple(borders)
+
+
+def active(phases: Sequence[Phase], fraction: float) -> list[Phase]:
+    """Return the phases that take turns at a fraction of the training."""
+    return [phase for phase in phases if phase.after <= fraction < phase.until]
 
 
 def phase_cycle(phases: Sequence[Phase]) -> list[Phase]:

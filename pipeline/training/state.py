@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.methods.artefact import method_spec
 from pipeline.methods.base import Method, Phase
 from pipeline.training.config import TrainingConfig
-from pipeline.training.order import phase_cycle
+from pipeline.training.order import active, phase_borders, phase_cycle
 
 
 @lru_cache(maxsize=2)
@@ -33,6 +33,7 @@ class Progress:
 
     images_seen: int = 0
     step: int = 0
+    stage: int = 0
     process_seconds: float = 0.0
     resumed: int = 0
     stopped: str = ""
@@ -57,7 +58,7 @@ class TrainState:
 
     def __init__(self, method: Method, config: TrainingConfig) -> None:
         if not method.phases:
-            raise ConfigError(f"{method.config.name} has no training phase: it is fitted otherwise, not by this loop.")
+            raise ConfigError(f"{method.config.name} has no training phase: `fit` finishes it without this loop.")
         self.config = config
         self.accelerator = accelerator(config.device == "cpu")
         if config.batch_size % self.accelerator.num_processes:
@@ -70,7 +71,8 @@ class TrainState:
         self.ema = copy.deepcopy(self.method).eval().requires_grad_(False)
         self.best_weights: dict[str, Tensor] | None = None
         self.progress = Progress()
-        self._cycle = phase_cycle(method.phases)
+        self._borders = phase_borders(method.phases)
+        self._cycles = [phase_cycle(active(method.phases, border)) for border in self._borders]
         self.optimisers = {phase.name: _optimiser(method, phase) for phase in method.phases}
         self._pairs = _float_pairs(self.ema, self.method)
 
@@ -82,7 +84,43 @@ class TrainState:
     @property
     def phase(self) -> Phase:
         """Whose turn it is."""
-        return self._cycle[self.progress.step % len(self._cycle)]
+        cycle = self._cycles[self.progress.stage]
+        return cycle[self.progress.step % len(cycle)]
+
+    @property
+    def first_phase(self) -> Phase:
+        """The first of the phases that take turns now."""
+        return self._cycles[self.progress.stage][0]
+
+    @property
+    def several_stages(self) -> bool:
+        """Whether phases follow each other."""
+        return len(self._borders) > 1
+
+    @property
+    def last_stage(self) -> bool:
+        """Whether no other phases will take over."""
+        return self.progress.stage == len(self._borders) - 1
+
+    def next_stage(self) -> bool:
+        """Whether the border at which other phases take over is reached, in images or in CPU seconds."""
+        if self.last_stage:
+            return False
+        spent, allowed = self.progress.process_seconds, self.config.max_seconds
+        done = max(self.images_seen / self.config.images, spent / allowed if allowed else 0.0)
+        return done >= self._borders[self.progress.stage + 1]
+
+    @torch.no_grad()
+    def enter_stage(self) -> None:
+        """Let the next phases take over: the best averaged weights become the weights, and the best starts anew."""
+        best = self.ema.state_dict() if self.best_weights is None else self.best_weights
+        for module in (self.method, self.ema):
+            for name, value in module.state_dict().items():
+                value.copy_(best[name])
+        self.best_weights = None
+        self.progress.best, self.progress.best_images_seen, self.progress.stale = None, 0, 0
+        self.progress.stage += 1
+        self.progress.step = 0
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -113,7 +151,7 @@ class TrainState:
     def fingerprint(self) -> dict[str, Any]:
         """Return what must be equal for a run to be resumed: method and training, budgets left out."""
         budgets = {"images", "max_seconds", "patience", "keep_checkpoints", "device"}
-        if self.config.schedule != "constant":
+        if self.config.schedule != "constant" or self.several_stages:
             budgets.remove("images")
         return {"method": method_spec(self.method), "training": self.config.model_dump(mode="json", exclude=budgets)}
 

@@ -38,7 +38,7 @@ def test_it_stops_when_held_out_normals_get_no_better_and_keeps_the_best(
     best_after = 24
     kept = {}
 
-    def validation(batch: object, rng: object) -> dict:
+    def validation(batch: object, phase: object, rng: object) -> dict:
         weights = state_of(fitted["state"])
         seen = fitted["state"].images_seen
         if seen == best_after:
