@@ -8,13 +8,16 @@ from pydantic import Field, ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.methods.ae import AeConfig
+from pipeline.methods.ae_u import AeUConfig
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vq_vae import VqVaeConfig
 
-AnyMethodConfig = Annotated[AeConfig | VaeConfig | DaeConfig | VqVaeConfig | DdpmConfig, Field(discriminator="name")]
+AnyMethodConfig = Annotated[
+    AeConfig | AeUConfig | VaeConfig | DaeConfig | VqVaeConfig | DdpmConfig, Field(discriminator="name")
+]
 
 METHODS: dict[str, type[MethodConfig]] = {
     config.model_fields["name"].default: config for config in get_args(get_args(AnyMethodConfig)[0])

@@ -11,11 +11,11 @@ import math
 from typing import Literal
 
 import torch.nn.functional as F
-from monai.networks.blocks import Convolution
 from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
+from pipeline.nn.bottleneck import doubling, halving, spread, squeeze
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -44,10 +44,11 @@ class Autoencoder(Method):
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
         sizes = widths(config.widths, levels)
         bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
-        self.encoder = _encoder(spatial_dims, [channels, *sizes])
-        self.code = _bottleneck(math.prod(bottom), config.hidden, config.latent)
+        self.encoder = halving(spatial_dims, [channels, *sizes])
+        flat, hidden, latent = math.prod(bottom), config.hidden, config.latent
+        self.code = nn.Sequential(*squeeze(flat, hidden, latent), *spread(latent, hidden, flat))
         self.expand = nn.Unflatten(1, bottom)
-        self.decoder = _decoder(spatial_dims, [*reversed(sizes), channels])
+        self.decoder = doubling(spatial_dims, [*reversed(sizes), channels])
         self.phases = (Phase("train", lr=config.lr),)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,31 +64,3 @@ class Autoencoder(Method):
         """Return x_hat; no randomness."""
         with self.inference():
             return self(self.check(x)).to(x.dtype)
-
-
-def _encoder(spatial_dims: int, sizes: list[int]) -> nn.Sequential:
-    return nn.Sequential(*[_halve(spatial_dims, a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
-
-
-def _halve(spatial_dims: int, a: int, b: int) -> nn.Module:
-    return Convolution(spatial_dims, a, b, strides=2, kernel_size=4, padding=1, act="relu", norm="batch")
-
-
-def _decoder(spatial_dims: int, sizes: list[int]) -> nn.Sequential:
-    steps = list(zip(sizes[:-1], sizes[1:], strict=True))
-    blocks = [_double(spatial_dims, a, b, last=i == len(steps) - 1) for i, (a, b) in enumerate(steps)]
-    return nn.Sequential(*blocks)
-
-
-def _double(spatial_dims: int, a: int, b: int, last: bool) -> nn.Module:
-    return Convolution(
-        spatial_dims, a, b, strides=2, kernel_size=4, padding=1, output_padding=0, is_transposed=True,
-        act="relu", norm="batch", conv_only=last,
-    )  # fmt: skip
-
-
-def _bottleneck(flat: int, hidden: int, latent: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, latent),
-        nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, flat),
-    )  # fmt: skip

@@ -15,6 +15,7 @@ SIZE = 32
 # A method that is not named here is tested with its defaults; give it a small configuration if that is slow.
 SMALL: dict[str, dict[str, Any]] = {
     "ae": {"widths": (8, 16), "hidden": 32, "latent": 8},
+    "ae_u": {"widths": (8, 16), "hidden": 32, "latent": 8},
     "vae": {"widths": (8, 16), "latent": 8},
     "dae": {"widths": (8, 8, 8, 16, 16, 8)},
     "vq_vae": {"widths": (8, 16), "entries": 16, "code_width": 4},

@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 import torch
+import yaml
 from pydantic import TypeAdapter
 
 from pipeline.config import load_config
@@ -81,12 +82,19 @@ def test_a_specification_with_a_hole_is_refused(spec: dict) -> None:
         method_from_spec(spec)
 
 
+def method_of(file: Path) -> str:
+    """Return the method that a configuration file is for: several may be for one, as `beta_vae` is for `vae`."""
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return values["name"] if "name" in values else method_of(file.parent / values["extends"])
+
+
 def test_every_method_has_a_configuration_file() -> None:
-    assert {file.stem.removesuffix("_128") for file in CONFIGS} == set(METHODS)
+    assert {method_of(file) for file in CONFIGS} == set(METHODS)
+    assert set(METHODS) <= {file.stem for file in CONFIGS}
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
 def test_configuration_files_load_and_build(file: Path) -> None:
-    config = load_config(file, METHODS[file.stem.removesuffix("_128")])
+    config = load_config(file, METHODS[method_of(file)])
     for size in (64, 128):
         assert config.build(size).image_shape == (1, size, size)
