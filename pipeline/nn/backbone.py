@@ -1,0 +1,138 @@
+"""A frozen network as a source of features, behind one small interface; its weights travel with whoever holds it.
+
+The default is EfficientNet-lite0 (Apache-2.0) with the ImageNet weights that its package carries, so that nothing is
+ever downloaded. Others are named by configuration and read their weights from a file of a known SHA-256.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.nn.backbones import STAGES, Network, network
+
+Triple = tuple[float, float, float]
+_WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
+
+
+class BackboneConfig(Config):
+    """Which frozen network, how deep it is looked into, and how images are brought to what it was trained on."""
+
+    kind: Literal["efficientnet_lite0", "resnet18", "resnet50", "timm", "random"] = Field(
+        "efficientnet_lite0", description="resnet: MONAI's, 2D or 3D; timm: needs that package; random: for tests"
+    )
+    depths: tuple[int, ...] = Field(
+        (3, 4), min_length=1, description="stages whose features are taken, 1 to 5; stage s halves the grid s times"
+    )
+    input_size: int | None = Field(None, ge=32, description="edge to which images are resized first; null leaves them")
+    model: str | None = Field(None, description="of `timm`: its name of the model")
+    weights: str | None = Field(None, description="file of the weights (safetensors, or a state_dict of torch)")
+    sha256: str | None = Field(None, description="of that file; another one is refused")
+    mean: Triple | None = Field(None, description="of the training images in [0, 1]; null: what belongs to `kind`")
+    std: Triple | None = Field(None, description="likewise their standard deviation")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if sorted(set(self.depths)) != list(self.depths) or not 1 <= min(self.depths) <= max(self.depths) <= STAGES:
+            raise ValueError(f"depths {list(self.depths)} must rise, from 1 to {STAGES}")
+        if (self.kind == "timm") != (self.model is not None):
+            raise ValueError("`model` belongs to kind timm, and timm needs it")
+        outside = self.kind in ("timm", "resnet18", "resnet50")
+        if outside != (self.weights is not None) or outside != (self.sha256 is not None):
+            raise ValueError("`weights` and `sha256` belong to kinds resnet and timm, which need both")
+        return self
+
+    @property
+    def multiple(self) -> int:
+        """What the edge of an image must be a multiple of; 1 where images are resized."""
+        return 1 if self.input_size else 2 ** self.depths[-1]
+
+    def grid(self, image_size: int) -> int:
+        """Return the edge of the feature map at the first, finest depth."""
+        return (self.input_size or image_size) // 2 ** self.depths[0]
+
+
+class Backbone(nn.Module):
+    """Features of images at chosen depths; never trained, always in eval mode.
+
+    Each channel of an image is shown as a grey picture of its own, and the features of all channels are concatenated.
+    Gradients pass to the image, never to the weights. Stages beyond the deepest one asked for are not kept.
+
+    Args:
+        config: which network and which depths.
+        spatial_dims: 2, or 3 where the network allows.
+
+    Raises:
+        ConfigError: a package or weight file is missing, is not the one named, or does not fit the network.
+    """
+
+    def __init__(self, config: BackboneConfig, spatial_dims: int = 2) -> None:
+        super().__init__()
+        if config.input_size and config.input_size % 2 ** config.depths[-1]:
+            raise ConfigError(f"input_size {config.input_size} must be a multiple of {2 ** config.depths[-1]}.")
+        self.config, self.spatial_dims = config, spatial_dims
+        built: Network = network(
+            config.kind, config.depths[-1], spatial_dims, config.model,
+            None if config.weights is None or config.sha256 is None else (config.weights, config.sha256),
+            trained=not _WEIGHTS_FOLLOW.get(),
+        )  # fmt: skip
+        self.network, self.widths = built.module, tuple(built.widths[d - 1] for d in config.depths)
+        shape = (1, 3, *[1] * spatial_dims)
+        self.register_buffer("mean", torch.tensor(config.mean or built.mean).reshape(shape))
+        self.register_buffer("std", torch.tensor(config.std or built.std).reshape(shape))
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode: statistics of a batch would make a feature depend on its neighbours."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the feature maps of images [B, C, *spatial] in [-1, 1]: per depth, float32 [B, C * width, *grid]."""
+        found = self.network(self.prepared(x))
+        chosen = [found[depth - 1].float() for depth in self.config.depths]
+        return [maps.reshape(len(x), -1, *maps.shape[2:]) for maps in chosen]
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """Return what the network sees: [B * C, 3, *spatial], resized, repeated, and standardised."""
+        grey = x.flatten(0, 1)[:, None]
+        if self.config.input_size and self.config.input_size != x.shape[-1]:
+            size = (self.config.input_size,) * self.spatial_dims
+            grey = F.interpolate(grey, size, mode=linear(self.spatial_dims), align_corners=False)
+        return ((grey + 1) / 2 - self.mean) / self.std
+
+
+@contextmanager
+def weights_follow() -> Iterator[None]:
+    """Within it, backbones are built without trained weights: those of an artefact are copied in next, and the file
+    that they came from may be far away."""
+    token = _WEIGHTS_FOLLOW.set(True)
+    try:
+        yield
+    finally:
+        _WEIGHTS_FOLLOW.reset(token)
+
+
+def aligned(maps: list[Tensor]) -> Tensor:
+    """Return feature maps on the grid of the first, finest one, concatenated: [B, sum of channels, *grid]."""
+    size, mode = maps[0].shape[2:], linear(maps[0].ndim - 2)
+    larger = [F.interpolate(m, size, mode=mode, align_corners=False) for m in maps[1:]]
+    return torch.cat([maps[0], *larger], dim=1)
+
+
+def enlarged(maps: Tensor, image_shape: torch.Size) -> Tensor:
+    """Return maps [B, 1, *grid] on the grid of images [B, C, *spatial]."""
+    return F.interpolate(maps, image_shape[2:], mode=linear(maps.ndim - 2), align_corners=False)
+
+
+def linear(spatial_dims: int) -> str:
+    """Return the name that torch gives to linear interpolation in so many dimensions."""
+    return "bilinear" if spatial_dims == 2 else "trilinear"

