@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
+from pipeline.data.content import draw_of
 from pipeline.data.schema import Instance, LabelRow, Patient, Series, Study
 
 
@@ -21,10 +23,11 @@ class PatientEvidence:
     official_sets: set[str] = field(default_factory=set)
 
 
-def unassigned_evidence(session: Session) -> list[PatientEvidence]:
+def unassigned_evidence(session: Session, by_pixels: bool = False) -> list[PatientEvidence]:
     """Return the evidence on every patient with labels and no set, who is identified or is a single image.
 
     A newer row of a subject replaces its older label; what official set a row named is not withdrawn by later rows.
+    `by_pixels` reads the draw off the images that are there instead of the pseudonym.
     """
     found: dict[str, PatientEvidence] = {}
     for query in _queries():
@@ -36,7 +39,18 @@ def unassigned_evidence(session: Session) -> list[PatientEvidence]:
                 evidence.official_sets.add(official)
         for patient_id, label in standing.values():
             found[patient_id].labels.add(label)
+    if by_pixels:
+        for patient_id, least in session.execute(_least_pixels()):
+            if patient_id in found:
+                found[patient_id].draw = draw_of(hashlib.sha256(least.encode()).hexdigest())
     return sorted(found.values(), key=lambda evidence: evidence.patient_id)
+
+
+def _least_pixels() -> Select[tuple[str, str]]:
+    """Select the smallest content address among each patient's images; hashed, since the least of many is small."""
+    images = select(Study.patient_id, func.min(Instance.pixel_key)).select_from(Study)
+    images = images.join(Series, Series.study_id == Study.study_id)
+    return images.join(Instance, Instance.series_id == Series.series_id).group_by(Study.patient_id)
 
 
 def _queries() -> Iterator[Select[tuple[str, float, str, str, str]]]:

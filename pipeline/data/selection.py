@@ -87,6 +87,12 @@ def select_slices(
     return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in kept})
 
 
+def patients_on(catalogue: Catalogue, route: str, routes: Sequence[Route]) -> set[str]:
+    """Return the patients (pseudonyms) who have a series that the route takes, labelled or not."""
+    with catalogue.reading() as session:
+        return {row.patient_id for row in _on_route(_series(session, None, None, None), route, routes, [])}
+
+
 def _series(
     session: Session,
     modality: str | None,
@@ -162,6 +168,7 @@ def _instances(session: Session, series_ids: list[str]) -> dict[str, list[Row]]:
 
 def _refs(series: Row, rows: Sequence[Row], geometry: SeriesGeometry) -> Iterator[SliceRef]:
     """Yield the slices of a series in geometric order; the frames of an instance share one mapping of attributes."""
+    several = len(geometry.order) > 1
     pixel_keys = {row.instance_id: row.pixel_key for row in rows}
     attributes = {row.instance_id: _compact(row.attributes, rows[0].attributes) for row in rows}
     for (instance_id, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
@@ -176,6 +183,7 @@ def _refs(series: Row, rows: Sequence[Row], geometry: SeriesGeometry) -> Iterato
             relative_position=position,
             set_name=series.set_name,
             image_is_subject=series.image_is_subject,
+            geometric_position=position if several else None,
         )
 
 

@@ -2,7 +2,9 @@
 
 A patient's set is read off a uniform number, `patients.draw`, fixed when the patient is first seen. So it depends on
 nobody else: the order of ingest, and who else is there, change nothing. It is stored, and only a merge of two patients
-(`pipeline.data.patients`) may change it.
+(`pipeline.data.patients`) may change it. That number comes from the workspace's secret key. For public data sets, whose
+figures others must be able to repeat, `drawn_from: pixels` reads it off the patient's images instead: the same images
+get the same sets in every workspace.
 
 Which fractions apply is decided by the labels that stand anywhere on the patient:
 
@@ -20,7 +22,7 @@ validation patients develop. A patient with several official sets is in the last
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -66,6 +68,10 @@ class SplitPolicy(Config):
     mixed: Fractions = Field(
         {"train": 0.5, "validate": 0.08, "calibrate": 0.12, "develop": 0.1, "test": 0.2},
         description="those patients, where mixed_patients is on",
+    )
+    drawn_from: Literal["pseudonym", "pixels"] = Field(
+        "pseudonym",
+        description="of a patient's place among the fractions; pixels: the same data, the same sets, in any workspace",
     )
     official: Literal["keep", "ignore"] = Field("keep", description="what becomes of the data set's own split")
 
@@ -113,19 +119,20 @@ def _pick(fractions: Mapping[SetName, float], draw: float) -> SetName:
     return given[-1]  # rounding left the last fraction a hair short of 1
 
 
-def assign_sets(catalogue: Catalogue, policy: SplitPolicy) -> dict[str, int]:
+def assign_sets(catalogue: Catalogue, policy: SplitPolicy, patients: Collection[str] | None = None) -> dict[str, int]:
     """Give every patient who has labels and no set theirs, and return how many patients each set has now.
 
     Patients who have a set keep it, whatever was labelled since. Those without are counted under "unassigned".
+    `patients` (pseudonyms) leaves all others as they are: a route's policy is for the patients of that route.
 
     Raises:
         CatalogueError: the database cannot be written.
     """
     with catalogue.session() as session:
         given = []
-        for evidence in unassigned_evidence(session):
+        for evidence in unassigned_evidence(session, by_pixels=policy.drawn_from == "pixels"):
             chosen = policy.set_of(evidence.draw, evidence)
-            if chosen is not None:
+            if chosen is not None and (patients is None or evidence.patient_id in patients):
                 given.append({"patient_id": evidence.patient_id, "set_name": chosen[0], "set_reason": chosen[1]})
         if given:
             session.execute(update(Patient), given)

@@ -10,7 +10,8 @@ from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.dataset import fingerprint
 from pipeline.data.normalise import Normaliser
-from pipeline.data.selection import Selection
+from pipeline.data.routes import load_routes
+from pipeline.data.selection import Selection, patients_on
 from pipeline.data.splits import assign_sets, check_disjoint
 from pipeline.detection.detector import Detector
 from pipeline.errors import EmptySelection
@@ -42,7 +43,8 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         TrainingDiverged: NaN or infinity in a loss.
     """
     with Catalogue.open(settings) as catalogue:
-        assign_sets(catalogue, config.data.splits)
+        there = patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
+        assign_sets(catalogue, config.data.splits, there)
         sets = {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)

@@ -36,6 +36,7 @@ def enter() -> Callable[..., str]:
         labels: Sequence[str] = (),
         official: str = "",
         level: str = "instance",
+        pixels: str = "p",
         **patient: object,
     ) -> str:
         key = pseudonym("patient", name)
@@ -47,14 +48,14 @@ def enter() -> Callable[..., str]:
             for number, label in enumerate(labels):
                 ids = {level: pseudonym(level, name, number) for level in ("study", "series", "instance")}
                 ids["patient"] = key
-                _add_image(session, key, ids)
+                _add_image(session, key, ids, pixels)
                 session.add(LabelRow(level=level, subject=ids[level], label=label, source="t", official_set=official))
         return key
 
     return enter
 
 
-def _add_image(session: object, patient: str, ids: dict[str, str]) -> None:
+def _add_image(session: object, patient: str, ids: dict[str, str], pixels: str) -> None:
     rows = (
         Study(study_id=ids["study"], patient_id=patient),
         Series(series_id=ids["series"], study_id=ids["study"], modality="MR", attributes={}),
@@ -63,7 +64,7 @@ def _add_image(session: object, patient: str, ids: dict[str, str]) -> None:
             series_id=ids["series"],
             content_hash="c",
             attributes_hash="a",
-            pixel_key="p",
+            pixel_key=pixels,
             frames=1,
             attributes={},
         ),

@@ -193,3 +193,23 @@ def test_sharing_normals_differently_moves_nobody_into_or_out_of_a_held_out_set(
     before, after = (p.set_of(draw, _evidence({"normal"})) for p in (POLICY, other))
     assert before is not None and after is not None
     assert (before[0] in LABELLED_SETS) == (after[0] in LABELLED_SETS)
+
+
+def test_only_the_patients_named_are_given_sets(catalogue: Catalogue, enter: Enter, sets_of: Sets) -> None:
+    here, there = enter(catalogue, "here", ["normal"]), enter(catalogue, "there", ["normal"])
+    assert assign_sets(catalogue, POLICY, {here})["unassigned"] == 1
+    found = sets_of(catalogue)
+    assert found[here] is not None and found[there] is None
+
+
+def test_public_data_get_the_same_sets_under_any_key(tmp_path: Path, enter: Enter, sets_of: Sets) -> None:
+    def sets(workspace: str, drawn_from: str) -> list[str | None]:
+        with Catalogue.open(Settings(workspace=tmp_path / workspace)) as catalogue:
+            people = [enter(catalogue, (workspace, n), ["normal"], pixels=f"{n:064x}") for n in range(60)]
+            assign_sets(catalogue, SplitPolicy(drawn_from=drawn_from))
+            found = sets_of(catalogue)
+        return [found[person] for person in people]
+
+    assert sets("a", "pixels") == sets("b", "pixels")
+    assert len(set(sets("c", "pixels"))) > 3  # they are spread
+    assert sets("d", "pseudonym") != sets("e", "pseudonym")  # what the option is for
