@@ -25,7 +25,7 @@ from pipeline.errors import ConfigError, EmptySelection
 from pipeline.types import AnomalyMap, Batch, Scan, Step
 
 if TYPE_CHECKING:
-    from pipeline.detection.detector import Detector
+    from pipeline.detection.scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class _Source:
     history: tuple[Step, ...]
 
 
-def score_scan(detector: Detector, scan: Scan) -> ScanResult:
+def score_scan(detector: Scorer, scan: Scan) -> ScanResult:
     """Score one series in physical units.
 
     Randomness: of the detector's seed and each slice's pixels.
@@ -114,7 +114,7 @@ def score_scan(detector: Detector, scan: Scan) -> ScanResult:
 
 
 def score_files(
-    detector: Detector, paths: Sequence[Path], limits: DecodeLimits, workers: DecodeWorkers | None = None
+    detector: Scorer, paths: Sequence[Path], limits: DecodeLimits, workers: DecodeWorkers | None = None
 ) -> ScanResult:
     """Score the files of one study, series by series; the files are not changed.
 
@@ -152,9 +152,9 @@ def _sources(item: DecodedInstance) -> Iterator[_Source]:
         yield _Source(plane, f"{key}/{frame}", (*item.history, *physical.history))
 
 
-def _result(detector: Detector, series: Sequence[Sequence[_Source]]) -> ScanResult:
-    if detector.method.spatial_dims != 2:
-        raise ConfigError(f"{detector.method.config.name} was built for volumes; only slices are scored from files.")
+def _result(detector: Scorer, series: Sequence[Sequence[_Source]]) -> ScanResult:
+    if volumes := [method.config.name for method in detector.methods if method.spatial_dims != 2]:
+        raise ConfigError(f"{volumes[0]} was built for volumes; only slices are scored from files.")
     scored = [_scored_series(detector, sources) for sources in series]
     values = [[plane.score for plane in found] for found in scored]
     present = [found for found in values if any(not math.isnan(score) for score in found)] or values
@@ -171,7 +171,7 @@ def _result(detector: Detector, series: Sequence[Sequence[_Source]]) -> ScanResu
     )
 
 
-def _scored_series(detector: Detector, sources: Sequence[_Source]) -> list[ScoredPlane]:
+def _scored_series(detector: Scorer, sources: Sequence[_Source]) -> list[ScoredPlane]:
     normalised = detector.normaliser.series([source.plane for source in sources])
     size, found = detector.config.batch_size, []
     for start in range(0, len(sources), size):
@@ -191,7 +191,7 @@ def _batch(normalised: Sequence[Normalised], sources: Sequence[_Source]) -> Batc
 
 
 def _planes(
-    detector: Detector, scored: Iterable[SliceResult], normalised: Sequence[Normalised], sources: Sequence[_Source]
+    detector: Scorer, scored: Iterable[SliceResult], normalised: Sequence[Normalised], sources: Sequence[_Source]
 ) -> Iterator[ScoredPlane]:
     for result, item, source in zip(scored, normalised, sources, strict=True):
         anomaly = native_map(detector.normaliser, result, item.step)

@@ -14,6 +14,7 @@ from pipeline.data.splits import check_disjoint
 from pipeline.detection.calibrate import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.pixels import PixelHistogram
+from pipeline.detection.two_sided import TwoSided
 from pipeline.dicom.phantom.example import example_file
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import EmptySelection, TooFewNormals
@@ -71,7 +72,7 @@ def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
     Raises:
         ArtefactError: the run folder is gone or altered.
         EmptySelection: no normal scans in the calibrate set.
-        TooFewNormals: none of them has a score.
+        TooFewNormals: none of them has a score, or a two-sided score finds too few validate normals.
     """
     folder = RunFolder.behind(run)
     if (folder.path / "calibration.json").exists():
@@ -80,12 +81,13 @@ def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
     with Catalogue.open(settings) as catalogue:
         selection = choose(catalogue, config, settings, sets=("calibrate",))
         learned = choose(catalogue, config, settings, sets=("train", "validate"))
+        validate = choose(catalogue, config, settings, sets=("validate",))
     if not selection.slices:
         raise EmptySelection(
             f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
-    detector = Detector.load(folder.trained)
+    detector = centred(Detector.load(folder.trained), dataset(validate, config, settings, cache="none"))
     calibration = _calibration(
         detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
     )

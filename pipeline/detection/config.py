@@ -1,0 +1,29 @@
+"""The configuration of a detector: from a reconstruction to a flagged list."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config import Config
+from pipeline.detection.aggregate import AggregateConfig
+from pipeline.detection.flag import FlaggingConfig
+from pipeline.detection.residual import ResidualConfig
+
+
+class DetectionConfig(Config):
+    """From a reconstruction to a flagged list."""
+
+    residual: ResidualConfig = Field(ResidualConfig(), description="how image and reconstruction are compared")
+    aggregate: AggregateConfig = Field(AggregateConfig(), description="from map to slice, series and study")
+    transform: Literal["none", "two_sided"] = Field(
+        "none",
+        description="of a slice's score; `two_sided` is |s - median| / MAD of validate normals: smoother than normal "
+        "is unusual too",
+    )
+    flagging: FlaggingConfig = Field(FlaggingConfig(), description="which findings of a night are flagged")
+    batch_size: int = Field(64, ge=1, description="slices scored at once; no score depends on it")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="of the method's forward pass; residual and score are fp32 and fp64 always"
+    )

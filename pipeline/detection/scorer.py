@@ -1,0 +1,186 @@
+"""What a single model and an ensemble share: from raw slice scores to findings, scans and files."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from pipeline.config import DecodeLimits
+from pipeline.data.normalise import Normaliser
+from pipeline.detection.aggregate import AggregateConfig, aggregate_study
+from pipeline.detection.calibrate import Calibration
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.scan import ScanResult, score_files, score_scan
+from pipeline.detection.slices import (
+    Scored,
+    SliceResult,
+    Slices,
+    content_id,
+    native_map,
+    slice_batches,
+    slice_results,
+)
+from pipeline.detection.two_sided import TwoSided
+from pipeline.dicom.sandbox import DecodeWorkers
+from pipeline.errors import ConfigError, Rejected, RejectionCode
+from pipeline.methods.base import Method
+from pipeline.types import AnomalyMap, Batch, Finding, RunRef, Scan, SliceScore, Step
+
+
+class Scorer:
+    """Scores slices, scans and files; a `Detector` (one model) or an `Ensemble` (several) says how.
+
+    Attributes:
+        normaliser: the one that the models were trained with.
+        config: comparison, aggregation, flagging.
+        route: name of the route whose scans it takes.
+        seed: of the randomness at scoring, which is a function of the seed and of each slice's own id.
+        calibration: what the scores mean; None before it.
+        two_sided: constants of the two-sided score; None where the transform is "none", or not fitted yet.
+    """
+
+    __slots__ = ()
+
+    normaliser: Normaliser
+    config: DetectionConfig
+    route: str
+    seed: int
+    calibration: Calibration | None
+    two_sided: TwoSided | None
+
+    @property
+    @abstractmethod
+    def methods(self) -> tuple[Method, ...]:
+        """The trained models of normality behind the scores."""
+
+    @property
+    @abstractmethod
+    def has_maps(self) -> bool:
+        """Whether scores come with a heatmap."""
+
+    @abstractmethod
+    def raw_batch(self, batch: Batch) -> Scored:
+        """Score one batch before any transform; see `score_batch`."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> RunRef:
+        """Write the artefact; the reference holds its SHA-256."""
+
+    @property
+    def aggregate(self) -> AggregateConfig:
+        """How maps become scores."""
+        return self.config.aggregate
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((p.device for method in self.methods for p in method.parameters()), torch.device("cpu"))
+
+    def calibrated(self, calibration: Calibration) -> Self:
+        """Return the same detector with a calibration."""
+        return replace(self, calibration=calibration)  # type: ignore[type-var]
+
+    def centred(self, two_sided: TwoSided) -> Self:
+        """Return the same detector with the constants of its two-sided score, not calibrated."""
+        return replace(self, two_sided=two_sided, calibration=None)  # type: ignore[type-var]
+
+    def raw(self) -> Self:
+        """Return the same detector without transform and calibration: what constants are fitted from."""
+        config = self.config.model_copy(update={"transform": "none"})
+        return replace(self, config=config, two_sided=None, calibration=None)  # type: ignore[type-var]
+
+    def score_batch(self, batch: Batch) -> Scored:
+        """Score one batch; a row's result depends on the row and its id alone.
+
+        Randomness: of the seed and each of `batch.ids`; no global generator is read or moved.
+
+        Raises:
+            ConfigError: images, bodies and ids do not fit each other or the method, or a two-sided score has no
+                constants yet.
+            Rejected: a pixel or a score is NaN or infinite (non-finite-pixels).
+        """
+        if self.config.transform == "none":
+            return self.raw_batch(batch)
+        if self.two_sided is None:
+            raise ConfigError(
+                "This detector's score is two-sided, and its constants are not fitted: nothing can be scored before. "
+                "Calibrate the run, which fits them on validate normals."
+            )
+        scored = self.raw_batch(batch)
+        return scored._replace(scores=self.two_sided.apply(scored.scores))
+
+    def score_slices(self, data: Slices, batch_size: int | None = None) -> Iterator[SliceResult]:
+        """Score a data set, slice by slice, in its order, in memory that does not grow.
+
+        A slice's randomness comes from what its pixels are (their content address and frame, where the data set knows
+        it), so that it scores the same from the catalogue, from a file, and after a rotation of the pseudonyms.
+        """
+        for batch in slice_batches(data, batch_size or self.config.batch_size):
+            seeds = tuple(content_id(data, item) for item in batch.ids)
+            yield from slice_results(batch, self.score_batch(replace(batch, ids=seeds)))
+
+    def native(self, result: SliceResult, step: Step, reconstruction: bool = True) -> AnomalyMap | None:
+        """Bring a slice's map to the native grid; `step` is the normaliser's (`SliceDataset.step(id)`).
+
+        At 512 x 512 this costs more than a small model's forward pass: do it for the slices that are looked at, and
+        leave the reconstruction out where it is not shown.
+        """
+        return native_map(self.normaliser, result, step, reconstruction)
+
+    def finding(self, slices: Sequence[SliceScore]) -> Finding:
+        """Aggregate the slices of one study, all its series on this route, and say how unusual it is.
+
+        Raises:
+            Rejected: no slice has a body to score (empty-foreground).
+        """
+        score, evidence = aggregate_study(slices, self.aggregate)
+        found = Finding(slices[0].study_id, slices[0].patient_id, self.route, score, evidence=evidence)
+        if self.calibration is None:
+            return found
+        return replace(
+            found,
+            p_value=self.calibration.p_value(score),
+            n_calibration=self.calibration.n,
+            guarantee=self.calibration.guarantee,
+        )
+
+    def score_scan(self, scan: Scan) -> ScanResult:
+        """Score one series in physical units; see `pipeline.detection.scan.score_scan`."""
+        return score_scan(self, scan)
+
+    def score_file(self, path: str | Path, limits: DecodeLimits | None = None) -> ScanResult:
+        """Score one DICOM file: score, p-value and heatmap; see `pipeline.detection.scan.score_files`."""
+        return score_files(self, [Path(path)], limits or DecodeLimits())
+
+    def score_files(
+        self, paths: Sequence[str | Path], limits: DecodeLimits | None = None, workers: DecodeWorkers | None = None
+    ) -> ScanResult:
+        """Score the DICOM files of one study together; see `pipeline.detection.scan.score_files`."""
+        return score_files(self, [Path(path) for path in paths], limits or DecodeLimits(), workers)
+
+
+def refuse_misfit(batch: Batch, method: Method) -> None:
+    """Refuse a batch whose images, bodies and ids do not fit each other or the method (ConfigError, Rejected)."""
+    method.check(batch.images)
+    one = (batch.images.shape[0], 1, *batch.images.shape[2:])
+    if tuple(batch.body.shape) != one or batch.body.dtype != torch.bool or len(batch.ids) != one[0] or not one[0]:
+        raise ConfigError(
+            f"{one[0]} images need as many ids and a bool body of {list(one)}; {len(batch.ids)} ids and a "
+            f"{batch.body.dtype} body of {list(batch.body.shape)} were given."
+        )
+
+
+def refuse_broken(scores: torch.Tensor, body: torch.Tensor) -> None:
+    """Refuse scores that are NaN or infinite where there is a body (Rejected, non-finite-pixels)."""
+    expected = body.flatten(1).any(dim=1)
+    if broken := int((expected & ~torch.isfinite(scores)).sum()):
+        raise Rejected(
+            RejectionCode.NON_FINITE,
+            f"{broken} of {len(scores)} scores are NaN or infinite though every pixel is finite: the model's weights "
+            "are broken. Train it again.",
+        )
