@@ -14,6 +14,7 @@ from pipeline.data.splits import check_disjoint
 from pipeline.detection.calibrate import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.pixels import PixelHistogram
+from pipeline.detection.scorer import Scorer
 from pipeline.detection.two_sided import TwoSided
 from pipeline.dicom.phantom.example import example_file
 from pipeline.dicom.phantom.scanner import PhantomModality
@@ -96,7 +97,19 @@ def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
     return report
 
 
-def _calibration(detector: Detector, data: SliceDataset, config: RunConfig, learned: set[str]) -> Calibration:
+def centred(detector: Scorer, validate: SliceDataset) -> Scorer:
+    """Return a detector whose two-sided score, where it has one, is centred on validate normals.
+
+    Raises:
+        TooFewNormals, ConfigError: see `TwoSided.fit`.
+    """
+    if detector.config.transform == "none" or detector.two_sided is not None:
+        return detector
+    scores = usable([item.score for item in measured(detector.raw(), validate)], validate)
+    return detector.centred(TwoSided.fit([s.score for s in scores], [s.patient_id for s in scores]))
+
+
+def _calibration(detector: Scorer, data: SliceDataset, config: RunConfig, learned: set[str]) -> Calibration:
     scores: list[SliceScore] = []
     pixels = PixelHistogram()
     for item in measured(detector, data):
@@ -113,7 +126,7 @@ def _calibration(detector: Detector, data: SliceDataset, config: RunConfig, lear
     )
 
 
-def _units(detector: Detector, scores: list[SliceScore], config: RunConfig) -> list[Unit]:
+def _units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list[Unit]:
     if config.unit == "slice":
         present = [score for score in scores if not math.isnan(score.score)]
         return [Unit(f"{score.instance_id}/{score.frame}", score.patient_id, score.score) for score in present]
@@ -122,7 +135,7 @@ def _units(detector: Detector, scores: list[SliceScore], config: RunConfig) -> l
 
 
 def _register(
-    folder: RunFolder, detector: Detector, config: RunConfig, settings: Settings, data: dict[str, Any]
+    folder: RunFolder, detector: Scorer, config: RunConfig, settings: Settings, data: dict[str, Any]
 ) -> CalibrationReport:
     run = RunRef(str(folder.path), detector.save(folder.detector).sha256)
     example = [base64.b64encode(example_file(EXAMPLES.get(config.data.normaliser.kind, "CR"))).decode()]
@@ -136,7 +149,7 @@ def _register(
     return report
 
 
-def _report(run: RunRef, detector: Detector, config: RunConfig, version: str) -> CalibrationReport:
+def _report(run: RunRef, detector: Scorer, config: RunConfig, version: str) -> CalibrationReport:
     calibration, alpha = detector.calibration, config.detection.flagging.alpha
     if calibration is None:
         raise TooFewNormals(0, 1, "A calibration")

@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.data.dataset import SliceDataset
 from pipeline.data.store import PixelStore
 from pipeline.detection.controls import CONTROLS, ControlModel, brightness_map, control_scores, control_slices
-from pipeline.detection.detector import Detector
+from pipeline.detection.scorer import Scorer
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.evaluation.pixels import PixelCase
 from pipeline.evaluation.table import CONTROL
@@ -52,7 +52,7 @@ class PixelCases:
 
 
 def slice_table(
-    detector: Detector,
+    detector: Scorer,
     data: SliceDataset,
     store: PixelStore,
     controls: ControlModel,
@@ -96,7 +96,7 @@ def _row(ref: SliceRef, score: SliceScore, controls: Mapping[str, float]) -> dic
     }
 
 
-def study_table(detector: Detector, slices: pd.DataFrame) -> pd.DataFrame:
+def study_table(detector: Scorer, slices: pd.DataFrame) -> pd.DataFrame:
     """Aggregate a slice table to studies: the detector's own rule for the score, the mean over slices for controls.
 
     A study is abnormal where one of its slices is.

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.data.dataset import SliceDataset
-from pipeline.detection.detector import Detector
+from pipeline.detection.scorer import Scorer
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.dicom.burned_in import figures_allowed
 from pipeline.errors import ConfigError
@@ -68,7 +68,7 @@ def shown_slices(refs: Iterable[SliceRef], slices: pd.DataFrame, policy: Policy)
     return tuple(allowed[name] for name in (*sick.iloc[:ABNORMAL_SHOWN], *sound.iloc[middle : middle + 1]))
 
 
-def panels(detector: Detector, data: SliceDataset) -> Figure | None:
+def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
     """Draw every slice of a (small) data set; None where the method has no map or nothing may be shown."""
     if not detector.has_maps or len(data) == 0:
         return None
@@ -79,9 +79,7 @@ def panels(detector: Detector, data: SliceDataset) -> Figure | None:
     return panel_figure(rows)
 
 
-def panel(
-    item: Measured, detector: Detector, data: SliceDataset, caption: str, mask: np.ndarray | None = None
-) -> Panel:
+def panel(item: Measured, detector: Scorer, data: SliceDataset, caption: str, mask: np.ndarray | None = None) -> Panel:
     """Return one slice for display: in physical units on its native grid, the mask bool [H, W] where it is known."""
     anomaly = item.anomaly(detector, reconstruction=True)
     if anomaly is None:

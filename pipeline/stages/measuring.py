@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.data.dataset import SliceDataset
-from pipeline.detection.detector import Detector
+from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import SliceResult
 from pipeline.errors import Rejected
 from pipeline.types import AnomalyMap, Finding, SliceRef, SliceScore, Step
@@ -23,12 +23,12 @@ class Measured:
     result: SliceResult
     step: Step
 
-    def anomaly(self, detector: Detector, reconstruction: bool = False) -> AnomalyMap | None:
+    def anomaly(self, detector: Scorer, reconstruction: bool = False) -> AnomalyMap | None:
         """Return the map on the native grid; None where the method has none."""
         return detector.native(self.result, self.step, reconstruction=reconstruction)
 
 
-def measured(detector: Detector, data: SliceDataset, on_progress: OnProgress | None = None) -> Iterator[Measured]:
+def measured(detector: Scorer, data: SliceDataset, on_progress: OnProgress | None = None) -> Iterator[Measured]:
     """Score every slice of a data set, in memory that does not grow.
 
     A series that turns out to be unusable half-way is listed in `data.rejected`: pass the scores through `usable`.
@@ -47,7 +47,7 @@ def usable(scores: list[SliceScore], data: SliceDataset) -> list[SliceScore]:
     return [score for score in scores if score.series_id not in refused]
 
 
-def findings(detector: Detector, scores: list[SliceScore]) -> tuple[list[Finding], dict[str, Rejected]]:
+def findings(detector: Scorer, scores: list[SliceScore]) -> tuple[list[Finding], dict[str, Rejected]]:
     """Aggregate slices by study; studies that have no score come back with their reason."""
     by_study: dict[str, list[SliceScore]] = {}
     for score in scores:
