@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.detection.filters import erode, gaussian_blur, median_filter
 from pipeline.errors import ConfigError
+from pipeline.nn.perceptual import PerceptualConfig, perceptual
 
 RANGE = 2.0  # of normalised images, which lie in [-1, 1]
 K1, K2 = 0.01, 0.03  # Wang et al. 2004, section III.B
@@ -19,11 +20,14 @@ K1, K2 = 0.01, 0.03  # Wang et al. 2004, section III.B
 class ResidualConfig(Config):
     """Which difference is taken, and how its map is cleaned."""
 
-    kind: Literal["l1", "l2", "ssim", "signed"] = Field("ssim", description="how image and reconstruction are compared")
+    kind: Literal["l1", "l2", "ssim", "signed", "perceptual"] = Field(
+        "ssim", description="how image and reconstruction are compared"
+    )
     direction: Literal["positive", "negative"] = Field(
         "positive", description="of `signed`: brighter than normal, or darker, is anomalous"
     )
     sigma_fraction: float = Field(3 / 64, gt=0, le=1, description="of `ssim`: sigma of its Gaussian / image size")
+    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="of `perceptual`: which features, and how")
     median: int = Field(1, ge=1, le=9, description="edge of the median filter, odd; 1 is none")
     smooth_fraction: float = Field(0.0, ge=0, le=1, description="sigma of a final Gaussian / image size; 0 is none")
     erode: int = Field(0, ge=0, description="pixels by which the body mask is shrunk before anything is counted")
@@ -80,6 +84,8 @@ def _difference(x: Tensor, x_hat: Tensor, config: ResidualConfig) -> Tensor:
             return x - x_hat if config.direction == "positive" else x_hat - x
         case "ssim":
             return ssim(x, x_hat, config.sigma_fraction).neg_().add_(1)
+        case "perceptual":
+            return perceptual(config.perceptual, x.ndim - 2).to(x.device).maps(x, x_hat)
 
 
 def ssim(x: Tensor, y: Tensor, sigma_fraction: float) -> Tensor:

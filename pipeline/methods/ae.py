@@ -2,7 +2,9 @@
 
 What does not pass the bottleneck is not normal. The recipe is that of MedIAnomaly (Cai et al., Medical Image Analysis
 2025): 4x4 convolutions of stride 2 with batch norm and ReLU, a fully connected layer of 1024, a latent code of 16, and
-the mirror image. Deviation: grids larger than 64 pixels get more levels, so that the last grid stays 4 to 7 pixels.
+the mirror image. With `perceptual_weight` it is that paper's AE-PL: score that with the perceptual residual, as squared
+error then falls below chance. Deviation: grids larger than 64 pixels get more levels, so that the last grid stays 4 to
+7 pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.bottleneck import doubling, halving, spread, squeeze
+from pipeline.nn.perceptual import Perceptual, PerceptualConfig
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -27,6 +30,8 @@ class AeConfig(MethodConfig):
     widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
     hidden: int = Field(1024, ge=1, description="width of the fully connected layer on both sides of the code")
     latent: int = Field(16, ge=1, description="length of the code; 4 to 32 for local lesions")
+    perceptual_weight: float = Field(0.0, ge=0, description="of the perceptual term; 0 leaves it and its network out")
+    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="of that term: which features, and how")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> Autoencoder:
@@ -35,7 +40,7 @@ class AeConfig(MethodConfig):
 
 
 class Autoencoder(Method):
-    """x -> code -> x_hat, trained on the mean squared error."""
+    """x -> code -> x_hat, trained on the mean squared error and, where it has a weight, a perceptual distance."""
 
     channels_last = True
 
@@ -49,6 +54,7 @@ class Autoencoder(Method):
         self.code = nn.Sequential(*squeeze(flat, hidden, latent), *spread(latent, hidden, flat))
         self.expand = nn.Unflatten(1, bottom)
         self.decoder = doubling(spatial_dims, [*reversed(sizes), channels])
+        self.perceptual = Perceptual(config.perceptual, spatial_dims) if config.perceptual_weight else None
         self.phases = (Phase("train", lr=config.lr),)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,9 +62,14 @@ class Autoencoder(Method):
         return self.decoder(self.expand(self.code(self.encoder(x).flatten(1))))
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Mean squared error over all pixels."""
-        error = F.mse_loss(self(batch.images).float(), batch.images)
-        return {"total": error, "reconstruction": error}
+        """Mean squared error over all pixels, and the perceptual distance where it has a weight."""
+        x_hat = self(batch.images).float()
+        error = F.mse_loss(x_hat, batch.images)
+        if self.perceptual is None:
+            return {"total": error, "reconstruction": error}
+        distance = self.perceptual(batch.images, x_hat).mean()
+        total = error + self.config.perceptual_weight * distance
+        return {"total": total, "reconstruction": error, "perceptual": distance}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat; no randomness."""

@@ -132,3 +132,15 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 def test_an_even_median_is_refused() -> None:
     with pytest.raises(ValidationError, match="odd"):
         ResidualConfig(median=4)
+
+
+def test_the_perceptual_residual_sees_structure_that_lies_in_the_lesion() -> None:
+    config = ResidualConfig(kind="perceptual", perceptual={"backbone": {"depths": (1, 2)}})
+    x, _, body = pair(2, 1, 32, 32)
+    x_hat = x.clone()
+    x_hat[1, :, 8:20, 8:20] = 0.0
+    body[:, :, :, 28:] = False
+    maps = residual(x, x_hat, body, config)
+    assert maps.shape == (2, 1, 32, 32) and maps[0].abs().max() == 0 and maps[..., 28:].abs().max() == 0
+    assert maps[1, 0, 8:20, 8:20].mean() > 5 * maps[1, 0, 24:, :28].mean() >= 0
+    torch.testing.assert_close(residual(x[1:], x_hat[1:], body[1:], config)[0], maps[1])
