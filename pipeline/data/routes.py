@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import combinations
+from math import inf
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -69,6 +70,8 @@ class Route(Config):
     exclude_description: Patterns = Field((), description="tokens of which none may stand there")
     image_type: Patterns = Field((), description="values that must all stand in ImageType")
     exclude_image_type: Patterns = Field((), description="values of which none may stand in ImageType")
+    min_rows: int = Field(0, ge=0, description="Rows of the images, at least")
+    max_rows: int | None = Field(None, ge=1, description="Rows of the images, at most")
     kinds: tuple[SeriesKind, ...] = Field(
         (SeriesKind.PRIMARY,), min_length=1, description="kinds of series; localisers and dose reports are never read"
     )
@@ -89,7 +92,7 @@ class Route(Config):
     @property
     def rank(self) -> tuple[int, int]:
         """Precedence, then the number of criteria that are given."""
-        given = sum(bool(getattr(self, name)) for name in _CRITERIA)
+        given = sum(bool(getattr(self, name)) for name in (*_CRITERIA, "min_rows", "max_rows"))
         return self.precedence, given + len(self.description) + len(self.image_type)
 
     def takes(self, attributes: InstanceAttributes) -> bool:
@@ -102,12 +105,17 @@ class Route(Config):
         types = _upper_all(attributes.image_type)
         return (
             _any((attributes.modality,), self.modality)
+            and self._sized(attributes.rows)
             and all(_any(_values(attributes, name), getattr(self, name)) for name in _CRITERIA if getattr(self, name))
             and all(_any(tokens, (word,)) for word in self.description)
             and all(_any(types, (word,)) for word in self.image_type)
             and not _any(tokens, self.exclude_description)
             and not _any(types, self.exclude_image_type)
         )
+
+    def _sized(self, rows: int) -> bool:
+        """Say whether images of so many rows fit; where a series has several sizes (0), only if none is asked."""
+        return self.min_rows <= rows and (self.max_rows is None or 0 < rows <= self.max_rows)
 
 
 def _values(attributes: InstanceAttributes, name: str) -> tuple[str, ...]:
@@ -167,7 +175,8 @@ def _may_meet(one: Route, other: Route) -> bool:
     shared = (_overlap(getattr(one, name), getattr(other, name)) for name in ("modality", *_CRITERIA))
     excluded = any(_any(one.description, other.exclude_description) for one, other in ((one, other), (other, one)))
     untyped = any(_any(one.image_type, other.exclude_image_type) for one, other in ((one, other), (other, one)))
-    return all(shared) and bool(set(one.kinds) & set(other.kinds)) and not excluded and not untyped
+    sizes = max(one.min_rows, other.min_rows) <= min(one.max_rows or inf, other.max_rows or inf)
+    return all(shared) and sizes and bool(set(one.kinds) & set(other.kinds)) and not excluded and not untyped
 
 
 def _overlap(one: Patterns, other: Patterns) -> bool:

@@ -11,7 +11,7 @@ from hypothesis import settings as budget
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.data.routes import NotScoredReason, Route, load_routes, route_of
+from pipeline.data.routes import NotScoredReason, Route, check_unambiguous, load_routes, route_of
 from pipeline.data.series_kind import SeriesKind, kind_of
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.dicom.vocabulary import TOKENS
@@ -57,6 +57,9 @@ ORIGINAL = ("ORIGINAL", "PRIMARY", "AXIAL")
         (_series("MR", body_part="BRAIN", description=("AX", "T1")), "mr-brain"),
         (_series("MR", body_part="BRAIN", description=("ADC", "DWI")), "no-route"),
         (_series("MR", description=("FLAIR", "HEAD")), "mr-brain-flair"),
+        (_series("CR", sop_class_uid=SC, rows=28), "pneumonia"),
+        (_series("CR", sop_class_uid=SC, rows=33), "nih-cr"),
+        (_series("CR", sop_class_uid=SC, rows=0), "nih-cr"),  # several sizes in one series
         (_series("CR", body_part="CHEST", view="PA"), "cxr"),
         (_series("DX", body_part="CHEST", view="AP", image_type=("DERIVED", "PRIMARY")), "cxr"),
         (_series("DX", description=("CHEST", "PA")), "cxr"),
@@ -204,3 +207,23 @@ def test_every_series_gets_a_route_or_a_reason(
         assert kind_of(attributes) in found.kinds
         assert kind_of(attributes) not in (SeriesKind.LOCALISER, SeriesKind.DOSE)
     assert route_of(attributes, routes[::-1]) == found or isinstance(found, NotScoredReason)
+
+
+def test_a_route_may_ask_for_a_size() -> None:
+    route = Route(name="large", modality=["CR"], min_rows=100, max_rows=200)
+    assert [route.fits(_series("CR", rows=rows)) for rows in (0, 99, 100, 200, 201)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_routes_of_other_sizes_do_not_meet() -> None:
+    small, large = (
+        Route(name=n, modality=["CR"], **size) for n, size in (("s", {"max_rows": 9}), ("l", {"min_rows": 10}))
+    )
+    check_unambiguous([small, large])
+    with pytest.raises(ConfigError, match="can take the same series"):
+        check_unambiguous([small, Route(name="l", modality=["CR"], min_rows=9)])
