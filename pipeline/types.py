@@ -57,7 +57,8 @@ class SliceRef:
     """One two-dimensional image in the catalogue: enough to fetch it, place it and judge it. Pseudonyms only.
 
     `relative_position` is 0..1 along the series (0.5 for a single image); `label` is the most specific label that
-    stands (instance before series before study before patient), "unknown" where none does.
+    stands (instance before series before study before patient), "unknown" where none does. `geometric_position` is the
+    position that the files themselves give, whatever a label says of it; None for a single image.
     """
 
     instance_id: str
@@ -72,6 +73,7 @@ class SliceRef:
     set_name: SetName | None = None
     mask_key: str | None = None
     image_is_subject: bool = False
+    geometric_position: float | None = None
 
     @property
     def slice_id(self) -> str:
@@ -87,11 +89,13 @@ class Batch:
         images: float32 [B, C, *spatial] in [-1, 1].
         body: bool [B, 1, *spatial], True inside the body and inside the original frame (not in letterbox margins).
         ids: one id an item; at scoring it seeds the item's own randomness.
+        about: what the files say of each item (`pipeline.data.about`), for conditional methods; () where nobody asked.
     """
 
     images: Tensor
     body: Tensor
     ids: tuple[str, ...]
+    about: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

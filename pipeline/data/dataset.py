@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from pipeline.data.about import about_slice
 from pipeline.data.backing import Backing, InMemory, Nowhere, OnDisk
 from pipeline.data.cache import SeriesCache
 from pipeline.data.normalise import Normaliser, Plane
@@ -27,7 +28,7 @@ class SliceDataset:
 
     A series that cannot be normalised, or whose pixels are missing or damaged, is left out whole and listed in
     `rejected`: with a cache when the data set is made, without one when it is read. An item is a dictionary of `image`
-    float32 [1, S, S] in [-1, 1], `body` bool [1, S, S] and `id`.
+    float32 [1, S, S] in [-1, 1], `body` bool [1, S, S], `id` and `about` (`pipeline.data.about`).
 
     Args:
         slices: what is wanted; order is kept within a series, and series stand in order of first appearance.
@@ -72,13 +73,15 @@ class SliceDataset:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, body = self._backing.get(range(len(self.slices))[index])
-        return {"image": image, "body": body, "id": self.slices[index].slice_id}
+        ref = self.slices[index]
+        return {"image": image, "body": body, "id": ref.slice_id, "about": about_slice(ref)}
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> Batch:
         """Return the slices at `indices` as one batch of new tensors."""
         wanted = torch.as_tensor(indices, dtype=torch.long)
         images, bodies = self._backing.gather(wanted)
-        return Batch(images, bodies, tuple(self.slices[index].slice_id for index in wanted.tolist()))
+        refs = [self.slices[index] for index in wanted.tolist()]
+        return Batch(images, bodies, tuple(ref.slice_id for ref in refs), tuple(about_slice(ref) for ref in refs))
 
     def ref(self, slice_id: str) -> SliceRef:
         """Return the reference behind an item's id."""
@@ -145,7 +148,8 @@ def collate(items: Sequence[Mapping[str, Any]]) -> Batch:
     """Stack items of a data set (torch tensors or arrays) into one batch."""
     images = torch.stack([torch.as_tensor(item["image"]) for item in items])
     bodies = torch.stack([torch.as_tensor(item["body"]) for item in items])
-    return Batch(images, bodies, tuple(item["id"] for item in items))
+    about = tuple(item.get("about", {}) for item in items)
+    return Batch(images, bodies, tuple(item["id"] for item in items), about)
 
 
 def fingerprint(slices: Sequence[SliceRef]) -> dict[str, Any]:

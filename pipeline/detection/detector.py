@@ -96,24 +96,30 @@ class Detector(Scorer):
         x, body = batch.images.to(self.device, torch.float32), batch.body.to(self.device)
         rng = Rng.scoring(self.seed, batch.ids, self.device)
         counted = counted_body(body, self.residual) if self.has_maps else body
+        told = {"about": batch.about} if self.method.conditional else {}
         with self.method.inference():
-            maps, x_hat = self._maps(x, body, counted, rng) if self.has_maps else (None, None)
-            score = self._scan_scores(x, body, rng) if maps is None else aggregate_maps(maps, counted, self.aggregate)
+            maps, x_hat = self._maps(x, body, counted, rng, told) if self.has_maps else (None, None)
+            if maps is not None:
+                score = aggregate_maps(maps, counted, self.aggregate)
+            else:
+                score = self._scan_scores(x, body, rng, told)
         refuse_broken(score, counted)
         return Scored(score, maps, x_hat)
 
-    def _maps(self, x: Tensor, body: Tensor, counted: Tensor, rng: Rng) -> tuple[Tensor, Tensor | None]:
+    def _maps(
+        self, x: Tensor, body: Tensor, counted: Tensor, rng: Rng, told: dict[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
         if isinstance(self.method, AnomalyMapper):
             with self._precision():
-                maps = self.method.anomaly_map(x, rng)
+                maps = self.method.anomaly_map(x, rng, **told)
             return clean(maps.float(), self.residual).masked_fill(~counted, 0.0), None
         with self._precision():
-            x_hat = self.method.reconstruct(x, rng, body)
+            x_hat = self.method.reconstruct(x, rng, body, **told)
         return residual(x, x_hat, body, self.residual), x_hat.float()
 
-    def _scan_scores(self, x: Tensor, body: Tensor, rng: Rng) -> Tensor:
+    def _scan_scores(self, x: Tensor, body: Tensor, rng: Rng, told: dict[str, Any]) -> Tensor:
         with self._precision():
-            scores = self.method.score(x, rng).double()
+            scores = self.method.score(x, rng, **told).double()
         return scores.masked_fill(~body.flatten(1).any(dim=1), torch.nan)
 
     def _precision(self) -> AbstractContextManager[object]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from pipeline.config import DecodeLimits
+from pipeline.data.about import about
 from pipeline.data.normalise import Normalised, Plane, planes
 from pipeline.data.store import content_key
 from pipeline.detection.aggregate import aggregate_series, over
@@ -88,17 +89,18 @@ class ScanResult:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One slice before normalisation; `seed_id` is what its randomness comes from."""
+    """One slice before normalisation; `seed_id` is what its randomness comes from, `about` what is known of it."""
 
     plane: Plane
     seed_id: str
     history: tuple[Step, ...]
+    about: Mapping[str, Any]
 
 
 def score_scan(detector: Scorer, scan: Scan) -> ScanResult:
     """Score one series in physical units.
 
-    Randomness: of the detector's seed and each slice's pixels.
+    Randomness: of the detector's seed and each slice's pixels. A conditional method is told modality and position.
 
     Raises:
         ConfigError: more than one channel, or a method that is not two-dimensional.
@@ -106,11 +108,15 @@ def score_scan(detector: Scorer, scan: Scan) -> ScanResult:
     """
     if scan.pixels.ndim != 4 or scan.pixels.shape[0] != 1 or scan.pixels.shape[1] == 0:
         raise ConfigError(f"A scan of shape {scan.pixels.shape} was given; [1, slices, rows, columns] is needed.")
-    sources = [
-        _Source(Plane(pixels, None if scan.valid is None else scan.valid[i]), content_key(pixels[None]), scan.history)
-        for i, pixels in enumerate(np.asarray(scan.pixels[0], dtype=np.float32))
-    ]
-    return _result(detector, [sources])
+    return _result(detector, [list(_scan_sources(scan))])
+
+
+def _scan_sources(scan: Scan) -> Iterator[_Source]:
+    last = scan.pixels.shape[1] - 1
+    for i, pixels in enumerate(np.asarray(scan.pixels[0], dtype=np.float32)):
+        plane = Plane(pixels, None if scan.valid is None else scan.valid[i])
+        known = about({"modality": scan.modality}, i / last if last else None)
+        yield _Source(plane, content_key(pixels[None]), scan.history, known)
 
 
 def score_files(
@@ -143,13 +149,18 @@ def score_files(
 def _in_order(instances: Sequence[DecodedInstance]) -> list[_Source]:
     sources = {str(i): list(_sources(item)) for i, item in enumerate(instances)}
     geometry = assemble([(str(i), item.attributes) for i, item in enumerate(instances)])
-    return [sources[name][frame] for name, frame in geometry.order]
+    several = len(geometry.order) > 1
+    found = []
+    for (name, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
+        attributes = instances[int(name)].attributes.to_json()
+        found.append(replace(sources[name][frame], about=about(attributes, position if several else None)))
+    return found
 
 
 def _sources(item: DecodedInstance) -> Iterator[_Source]:
     physical, key = to_physical(item.stored, item.attributes), content_key(item.stored)
     for frame, plane in enumerate(planes(physical)):
-        yield _Source(plane, f"{key}/{frame}", (*item.history, *physical.history))
+        yield _Source(plane, f"{key}/{frame}", (*item.history, *physical.history), {})
 
 
 def _result(detector: Scorer, series: Sequence[Sequence[_Source]]) -> ScanResult:
@@ -187,6 +198,7 @@ def _batch(normalised: Sequence[Normalised], sources: Sequence[_Source]) -> Batc
         images=torch.from_numpy(np.stack([item.image for item in normalised])),
         body=torch.from_numpy(np.stack([item.body for item in normalised])),
         ids=tuple(source.seed_id for source in sources),
+        about=tuple(source.about for source in sources),
     )
 
 

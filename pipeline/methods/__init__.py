@@ -10,13 +10,21 @@ from pipeline.errors import ConfigError
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.ae_u import AeUConfig
 from pipeline.methods.base import MethodConfig
+from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vq_vae import VqVaeConfig
 
 AnyMethodConfig = Annotated[
-    AeConfig | AeUConfig | VaeConfig | DaeConfig | VqVaeConfig | DdpmConfig, Field(discriminator="name")
+    AeConfig
+    | AeUConfig
+    | VaeConfig
+    | ConditionalVaeConfig
+    | DaeConfig
+    | VqVaeConfig
+    | DdpmConfig,
+    Field(discriminator="name"),
 ]
 
 METHODS: dict[str, type[MethodConfig]] = {

@@ -1,12 +1,12 @@
 """`vae`: the variational autoencoder of Kingma and Welling, arXiv:1312.6114.
 
 Notation: q(z|x) = N(mu, diag sigma^2), p(z) = N(0, I), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`).
-The loss is the negative of eq. 10 with one sample of z, in nats per image, its two parts named.
+The loss is the negative of eq. 10 with one sample of z, in nats per image, its two parts named. `beta` weighs the KL
+term: 1 is the VAE, more is the beta-VAE of Higgins et al., ICLR 2017, eq. 4, which changes this number and no more.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from monai.networks.nets import VarAutoEncoder
@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
+from pipeline.nn.gaussian import gaussian_nll, kl_to_standard_normal
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -25,6 +26,7 @@ class VaeConfig(MethodConfig):
     widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
     latent: int = Field(32, ge=1, description="length of the code z")
     decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z), in units of the image [-1, 1]")
+    beta: float = Field(1.0, ge=0, description="weight of the KL term; above 1 it is a beta-VAE")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> VariationalAutoencoder:
@@ -51,27 +53,16 @@ class VariationalAutoencoder(Method):
         self.phases = (Phase("train", lr=config.lr),)
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return -eq. 10: reconstruction (-log p(x|z)) and KL divergence, both in nats per image."""
+        """Return -eq. 10: reconstruction (-log p(x|z)) and KL divergence before its weight, both in nats per image."""
         mu, log_variance = (code.float() for code in self.network.encode_forward(batch.images))
         z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
         x_hat = self.network.decode_forward(z, use_sigmoid=False).float()
         reconstruction = gaussian_nll(batch.images, x_hat, self.config.decoder_std).mean()
         kl = kl_to_standard_normal(mu, log_variance).mean()
-        return {"total": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+        return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the decoded mean of q(z|x); no randomness."""
         with self.inference():
             mu, _ = self.network.encode_forward(self.check(x))
             return self.network.decode_forward(mu, use_sigmoid=False).to(x.dtype)
-
-
-def kl_to_standard_normal(mu: Tensor, log_variance: Tensor) -> Tensor:
-    """Return KL(N(mu, sigma^2) || N(0, I)) in nats, [B] (arXiv:1312.6114, appendix B)."""
-    return -0.5 * (1 + log_variance - mu.square() - log_variance.exp()).sum(dim=1)
-
-
-def gaussian_nll(x: Tensor, x_hat: Tensor, std: float) -> Tensor:
-    """Return -log N(x; x_hat, std^2 I) in nats, [B], the constant included."""
-    constant = math.log(std) + 0.5 * math.log(2 * math.pi)
-    return (0.5 * ((x - x_hat) / std).square() + constant).flatten(1).sum(dim=1)

@@ -89,7 +89,7 @@ def on_device(state: TrainState, batch: Batch) -> Batch:
     """Return the batch where the method is, in its memory format."""
     device = state.accelerator.device
     images = batch.images.to(device, memory_format=state.layout)
-    return Batch(images, batch.body.to(device), batch.ids)
+    return Batch(images, batch.body.to(device), batch.ids, batch.about)
 
 
 def autocast(state: TrainState) -> torch.autocast:

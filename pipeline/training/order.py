@@ -17,7 +17,10 @@ from pipeline.types import Batch
 
 
 class Images(Protocol):
-    """What training reads: items {"image": float32 [C, *spatial], "body": bool [1, *spatial], "id": str}."""
+    """What training reads: items {"image": float32 [C, *spatial], "body": bool [1, *spatial], "id": str}.
+
+    "about", what is known of an image (`pipeline.data.about`), may be left out.
+    """
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -54,7 +57,8 @@ def collate(data: Images, chosen: Sequence[int]) -> Batch:
     items = [data[index] for index in chosen]
     images = torch.stack([_tensor(item["image"]) for item in items]).float()
     check_finite(images)
-    return Batch(images, torch.stack([_tensor(item["body"]) for item in items]).bool(), tuple(i["id"] for i in items))
+    bodies = torch.stack([_tensor(item["body"]) for item in items]).bool()
+    return Batch(images, bodies, tuple(item["id"] for item in items), tuple(item.get("about", {}) for item in items))
 
 
 def ordered(data: Images, batch_size: int) -> Iterator[Batch]:

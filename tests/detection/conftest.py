@@ -22,6 +22,7 @@ from pipeline.types import Batch
 SIZE = 32
 SMALL = {
     "ae": {"widths": (8, 8), "hidden": 32},
+    "conditional_vae": {"widths": (8, 8), "latent": 4},
     "ddpm": {"widths": (8, 16), "attention": (False, False), "start_times": (100, 200), "steps": 3},
 }
 
@@ -75,7 +76,7 @@ def _write_ct(path: Path, study: str, series: str, number: int, seed: int) -> Pa
     ds = FileDataset(path, {}, file_meta=_meta(), preamble=b"\0" * 128)
     ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, ds.file_meta.MediaStorageSOPInstanceUID
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.Modality = study, series, "CT"
-    ds.PatientID, ds.PatientName = "SECRET-ID", "Secret^Name"
+    ds.PatientID, ds.PatientName, ds.PatientSex, ds.PatientAge = "SECRET-ID", "Secret^Name", "F", "045Y"
     ds.InstanceNumber, ds.ImageType = number + 1, ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.ImagePositionPatient, ds.ImageOrientationPatient = [0, 0, 5.0 * number], [1, 0, 0, 0, 1, 0]
     ds.PixelSpacing, ds.SliceThickness = [1, 1], 5

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.testing import assert_close
 
 from pipeline.config import DecodeLimits
 from pipeline.data.dataset import SliceDataset
@@ -16,7 +18,7 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.scan import ScanResult
 from pipeline.dicom.read import read_instance
 from pipeline.errors import ConfigError, EmptySelection, Rejected
-from pipeline.types import Scan, SliceRef
+from pipeline.types import Batch, Scan, SliceRef
 
 Series = Callable[..., list[Path]]
 
@@ -70,17 +72,19 @@ def test_a_scan_in_memory_scores_as_its_files(detector: Detector, ct_series: Ser
 def catalogued(paths: list[Path], store: PixelStore) -> list[SliceRef]:
     refs = []
     for number, path in enumerate(paths):
-        item = read_instance(path, DecodeLimits())
+        item, at = read_instance(path, DecodeLimits()), number / max(len(paths) - 1, 1)
         key, attributes = store.put(item.stored), item.attributes.to_json()
-        refs.append(SliceRef(f"pseudonym{number}", 0, "series", "study", "patient", key, attributes, 0.5))
+        of_label = SliceRef(f"pseudonym{number}", 0, "series", "study", "patient", key, attributes, 0.123)
+        refs.append(replace(of_label, geometric_position=at if len(paths) > 1 else None))
     return refs
 
 
-@pytest.mark.parametrize("method", ["ae", "ddpm"])
+@pytest.mark.parametrize("method", ["ae", "ddpm", "conditional_vae"])
 def test_the_catalogues_door_and_the_files_give_one_score(
     build: Callable[..., Detector], ct_series: Series, tmp_path: Path, method: str
 ) -> None:
     detector, paths = build(method), ct_series(2)
+    listening(detector)
     data = SliceDataset(catalogued(paths, store := PixelStore(str(tmp_path / "s"))), store, detector.normaliser)
     results = list(detector.score_slices(data))
     direct = detector.score_files(paths)
@@ -88,6 +92,45 @@ def test_the_catalogues_door_and_the_files_give_one_score(
     native = detector.native(results[1], data.step(results[1].id))
     np.testing.assert_allclose(native.values, direct.heatmap[1], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(native.reconstruction, direct.reconstruction[1], rtol=1e-3, atol=1e-2)
+
+
+def listening(detector: Detector) -> None:
+    """Let a conditional method know every word, as after a training that met them all."""
+    for name, buffer in detector.method.named_buffers():
+        if name.startswith("conditions.seen_"):
+            buffer.fill_(1.0)
+
+
+def test_a_conditional_method_hears_of_each_slice_by_every_door(
+    build: Callable[..., Detector], ct_series: Series, tmp_path: Path
+) -> None:
+    detector, paths = build("conditional_vae"), ct_series(3)
+    listening(detector)
+    heard: list[tuple] = []
+    answer = detector.method.reconstruct
+    detector.method.reconstruct = lambda x, rng, body, about: (heard.append(about), answer(x, rng, body, about))[1]
+    data = SliceDataset(catalogued(paths, store := PixelStore(str(tmp_path / "s"))), store, detector.normaliser)
+    expected = tuple(
+        {"modality": "CT", "sex": "F", "age_band": "40-59", "relative_position": p} for p in (0.0, 0.5, 1.0)
+    )
+    list(detector.score_slices(data))
+    detector.score_files(paths[::-1])
+    detector.score_file(paths[0])
+    alone = {name: value for name, value in expected[0].items() if name != "relative_position"}
+    assert heard == [expected, expected, (alone,)]
+
+
+def test_what_is_known_moves_a_conditional_score_only(build: Callable[..., Detector], batch: Batch) -> None:
+    told = replace(batch, about=tuple({"modality": "CT", "relative_position": i / 6} for i in range(7)))
+    for method, moved in (("ae", False), ("conditional_vae", True)):
+        detector = build(method)
+        listening(detector)
+        same = torch.equal(detector.score_batch(batch).scores, detector.score_batch(told).scores)
+        assert same is not moved
+    alone = Batch(told.images[4:5], told.body[4:5], told.ids[4:5], told.about[4:5])
+    assert_close(detector.score_batch(alone).scores, detector.score_batch(told).scores[4:5], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ConfigError, match="7 images came with what is known of 6"):
+        detector.score_batch(replace(told, about=told.about[:6]))
 
 
 def test_what_a_night_refuses_is_refused_here(detector: Detector, ct_series: Series, tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""`conditional_vae`: a variational autoencoder that is told what the image is of.
+
+Sohn et al., "Learning structured output representation using deep conditional generative models", NeurIPS 2015, eq. 4,
+with the relaxed prior of its section 4.1, p(z|c) = p(z). Notation: c the condition (modality, body part, view, position
+in the series, sex, age band), q(z|x,c) = N(mu, diag sigma^2), p(z) = N(0, I), p(x|z,c) = N(x_hat, s^2 I) with a fixed s
+(`decoder_std`). Loss: E_q[-log p(x|z,c)] + beta KL(q || p), with one sample of z, in nats per image. What c says, z
+need not carry, and normal is what is normal for such an image. A missing attribute is a condition of its own
+("unknown"), trained by hiding attributes at random; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
+from pipeline.nn.bottleneck import doubling, halving
+from pipeline.nn.condition import About, ConditionConfig, Conditions
+from pipeline.nn.gaussian import gaussian_nll, kl_to_standard_normal
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch
+
+
+class ConditionalVaeConfig(MethodConfig):
+    """Configuration of `conditional_vae`."""
+
+    name: Literal["conditional_vae"] = "conditional_vae"
+    widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
+    latent: int = Field(32, ge=1, description="length of the code z")
+    conditions: ConditionConfig = Field(ConditionConfig(), description="what it is told of an image")
+    decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z,c), in units of the image [-1, 1]")
+    beta: float = Field(1.0, ge=0, description="weight of the KL term")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> ConditionalVariationalAutoencoder:
+        require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
+        return ConditionalVariationalAutoencoder(self, image_size, channels, spatial_dims)
+
+
+class ConditionalVariationalAutoencoder(Method):
+    """(x, c) -> q(z|x,c) -> (z, c) -> x_hat."""
+
+    conditional = True
+
+    def __init__(self, config: ConditionalVaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
+        super().__init__(config, image_size, channels, spatial_dims)
+        levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
+        sizes = widths(config.widths, levels)
+        bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
+        told = config.conditions.width
+        self.conditions = Conditions(config.conditions)
+        self.encoder = halving(spatial_dims, [channels, *sizes])
+        self.posterior = nn.Linear(math.prod(bottom) + told, 2 * config.latent)
+        self.expand = nn.Sequential(nn.Linear(config.latent + told, math.prod(bottom)), nn.Unflatten(1, bottom))
+        self.decoder = doubling(spatial_dims, [*reversed(sizes), channels])
+        self.phases = (Phase("train", lr=config.lr),)
+
+    def encode(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x,c), each [B, latent]."""
+        features = torch.cat([self.encoder(x).flatten(1), c], dim=1)
+        mu, log_variance = self.posterior(features).float().chunk(2, dim=1)
+        return mu, log_variance
+
+    def decode(self, z: Tensor, c: Tensor) -> Tensor:
+        """Return the mean x_hat of p(x|z,c)."""
+        return self.decoder(self.expand(torch.cat([z, c], dim=1))).float()
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return -eq. 4 with its terms in nats per image, the KL term before its weight."""
+        c = self.conditions(batch.about, len(batch.images), rng)
+        mu, log_variance = self.encode(batch.images, c)
+        z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
+        reconstruction = gaussian_nll(batch.images, self.decode(z, c), self.config.decoder_std).mean()
+        kl = kl_to_standard_normal(mu, log_variance).mean()
+        return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None, about: About = ()) -> Tensor:
+        """Return the decoded mean of q(z|x,c); no randomness.
+
+        Args:
+            x: [B, C, *spatial].
+            rng, body: not used.
+            about: what is known of each image (`pipeline.data.about`); () where nothing is.
+        """
+        with self.inference():
+            c = self.conditions(about, len(self.check(x)))
+            return self.decode(self.encode(x, c)[0], c).to(x.dtype)
