@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.errors import ArtefactError
 from pipeline.methods import method_config
 from pipeline.methods.base import Method
+from pipeline.nn.backbone import weights_follow
 
 
 def method_spec(method: Method) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def method_from_spec(spec: dict[str, Any]) -> Method:
         config, sizes = spec["config"], {k: int(spec[k]) for k in ("image_size", "channels", "spatial_dims")}
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"The method's specification lacks a usable field ({error!r}). Train it again.") from None
-    return method_config(config).build(**sizes)
+    with weights_follow():  # of frozen networks too: they travel in the artefact, and their files may be elsewhere
+        return method_config(config).build(**sizes)
 
 
 def save_weights(method: Method, path: Path) -> None:

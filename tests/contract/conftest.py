@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,8 +19,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ae": {"widths": (8, 16), "hidden": 32, "latent": 8},
     "ae_u": {"widths": (8, 16), "hidden": 32, "latent": 8},
     "vae": {"widths": (8, 16), "latent": 8},
-    "conditional_vae": {"widths": (8, 16), "latent": 8},
     "dae": {"widths": (8, 8, 8, 16, 16, 8)},
+    "knn_features": {"backbone": {"kind": "random", "depths": (1, 2)}, "entries": 64, "projection": 8},
     "vq_vae": {"widths": (8, 16), "entries": 16, "code_width": 4},
     "ddpm": {
         "widths": (8, 16),
@@ -38,9 +40,22 @@ def config(request: pytest.FixtureRequest) -> MethodConfig:
 
 
 @pytest.fixture
-def method(config: MethodConfig) -> Method:
-    """Each registered method, built for 32 px."""
-    return config.build(SIZE)
+def method(config: MethodConfig, fitted: Callable[[Method], Method]) -> Method:
+    """Each registered method, built for 32 px; one that only remembers has seen a few images."""
+    return fitted(config.build(SIZE))
+
+
+@pytest.fixture
+def fitted() -> Callable[[Method], Method]:
+    """Fit a method that has nothing to train, and leave the others as they are."""
+
+    def fit(method: Method) -> Method:
+        if not method.phases:
+            images = make_batch(3, method.image_size, method.channels, method.spatial_dims)
+            method.finish([replace(images, images=0.8 * images.images)])
+        return method
+
+    return fit
 
 
 @pytest.fixture
@@ -57,5 +72,4 @@ def make_batch(count: int, size: int, channels: int = 1, spatial_dims: int = 2) 
     inside = torch.stack(
         [(0.2 * i - 0.3 + 0.3 * torch.cos(4 * radius + i)).expand(channels, *radius.shape) for i in range(count)]
     )
-    about = tuple({"modality": "MR", "sex": "FMO"[i % 3], "relative_position": i / count} for i in range(1, count))
-    return Batch(torch.where(body, inside, -1.0), body, tuple(f"slice-{i}" for i in range(count)), (*about, {}))
+    return Batch(torch.where(body, inside, -1.0), body, tuple(f"slice-{i}" for i in range(count)))

@@ -22,13 +22,21 @@ class Items:
         return len(self.batch.ids)
 
     def __getitem__(self, i: int) -> dict[str, object]:
-        b = self.batch
-        return {"image": b.images[i], "body": b.body[i], "id": b.ids[i], "about": b.about[i]}
+        return {"image": self.batch.images[i], "body": self.batch.body[i], "id": self.batch.ids[i]}
+
+
+@pytest.fixture
+def trained(method: Method) -> Method:
+    """Skip methods that have nothing to train: `finish` fits them."""
+    if not method.phases:
+        pytest.skip("has no phase")
+    return method
 
 
 def test_phases_have_names_of_their_own_and_leave_no_parameter_out(method: Method) -> None:
     names = [phase.name for phase in method.phases]
-    assert len(set(names)) == len(names) > 0
+    assert len(set(names)) == len(names)
+    assert names or type(method).finish is not Method.finish
     reached = {id(p) for phase in method.phases for p in method.parameters_of(phase)}
     assert reached == {id(p) for p in method.parameters() if p.requires_grad}
 
@@ -51,13 +59,14 @@ def test_the_loss_of_a_batch_is_the_mean_of_the_losses_of_its_images(method: Met
         assert_close(torch.stack(alone).mean(), whole, rtol=1e-4, atol=1e-6)
 
 
-def test_the_loss_leaves_the_global_generator_alone(method: Method, batch: Batch) -> None:
+def test_the_loss_leaves_the_global_generator_alone(trained: Method, batch: Batch) -> None:
     before = torch.get_rng_state()
-    method.loss(batch, method.phases[0].name, Rng.training(0, 0, 4))
+    trained.loss(batch, trained.phases[0].name, Rng.training(0, 0, 4))
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_gradients_reach_every_parameter_of_the_phase(method: Method, batch: Batch) -> None:
+def test_gradients_reach_every_parameter_of_the_phase(trained: Method, batch: Batch) -> None:
+    method = trained
     # Two steps first: layers that start at zero on purpose (the last of a diffusion U-Net) block the way at step 0.
     state = TrainState(method, TrainingConfig(batch_size=4, images=8))
     list(train(state, Items(batch), 8))
@@ -70,8 +79,8 @@ def test_gradients_reach_every_parameter_of_the_phase(method: Method, batch: Bat
             assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, named[id(p)]
 
 
-def test_a_few_images_can_be_learnt_by_heart(method: Method, batch: Batch) -> None:
-    state = TrainState(method, TrainingConfig(batch_size=4, images=10_000, ema_decay=0.9))
+def test_a_few_images_can_be_learnt_by_heart(trained: Method, batch: Batch) -> None:
+    state = TrainState(trained, TrainingConfig(batch_size=4, images=10_000, ema_decay=0.9))
     records = list(train(state, Items(batch), 4 * 120))
     first = sum(record.terms["total"] for record in records[:5]) / 5
     last = sum(record.terms["total"] for record in records[-20:]) / 20
@@ -83,18 +92,18 @@ def test_building_twice_from_one_seed_gives_the_same_weights(config: MethodConfi
     before = torch.get_rng_state()
     first, second, third = config.build(32, seed=1), config.build(32, seed=1), config.build(32, seed=2)
     assert torch.equal(torch.get_rng_state(), before)
-    pairs = list(zip(first.parameters(), second.parameters(), third.parameters(), strict=True))
+    states = [list(built.state_dict().values()) for built in (first, second, third)]
+    pairs = list(zip(*states, strict=True))
     assert all(torch.equal(a, b) for a, b, _ in pairs)
     assert not all(torch.equal(a, c) for a, _, c in pairs)
 
 
 def _row(batch: Batch, i: int) -> Batch:
-    row = slice(i, i + 1)
-    return Batch(batch.images[row], batch.body[row], batch.ids[row], batch.about[row])
+    return Batch(batch.images[i : i + 1], batch.body[i : i + 1], batch.ids[i : i + 1])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_both_precisions_train(method: Method, batch: Batch, precision: str) -> None:
-    state = TrainState(method, TrainingConfig(batch_size=4, images=8, precision=precision))
+def test_both_precisions_train(trained: Method, batch: Batch, precision: str) -> None:
+    state = TrainState(trained, TrainingConfig(batch_size=4, images=8, precision=precision))
     assert [record.images_seen for record in train(state, Items(batch), 8)] == [4, 8]
-    assert all(p.dtype == torch.float32 for p in method.parameters())
+    assert all(p.dtype == torch.float32 for p in trained.parameters())
