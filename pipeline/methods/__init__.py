@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.ae_u import AeUConfig
 from pipeline.methods.base import MethodConfig
+from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
@@ -17,7 +18,7 @@ from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vq_vae import VqVaeConfig
 
 AnyMethodConfig = Annotated[
-    AeConfig | AeUConfig | VaeConfig | DaeConfig | VqVaeConfig | DdpmConfig | KnnFeaturesConfig,
+    AeConfig | AeUConfig | VaeConfig | ConditionalVaeConfig | DaeConfig | VqVaeConfig | DdpmConfig | KnnFeaturesConfig,
     Field(discriminator="name"),
 ]
 

@@ -19,6 +19,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ae": {"widths": (8, 16), "hidden": 32, "latent": 8},
     "ae_u": {"widths": (8, 16), "hidden": 32, "latent": 8},
     "vae": {"widths": (8, 16), "latent": 8},
+    "conditional_vae": {"widths": (8, 16), "latent": 8},
     "dae": {"widths": (8, 8, 8, 16, 16, 8)},
     "knn_features": {"backbone": {"kind": "random", "depths": (1, 2)}, "entries": 64, "projection": 8},
     "vq_vae": {"widths": (8, 16), "entries": 16, "code_width": 4},
@@ -72,4 +73,5 @@ def make_batch(count: int, size: int, channels: int = 1, spatial_dims: int = 2) 
     inside = torch.stack(
         [(0.2 * i - 0.3 + 0.3 * torch.cos(4 * radius + i)).expand(channels, *radius.shape) for i in range(count)]
     )
-    return Batch(torch.where(body, inside, -1.0), body, tuple(f"slice-{i}" for i in range(count)))
+    about = tuple({"modality": "MR", "sex": "FMO"[i % 3], "relative_position": i / count} for i in range(1, count))
+    return Batch(torch.where(body, inside, -1.0), body, tuple(f"slice-{i}" for i in range(count)), (*about, {}))

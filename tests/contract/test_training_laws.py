@@ -22,7 +22,8 @@ class Items:
         return len(self.batch.ids)
 
     def __getitem__(self, i: int) -> dict[str, object]:
-        return {"image": self.batch.images[i], "body": self.batch.body[i], "id": self.batch.ids[i]}
+        b = self.batch
+        return {"image": b.images[i], "body": b.body[i], "id": b.ids[i], "about": b.about[i]}
 
 
 @pytest.fixture
@@ -99,7 +100,8 @@ def test_building_twice_from_one_seed_gives_the_same_weights(config: MethodConfi
 
 
 def _row(batch: Batch, i: int) -> Batch:
-    return Batch(batch.images[i : i + 1], batch.body[i : i + 1], batch.ids[i : i + 1])
+    row = slice(i, i + 1)
+    return Batch(batch.images[row], batch.body[row], batch.ids[row], batch.about[row])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
