@@ -19,12 +19,13 @@ LEVELS: dict[str, int] = {
     "dicom": 1,
     **dict.fromkeys(("data", "nn"), 2),
     "diffusion": 3,
-    "methods": 4,
-    **dict.fromkeys(("training", "detection"), 5),
-    "evaluation": 6,
-    "tracking": 7,
-    "stages": 8,
-    **dict.fromkeys(("cli", "flows"), 9),
+    "corruption": 4,
+    "methods": 5,
+    **dict.fromkeys(("training", "detection"), 6),
+    "evaluation": 7,
+    "tracking": 8,
+    "stages": 9,
+    **dict.fromkeys(("cli", "flows"), 10),
 }
 MAY_IMPORT = {"prefect": {"flows"}, "mlflow": {"tracking", "flows"}, "click": {"cli"}}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "manager"}

@@ -14,11 +14,20 @@ from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
+from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
 from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vq_vae import VqVaeConfig
 
 AnyMethodConfig = Annotated[
-    AeConfig | AeUConfig | VaeConfig | ConditionalVaeConfig | DaeConfig | VqVaeConfig | DdpmConfig | KnnFeaturesConfig,
+    AeConfig
+    | AeUConfig
+    | VaeConfig
+    | ConditionalVaeConfig
+    | DaeConfig
+    | VqVaeConfig
+    | DdpmConfig
+    | SyntheticLesionConfig
+    | KnnFeaturesConfig,
     Field(discriminator="name"),
 ]
 

@@ -1,4 +1,4 @@
-"""`dae`: a denoising U-Net that removes coarse noise, and lesions with it.
+"""`dae`: a denoising autoencoder that removes coarse noise, painted lesions, or both, and real lesions with them.
 
 Kascenas et al., "Denoising autoencoders for unsupervised anomaly detection in brain MRI", MIDL 2022: noise on a coarse
 grid, enlarged, rolled and confined to the body, is added to normal images; the network gives the clean image back, and
@@ -6,45 +6,64 @@ the error is taken within the body. A scan to be read gets no noise. Deviations:
 predicts the correction (x_hat = x + f(x)), so that it starts at the identity; the scale of the noise varies from image
 to image up to `noise_std` where `vary_strength` is set. The default strength is the paper's: 0.2 on the knots, for a
 range of 0 to 1, is 0.4 on [-1, 1], of which interpolation leaves 2/3.
+
+With `corruption: lesions` synthetic lesions take the place of the noise (`pipeline.corruption`), with `both` noise
+comes on top of them. With `network: bottleneck` the U-Net's shortcuts are gone, and everything passes a narrow code.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from monai.networks.nets import BasicUNet
-from pydantic import Field, field_validator
-from torch import Tensor
+import torch
+from monai.losses import SSIMLoss
+from monai.networks.nets import AutoEncoder
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 
+from pipeline.corruption import IntensityConfig, LesionConfig, jitter, paint
 from pipeline.diffusion.noise import NoiseKind, draw_noise
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.nn.masked import within_body
 from pipeline.nn.rng import Rng
+from pipeline.nn.unet import GROUPS, UNetWidths, small_unet
 from pipeline.types import Batch
+
+LEVELS = 4  # halvings of either network
 
 
 class DaeConfig(MethodConfig):
     """Configuration of `dae`."""
 
     name: Literal["dae"] = "dae"
-    widths: tuple[int, int, int, int, int, int] = Field(
-        (16, 16, 32, 64, 128, 16), description="features of the five levels and of the last upsampling"
+    network: Literal["unet", "bottleneck"] = Field("unet", description="with shortcuts, or through a narrow code")
+    widths: UNetWidths = Field(
+        (16, 16, 32, 64, 128, 16), description="features of the five levels and of the U-Net's last upsampling"
     )
+    code: int = Field(16, ge=8, multiple_of=8, description="channels of the bottleneck's code, at image size / 16")
+    corruption: Literal["noise", "lesions", "both"] = Field("noise", description="what the network learns to remove")
     noise: NoiseKind = Field("coarse", description="coarse, simplex or gaussian")
     noise_std: float = Field(0.25, gt=0, description="standard deviation of the noise, in units of the image [-1, 1]")
     noise_grid: int = Field(8, ge=2, description="cells of the coarse noise along one edge; 8 pixels a cell")
     vary_strength: bool = Field(False, description="scale each image's noise by a uniform factor of 0 to 1")
+    lesions: LesionConfig = Field(LesionConfig(), description="what is painted, unless the corruption is noise")
+    intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before corruption")
     residual: bool = Field(True, description="the network predicts the correction instead of the image")
+    l1: float = Field(0.0, ge=0, description="weight of the absolute error in the loss")
+    l2: float = Field(1.0, ge=0, description="weight of the squared error")
+    ssim: float = Field(0.0, ge=0, description="weight of 1 - SSIM (Gaussian window, sigma 1.5 pixels)")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
-    @field_validator("widths")
-    @classmethod
-    def _groups(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        if any(width % 8 for width in widths):
-            raise ValueError(f"widths {widths} must be multiples of 8 (group norm)")
-        return widths
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.network == "bottleneck" and self.residual:
+            raise ValueError("a bottleneck gives the image itself: set residual: false")
+        if not self.l1 + self.l2 + self.ssim:
+            raise ValueError("one of the weights l1, l2 and ssim must be above 0")
+        return self
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> DenoisingAutoencoder:
-        require_size(self.name, image_size, 16, 32)
+        require_size(self.name, image_size, 2**LEVELS, 2 ** (LEVELS + 1))
         return DenoisingAutoencoder(self, image_size, channels, spatial_dims)
 
 
@@ -55,14 +74,11 @@ class DenoisingAutoencoder(Method):
 
     def __init__(self, config: DaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
-        self.network = BasicUNet(
-            spatial_dims,
-            channels,
-            channels,
-            config.widths,
-            norm=("group", {"num_groups": 8}),
-            act=("leakyrelu", {"negative_slope": 0.1, "inplace": True}),
-        )
+        if config.network == "unet":
+            self.network: nn.Module = small_unet(spatial_dims, channels, channels, config.widths)
+        else:
+            self.network = _bottleneck(spatial_dims, channels, config)
+        self._ssim = SSIMLoss(spatial_dims, data_range=2.0, reduction="none") if config.ssim else None
         self.phases = (Phase("train", lr=config.lr),)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,18 +87,35 @@ class DenoisingAutoencoder(Method):
         return x + clean.to(x.dtype) if self.config.residual else clean.to(x.dtype)
 
     def corrupt(self, x: Tensor, body: Tensor, rng: Rng) -> Tensor:
-        """Return x plus noise within the body."""
+        """Return x with lesions, noise or both within the body."""
+        if self.config.corruption != "noise":
+            x = paint(x, body, self.config.lesions, rng).images
+        return x if self.config.corruption == "lesions" else self._noisy(x, body, rng)
+
+    def _noisy(self, x: Tensor, body: Tensor, rng: Rng) -> Tensor:
         noise = draw_noise(self.config.noise, rng, x.shape[1:], self.config.noise_grid)
         if self.config.vary_strength:
             noise = noise * rng.uniform(*[1] * (x.ndim - 1))
         return x + self.config.noise_std * noise * body
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Mean over the images of the mean squared error within the body."""
-        x, body = batch.images, batch.body
-        x_hat = self(self.corrupt(x, body, rng))
-        error = within_body((x_hat - x).square().mean(dim=1, keepdim=True), body)
-        return {"total": error, "reconstruction": error}
+        """Mean over the images of l1 |x_hat - x| + l2 (x_hat - x)^2 within the body, + ssim (1 - SSIM)."""
+        x, body = jitter(batch.images, batch.body, self.config.intensity, rng)
+        difference = self(self.corrupt(x, body, rng)).float() - x
+        terms = {}
+        if self.config.l2:
+            terms["reconstruction"] = within_body(difference.square().mean(dim=1, keepdim=True), body)
+        if self.config.l1:
+            terms["absolute"] = within_body(difference.abs().mean(dim=1, keepdim=True), body)
+        if self._ssim is not None:
+            terms["dissimilarity"] = self._dissimilarity(x + difference * body, x)
+        weights = {"reconstruction": self.config.l2, "absolute": self.config.l1, "dissimilarity": self.config.ssim}
+        return {"total": torch.stack([weights[name] * term for name, term in terms.items()]).sum(), **terms}
+
+    def _dissimilarity(self, x_hat: Tensor, x: Tensor) -> Tensor:
+        """Return 1 - SSIM; outside the body both images are x, and alike."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self._ssim(x_hat, x).mean()
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat of the image as it is; no randomness."""
@@ -90,7 +123,15 @@ class DenoisingAutoencoder(Method):
             return self(self.check(x))
 
 
-def within_body(error: Tensor, body: Tensor) -> Tensor:
-    """Return the mean over images of the mean over each body; an image without a body counts 0."""
-    inside = body.flatten(1).to(error.dtype)
-    return ((error.flatten(1) * inside).sum(dim=1) / inside.sum(dim=1).clamp_min(1)).mean()
+def _bottleneck(spatial_dims: int, channels: int, config: DaeConfig) -> nn.Module:
+    """Return MONAI's AutoEncoder: strided convolutions down to a code of few channels, and the mirror image."""
+    levels = config.widths[:LEVELS]
+    return AutoEncoder(
+        spatial_dims,
+        channels,
+        channels,
+        channels=(*levels, config.code),
+        strides=(*[2] * LEVELS, 1),
+        num_res_units=1,
+        norm=("group", {"num_groups": GROUPS}),
+    )

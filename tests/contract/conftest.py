@@ -21,6 +21,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "vae": {"widths": (8, 16), "latent": 8},
     "conditional_vae": {"widths": (8, 16), "latent": 8},
     "dae": {"widths": (8, 8, 8, 16, 16, 8)},
+    "synthetic_lesion": {
+        "widths": (8, 8, 8, 16, 16, 8),
+        "lesions": {"healthy": 0, "shape": {"radius": (0.12, 0.2)}, "textures": [{"kind": "tinted", "brighter": 1}]},
+        "intensity": {},
+        "lr": 3e-3,
+    },
     "knn_features": {"backbone": {"kind": "random", "depths": (1, 2)}, "entries": 64, "projection": 8},
     "vq_vae": {"widths": (8, 16), "entries": 16, "code_width": 4},
     "ddpm": {

@@ -1,0 +1,26 @@
+"""What is done to normal images so that a network learns to undo it, or to find it: painted lesions with exact masks.
+
+`paint` puts lesions into a batch, `jitter` varies a scan's intensities as scanners do; both draw row by row.
+"""
+
+from __future__ import annotations
+
+from pipeline.corruption.intensity import IntensityConfig, jitter
+from pipeline.corruption.lesions import LesionConfig, Painted, paint
+from pipeline.corruption.shapes import ShapeConfig, draw_shape
+from pipeline.corruption.textures import Displaced, Foreign, Smoothed, Texture, Tinted
+
+__all__ = [
+    "Displaced",
+    "Foreign",
+    "IntensityConfig",
+    "LesionConfig",
+    "Painted",
+    "ShapeConfig",
+    "Smoothed",
+    "Texture",
+    "Tinted",
+    "draw_shape",
+    "jitter",
+    "paint",
+]

@@ -1,0 +1,53 @@
+"""Intensity jitter of a whole image: what scanners and patients vary, and what is therefore no lesion."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.corruption.fields import between, smooth_field
+from pipeline.nn.rng import Rng
+
+
+class IntensityConfig(Config):
+    """How far an image's intensities vary; the defaults change nothing."""
+
+    gamma: float = Field(1.0, ge=1, description="exponent on [0, 1], drawn between 1 / gamma and gamma")
+    gain: float = Field(0.0, ge=0, lt=1, description="brightness factor on [0, 1], drawn within 1 +- gain")
+    bias: float = Field(0.0, ge=0, lt=1, description="highest sd of a smooth field of the logarithm of brightness")
+    noise: float = Field(0.0, ge=0, description="highest standard deviation of white noise, in units of [-1, 1]")
+    mirror: bool = Field(False, description="half of the images are mirrored along their last axis, body and all")
+
+
+def jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Return jittered images [B, C, *spatial] in [-1, 1], and the bodies, mirrored where the images are.
+
+    All of an image's channels are changed alike. Outside the body only gamma, gain and mirroring act.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        return _jitter(images, body, config, rng.fork("jitter"))
+
+
+def _jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> tuple[Tensor, Tensor]:
+    one = [1] * (images.ndim - 1)
+    signal = (images + 1).clamp(0, 2) / 2
+    if config.gamma > 1:
+        signal = signal ** (rng.uniform(*one, low=-1.0, high=1.0) * math.log(config.gamma)).exp()
+    if config.gain:
+        signal = signal * (1 + config.gain * rng.uniform(*one, low=-1.0, high=1.0))
+    if config.bias:
+        strength = between(rng, (0.0, config.bias), *one)
+        field = smooth_field(rng, images.shape[2:], between(rng, (0.1, 0.3)))
+        signal = signal * (strength * field * body).exp()
+    values = signal * 2 - 1
+    if config.noise:
+        values = values + between(rng, (0.0, config.noise), *one) * rng.normal(*images.shape[1:]) * body
+    values = values.clamp(-1, 1)
+    if config.mirror:
+        turned = rng.uniform(*one) < 0.5
+        values, body = values.where(~turned, values.flip(-1)), body.where(~turned, body.flip(-1))
+    return values, body

@@ -1,0 +1,103 @@
+"""Synthetic lesions painted on normal images, with exact masks.
+
+The idea is that of foreign patch interpolation (Tan et al., arXiv:2011.04197), of natural synthetic anomalies
+(Schlueter et al., arXiv:2109.15222) and of the winners of MOOD 2022: what a network learns to find, or to remove, is
+decided by the shape, texture, contrast and sign of what is painted. All of these are numbers in the configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.corruption.shapes import ShapeConfig, draw_shape
+from pipeline.corruption.textures import Canvas, Texture, Tinted
+from pipeline.nn.rng import Rng
+
+NEIGHBOURHOOD = 5  # pixels over which a change is averaged before it is asked whether it can be seen
+
+
+class LesionConfig(Config):
+    """Which lesions are painted, and how many."""
+
+    healthy: float = Field(0.2, ge=0, lt=1, description="share of images that get no lesion")
+    most: int = Field(3, ge=1, le=16, description="lesions an image, drawn from 1 to this")
+    shape: ShapeConfig = Field(ShapeConfig(), description="size and outline")
+    textures: tuple[Texture, ...] = Field((Tinted(),), min_length=1, description="what fills them, drawn by weight")
+    visible: float = Field(
+        0.02, ge=0, description="pixels of a lesion that change by less (mean of 5 x 5 pixels) are not in its mask"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """Images with lesions.
+
+    Attributes:
+        images: float32 [B, C, *spatial] in [-1, 1]; equal to what was painted on wherever coverage is 0.
+        coverage: float32 [B, 1, *spatial] in [0, 1]: how much of the lesion's effect a pixel shows; 0 outside the body.
+        mask: bool [B, 1, *spatial]: at least half of the effect, and visible.
+    """
+
+    images: Tensor
+    coverage: Tensor
+    mask: Tensor
+
+
+def paint(images: Tensor, body: Tensor, config: LesionConfig, rng: Rng) -> Painted:
+    """Paint lesions on normal images, within their bodies.
+
+    Args:
+        images: float32 [B, C, *spatial] in [-1, 1].
+        body: bool [B, 1, *spatial].
+        rng: one stream a row; its own position is left alone. A row depends on itself alone, but for `Foreign`.
+    """
+    with torch.autocast(images.device.type, enabled=False):  # bf16 would round the whole image under a lesion
+        return _paint(images, body, config, rng)
+
+
+def _paint(images: Tensor, body: Tensor, config: LesionConfig, rng: Rng) -> Painted:
+    counts = _counts(config, rng.fork("lesions"))
+    painted, coverage = images, torch.zeros(body.shape, device=images.device)
+    for number in range(config.most):
+        rows = torch.nonzero(counts > number).flatten()
+        if len(rows):
+            stream = rng.fork(f"lesion {number}").rows(rows.tolist())
+            part, covered = _one_more(painted[rows], body[rows], images.roll(1, 0)[rows], config, stream)
+            painted = painted.index_copy(0, rows, part)
+            coverage = coverage.index_copy(0, rows, torch.maximum(coverage[rows], covered))
+    return Painted(painted, coverage, (coverage >= 0.5) & _visible(painted - images, config.visible))
+
+
+def _counts(config: LesionConfig, rng: Rng) -> Tensor:
+    """Return the number of lesions [B]: 0 for a share of the images, else 1 to `most`."""
+    some = rng.uniform() >= config.healthy
+    return rng.integers(1, config.most + 1) * some
+
+
+def _one_more(images: Tensor, body: Tensor, others: Tensor, config: LesionConfig, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Paint one lesion on each image; return the images and the coverage."""
+    coverage, radius = draw_shape(body, config.shape, rng)
+    contents = images.clone()
+    weights = torch.tensor([texture.weight for texture in config.textures], device=images.device)
+    drawn = torch.bucketize(rng.uniform() * weights.sum(), weights.cumsum(0)[:-1], right=True)
+    for kind, texture in enumerate(config.textures):
+        rows = torch.nonzero(drawn == kind).flatten()
+        if len(rows):
+            canvas = Canvas(images[rows], body[rows], coverage[rows], radius[rows], others[rows])
+            contents[rows] = texture.content(canvas, rng.fork(texture.kind).rows(rows.tolist()))
+    # A displaced image is already as it was at the border, so blending it once more does no harm.
+    painted = images.lerp(contents, coverage.expand_as(images)).clamp(-1, 1)
+    return torch.where(coverage > 0, painted, images), coverage
+
+
+def _visible(change: Tensor, least: float) -> Tensor:
+    """Return where the change, averaged over channels and neighbourhood, reaches `least`: bool [B, 1, *spatial]."""
+    pool = F.avg_pool2d if change.ndim == 4 else F.avg_pool3d
+    amount = change.abs().mean(dim=1, keepdim=True)
+    return pool(amount, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False) >= least

@@ -1,0 +1,121 @@
+"""What fills a painted lesion: a tint with a texture of its own, a foreign patch, smoothed or displaced tissue.
+
+Each kind is a configuration that says how its content is made: `content(x, coverage, ...)` gives the image as it would
+be if the lesion covered everything, and the painter blends it in. (Displacement alone depends on the coverage: tissue
+moves most in the middle and not at all at the border, as when something pushes it.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.corruption.fields import Range, between, blur, log_between, smooth_field
+from pipeline.nn.rng import Rng
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """What a texture may look at; all rows are those that drew it.
+
+    Attributes:
+        images: float32 [B, C, *spatial] in [-1, 1].
+        body: bool [B, 1, *spatial].
+        coverage: float32 [B, 1, *spatial], the lesion's.
+        radius: [B], the lesion's, / image edge.
+        others: float32 [B, C, *spatial], another image of the batch for each row (the same one where it is alone).
+    """
+
+    images: Tensor
+    body: Tensor
+    coverage: Tensor
+    radius: Tensor
+    others: Tensor
+
+
+class _Texture(Config):
+    weight: float = Field(1.0, gt=0, description="how often, relative to the other textures")
+
+
+class Tinted(_Texture):
+    """Tissue made brighter or darker, with a texture of its own; part of what was there is wiped out."""
+
+    kind: Literal["tinted"] = "tinted"
+    contrast: Range = Field((0.1, 0.8), description="change of the mean, in units of [-1, 1]")
+    brighter: float = Field(0.8, ge=0, le=1, description="share of lesions that are brighter than their surroundings")
+    rough: Range = Field((0.0, 0.6), description="standard deviation of the lesion's own texture / contrast")
+    grain: Range = Field((0.015, 0.06), description="length of that texture / image edge, log-uniform")
+    wipe: Range = Field((0.0, 1.0), description="share of the tissue's detail that gives way to its local mean")
+
+    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
+        """Return [B, C, *spatial]: tissue, wiped towards its mean there, plus contrast x (sign + texture)."""
+        x, one = canvas.images, [1] * (canvas.images.ndim - 1)
+        contrast, wipe = between(rng, self.contrast, *one), between(rng, self.wipe, *one)
+        sign = torch.where(rng.uniform(*one) < self.brighter, 1.0, -1.0)
+        texture = smooth_field(rng, x.shape[2:], log_between(rng, self.grain))
+        tint = contrast * (sign + between(rng, self.rough, *one) * texture)
+        return x + wipe * (_mean_under(x, canvas.coverage) - x) + tint
+
+
+class Foreign(_Texture):
+    """A patch of another image of the batch, interpolated with the tissue (FPI, Tan et al., arXiv:2011.04197, eq. 1).
+
+    Deviations: a smooth outline instead of a square, and the other image is shifted at random. An image's loss in
+    training then depends on its neighbour in the batch; a score never does.
+    """
+
+    kind: Literal["foreign"] = "foreign"
+    mix: Range = Field((0.3, 1.0), description="share of the foreign image")
+    shift: float = Field(0.15, ge=0, le=0.5, description="the foreign image is rolled by up to this share of the edge")
+
+    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
+        """Return [B, C, *spatial]: (1 - mix) tissue + mix foreign."""
+        x, dims = canvas.images, canvas.images.ndim - 2
+        shifts = rng.uniform(dims, low=-self.shift, high=self.shift) * torch.tensor(x.shape[2:], device=x.device)
+        pairs = zip(canvas.others, shifts.round().int().tolist(), strict=True)
+        moved = torch.stack([image.roll(shift, list(range(1, dims + 1))) for image, shift in pairs])
+        return x.lerp(moved, between(rng, self.mix, *[1] * (dims + 1)))
+
+
+class Smoothed(_Texture):
+    """Tissue without its detail: a Gaussian blur that counts the body only."""
+
+    kind: Literal["smoothed"] = "smoothed"
+    length: Range = Field((0.02, 0.08), description="standard deviation of the blur / image edge")
+
+    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
+        """Return [B, C, *spatial]."""
+        length, inside = between(rng, self.length), canvas.body.float()
+        return blur(canvas.images * inside, length) / blur(inside, length).clamp_min(1e-3)
+
+
+class Displaced(_Texture):
+    """Tissue pushed aside: most in the middle of the lesion, not at all at its border."""
+
+    kind: Literal["displaced"] = "displaced"
+    shift: Range = Field((0.5, 1.5), description="how far, in radii of the lesion")
+
+    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
+        """Return [B, C, *spatial]: the image read at x - coverage x shift, bilinearly."""
+        x, dims = canvas.images, canvas.images.ndim - 2
+        direction = F.normalize(rng.normal(dims), dim=1)
+        far = direction * (between(rng, self.shift) * canvas.radius)[:, None]
+        identity = torch.eye(dims, dims + 1, device=x.device).expand(len(x), -1, -1)
+        places = F.affine_grid(identity, list(x.shape), align_corners=False)  # [B, *spatial, dims], -1..1 over the edge
+        push = canvas.coverage.movedim(1, -1) * 2 * far.reshape(-1, *[1] * dims, dims)
+        return F.grid_sample(x, places - push, padding_mode="border", align_corners=False)
+
+
+Texture = Annotated[Tinted | Foreign | Smoothed | Displaced, Field(discriminator="kind")]
+
+
+def _mean_under(x: Tensor, coverage: Tensor) -> Tensor:
+    """Return the mean [B, C, 1, ...] of each image under its lesion."""
+    axes = tuple(range(2, x.ndim))
+    return (x * coverage).sum(dim=axes, keepdim=True) / coverage.sum(dim=axes, keepdim=True).clamp_min(1e-6)

@@ -1,0 +1,93 @@
+"""`synthetic_lesion`: a U-Net that segments lesions painted on normal images, and real ones with them.
+
+Foreign patch interpolation (Tan et al., arXiv:2011.04197), NSA (Schlueter et al., arXiv:2109.15222) and the winning
+entries of MOOD 2022 share the plan: corrupt normal images where the corruption is known, and learn to say where. The
+loss is binary cross-entropy plus soft Dice (Milletari et al., arXiv:1606.04797), both within the body and image by
+image. Deviations from FPI: a smooth outline, several textures, and a mask of 0 and 1 instead of the mixing share.
+
+The map is m = -log(1 - p) = softplus(logit): the surprise of each pixel if it were healthy, whose sum over a body is
+the negative log-likelihood of "no lesion anywhere" (pixels taken as independent). It ranks pixels exactly as p and the
+logit do, so pixel metrics and pixel thresholds are the same; but p saturates at 1, so that a mean over the highest
+pixels ends in ties, while a mean of logits is ruled by how sure the network is of the many healthy pixels, and the
+logit has no natural value outside the body. m is 0 there, near p where p is small, near the logit where p is near 1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.corruption import IntensityConfig, LesionConfig, jitter, paint
+from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.nn.masked import within_body
+from pipeline.nn.rng import Rng
+from pipeline.nn.unet import UNetWidths, small_unet
+from pipeline.types import Batch
+
+
+class SyntheticLesionConfig(MethodConfig):
+    """Configuration of `synthetic_lesion`."""
+
+    name: Literal["synthetic_lesion"] = "synthetic_lesion"
+    widths: UNetWidths = Field(
+        (16, 16, 32, 64, 128, 16), description="features of the five levels and of the last upsampling"
+    )
+    lesions: LesionConfig = Field(LesionConfig(), description="what is painted; it decides what is found")
+    intensity: IntensityConfig = Field(
+        IntensityConfig(gamma=1.3, gain=0.1, noise=0.02),
+        description="jitter of the whole image, before painting: brightness alone must not be a lesion",
+    )
+    dice: float = Field(1.0, ge=0, description="weight of the soft Dice beside the cross-entropy")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> SyntheticLesion:
+        require_size(self.name, image_size, 16, 32)
+        return SyntheticLesion(self, image_size, channels, spatial_dims)
+
+
+class SyntheticLesion(Method):
+    """Normal image with painted lesions in, their mask out."""
+
+    channels_last = True
+
+    def __init__(self, config: SyntheticLesionConfig, image_size: int, channels: int, spatial_dims: int) -> None:
+        super().__init__(config, image_size, channels, spatial_dims)
+        self.network = small_unet(spatial_dims, channels, 1, config.widths)
+        self.phases = (Phase("train", lr=config.lr),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logit of "lesion" [B, 1, *spatial], float32."""
+        return self.network(x).float()
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Cross-entropy + dice x (1 - soft Dice), within the body, means over the images."""
+        x, body = jitter(batch.images, batch.body, self.config.intensity, rng)
+        painted = paint(x, body, self.config.lesions, rng)
+        logit, lesion = self(painted.images), painted.mask.float()
+        terms = {
+            "cross_entropy": within_body(F.binary_cross_entropy_with_logits(logit, lesion, reduction="none"), body),
+            "dice": soft_dice_loss(logit.sigmoid() * body, lesion),
+        }
+        return {"total": terms["cross_entropy"] + self.config.dice * terms["dice"], **terms}
+
+    def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return -log P(healthy) [B, 1, *spatial], at least 0; no randomness."""
+        with self.inference():
+            return F.softplus(self(self.check(x)))
+
+
+def soft_dice_loss(p: Tensor, lesion: Tensor) -> Tensor:
+    """Return the mean over images of 1 - (2 sum p g + 1) / (sum p + sum g + 1).
+
+    The 1 makes an image without a lesion count p's sum, and 0 where nothing is found. Milletari et al. square p and g
+    in the denominator; here, as is usual since, they are not.
+
+    Args:
+        p: float [B, 1, *spatial] in [0, 1].
+        lesion: float [B, 1, *spatial], 0 or 1: g.
+    """
+    p, g = p.flatten(1), lesion.flatten(1)
+    return (1 - (2 * (p * g).sum(dim=1) + 1) / (p.sum(dim=1) + g.sum(dim=1) + 1)).mean()
