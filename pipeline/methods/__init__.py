@@ -16,6 +16,7 @@ from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
 from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
 from pipeline.methods.vae import VaeConfig
+from pipeline.methods.vampprior import VampPriorConfig
 from pipeline.methods.vq_vae import VqVaeConfig
 
 AnyMethodConfig = Annotated[
@@ -23,6 +24,7 @@ AnyMethodConfig = Annotated[
     | AeUConfig
     | VaeConfig
     | ConditionalVaeConfig
+    | VampPriorConfig
     | DaeConfig
     | VqVaeConfig
     | DdpmConfig

@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "ae_u": {"widths": (8, 16), "hidden": 32, "latent": 8},
     "vae": {"widths": (8, 16), "latent": 8},
     "conditional_vae": {"widths": (8, 16), "latent": 8},
+    "vampprior": {"widths": (8, 16), "latent": 8, "pseudo_inputs": 4},
     "dae": {"widths": (8, 8, 8, 16, 16, 8)},
     "synthetic_lesion": {
         "widths": (8, 8, 8, 16, 16, 8),

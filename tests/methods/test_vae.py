@@ -43,6 +43,20 @@ def test_the_loss_is_eq_10_with_one_reparametrised_sample() -> None:
     assert_close(terms["total"], terms["reconstruction"] + terms["kl"])
 
 
+def test_beta_weighs_the_divergence_and_nothing_else() -> None:
+    # Higgins et al., ICLR 2017, eq. 4; at 1 the two are one method.
+    x = Rng([1, 2]).normal(1, 16, 16)
+    plain, beta = (
+        VaeConfig(widths=(4, 8), latent=3, beta=beta)
+        .build(16)
+        .eval()
+        .loss(Batch(x, x > 9, ("a", "b")), "train", Rng([5, 6]))
+        for beta in (1.0, 4.0)
+    )
+    assert_close((beta["reconstruction"], beta["kl"]), (plain["reconstruction"], plain["kl"]))
+    assert_close(beta["total"] - plain["total"], 3 * plain["kl"], rtol=1e-5, atol=1e-6 * plain["total"].item())
+
+
 def test_reconstruction_decodes_the_mean() -> None:
     method = VaeConfig(widths=(4, 8), latent=3).build(16).eval()
     x = Rng([1]).normal(1, 16, 16)

@@ -1,0 +1,98 @@
+"""`vampprior`: a variational autoencoder whose prior is a mixture of its own posteriors, arXiv:1705.07120.
+
+Notation: q(z|x) = N(mu(x), diag sigma^2(x)), u_1 .. u_K learnable pseudo-inputs of the size of an image, prior
+p(z) = 1/K sum_k q(z|u_k) (the VampPrior, section 2.2), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`). Loss:
+-log p(x|z) + beta (log q(z|x) - log p(z)) with one sample z ~ q(z|x), in nats per image: a mixture has no closed KL,
+and one sample may be negative. Deviations: images lie in [-1, 1], so hardtanh has these limits; pseudo-inputs pass the
+encoder in one batch with the images, so that its batch norm is the same for both.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from monai.networks.nets import VarAutoEncoder
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
+from pipeline.nn.gaussian import gaussian_nll, log_mixture, log_normal
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch
+
+START_STD = 0.05  # of the pseudo-inputs: enough to tell them apart
+
+
+class VampPriorConfig(MethodConfig):
+    """Configuration of `vampprior`."""
+
+    name: Literal["vampprior"] = "vampprior"
+    widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
+    latent: int = Field(32, ge=1, description="length of the code z")
+    pseudo_inputs: int = Field(
+        32, ge=1, description="K, components of the prior; each step encodes as many more images"
+    )
+    decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z), in units of the image [-1, 1]")
+    beta: float = Field(1.0, ge=0, description="weight of the KL term")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> VampPriorAutoencoder:
+        require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
+        return VampPriorAutoencoder(self, image_size, channels, spatial_dims)
+
+
+class VampPriorAutoencoder(Method):
+    """x -> q(z|x) -> z -> x_hat, with the prior 1/K sum_k q(z|u_k)."""
+
+    def __init__(self, config: VampPriorConfig, image_size: int, channels: int, spatial_dims: int) -> None:
+        super().__init__(config, image_size, channels, spatial_dims)
+        levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
+        self.network = VarAutoEncoder(
+            spatial_dims,
+            self.image_shape,
+            channels,
+            config.latent,
+            channels=widths(config.widths, levels),
+            strides=[2] * levels,
+            norm="batch",  # as in `vae`
+            use_sigmoid=False,
+        )
+        self.pseudo_inputs = nn.Parameter(START_STD * torch.randn(config.pseudo_inputs, *self.image_shape))
+        self.phases = (Phase("train", lr=config.lr),)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), each [B, latent]."""
+        mu, log_variance = self.network.encode_forward(x)
+        return mu.float(), log_variance.float()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the mean x_hat of p(x|z)."""
+        return self.network.decode_forward(z, use_sigmoid=False).float()
+
+    def seen_inputs(self) -> Tensor:
+        """Return u_1 .. u_K as the encoder sees them: [K, C, *spatial] in [-1, 1]."""
+        return F.hardtanh(self.pseudo_inputs)
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return the negative one-sample ELBO with its terms in nats per image, the KL term before its weight."""
+        x = batch.images
+        mu, log_variance = self.encode(torch.cat([x, self.seen_inputs()]))
+        (mu, mu_k), (log_variance, log_variance_k) = mu.tensor_split([len(x)]), log_variance.tensor_split([len(x)])
+        z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
+        reconstruction = gaussian_nll(x, self.decode(z), self.config.decoder_std).mean()
+        kl = (log_normal(z, mu, log_variance) - log_mixture(z, mu_k, log_variance_k)).mean()
+        return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return the decoded mean of q(z|x); no randomness."""
+        with self.inference():
+            return self.decode(self.encode(self.check(x))[0]).to(x.dtype)
+
+    def sample(self, rng: Rng) -> Tensor:
+        """Return new images [B, C, *spatial], one a row of `rng`: a pseudo-input, z from its posterior, x_hat."""
+        with self.inference():
+            mu, log_variance = self.encode(self.seen_inputs())
+            k = rng.integers(0, len(mu))
+            return self.decode(mu[k] + (0.5 * log_variance[k]).exp() * rng.normal(*mu.shape[1:]))
