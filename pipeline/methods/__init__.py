@@ -13,6 +13,7 @@ from pipeline.methods.base import MethodConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
+from pipeline.methods.feature_ae import FeatureAeConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
 from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
 from pipeline.methods.vae import VaeConfig
@@ -29,7 +30,8 @@ AnyMethodConfig = Annotated[
     | VqVaeConfig
     | DdpmConfig
     | SyntheticLesionConfig
-    | KnnFeaturesConfig,
+    | KnnFeaturesConfig
+    | FeatureAeConfig,
     Field(discriminator="name"),
 ]
 
