@@ -24,6 +24,7 @@ from pipeline.types import Batch, Step
 class ScoringRatio:
     """Images per second, and their ratio: the median over pairs of runs that stand side by side in time.
 
+    On a CPU these are seconds of processor time, so that a busy machine weighs less; on a GPU, of the clock.
     `bare` is `reconstruct` alone on the same batches; `scored` adds residual, heatmap, score and p-value.
     """
 
@@ -104,8 +105,12 @@ def _scored(detector: Detector, todo: list[Batch], step: Step | None) -> None:
 
 
 def _seconds(detector: Detector, work: Callable[[], None]) -> float:
+    if detector.device.type == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize(detector.device)
     start = time.perf_counter()
     work()
-    if detector.device.type == "cuda":
-        torch.cuda.synchronize(detector.device)
+    torch.cuda.synchronize(detector.device)
     return time.perf_counter() - start

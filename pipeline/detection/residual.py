@@ -9,7 +9,8 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.detection.filters import erode, gaussian_blur, median_filter
+from pipeline.detection.filters import erode, gaussian_blur
+from pipeline.detection.median import median_filter
 from pipeline.errors import ConfigError
 from pipeline.nn.perceptual import PerceptualConfig, perceptual
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -34,12 +35,12 @@ def test_only_reconstructors_have_a_bare_pass(detector: Detector) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("residual", ["l2", "ssim"])
-def test_scoring_costs_little_at_a_real_size(build: Callable[..., Detector], residual: str) -> None:
+@pytest.mark.parametrize("residual", [{"kind": "l1", "median": 5}, {"kind": "l2"}, {"kind": "ssim"}])
+def test_scoring_costs_little_at_a_real_size(build: Callable[..., Detector], residual: dict[str, Any]) -> None:
     from pipeline.data.normalise import Normaliser, normaliser_config
     from pipeline.methods import method_config
 
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 64}))
-    small = build(residual={"kind": residual})
+    small = build(residual=residual)
     detector = replace(small, method=method_config({"name": "ae"}).build(64), normaliser=normaliser)
-    assert scoring_ratio(detector, images=256, repeats=7).ratio > 0.7  # the aim is 0.8; others share the machine
+    assert scoring_ratio(detector, images=256, repeats=7).ratio > 0.75  # the aim is 0.8; others share the machine

@@ -1,4 +1,4 @@
-"""Filters against scipy's, which share no code with the matrix product and the forgetful median."""
+"""Filters against scipy's, which share no code with the matrix product and the shifted masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from pipeline.detection.filters import erode, gaussian_blur, median_filter
+from pipeline.detection.filters import erode, gaussian_blur
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -25,20 +25,6 @@ def test_blur_is_scipy_gaussian_with_nearest_border(shape: tuple[int, ...], frac
 
 def test_blur_keeps_a_constant() -> None:
     torch.testing.assert_close(gaussian_blur(torch.full((1, 1, 20, 20), 0.7), 0.2), torch.full((1, 1, 20, 20), 0.7))
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"), [((11, 2, 13, 10), 3), ((11, 2, 13, 10), 5), ((2, 1, 9, 9), 7), ((2, 1, 6, 7, 8), 3)]
-)
-def test_median_is_exactly_scipys(shape: tuple[int, ...], size: int) -> None:
-    x = noise(*shape)
-    expected = ndimage.median_filter(x.numpy(), size=(1, 1, *[size] * (len(shape) - 2)), mode="nearest")
-    assert np.array_equal(median_filter(x, size).numpy(), expected)
-
-
-def test_median_of_one_is_the_map_itself() -> None:
-    x = noise(1, 1, 4, 4)
-    assert median_filter(x, 1) is x
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 12, 12), (1, 1, 8, 8, 8)])
