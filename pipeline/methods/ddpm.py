@@ -1,57 +1,83 @@
 """`ddpm`: a denoising diffusion model, arXiv:2006.11239; an image is noised to several times and walked back by DDIM.
 
 Notation of the paper: x_0 the image, t the time in 0 .. T-1, eps the noise, alpha_bar the cumulative signal power.
-Training minimises L_simple (eq. 14). Reconstruction: q(x_t0 | x_0) of eq. 4 for each start time t0, then DDIM
-(arXiv:2010.02502, eq. 12 with sigma = 0) to x_0, and the mean over the start times. Coarse and simplex noise
-(AnoDDPM, Wyatt et al. 2022) erase lesions that Gaussian noise of the same strength leaves standing.
+Training minimises L_simple (eq. 14), or the same mean squared error of x_0 or v. Reconstruction: q(x_t0 | x_0) of eq. 4
+for each start time t0, then DDIM (arXiv:2010.02502, eq. 12 with sigma = 0) to x_0, all start times in one batch. Coarse
+and simplex noise (AnoDDPM, Wyatt et al. 2022) erase lesions that Gaussian noise of the same strength leaves standing.
+
+With `conditions` the network is told what the image is of, and `guidance` is the weight of arXiv:2207.12598. With
+`second_pass` the first pass only says where to look: there, and there alone, the image is painted anew from its
+surroundings (AutoDDPM, Bercea et al., arXiv:2305.19643, sections 2.2 and 2.3; in each step, what lies outside is put
+back as in RePaint, arXiv:2201.09865, eq. 8). Deviations from AutoDDPM: the mask comes of the smoothed absolute residual
+by its rank within the image, not of a perceptual distance by a threshold, and steps are not resampled.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import DiffusionModelUNet
-from monai.networks.schedulers import DDPMScheduler
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from pipeline.diffusion.noise import NoiseKind, draw_noise
-from pipeline.diffusion.sampling import denoise, time_grid
+from pipeline.config import Config
+from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denoiser
+from pipeline.diffusion.guidance import guided
+from pipeline.diffusion.process import Process, ProcessConfig
+from pipeline.diffusion.restoration import masked_restoration, suspect
+from pipeline.diffusion.sampling import Denoiser
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.nn.condition import About, ConditionConfig, Conditions
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
 
-class DdpmConfig(MethodConfig):
+class SecondPassConfig(Config):
+    """The masked second pass."""
+
+    share: float = Field(0.1, gt=0, lt=1, description="share of the body that is painted anew: the highest residuals")
+    smooth: int = Field(5, ge=1, description="edge of the mean filter on the residual before they are ranked, odd")
+    start: int = Field(400, ge=0, description="time that the masked part is noised to")
+    steps: int = Field(10, ge=1, description="DDIM steps from there")
+
+    @model_validator(mode="after")
+    def _odd(self) -> Self:
+        if self.smooth % 2 == 0:
+            raise ValueError(f"smooth {self.smooth} must be odd, so that the filter has a centre")
+        return self
+
+
+class DdpmConfig(MethodConfig, ProcessConfig):
     """Configuration of `ddpm`."""
 
     name: Literal["ddpm"] = "ddpm"
-    widths: tuple[int, ...] = Field((32, 64, 64), min_length=1, description="channels per level, multiples of 8")
-    attention: tuple[bool, ...] = Field((False, False, True), description="self-attention per level")
-    residual_blocks: int = Field(1, ge=1, description="residual blocks per level")
-    times: int = Field(1000, ge=2, description="T, the number of diffusion times")
-    schedule: Literal["linear_beta", "scaled_linear_beta", "cosine"] = Field("linear_beta", description="MONAI's name")
-    noise: NoiseKind = Field("simplex", description="gaussian, simplex or coarse")
-    noise_grid: int = Field(16, ge=2, description="cells of the coarse noise along one edge")
-    start_times: tuple[int, ...] = Field((150, 250, 350), min_length=1, description="times t0 that a scan is noised to")
-    steps: int = Field(10, ge=1, description="DDIM steps from each t0 to 0")
-    lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
+    denoiser: DenoiserConfig = Field(UnetConfig(), description="the network: kind unet or dit")
+    combine: Literal["image", "residual"] = Field(
+        "image",
+        description="several start times: mean image, or (ddpm-ood) each residual map z-scored on validate normals",
+    )
+    still: float | None = Field(
+        None, gt=0, description="early exit: a row stops when what is left to walk would change it by less"
+    )
+    second_pass: SecondPassConfig | None = Field(None, description="paint suspicious parts anew; null is off")
+    conditions: ConditionConfig | None = Field(None, description="what the network is told of an image; null nothing")
+    guidance: float = Field(0.0, description="w of classifier-free guidance; 0 none, needs conditions")
+    lr: float = Field(5e-4, gt=0, description="learning rate of Adam")
 
     @model_validator(mode="after")
-    def _fits(self) -> DdpmConfig:
-        if len(self.attention) != len(self.widths):
-            raise ValueError(f"attention has {len(self.attention)} levels and widths {len(self.widths)}; give as many")
-        if any(width % 8 for width in self.widths):
-            raise ValueError(f"widths {self.widths} must be multiples of 8 (group norm)")
-        if not all(0 <= t < self.times for t in self.start_times):
-            raise ValueError(f"start_times {self.start_times} must lie in 0 .. {self.times - 1}")
+    def _fits(self) -> Self:
+        if self.guidance and self.conditions is None:
+            raise ValueError(f"guidance {self.guidance} needs conditions: say what the network is told")
+        if self.still is not None and self.conditions is not None:
+            raise ValueError("early exit (still) is for a model without conditions")
+        if self.second_pass is not None and (self.second_pass.start >= self.times or self.combine == "residual"):
+            raise ValueError(f"second_pass starts below time {self.times}, and gives one image: combine must be image")
         return self
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> DiffusionModel:
-        multiple = 2 ** (len(self.widths) - 1)
+        multiple = self.denoiser.multiple
         require_size(self.name, image_size, multiple, 4 * multiple)
         return DiffusionModel(self, image_size, channels, spatial_dims)
 
@@ -59,39 +85,50 @@ class DdpmConfig(MethodConfig):
 class DiffusionModel(Method):
     """Predicts the noise in x_t; reconstructs and samples by walking it back."""
 
+    channels_last = True
+
     def __init__(self, config: DdpmConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
-        self.network = DiffusionModelUNet(
-            spatial_dims, channels, channels, config.residual_blocks, config.widths, config.attention,
-            norm_num_groups=8, num_head_channels=8,
-        )  # fmt: skip
-        self.schedule = DDPMScheduler(config.times, config.schedule)
+        self.conditional = config.conditions is not None
+        self.conditions = Conditions(config.conditions) if config.conditions else None
+        width = config.conditions.width if config.conditions else None
+        self.network = build_denoiser(config.denoiser, image_size, channels, spatial_dims, width)
+        self.process = Process(config, self.image_shape, limit=1.0)
+        if config.combine == "residual":
+            self.register_buffer("start_mean", torch.zeros(len(config.start_times)))
+            self.register_buffer("start_std", torch.zeros(len(config.start_times)))
         self.phases = (Phase("train", lr=config.lr),)
 
-    def noise(self, rng: Rng) -> Tensor:
-        """Draw this model's noise: [B, C, *spatial]."""
-        return draw_noise(self.config.noise, rng, self.image_shape, self.config.noise_grid)
-
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """L_simple, eq. 14: the mean squared error of the predicted noise at a uniform time."""
-        t = rng.integers(0, self.config.times)
-        eps = self.noise(rng)
-        x_t = self.schedule.add_noise(batch.images, eps, t)
-        error = F.mse_loss(self.network(x_t, t).float(), eps)
-        return {"total": error, "noise": error}
+        """L_simple, eq. 14: the mean squared error of the predicted noise (x_0, v) at a uniform time."""
+        x_t, t, wanted = self.process.lesson(batch.images, rng)
+        if self.conditions is None:
+            given = self.network(x_t, t)
+        else:
+            given = self.network(x_t, t, self.conditions(batch.about, len(x_t), rng))
+        error = F.mse_loss(given.float(), wanted)
+        return {"total": error, self.config.prediction: error}
 
-    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the mean over `start_times` of the image noised to t0 and walked back; random by the row's key."""
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None, about: About = ()) -> Tensor:
+        """Return the mean over `start_times` of the image noised to t0 and walked back; random by the row's key.
+
+        Args:
+            x: [B, C, *spatial].
+            rng: one stream a row.
+            body: where a second pass looks; None is everywhere.
+            about: what is known of each image; () where nothing is.
+        """
         with self.inference():
-            self.check(x)
-            return torch.stack([self._from(x, t0, rng.fork(t0)) for t0 in self.config.start_times]).mean(dim=0)
+            x_hat = self.reconstructions(x, rng, about).mean(dim=0)
+            return x_hat if self.config.second_pass is None else self._again(x, x_hat, rng, body, about)
 
-    def _from(self, x: Tensor, t0: int, rng: Rng) -> Tensor:
-        t = torch.full((len(x),), t0, dtype=torch.int64, device=x.device)
-        x_t = self.schedule.add_noise(x, self.noise(rng), t)
-        return self._walk(x_t, t0, self.config.steps, rng, eta=0.0).to(x.dtype)
+    def reconstructions(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
+        """Return one reconstruction a start time, [T0, B, C, *spatial]; all are walked in one batch."""
+        with self.inference():
+            predict = self.denoiser(self.told(about, len(self.check(x))), len(self.config.start_times))
+            return self.process.from_starts(predict, x, rng, self.config.still).to(x.dtype)
 
-    def sample(self, rng: Rng, steps: int | None = None, eta: float = 1.0) -> Tensor:
+    def sample(self, rng: Rng, steps: int | None = None, eta: float = 1.0, about: About = ()) -> Tensor:
         """Return new images [B, C, *spatial], one a row of `rng`; `steps` None takes all T, eta 0 is DDIM.
 
         Raises:
@@ -102,8 +139,24 @@ class DiffusionModel(Method):
                 f"Ancestral sampling needs Gaussian noise, and this model has {self.config.noise}: use eta=0."
             )
         with self.inference():
-            return self._walk(self.noise(rng), self.config.times - 1, steps or self.config.times, rng, eta)
+            predict, times = self.denoiser(self.told(about, len(rng))), self.config.times
+            return self.process.walk(predict, self.process.noise(rng), times - 1, steps or times, rng, eta)
 
-    def _walk(self, x_t: Tensor, start: int, steps: int, rng: Rng, eta: float) -> Tensor:
-        alpha_bar = self.schedule.alphas_cumprod.to(x_t.device)
-        return denoise(self.network, alpha_bar, x_t, time_grid(start, steps), rng, eta, limit=1.0)
+    def told(self, about: About, rows: int) -> tuple[Tensor, Tensor] | None:
+        """Return the condition of each row and the one that says nothing; None where the model takes none."""
+        if self.conditions is None:
+            return None
+        return self.conditions(about, rows), self.conditions((), rows)
+
+    def denoiser(self, told: tuple[Tensor, Tensor] | None, copies: int = 1) -> Denoiser:
+        """Return the noise predictor for `copies` copies of the rows, guided where the configuration says so."""
+        if told is None:
+            return self.process.eps_of(self.network)
+        c, nothing = (part.repeat(copies, 1) for part in told)
+        return self.process.eps_of(guided(self.network, c, nothing, self.config.guidance))
+
+    def _again(self, x: Tensor, x_hat: Tensor, rng: Rng, body: Tensor | None, about: About) -> Tensor:
+        second = self.config.second_pass
+        mask = suspect((x - x_hat).abs().mean(dim=1, keepdim=True), body, second.share, second.smooth)
+        predict, again = self.denoiser(self.told(about, len(x))), rng.fork("second pass")
+        return masked_restoration(self.process, predict, x, mask, second.start, second.steps, again).to(x.dtype)

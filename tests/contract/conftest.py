@@ -32,8 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "knn_features": {"backbone": {"kind": "random", "depths": (1, 2)}, "entries": 64, "projection": 8},
     "vq_vae": {"widths": (8, 16), "entries": 16, "code_width": 4},
     "ddpm": {
-        "widths": (8, 16),
-        "attention": (False, True),
+        "denoiser": {"widths": (8, 16), "attention": (False, True)},
         "steps": 2,
         "start_times": (100, 200),
         "lr": 1e-3,

@@ -14,7 +14,12 @@ SMALL = {
     "vae": {"widths": (4, 8), "latent": 4},
     "dae": {"widths": (8, 8, 8, 8, 8, 8)},
     "vq_vae": {"widths": (4, 8), "entries": 8, "code_width": 4},
-    "ddpm": {"widths": (8, 8), "attention": (False, False), "steps": 1, "start_times": (100,), "noise": "coarse"},
+    "ddpm": {
+        "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},
+        "steps": 1,
+        "start_times": (100,),
+        "noise": "coarse",
+    },
 }
 
 

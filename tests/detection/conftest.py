@@ -23,7 +23,7 @@ SIZE = 32
 SMALL = {
     "ae": {"widths": (8, 8), "hidden": 32},
     "conditional_vae": {"widths": (8, 8), "latent": 4},
-    "ddpm": {"widths": (8, 16), "attention": (False, False), "start_times": (100, 200), "steps": 3},
+    "ddpm": {"denoiser": {"widths": (8, 16), "attention": (False, False)}, "start_times": (100, 200), "steps": 3},
 }
 
 

@@ -27,7 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vae": {"widths": (4, 8), "latent": 4},
     "dae": {"widths": (8, 8, 8, 8, 8, 8)},
     "vq_vae": {"widths": (4, 8), "entries": 8, "code_width": 4},
-    "ddpm": {"widths": (8, 8), "attention": (False, False), "noise": "coarse"},
+    "ddpm": {"denoiser": {"widths": (8, 8), "attention": (False, False)}, "noise": "coarse"},
 }
 
 
