@@ -1,8 +1,9 @@
 """`vq_vae`: a discrete autoencoder, arXiv:1711.00937. Normal images are spelled with a codebook; a lesion has no word.
 
-Loss (eq. 3): reconstruction + codebook + beta * commitment, each logged apart. Encoder and decoder are MONAI's; the
-codebook learns by its gradient, as in eq. 3 (MONAI's learns by moving averages, the paper's appendix A.1, and so has no
-codebook term). Deviation: the codebook is placed on encoder outputs of the first batch.
+Loss (eq. 3): reconstruction + codebook + beta * commitment, each logged apart. Encoder and decoder are MONAI's. The
+codebook learns by its gradient, or by moving averages (appendix A.1), and then has no term; dead entries are revived
+where `codebook.revive_below` says so (`pipeline.nn.quantise`; MONAI's EMAQuantizer smooths counts and revives nothing).
+Deviation: the codebook is placed on encoder outputs of the first batch.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch.nn.functional as F
-from monai.networks.nets.vqvae import Decoder, Encoder
 from pydantic import Field
 from torch import Tensor
 
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.nn.quantise import Quantised, VectorQuantiser, perplexity
+from pipeline.nn.quantise import CodebookConfig, Quantised, VectorQuantiser, perplexity
 from pipeline.nn.rng import Rng
+from pipeline.nn.vq_codec import code_decoder, code_encoder
 from pipeline.types import Batch
 
 
@@ -30,6 +31,7 @@ class VqVaeConfig(MethodConfig):
     residual_layers: int = Field(1, ge=0, description="residual units per level")
     entries: int = Field(256, ge=2, description="codebook entries K")
     code_width: int = Field(16, ge=1, description="length D of an entry")
+    codebook: CodebookConfig = Field(CodebookConfig(), description="how the codebook learns")
     beta: float = Field(0.25, ge=0, description="weight of the commitment term")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
@@ -45,35 +47,33 @@ class VectorQuantisedAutoencoder(Method):
 
     def __init__(self, config: VqVaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
-        levels, shared = len(config.widths), (config.widths, config.residual_layers, config.widths)
-        self.encoder = Encoder(
-            spatial_dims, channels, config.code_width, *shared, [(2, 4, 1, 1)] * levels, dropout=0.0, act="relu"
-        )
-        self.quantiser = VectorQuantiser(config.entries, config.code_width)
-        self.decoder = Decoder(
-            spatial_dims, config.code_width, channels, *shared, [(2, 4, 1, 1, 0)] * levels,
-            dropout=0.0, act="relu", output_act=None,
-        )  # fmt: skip
+        shape = (config.widths, config.residual_layers)
+        self.encoder = code_encoder(spatial_dims, channels, config.code_width, *shape)
+        self.quantiser = VectorQuantiser(config.entries, config.code_width, config.codebook)
+        self.decoder = code_decoder(spatial_dims, config.code_width, channels, *shape)
         self.phases = (Phase("train", lr=config.lr),)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Quantised]:
-        """Return x_hat [B, C, *spatial] and what the quantiser says."""
-        quantised = self.quantiser(self.encoder(x))
+    def forward(self, x: Tensor, rng: Rng | None = None) -> tuple[Tensor, Quantised]:
+        """Return x_hat [B, C, *spatial] and what the quantiser says; with `rng` (in training) the codebook learns."""
+        quantised = self.quantiser(self.encoder(x), rng)
         return self.decoder(quantised.codes), quantised
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return eq. 3 and its terms; perplexity (entries in use) is logged, not differentiated."""
-        if self.training and not self.quantiser.placed:
-            picks = rng.uniform(self.config.entries // len(rng) + 1).flatten()[: self.config.entries]
-            self.quantiser.place(self.encoder(batch.images), picks)
-        x_hat, quantised = self(batch.images)
+        x_hat, quantised = self(batch.images, rng)
         terms = {
             "reconstruction": F.mse_loss(x_hat.float(), batch.images),
-            "codebook": quantised.codebook_loss,
             "commitment": quantised.commitment_loss,
         }
-        total = terms["reconstruction"] + terms["codebook"] + self.config.beta * terms["commitment"]
+        total = terms["reconstruction"] + self.config.beta * terms["commitment"]
+        if not self.quantiser.learns_by_ema:
+            terms["codebook"] = quantised.codebook_loss
+            total = total + terms["codebook"]
         return {"total": total, **terms, "perplexity": perplexity(quantised.indices, self.config.entries)}
+
+    def after_step(self, phase: str) -> None:
+        """Let the codebook's moving averages follow, and revive dead entries."""
+        self.quantiser.update()
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat; no randomness."""

@@ -1,12 +1,31 @@
-"""Vector quantisation with straight-through gradients, arXiv:1711.00937."""
+"""Vector quantisation with straight-through gradients, arXiv:1711.00937, and three ways to keep a codebook alive."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
+
+from pipeline.config import Config
+from pipeline.nn.rng import Rng
+
+SMALLEST = 1e-12  # an entry that nothing has chosen for so long stays where it is
+
+
+class CodebookConfig(Config):
+    """How a codebook learns."""
+
+    learn: Literal["gradient", "ema"] = Field(
+        "gradient",
+        description="gradient: the codebook term of eq. 3; ema: moving averages, appendix A.1, and no such term",
+    )
+    decay: float = Field(0.99, ge=0, lt=1, description="gamma of the moving averages, per step")
+    revive_below: float = Field(
+        0.0, ge=0, le=1, description="an entry used less than this part of its fair share is revived; 0 never"
+    )
 
 
 class Quantised(NamedTuple):
@@ -25,15 +44,45 @@ class VectorQuantiser(nn.Module):
     `codebook_loss` is |sg[z_e] - e|^2 and moves the codebook only; `commitment_loss` is |z_e - sg[e]|^2 and moves the
     encoder only; both are means over elements. Gradients of what follows pass to z_e unchanged (section 3.2).
 
+    With `learn: ema` an entry is the moving average of the vectors that chose it (appendix A.1, eq. 6-8): N_i, m_i and
+    e_i = m_i / N_i, here with counts in units of an entry's fair share, which cancels out. A dead entry, one whose N_i
+    falls below `revive_below`, is put on an encoder output that the batch's `Rng` draws (as in Jukebox,
+    arXiv:2005.00341, section 3.1), with a fair share to start from, so that it has time to be chosen. The averages are
+    noted by `forward` and taken in by `update` after the optimiser's step.
+
     Args:
         entries: K.
         width: D.
+        config: how the codebook learns.
     """
 
-    def __init__(self, entries: int, width: int) -> None:
+    def __init__(self, entries: int, width: int, config: CodebookConfig | None = None) -> None:
         super().__init__()
-        self.codebook = nn.Parameter(torch.empty(entries, width).uniform_(-1 / entries, 1 / entries))
+        self.config = config or CodebookConfig()
+        start = torch.empty(entries, width).uniform_(-1 / entries, 1 / entries)
+        if self.learns_by_ema:
+            self.register_buffer("codebook", start)
+            self.register_buffer("sums", start.clone())
+        else:
+            self.codebook = nn.Parameter(start)
         self.register_buffer("placed", torch.zeros((), dtype=torch.bool))
+        if self.counts_usage:
+            self.register_buffer("usage", torch.ones(entries))
+            # Buffers and not attributes: processes that train together average them before the step.
+            self.register_buffer("noted_usage", torch.zeros(entries), persistent=False)
+            self.register_buffer("noted_sums", torch.zeros(entries, width), persistent=False)
+            self.register_buffer("noted_spares", torch.zeros(entries, width), persistent=False)
+        self.noted = False
+
+    @property
+    def learns_by_ema(self) -> bool:
+        """Whether the codebook follows moving averages, and has no gradient."""
+        return self.config.learn == "ema"
+
+    @property
+    def counts_usage(self) -> bool:
+        """Whether moving averages of the entries' use are kept."""
+        return self.learns_by_ema or self.config.revive_below > 0
 
     @torch.no_grad()
     def place(self, z_e: Tensor, picks: Tensor) -> None:
@@ -43,16 +92,22 @@ class VectorQuantiser(nn.Module):
             z_e: [B, D, *spatial] of the first training batch.
             picks: [K] in [0, 1): which vector each entry starts from.
         """
-        vectors = z_e.float().movedim(1, -1).flatten(0, -2)
-        spread = vectors.std() * 0.01 * torch.linspace(-1, 1, len(picks), device=vectors.device)
-        self.codebook.copy_(vectors[(picks * len(vectors)).long()] + spread[:, None])
+        vectors = _vectors(z_e)
+        spread = vectors.std(correction=0) * 0.01 * torch.linspace(-1, 1, len(picks), device=vectors.device)
+        self.codebook.copy_(_picked(vectors, picks) + spread[:, None])
+        if self.learns_by_ema:
+            self.sums.copy_(self.codebook)
         self.placed.fill_(True)
 
-    def forward(self, z_e: Tensor) -> Quantised:
-        """Quantise z_e [B, D, *spatial]."""
+    def forward(self, z_e: Tensor, rng: Rng | None = None) -> Quantised:
+        """Quantise z_e [B, D, *spatial]; in training mode and with `rng`, place the codebook and note its use."""
         z_e = z_e.float()
         vectors = z_e.movedim(1, -1)
+        if self.training and rng is not None and not self.placed:
+            self.place(z_e, _picks(rng.fork("place"), len(self.codebook)))
         indices = self.nearest(vectors)
+        if self.training and rng is not None and self.counts_usage:
+            self._note(z_e, indices, rng)
         e = F.embedding(indices, self.codebook)
         codebook_loss = F.mse_loss(e, vectors.detach())
         commitment_loss = F.mse_loss(vectors, e.detach())
@@ -65,6 +120,54 @@ class VectorQuantiser(nn.Module):
         codebook = self.codebook.detach().float()
         distance = codebook.square().sum(dim=1) - 2 * flat @ codebook.T
         return distance.argmin(dim=1).reshape(vectors.shape[:-1])
+
+    def embed(self, indices: Tensor) -> Tensor:
+        """Return the entries [B, D, *spatial] of indices [B, *spatial]."""
+        return F.embedding(indices, self.codebook).movedim(-1, 1)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in what `forward` noted; to be called after the optimiser's step, whose loss knew the old codebook."""
+        if not self.noted:
+            return
+        gamma = self.config.decay
+        self.usage.lerp_(self.noted_usage, 1 - gamma)
+        if self.learns_by_ema:
+            self.sums.lerp_(self.noted_sums, 1 - gamma)
+            alive = (self.usage > SMALLEST)[:, None]
+            mean = self.sums / self.usage.clamp_min(SMALLEST)[:, None]
+            self.codebook.copy_(torch.where(alive, mean, self.codebook))
+        self._revive()
+        self.noted = False
+
+    def _revive(self) -> None:
+        dead = (self.usage < self.config.revive_below)[:, None]
+        self.codebook.copy_(torch.where(dead, self.noted_spares, self.codebook))
+        if self.learns_by_ema:
+            self.sums.copy_(torch.where(dead, self.noted_spares, self.sums))
+        self.usage.masked_fill_(dead[:, 0], 1.0)
+
+    @torch.no_grad()
+    def _note(self, z_e: Tensor, indices: Tensor, rng: Rng) -> None:
+        vectors, chosen, entries = _vectors(z_e), indices.flatten(), len(self.codebook)
+        share = entries / len(vectors)
+        self.noted_usage.copy_(torch.bincount(chosen, minlength=entries) * share)
+        self.noted_sums.zero_().index_add_(0, chosen, vectors * share)
+        self.noted_spares.copy_(_picked(vectors, _picks(rng.fork("revive"), entries)))
+        self.noted = True
+
+
+def _vectors(z_e: Tensor) -> Tensor:
+    return z_e.detach().float().movedim(1, -1).flatten(0, -2)
+
+
+def _picks(rng: Rng, count: int) -> Tensor:
+    """Draw [count] from [0, 1), as evenly from the rows' streams as can be."""
+    return rng.uniform(count // len(rng) + 1).flatten()[:count]
+
+
+def _picked(vectors: Tensor, picks: Tensor) -> Tensor:
+    return vectors[(picks.to(vectors.device) * len(vectors)).long().clamp_max(len(vectors) - 1)]
 
 
 def perplexity(indices: Tensor, entries: int) -> Tensor:
