@@ -106,16 +106,35 @@ class Detector(Scorer):
         refuse_broken(score, counted)
         return Scored(score, maps, x_hat)
 
+    def answer(self, batch: Batch) -> Tensor:
+        """Return what the method says before anything is compared: x_hat [B, C, *spatial], or its own map [B, 1, ...].
+
+        From it every residual and aggregate can be had without another forward pass.
+
+        Raises:
+            ConfigError: the method gives neither, or the batch does not fit it.
+        """
+        if not self.has_maps:
+            raise ConfigError(f"{self.method.config.name} gives one number a slice: there is nothing to compare anew.")
+        refuse_misfit(batch, self.method)
+        x, body = batch.images.to(self.device, torch.float32), batch.body.to(self.device)
+        told = {"about": batch.about} if self.method.conditional else {}
+        with self.method.inference():
+            return self._answer(x, body, Rng.scoring(self.seed, batch.ids, self.device), told)
+
+    def _answer(self, x: Tensor, body: Tensor, rng: Rng, told: dict[str, Any]) -> Tensor:
+        with self._precision():
+            if isinstance(self.method, AnomalyMapper):
+                return self.method.anomaly_map(x, rng, **told).float()
+            return self.method.reconstruct(x, rng, body, **told).float()
+
     def _maps(
         self, x: Tensor, body: Tensor, counted: Tensor, rng: Rng, told: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
+        answer = self._answer(x, body, rng, told)
         if isinstance(self.method, AnomalyMapper):
-            with self._precision():
-                maps = self.method.anomaly_map(x, rng, **told)
-            return clean(maps.float(), self.residual).masked_fill(~counted, 0.0), None
-        with self._precision():
-            x_hat = self.method.reconstruct(x, rng, body, **told)
-        return residual(x, x_hat, body, self.residual), x_hat.float()
+            return clean(answer, self.residual).masked_fill(~counted, 0.0), None
+        return residual(x, answer, body, self.residual), answer
 
     def _scan_scores(self, x: Tensor, body: Tensor, rng: Rng, told: dict[str, Any]) -> Tensor:
         with self._precision():

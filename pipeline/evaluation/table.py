@@ -110,11 +110,12 @@ class ScoreTable:
         for column in self.columns:
             values, name = self.scores(column), column.removeprefix(CONTROL)
             named[name] = values
-            if column.startswith(CONTROL) and self._area(values) < 0.5:
+            if column.startswith(CONTROL) and self.area(values) < 0.5:
                 named[f"negative {name}"] = -values
         return named
 
-    def _area(self, scores: np.ndarray) -> float:
+    def area(self, scores: np.ndarray) -> float:
+        """Return the AUROC of scores [N], as they are."""
         sample = np.ones((1, self.patients))
         return float(roc_area(Ranking.of(scores, self.abnormal, self.patient).curve(sample))[0])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.config import Settings
@@ -37,7 +37,7 @@ class CalibrationReport:
 
     Attributes:
         run: the run folder, and the SHA-256 of the calibrated detector.
-        route, version: what it is registered as.
+        route, version: what it is registered as; no version where it was kept out of the registry.
         n, patients, guarantee: calibration units, and what p-values from them are worth.
         alpha, threshold, interval: the configured false-positive rate, its threshold and the 95 % interval of the rate
             that it realises; None where n is too small, and `refusal` says how many are needed.
@@ -60,15 +60,21 @@ class CalibrationReport:
 
     def sentence(self) -> str:
         """Say it in words."""
-        head = f"Trained and registered {self.route} version {self.version}: calibrated on {self.n} normal units"
+        entered = f" and registered {self.route} version {self.version}" if self.version else ""
+        head = f"Trained{entered}: calibrated on {self.n} normal units"
         if self.threshold is None:
             return f"{head}. {self.refusal}"
         worth = f"95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else self.guarantee
         return f"{head} ({self.guarantee}); threshold {self.threshold:.5g} for {100 * self.alpha:g} % ({worth})."
 
 
-def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
+def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> CalibrationReport:
     """Calibrate a trained run, once: the set is read after everything else is frozen. Repeated, the report is returned.
+
+    Args:
+        run: a trained run.
+        settings: the workspace.
+        to_registry: False keeps it out of the registry, as the cells of a benchmark; a later call may enter it.
 
     Raises:
         ArtefactError: the run folder is gone or altered.
@@ -76,9 +82,10 @@ def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
         TooFewNormals: none of them has a score, or a two-sided score finds too few validate normals.
     """
     folder = RunFolder.behind(run)
-    if (folder.path / "calibration.json").exists():
-        return _read(folder)
     config = folder.config()
+    if (folder.path / "calibration.json").exists():
+        known = _read(folder)
+        return known if known.version or not to_registry else _enter(folder, known, config, settings)
     with Catalogue.open(settings) as catalogue:
         selection = choose(catalogue, config, settings, sets=("calibrate",))
         learned = choose(catalogue, config, settings, sets=("train", "validate"))
@@ -92,7 +99,9 @@ def calibrate(run: RunRef, settings: Settings) -> CalibrationReport:
     calibration = _calibration(
         detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
     )
-    report = _register(folder, detector.calibrated(calibration), config, settings, fingerprint(selection.slices))
+    report = _save(folder, detector.calibrated(calibration), config, settings, fingerprint(selection.slices))
+    if to_registry:
+        return _enter(folder, report, config, settings)
     folder.write("calibration.json", report.to_json())
     return report
 
@@ -134,26 +143,34 @@ def _units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> lis
     return [Unit(finding.study_id, finding.patient_id, finding.score) for finding in found]
 
 
-def _register(
+def _save(
     folder: RunFolder, detector: Scorer, config: RunConfig, settings: Settings, data: dict[str, Any]
 ) -> CalibrationReport:
     run = RunRef(str(folder.path), detector.save(folder.detector).sha256)
-    example = [base64.b64encode(example_file(EXAMPLES.get(config.data.normaliser.kind, "CR"))).decode()]
+    report = _report(run, detector, config)
     with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]) as tracked:
         tracked.data(data, "calibration")
-        version = register(settings, folder.detector, run.sha256, config.data.route, run, example)
-        report = _report(run, detector, config, version)
         tracked.metrics({"calibration/n": report.n, "calibration/patients": report.patients})
         if report.threshold is not None:
             tracked.metrics({"calibration/threshold": report.threshold})
     return report
 
 
-def _report(run: RunRef, detector: Scorer, config: RunConfig, version: str) -> CalibrationReport:
+def _enter(folder: RunFolder, report: CalibrationReport, config: RunConfig, settings: Settings) -> CalibrationReport:
+    """Register the detector, and note the version with the report."""
+    example = [base64.b64encode(example_file(EXAMPLES.get(config.data.normaliser.kind, "CR"))).decode()]
+    with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]):
+        version = register(settings, folder.detector, report.run.sha256, config.data.route, report.run, example)
+    entered = replace(report, version=version)
+    folder.write("calibration.json", entered.to_json())
+    return entered
+
+
+def _report(run: RunRef, detector: Scorer, config: RunConfig) -> CalibrationReport:
     calibration, alpha = detector.calibration, config.detection.flagging.alpha
     if calibration is None:
         raise TooFewNormals(0, 1, "A calibration")
-    facts = (run, config.data.route, version, calibration.n, calibration.patients, calibration.guarantee, alpha)
+    facts = (run, config.data.route, "", calibration.n, calibration.patients, calibration.guarantee, alpha)
     try:
         threshold = calibration.threshold(alpha)
     except TooFewNormals as refusal:

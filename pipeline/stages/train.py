@@ -45,10 +45,10 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
     with Catalogue.open(settings) as catalogue:
         there = patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
         assign_sets(catalogue, config.data.splits, there)
-        sets = {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
+        sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)
-        folder = _folder(config, sets, settings, again)
+        folder = folder_of(config, sets, settings, again)
         if not (folder.trained / "detector.json").exists():
             _train_in(folder, config, sets, settings, catalogue, progress)
     return Detector.reference(folder.trained, folder.path)
@@ -62,7 +62,13 @@ def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
         )
 
 
-def _folder(config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool) -> RunFolder:
+def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -> dict[SetName, Selection]:
+    """Return what a run learns from: its train and validate normals."""
+    return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
+
+
+def folder_of(config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool = False) -> RunFolder:
+    """Return the folder of this configuration on this data, made unless it is there; a fresh one with `again`."""
     data = fingerprint([ref for chosen in sets.values() for ref in chosen.slices])
     run_id = f"{config.data.route}-{config.method.name}-{config.fingerprint()[:6]}{data['sha256'][:6]}"
     folder, number = RunFolder(settings.runs / run_id), 2

@@ -1,0 +1,117 @@
+"""The grid of scores that one model's answers allow: residual x median x erosion x aggregate, no forward pass.
+
+The score matters more than the model: the same autoencoder rescored with SSIM at a wide Gaussian gained 18 points of
+AUROC (Cai et al. 2025). So everything behind the forward pass is tried, from answers that were kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.detection.aggregate import AggregateConfig, aggregate_maps
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.filters import erode
+from pipeline.detection.residual import ResidualConfig, clean, residual
+
+Kind = Literal["l1", "l2", "ssim", "signed", "perceptual"]
+
+
+class GridConfig(Config):
+    """What is tried. Every list is crossed with every other, as far as it applies."""
+
+    kinds: tuple[Kind, ...] = Field(
+        ("l1", "l2", "signed", "ssim"),
+        min_length=1,
+        description="residuals; `perceptual` costs a backbone's pass each",
+    )
+    directions: tuple[Literal["positive", "negative"], ...] = Field(
+        ("positive", "negative"), min_length=1, description="of `signed`"
+    )
+    sigma_fractions: tuple[float, ...] = Field((1.5 / 64, 3 / 64, 6 / 64), min_length=1, description="of `ssim`")
+    medians: tuple[int, ...] = Field((1, 5), min_length=1, description="edges of the median filter")
+    erosions: tuple[int, ...] = Field((0, 2), min_length=1, description="pixels off the body's edge")
+    maps: tuple[Literal["mean", "top_fraction", "max_smoothed"], ...] = Field(
+        ("mean", "top_fraction", "max_smoothed"), min_length=1, description="from map to slice"
+    )
+    fractions: tuple[float, ...] = Field((0.01, 0.05), min_length=1, description="of `top_fraction`")
+    transforms: tuple[Literal["none", "two_sided"], ...] = Field(
+        ("none", "two_sided"), min_length=1, description="of a slice's score"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MapCell:
+    """One cleaned map of the grid, and the erosions under which it is counted (`residual.erode` is not used)."""
+
+    residual: ResidualConfig
+    erosions: tuple[int, ...]
+
+    def configs(self) -> Iterator[ResidualConfig]:
+        """Yield the residual's configuration for each erosion."""
+        for pixels in self.erosions:
+            yield self.residual.model_copy(update={"erode": pixels})
+
+
+def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> list[MapCell]:
+    """Return every distinct map: of a reconstruction all residuals, of a method's own map the cleaning only.
+
+    The run's own setting is always among them, first.
+    """
+    kinds: list[dict[str, object]] = [{}]
+    if reconstructs:
+        kinds = [{"kind": kind} for kind in config.kinds if kind in ("l1", "l2", "perceptual")]
+        kinds += [{"kind": "signed", "direction": d} for d in config.directions if "signed" in config.kinds]
+        kinds += [{"kind": "ssim", "sigma_fraction": s} for s in config.sigma_fractions if "ssim" in config.kinds]
+    erosions = tuple(dict.fromkeys((own.residual.erode, *config.erosions)))
+    shared = {"perceptual": own.residual.perceptual}
+    tried = [ResidualConfig(**{**shared, **kind, "median": m}) for kind, m in product(kinds, config.medians)]
+    distinct: dict[tuple[object, ...], ResidualConfig] = {}
+    for found in (own.residual.model_copy(update={"erode": 0}), *tried):
+        distinct.setdefault(_what_counts(found, reconstructs), found)
+    return [MapCell(found, erosions) for found in distinct.values()]
+
+
+def _what_counts(config: ResidualConfig, reconstructs: bool) -> tuple[object, ...]:
+    """Return the fields that change the map: a sigma does nothing to an L1 residual."""
+    kind = config.kind if reconstructs else "own map"
+    direction = config.direction if kind == "signed" else None
+    sigma = config.sigma_fraction if kind == "ssim" else None
+    return kind, direction, sigma, config.median, config.smooth_fraction
+
+
+def aggregates(config: GridConfig, own: AggregateConfig) -> list[AggregateConfig]:
+    """Return every way from map to slice; the run's own is first, and how slices become studies stays as it is."""
+    tried = [{"map": kind} for kind in config.maps if kind != "top_fraction"]
+    tried += [{"map": "top_fraction", "fraction": f} for f in config.fractions if "top_fraction" in config.maps]
+    found = [own, *(own.model_copy(update=update) for update in tried)]
+    seen: dict[tuple[object, ...], AggregateConfig] = {}
+    for one in found:
+        seen.setdefault((one.map, one.fraction if one.map == "top_fraction" else None), one)
+    return list(seen.values())
+
+
+def cleaned_maps(answer: Tensor, x: Tensor, config: ResidualConfig, reconstructs: bool) -> Tensor:
+    """Return float32 [B, 1, *spatial] before anything is masked, of x_hat or of the method's own map."""
+    if not reconstructs:
+        return clean(answer, config)
+    everywhere = torch.ones((len(x), 1, *x.shape[2:]), dtype=torch.bool)
+    return residual(x, answer, everywhere, config.model_copy(update={"erode": 0}))
+
+
+def masked(maps: Tensor, body: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    """Return the maps with 0 outside the body eroded by `pixels`, and that body."""
+    counted = erode(body, pixels)
+    return maps.masked_fill(~counted, 0.0), counted
+
+
+def slice_scores(maps: Tensor, counted: Tensor, wanted: list[AggregateConfig]) -> Tensor:
+    """Return float64 [A, B]: every aggregate of every map."""
+    return torch.stack([aggregate_maps(maps, counted, config) for config in wanted])

@@ -1,0 +1,21 @@
+"""Reading whatever scores: a single detector or an ensemble, as the artefact says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.detection.detector import Detector
+from pipeline.detection.scorer import Scorer
+
+
+def load_detector(folder: str | Path, sha256: str | None = None) -> Scorer:
+    """Read a detector or an ensemble. Nothing in the folder is executed, and a changed byte is refused.
+
+    Args:
+        folder: written by `save`.
+        sha256: the registered one; given, the folder must be exactly that artefact.
+
+    Raises:
+        ArtefactError: a file is missing, altered, of another version, or not the registered one.
+    """
+    return Detector.load(folder, sha256)

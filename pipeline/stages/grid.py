@@ -1,0 +1,184 @@
+"""Stage `grid`: every score that a trained model allows, judged on develop from kept answers. Nothing is trained.
+
+Reads validate (constants of two-sided scores, normals of AUCp), develop, and incoming scans that nobody has labelled.
+Train, calibrate, gate and test are never read, and a guard refuses their slices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from pipeline.config import Settings
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.selection import Selection
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
+from pipeline.detection.grid import GridConfig
+from pipeline.detection.load import load_detector
+from pipeline.errors import ConfigError, EmptySelection
+from pipeline.stages.aucp import AucpReport, check_aucp
+from pipeline.stages.config import RunConfig
+from pipeline.stages.grid_cells import GridCell, Part, evaluate_grid
+from pipeline.stages.kept import KeptAnswers, keep_answers
+from pipeline.stages.measuring import OnProgress
+from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.selecting import choose, dataset
+from pipeline.tracking.experiment import track
+from pipeline.types import RunRef, SetName, SliceRef
+
+Criterion = Literal["auroc_central", "auroc", "pixel_ap", "oracle_dice", "aucp"]
+FIGURES: tuple[str, ...] = get_args(Criterion)
+Unlabelled = Literal["incoming", "develop"]
+READ: frozenset[SetName | None] = frozenset({"validate", "develop", None})  # None: a patient nobody has labelled
+
+
+@dataclass(frozen=True, slots=True)
+class GridResult:
+    """What the grid found.
+
+    Attributes:
+        table: one row a cell: its settings, and image AUROC (all, central), pixel AP, oracle Dice, AUCp.
+        criterion: what chose the best; the whole set's AUROC stands in where it is missing.
+        best: the detection of the best cell, ready for a run's configuration.
+        best_row: its row.
+        aucp: what the label-free choice rests on.
+        notes: what a reader must know.
+    """
+
+    table: pd.DataFrame
+    criterion: str
+    best: DetectionConfig
+    best_row: dict[str, Any]
+    aucp: AucpReport
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        rows = json.loads(self.table.to_json(orient="records"))
+        return {
+            "criterion": self.criterion,
+            "best": self.best.model_dump(mode="json"),
+            "aucp": self.aucp.model_dump(mode="json") | {"usable": self.aucp.usable},
+            "notes": list(self.notes),
+            "cells": rows,
+        }
+
+    def snippet(self) -> str:
+        """Return the best cell as YAML for a run's configuration."""
+        kept = self.best.model_dump(mode="json", include={"residual", "aggregate", "transform"})
+        head = f"# best {self.criterion} on develop: {self.best_row[self.criterion]:.4f} of {len(self.table)} cells"
+        return f"{head}\n{yaml.safe_dump({'detection': kept}, sort_keys=False)}"
+
+
+def grid(
+    run: RunRef,
+    settings: Settings,
+    config: GridConfig | None = None,
+    criterion: Criterion = "auroc_central",
+    unlabelled: Unlabelled = "incoming",
+    on_progress: OnProgress | None = None,
+) -> GridResult:
+    """Try every score on develop without another training or forward pass, and write the best as a snippet.
+
+    Writes `grid/grid.csv`, `grid/best.yaml` and `grid/aucp.json` into the run folder, and one MLflow run beneath the
+    run's. The answers are computed once and kept there.
+
+    Args:
+        run: a trained run of a reconstructor or mapper.
+        settings: the workspace.
+        config: what is tried.
+        criterion: chooses the best cell; `aucp` needs no label.
+        unlabelled: what AUCp calls unlabelled: scans of patients without any label, or develop with its labels hidden.
+        on_progress: called with (maps done, maps in all).
+
+    Raises:
+        EmptySelection: no labelled develop scans.
+        ConfigError: the method gives a number only, the run is an ensemble, or the criterion cannot be had.
+    """
+    folder = RunFolder.behind(run)
+    settled, detector = folder.config(), load_detector(folder.trained)
+    if not isinstance(detector, Detector):
+        raise ConfigError("An ensemble's score is fixed by its members; try the grid on each of them.")
+    parts = _parts(folder, detector, settled, settings, unlabelled)
+    cells, notes = evaluate_grid(detector, parts, settled, config or GridConfig(), on_progress)
+    table = pd.DataFrame([cell.row() for cell in cells])
+    used = _criterion(table, criterion)
+    if used != criterion:
+        notes = (*notes, f"There is no {criterion} on this develop set; {used} chose instead.")
+    place = int(table[used].idxmax())
+    best = settled.detection.model_copy(update=cells[place].update())
+    aucp = _aucp(cells, table, parts)
+    result = GridResult(table, used, best, table.loc[place].to_dict(), aucp, notes)
+    _keep(result, folder, settings)
+    return result
+
+
+def _parts(
+    folder: RunFolder, detector: Detector, config: RunConfig, settings: Settings, unlabelled: Unlabelled
+) -> dict[Part, KeptAnswers]:
+    with Catalogue.open(settings) as catalogue:
+        chosen: dict[Part, Selection] = {
+            "validate": choose(catalogue, config, settings, sets=("validate",)),
+            "develop": choose(catalogue, config, settings, sets=("develop",)),
+        }
+        if unlabelled == "incoming":
+            chosen["incoming"] = _unlabelled(choose(catalogue, config, settings, labels=("unknown",)))
+    if not chosen["develop"].slices:
+        raise EmptySelection(
+            f"No labelled scans in the develop set of {config.data.route!r}. Import labels of abnormal and normal "
+            "scans: nightread labels import FILE.csv"
+        )
+    kept: dict[Part, KeptAnswers] = {}
+    for name, selection in chosen.items():
+        guard(selection.slices)
+        data = dataset(selection, config, settings, cache="disk")
+        kept[name] = keep_answers(detector, data, folder.path / "grid" / name)
+    return kept if "incoming" in kept else {**kept, "incoming": kept["develop"]}
+
+
+def _unlabelled(selection: Selection) -> Selection:
+    """Return the slices of patients in no set: nobody has said anything of them, and nobody will be tested on them."""
+    return replace(selection, slices=tuple(ref for ref in selection.slices if ref.set_name is None))
+
+
+def guard(refs: Iterable[SliceRef]) -> None:
+    """Refuse slices of a set that a choice must not see (ConfigError)."""
+    if odd := sorted({str(ref.set_name) for ref in refs if ref.set_name not in READ}):
+        raise ConfigError(f"The score grid was given slices of {', '.join(odd)}; it reads validate and develop only.")
+
+
+def _criterion(table: pd.DataFrame, wanted: str) -> str:
+    for name in (wanted, "auroc"):
+        if table[name].notna().any():
+            return name
+    raise ConfigError(f"No cell of the grid has {wanted}: develop needs normal and abnormal scans (and masks for it).")
+
+
+def _aucp(cells: list[GridCell], table: pd.DataFrame, parts: dict[Part, KeptAnswers]) -> AucpReport:
+    best = cells[int(table["aucp"].idxmax())] if table["aucp"].notna().any() else cells[0]
+    scores = np.concatenate([best.units["validate"].scores, best.units["incoming"].scores])
+    incoming = np.arange(len(scores)) >= len(best.units["validate"].scores)
+    patients = [*best.units["validate"].patients, *best.units["incoming"].patients]
+    return check_aucp(scores, incoming, patients, parts["validate"].data, parts["incoming"].data)
+
+
+def _keep(result: GridResult, folder: RunFolder, settings: Settings) -> None:
+    folder.write_text("grid/grid.csv", result.table.to_csv(index=False))
+    folder.write_text("grid/best.yaml", result.snippet())
+    folder.write("grid/aucp.json", result.aucp.model_dump(mode="json"))
+    parent, route = folder.read("mlflow.json")["run_id"], folder.config().data.route
+    with track(settings, route, "grid", parent=parent, system_metrics=False) as tracked:
+        tracked.table(result.table, "grid")
+        tracked.text(result.snippet(), "best.yaml")
+        figures = {
+            name: result.best_row[name] for name in ("auroc", "auroc_central", "pixel_ap", "oracle_dice", "aucp")
+        }
+        tracked.metrics({f"best/{name}": value for name, value in figures.items() if np.isfinite(value)})
+        tracked.tags({"criterion": result.criterion, "cells": str(len(result.table))})
