@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from flows.request import read_request
 from pipeline.config import load_config
 from pipeline.errors import NightreadError
+from pipeline.stages.benchmark_config import Benchmark
 from pipeline.stages.config import RunConfig
 
 
@@ -54,3 +55,11 @@ def evaluate_name() -> str:
 def night_name() -> str:
     """`night of 2026-03-01 01:30`."""
     return f"night of {_when()}"
+
+
+def benchmark_name() -> str:
+    """`benchmark lgg, 2026-03-01 01:30`."""
+    try:
+        return f"benchmark {Benchmark.read(_parameters()['file']).config.name}, {_when()}"
+    except NightreadError:
+        return f"benchmark, {_when()}"

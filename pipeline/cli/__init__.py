@@ -9,6 +9,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli.admin import identity, serve
+from pipeline.cli.choosing import compare, grid
 from pipeline.cli.doctor import doctor
 from pipeline.cli.intake import ingest, labels, rejections, wrap
 from pipeline.cli.lists import flagged, runs
@@ -17,7 +18,7 @@ from pipeline.errors import DEBUG, NightreadError, UnforeseenError
 
 COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
-    *(serve, runs, rejections, identity, benchmark, doctor),
+    *(serve, runs, compare, grid, benchmark, rejections, identity, doctor),
 )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline.cli.benchmark import FileGroup, benchmark_run
 from pipeline.cli.output import (
     json_option,
     print_json,
@@ -195,9 +196,22 @@ def nightly(
         context.exit(1)
 
 
-@click.group(short_help="Measure speed against bare loops.", epilog="Example: nightread benchmark speed --files 1000")
+@click.group(
+    cls=FileGroup,
+    short_help="Compare methods x scores x seeds, or measure speed.",
+    epilog="""\b
+Example:
+  nightread benchmark configs/benchmarks/demo-mr.yaml --workers 2
+  nightread benchmark speed --files 1000""",
+)
 def benchmark() -> None:
-    """Measure speed against bare loops, as ratios within one run."""
+    """Compare methods, scores and seeds: `nightread benchmark FILE` is short for `nightread benchmark run FILE`.
+
+    `speed` measures speed against bare loops, as ratios within one run.
+    """
+
+
+benchmark.add_command(benchmark_run)
 
 
 @benchmark.command("speed", epilog="Example: nightread benchmark speed --files 1000 --json")

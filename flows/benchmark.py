@@ -1,0 +1,66 @@
+"""Flow `benchmark`: methods x scores x seeds on one route, in parallel. `python -m flows.benchmark FILE [WORKERS]`
+
+Each trained model is a process of its own: its CPU seconds are its own, and one that crashes takes no other with it.
+The threads of the task runner only wait for those processes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows import WORKSPACE
+from flows.names import benchmark_name
+from flows.outcome import settled
+from flows.policies import HOUR, QUIET, STEADY, discreet
+from pipeline.config import Settings
+from pipeline.stages.benchmark import note_crash, prepare
+from pipeline.stages.benchmark_config import Benchmark
+from pipeline.stages.benchmark_end import finish
+
+
+@task(name="benchmark-model", timeout_seconds=72 * HOUR, **{**STEADY, "retries": 0})
+def run_model(file: str, method: str, seed: int, workspace: str) -> str:
+    """Compute the cells of one (method, seed) in a process of its own; what fails is noted in its cells."""
+    with discreet():
+        command = [sys.executable, "-m", "pipeline.stages.benchmark", file, method, str(seed), workspace]
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            note_crash(Benchmark.read(file), method, seed, done.returncode, Settings.load(workspace))
+        return f"{method}.{seed}"
+
+
+@task(name="benchmark-end", timeout_seconds=12 * HOUR, **{**STEADY, "retries": 0})
+def end(file: str, workspace: str, command: str, open_test: str | None) -> dict[str, Any]:
+    """Write the leaderboard; with a purpose, measure the frozen choice on test."""
+    with discreet():
+        return finish(Benchmark.read(file), Settings.load(workspace), command, open_test).to_json()
+
+
+@flow(name="benchmark", flow_run_name=benchmark_name, **QUIET)
+def benchmark(file: str, workspace: str, command: str, open_test: str | None = None) -> dict[str, Any]:
+    """Compute every cell that is not done, then write the table; finished cells are never computed again."""
+    groups = prepare(Benchmark.read(file), Settings.load(workspace))
+    waiting = [run_model.submit(file, method, seed, workspace) for method, seed in groups]
+    _, failures = settled([future.wait() or future.state for future in waiting])
+    report = end(file, workspace, command, open_test)
+    create_markdown_artifact(key="benchmark", markdown=report["markdown"], description="Leaderboard")
+    return report | {"failures": {**report["failures"], **{f"model {n}": text for n, text in enumerate(failures)}}}
+
+
+def run_benchmark(file: str, workspace: str, command: str, open_test: str | None, workers: int) -> dict[str, Any]:
+    """Run the benchmark, `workers` models at a time, for callers that know nothing of Prefect."""
+    runner = ThreadPoolTaskRunner(max_workers=workers)
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        return benchmark.with_options(task_runner=runner)(file, workspace, command, open_test)
+
+
+if __name__ == "__main__":
+    asked = sys.argv[1]
+    print(run_benchmark(asked, str(WORKSPACE), f"nightread benchmark {asked}", None, int((sys.argv[2:] or ["1"])[0])))

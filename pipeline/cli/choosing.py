@@ -1,0 +1,133 @@
+"""Commands about choices: compare two runs, try the score grid."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
+
+if TYPE_CHECKING:
+    from pipeline.stages.grid import GridResult
+
+SHOWN = 12  # best cells on the screen; the file has all
+
+
+@click.command(
+    short_help="Compare the AUROC of two evaluated runs.",
+    epilog="""\b
+Example:
+  nightread compare lgg-flair-dae-1f lgg-flair-ae-37 --central
+  nightread compare NEW OLD --non-inferiority 0.03 --alpha 0.025""",
+)
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--set",
+    "set_name",
+    type=click.Choice(["develop", "test"]),
+    default="develop",
+    show_default=True,
+    help="Whose stored scores; comparing scores nothing and opens nothing.",
+)
+@click.option("--central", is_flag=True, help="Only the central slices.")
+@click.option("--non-inferiority", "margin", type=float, help="Is FIRST not worse by this margin of AUROC or more?")
+@click.option("--alpha", type=float, default=0.025, show_default=True, help="One-sided level of that question.")
+@json_option
+@click.pass_context
+def compare(
+    context: click.Context,
+    first: str,
+    second: str,
+    set_name: str,
+    central: bool,
+    margin: float | None,
+    alpha: float,
+    as_json: bool,
+) -> None:
+    """Compare two runs on the same units: DeLong (one unit a patient) or Obuchowski, and a paired patient bootstrap."""
+    from pipeline.stages.comparing import compare_runs
+
+    part = "central" if central else "all"
+    found = compare_runs(first, second, settings_of(context), set_name=set_name, part=part, margin=margin, alpha=alpha)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+        return
+    click.echo(found.to_text())
+
+
+@click.command(
+    short_help="Try every score of a trained run on develop.",
+    epilog="""\b
+Example:
+  nightread grid lgg-flair-dae-1f
+  nightread grid lgg-flair-dae-1f --criterion pixel_ap --adopt""",
+)
+@click.argument("run")
+@click.option(
+    "--criterion",
+    type=click.Choice(["auroc_central", "auroc", "pixel_ap", "oracle_dice", "aucp"]),
+    default="auroc_central",
+    show_default=True,
+    help="Chooses the best cell; aucp needs no label.",
+)
+@click.option(
+    "--unlabelled",
+    type=click.Choice(["incoming", "develop"]),
+    default="incoming",
+    show_default=True,
+    help="What aucp takes: scans that nobody has labelled, or develop with its labels hidden.",
+)
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(["l1", "l2", "signed", "ssim", "perceptual"]),
+    help="Only these residuals; default all but perceptual.",
+)
+@click.option("--adopt", is_flag=True, help="Make the best a run of its own: the same weights, calibrated, registered.")
+@json_option
+@click.pass_context
+def grid(
+    context: click.Context,
+    run: str,
+    criterion: str,
+    unlabelled: str,
+    kinds: tuple[str, ...],
+    adopt: bool,
+    as_json: bool,
+) -> None:
+    """Try residuals, filters, aggregates and transforms on the develop set, from answers that are computed once.
+
+    Nothing is trained, and test is not read. Writes grid/grid.csv and grid/best.yaml into the run's folder.
+    """
+    from pipeline.detection.artefact import reference
+    from pipeline.detection.grid import GridConfig
+    from pipeline.stages.calibrate import calibrate
+    from pipeline.stages.grid import grid as run_grid
+    from pipeline.stages.rescore import rescore
+    from pipeline.stages.run_folder import RunFolder
+
+    settings = settings_of(context)
+    folder = RunFolder.of(settings, run)
+    trained = reference(folder.trained, folder.path)
+    tried = GridConfig(**({"kinds": kinds} if kinds else {}))
+    with progress_bar("Trying maps", quiet=as_json) as update:
+        result = run_grid(trained, settings, tried, criterion=criterion, unlabelled=unlabelled, on_progress=update)
+    adopted = calibrate(rescore(trained, result.best, settings), settings) if adopt else None
+    if as_json:
+        print_json({**result.to_json(), "adopted": adopted.to_json() if adopted else None})
+        return
+    _tell(result)
+    if adopted:
+        click.echo(f"{adopted.sentence()} Run: {adopted.run.path.rpartition('/')[2]}")
+
+
+def _tell(result: GridResult) -> None:
+    best = result.table.sort_values(result.criterion, ascending=False).head(SHOWN)
+    rows = best.astype(object).where(best.notna(), None).to_dict("records")
+    print_rows(rows, False, "The grid is empty.", title=f"Best {SHOWN} of {len(result.table)} by {result.criterion}")
+    for note in result.notes:
+        click.echo(note)
+    click.echo(f"{result.aucp.sentence}\n\n{result.snippet()}")

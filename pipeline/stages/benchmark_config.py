@@ -1,0 +1,182 @@
+"""What a benchmark compares: `configs/benchmarks/*.yaml`. Methods x scores x seeds on one route."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config import Config, load_config, merge
+from pipeline.errors import ConfigError
+from pipeline.stages.config import RunConfig
+
+Criterion = Literal["auroc_central", "auroc", "pixel_ap", "oracle_dice"]
+NAME = r"^[\w-]+$"
+
+
+class Base(Config):
+    """The run configuration that every cell starts from."""
+
+    file: str = Field(description="a file of configs/runs, relative to the benchmark's own file")
+    set: tuple[str, ...] = Field((), description="overrides `section.field=value` for all cells")
+
+
+class MethodEntry(Config):
+    """One method of the benchmark, with its own budget."""
+
+    name: str = Field(pattern=NAME, description="its row in the table")
+    method: dict[str, Any] | str = Field(description="configuration of the method, or a file of configs/methods")
+    training: dict[str, Any] = Field({}, description="over the base's training: images, batch, max_seconds")
+    detection: dict[str, Any] = Field({}, description="over the base's detection, under every score")
+    scores: tuple[str, ...] | None = Field(None, description="only these scores; default all")
+
+
+class ScoreEntry(Config):
+    """One way to make a score; scores share the trained model."""
+
+    name: str = Field(pattern=NAME, description="shown in the table")
+    detection: dict[str, Any] = Field({}, description="over the method's detection")
+    grid: bool = Field(False, description="take the best cell of the score grid on develop")
+
+
+class BenchmarkConfig(Config):
+    """A benchmark: methods x scores x seeds, every choice on develop, the frozen choice once on test."""
+
+    name: str = Field(pattern=NAME, description="folder under `benchmarks/` in the workspace")
+    base: Base = Field(description="what all cells share")
+    methods: tuple[MethodEntry, ...] = Field(min_length=1, description="rows of the table")
+    scores: tuple[ScoreEntry, ...] = Field((ScoreEntry(name="own"),), min_length=1, description="tried for each method")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds; the first one's row is shown")
+    criterion: Criterion = Field("auroc_central", description="on develop; chooses each method's score")
+
+    @field_validator("methods", "scores")
+    @classmethod
+    def _named_once(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
+        if twice := [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]:
+            raise ValueError(f"{', '.join(twice)} stands more than once; every name is one row")
+        return entries
+
+    @model_validator(mode="after")
+    def _scores_exist(self) -> Self:
+        known = {score.name for score in self.scores}
+        if odd := sorted({name for entry in self.methods for name in entry.scores or ()} - known):
+            raise ValueError(f"scores {', '.join(odd)} are named by a method and not defined")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One (method, score, seed) of a benchmark; its key names its file."""
+
+    method: MethodEntry
+    score: ScoreEntry
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """`method.score.seed`."""
+        return f"{self.method.name}.{self.score.name}.{self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A benchmark that was read from its file."""
+
+    config: BenchmarkConfig
+    file: Path
+
+    @classmethod
+    def read(cls, file: str | Path) -> Benchmark:
+        """Read a benchmark; a plain run configuration is a benchmark of its one method.
+
+        Raises:
+            ConfigError: the file is neither.
+        """
+        path = Path(file)
+        try:
+            return cls(load_config(path, BenchmarkConfig), path)
+        except ConfigError as error:
+            alone = _of_one(path)
+            if alone is None:
+                raise error from None
+            return cls(alone, path)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides the cells: the resolved configurations of all of them."""
+        text = json.dumps([[cell.key, self.run_config(cell).fingerprint()] for cell in self.cells()])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield every cell, method by method, seed by seed, score by score."""
+        for entry in self.config.methods:
+            for seed in self.config.seeds:
+                for score in self.config.scores:
+                    if entry.scores is None or score.name in entry.scores:
+                        yield Cell(entry, score, seed)
+
+    def groups(self) -> list[tuple[str, int]]:
+        """Return (method, seed) of the cells that share a trained model."""
+        return list(dict.fromkeys((cell.method.name, cell.seed) for cell in self.cells()))
+
+    def run_config(self, cell: Cell) -> RunConfig:
+        """Return the configuration of a cell's run (of a grid cell: the one that the grid starts from).
+
+        Raises:
+            ConfigError: the base cannot be read, or a field is unknown or out of range.
+        """
+        method = cell.method.method
+        values = _section(self.file.parent / method) if isinstance(method, str) else method
+        detection = merge(cell.method.detection, cell.score.detection)
+        overrides = [
+            *self.config.base.set,
+            f"method={json.dumps(values)}",
+            *_flat("training", cell.method.training),
+            f"training.seed={cell.seed}",
+            *_flat("detection", detection),
+            f"name={self.config.name}-{cell.method.name}",
+        ]
+        return load_config(self.file.parent / self.config.base.file, RunConfig, overrides)
+
+
+class _Open(Config):
+    """Any mapping: the method's own model checks it afterwards."""
+
+    model_config = {"extra": "allow", "frozen": True}
+
+
+def _section(path: Path) -> dict[str, Any]:
+    return load_config(path, _Open).model_dump(mode="json")
+
+
+def _flat(section: str, values: dict[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(f"{section}.{key}", value)
+        else:
+            yield f"{section}.{key}={json.dumps(value)}"
+
+
+def _of_one(path: Path) -> BenchmarkConfig | None:
+    try:
+        run = load_config(path, RunConfig)
+    except ConfigError:
+        return None
+    method = MethodEntry(name=run.method.name, method=run.method.model_dump(mode="json"))
+    return BenchmarkConfig(
+        name=path.stem.replace(".", "-"), base=Base(file=path.name), methods=(method,), seeds=(run.training.seed,)
+    )
+
+
+def named(entries: Sequence[Any], name: str) -> Any:
+    """Return the entry of that name (ConfigError where there is none)."""
+    found = [entry for entry in entries if entry.name == name]
+    if not found:
+        raise ConfigError(f"The benchmark has no {name!r}; it has {', '.join(entry.name for entry in entries)}.")
+    return found[0]

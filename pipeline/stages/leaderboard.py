@@ -1,0 +1,255 @@
+"""The table of a benchmark: one row a method with the score that develop chose, beside the best controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal
+
+from pipeline.config import Config, Settings
+from pipeline.errors import ArtefactError, EmptySelection, NightreadError
+from pipeline.evaluation.bootstrap import Estimate
+from pipeline.evaluation.compare import Comparison, compare
+from pipeline.evaluation.report import EvaluationReport
+from pipeline.evaluation.results import ResultTable, ScoreRow
+from pipeline.evaluation.table import CONTROL, ScoreTable, central_subset
+from pipeline.stages.benchmark import figures_of, result_of
+from pipeline.stages.benchmark_config import Benchmark, Cell
+from pipeline.stages.comparing import stored_scores
+from pipeline.stages.run_folder import RunFolder
+from pipeline.types import RunRef
+
+SetShown = Literal["develop", "test"]
+SHOWN_CONTROLS = 3  # of each selection
+
+
+class LeaderRow(Config):
+    """A method, or a control, in the table.
+
+    Attributes:
+        name, score: the method and the score that develop chose for it.
+        control: True for a trivial control.
+        figures: auroc, auroc_central, pixel_ap, dice, oracle_dice: those that could be had.
+        seeds: the criterion on this set by seed, of the chosen score.
+        against: the method against the best control, by the paired patient bootstrap; None where it was not measured.
+        holm_p: its p-value, corrected over the methods of the table.
+        failure: why there are no figures.
+    """
+
+    name: str
+    score: str = ""
+    control: bool = False
+    figures: dict[str, Estimate] = {}
+    supervision: str = ""
+    training_seconds: float | None = None
+    parameters: int | None = None
+    images_per_second: float | None = None
+    units: int = 0
+    seeds: dict[int, float] = {}
+    against: Comparison | None = None
+    holm_p: float | None = None
+    failure: str = ""
+
+
+class Leaderboard(Config):
+    """Everything that the table shows.
+
+    Attributes:
+        title, set_name, criterion: what it is about; the criterion chose on develop.
+        part: the units that `against` compares on: central slices where there are any.
+        counts: of the first image-level table: units, patients, normal, abnormal.
+        rows: methods, best first; those that failed last; then the controls.
+        command: what makes this table.
+    """
+
+    title: str
+    set_name: SetShown
+    criterion: str
+    part: str
+    counts: dict[str, int]
+    rows: tuple[LeaderRow, ...]
+    command: str
+
+
+def chosen_cells(benchmark: Benchmark, settings: Settings) -> dict[str, Cell]:
+    """Return each method's cell of the first seed under the score that is best on develop, meaned over the seeds.
+
+    A score that lacks a figure or a seed is not chosen while another has all; a method without any is left out.
+    """
+    by_method: dict[str, dict[str, list[float]]] = {}
+    for cell in benchmark.cells():
+        value = developed(benchmark, cell, settings)
+        if value is not None:
+            by_method.setdefault(cell.method.name, {}).setdefault(cell.score.name, []).append(value)
+    best = {
+        method: max(scores, key=lambda name, s=scores: (len(s[name]), sum(s[name]) / len(s[name])))
+        for method, scores in by_method.items()
+    }
+    found: dict[str, Cell] = {}
+    for cell in benchmark.cells():
+        if best.get(cell.method.name) == cell.score.name and developed(benchmark, cell, settings) is not None:
+            found.setdefault(cell.method.name, cell)
+    return found
+
+
+def developed(benchmark: Benchmark, cell: Cell, settings: Settings) -> float | None:
+    """Return the criterion of a finished cell on develop; the whole set's AUROC where there is no such figure."""
+    result = result_of(benchmark, cell, settings)
+    if result is None or result["state"] != "done":
+        return None
+    figures = result["develop"]
+    shown = figures.get(benchmark.config.criterion) or figures.get("auroc")
+    return None if shown is None else float(shown["value"])
+
+
+def leaderboard(
+    benchmark: Benchmark, cells: dict[str, Cell], set_name: SetShown, command: str, settings: Settings
+) -> Leaderboard:
+    """Build the table from the finished runs' stored reports and scores; nothing is scored.
+
+    Args:
+        benchmark: what was compared.
+        cells: each method's chosen cell.
+        set_name: develop or test.
+        command: what a reader has to type to get this table.
+        settings: the workspace.
+
+    Raises:
+        EmptySelection: no cell is finished.
+    """
+    rows = [_row(benchmark, cell, set_name, settings) for cell in cells.values()]
+    done = [row for row in rows if not row.failure]
+    if not done:
+        reasons = "; ".join(sorted({row.failure for row in _failures(benchmark, cells, settings)})) or "none was tried"
+        raise EmptySelection(f"No cell of the benchmark {benchmark.config.name!r} is finished: {reasons}")
+    first = _report(benchmark, cells[done[0].name], set_name, settings)
+    ranked = sorted(done, key=lambda row: -_rank(row, benchmark.config.criterion))
+    failures = [row for row in rows if row.failure] + _failures(benchmark, cells, settings)
+    return Leaderboard(
+        title=benchmark.config.name,
+        set_name=set_name,
+        criterion=benchmark.config.criterion,
+        part="central slices" if "auroc_central" in done[0].figures else "all units",
+        counts=first.tables[0].counts,
+        rows=(*corrected(ranked), *failures, *_controls(first)),
+        command=command,
+    )
+
+
+def _rank(row: LeaderRow, criterion: str) -> float:
+    shown = row.figures.get(criterion) or row.figures.get("auroc")
+    return shown.value if shown else float("-inf")
+
+
+def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> LeaderRow:
+    result = result_of(benchmark, cell, settings) or {}
+    known = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second")}
+    row = LeaderRow(name=cell.method.name, score=cell.score.name, **known)
+    try:
+        report = _report(benchmark, cell, set_name, settings)
+    except NightreadError as error:
+        return row.model_copy(update={"failure": str(error)})
+    figures = {k: Estimate.model_validate(v) for k, v in figures_of(report).items()}
+    against = None
+    with suppress(NightreadError):  # the central slices may lack a class: the figures stand all the same
+        against = against_best_control(_run_folder(result), set_name, cell.method.name)
+    update = {"figures": figures, "against": against, "units": report.tables[0].counts["units"]}
+    return row.model_copy(update={**update, "seeds": _seeds(benchmark, cell, set_name, settings)})
+
+
+def _seeds(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> dict[int, float]:
+    """Return the criterion on this set by seed, of the same method and score."""
+    found: dict[int, float] = {}
+    for other in same_choice(benchmark, cell):
+        with suppress(NightreadError):
+            shown = figures_of(_report(benchmark, other, set_name, settings))
+            figure = shown.get(benchmark.config.criterion) or shown.get("auroc")
+            if figure is not None:
+                found[other.seed] = float(figure["value"])
+    return found
+
+
+def same_choice(benchmark: Benchmark, cell: Cell) -> list[Cell]:
+    """Return the cells of a method and score, one a seed."""
+    wanted = (cell.method.name, cell.score.name)
+    return [other for other in benchmark.cells() if (other.method.name, other.score.name) == wanted]
+
+
+def _failures(benchmark: Benchmark, cells: dict[str, Cell], settings: Settings) -> list[LeaderRow]:
+    """Return a row for each method that has no finished cell: why."""
+    found: dict[str, LeaderRow] = {}
+    for cell in benchmark.cells():
+        result = result_of(benchmark, cell, settings)
+        if cell.method.name not in cells and cell.method.name not in found:
+            reason = "not computed yet" if result is None else result.get("reason", "")
+            found[cell.method.name] = LeaderRow(name=cell.method.name, score=cell.score.name, failure=reason)
+    return list(found.values())
+
+
+def _run_folder(result: dict[str, Any]) -> RunFolder:
+    return RunFolder.behind(RunRef(**result["run"]))
+
+
+def _report(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> EvaluationReport:
+    result = result_of(benchmark, cell, settings)
+    if result is None or result["state"] != "done":
+        raise ArtefactError(f"The cell {cell.key} is not finished.")
+    folder = _run_folder(result)
+    if not (folder.path / "evaluation" / set_name / "report.json").exists():
+        raise ArtefactError(f"The run {folder.run_id} was not measured on {set_name}.")
+    return EvaluationReport.model_validate(folder.read(f"evaluation/{set_name}/report.json"))
+
+
+def against_best_control(folder: RunFolder, set_name: SetShown, name: str) -> Comparison:
+    """Compare a run with the strongest trivial control of the same units, by the paired patient bootstrap.
+
+    The control and its sign are chosen on these labels, which favours the control and never the model. Central slices
+    where there are any: over all slices, where in the head a slice lies decides most.
+
+    Raises:
+        ArtefactError: the run was not measured on this set.
+        EmptySelection: too few units of a class.
+    """
+    config, frame = folder.config().evaluation, stored_scores(folder, set_name)
+    if "relative_position" in frame and frame["relative_position"].nunique() > 1:
+        frame = central_subset(frame, config)
+    table = ScoreTable.from_frame(frame)
+    scores = {k: v for k, v in table.named_scores().items() if k != "score"}
+    areas = {k: table.area(v) for k, v in scores.items()}
+    best = max(areas, key=lambda k: areas[k])
+    plain = table.frame.drop(columns=[column for column in table.frame if str(column).startswith(CONTROL)])
+    both = plain.rename(columns={"score": name}).assign(**{f"control {best}": scores[best]})
+    return compare(both, name, f"control {best}", config, test="bootstrap")
+
+
+def corrected(rows: Sequence[LeaderRow]) -> list[LeaderRow]:
+    """Return the rows with Holm's p-values over all methods that were compared."""
+    tested = sorted(
+        (row.against.p_value, place)
+        for place, row in enumerate(rows)
+        if row.against is not None and row.against.p_value is not None
+    )
+    found, highest = {}, 0.0
+    for rank, (p_value, place) in enumerate(tested):
+        highest = max(highest, min(1.0, (len(tested) - rank) * p_value))
+        found[place] = highest
+    return [row.model_copy(update={"holm_p": found.get(place)}) for place, row in enumerate(rows)]
+
+
+def _controls(report: EvaluationReport) -> list[LeaderRow]:
+    """Return the strongest controls of each selection, in the order of the image-level figures."""
+    rows: dict[str, LeaderRow] = {}
+    for table in report.tables:
+        pixels = table.level == "pixel level"
+        central = "auroc_central" if table.title.startswith("central") else "auroc"
+        names = {"pixel_ap": "AP", "oracle_dice": "best Dice (oracle)"} if pixels else {central: "AUROC"}
+        for row in _strongest(table, next(iter(names.values()))):
+            figures = {k: row.metrics[v] for k, v in names.items() if v in row.metrics}
+            known = rows.get(row.name, LeaderRow(name=row.name, control=True))
+            rows[row.name] = known.model_copy(update={"figures": {**known.figures, **figures}})
+    return list(rows.values())
+
+
+def _strongest(table: ResultTable, metric: str) -> list[ScoreRow]:
+    controls = [row for row in table.rows if row.control]
+    return sorted(controls, key=lambda row: -row.metrics[metric].value)[:SHOWN_CONTROLS]

@@ -1,0 +1,121 @@
+"""A leaderboard for people: a Markdown page, and a figure with every interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.figure import Figure
+
+from pipeline.evaluation import style
+from pipeline.evaluation.bootstrap import Estimate
+from pipeline.evaluation.markdown import markdown_table
+from pipeline.stages.leaderboard import Leaderboard, LeaderRow
+
+FIGURES = {
+    "auroc": "AUROC, all",
+    "auroc_central": "AUROC, central",
+    "pixel_ap": "pixel AP",
+    "dice": "Dice, calibrated",
+    "oracle_dice": "best Dice (oracle)",
+}
+
+
+def leaderboard_page(board: Leaderboard) -> str:
+    """Return the page: what was measured, the table, what each comparison says, the command."""
+    counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in board.counts.items() if value)
+    parts = [
+        f"# {board.title}: {board.set_name} set",
+        f"{counts}. Intervals: 95 % patient bootstrap. Each method's score was chosen on develop by "
+        f"{FIGURES.get(board.criterion, board.criterion)}; nothing was chosen on the labels of test.",
+        leaderboard_table(board),
+        "\n".join(f"- {line}" for line in _remarks(board)),
+        f"```\n{board.command}\n```",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def leaderboard_table(board: Leaderboard) -> str:
+    """Return the Markdown table alone: what a README shows."""
+    shown = [name for name in FIGURES if any(name in row.figures for row in board.rows)]
+    headers = [
+        "method", "score", "supervision", *(FIGURES[name] for name in shown),
+        f"against the best control ({board.part})", "p (Holm)", "training, CPU s", "parameters", "images per CPU s",
+    ]  # fmt: skip
+    return markdown_table(headers, [_cells(row, shown) for row in board.rows])
+
+
+def _cells(row: LeaderRow, shown: Sequence[str]) -> list[str]:
+    name = f"control: {row.name}" if row.control else row.name
+    if row.failure:
+        return [name, row.score, "", "failed", *[""] * (len(shown) - 1), "", "", "", "", ""]
+    figures = [_text(row.figures.get(name)) for name in shown]
+    if row.control:
+        return [name, "", "", *figures, "", "", "", "", ""]
+    cost = (_number(row.training_seconds), _number(row.parameters), _number(row.images_per_second))
+    p = "" if row.holm_p is None else "< 0.001" if row.holm_p < 0.001 else f"{row.holm_p:.3f}"
+    return [name, row.score, row.supervision, *figures, _difference(row), p, *cost]
+
+
+def _difference(row: LeaderRow) -> str:
+    found = row.against
+    return "" if found is None else f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+def _text(estimate: Estimate | None) -> str:
+    return "" if estimate is None else estimate.text()
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.3g}"
+
+
+def _remarks(board: Leaderboard) -> Iterator[str]:
+    """Say who loses to a control, who failed and why, how seeds differ, and where units differ."""
+    for row in board.rows:
+        if row.failure:
+            yield f"{row.name} failed: {row.failure}"
+        if row.against is not None:
+            yield f"{row.name} {_verdict(row)} the best control: {row.against.sentence}"
+        if len(row.seeds) > 1:
+            values = list(row.seeds.values())
+            yield (
+                f"{row.name}, {len(values)} seeds: {min(values):.3f} to {max(values):.3f} "
+                f"({FIGURES.get(board.criterion, board.criterion)}); the row shows seed {next(iter(row.seeds))}."
+            )
+        if row.units and row.units != board.counts["units"]:
+            yield f"{row.name} was measured on {row.units} units, not {board.counts['units']}: compare with care."
+
+
+def _verdict(row: LeaderRow) -> str:
+    if row.against is None or row.holm_p is None:
+        return "cannot be compared with"
+    if row.holm_p < 0.05:
+        return "beats" if row.against.difference > 0 else "loses to"
+    return "is not shown to beat"
+
+
+def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
+    """Draw one figure's intervals, methods in colour and controls in grey; None where no row has it.
+
+    Args:
+        board: the leaderboard.
+        name: a key of `FIGURES`.
+    """
+    rows = [row for row in board.rows if name in row.figures][::-1]
+    if not rows:
+        return None
+    with style.plot(6.4, 1.2 + 0.34 * len(rows)) as (figure, axes):
+        for place, row in enumerate(rows):
+            found = row.figures[name]
+            colour = style.BEST_CONTROL if row.control else style.MODEL
+            if found.low is not None and found.high is not None:
+                axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.6)
+            axes.plot([found.value], [place], "o", color=colour, markersize=5)
+        axes.set_yticks(range(len(rows)), [f"control: {row.name}" if row.control else row.name for row in rows])
+        if name.startswith("auroc"):
+            axes.axvline(0.5, linestyle=":", color=style.FAINT, linewidth=1)
+        axes.set(xlabel=f"{FIGURES[name]}, 95 % patient bootstrap", ylim=(-0.6, len(rows) - 0.4))
+        axes.set_title(f"{board.title}, {board.set_name} set")
+    return figure

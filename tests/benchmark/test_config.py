@@ -1,0 +1,93 @@
+"""What a benchmark's file says: cells, groups, resolved runs, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.stages.benchmark_config import Benchmark
+
+SHIPPED = sorted((Path(__file__).resolve().parents[2] / "configs" / "benchmarks").glob("*.yaml"))
+RUN = """
+name: base
+data: {route: phantom-mr, normaliser: {kind: mr_percentile, image_size: 32}}
+method: {name: dae}
+detection: {residual: {kind: l1, median: 3}, aggregate: {map: mean}}
+"""
+FILE = """
+name: b
+base: {file: run.yaml, set: [data.normaliser.image_size=64]}
+methods:
+  - {name: one, method: ae.yaml, training: {images: 7}, detection: {residual: {erode: 1}}}
+  - {name: two, method: {name: vae}, scores: [wide]}
+scores:
+  - {name: own}
+  - {name: wide, detection: {residual: {kind: ssim, sigma_fraction: 0.1}}}
+seeds: [0, 5]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "run.yaml").write_text(RUN)
+    (tmp_path / "ae.yaml").write_text("{name: ae, latent: 4}")
+    (tmp_path / "b.yaml").write_text(FILE)
+    return tmp_path / "b.yaml"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_benchmarks_resolve(path: Path) -> None:
+    benchmark = Benchmark.read(path)
+    assert len({benchmark.run_config(cell).fingerprint() for cell in benchmark.cells()}) > 1
+    assert path.stem == benchmark.config.name
+
+
+def test_cells_are_methods_by_scores_by_seeds(file: Path) -> None:
+    benchmark = Benchmark.read(file)
+    assert [cell.key for cell in benchmark.cells()] == [
+        *("one.own.0", "one.wide.0", "one.own.5", "one.wide.5", "two.wide.0", "two.wide.5")
+    ]
+    assert benchmark.groups() == [("one", 0), ("one", 5), ("two", 0), ("two", 5)]
+
+
+def test_a_cell_resolves_base_method_and_score(file: Path) -> None:
+    benchmark = Benchmark.read(file)
+    one, wide = (benchmark.run_config(cell) for cell in list(benchmark.cells())[2:4])
+    assert (one.method.name, one.method.model_dump()["latent"]) == ("ae", 4)
+    assert (one.training.images, one.training.seed, one.data.normaliser.image_size) == (7, 5, 64)
+    assert (one.detection.residual.kind, one.detection.residual.median, one.detection.residual.erode) == ("l1", 3, 1)
+    assert (wide.detection.residual.kind, wide.detection.residual.sigma_fraction) == ("ssim", 0.1)
+    assert (wide.detection.residual.median, wide.detection.residual.erode) == (3, 1)  # merged, not replaced
+    # one trained model: nothing but the score differs
+    assert one.model_copy(update={"detection": wide.detection}) == wide
+
+
+def test_a_run_configuration_is_a_benchmark_of_one(file: Path) -> None:
+    (cell,) = (benchmark := Benchmark.read(file.parent / "run.yaml")).cells()
+    assert cell.key == "dae.own.0"
+    assert benchmark.run_config(cell).detection.residual.median == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("name: two", "name: one"), "stands more than once"),
+        (("scores: [wide]", "scores: [narrow]"), "narrow are named by a method and not defined"),
+        (("name: b", "name: ../b"), "name"),
+        (("methods:", "method:"), "method"),
+    ],
+)
+def test_what_does_not_fit_is_refused(file: Path, change: tuple[str, str], message: str) -> None:
+    file.write_text(FILE.replace(*change))
+    with pytest.raises(ConfigError, match=message):
+        Benchmark.read(file)
+
+
+def test_an_unknown_method_is_told_when_its_cell_is_resolved(file: Path) -> None:
+    file.write_text(FILE.replace("{name: vae}", "{name: no_such_method}"))
+    benchmark = Benchmark.read(file)
+    *_, broken = benchmark.cells()
+    with pytest.raises(ConfigError, match="no_such_method"):
+        benchmark.run_config(broken)
