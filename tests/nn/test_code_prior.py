@@ -1,0 +1,106 @@
+"""The prior over codes: causal by its gradients, a probability by enumeration, and sampled as it says."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch.testing import assert_close
+
+from pipeline.nn.code_prior import CausalConv, CodePrior, PriorConfig
+from pipeline.nn.rng import Rng
+
+TINY = PriorConfig(width=8, blocks=2, heads=2)
+
+
+def prior(entries: int, grid: tuple[int, ...], coarse: int | None = None, seed: int = 0) -> CodePrior:
+    torch.manual_seed(seed)
+    return CodePrior(entries, grid, TINY, coarse).eval()
+
+
+def all_codes(entries: int, grid: tuple[int, ...]) -> torch.Tensor:
+    return torch.tensor(list(product(range(entries), repeat=math.prod(grid)))).reshape(-1, *grid)
+
+
+@pytest.mark.parametrize("grid", [(4, 5), (2, 3, 3)])
+def test_each_place_sees_all_that_comes_before_and_nothing_else(grid: tuple[int, ...]) -> None:
+    made, count = prior(3, grid), math.prod(grid)
+    embedded = torch.randn(1, 8, *grid, requires_grad=True)
+    logits = made.logits(embedded).flatten(2)
+    for place in range(count):
+        (gradient,) = torch.autograd.grad(logits[0, :, place].square().sum(), embedded, retain_graph=True)
+        seen = gradient.abs().sum(dim=1).flatten() > 0
+        assert seen.tolist() == [other < place for other in range(count)], place
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_a_causal_convolution_sees_its_half(here: bool) -> None:
+    made = CausalConv(2, 1, 1, 5, here)
+    x = torch.zeros(1, 1, 9, 9, requires_grad=True)
+    (gradient,) = torch.autograd.grad(made(x)[0, 0, 4, 4], x)
+    seen = {(int(i), int(j)) for i, j in gradient[0, 0].nonzero()}
+    before = {(i, j) for i in range(2, 7) for j in range(2, 7) if (i, j) < (4, 4)}
+    assert seen == before | ({(4, 4)} if here else set())
+
+
+@pytest.mark.parametrize(("entries", "grid"), [(2, (2, 3)), (3, (2, 2)), (2, (2, 2, 1))])
+def test_the_likelihoods_of_all_arrangements_sum_to_one(entries: int, grid: tuple[int, ...]) -> None:
+    made, codes = prior(entries, grid), all_codes(entries, grid)
+    nll = made.nll(codes).flatten(1).sum(dim=1)
+    assert_close(nll.neg().exp().sum(), torch.tensor(1.0), rtol=1e-5, atol=1e-5)
+    assert nll.std() > 0.01  # and it is no uniform distribution
+
+
+def test_they_sum_to_one_whatever_the_condition_and_it_matters() -> None:
+    made, codes = prior(2, (2, 2), coarse=3), all_codes(2, (2, 2))
+    nll = [made.nll(codes, torch.full((16, 1, 1), c)).flatten(1).sum(dim=1) for c in range(3)]
+    for each in nll:
+        assert_close(each.neg().exp().sum(), torch.tensor(1.0), rtol=1e-5, atol=1e-5)
+    assert (nll[0] - nll[1]).abs().max() > 1e-3
+
+
+def test_samples_follow_the_enumerated_distribution() -> None:
+    made, codes, n = prior(2, (2, 2), seed=3), all_codes(2, (2, 2)), 4000
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(2.0)  # far from uniform
+    expected = made.nll(codes).flatten(1).sum(dim=1).neg().exp().double()
+    drawn = made.sample(Rng(range(n))).flatten(1)
+    number = (drawn * torch.tensor([8, 4, 2, 1])).sum(dim=1)
+    observed = torch.bincount(number, minlength=16)
+    wanted = (expected / expected.sum() * n).detach().numpy()
+    large = wanted > 5
+    kept = [*observed.numpy()[large], observed.numpy()[~large].sum()]
+    assert chisquare(kept, [*wanted[large], wanted[~large].sum() + 1e-9]).pvalue > 1e-4
+    assert expected.max() / expected.min() > 3
+
+
+def test_only_what_is_asked_for_is_drawn_and_each_row_by_its_own_key() -> None:
+    made = prior(5, (3, 3))
+    codes = torch.randint(5, (4, 3, 3), generator=torch.Generator().manual_seed(1))
+    where = torch.rand(4, 3, 3, generator=torch.Generator().manual_seed(2)) < 0.5
+    where[3] = False
+    drawn = made.resample(codes, where, Rng([1, 2, 3, 4]))
+    assert torch.equal(drawn[~where], codes[~where]) and not torch.equal(drawn, codes)
+    assert torch.equal(made.resample(codes[1:2], where[1:2], Rng([2])), drawn[1:2])
+    assert not torch.equal(made.sample(Rng([1])), made.sample(Rng([2])))
+
+
+def test_it_learns_the_rule_of_its_codes() -> None:
+    # Each row of the grid repeats one random code: the first place costs log 3, the others nothing.
+    torch.manual_seed(0)
+    made = CodePrior(3, (3, 4), TINY)
+    optimiser = torch.optim.Adam(made.parameters(), lr=1e-2)
+    for _ in range(150):
+        codes = torch.randint(3, (32, 3, 1)).expand(32, 3, 4)
+        optimiser.zero_grad()
+        made.nll(codes).mean().backward()
+        optimiser.step()
+    nll = made.nll(torch.randint(3, (300, 3, 1)).expand(300, 3, 4)).mean(dim=(0, 1))
+    assert nll[0].item() == pytest.approx(math.log(3), abs=0.15)
+    assert nll[1:].max() < 0.1
+    broken = torch.tensor([[0, 0, 1, 0]]).expand(1, 3, 4)
+    assert made.nll(broken)[0, :, 2].min() > 2
