@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import ArtefactError
 from pipeline.methods import method_config
@@ -40,7 +40,7 @@ def method_from_spec(spec: dict[str, Any]) -> Method:
         return method_config(config).build(**sizes)
 
 
-def save_weights(method: Method, path: Path) -> None:
+def save_weights(method: nn.Module, path: Path) -> None:
     """Write every parameter and buffer as safetensors."""
     save_file({name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}, path)
 
@@ -51,12 +51,21 @@ def load_weights(method: Method, path: Path) -> Method:
     Raises:
         ArtefactError: the file is missing or damaged, or its tensors are not those of this method.
     """
+    fill_weights(method, path, f"the weights of {method.config.name}")
+    return method.eval()
+
+
+def fill_weights(module: nn.Module, path: Path, what: str) -> None:
+    """Read safetensors into the module's parameters and buffers; `what` names them in an error.
+
+    Raises:
+        ArtefactError: the file is missing or damaged, or its tensors are not those of this module.
+    """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"The weights of {method.config.name} cannot be read ({type(error).__name__}).") from None
-    copy_tensors(method.state_dict(), tensors, f"the weights of {method.config.name}")
-    return method.eval()
+        raise ArtefactError(f"{what[:1].upper()}{what[1:]} cannot be read ({type(error).__name__}).") from None
+    copy_tensors(module.state_dict(), tensors, what)
 
 
 def copy_tensors(targets: dict[str, Tensor], sources: dict[str, Tensor], what: str) -> None:
