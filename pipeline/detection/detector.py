@@ -161,7 +161,11 @@ class Detector(Scorer):
         Raises:
             ArtefactError: a file is missing, altered, of another version, or not the registered one.
         """
-        spec, method = read_artefact(Path(folder), sha256)
+        return cls.from_spec(*read_artefact(Path(folder), sha256))
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any], method: Method) -> Self:
+        """Return the detector that `spec` describes, around a method with its weights (ArtefactError on a misfit)."""
         calibration, two_sided = spec["calibration"], spec.get("two_sided")
         try:
             return cls(

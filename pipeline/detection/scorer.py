@@ -91,7 +91,10 @@ class Scorer:
 
     def raw(self) -> Self:
         """Return the same detector without transform and calibration: what constants are fitted from."""
-        config = self.config.model_copy(update={"transform": "none"})
+        return self.under(self.config.model_copy(update={"transform": "none"}))
+
+    def under(self, config: DetectionConfig) -> Self:
+        """Return the same models under another detection; constants and calibration belonged to the old one."""
         return replace(self, config=config, two_sided=None, calibration=None)  # type: ignore[type-var]
 
     def score_batch(self, batch: Batch) -> Scored:

@@ -12,7 +12,7 @@ from pipeline.data.catalogue import Catalogue
 from pipeline.data.dataset import SliceDataset, fingerprint
 from pipeline.data.splits import check_disjoint
 from pipeline.detection.calibrate import Calibration, Unit
-from pipeline.detection.detector import Detector
+from pipeline.detection.load import load_detector
 from pipeline.detection.pixels import PixelHistogram
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.two_sided import TwoSided
@@ -95,7 +95,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
             f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
-    detector = centred(Detector.load(folder.trained), dataset(validate, config, settings, cache="none"))
+    detector = centred(load_detector(folder.trained), dataset(validate, config, settings, cache="none"))
     calibration = _calibration(
         detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.config import Config
 from pipeline.data.data_config import DataConfig
-from pipeline.detection.detector import DetectionConfig
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.methods import AnyMethodConfig
 from pipeline.training.config import TrainingConfig
@@ -19,7 +20,9 @@ class RunConfig(Config):
 
     name: str = Field(min_length=1, description="readable name of the run; MLflow shows it")
     data: DataConfig = Field(description="route, normalisation, sets")
-    method: AnyMethodConfig = Field(description="the model of normality")
+    method: Annotated[AnyMethodConfig | EnsembleConfig, Field(discriminator="name")] = Field(
+        description="the model of normality, or the trained runs that are one together"
+    )
     training: TrainingConfig = Field(TrainingConfig(), description="budget, batch, precision, early stopping")
     detection: DetectionConfig = Field(DetectionConfig(), description="residual, aggregation, flagging")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="intervals and operating points")

@@ -17,7 +17,7 @@ from pipeline.data.splits import check_disjoint
 from pipeline.data.store import PixelStore
 from pipeline.detection.calibrate import Threshold
 from pipeline.detection.controls import ControlModel, control_slices
-from pipeline.detection.detector import Detector
+from pipeline.detection.load import load_detector
 from pipeline.errors import EmptySelection, TooFewNormals
 from pipeline.evaluation.build import build_report
 from pipeline.evaluation.pixel_alpha import AlphaChoice, choose_alpha
@@ -89,7 +89,7 @@ class _Evaluation:
     ) -> None:
         self.folder, self.settings, self.catalogue, self.set_name = folder, settings, catalogue, set_name
         self.config: RunConfig = folder.config()
-        self.detector = Detector.load(folder.detector, sha256=run.sha256)
+        self.detector = load_detector(folder.detector, sha256=run.sha256)
         self.store = PixelStore(settings.store)
         self.name = self.config.method.name
 

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.schema import FindingRow, RunRow
-from pipeline.detection.detector import Detector
+from pipeline.detection.load import load_detector
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.dicom.burned_in import figures_allowed
 from pipeline.evaluation.panels import Panel, panel_figure
@@ -63,7 +63,7 @@ def flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[list[d
 
 def _drawn(run: RunRow, found: Sequence[FindingRow], catalogue: Catalogue, settings: Settings) -> Iterator[Picture]:
     folder = RunFolder(Path(run.folder))
-    config, detector = folder.config(), Detector.load(folder.detector, sha256=run.sha256 or None)
+    config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256 or None)
     if not detector.has_maps:
         return
     first = list(found)[:PICTURES_A_RUN]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
+from pipeline.detection.load import load_detector
+from pipeline.stages.learning import folder_of, learning_sets
 from pipeline.stages.run_folder import RunFolder
-from pipeline.stages.train import folder_of, learning_sets
 from pipeline.tracking.experiment import track
 from pipeline.types import RunRef
 
@@ -50,8 +49,8 @@ def _copy(
             target.write("origin.json", {"run": source.run_id, "sha256": origin.sha256})
             tracked.config(config)
             tracked.tags({"run_id": target.run_id, "rescored_from": source.run_id})
-        detector = Detector.load(source.trained, sha256=origin.sha256)
-        replace(detector, config=detection, two_sided=None, calibration=None).save(target.trained)
+        detector = load_detector(source.trained, sha256=origin.sha256)
+        detector.under(detection).save(target.trained)
     except BaseException:
         catalogue.finish_run(target.run_id, "failed", {})
         raise

@@ -15,6 +15,8 @@ from pipeline.data.catalogue import Catalogue
 from pipeline.data.selection import Selection
 from pipeline.detection.detector import Detector
 from pipeline.detection.flag import Flagged, flag
+from pipeline.detection.load import load_detector
+from pipeline.detection.scorer import Scorer
 from pipeline.errors import Rejected
 from pipeline.stages.config import RunConfig
 from pipeline.stages.measuring import Measured, OnProgress, findings, measured, usable
@@ -70,7 +72,7 @@ def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnP
         ArtefactError: the detector is not the one that was registered.
     """
     folder = RunFolder.behind(run)
-    config, detector = folder.config(), Detector.load(folder.detector, sha256=run.sha256)
+    config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256)
     with Catalogue.open(settings) as catalogue:
         run_id = catalogue.start_run("score", config.data.route, folder.path)
         try:
@@ -88,7 +90,7 @@ def _score_in(
     run: RunRef,
     folder: RunFolder,
     config: RunConfig,
-    detector: Detector,
+    detector: Scorer,
     catalogue: Catalogue,
     settings: Settings,
     again: bool,
@@ -119,7 +121,7 @@ def _unread(selection: Selection, done: set[str]) -> Selection:
     return replace(selection, slices=tuple(ref for ref in selection.slices if ref.study_id not in done | read))
 
 
-def _meaning(found: list[Finding], detector: Detector, config: RunConfig) -> list[Finding]:
+def _meaning(found: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
     """Where the calibration unit is a slice, a study's p-value is its best slice's times its slices (Bonferroni)."""
     if config.unit == "study" or detector.calibration is None:
         return found
@@ -172,7 +174,7 @@ class _Heatmaps:
         kept.sort(key=lambda kept_item: (-kept_item.score.score, kept_item.ref.slice_id))
         del kept[HEATMAPS_A_STUDY:]
 
-    def write(self, studies: set[str], detector: Detector) -> None:
+    def write(self, studies: set[str], detector: Scorer) -> None:
         """Write one npz a flagged study: float16 [H, W] on the native grid, by `instance.frame`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for study in sorted(studies & self._best.keys()):

@@ -14,23 +14,24 @@ from pipeline.data.routes import load_routes
 from pipeline.data.selection import Selection, patients_on
 from pipeline.data.splits import assign_sets, check_disjoint
 from pipeline.detection.detector import Detector
+from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.errors import EmptySelection
 from pipeline.methods.base import Method
+from pipeline.stages.assemble import assemble
 from pipeline.stages.config import RunConfig
+from pipeline.stages.learning import LEARNING, folder_of, learning_sets
 from pipeline.stages.run_folder import RunFolder
-from pipeline.stages.selecting import choose, dataset
+from pipeline.stages.selecting import dataset
 from pipeline.tracking.experiment import TrackedRun, track
 from pipeline.training.fitting import FitResult, TrainingRecord, fit
 from pipeline.types import RunRef, SetName
-
-LEARNING: dict[SetName, str] = {"train": "training", "validate": "validation"}  # set -> its name in MLflow
 
 
 def train(config: RunConfig, settings: Settings, again: bool = False, progress: bool = False) -> RunRef:
     """Train a detector on the normals of the train set; nothing of calibrate, develop, gate or test is read.
 
-    The run's id is its route and the hash of configuration and data: the same question finds the same run, finished or
-    half-way, unless `again` asks for a new one.
+    An ensemble is assembled of its trained members instead. The run's id is its route and the hash of configuration
+    and data: the same question finds the same run, finished or half-way, unless `again` asks for a new one.
 
     Args:
         config: what to train, and on which route.
@@ -42,6 +43,8 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         EmptySelection: no normal training scans on this route.
         TrainingDiverged: NaN or infinity in a loss.
     """
+    if isinstance(config.method, EnsembleConfig):
+        return assemble(config, settings, again)
     with Catalogue.open(settings) as catalogue:
         there = patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
         assign_sets(catalogue, config.data.splits, there)
@@ -60,24 +63,6 @@ def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
             f"No normal scans to train on for the route {config.data.route!r}. Ingest scans and import labels that say "
             "which are normal: nightread labels import FILE.csv"
         )
-
-
-def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -> dict[SetName, Selection]:
-    """Return what a run learns from: its train and validate normals."""
-    return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
-
-
-def folder_of(config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool = False) -> RunFolder:
-    """Return the folder of this configuration on this data, made unless it is there; a fresh one with `again`."""
-    data = fingerprint([ref for chosen in sets.values() for ref in chosen.slices])
-    run_id = f"{config.data.route}-{config.method.name}-{config.fingerprint()[:6]}{data['sha256'][:6]}"
-    folder, number = RunFolder(settings.runs / run_id), 2
-    while again and folder.path.exists():
-        folder, number = RunFolder(settings.runs / f"{run_id}-{number}"), number + 1
-    if not (folder.path / "config.json").exists():
-        folder.write("data.json", {name: fingerprint(chosen.slices) for name, chosen in sets.items()})
-        folder.write("config.json", config.model_dump(mode="json"))
-    return folder
 
 
 def _train_in(

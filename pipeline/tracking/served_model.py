@@ -33,13 +33,14 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the detector; its SHA-256 must be the one it was registered with."""
-        from pipeline.detection.detector import Detector
+        from pipeline.detection.load import load_detector
 
         expected = (context.model_config or {}).get("sha256")
         if not expected:
             raise ArtefactError("The model names no SHA-256 of its detector. Take the registered model as it is.")
-        self.detector = Detector.load(Path(context.artifacts["detector"]), sha256=expected)
-        self.detector.method.eval()  # for good: requests come in threads, and none may turn it back under another
+        self.detector = load_detector(Path(context.artifacts["detector"]), sha256=expected)
+        for method in self.detector.methods:
+            method.eval()  # for good: requests come in threads, and none may turn it back under another
         # A stranger's file may kill a decoder; it must not kill the server. The worker lives as long as the server.
         self._workers = DecodeWorkers(1, DecodeLimits()).__enter__()
         atexit.register(self._workers.__exit__, None, None, None)

@@ -1,0 +1,158 @@
+"""An ensemble: the mean of z-scores, laws of a detector, one artefact, and members that must be who they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data.normalise import Normaliser, normaliser_config
+from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.detection.detector import Detector
+from pipeline.detection.ensemble import Ensemble, Member, Moments, z_scored
+from pipeline.detection.ensemble_config import EnsembleConfig
+from pipeline.detection.load import load_detector
+from pipeline.errors import ArtefactError, ConfigError, TooFewNormals
+from pipeline.types import Batch, RunRef, Scan
+
+Build = Callable[..., Detector]
+ORIGIN = RunRef("run", "0" * 64)
+
+
+@pytest.fixture
+def normals() -> list[Batch]:
+    """Twelve smooth images in two batches of unequal size."""
+    generator = torch.Generator().manual_seed(3)
+    images = torch.nn.functional.interpolate(torch.rand(12, 1, 4, 4, generator=generator), size=(32, 32)) - 0.5
+    body = torch.ones(12, 1, 32, 32, dtype=torch.bool)
+    body[:, :, :4] = False
+    cut = [slice(0, 9), slice(9, 12)]
+    return [Batch(images[c], body[c], tuple(f"n{i}" for i in range(12)[c])) for c in cut]
+
+
+@pytest.fixture
+def parts(build: Build) -> tuple[Detector, Detector]:
+    """Two autoencoders with unlike weights, scores and scales."""
+    second = replace(build(residual={"kind": "ssim", "erode": 1}), method=build().method.config.build(32, seed=5))
+    return build(residual={"kind": "l1"}, aggregate={"map": "mean"}), second
+
+
+@pytest.fixture
+def ensemble(parts: tuple[Detector, Detector], normals: list[Batch]) -> Ensemble:
+    members = z_scored([(part, replace_path(n)) for n, part in enumerate(parts)], normals)
+    return Ensemble(members, parts[0].normaliser, parts[0].config, "ct")
+
+
+def replace_path(number: int) -> RunRef:
+    return RunRef(f"run{number}", str(number) * 64)
+
+
+def test_scores_and_maps_are_means_of_z_scores(
+    ensemble: Ensemble, parts: tuple[Detector, Detector], normals: list[Batch], batch: Batch
+) -> None:
+    scored, expected, maps = ensemble.score_batch(batch), [], []
+    for part in parts:
+        on_normals = [part.score_batch(one) for one in normals]
+        values = torch.cat([one.scores for one in on_normals]).numpy()
+        expected.append((part.score_batch(batch).scores.numpy() - values.mean()) / values.std())
+        erode = part.residual.erode
+        inside = np.concatenate([one.maps[:, :, 4 + erode :].numpy().ravel() for one in on_normals]).astype(np.float64)
+        maps.append((part.score_batch(batch).maps.numpy() - inside.mean()) / inside.std())
+    np.testing.assert_allclose(scored.scores.numpy(), np.mean(expected, axis=0), rtol=1e-9)
+    body = batch.body.numpy()
+    np.testing.assert_allclose(scored.maps.numpy()[body], np.mean(maps, axis=0)[body], rtol=1e-3, atol=1e-4)
+    assert not scored.maps.numpy()[~body].any()
+    assert scored.reconstructions is None  # never a faked x_hat
+
+
+def test_on_its_normals_each_member_counts_alike(ensemble: Ensemble, normals: list[Batch]) -> None:
+    for member in ensemble.members:
+        z = torch.cat([member.score.z(member.detector.score_batch(one).scores) for one in normals]).numpy()
+        assert z.mean() == pytest.approx(0, abs=1e-9)
+        assert z.std() == pytest.approx(1, abs=1e-9)
+
+
+def test_scores_are_subset_and_order_invariant(ensemble: Ensemble, batch: Batch) -> None:
+    whole = ensemble.score_batch(batch).scores
+    for rows in ([3], [6, 0, 2], [5, 4, 3, 2, 1, 0]):
+        some = Batch(batch.images[rows], batch.body[rows], tuple(batch.ids[i] for i in rows))
+        torch.testing.assert_close(ensemble.score_batch(some).scores, whole[rows], rtol=1e-4, atol=1e-6)
+
+
+def test_it_calibrates_saves_and_loads_like_a_detector(ensemble: Ensemble, batch: Batch, tmp_path: Path) -> None:
+    calibrated = ensemble.calibrated(Calibration.fit(Unit(str(i), str(i), i / 10) for i in range(39)))
+    ref = calibrated.save(tmp_path)
+    loaded = load_detector(tmp_path, sha256=ref.sha256)
+    assert isinstance(loaded, Ensemble)
+    assert loaded.spec == calibrated.spec
+    assert torch.equal(loaded.score_batch(batch).scores, calibrated.score_batch(batch).scores)
+    assert [member.origin for member in loaded.members] == [replace_path(0), replace_path(1)]
+    scan = Scan(
+        np.random.default_rng(0).normal(0, 200, (1, 2, 40, 40)).astype(np.float32), None, (1, 1, 1), "CT", *"abc"
+    )
+    result = loaded.score_scan(scan)
+    assert result.p_value is not None and result.heatmap is not None and result.reconstruction is None
+
+
+def test_a_single_detector_is_told_from_an_ensemble(
+    ensemble: Ensemble, parts: tuple[Detector, Detector], tmp_path: Path
+) -> None:
+    ensemble.save(tmp_path / "both")
+    parts[0].save(tmp_path / "one")
+    assert isinstance(load_detector(tmp_path / "one"), Detector)
+    with pytest.raises(ArtefactError, match="lacks method"):
+        Detector.load(tmp_path / "both")
+
+
+def test_a_changed_byte_or_a_missing_member_is_refused(ensemble: Ensemble, tmp_path: Path) -> None:
+    ref = ensemble.save(tmp_path)
+    with pytest.raises(ArtefactError, match="is registered"):
+        load_detector(tmp_path, sha256="f" * 64)
+    spec = json.loads((tmp_path / "detector.json").read_text())
+    (tmp_path / "detector.json").write_text(json.dumps({**spec, "members": spec["members"][:1]}))
+    with pytest.raises(ArtefactError, match="a byte was changed"):
+        load_detector(tmp_path, sha256=ref.sha256)
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(ArtefactError, match="lacks weights"):
+        load_detector(tmp_path)
+
+
+def test_members_that_do_not_belong_together_are_refused(
+    ensemble: Ensemble, build: Build, normals: list[Batch]
+) -> None:
+    one = ensemble.members[0]
+    with pytest.raises(ConfigError, match="two or more"):
+        replace(ensemble, members=(one,))
+    with pytest.raises(ConfigError, match="Members of mr cannot score scans of ct"):
+        replace(ensemble, members=(one, replace(one, detector=replace(one.detector, route="mr"))))
+    other = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 32, "width": 90}))
+    with pytest.raises(ConfigError, match="trained on other images"):
+        replace(ensemble, members=(one, replace(one, detector=replace(one.detector, normaliser=other))))
+    with pytest.raises(TooFewNormals, match="at least 10"):
+        z_scored([(build(), ORIGIN), (build(), ORIGIN)], normals[:1])
+
+
+def test_a_member_that_says_nothing_is_refused(build: Build, normals: list[Batch]) -> None:
+    blank = [replace(one, images=torch.zeros_like(one.images)) for one in normals]
+    with pytest.raises(ConfigError, match="cannot be z-scored"):
+        z_scored([(build(), ORIGIN), (build(), ORIGIN)], blank)
+
+
+def test_two_of_the_same_give_the_one_and_a_two_sided_score_works(
+    parts: tuple[Detector, Detector], normals: list[Batch], batch: Batch
+) -> None:
+    twice = Ensemble(z_scored([(parts[0], ORIGIN)] * 2, normals), parts[0].normaliser, parts[0].config, "ct")
+    alone = parts[0].score_batch(batch).scores
+    torch.testing.assert_close(twice.score_batch(batch).scores, twice.members[0].score.z(alone))
+    assert isinstance(twice.members[0], Member) and isinstance(twice.members[0].map, Moments)
+
+
+def test_an_ensembles_configuration_is_not_built() -> None:
+    config = EnsembleConfig.model_validate({"members": [{"run": "a"}, {"run": "b"}]})
+    with pytest.raises(ConfigError, match="train its members"):
+        config.build(32)
