@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from prefect.cache_policies import NO_CACHE
@@ -23,6 +24,9 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task, exponential_backoff
 
 from pipeline.errors import DEBUG, CatalogueError, NightreadError, UnforeseenError
+
+# Here and not in `flows`, which many import that never start a flow. Prefect itself makes the last level only.
+Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
 HOUR = 3600.0  # a time limit takes effect between two instructions of Python; decoding has its own (`DecodeLimits`)
 

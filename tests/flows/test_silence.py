@@ -28,3 +28,12 @@ def test_importing_a_flow_settles_prefect(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Failed to create" not in done.stderr
+
+
+def test_importing_the_package_writes_nothing(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment.pop("NIGHTREAD_WORKSPACE", None)
+    code = "import flows, flows.request, flows.overhead, sys; assert 'prefect' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(tmp_path.iterdir()) == []
