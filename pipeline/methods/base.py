@@ -91,6 +91,13 @@ class Method(nn.Module):
         the batches are on the CPU. A method without phases is fitted by this alone. Default: nothing.
         """
 
+    def standardise(self, batches: Iterable[Batch]) -> None:
+        """Called once after `finish`, in eval mode, with every held-out normal (validate) in a fixed order.
+
+        For constants that images which were learnt from would bias, of a size that the configuration decides; the
+        batches are on the CPU. Not called where nothing was held out. Default: nothing.
+        """
+
     def after_step(self, phase: str) -> None:
         """Called after each optimiser step of `phase`; for weight clipping, codebook upkeep and the like."""
 
@@ -188,6 +195,19 @@ class ScanScorer(Protocol):
 
     def score(self, x: Tensor, rng: Rng) -> Tensor:
         """Return [B], higher = more anomalous."""
+        ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Writes images as codes and reads them back: what latent models are built on. Neither draws randomness."""
+
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return the code [B, D, *grid] of x [B, C, *spatial]; one without a grid has a grid of 1 everywhere."""
+        ...
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Return images [B, C, *spatial] of codes, which need not be codes of an image."""
         ...
 
 

@@ -10,10 +10,15 @@ With `conditions` the network is told what the image is of, and `guidance` is th
 surroundings (AutoDDPM, Bercea et al., arXiv:2305.19643, sections 2.2 and 2.3; in each step, what lies outside is put
 back as in RePaint, arXiv:2201.09865, eq. 8). Deviations from AutoDDPM: the mask comes of the smoothed absolute residual
 by its rank within the image, not of a perceptual distance by a threshold, and steps are not resampled.
+
+With `combine: residual` the method maps by itself (ddpm-ood, Graham et al., arXiv:2211.07740, section 2.2): the
+absolute residual of each start time is z-scored with the mean and standard deviation that held-out normals have there,
+and the z-scores are averaged. Deviations: pixels take the place of whole images, and L1 that of LPIPS and MSE.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 import torch
@@ -27,7 +32,7 @@ from pipeline.diffusion.guidance import guided
 from pipeline.diffusion.process import Process, ProcessConfig
 from pipeline.diffusion.restoration import masked_restoration, suspect
 from pipeline.diffusion.sampling import Denoiser
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, EmptySelection
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.condition import About, ConditionConfig, Conditions
 from pipeline.nn.rng import Rng
@@ -76,10 +81,11 @@ class DdpmConfig(MethodConfig, ProcessConfig):
             raise ValueError(f"second_pass starts below time {self.times}, and gives one image: combine must be image")
         return self
 
-    def _build(self, image_size: int, channels: int, spatial_dims: int) -> DiffusionModel:
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> DiffusionModel | StartTimes:
         multiple = self.denoiser.multiple
         require_size(self.name, image_size, multiple, 4 * multiple)
-        return DiffusionModel(self, image_size, channels, spatial_dims)
+        model = DiffusionModel(self, image_size, channels, spatial_dims)
+        return model if self.combine == "image" else StartTimes(model)
 
 
 class DiffusionModel(Method):
@@ -94,9 +100,6 @@ class DiffusionModel(Method):
         width = config.conditions.width if config.conditions else None
         self.network = build_denoiser(config.denoiser, image_size, channels, spatial_dims, width)
         self.process = Process(config, self.image_shape, limit=1.0)
-        if config.combine == "residual":
-            self.register_buffer("start_mean", torch.zeros(len(config.start_times)))
-            self.register_buffer("start_std", torch.zeros(len(config.start_times)))
         self.phases = (Phase("train", lr=config.lr),)
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
@@ -160,3 +163,58 @@ class DiffusionModel(Method):
         mask = suspect((x - x_hat).abs().mean(dim=1, keepdim=True), body, second.share, second.smooth)
         predict, again = self.denoiser(self.told(about, len(x))), rng.fork("second pass")
         return masked_restoration(self.process, predict, x, mask, second.start, second.steps, again).to(x.dtype)
+
+
+class StartTimes(Method):
+    """Maps by the residuals of every start time of a diffusion model, each against what is normal at that time."""
+
+    channels_last = True
+
+    def __init__(self, model: DiffusionModel) -> None:
+        super().__init__(model.config, model.image_size, model.channels, model.spatial_dims)
+        self.model, self.conditional = model, model.conditional
+        self.phases = model.phases
+        self.register_buffer("normal_mean", torch.zeros(len(model.config.start_times)))
+        self.register_buffer("normal_std", torch.zeros(len(model.config.start_times)))
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """L_simple of the diffusion model."""
+        return self.model.loss(batch, phase, rng)
+
+    def residuals(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
+        """Return |x - x_hat| of every start time, channels averaged: [T0, B, 1, *spatial]."""
+        return (x - self.model.reconstructions(x, rng, about)).abs().mean(dim=2, keepdim=True)
+
+    def standardise(self, batches: Iterable[Batch]) -> None:
+        """Fit mean and standard deviation of each start time's residual over the bodies of held-out normals."""
+        total, squares, count = 0.0, 0.0, 0
+        device = self.normal_mean.device
+        for batch in batches:
+            rng = Rng.scoring(0, batch.ids, device)
+            values = self.residuals(batch.images.to(device), rng, batch.about).double() * batch.body.to(device)
+            total, squares = total + values.flatten(1).sum(dim=1), squares + values.square().flatten(1).sum(dim=1)
+            count += int(batch.body.sum())
+        if not count:
+            raise EmptySelection(
+                "The held-out normals have no body: start times cannot be z-scored. Look at the scans."
+            )
+        mean = total / count
+        self.normal_mean.copy_(mean)
+        self.normal_std.copy_((squares / count - mean.square()).clamp_min(0).sqrt())
+
+    def anomaly_map(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
+        """Return the mean over the start times of the z-scored residual, [B, 1, *spatial]; random by the row's key.
+
+        Raises:
+            ConfigError: nothing was held out when it was trained, so that there are no constants.
+        """
+        with self.inference():
+            self.check(x)
+            if not self.normal_std.all():
+                raise ConfigError(
+                    "This model z-scores its start times, and no normals were held out to do it with. Give the "
+                    "validate set scans and train again, or use combine: image."
+                )
+            shape = (-1, *[1] * x.ndim)
+            mean, std = self.normal_mean.reshape(shape), self.normal_std.reshape(shape)
+            return ((self.residuals(x, rng, about) - mean) / std).mean(dim=0)

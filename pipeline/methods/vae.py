@@ -61,6 +61,14 @@ class VariationalAutoencoder(Method):
         kl = kl_to_standard_normal(mu, log_variance).mean()
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return the mean of q(z|x) on a grid of 1: [B, latent, 1, 1]."""
+        return self.network.encode_forward(x)[0].unflatten(1, (-1, *[1] * self.spatial_dims))
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Return the mean of p(x|z)."""
+        return self.network.decode_forward(z.flatten(1), use_sigmoid=False)
+
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the decoded mean of q(z|x); no randomness."""
         with self.inference():

@@ -71,6 +71,14 @@ class VectorQuantisedAutoencoder(Method):
             total = total + terms["codebook"]
         return {"total": total, **terms, "perplexity": perplexity(quantised.indices, self.config.entries)}
 
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return z_e [B, D, *grid], before quantisation."""
+        return self.encoder(x)
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Quantise and decode: the quantiser belongs to the decoder (arXiv:2112.10752, section 3.1)."""
+        return self.decoder(self.quantiser(z).codes)
+
     def after_step(self, phase: str) -> None:
         """Let the codebook's moving averages follow, and revive dead entries."""
         self.quantiser.update()

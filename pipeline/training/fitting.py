@@ -80,7 +80,7 @@ def fit(
         EmptySelection: no training images.
     """
     if not method.phases:
-        return _fitted(method, train_data, config)
+        return _fitted(method, train_data, validate_data, config)
     state = TrainState(method, config)
     with _alone(state, folder):
         resume(state, folder)
@@ -91,13 +91,14 @@ def fit(
             found = checkpoints(folder)
             last = f"The last good checkpoint is {found[-1].name}" if found else "No checkpoint was written before"
             raise TrainingDiverged(f"{error} {last}.") from None
-    return _result(state, train_data)
+    return _result(state, train_data, validate_data)
 
 
-def _fitted(method: Method, data: Images, config: TrainingConfig) -> FitResult:
+def _fitted(method: Method, data: Images, held_out: Images | None, config: TrainingConfig) -> FitResult:
     """Let a method without phases take in the images once."""
     began = time.process_time()
-    method.to(accelerator(config.device == "cpu").device).eval().finish(ordered(data, config.batch_size))
+    method = method.to(accelerator(config.device == "cpu").device).eval()
+    _complete(method, data, held_out, config.batch_size)
     seconds = time.process_time() - began
     return FitResult(method.to("cpu"), len(data), None, len(data), "images", seconds)
 
@@ -233,11 +234,18 @@ def _validate_batch(state: TrainState, data: Images, part: list[int]) -> dict[st
         return finite(state.ema.validation(batch, state.first_phase.name, rng), state)
 
 
-def _result(state: TrainState, data: Images) -> FitResult:
+def _complete(method: Method, data: Images, held_out: Images | None, batch_size: int) -> None:
+    """Let the trained method take in every training image once more, then what it needs of held-out normals."""
+    method.finish(ordered(data, batch_size))
+    if held_out is not None and len(held_out):
+        method.standardise(ordered(held_out, batch_size))
+
+
+def _result(state: TrainState, data: Images, held_out: Images | None) -> FitResult:
     method = state.ema
     if state.best_weights is not None:
         copy_tensors(method.state_dict(), state.best_weights, "the best weights")
-    method.eval().finish(ordered(data, state.config.batch_size))
+    _complete(method.eval(), data, held_out, state.config.batch_size)
     method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()
     for kept, trained in zip(method.parameters(), state.method.parameters(), strict=True):
         kept.requires_grad_(trained.requires_grad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,12 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.diffusion.prediction import target
-from pipeline.errors import ConfigError
-from pipeline.methods.ddpm import DdpmConfig, DiffusionModel
+from pipeline.errors import ConfigError, EmptySelection
+from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
+from pipeline.methods.ddpm import DdpmConfig, DiffusionModel, StartTimes
 from pipeline.nn.rng import Rng
+from pipeline.training import TrainingConfig
+from pipeline.training.fitting import fit
 from pipeline.types import Batch
 
 MEAN, STD = 0.2, 0.15  # every pixel N(MEAN, STD^2), far enough inside [-1, 1] that clipping does not act
@@ -105,6 +109,67 @@ def test_early_exit_changes_little_and_saves_calls() -> None:
     assert 2 < sum(calls) < 0.8 * 100
     alone = exact(**settings, still=0.03).reconstruct(x[1:], Rng([5]))
     assert_close(method.reconstruct(x, Rng([4, 5]))[1:], alone, rtol=1e-5, atol=1e-6)
+
+
+def z_scored() -> StartTimes:
+    return StartTimes(exact(start_times=(20, 400), steps=5))
+
+
+def normals(*keys: int) -> Batch:
+    x = Rng(keys).normal(1, 16, 16) * STD + MEAN
+    body = torch.zeros(len(keys), 1, 16, 16, dtype=torch.bool)
+    body[..., 3:11, 2:14] = True
+    return Batch(x, body, tuple(map(str, keys)))
+
+
+def test_start_times_are_z_scored_on_held_out_normals() -> None:
+    # In the body of the very images that they were fitted on, each start time has mean 0 and standard deviation 1.
+    mapper, held_out = z_scored(), normals(*range(6))
+    mapper.standardise([normals(0, 1), normals(2, 3, 4, 5)])
+    residuals = mapper.residuals(held_out.images, Rng.scoring(0, held_out.ids))
+    assert residuals[1].mean() > 1.3 * residuals[0].mean()  # without z-scores the late time would rule
+    inside = residuals[:, held_out.body]
+    assert_close(mapper.normal_mean, inside.mean(dim=1))
+    assert_close(mapper.normal_std, inside.std(dim=1, correction=0))
+    z = (inside - inside.mean(dim=1, keepdim=True)) / inside.std(dim=1, correction=0, keepdim=True)
+    answer = mapper.anomaly_map(held_out.images, Rng.scoring(0, held_out.ids))
+    assert answer.shape == (6, 1, 16, 16)
+    assert_close(answer[held_out.body], z.mean(dim=0))
+    outlier = mapper.anomaly_map(held_out.images + 0.7, Rng.scoring(0, held_out.ids))
+    assert outlier.mean() > answer.mean() + 2
+
+
+def test_without_held_out_normals_nothing_is_scored() -> None:
+    with pytest.raises(ConfigError, match="no normals were held out"):
+        z_scored().anomaly_map(normals(1).images, Rng([1]))
+    empty = normals(1)
+    with pytest.raises(EmptySelection, match="no body"):
+        z_scored().standardise([Batch(empty.images, torch.zeros_like(empty.body), empty.ids)])
+
+
+def test_constants_are_fitted_by_the_training_and_travel_with_the_weights(tmp_path: Path) -> None:
+    config = DdpmConfig(**TINY, noise="coarse", start_times=(50, 100), steps=1, combine="residual")
+    budget = TrainingConfig(images=8, batch_size=4)
+    held_out = Rows(normals(4, 5, 6))
+    method = fit(config.build(16), Rows(normals(0, 1, 2, 3)), held_out, budget, tmp_path / "run").method
+    assert (method.normal_std > 0).all()
+    save_weights(method, tmp_path / "weights.safetensors")
+    again = load_weights(method_from_spec(method_spec(method)), tmp_path / "weights.safetensors")
+    x = normals(7).images
+    assert torch.equal(again.anomaly_map(x, Rng([1])), method.anomaly_map(x, Rng([1])))
+
+
+class Rows:
+    """A batch as a data set."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return len(self.batch.ids)
+
+    def __getitem__(self, i: int) -> dict[str, object]:
+        return {"image": self.batch.images[i], "body": self.batch.body[i], "id": self.batch.ids[i]}
 
 
 def test_the_second_pass_paints_the_suspicious_part_and_leaves_the_rest() -> None:

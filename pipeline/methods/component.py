@@ -1,0 +1,97 @@
+"""A method inside another one: the codec of a latent model, built from the registry or read from a trained detector.
+
+A method file never imports another; it takes its component built. The configuration of the component is a mapping that
+the registry validates when the outer method is built, since the registry imports every method file and none can import
+it while they load.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from pipeline.config import Config
+from pipeline.errors import ArtefactError, ConfigError
+from pipeline.methods.base import Codec, Method
+from pipeline.methods.sealed import MANIFEST, SPEC, WEIGHTS, file_sha256, read_sealed
+from pipeline.nn.backbone import trained_weights_follow
+
+
+class CodecConfig(Config):
+    """Which codec: one that is trained here, or a trained detector by its SHA-256.
+
+    After building, `method` is the codec's own configuration and `folder` is gone: an artefact needs no other folder.
+    """
+
+    method: dict[str, Any] = Field({"name": "vq_vae"}, description="configuration of the codec that is trained first")
+    folder: Path | None = Field(None, description="of a trained detector (or its run) whose method is the codec")
+    sha256: str | None = Field(None, description="of that detector, as registered")
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if self.folder is not None and self.sha256 is None:
+            raise ValueError("a codec's folder needs its sha256: nightread runs shows it")
+        return self
+
+
+def build_codec(config: CodecConfig, image_size: int, channels: int, spatial_dims: int) -> tuple[Method, CodecConfig]:
+    """Return the codec, and its configuration without the folder. One that was read is frozen.
+
+    Raises:
+        ArtefactError: the folder is missing, altered, or not the one of that SHA-256.
+        ConfigError: the method does not encode and decode, or was trained on images of another size.
+    """
+    from pipeline.methods import method_config  # the registry imports the methods that import this file
+
+    if config.sha256 is None:
+        codec = method_config(config.method).build(image_size, channels, spatial_dims, seed=_seed())
+        return _checked(codec, (image_size, channels, spatial_dims)), config
+    if config.folder is None:
+        if not trained_weights_follow():
+            raise ConfigError(f"The codec {config.sha256[:12]}… is named without its folder. Give codec.folder too.")
+        codec = method_config(config.method).build(image_size, channels, spatial_dims)
+    else:
+        codec = _read(config.folder, config.sha256)
+    kept = CodecConfig(method=codec.config.model_dump(mode="json"), sha256=config.sha256)
+    return _checked(codec, (image_size, channels, spatial_dims)).requires_grad_(False), kept
+
+
+def _seed() -> int:
+    """Draw a seed from the global generator, which `MethodConfig.build` has seeded and will restore."""
+    return int(torch.randint(2**31, ()))
+
+
+def _read(folder: Path, sha256: str) -> Method:
+    from pipeline.methods.artefact import load_weights, method_from_spec
+
+    places = [place for place in (folder, folder / "detector", folder / "trained") if (place / MANIFEST).is_file()]
+    if not places:
+        raise ArtefactError(
+            f"The codec's folder holds no detector: {MANIFEST}, {SPEC} and {WEIGHTS} are needed. Name the folder of a "
+            "trained run."
+        )
+    if len(places) > 1:
+        places = [place for place in places if _is(place, sha256)] or places[:1]
+    spec = read_sealed(places[0], sha256)
+    if "method" not in spec:
+        raise ArtefactError("The codec's folder holds no single method. Name a detector, not an ensemble.")
+    return load_weights(method_from_spec(spec["method"]), places[0] / WEIGHTS)
+
+
+def _is(folder: Path, sha256: str) -> bool:
+    return file_sha256(folder / MANIFEST) == sha256
+
+
+def _checked(codec: Method, sizes: tuple[int, int, int]) -> Method:
+    name = codec.config.name
+    if not isinstance(codec, Codec):
+        raise ConfigError(f"{name} cannot be a codec: it has no code to read back. Take one that has, such as vq_vae.")
+    if sizes != (found := (codec.image_size, codec.channels, codec.spatial_dims)):
+        raise ConfigError(
+            f"The codec {name} was trained on images of (size, channels, dimensions) {found}, and {sizes} are given. "
+            "Use the same normaliser, or train a codec for this one."
+        )
+    return codec
