@@ -19,6 +19,7 @@ from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
 from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vampprior import VampPriorConfig
 from pipeline.methods.vq_vae import VqVaeConfig
+from pipeline.methods.vq_vae2 import VqVae2Config
 
 AnyMethodConfig = Annotated[
     AeConfig
@@ -28,6 +29,7 @@ AnyMethodConfig = Annotated[
     | VampPriorConfig
     | DaeConfig
     | VqVaeConfig
+    | VqVae2Config
     | DdpmConfig
     | SyntheticLesionConfig
     | KnnFeaturesConfig

@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "feature_ae": {"backbone": {"kind": "random", "depths": (1, 2)}, "widths": (8, 8), "lr": 5e-3},
     "knn_features": {"backbone": {"kind": "random", "depths": (1, 2)}, "entries": 64, "projection": 8},
     "vq_vae": {"widths": (8, 16), "entries": 16, "code_width": 4},
+    "vq_vae2": {"widths": (8, 16), "entries": 16, "code_width": 4, "samples": 2, "prior": {"width": 8, "heads": 2}},
     "ddpm": {
         "denoiser": {"widths": (8, 16), "attention": (False, True)},
         "steps": 2,

@@ -1,0 +1,165 @@
+"""`vq_vae2`: a two-level discrete autoencoder, arXiv:1906.00446, and a prior that says which codes are likely.
+
+The codec learns first: reconstruction + beta * commitment of both levels (eq. 2; with `codebook.learn: gradient` their
+codebook terms too). Then, the codec frozen, the priors p(top) and p(bottom | top) learn by their negative
+log-likelihood. What the method answers is chosen by `answer`:
+
+- `likelihood`: the map of -log p of each code, both levels enlarged and added: a lesion is spelled with unlikely codes.
+- `restoration` (Marimont and Tarroni, arXiv:2012.06765): codes whose -log p exceeds `threshold` are drawn anew from the
+  prior, top level first; several restorations x_i are averaged with weights softmax(sharpness / mean |x - x_i|).
+- `reconstruction`: the decoded codes as they are; no prior is trained.
+
+Deviations: the prior is a small PixelCNN with one attention (`pipeline.nn.code_prior`); the restorations are averaged
+as images, where the paper averages their residuals.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.nn.code_prior import CodePrior, PriorConfig
+from pipeline.nn.hierarchical_codec import Coded, HierarchicalCodec
+from pipeline.nn.quantise import CodebookConfig, perplexity
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch
+
+
+class VqVae2Config(MethodConfig):
+    """Configuration of `vq_vae2`."""
+
+    name: Literal["vq_vae2"] = "vq_vae2"
+    answer: Literal["likelihood", "restoration", "reconstruction"] = Field("restoration", description="what it says")
+    widths: tuple[int, ...] = Field((32, 64), min_length=1, description="channels per level down to the bottom codes")
+    residual_layers: int = Field(1, ge=0, description="residual units per level")
+    entries: int = Field(128, ge=2, description="codebook entries K of each level")
+    code_width: int = Field(16, ge=1, description="length D of an entry")
+    codebook: CodebookConfig = Field(
+        CodebookConfig(learn="ema", revive_below=0.03), description="how the codebooks learn"
+    )
+    beta: float = Field(0.25, ge=0, description="weight of the commitment terms")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    prior: PriorConfig = Field(PriorConfig(), description="networks of p(top) and p(bottom | top)")
+    prior_after: float = Field(0.5, gt=0, lt=1, description="share of the training after which the priors learn")
+    threshold: float = Field(5.0, ge=0, description="nats of -log p above which a code is drawn anew (restoration)")
+    samples: int = Field(4, ge=1, description="restorations that are averaged")
+    sharpness: float = Field(1.0, ge=0, description="how much restorations near to the image count more; 0 alike")
+
+    @model_validator(mode="after")
+    def _fits(self) -> VqVae2Config:
+        if self.prior.width % self.prior.heads:
+            raise ValueError(f"prior.width {self.prior.width} must be a multiple of prior.heads {self.prior.heads}")
+        return self
+
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> Method:
+        multiple = 2 ** (len(self.widths) + 1)
+        require_size(self.name, image_size, multiple, 2 * multiple)
+        answers = {"likelihood": LikelihoodMapper, "restoration": CodeRestorer, "reconstruction": CodeReconstructor}
+        return answers[self.answer](self, image_size, channels, spatial_dims)
+
+
+class _TwoLevels(Method):
+    """The codec, its priors and how they learn; the classes below say what is answered with them."""
+
+    channels_last = True
+
+    def __init__(self, config: VqVae2Config, image_size: int, channels: int, spatial_dims: int) -> None:
+        super().__init__(config, image_size, channels, spatial_dims)
+        self.codec = HierarchicalCodec(
+            spatial_dims, channels, config.widths, config.residual_layers, config.entries, config.code_width,
+            config.codebook,
+        )  # fmt: skip
+        if config.answer == "reconstruction":
+            self.phases = (Phase("codec", ("codec",), config.lr),)
+            return
+        fine, coarse = ([image_size // 2 ** (len(config.widths) + i)] * spatial_dims for i in (0, 1))
+        self.prior = nn.ModuleDict(
+            {
+                "top": CodePrior(config.entries, coarse, config.prior),
+                "bottom": CodePrior(config.entries, fine, config.prior, config.entries),
+            }
+        )
+        self.phases = (
+            Phase("codec", ("codec",), config.lr, until=config.prior_after),
+            Phase("prior", ("prior",), config.prior.lr, after=config.prior_after),
+        )
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return eq. 2 of the codec, or the mean nats a code of the priors; each term named."""
+        return self._codec_loss(batch.images, rng) if phase == "codec" else self._prior_loss(batch.images)
+
+    def _codec_loss(self, x: Tensor, rng: Rng) -> dict[str, Tensor]:
+        levels = self.codec.encode(x, rng)
+        reconstruction = F.mse_loss(self.codec.decode(*(level.codes for level in levels)), x)
+        terms = {"reconstruction": reconstruction, "commitment": sum(level.commitment_loss for level in levels)}
+        total = reconstruction + self.config.beta * terms["commitment"]
+        if self.config.codebook.learn == "gradient":
+            terms["codebook"] = sum(level.codebook_loss for level in levels)
+            total = total + terms["codebook"]
+        top, bottom = (perplexity(level.indices, self.config.entries) for level in levels)
+        return {"total": total, **terms, "perplexity_top": top, "perplexity_bottom": bottom}
+
+    def _prior_loss(self, x: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            codes = self.codec.codes(x)
+        top, bottom = (nll.mean() for nll in self.nll(codes))
+        return {"total": top + bottom, "nll_top": top, "nll_bottom": bottom}
+
+    def after_step(self, phase: str) -> None:
+        """Let the codebooks follow."""
+        if phase == "codec":
+            self.codec.update()
+
+    def nll(self, codes: Coded) -> tuple[Tensor, Tensor]:
+        """Return -log p of each code in nats, [B, *grid] of the top and of the bottom level."""
+        return self.prior["top"].nll(codes.top), self.prior["bottom"].nll(codes.bottom, codes.top)
+
+
+class CodeReconstructor(_TwoLevels):
+    """Decodes the codes as they are."""
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return x_hat; no randomness."""
+        with self.inference():
+            return self.codec.image(self.codec.codes(self.check(x))).to(x.dtype)
+
+
+class LikelihoodMapper(_TwoLevels):
+    """Says how unlikely the codes of each place are."""
+
+    def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return -log p of the codes, enlarged linearly and added, in nats, [B, 1, *spatial]; no randomness."""
+        mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
+        with self.inference():
+            levels = self.nll(self.codec.codes(self.check(x)))
+            return sum(F.interpolate(nll[:, None], size=x.shape[2:], mode=mode) for nll in levels)
+
+
+class CodeRestorer(_TwoLevels):
+    """Draws unlikely codes anew, and decodes."""
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return the weighted mean of `samples` restorations; random by the row's key."""
+        with self.inference():
+            codes = self.codec.codes(self.check(x))
+            images = [self.codec.image(self.restore(codes, rng.fork(i))) for i in range(self.config.samples)]
+            return nearest_count_most(x, torch.stack(images), self.config.sharpness).to(x.dtype)
+
+    def restore(self, codes: Coded, rng: Rng) -> Coded:
+        """Return the codes, those with -log p above `threshold` drawn anew: the top's, then the bottom's given it."""
+        prior, limit = self.prior, self.config.threshold
+        top = prior["top"].resample(codes.top, prior["top"].nll(codes.top) > limit, rng.fork("top"))
+        unlikely = prior["bottom"].nll(codes.bottom, top) > limit
+        return Coded(top, prior["bottom"].resample(codes.bottom, unlikely, rng.fork("bottom"), top))
+
+
+def nearest_count_most(x: Tensor, images: Tensor, sharpness: float) -> Tensor:
+    """Return the mean of `images` [S, B, ...] with weights softmax(sharpness / mean |x - image|) over S."""
+    distance = (images - x).abs().flatten(2).mean(dim=2)
+    weights = (sharpness / distance.clamp_min(1e-6)).softmax(dim=0)
+    return (weights.reshape(*weights.shape, *[1] * (x.ndim - 1)) * images).sum(dim=0)
