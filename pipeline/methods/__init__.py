@@ -9,10 +9,12 @@ from pydantic import Field, ValidationError
 from pipeline.errors import ConfigError
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.ae_u import AeUConfig
+from pipeline.methods.alpha_gan import AlphaGanConfig
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
+from pipeline.methods.f_anogan import FAnoGanConfig
 from pipeline.methods.feature_ae import FeatureAeConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
 from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
@@ -33,7 +35,9 @@ AnyMethodConfig = Annotated[
     | DdpmConfig
     | SyntheticLesionConfig
     | KnnFeaturesConfig
-    | FeatureAeConfig,
+    | FeatureAeConfig
+    | FAnoGanConfig
+    | AlphaGanConfig,
     Field(discriminator="name"),
 ]
 
