@@ -73,6 +73,8 @@ class GridResult:
     def snippet(self) -> str:
         """Return the best cell as YAML for a run's configuration."""
         kept = self.best.model_dump(mode="json", include={"residual", "aggregate", "transform"})
+        if self.best.residual.kind != "perceptual":
+            del kept["residual"]["perceptual"]
         head = f"# best {self.criterion} on develop: {self.best_row[self.criterion]:.4f} of {len(self.table)} cells"
         return f"{head}\n{yaml.safe_dump({'detection': kept}, sort_keys=False)}"
 
