@@ -22,6 +22,7 @@ from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vampprior import VampPriorConfig
 from pipeline.methods.vq_vae import VqVaeConfig
 from pipeline.methods.vq_vae2 import VqVae2Config
+from pipeline.methods.vqgan import VqganConfig
 
 AnyMethodConfig = Annotated[
     AeConfig
@@ -32,6 +33,7 @@ AnyMethodConfig = Annotated[
     | DaeConfig
     | VqVaeConfig
     | VqVae2Config
+    | VqganConfig
     | DdpmConfig
     | SyntheticLesionConfig
     | KnnFeaturesConfig

@@ -40,6 +40,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "alpha_gan": {"widths": (8, 16), "latent": 8, "code_hidden": 16, "lr": 2e-3},
     "knn_features": {"backbone": {"kind": "random", "depths": (1, 2)}, "entries": 64, "projection": 8},
     "vq_vae": {"widths": (8, 16), "entries": 16, "code_width": 4},
+    "vqgan": {
+        "widths": (8, 16),
+        "entries": 16,
+        "code_width": 4,
+        "perceptual": {"backbone": {"kind": "random", "depths": (1, 2)}},
+        "discriminator_widths": 8,
+        "discriminator_layers": 1,
+    },
     "vq_vae2": {"widths": (8, 16), "entries": 16, "code_width": 4, "samples": 2, "prior": {"width": 8, "heads": 2}},
     "ddpm": {
         "denoiser": {"widths": (8, 16), "attention": (False, True)},

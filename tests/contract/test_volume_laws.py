@@ -13,7 +13,11 @@ SMALL = {
     "ae": {"widths": (4, 8), "hidden": 16, "latent": 4},
     "vae": {"widths": (4, 8), "latent": 4},
     "dae": {"widths": (8, 8, 8, 8, 8, 8)},
+    "conditional_vae": {"widths": (4, 8), "latent": 4},
+    "vampprior": {"widths": (4, 8), "latent": 4, "pseudo_inputs": 2},
     "vq_vae": {"widths": (4, 8), "entries": 8, "code_width": 4},
+    "vq_vae2": {"widths": (4, 8), "entries": 8, "code_width": 4, "samples": 1, "prior": {"width": 8, "heads": 2}},
+    "vqgan": {"widths": (4, 8), "entries": 8, "code_width": 4, "perceptual_weight": 0.0, "discriminator_widths": 4},
     "ddpm": {
         "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},
         "steps": 1,

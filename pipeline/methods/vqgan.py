@@ -1,0 +1,151 @@
+"""`vqgan`: a discrete autoencoder whose images must look right, arXiv:2012.09841.
+
+Notation: x_hat = G(q(E(x))) the reconstruction, D a patch discriminator. L_rec = |x - x_hat| + a perceptual distance
+(section 3.1), L_VQ adds beta * commitment (and the codebook's own term where it learns by gradient). From `start` on
+the generator minimises L_VQ + w lambda L_GAN (eq. 6) with L_GAN = -D(x_hat), the hinge form that the authors train, and
+the discriminator the hinge loss (relu(1 - D(x)) + relu(1 + D(x_hat))) / 2. lambda is eq. 7: |grad L_rec| / (|grad
+L_GAN| + delta) at the last layer of G. Deviations: encoder and decoder are those of `vq_vae`; features are those of
+EfficientNet-lite0, not VGG's; the transformer over the codes is left out (`vq_vae2` has a prior).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from monai.networks.nets import PatchDiscriminator
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.nn.perceptual import Perceptual, PerceptualConfig
+from pipeline.nn.quantise import CodebookConfig, Quantised, VectorQuantiser, perplexity
+from pipeline.nn.rng import Rng
+from pipeline.nn.vq_codec import code_decoder, code_encoder
+from pipeline.types import Batch
+
+DELTA = 1e-6  # of eq. 7
+LARGEST = 1e4  # of lambda, as in the authors' code
+
+
+class VqganConfig(MethodConfig):
+    """Configuration of `vqgan`."""
+
+    name: Literal["vqgan"] = "vqgan"
+    widths: tuple[int, ...] = Field(
+        (32, 64, 64), min_length=1, description="channels per level; each level halves the grid"
+    )
+    residual_layers: int = Field(1, ge=0, description="residual units per level")
+    entries: int = Field(256, ge=2, description="codebook entries K")
+    code_width: int = Field(16, ge=1, description="length D of an entry")
+    codebook: CodebookConfig = Field(CodebookConfig(learn="ema", revive_below=0.03), description="how it learns")
+    beta: float = Field(0.25, ge=0, description="weight of the commitment term")
+    perceptual_weight: float = Field(1.0, ge=0, description="of the perceptual term; 0 leaves it and its network out")
+    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="of that term: which features, and how")
+    adversarial_weight: float = Field(0.8, ge=0, description="w, the factor on lambda")
+    discriminator_widths: int = Field(32, ge=1, description="channels of the discriminator's first layer")
+    discriminator_layers: int = Field(2, ge=1, description="its further layers; a patch is about 2^(layers + 2) pixels")
+    start: float = Field(0.3, gt=0, lt=1, description="share of the training after which the discriminator takes part")
+    lr: float = Field(1e-3, gt=0, description="learning rate of Adam before `start`")
+    adversarial_lr: float = Field(2e-4, gt=0, description="learning rate of both sides after it")
+
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> VectorQuantisedGan:
+        deepest = max(len(self.widths) + 1, self.discriminator_layers + 2)
+        features = self.perceptual.backbone.multiple if self.perceptual_weight else 1
+        require_size(self.name, image_size, max(2 ** len(self.widths), features), max(2**deepest, features))
+        return VectorQuantisedGan(self, image_size, channels, spatial_dims)
+
+
+class VectorQuantisedGan(Method):
+    """x -> codes -> x_hat, judged patch by patch."""
+
+    channels_last = True
+
+    def __init__(self, config: VqganConfig, image_size: int, channels: int, spatial_dims: int) -> None:
+        super().__init__(config, image_size, channels, spatial_dims)
+        shape = (config.widths, config.residual_layers)
+        self.encoder = code_encoder(spatial_dims, channels, config.code_width, *shape)
+        self.quantiser = VectorQuantiser(config.entries, config.code_width, config.codebook)
+        self.decoder = code_decoder(spatial_dims, config.code_width, channels, *shape)
+        self.discriminator = PatchDiscriminator(
+            spatial_dims, config.discriminator_widths, channels, num_layers_d=config.discriminator_layers
+        )
+        # The norm before it shifts already; and while both sides are within the hinge, a bias has no gradient at all.
+        self.discriminator.final_conv.conv.bias = None
+        self.perceptual = Perceptual(config.perceptual, spatial_dims) if config.perceptual_weight else None
+        codec, betas = ("encoder", "quantiser", "decoder"), (0.5, 0.9)
+        self.phases = (
+            Phase("codec", codec, config.lr, until=config.start),
+            Phase("generator", codec, config.adversarial_lr, betas, after=config.start),
+            Phase("discriminator", ("discriminator",), config.adversarial_lr, betas, after=config.start),
+        )
+
+    def forward(self, x: Tensor, rng: Rng | None = None) -> tuple[Tensor, Quantised]:
+        """Return x_hat [B, C, *spatial] and what the quantiser says; with `rng` (in training) the codebook learns."""
+        quantised = self.quantiser(self.encoder(x), rng)
+        return self.decoder(quantised.codes).float(), quantised
+
+    def judge(self, x: Tensor) -> Tensor:
+        """Return D(x), one number a patch, higher = more real."""
+        return self.discriminator(x)[-1].float()
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return L_VQ (codec), eq. 6 (generator) or the hinge loss (discriminator), each term named."""
+        if phase == "discriminator":
+            return self._discriminator_loss(batch.images)
+        x_hat, quantised = self(batch.images, rng)
+        terms, rec = self._codec_terms(batch.images, x_hat, quantised)
+        if phase == "codec":
+            return terms
+        adversarial = -self.judge(x_hat).mean()
+        weight = self.adaptive_weight(rec, adversarial)
+        total = terms["total"] + self.config.adversarial_weight * weight * adversarial
+        return {**terms, "total": total, "adversarial": adversarial, "adaptive_weight": weight}
+
+    def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return L_VQ, whatever the phase: what a discriminator of the hour says cannot be compared over time."""
+        return self._codec_terms(batch.images, *self(batch.images))[0]
+
+    def after_step(self, phase: str) -> None:
+        """Let the codebook follow."""
+        if phase != "discriminator":
+            self.quantiser.update()
+
+    def adaptive_weight(self, rec: Tensor, adversarial: Tensor) -> Tensor:
+        """Return lambda of eq. 7, without gradient; 1 outside training, where there is nothing to balance."""
+        if not (self.training and torch.is_grad_enabled()):
+            return torch.ones((), device=rec.device)
+        last = self.decoder.blocks[-1].conv.weight
+        of_rec, of_gan = (torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (rec, adversarial))
+        return (of_rec / (of_gan + DELTA)).clamp(0, LARGEST).detach()
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return x_hat; no randomness."""
+        with self.inference():
+            return self(self.check(x))[0].to(x.dtype)
+
+    def _codec_terms(self, x: Tensor, x_hat: Tensor, quantised: Quantised) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the terms of L_VQ, and L_rec."""
+        terms = {"reconstruction": F.l1_loss(x_hat, x), "commitment": quantised.commitment_loss}
+        rec = terms["reconstruction"]
+        if self.perceptual is not None:
+            terms["perceptual"] = self.perceptual(x, x_hat).mean()
+            rec = rec + self.config.perceptual_weight * terms["perceptual"]
+        total = rec + self.config.beta * terms["commitment"]
+        if not self.quantiser.learns_by_ema:
+            terms["codebook"] = quantised.codebook_loss
+            total = total + terms["codebook"]
+        used = perplexity(quantised.indices, self.config.entries)
+        return {"total": total, **terms, "perplexity": used}, rec
+
+    def _discriminator_loss(self, x: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            x_hat = self(x)[0]
+        real, fake = hinge(self.judge(x)), hinge(-self.judge(x_hat))
+        return {"total": 0.5 * (real + fake), "real": real, "fake": fake}
+
+
+def hinge(verdict: Tensor) -> Tensor:
+    """Return the mean of relu(1 - verdict): nothing is left to learn from patches judged rightly by 1 or more."""
+    return F.relu(1 - verdict).mean()

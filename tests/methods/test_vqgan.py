@@ -1,0 +1,122 @@
+"""`vqgan`: eq. 7 balances the gradients at the last layer, the hinge by hand, and each side moves itself only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from pipeline.errors import ConfigError, Rejected
+from pipeline.methods.vqgan import VectorQuantisedGan, VqganConfig, hinge
+from pipeline.nn.rng import Rng
+from pipeline.training import TrainingConfig, TrainState, train
+from pipeline.types import Batch
+
+TINY = {"widths": (4, 8), "entries": 8, "code_width": 4, "discriminator_widths": 4, "discriminator_layers": 1}
+FEATURES = {"backbone": {"kind": "random", "depths": (1, 2)}}
+
+
+def build(**values: Any) -> VectorQuantisedGan:
+    return VqganConfig(**TINY | {"perceptual_weight": 0.0} | values).build(16)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    x = Rng([1, 2, 3]).normal(1, 16, 16).clamp(-1, 1)
+    return Batch(x, torch.ones_like(x, dtype=torch.bool), ("a", "b", "c"))
+
+
+def reached(method: VectorQuantisedGan, term: Tensor) -> set[str]:
+    named = [(n, p) for n, p in method.named_parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(term, [p for _, p in named], allow_unused=True, retain_graph=True)
+    pairs = zip([n for n, _ in named], gradients, strict=True)
+    return {name.split(".")[0] for name, g in pairs if g is not None and g.abs().max() > 0}
+
+
+@pytest.mark.parametrize("perceptual_weight", [0.0, 0.7])
+def test_the_adaptive_weight_balances_the_gradients_of_the_last_layer(batch: Batch, perceptual_weight: float) -> None:
+    method = build(perceptual_weight=perceptual_weight, perceptual=FEATURES, adversarial_weight=1.0)
+    terms = method.loss(batch, "generator", Rng([1, 2, 3]))
+    rec = terms["reconstruction"] + perceptual_weight * terms.get("perceptual", 0.0)
+    last = list(method.decoder.parameters())[-2]
+    assert last.shape[1] == 1  # the transposed convolution that paints the one channel
+    of_rec = torch.autograd.grad(rec, last, retain_graph=True)[0]
+    of_gan = torch.autograd.grad(terms["adaptive_weight"] * terms["adversarial"], last, retain_graph=True)[0]
+    assert_close(of_gan.norm(), of_rec.norm(), rtol=1e-3, atol=0)
+    assert not terms["adaptive_weight"].requires_grad
+    expected = rec + 0.25 * terms["commitment"] + terms["adaptive_weight"] * terms["adversarial"]
+    assert_close(terms["total"], expected)
+
+
+def test_each_side_moves_itself_only(batch: Batch) -> None:
+    method = build(codebook={"learn": "gradient"})
+    codec = method.loss(batch, "codec", Rng([1, 2, 3]))
+    assert "adversarial" not in codec and reached(method, codec["total"]) == {"encoder", "quantiser", "decoder"}
+    assert reached(method, method.loss(batch, "discriminator", Rng([1, 2, 3]))["total"]) == {"discriminator"}
+    modules = {phase.name: phase.modules for phase in method.phases}
+    assert "discriminator" not in modules["generator"] + modules["codec"]
+    adversarial = method.loss(batch, "generator", Rng([1, 2, 3]))["adversarial"]
+    assert {"encoder", "decoder"} <= reached(method, adversarial)
+
+
+def test_the_hinge_by_hand(batch: Batch) -> None:
+    assert hinge(torch.tensor([2.0, 1.0, 0.0, -1.0])).item() == (0 + 0 + 1 + 2) / 4
+    method = build().eval()
+    terms = method.loss(batch, "discriminator", Rng([1, 2, 3]))
+    real, fake = method.judge(batch.images), method.judge(method(batch.images)[0])
+    assert_close(terms["total"], 0.5 * ((1 - real).clamp_min(0).mean() + (1 + fake).clamp_min(0).mean()))
+
+
+def test_a_discriminator_learns_to_tell_noise_from_what_the_codec_makes(batch: Batch) -> None:
+    method = build().train()
+    optimiser = torch.optim.Adam(method.discriminator.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        terms = method.loss(batch, "discriminator", Rng([1, 2, 3]))
+        terms["total"].backward()
+        optimiser.step()
+    assert terms["total"] < 0.3
+    with torch.no_grad():
+        assert method.judge(batch.images).mean() > 0.5 > -0.5 > method.judge(method(batch.images)[0]).mean()
+
+
+class Items:
+    """A few images as a data set."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        return {"image": Rng([i]).normal(1, 16, 16)[0].clamp(-1, 1), "body": torch.ones(1, 16, 16) > 0, "id": str(i)}
+
+
+def test_the_discriminator_takes_part_from_its_start_on() -> None:
+    method = build(start=0.5)
+    state = TrainState(method, TrainingConfig(images=32, batch_size=4))
+    names = []
+    for record in train(state, Items(), 32):
+        names.append(record.phase)
+        state.next_stage()
+    assert names == ["codec"] * 4 + ["generator", "discriminator"] * 2
+
+
+def test_validation_does_not_ask_the_discriminator(batch: Batch) -> None:
+    method = build().eval()
+    before = method.validation(batch, "generator", Rng([1, 2, 3]))
+    with torch.no_grad():
+        for parameter in method.discriminator.parameters():
+            parameter.add_(1.0)
+    after = method.validation(batch, "generator", Rng([1, 2, 3]))
+    assert "adversarial" not in before and torch.equal(before["total"], after["total"])
+
+
+def test_bad_input_is_refused(batch: Batch) -> None:
+    with pytest.raises(Rejected, match="1 of 1"):
+        build().reconstruct(torch.full((1, 1, 16, 16), torch.inf), Rng([1]))
+    with pytest.raises(ConfigError, match="multiple of 8"):
+        VqganConfig(perceptual_weight=0).build(20)
+    with pytest.raises(ConfigError, match="at least 32"):
+        VqganConfig(perceptual_weight=0, discriminator_layers=3).build(16)
