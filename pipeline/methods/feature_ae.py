@@ -66,7 +66,7 @@ class FeatureAutoencoder(Method):
         require_size(f"The autoencoder of {config.name}", grid, halvings, halvings)
         width = channels * sum(self.backbone.widths)
         norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[spatial_dims]
-        self.standardise = norm(width, affine=False)
+        self.normalise = norm(width, affine=False)
         self.encoder = halving(spatial_dims, [width, *config.widths])
         self.decoder = doubling(spatial_dims, [*reversed(config.widths), width])
         self.phases = (Phase("train", lr=config.lr),)
@@ -74,7 +74,7 @@ class FeatureAutoencoder(Method):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return standardised features f and their reconstruction f_hat, [B, F, *grid]."""
         with torch.no_grad():
-            f = self.standardise(aligned(self.backbone(x)))
+            f = self.normalise(aligned(self.backbone(x)))
         return f, self.decoder(self.encoder(f)).float()
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:

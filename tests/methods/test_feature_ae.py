@@ -110,3 +110,11 @@ def test_sizes_that_cannot_be_halved_are_refused() -> None:
         FeatureAeConfig(backbone=enlarged.model_copy(update={"input_size": 36}), widths=(8, 8)).build(28)
     with pytest.raises(ValidationError):
         FeatureAeConfig(window=4)
+
+
+def test_volumes_and_several_channels_have_features_too() -> None:
+    method = FeatureAeConfig(backbone=RANDOM, widths=(4,)).build(8, channels=2, spatial_dims=3)
+    x = Rng([1, 2]).uniform(2, 8, 8, 8)
+    everything = torch.ones(2, 1, 8, 8, 8, dtype=torch.bool)
+    assert torch.isfinite(method.loss(Batch(x, everything, ("a", "b")), "train", Rng([1, 2]))["total"])
+    assert method.anomaly_map(x, Rng([1, 2])).shape == (2, 1, 8, 8, 8)

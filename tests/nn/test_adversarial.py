@@ -68,3 +68,10 @@ def test_a_trained_critic_reaches_the_closed_form_of_two_points() -> None:
         optimiser.step()
     assert_close(terms["wasserstein"].item(), 2.2, rtol=0, atol=0.03)
     assert_close(terms["total"].item(), -2.1, rtol=0, atol=0.03)
+
+
+def test_volumes_are_judged_and_made_too() -> None:
+    judge, generator = Judge(3, [1, 4, 4], 2), Generator(3, 3, [4, 4, 1], 2)
+    x = generator(Rng([1, 2]).normal(3))
+    assert x.shape == (2, 1, 8, 8, 8) and judge(x).shape == (2,)
+    assert torch.isfinite(gradient_penalty(judge, x, -x, torch.full((2, 1, 1, 1, 1), 0.5))).all()
