@@ -17,6 +17,7 @@ from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.f_anogan import FAnoGanConfig
 from pipeline.methods.feature_ae import FeatureAeConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
+from pipeline.methods.latent_diffusion import LatentDiffusionConfig
 from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
 from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vampprior import VampPriorConfig
@@ -35,6 +36,7 @@ AnyMethodConfig = Annotated[
     | VqVae2Config
     | VqganConfig
     | DdpmConfig
+    | LatentDiffusionConfig
     | SyntheticLesionConfig
     | KnnFeaturesConfig
     | FeatureAeConfig

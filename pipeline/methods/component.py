@@ -7,11 +7,12 @@ it while they load.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config import Config
 from pipeline.errors import ArtefactError, ConfigError
@@ -29,6 +30,12 @@ class CodecConfig(Config):
     method: dict[str, Any] = Field({"name": "vq_vae"}, description="configuration of the codec that is trained first")
     folder: Path | None = Field(None, description="of a trained detector (or its run) whose method is the codec")
     sha256: str | None = Field(None, description="of that detector, as registered")
+
+    @field_validator("method")
+    @classmethod
+    def _plain(cls, method: dict[str, Any]) -> dict[str, Any]:
+        """Keep it as JSON would give it back, so that equal configurations are equal."""
+        return json.loads(json.dumps(method))
 
     @model_validator(mode="after")
     def _both(self) -> Self:

@@ -68,9 +68,10 @@ def test_the_loss_leaves_the_global_generator_alone(trained: Method, batch: Batc
 
 def test_gradients_reach_every_parameter_of_the_phase(trained: Method, batch: Batch) -> None:
     method = trained
-    # Two steps first: layers that start at zero on purpose (the last of a diffusion U-Net) block the way at step 0.
-    state = TrainState(method, TrainingConfig(batch_size=4, images=8))
-    list(train(state, Items(batch), 8))
+    # Two steps of each stage first: layers that start at zero on purpose (the last of a diffusion U-Net) block the way.
+    images = 8 * len({phase.after for phase in method.phases})
+    state = TrainState(method, TrainingConfig(batch_size=4, images=images))
+    list(train(state, Items(batch), images))
     for phase in method.phases:
         total = method.loss(batch, phase.name, Rng.training(0, 100, 4))["total"]
         named = {id(p): name for name, p in method.named_parameters()}

@@ -18,6 +18,11 @@ SMALL = {
     "vq_vae": {"widths": (4, 8), "entries": 8, "code_width": 4},
     "vq_vae2": {"widths": (4, 8), "entries": 8, "code_width": 4, "samples": 1, "prior": {"width": 8, "heads": 2}},
     "vqgan": {"widths": (4, 8), "entries": 8, "code_width": 4, "perceptual_weight": 0.0, "discriminator_widths": 4},
+    "latent_diffusion": {
+        "codec": {"method": {"name": "vq_vae", "widths": (4, 8), "entries": 8, "code_width": 4}},
+        "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},
+        "steps": 1,
+    },
     "ddpm": {
         "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},
         "steps": 1,

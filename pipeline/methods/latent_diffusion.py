@@ -1,0 +1,161 @@
+"""`latent_diffusion`: diffusion in the code of an autoencoder, Rombach et al., arXiv:2112.10752.
+
+Notation: E and D the codec's encoder and decoder, z = E(x) / sigma its code with the standard deviation sigma of codes
+over the first batch (appendix G: "rescaled by the component-wise standard deviation", one number for all), eps the
+noise, z_t the noised code. The codec comes first: trained here in the first `codec_share` of the training, or read from
+a trained detector and frozen. Then the denoiser learns L_LDM (eq. 2). Reconstruction: z noised to each start time,
+walked back by DDIM, decoded; the mean over the start times. What the artefact needs of the codec it contains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denoiser
+from pipeline.diffusion.noise import NoiseKind
+from pipeline.diffusion.process import Process, ProcessConfig
+from pipeline.errors import ConfigError
+from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.methods.component import CodecConfig, build_codec
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch
+
+CODEC = "codec_"  # prefix of the codec's own phases
+
+
+class LatentDiffusionConfig(MethodConfig, ProcessConfig):
+    """Configuration of `latent_diffusion`."""
+
+    name: Literal["latent_diffusion"] = "latent_diffusion"
+    codec: CodecConfig = Field(CodecConfig(), description="what encodes and decodes")
+    codec_share: float = Field(0.4, gt=0, lt=1, description="share of the training that the codec gets, if not trained")
+    denoiser: DenoiserConfig = Field(
+        UnetConfig(patch=1, widths=(64, 128), attention=(False, True)), description="the network: kind unet or dit"
+    )
+    noise: NoiseKind = Field("gaussian", description="gaussian, simplex or coarse")
+    lr: float = Field(5e-4, gt=0, description="learning rate of Adam, of the denoiser")
+
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> LatentDiffusion:
+        try:
+            codec, kept = build_codec(self.codec, image_size, channels, spatial_dims)
+        except ConfigError:
+            self._refuse_size(image_size, channels, spatial_dims)
+            raise
+        grid = code_shape(codec)[1:]
+        multiple = self.denoiser.multiple * image_size // grid[0]
+        require_size(self.name, image_size, multiple, multiple)
+        config = self.model_copy(update={"codec": kept})
+        shape = code_shape(codec)
+        return LatentDiffusion(config, codec, build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims))
+
+    def _refuse_size(self, image_size: int, channels: int, spatial_dims: int) -> None:
+        """Name sizes that suit codec and denoiser together, where the codec has a grid and refused for its size."""
+        try:
+            codec, _ = build_codec(CodecConfig(method=self.codec.method), 64, channels, spatial_dims)
+        except ConfigError:
+            return
+        grid = code_shape(codec)[1]
+        if grid > 1:
+            multiple = self.denoiser.multiple * 64 // grid
+            require_size(self.name, image_size, multiple, multiple)
+
+
+class LatentDiffusion(Method):
+    """x -> z -> z_t -> z_hat -> x_hat.
+
+    Args:
+        config: what it was built from; its `codec` is the configuration of `codec`.
+        codec: has `to_code` and `from_code`; trained here unless all of it is frozen.
+        network: the denoiser of codes.
+    """
+
+    def __init__(self, config: LatentDiffusionConfig, codec: Method, network: nn.Module) -> None:
+        super().__init__(config, codec.image_size, codec.channels, codec.spatial_dims)
+        self.channels_last = codec.channels_last
+        self.codec, self.network = codec, network
+        self.process = Process(config, code_shape(codec), limit=None)
+        self.register_buffer("sigma", torch.ones(()))
+        self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
+        self.phases = (*self._codec_phases(), Phase("denoise", ("network",), lr=config.lr, after=self._border))
+
+    @property
+    def _border(self) -> float:
+        learns = any(p.requires_grad for p in self.codec.parameters())
+        return self.config.codec_share if learns else 0.0
+
+    def _codec_phases(self) -> tuple[Phase, ...]:
+        share = self._border
+        return tuple(
+            replace(
+                phase,
+                name=CODEC + phase.name,
+                modules=tuple(f"codec.{name}".rstrip(".") for name in phase.modules),
+                after=phase.after * share,
+                until=phase.until * share,
+            )
+            for phase in (self.codec.phases if share else ())
+        )
+
+    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return the codec's own terms in its phases, then L_LDM (eq. 2)."""
+        if phase.startswith(CODEC):
+            return self.codec.loss(batch, phase.removeprefix(CODEC), rng)
+        z_t, t, wanted = self.process.lesson(self.encode(batch.images, measure=self.training), rng)
+        error = F.mse_loss(self.network(z_t, t).float(), wanted)
+        return {"total": error, self.config.prediction: error, "sigma": self.sigma}
+
+    def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return the codec's own criterion in its phases, then the loss."""
+        if phase.startswith(CODEC):
+            return self.codec.validation(batch, phase.removeprefix(CODEC), rng)
+        return self.loss(batch, phase, rng)
+
+    def after_step(self, phase: str) -> None:
+        """Let the codec do what it does after a step of its own."""
+        if phase.startswith(CODEC):
+            self.codec.after_step(phase.removeprefix(CODEC))
+
+    def encode(self, x: Tensor, measure: bool = False) -> Tensor:
+        """Return z [B, D, *grid] of images, without gradients; `measure` sets sigma, the first time."""
+        with self.codec.inference():
+            code = self.codec.to_code(x).float()
+        if measure and not self.measured:
+            self.sigma.copy_(code.std().clamp_min(1e-6))
+            self.measured.fill_(True)
+        return code / self.sigma
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return images [B, C, *spatial] of codes z."""
+        with self.codec.inference():
+            return self.codec.from_code(z * self.sigma)
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return the mean over `start_times` of the decoded walks; random by the row's key."""
+        with self.inference():
+            z = self.process.from_starts(self.process.eps_of(self.network), self.encode(self.check(x)), rng)
+            return self.decode(z.flatten(0, 1)).reshape(len(z), *x.shape).mean(dim=0).to(x.dtype)
+
+    def sample(self, rng: Rng, steps: int | None = None, eta: float = 0.0) -> Tensor:
+        """Return new images [B, C, *spatial], one a row of `rng`; `steps` None takes all T, eta 0 is DDIM.
+
+        Raises:
+            ConfigError: eta > 0 for a noise other than Gaussian, whose steps do not compose.
+        """
+        if eta > 0 and self.config.noise != "gaussian":
+            raise ConfigError(f"Ancestral sampling needs Gaussian noise, not {self.config.noise}: use eta=0.")
+        with self.inference():
+            predict, times = self.process.eps_of(self.network), self.config.times
+            z = self.process.walk(predict, self.process.noise(rng), times - 1, steps or times, rng, eta)
+            return self.decode(z)
+
+
+def code_shape(codec: Method) -> tuple[int, ...]:
+    """Return the shape of one code, (D, *grid), as the codec gives it for a blank image."""
+    with codec.inference():
+        return tuple(codec.to_code(torch.zeros(1, *codec.image_shape)).shape[1:])

@@ -1,0 +1,188 @@
+"""`latent_diffusion`: exact on Gaussian codes; its codec by configuration, or by folder and SHA-256; self-contained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from pipeline.data.normalise import Normaliser, normaliser_config
+from pipeline.detection.detector import DetectionConfig, Detector
+from pipeline.errors import ArtefactError, ConfigError
+from pipeline.methods import method_config
+from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
+from pipeline.methods.base import Codec, Method, MethodConfig
+from pipeline.methods.component import CodecConfig
+from pipeline.methods.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, code_shape
+from pipeline.nn.rng import Rng
+from pipeline.training import TrainingConfig
+from pipeline.training.fitting import fit
+from pipeline.types import Batch
+
+VQ = {"name": "vq_vae", "widths": (8, 16), "entries": 16, "code_width": 4}
+SMALL = {
+    "codec": {"method": VQ},
+    "denoiser": {"patch": 1, "widths": (8, 16), "attention": (False, False)},
+    "start_times": (100, 200),
+    "steps": 2,
+}
+MEAN, STD = 0.9, 1.5  # of the codes
+
+
+class Shuffle(Method):
+    """A lossless codec: 2x2 pixels are 4 channels, times 3."""
+
+    def __init__(self) -> None:
+        super().__init__(MethodConfig(name="shuffle"), 16, 1, 2)
+
+    def to_code(self, x: Tensor) -> Tensor:
+        return 3 * F.pixel_unshuffle(x, 2)
+
+    def from_code(self, z: Tensor) -> Tensor:
+        return F.pixel_shuffle(z / 3, 2)
+
+
+class Exact(nn.Module):
+    """E[eps | z_t] for independent Gaussian codes of standard deviation 1."""
+
+    def __init__(self, alpha_bar: Tensor) -> None:
+        super().__init__()
+        self.alpha_bar = alpha_bar
+
+    def forward(self, z_t: Tensor, t: Tensor) -> Tensor:
+        a = self.alpha_bar[t].reshape(-1, 1, 1, 1)
+        return (1 - a).sqrt() * (z_t - a.sqrt() * MEAN / STD)
+
+
+def batch(count: int = 8, size: int = 32) -> Batch:
+    x = F.interpolate(Rng(range(count)).uniform(1, 4, 4) * 2 - 1, size=size, mode="bilinear")
+    return Batch(x, torch.ones(count, 1, size, size, dtype=torch.bool), tuple(map(str, range(count))))
+
+
+def detector(tmp_path: Path, config: dict, size: int = 32) -> tuple[Path, str]:
+    """Save a detector with made-up weights; return the run's folder and the SHA-256."""
+    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": size}))
+    method = method_config(config).build(size, seed=3)
+    ref = Detector.of(method, normaliser, DetectionConfig(), "ct").save(tmp_path / "run" / "trained")
+    return tmp_path / "run", ref.sha256
+
+
+def test_codes_are_divided_by_their_standard_deviation_and_samples_are_those_of_the_data() -> None:
+    method = LatentDiffusion(LatentDiffusionConfig(codec=CodecConfig(method={"name": "x"})), Shuffle(), nn.Identity())
+    method.network = Exact(method.process.alpha_bar)
+    images = F.pixel_shuffle(MEAN + STD * Rng(range(64)).normal(4, 8, 8), 2) / 3
+    method.train().loss(Batch(images, images > 9, tuple(map(str, range(64)))), "denoise", Rng(range(64)))
+    assert_close(method.sigma, torch.tensor(STD), rtol=0.02, atol=0)
+    before = method.sigma.clone()
+    method.loss(Batch(5 * images, images > 9, tuple(map(str, range(64)))), "denoise", Rng(range(64)))
+    assert torch.equal(method.sigma, before)  # the first batch settles it
+    samples = method.sample(Rng(range(40)), steps=100)
+    assert_close(samples.mean(), torch.tensor(MEAN / 3), rtol=0.05, atol=0)
+    assert_close(samples.std(), torch.tensor(STD / 3), rtol=0.05, atol=0)
+
+
+def test_reconstruction_pulls_codes_to_the_data_by_the_known_factor() -> None:
+    # As for images (see test_ddpm.py) with standard deviation 1: z_hat - m = (z - m) sqrt(a), here for z - m = 4 sigma.
+    settings = {"codec": CodecConfig(method={"name": "x"}), "start_times": (300,), "steps": 100}
+    method = LatentDiffusion(LatentDiffusionConfig(**settings), Shuffle(), nn.Identity())
+    method.network = Exact(method.process.alpha_bar)
+    method.sigma.fill_(STD)
+    x = torch.full((60, 1, 16, 16), (MEAN + 4 * STD) / 3)
+    x_hat = method.reconstruct(x, Rng(range(60)))
+    assert_close((3 * x_hat.mean() - MEAN) / (4 * STD), method.process.alpha_bar[300].sqrt(), rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("name", ["vq_vae", "vae"])
+def test_codecs_of_the_registry_read_back_what_they_wrote(name: str) -> None:
+    codec = method_config({**(VQ if name == "vq_vae" else {"name": "vae", "widths": (8, 16)})}).build(32).eval()
+    assert isinstance(codec, Codec)
+    x = batch().images
+    with codec.inference():
+        assert_close(codec.from_code(codec.to_code(x)), codec.reconstruct(x, Rng(range(8))), rtol=1e-4, atol=1e-5)
+    assert code_shape(codec) == ((4, 8, 8) if name == "vq_vae" else (32, 1, 1))
+
+
+def test_a_flat_code_is_diffused_too() -> None:
+    denoiser = {"patch": 1, "widths": (16,), "attention": (False,)}
+    config = LatentDiffusionConfig(
+        **{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}, "denoiser": denoiser}
+    )
+    method = config.build(32)
+    assert method.reconstruct(batch().images, Rng(range(8))).shape == (8, 1, 32, 32)
+    with pytest.raises(ConfigError, match="cannot take"):
+        LatentDiffusionConfig(**{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}}).build(32)
+
+
+def test_the_codec_comes_first_and_rests_while_the_denoiser_learns(tmp_path: Path) -> None:
+    method = LatentDiffusionConfig(**SMALL, codec_share=0.5).build(32)
+    assert [(p.name, p.after, p.until) for p in method.phases] == [("codec_train", 0, 0.5), ("denoise", 0.5, 1)]
+    data = [{"image": batch().images[i], "body": batch().body[i], "id": str(i)} for i in range(8)]
+    whole = fit(method, data, data, TrainingConfig(images=32, batch_size=4, validate_every_images=16), tmp_path / "a")
+    assert whole.method.measured and 0 < whole.method.sigma < 10
+    half = fit(
+        LatentDiffusionConfig(**SMALL, codec_share=0.999).build(32), data, data,
+        TrainingConfig(images=16, batch_size=4, validate_every_images=16), tmp_path / "b",
+    )  # fmt: skip
+    for name, value in whole.method.codec.named_parameters():
+        assert_close(value, half.method.codec.get_parameter(name))  # not moved by the second half
+    assert any((p != 0).any() for n, p in whole.method.network.named_parameters() if "network.out.2" in n)
+
+
+def test_a_trained_codec_is_read_frozen_and_travels_in_the_artefact(tmp_path: Path) -> None:
+    folder, sha256 = detector(tmp_path, VQ)
+    method = LatentDiffusionConfig(**{**SMALL, "codec": {"folder": folder, "sha256": sha256}}).build(32)
+    trained = Detector.load(folder / "trained").method
+    for name, value in method.codec.state_dict().items():
+        assert torch.equal(value, trained.state_dict()[name])
+    assert [phase.name for phase in method.phases] == ["denoise"]
+    assert not any(p.requires_grad for p in method.codec.parameters())
+    assert "folder" not in {k for k, v in method.config.codec.model_dump().items() if v is not None}
+    expected = method.reconstruct(batch().images, Rng(range(8)))
+    save_weights(method, tmp_path / "weights.safetensors")
+    shutil.rmtree(folder)
+    again = load_weights(method_from_spec(method_spec(method)), tmp_path / "weights.safetensors")
+    assert torch.equal(again.reconstruct(batch().images, Rng(range(8))), expected)
+    assert [phase.name for phase in again.phases] == ["denoise"]
+
+
+def test_a_missing_or_differing_codec_is_refused(tmp_path: Path) -> None:
+    def build(folder: Path | None, sha256: str, size: int = 32) -> Method:
+        return LatentDiffusionConfig(**{**SMALL, "codec": {"folder": folder, "sha256": sha256}}).build(size)
+
+    folder, sha256 = detector(tmp_path, VQ)
+    with pytest.raises(ArtefactError, match="is registered"):
+        build(folder, "0" * 64)
+    with pytest.raises(ArtefactError, match="holds no detector"):
+        build(tmp_path / "nowhere", sha256)
+    with pytest.raises(ConfigError, match="without its folder"):
+        build(None, sha256)
+    with pytest.raises(ConfigError, match="trained on images"):
+        build(folder, sha256, size=64)
+    weights = folder / "trained" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtefactError, match="a byte was changed"):
+        build(folder, sha256)
+
+
+def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="needs its sha256"):
+        LatentDiffusionConfig(codec={"folder": tmp_path})
+    with pytest.raises(ConfigError, match="ae cannot be a codec"):
+        LatentDiffusionConfig(codec={"method": {"name": "ae"}}).build(32)
+    with pytest.raises(ConfigError, match="no method 'jpeg'"):
+        LatentDiffusionConfig(codec={"method": {"name": "jpeg"}}).build(32)
+    method = LatentDiffusionConfig(**SMALL, noise="coarse").build(32)
+    with pytest.raises(ConfigError, match="eta=0"):
+        method.sample(Rng([1]), eta=1.0)
+
+
+def test_a_transformer_denoises_codes() -> None:
+    dit = {"kind": "dit", "patch": 2, "width": 32, "depth": 1, "heads": 2}
+    method = LatentDiffusionConfig(**{**SMALL, "denoiser": dit}).build(32)
+    assert torch.isfinite(method.reconstruct(batch().images, Rng(range(8)))).all()
