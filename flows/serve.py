@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from flows.request import Schedule, read_request, write_request
@@ -13,7 +14,9 @@ from pipeline.stages.config import RunConfig
 
 
 def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
-    """Serve the nightly flow until interrupted; one night at a time.
+    """Serve the nightly flow until interrupted or terminated (SIGINT, SIGTERM); one night at a time.
+
+    What it started ends with it: the server, and a night that runs.
 
     Args:
         file: the schedule.
@@ -26,6 +29,8 @@ def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
     schedule = read_request(str(file))
     for config in schedule.configs:
         load_config(config, RunConfig)  # what is wrong with it is said now, not at half past one
+    # Until Prefect's runner takes the signal over, its default would end this process and leave the server behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     with prefect_server(home / "server.log", port) as url:

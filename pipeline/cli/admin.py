@@ -55,7 +55,7 @@ Example:
 )
 @click.pass_context
 def serve(context: click.Context, schedule: Path) -> None:
-    """Stay up, and run the nightly flow on its schedule (Prefect); stop with Ctrl-C."""
+    """Stay up, and run the nightly flow on its schedule (Prefect); stop with Ctrl-C or SIGTERM."""
     settings, found = settings_of(context), shipped(schedule)
     use_workspace(settings)
     from flows.serve import serve_schedule

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,9 @@ class Served:
     url: str
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@contextmanager
+def serving(place: Path, ready: bool = True) -> Iterator[Served]:
     """The command, running in a workspace of its own; stopped by its process id at the end, whatever happened."""
-    place = tmp_path_factory.mktemp("served")
     (place / "inbox").mkdir()
     (place / "schedule.yaml").write_text(SCHEDULE)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
@@ -52,15 +52,21 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             stdout=stream, stderr=subprocess.STDOUT, text=True, env=environment, cwd=place, preexec_fn=hear_interrupts,
         )  # fmt: skip
     try:
-        yield Served(
-            process, place / "out.txt", wait_for(r"Prefect: (http://127\.0\.0\.1:\d+)", place / "out.txt", process)
-        )
+        pattern = r"Prefect: (http://127\.0\.0\.1:\d+)"
+        yield Served(process, place / "out.txt", wait_for(pattern, place / "out.txt", process) if ready else "")
     finally:
         if process.poll() is None:
             family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
             for member in family:
                 member.kill()
             process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for the tests that ask it."""
+    with serving(tmp_path_factory.mktemp("served")) as running:
+        yield running
 
 
 def hear_interrupts() -> None:
@@ -120,14 +126,34 @@ def test_a_run_of_the_deployment_completes(served: Served) -> None:
     assert set(done["parameters"]) == {"request", "workspace"}
 
 
-@pytest.mark.slow
-def test_it_stops_with_its_server_and_without_a_traceback(served: Served) -> None:
+def assert_stops(served: Served, by: signal.Signals) -> None:
+    """One signal ends the command, its server and everything else that it started, without a traceback."""
     children = psutil.Process(served.process.pid).children(recursive=True)
-    served.process.send_signal(signal.SIGINT)
+    assert children  # the server at least
+    served.process.send_signal(by)
     code = served.process.wait(timeout=90)
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
     text = served.out.read_text()
     assert "Traceback" not in text and "CancelledError" not in text, text[-3000:]
     assert code in (0, 130, 1), text[-500:]
-    print(text)
+
+
+@pytest.mark.slow
+def test_it_stops_with_its_server_and_without_a_traceback(served: Served) -> None:
+    assert_stops(served, signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_it_stops_when_it_is_terminated(tmp_path: Path) -> None:  # as systemd and `docker stop` do
+    with serving(tmp_path) as served:
+        scheduled = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+        until(lambda: ask(f"{served.url}/api/flow_runs/filter", scheduled), served)
+        assert_stops(served, signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_it_stops_when_it_is_terminated_while_the_server_starts(tmp_path: Path) -> None:
+    with serving(tmp_path, ready=False) as served:
+        until(lambda: psutil.Process(served.process.pid).children(), served)
+        assert_stops(served, signal.SIGTERM)
