@@ -1,0 +1,119 @@
+"""Commands that speak with a PACS: listen."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.output import json_option, settings_of
+
+if TYPE_CHECKING:
+    from pipeline.dicom.network.config import ListenConfig, TlsFiles
+    from pipeline.dicom.network.listener import Listener
+
+PACS_EXTRA = 'Install it: pip install "nightread[pacs]"'
+
+
+@click.command(
+    short_help="Receive scans from a PACS or scanner (C-STORE).",
+    epilog="""\b
+Example:
+  nightread listen --host 0.0.0.0 --ae-title NIGHTREAD --allow CT01 --allow PACS
+  nightread ingest nightread-data/inbox/complete""",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=11112, show_default=True, help="TCP port; 0 takes a free one.")
+@click.option("--ae-title", default="NIGHTREAD", show_default=True, help="Our AE title.")
+@click.option("--allow", "allowed", multiple=True, help="AE title that may call; repeat for more.")
+@click.option("--allow-any", is_flag=True, help="Let every AE title call.")
+@click.option("--inbox", type=click.Path(path_type=Path), help="Folder to write to [default: <workspace>/inbox].")
+@click.option("--quiet", "quiet_seconds", default=60.0, show_default=True, help="Seconds that complete a study.")
+@click.option("--associations", default=10, show_default=True, help="Associations at once; more are told to wait.")
+@click.option("--reserve-gib", default=1.0, show_default=True, help="Disk space in GiB that is left free.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate (PEM): listen with TLS.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Our private key (PEM).")
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="Senders need a certificate of this authority.")
+@json_option
+@click.pass_context
+def listen(context: click.Context, as_json: bool, reserve_gib: float, **options: Any) -> None:
+    """Receive scans over DICOM's network protocol until stopped (Ctrl-C or SIGTERM).
+
+    An object is acknowledged when it is safely on disk. A study that is quiet for a minute is complete: it lies under
+    `<inbox>/complete`, which `nightread ingest` or the nightly run reads. Nothing printed identifies a person; --json
+    prints one line an event.
+    """
+    config = _listen_config(context, reserve_gib, options)
+    with needs_extra():
+        from pipeline.dicom.network.listener import Listener
+
+    with Listener(config, _teller(as_json)) as listener:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: listener.stop())
+        _teller(as_json)({"event": "listening", "host": config.host, "port": listener.port, "as": config.ae_title})
+        listener.run()
+    _teller(as_json)({"event": "stopped", **_counts(listener)})
+
+
+def _listen_config(context: click.Context, reserve_gib: float, options: dict[str, Any]) -> ListenConfig:
+    from pydantic import ValidationError
+
+    from pipeline.dicom.network.config import ListenConfig
+    from pipeline.errors import ConfigError
+
+    settings = settings_of(context)
+    tls = tls_files(*(options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")))
+    values = {name: value for name, value in options.items() if value is not None}
+    values = {"inbox": settings.workspace / "inbox", **values, "tls": tls, "limits": settings.decode}
+    try:
+        return ListenConfig(**values, reserve_bytes=int(reserve_gib * 2**30))
+    except ValidationError as error:
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'allowed'}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"The listener cannot start so. {reasons}") from None
+
+
+def tls_files(certificate: Path | None, key: Path | None, authority: Path | None) -> TlsFiles | None:
+    """Return the TLS files of a command, None where none is named.
+
+    Raises:
+        ConfigError: certificate and key do not come together.
+    """
+    from pipeline.dicom.network.config import TlsFiles
+    from pipeline.errors import ConfigError
+
+    if certificate is None and key is None and authority is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigError("TLS needs both a certificate and its key: give --tls-cert and --tls-key.")
+    return TlsFiles(certificate=certificate, key=key, authority=authority)
+
+
+def _counts(listener: Listener) -> dict[str, int]:
+    return {**dict(sorted(listener.receiver.counts.items())), "waiting studies": listener.inbox.waiting()}
+
+
+@contextmanager
+def needs_extra() -> Iterator[None]:
+    """Say how to install what a command imports and does not find."""
+    from pipeline.errors import ConfigError
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("pipeline"):
+            raise
+        raise ConfigError(f"The package {error.name} is not installed. {PACS_EXTRA}") from None
+
+
+def _teller(as_json: bool) -> Any:
+    import json
+
+    def tell(event: dict[str, Any]) -> None:
+        words = " ".join(f"{name}={value}" for name, value in event.items() if name != "event")
+        click.echo(json.dumps(event) if as_json else f"{event['event']}: {words}" if words else event["event"])
+
+    return tell

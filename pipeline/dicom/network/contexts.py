@@ -1,0 +1,41 @@
+"""What the listener offers: the storage classes and transfer syntaxes whose objects the reader decodes."""
+
+from __future__ import annotations
+
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ParametricMapStorage,
+    RTDoseStorage,
+    SegmentationStorage,
+)
+from pynetdicom import AllStoragePresentationContexts
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import EnhancedUSVolumeStorage, Verification  # type: ignore[attr-defined]
+
+from pipeline.dicom.pixels import PLUGINS
+
+TRANSFER_SYNTAXES: tuple[str, ...] = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    *PLUGINS,
+)
+# Objects with pixels whose class is not called an image.
+_ALSO_PIXELS = (RTDoseStorage, EnhancedUSVolumeStorage, ParametricMapStorage, SegmentationStorage)
+STORAGE_CLASSES: tuple[str, ...] = tuple(
+    str(context.abstract_syntax)
+    for context in AllStoragePresentationContexts
+    if context.abstract_syntax is not None
+    and ("Image Storage" in context.abstract_syntax.name or context.abstract_syntax in _ALSO_PIXELS)
+)
+
+
+def offered() -> list[PresentationContext]:
+    """Return the presentation contexts of the listener: storage in every syntax that is decoded, and C-ECHO."""
+    syntaxes = list(TRANSFER_SYNTAXES)
+    storage = [build_context(uid, syntaxes) for uid in STORAGE_CLASSES]
+    return [*storage, build_context(Verification, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])]

@@ -1,0 +1,262 @@
+"""The inbox: what arrived over the network, raw, each object once, durable before anybody is told that it is here.
+
+    <inbox>/complete/<study>/<instance>.dcm     handed over: what `nightread ingest` reads
+    <inbox>/open/<study>/<instance>.dcm         of studies that may still grow
+    <inbox>/quarantine/<study>/<instance>.<code>.<content>.dcm    kept, never read by an ingest
+    <inbox>/part/                               being written; emptied at the start
+
+Names are keyed pseudonyms of UIDs under a key of the inbox's own, so that a rotation of the workspace's key changes no
+file name. A file is written under `part`, synced, renamed into its study, and the folder is synced: whatever is killed
+in between, an object is there whole or not at all. Files in `complete` are never moved, changed or removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import filecmp
+import hashlib
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+from pipeline.dicom.identity import Pseudonyms
+from pipeline.dicom.keyfile import create_key, private_folder, sync_folder
+from pipeline.errors import CatalogueError, RejectionCode
+
+FOLDERS = ("open", "complete", "quarantine", "part")
+_CONFLICT = RejectionCode.CONFLICTING_DUPLICATE
+
+
+class Kept(StrEnum):
+    """What became of an object."""
+
+    STORED = "stored"
+    SAME = "same"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(slots=True)
+class _Growing:
+    """A study that may still grow: its lock keeps arrival and hand-over apart."""
+
+    lock: threading.Lock
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A study that was marked complete: its pseudonym in this inbox, and how many new objects it brought."""
+
+    study: str
+    objects: int
+
+
+class Inbox:
+    """A folder that one process at a time writes to; safe to use from several threads. A context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._growing: dict[str, _Growing] = {}
+        self._homes: dict[str, str] = {}
+        self._guard = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open or create the inbox, sweep what was half-written, and find what is there.
+
+        Raises:
+            CatalogueError: the folder cannot be written, or another process has it open.
+        """
+        inbox = cls(Path(os.path.abspath(folder)))  # noqa: PTH100, links are the caller's
+        try:
+            inbox._prepare()
+        except OSError as error:
+            raise CatalogueError(
+                f"The inbox cannot be used: {error.strerror}. Give a folder on a local disk that this user may write."
+            ) from None
+        return inbox
+
+    def _prepare(self) -> None:
+        private_folder(self.folder)
+        for name in FOLDERS:
+            private_folder(self.folder / name)
+        sync_folder(self.folder)
+        self._lock = _lock(self.folder / ".lock")
+        self._names = Pseudonyms(create_key(self.folder / "names.key"))
+        for part in (self.folder / "part").iterdir():
+            part.unlink()
+        for state in ("complete", "open"):
+            for study in (self.folder / state).iterdir():
+                self._homes |= {file.name: study.name for file in study.iterdir()}
+        age = time.time() - time.monotonic()
+        for study in (self.folder / "open").iterdir():
+            self._growing[study.name] = _Growing(threading.Lock(), study.stat().st_mtime - age)
+
+    def close(self) -> None:
+        """Let another process open the inbox."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def complete(self) -> Path:
+        """The folder that an ingest reads."""
+        return self.folder / "complete"
+
+    def free_bytes(self) -> int:
+        """Bytes that may still be written."""
+        return shutil.disk_usage(self.folder).free
+
+    @contextlib.contextmanager
+    def draft(self, pieces: Sequence[bytes | memoryview]) -> Iterator[Path]:
+        """Write bytes to a synced file under `part`, which is gone after the block unless `keep` took it.
+
+        Raises:
+            OSError: the disk is full or broken; nothing remains.
+        """
+        path = self.folder / "part" / uuid.uuid4().hex
+        try:
+            write_synced(path, pieces)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def keep(self, draft: Path, study_uid: str, sop_uid: str) -> Kept:
+        """Give a draft its place; durable when this returns. What is there already is never replaced.
+
+        Args:
+            draft: a synced file of `draft`.
+            study_uid, sop_uid: the real UIDs; only their pseudonyms are written.
+
+        Raises:
+            OSError: the disk is full or broken; sent again, the object finds its place or is the same.
+        """
+        study, name = self._names.study(study_uid), f"{self._names.instance(sop_uid)}.dcm"
+        with self._study(study) as growing:
+            known = self._where(study, name)
+            if known is not None:
+                return self._again(draft, known, study, name)
+            self._rename(draft, self.folder / "open" / study / name)
+            self._homes[name] = study
+            growing.last = time.monotonic()
+            return Kept.STORED
+
+    def _where(self, study: str, name: str) -> Path | None:
+        """Find an object of this SOP Instance UID, in whatever study it came."""
+        home = self._homes.get(name, study)
+        places = (self.folder / state / home / name for state in ("open", "complete"))
+        return next((path for path in places if path.exists()), None)
+
+    def _again(self, draft: Path, known: Path, study: str, name: str) -> Kept:
+        # The key of the comparison is the file: the same object in another transfer syntax is quarantined too.
+        if filecmp.cmp(draft, known, shallow=False):
+            return Kept.SAME
+        stem = name.removesuffix(".dcm")
+        target = self.folder / "quarantine" / study / f"{stem}.{_CONFLICT.value}.{_digest(draft)}.dcm"
+        if not target.exists():
+            self._rename(draft, target)
+        return Kept.QUARANTINED
+
+    def _rename(self, draft: Path, target: Path) -> None:
+        folder = target.parent
+        if not folder.exists():
+            private_folder(folder)
+            sync_folder(folder.parent)
+        draft.rename(target)
+        sync_folder(folder)
+
+    @contextlib.contextmanager
+    def _study(self, study: str) -> Iterator[_Growing]:
+        while True:
+            with self._guard:
+                growing = self._growing.setdefault(study, _Growing(threading.Lock(), time.monotonic()))
+            with growing.lock:
+                if self._growing.get(study) is growing:  # else it was handed over while we waited
+                    yield growing
+                    return
+
+    def hand_over(self, quiet_seconds: float) -> list[HandedOver]:
+        """Move the studies without new objects for `quiet_seconds` to `complete`, and return them.
+
+        A study that was complete before and grew again joins what is there. Stopped half-way, the rest follows next
+        time.
+        """
+        with self._guard:
+            due = [s for s, g in self._growing.items() if time.monotonic() - g.last >= quiet_seconds]
+        return [done for study in sorted(due) if (done := self._complete(study, quiet_seconds)) is not None]
+
+    def _complete(self, study: str, quiet_seconds: float) -> HandedOver | None:
+        growing = self._growing[study]
+        with growing.lock:
+            if time.monotonic() - growing.last < quiet_seconds:
+                return None
+            source, target = self.folder / "open" / study, self.complete / study
+            count = _move(source, target)
+            with self._guard:
+                del self._growing[study]
+        return HandedOver(study, count) if count else None
+
+    def waiting(self) -> int:
+        """Return how many studies may still grow."""
+        return len(self._growing)
+
+
+def _move(source: Path, target: Path) -> int:
+    if not source.exists():
+        return 0
+    names = sorted(file.name for file in source.iterdir())
+    if not names:
+        source.rmdir()
+    elif not target.exists():
+        source.rename(target)
+    else:
+        for name in names:
+            (source / name).rename(target / name)
+        sync_folder(target)
+        source.rmdir()
+    sync_folder(target.parent)
+    sync_folder(source.parent)
+    return len(names)
+
+
+def write_synced(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
+    """Write a new file, readable by its owner only, and sync its content."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise CatalogueError(
+            "Another process has this inbox open. Stop the other `nightread listen` or `nightread pull`, or give "
+            "another folder with --inbox."
+        ) from None
+    return descriptor

@@ -1,0 +1,190 @@
+"""The C-STORE listener: a Storage SCP (PS3.4 B) that writes to an inbox, and answers C-ECHO (PS3.4 A)."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import socketserver
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from pipeline.dicom.network.config import ListenConfig
+from pipeline.dicom.network.contexts import offered
+from pipeline.dicom.network.inbox import Inbox
+from pipeline.dicom.network.receive import UNSUPPORTED, Receiver, Tell, status
+from pipeline.dicom.network.tls import server_context
+from pipeline.errors import ConfigError
+
+for _name in ("pynetdicom", "pydicom"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)  # they quote UIDs and data sets
+
+_STEP_SECONDS = 0.1
+_PDU_BYTES = 131072
+_HANDSHAKE_SECONDS = 15.0
+
+
+class Listener:
+    """Listens while the context is open; objects are in the inbox before they are acknowledged.
+
+    Args:
+        config: where, who and how much.
+        tell: hears what happens, as plain dictionaries without identifiers.
+    """
+
+    def __init__(self, config: ListenConfig, tell: Tell) -> None:
+        self.config = config
+        self._tell = tell
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Open inbox and port.
+
+        Raises:
+            CatalogueError: the inbox cannot be used. ConfigError: the port or the TLS files cannot.
+        """
+        tls = None if self.config.tls is None else server_context(self.config.tls)
+        self.inbox = Inbox.open(self.config.inbox)
+        try:
+            self.receiver = Receiver(self.inbox, self.config.limits, self.config.reserve_bytes, self._tell)
+            self._ae = _application_entity(self.config)
+            self._server = self._serve(tls)
+        except BaseException:
+            self.inbox.close()
+            raise
+        self._accepting = threading.Thread(target=self._server.serve_forever, args=(_STEP_SECONDS,), daemon=True)
+        self._accepting.start()
+        return self
+
+    def _serve(self, tls: Any) -> ThreadedAssociationServer:
+        handlers = [(evt.EVT_C_STORE, self.receiver.answer), (evt.EVT_REJECTED, self._rejected)]
+        try:
+            return self._ae.make_server(
+                (self.config.host, self.config.port),
+                ae_title=self.config.ae_title,
+                ssl_context=tls,
+                evt_handlers=handlers,
+                server_class=_Server,
+                request_handler=_Handler,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot listen on {self.config.host}:{self.config.port}: {error.strerror}. Choose another --port or "
+                "--host, or stop what listens there."
+            ) from None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Let `run` return; may be called from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Hand over quiet studies until `stop` is called."""
+        pause = min(1.0, self.config.quiet_seconds / 4)
+        while not self._stop.wait(pause):
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Hand over the studies that are quiet now; a full disk delays them to the next time."""
+        try:
+            for done in self.inbox.hand_over(self.config.quiet_seconds):
+                self._tell({"event": "complete", "study": done.study, "objects": done.objects})
+        except OSError as error:
+            self._tell({"event": "delayed", "reason": error.strerror})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Accept nobody any more, give running associations their grace, and abort those that remain."""
+        self._server.shutdown()
+        self._accepting.join()
+        deadline = time.monotonic() + self.config.grace_seconds
+        while self._ae.active_associations and time.monotonic() < deadline:
+            time.sleep(_STEP_SECONDS)
+        for association in self._ae.active_associations:
+            association.abort()
+        for association in self._ae.active_associations:
+            association.join(_HANDSHAKE_SECONDS)
+        self.inbox.close()
+
+    def _rejected(self, event: evt.Event) -> None:
+        self.receiver.counts["rejected associations"] += 1
+        self._tell({"event": "rejected", "reason": "AE title not allowed, or too many associations"})
+
+
+def _application_entity(config: ListenConfig) -> AE:
+    entity = AE(ae_title=config.ae_title)
+    entity.supported_contexts = offered()
+    entity.require_called_aet = True
+    entity.require_calling_aet = [] if config.allow_any else list(config.allowed)
+    entity.maximum_associations = config.associations
+    entity.maximum_pdu_size = _PDU_BYTES
+    entity.network_timeout = config.idle_seconds
+    entity.acse_timeout = entity.dimse_timeout = min(30.0, config.idle_seconds)
+    return entity
+
+
+class _Server(ThreadedAssociationServer):
+    """A server whose TLS handshake happens in the association's own thread: a silent caller holds up nobody."""
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; wrapped in TLS, but not yet shaken hands."""
+        connection, address = self.socket.accept()
+        connection.settimeout(_HANDSHAKE_SECONDS)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.ssl_context:
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def shutdown(self) -> None:
+        """Stop accepting and close the port; the associations go on."""
+        socketserver.BaseServer.shutdown(self)
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a connection that failed before it became an association: the default prints a traceback."""
+
+
+class _Handler(RequestHandler):
+    """Makes associations that answer an unknown SOP class instead of aborting."""
+
+    def handle(self) -> None:
+        """Shake hands where TLS is used, then serve."""
+        handshake = getattr(self.request, "do_handshake", None)
+        if handshake is not None:
+            handshake()
+        self.request.settimeout(self.ae.network_timeout)
+        super().handle()
+
+    def _create_association(self) -> Association:
+        association = super()._create_association()
+        association.__class__ = _Association
+        return association
+
+
+class _Association(Association):
+    """An association whose storage requests of a class that nobody knows are refused with 0x0122."""
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        unknown = isinstance(msg, C_STORE) and uid_to_service_class(msg.AffectedSOPClassUID) is ServiceClass
+        if not (unknown and msg.is_valid_request and context_id in self._accepted_cx):
+            super()._serve_request(msg, context_id)
+            return
+        response = C_STORE()
+        response.MessageID = response.MessageIDBeingRespondedTo = msg.MessageID
+        response.AffectedSOPInstanceUID = msg.AffectedSOPInstanceUID
+        response.AffectedSOPClassUID = msg.AffectedSOPClassUID
+        refused = StorageServiceClass(self).validate_status(status(UNSUPPORTED, "SOP class not supported"), response)
+        self.dimse.send_msg(refused, context_id)
