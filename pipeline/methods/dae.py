@@ -132,6 +132,5 @@ def _bottleneck(spatial_dims: int, channels: int, config: DaeConfig) -> nn.Modul
         channels,
         channels=(*levels, config.code),
         strides=(*[2] * LEVELS, 1),
-        num_res_units=1,
         norm=("group", {"num_groups": GROUPS}),
     )

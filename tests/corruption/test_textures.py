@@ -1,0 +1,102 @@
+"""What fills a lesion, each kind against a closed form or an independent implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.testing import assert_close
+
+from pipeline.corruption import Displaced, Foreign, Smoothed, Tinted
+from pipeline.corruption.textures import Canvas
+from pipeline.nn.rng import Rng
+
+
+@pytest.fixture
+def canvas() -> Canvas:
+    """Eight images of noise, a full body, a square lesion, and the next image as the other one."""
+    images = 0.2 * Rng(range(8)).normal(1, 32, 32)
+    coverage = torch.zeros(8, 1, 32, 32)
+    coverage[..., 10:20, 10:20] = 1
+    return Canvas(
+        images, torch.ones(8, 1, 32, 32, dtype=torch.bool), coverage, torch.full((8,), 0.16), images.roll(1, 0)
+    )
+
+
+def keys(canvas: Canvas) -> Rng:
+    return Rng(range(len(canvas.images)))
+
+
+def test_a_plain_tint_adds_its_contrast_with_its_sign(canvas: Canvas) -> None:
+    texture = Tinted(contrast=(0.3, 0.3), brighter=1, rough=(0, 0), wipe=(0, 0))
+    assert_close(texture.content(canvas, keys(canvas)), canvas.images + 0.3)
+    darker = texture.model_copy(update={"brighter": 0.0})
+    assert_close(darker.content(canvas, keys(canvas)), canvas.images - 0.3)
+
+
+def test_the_share_of_brighter_ones_is_as_stated() -> None:
+    flat = torch.zeros(2000, 1, 4, 4)
+    canvas = Canvas(flat, flat == 0, flat + 1, torch.full((2000,), 0.1), flat)
+    content = Tinted(brighter=0.7, rough=(0, 0)).content(canvas, Rng(range(2000)))
+    # binomial: standard error 0.010
+    assert abs((content.mean(dim=(1, 2, 3)) > 0).float().mean() - 0.7) < 0.04
+
+
+def test_wiping_leaves_the_local_mean_and_the_texture_has_the_stated_strength(canvas: Canvas) -> None:
+    wiped = Tinted(contrast=(0.4, 0.4), brighter=1, rough=(0, 0), wipe=(1, 1)).content(canvas, keys(canvas))
+    here = (slice(None), slice(None), slice(10, 20), slice(10, 20))
+    mean = canvas.images[here].mean(dim=(2, 3), keepdim=True)
+    assert_close(wiped[here], (mean + 0.4).expand(8, 1, 10, 10))
+    many = Canvas(*[torch.zeros(400, 1, 32, 32)] * 3, torch.full((400,), 0.1), torch.zeros(400, 1, 32, 32))
+    rough = Tinted(contrast=(0.4, 0.4), brighter=1, rough=(0.5, 0.5)).content(many, Rng(range(400)))
+    assert abs(rough.std() - 0.2) < 0.01 and abs(rough.mean() - 0.4) < 0.01
+
+
+def test_a_foreign_patch_is_the_other_image_mixed_in(canvas: Canvas) -> None:
+    quarter = Foreign(mix=(0.25, 0.25), shift=0).content(canvas, keys(canvas))
+    assert_close(quarter, 0.75 * canvas.images + 0.25 * canvas.others)
+    moved = Foreign(mix=(1, 1), shift=0.2).content(canvas, keys(canvas))
+    assert_close(moved.flatten(1).sort().values, canvas.others.flatten(1).sort().values)  # rolled: the same values
+    assert not torch.equal(moved, canvas.others)
+
+
+def test_smoothing_is_a_gaussian_that_counts_the_body_only(canvas: Canvas) -> None:
+    body = canvas.body.clone()
+    body[..., :8] = False
+    images = torch.where(body, canvas.images, -1.0)
+    masked = Canvas(images, body, canvas.coverage, canvas.radius, canvas.others)
+    found = Smoothed(length=(0.05, 0.05)).content(masked, keys(canvas))[3, 0]
+    inside = body[3, 0].double().numpy()
+    amount = gaussian_filter(inside, 1.6, mode="constant", truncate=12)
+    expected = gaussian_filter(images[3, 0].double().numpy() * inside, 1.6, mode="constant", truncate=12) / amount
+    assert_close(found[:, 8:].double(), torch.from_numpy(expected)[:, 8:], atol=1e-5, rtol=1e-4)
+
+
+def test_displacement_moves_a_ramp_by_its_slope(canvas: Canvas) -> None:
+    # On a linear ramp f(p) = g . p the image read at p - c v is f(p) - c (g . v), bilinear interpolation being exact.
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    texture = Displaced(shift=(0.5, 0.5))
+    coverage = canvas.coverage * torch.linspace(0.2, 1, 8)[:, None, None, None]
+    shifts = []
+    for ramp in (rows, columns):
+        image = (ramp / 100).expand(8, 1, 32, 32)
+        made = Canvas(image, canvas.body, coverage, canvas.radius, image)
+        change = (texture.content(made, keys(canvas)) - image) * 100
+        assert change[coverage == 0].abs().max() < 1e-4
+        within = change[..., 12:18, 12:18] / coverage[..., 12:18, 12:18]
+        assert_close(within, within[..., :1, :1].expand_as(within), atol=2e-3, rtol=1e-3)
+        shifts.append(within[:, 0, 0, 0])
+    assert_close(torch.stack(shifts).norm(dim=0), torch.full((8,), 0.5 * 0.16 * 32), atol=5e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("texture", [Tinted(), Foreign(), Smoothed(), Displaced()], ids=lambda t: t.kind)
+@pytest.mark.parametrize("spatial", [(16, 16), (12, 12, 12)])
+def test_every_kind_works_in_both_dimensions_with_channels(texture: Tinted, spatial: tuple[int, ...]) -> None:
+    images = Rng([1, 2, 3]).normal(2, *spatial)
+    some = torch.ones(3, 1, *spatial)
+    canvas = Canvas(images, some > 0, 0.5 * some, torch.full((3,), 0.2), images.roll(1, 0))
+    content: Tensor = texture.content(canvas, Rng([4, 5, 6]))
+    assert content.shape == images.shape and torch.isfinite(content).all()
+    row = Canvas(images[1:2], some[1:2] > 0, 0.5 * some[1:2], torch.full((1,), 0.2), images[:1])
+    assert_close(texture.content(row, Rng([5]))[0], content[1])
