@@ -42,9 +42,7 @@ class Listening:
         states = ("open", "complete") if state == "*" else (state,)
         return sorted(path for name in states for path in (self.inbox / name).rglob("*.dcm"))
 
-    def associate(
-        self, *datasets: Dataset, calling: str = SENDER, called: str = "NIGHTREAD", **more: Any
-    ) -> Any:
+    def associate(self, *datasets: Dataset, calling: str = SENDER, called: str = "NIGHTREAD", **more: Any) -> Any:
         """Open an association of pynetdicom that can send these data sets as they are encoded."""
         entity = AE(ae_title=calling)
         for ds in datasets:

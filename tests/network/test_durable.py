@@ -1,0 +1,202 @@
+"""What was acknowledged is on disk: the order of system calls, `kill -9`, and full disks."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+from pynetdicom import AE
+
+from pipeline.dicom.network import inbox as inbox_module
+
+SENDER = "SCANNER1"
+
+
+def start(inbox: Path, *prefix: str) -> tuple[subprocess.Popen[str], int]:
+    """Start `nightread listen` in a process of its own; returns it and its port."""
+    program = "from pipeline.cli import main; main()"
+    options = ["--json", "--port", "0", "--allow", SENDER, "--inbox", str(inbox), "--reserve-gib", "0"]
+    process = subprocess.Popen(
+        [*prefix, sys.executable, "-c", program, "-w", str(inbox.parent / "w"), "listen", *options],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, json.loads(process.stdout.readline())["port"]
+
+
+def send(port: int, files: list[Path], acknowledged: list[str]) -> None:
+    """Send files until done or cut off, and note the SOP Instance UID of every one that was acknowledged."""
+    entity = AE(ae_title=SENDER)
+    first = dcmread(files[0], stop_before_pixels=True)
+    entity.add_requested_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)
+    association = entity.associate("127.0.0.1", port, ae_title="NIGHTREAD")
+    try:
+        for file in files:
+            ds = dcmread(file)
+            if association.send_c_store(ds).get("Status") == 0:
+                acknowledged.append(ds.SOPInstanceUID)
+        association.release()
+    except RuntimeError:  # the association is gone
+        pass
+
+
+def copies(template: Path, folder: Path, count: int) -> list[Path]:
+    """Write one object `count` times under SOP Instance UIDs of its own, in studies of ten."""
+    folder.mkdir()
+    ds = dcmread(template)
+    files = []
+    for number in range(count):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.{number}"
+        ds.StudyInstanceUID = f"1.2.826.0.2.{number // 10}"
+        files.append(folder / f"{number}.dcm")
+        ds.save_as(files[-1])
+    return files
+
+
+def stored(inbox: Path) -> list[str]:
+    """The SOP Instance UIDs of what is stored; every file must be whole."""
+    found = [dcmread(path) for state in ("open", "complete") for path in (inbox / state).rglob("*.dcm")]
+    assert all(len(ds.PixelData) == ds.Rows * ds.Columns * 2 for ds in found)
+    return [ds.SOPInstanceUID for ds in found]
+
+
+def test_acknowledged_is_a_subset_of_stored_after_kill_and_resending_completes(
+    tmp_path: Path, phantoms: list[Path]
+) -> None:
+    files, inbox = copies(phantoms[0], tmp_path / "sent", 120), tmp_path / "inbox"
+    process, port = start(inbox)
+    acknowledged: list[str] = []
+    senders = [threading.Thread(target=send, args=(port, files[part::2], acknowledged)) for part in (0, 1)]
+    for sender in senders:
+        sender.start()
+    while len(acknowledged) < 25:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    for sender in senders:
+        sender.join()
+    process.wait()
+    there = stored(inbox)
+    assert 25 <= len(acknowledged) < 120 and len(there) == len(set(there))
+    assert set(acknowledged) <= set(there)
+
+    process, port = start(inbox)
+    again: list[str] = []
+    send(port, files, again)
+    process.terminate()
+    process.wait(30)
+    assert len(again) == 120
+    assert sorted(stored(inbox)) == sorted(f"1.2.826.0.1.{number}" for number in range(120))
+    assert list((inbox / "part").iterdir()) == []
+
+
+def test_file_then_rename_then_folder_are_synced_before_the_response(tmp_path: Path, phantoms: list[Path]) -> None:
+    if shutil.which("strace") is None or subprocess.run(["strace", "-o", "/dev/null", "true"]).returncode:
+        pytest.skip("strace is not installed, or tracing is forbidden")
+    trace, inbox = tmp_path / "trace", tmp_path / "inbox"
+    calls = "trace=fsync,rename,openat,close,sendto"
+    process, port = start(inbox, "strace", "-f", "-o", str(trace), "-e", calls, "-s", "8")
+    acknowledged: list[str] = []
+    send(port, phantoms[:1], acknowledged)
+    child = next(int(line.split()[0]) for line in trace.read_text().splitlines())
+    os.kill(child, signal.SIGTERM)
+    process.wait(30)
+    assert len(acknowledged) == 1
+    told = _story(trace.read_text().splitlines(), str(inbox))
+    # twice a folder before the last rename: `open` itself has got the new study folder
+    assert told[-5:] == ["fsync file", "fsync folder", "rename", "fsync folder", "P-DATA"]
+
+
+def _story(lines: list[str], inbox: str) -> list[str]:
+    """Tell what happened to the object, in order: which descriptor was what, and when a P-DATA-TF (type 4) was sent."""
+    names: dict[tuple[str, str], str] = {}
+    told: list[str] = []
+    for line in lines:
+        if found := re.search(r'openat\(AT_FDCWD, "([^"]+)"\.*, .* = (\d+)$', line):
+            names[("fd", found[2])] = found[1]
+        elif found := re.search(r"fsync\((\d+)", line):
+            folder = Path(names.get(("fd", found[1]), "?")).suffix == "" and _is_folder(names, found[1])
+            told.append("fsync folder" if folder else "fsync file")
+        elif "rename(" in line and "/part/" in line:
+            told.append("rename")
+        elif re.search(r'sendto\(\d+, "\\4\\0', line):
+            told.append("P-DATA")
+    return told
+
+
+def _is_folder(names: dict[tuple[str, str], str], descriptor: str) -> bool:
+    return Path(names.get(("fd", descriptor), "?")).is_dir()
+
+
+def test_the_order_holds_in_this_process_too(
+    listen: Callable, datasets: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = listen()
+    told: list[str] = []
+
+    def noted(name: str, call: Callable) -> Callable:
+        def run(*arguments: Any) -> Any:
+            told.append(name)
+            return call(*arguments)
+
+        return run
+
+    answer = running.listener.receiver.answer
+    monkeypatch.setattr(inbox_module, "write_synced", noted("file", inbox_module.write_synced))
+    monkeypatch.setattr(inbox_module, "sync_folder", noted("folder", inbox_module.sync_folder))
+    monkeypatch.setattr(Path, "rename", noted("rename", Path.rename))
+    assert running.send(datasets[0]) == [0]
+    assert told == ["file", "folder", "rename", "folder"] and callable(answer)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("where", ["write_synced", "sync_folder"])
+def test_a_full_disk_is_refused_and_nothing_is_lost(
+    listen: Callable, datasets: list[Dataset], monkeypatch: pytest.MonkeyPatch, code: int, where: str
+) -> None:
+    running = listen()
+    assert running.send(datasets[0]) == [0]
+
+    def full(*_: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox_module, where, full)
+        assert running.send(datasets[1]) == [0x0110 if code == errno.EIO else 0xA700]
+    assert list((running.inbox / "part").iterdir()) == []
+    assert running.send(datasets[0], datasets[1]) == [0, 0]
+    assert len(running.stored()) == 2
+
+
+def test_the_reserve_is_left_free(listen: Callable, datasets: list[Dataset]) -> None:
+    running = listen(reserve_bytes=2**60)
+    assert running.send(datasets[0]) == [0xA700]
+    assert running.told[-1] == {"event": "refused", "status": "0xa700", "reason": "disk full"}
+
+
+def test_a_really_full_disk(tmp_path: Path, phantoms: list[Path]) -> None:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    small = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size=192k none {mount} && exec "$@"', "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*small, "true"], capture_output=True).returncode:
+        pytest.skip("a mount namespace with a small tmpfs is not to be had here")
+    process, port = start(mount / "inbox", *small)
+    files, acknowledged = copies(phantoms[0], tmp_path / "sent", 60), []
+    send(port, files, acknowledged)
+    kept = list(Path(f"/proc/{process.pid}/root{mount}/inbox/open").rglob("*.dcm"))
+    assert 10 < len(acknowledged) < 60 and len(kept) == len(acknowledged)
+    process.terminate()
+    process.wait(30)
