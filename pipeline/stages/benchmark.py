@@ -21,8 +21,9 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
-from pipeline.data.dataset import fingerprint
+from pipeline.data.dataset import SliceDataset, fingerprint
 from pipeline.detection.load import load_detector
+from pipeline.detection.scorer import Scorer
 from pipeline.errors import NightreadError, UnforeseenError
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.benchmark_config import Benchmark, Cell
@@ -37,7 +38,7 @@ from pipeline.stages.train import train
 from pipeline.tracking.experiment import track
 from pipeline.types import RunRef
 
-TIMED_SLICES = 256  # scored again for images a second
+TIMED_SLICES, TIMED_BATCH, TIMED_SECONDS = 256, 16, 20.0  # scored again for images a second
 
 
 def folder_of(benchmark: Benchmark, settings: Settings) -> RunFolder:
@@ -52,7 +53,7 @@ def prepare(benchmark: Benchmark, settings: Settings) -> list[tuple[str, int]]:
     """
     folder = folder_of(benchmark, settings)
     if not (folder.path / "benchmark.json").exists():
-        route = benchmark.run_config(next(benchmark.cells())).data.route
+        route = benchmark.route
         with track(settings, route, f"benchmark {benchmark.config.name}", system_metrics=False) as tracked:
             tracked.config(benchmark.config)
             folder.write("benchmark.json", {"mlflow": tracked.run_id, "route": route})
@@ -160,10 +161,7 @@ def _facts(run: RunRef, config: RunConfig, settings: Settings) -> dict[str, Any]
     with Catalogue.open(settings) as catalogue:
         summary = catalogue.run(RunFolder.behind(run).run_id).summary
         develop = choose(catalogue, config, settings, sets=("develop",))
-    data = dataset(develop, config, settings, cache="disk")
-    began = time.process_time()
-    scored = sum(1 for _, _ in zip(range(TIMED_SLICES), detector.score_slices(data), strict=False))
-    seconds = time.process_time() - began
+    scored, seconds = _timed(detector, dataset(develop, config, settings, cache="disk"))
     return {
         "supervision": ", ".join(sorted({method.supervision for method in detector.methods})),
         "parameters": sum(p.numel() for method in detector.methods for p in method.parameters()),
@@ -171,6 +169,16 @@ def _facts(run: RunRef, config: RunConfig, settings: Settings) -> dict[str, Any]
         "training_images": summary.get("images_seen"),
         "images_per_second": scored / seconds if seconds > 0 else None,
     }
+
+
+def _timed(detector: Scorer, data: SliceDataset) -> tuple[int, float]:
+    """Score some slices; return how many, and the CPU seconds of this process."""
+    began, scored = time.process_time(), 0
+    for _ in detector.score_slices(data, min(TIMED_BATCH, detector.config.batch_size)):
+        scored += 1
+        if scored % TIMED_BATCH == 0 and (scored >= TIMED_SLICES or time.process_time() - began > TIMED_SECONDS):
+            break
+    return scored, time.process_time() - began
 
 
 def _keep(benchmark: Benchmark, cell: Cell, result: dict[str, Any], settings: Settings) -> None:

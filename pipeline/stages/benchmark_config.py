@@ -113,6 +113,11 @@ class Benchmark:
         text = json.dumps([[cell.key, self.run_config(cell).fingerprint()] for cell in self.cells()])
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def route(self) -> str:
+        """The route that all cells share."""
+        return load_config(self.file.parent / self.config.base.file, RunConfig, self.config.base.set).data.route
+
     def cells(self) -> Iterator[Cell]:
         """Yield every cell, method by method, seed by seed, score by score."""
         for entry in self.config.methods:

@@ -12,6 +12,8 @@ from pydantic.fields import FieldInfo
 
 from pipeline.config import Config, Settings
 from pipeline.data.routes import Route
+from pipeline.detection.grid import GridConfig
+from pipeline.stages.benchmark_config import BenchmarkConfig
 from pipeline.stages.config import RunConfig
 
 HEAD = """# Configuration
@@ -85,7 +87,8 @@ def _text(field: FieldInfo) -> str:
 
 def document() -> str:
     """Return the whole of `configs/README.md`."""
-    models = models_below(RunConfig) | models_below(Route) | models_below(Settings)
+    roots = (RunConfig, Route, BenchmarkConfig, GridConfig, Settings)
+    models = {name: model for root in roots for name, model in models_below(root).items()}
     return "\n".join([HEAD, *(table(model) for model in models.values())]).rstrip() + "\n"
 
 

@@ -75,7 +75,7 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
     """Say who loses to a control, who failed and why, how seeds differ, and where units differ."""
     for row in board.rows:
         if row.failure:
-            yield f"{row.name} failed: {row.failure}"
+            yield f"{row.name} failed: {' '.join(row.failure.split())}"
         if row.against is not None:
             yield f"{row.name} {_verdict(row)} the best control: {row.against.sentence}"
         if len(row.seeds) > 1:
