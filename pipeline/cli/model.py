@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -18,10 +20,13 @@ from pipeline.cli.output import (
     shipped,
     use_workspace,
 )
-from pipeline.errors import ArtefactError
+from pipeline.errors import DEBUG, ArtefactError, NightreadError, UnforeseenError
 
 if TYPE_CHECKING:
+    from pipeline.stages.measuring import OnProgress
     from pipeline.types import RunRef
+
+Report = TypeVar("Report")
 
 set_option = click.option(
     "-s", "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the configuration."
@@ -69,24 +74,50 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
 @json_option
 @click.pass_context
 def score(context: click.Context, route: str | None, run_id: str | None, again: bool, as_json: bool) -> None:
-    """Score the studies that have no finding of the current model yet, and flag the unusual ones."""
+    """Score the studies that have no finding of the current model yet, and flag the unusual ones.
+
+    A detector that cannot be used is reported and stops no other; the exit code then says so.
+    """
     from pipeline.stages.score import detectors_to_run
     from pipeline.stages.score import score as run
 
     settings = settings_of(context)
-    reports = []
-    for trained in _some(detectors_to_run(settings, route, run_id), route):
-        with progress_bar("Scoring", quiet=as_json) as update:
-            reports.append(run(trained, settings, again=again, on_progress=update))
+    detectors = _some(detectors_to_run(settings, route, run_id), route)
+    reports, code = _each(
+        detectors, "Scoring", as_json, lambda one, update: run(one, settings, again=again, on_progress=update)
+    )
     if as_json:
         print_json([report.to_json() for report in reports])
-        return
+        context.exit(code)
     for report in reports:
         click.echo(
             f"{report.route}: {report.studies} studies scored, {report.flagged} flagged, {report.not_scored} series "
             f"not scored.\n  {report.statement}"
         )
-    click.echo("The list: nightread flagged")
+    if reports:
+        click.echo("The list: nightread flagged")
+    context.exit(code)
+
+
+def _each(
+    detectors: list[RunRef],
+    label: str,
+    quiet: bool,
+    work: Callable[[RunRef, OnProgress], Report],
+) -> tuple[list[Report], int]:
+    """Do the work for each detector; return what came out, and the exit code: of the first that failed, 0 if none."""
+    reports, code = [], 0
+    for detector in detectors:
+        try:
+            with progress_bar(label, quiet=quiet) as update:
+                reports.append(work(detector, update))
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            told = error if isinstance(error, NightreadError) else UnforeseenError.of(error)
+            click.echo(f"Error: {Path(detector.path).name}: {told}", err=True)
+            code = code or told.exit_code
+    return reports, code
 
 
 def _some(detectors: list[RunRef], route: str | None) -> list[RunRef]:
@@ -112,20 +143,24 @@ Example:
 @json_option
 @click.pass_context
 def evaluate(context: click.Context, route: str | None, run_id: str | None, purpose: str | None, as_json: bool) -> None:
-    """Measure detectors on labelled scans: AUROC, AP, Dice with intervals, beside the trivial controls."""
+    """Measure detectors on labelled scans: AUROC, AP, Dice with intervals, beside the trivial controls.
+
+    A detector that cannot be used is reported and stops no other; the exit code then says so.
+    """
     from pipeline.stages.evaluate import evaluate as run
     from pipeline.stages.score import detectors_to_run
 
     settings = settings_of(context)
-    reports = []
-    for trained in _some(detectors_to_run(settings, route, run_id), route):
-        with progress_bar("Evaluating", quiet=as_json) as update:
-            reports.append(run(trained, settings, open_test=purpose, on_progress=update))
+    detectors = _some(detectors_to_run(settings, route, run_id), route)
+    reports, code = _each(
+        detectors, "Evaluating", as_json, lambda one, update: run(one, settings, open_test=purpose, on_progress=update)
+    )
     if as_json:
         print_json([report.model_dump(mode="json") for report in reports])
-        return
-    for report in reports:
-        print_markdown(report.to_markdown())
+    else:
+        for report in reports:
+            print_markdown(report.to_markdown())
+    context.exit(code)
 
 
 @click.command(
