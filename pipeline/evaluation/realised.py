@@ -12,6 +12,7 @@ from pipeline.evaluation.bootstrap import Estimate, PatientBootstrap
 from pipeline.evaluation.config import EvaluationConfig
 
 MANY_NORMALS = 5_000  # beyond, the beta envelope serves: the two differ by less than 0.002
+EXCESS = 1e-3  # an evaluation states several thresholds; one false alarm in hundreds of reports is few
 QQ_POINTS = 400  # a figure shows no more; the envelope of each is two quantiles of a beta-binomial
 
 
@@ -74,6 +75,28 @@ def realised_fpr(scores: np.ndarray, patient: np.ndarray, threshold: float, conf
         (estimate,) = bootstrap.estimates(sampled)
         method = "patient bootstrap, for units are clustered"
     return RealisedRate(rate=estimate, false_positives=count, normals=len(scores), patients=patients, method=method)
+
+
+def excess(realised: RealisedRate, n: int, k: int) -> str:
+    """Say that more normals were flagged than exchangeable ones can be, or return "".
+
+    Among m fresh units of other patients, false alarms follow BetaBinomial(m, k, n + 1 - k), whatever the score. Fewer
+    than one chance in a thousand is called a difference between these normals and those that calibrated. With several
+    units a patient nothing is said, since they are no independent draws.
+
+    Args:
+        realised: of normals that did not calibrate.
+        n, k: of the threshold: its calibration units, and which of their largest scores it is.
+    """
+    if realised.patients < realised.normals:
+        return ""
+    chance = float(betabinom.sf(realised.false_positives - 1, realised.normals, k, n + 1 - k))
+    if chance >= EXCESS:
+        return ""
+    return (
+        f"That is more than normals like the {n} that calibrated would give (probability {chance:.1g}): these normals "
+        "differ from those, and the p-values do not hold for them. Calibrate on normals of this source."
+    )
 
 
 def p_value_quantiles(p_values: np.ndarray, n_calibration: int | None = None, confidence: float = 0.95) -> pd.DataFrame:

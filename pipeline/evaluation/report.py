@@ -14,7 +14,7 @@ from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.compare import Comparison
 from pipeline.evaluation.markdown import markdown_table
 from pipeline.evaluation.pixel_alpha import AlphaChoice
-from pipeline.evaluation.realised import RealisedRate
+from pipeline.evaluation.realised import RealisedRate, excess
 from pipeline.evaluation.results import ResultTable
 from pipeline.evaluation.subgroups import Subgroup, subgroup_frame
 
@@ -31,6 +31,15 @@ class OperatingPoint(Config):
 
     threshold: Threshold
     realised: RealisedRate | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What it did to the normals, and whether that is more than was promised; "" where nothing was measured."""
+        if self.realised is None:
+            return ""
+        if self.threshold.interval is None:  # nothing was promised
+            return self.realised.sentence
+        return f"{self.realised.sentence} {excess(self.realised, self.threshold.n, self.threshold.k)}".strip()
 
 
 class EvaluationReport(Config):
@@ -105,7 +114,7 @@ class EvaluationReport(Config):
         if self.operating_points:
             headers = ["target FPR", "threshold", "normals n", "k", "expected FPR", "95 % of calibrations", "guarantee"]
             parts.append(markdown_table(headers, [_threshold_row(p.threshold) for p in self.operating_points]))
-            parts.append(_bullets(p.realised.sentence for p in self.operating_points if p.realised))
+            parts.append(_bullets(p.sentence for p in self.operating_points if p.sentence))
         parts += [self.pixel_alpha.sentence] if self.pixel_alpha else []
         return "\n\n".join(part for part in parts if part)
 

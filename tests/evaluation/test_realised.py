@@ -8,7 +8,7 @@ from scipy.stats import beta
 
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.realised import p_value_quantiles, realised_fpr
+from pipeline.evaluation.realised import excess, p_value_quantiles, realised_fpr
 
 
 def test_clopper_pearson_by_its_closed_forms(quick: EvaluationConfig) -> None:
@@ -46,6 +46,28 @@ def test_no_or_only_false_positives_in_clusters_are_not_certain(
     assert result.false_positives == flagged
     assert result.rate.high - result.rate.low == pytest.approx(1 - 0.025 ** (1 / 20))
     assert "over patients" in result.method
+
+
+def test_more_false_alarms_than_exchangeable_normals_give_are_called_out(quick: EvaluationConfig) -> None:
+    # n = 19, k = 1: P(all 10 of 10 fresh above the largest of 19) = B(11, 19) / B(1, 19) = 10! 19! / 29! = 5e-8
+    def of(count: int, normals: int = 10) -> str:
+        scores = np.r_[np.ones(count), np.zeros(normals - count)]
+        return excess(realised_fpr(scores, np.arange(normals), 0.5, quick), n=19, k=1)
+
+    assert "probability 5e-08" in of(10) and "differ" in of(10)
+    assert of(0) == of(1) == of(2) == ""
+    clustered = realised_fpr(np.ones(10), np.arange(10) // 2, 0.5, quick)
+    assert excess(clustered, n=19, k=1) == ""
+
+
+def test_exchangeable_normals_are_hardly_ever_called_different(quick: EvaluationConfig) -> None:
+    # 2 000 worlds of 39 calibrating and 100 fresh normals at k = 2: expected calls at most 2; 10 has p < 1e-4.
+    rng, calls = np.random.default_rng(5), 0
+    for _ in range(2000):
+        scores = rng.normal(size=139)
+        threshold = np.sort(scores[:39])[-2]
+        calls += bool(excess(realised_fpr(scores[39:], np.arange(100), threshold, quick), n=39, k=2))
+    assert calls < 10
 
 
 def test_rates_of_nothing_are_refused(quick: EvaluationConfig) -> None:
