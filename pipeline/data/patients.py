@@ -12,6 +12,7 @@ from pipeline.errors import CatalogueError
 
 if TYPE_CHECKING:
     from pipeline.data.catalogue import Catalogue
+    from pipeline.dicom.crosswalk import Crosswalk
 
 # Which set stands when two meet. Held-out sets first, so that no later model sees what they hold; among the normal
 # sets the one that was trained on, so that nobody who was trained on ever calibrates.
@@ -39,6 +40,34 @@ def merge_patients(catalogue: Catalogue, keep: str, absorb: str) -> str | None:
         session.flush()
         session.add(MergedPatient(absorbed_id=absorbed.patient_id, patient_id=kept.patient_id))
         return kept.set_name
+
+
+def find_patient(catalogue: Catalogue, crosswalk: Crosswalk, who: str) -> str:
+    """Return the pseudonym of the catalogue's patient whom `who` names.
+
+    Args:
+        who: a pseudonym (also one that a rotation retired or a merge absorbed), a Patient ID, or `ID^^^ISSUER` as HL7
+            writes it, where several issuers gave the same Patient ID out.
+
+    Raises:
+        CatalogueError: nobody, or more than one patient, goes by that name; the sentence does not repeat it.
+    """
+    number, _, issuer = who.strip().partition("^^^")
+    with catalogue.session() as session:
+        candidates = [crosswalk.current_id(number), *crosswalk.find_patients(number, issuer)]
+        named = {merged_into(session, candidate) for candidate in candidates}
+        found = sorted(name for name in named if session.get(Patient, name) is not None)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        short = ", ".join(name[:12] for name in found)
+        raise CatalogueError(
+            f"{len(found)} patients go by that Patient ID ({short}). Name the issuer, ID^^^ISSUER, or give a pseudonym."
+        )
+    raise CatalogueError(
+        "No patient of the catalogue goes by that name. Give a Patient ID as in the scans' headers, ID^^^ISSUER, or a "
+        "pseudonym: nightread flagged shows studies, nightread identity reveal what stands behind a pseudonym."
+    )
 
 
 def _patient(session: Session, pseudonym: str) -> Patient:

@@ -179,6 +179,19 @@ class Crosswalk:
         with self.transaction() as connection:
             return sorted(connection.execute(_search(tuple(wanted)), wanted).scalars())
 
+    def find_patients(self, patient_id: str, issuer: str = "") -> list[str]:
+        """Return the pseudonyms of a Patient ID, sorted: of every issuer that gave it out, or of the one named.
+
+        An empty Patient ID finds nobody.
+        """
+        wanted = select(Person.person_id).where(Person.patient_id == trim(patient_id), Person.unnamed_study_uid == "")
+        if trim(issuer):
+            wanted = wanted.where(Person.issuer == trim(issuer))
+        if not trim(patient_id):
+            return []
+        with self.transaction() as connection:
+            return sorted(connection.execute(wanted).scalars())
+
     def current_id(self, pseudonym: str) -> str:
         """Return the pseudonym that stands today for one that a rotation has retired; others come back unchanged."""
         with self.transaction() as connection:
