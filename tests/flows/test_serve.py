@@ -26,7 +26,7 @@ timezone: Europe/Berlin
 roots: [inbox]
 configs: []
 """
-PATIENCE = 240.0  # seconds, for a machine that is busy with other things
+PATIENCE = 360.0  # seconds, for a machine that is busy with other things
 
 
 @dataclass(frozen=True, slots=True)
