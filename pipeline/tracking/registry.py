@@ -18,7 +18,7 @@ CODE = Path(__file__).resolve().parents[1]
 NEEDED = (
     *("torch", "monai", "numpy", "scipy", "pydicom", "scikit-learn", "mlflow", "pandas", "pydantic", "PyYAML"),
     *("safetensors", "accelerate", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls"),
-    *("python-gdcm", "SQLAlchemy", "zarr", "pillow", "nibabel"),
+    *("python-gdcm", "SQLAlchemy", "zarr", "pillow", "nibabel", "einops"),
 )
 
 
