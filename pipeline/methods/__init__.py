@@ -14,6 +14,7 @@ from pipeline.methods.base import MethodConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
+from pipeline.methods.diff_ae import DiffAeConfig
 from pipeline.methods.f_anogan import FAnoGanConfig
 from pipeline.methods.feature_ae import FeatureAeConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
@@ -37,6 +38,7 @@ AnyMethodConfig = Annotated[
     | VqganConfig
     | DdpmConfig
     | LatentDiffusionConfig
+    | DiffAeConfig
     | SyntheticLesionConfig
     | KnnFeaturesConfig
     | FeatureAeConfig

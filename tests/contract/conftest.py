@@ -49,6 +49,13 @@ SMALL: dict[str, dict[str, Any]] = {
         "discriminator_layers": 1,
     },
     "vq_vae2": {"widths": (8, 16), "entries": 16, "code_width": 4, "samples": 2, "prior": {"width": 8, "heads": 2}},
+    "diff_ae": {
+        "widths": (8, 16),
+        "latent": 8,
+        "denoiser": {"widths": (8, 16), "attention": (False, False)},
+        "steps": 2,
+        "lr": 2e-3,
+    },
     "latent_diffusion": {
         "codec": {"method": {"name": "vq_vae", "widths": (8, 16), "entries": 16, "code_width": 4}},
         "denoiser": {"patch": 1, "widths": (16, 16), "attention": (False, False)},
