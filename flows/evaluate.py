@@ -11,13 +11,12 @@ from prefect.context import TaskRunContext
 
 from flows import WORKSPACE
 from flows.names import evaluate_name
-from flows.outcome import ended, settled
+from flows.outcome import ended, of_every_champion
 from flows.policies import CACHED, HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
 from pipeline.stages.evaluate import evaluate as evaluate_stage
 from pipeline.stages.evaluate import headline
 from pipeline.stages.inputs import evaluation_inputs
-from pipeline.stages.score import detectors_to_run
 from pipeline.types import RunRef
 
 
@@ -44,9 +43,7 @@ def evaluate(workspace: str) -> Any:
 
     A route that fails stops no other. Returns {"reports", "failures"}.
     """
-    runs = detectors_to_run(Settings.load(workspace))
-    states = [evaluate_route({"path": run.path, "sha256": run.sha256}, workspace, return_state=True) for run in runs]
-    reports, failures = settled(states)
+    reports, failures = of_every_champion(evaluate_route, workspace)
     pages = [report["markdown"] for report in reports]
     create_markdown_artifact(key="evaluation", markdown="\n\n".join(pages) or "No detector was evaluated.")
     return ended({"reports": reports, "failures": failures})

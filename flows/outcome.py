@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
+from prefect.tasks import Task
+
+from pipeline.config import Settings
+from pipeline.stages.score import detectors_to_run
 
 
 def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
@@ -19,6 +24,12 @@ def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
         else:
             done.append(value)
     return done, failures
+
+
+def of_every_champion(step: Task[..., Any], workspace: str) -> tuple[list[Any], list[str]]:
+    """Take a step (detector, workspace) with each route's champion in turn; return as `settled` does."""
+    champions = detectors_to_run(Settings.load(workspace))
+    return settled([step(asdict(champion), workspace, return_state=True) for champion in champions])
 
 
 def ended(value: dict[str, Any]) -> dict[str, Any] | State[Any]:

@@ -9,11 +9,10 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from flows import WORKSPACE
 from flows.names import score_name
-from flows.outcome import ended, settled
+from flows.outcome import ended, of_every_champion, settled
 from flows.policies import HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
 from pipeline.stages.pictures import flagged_pictures
-from pipeline.stages.score import detectors_to_run
 from pipeline.stages.score import score as score_stage
 from pipeline.types import RunRef
 
@@ -44,9 +43,7 @@ def score(workspace: str) -> Any:
 
     A route that fails stops no other. Returns {"reports", "failures"}.
     """
-    runs = detectors_to_run(Settings.load(workspace))
-    states = [score_route({"path": run.path, "sha256": run.sha256}, workspace, return_state=True) for run in runs]
-    reports, failures = settled(states)
+    reports, failures = of_every_champion(score_route, workspace)
     _, unshown = settled([show_flagged(reports, workspace, return_state=True)])
     return ended({"reports": reports, "failures": failures + unshown})
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
 WRITTEN = [f for f in SOURCES if "versions" not in f.parts]  # migrations are generated, and never edited afterwards
 LEVELS: dict[str, int] = {
-    **dict.fromkeys(("types", "errors", "config"), 0),
+    **dict.fromkeys(("types", "errors", "config", "durable"), 0),
     "dicom": 1,
     **dict.fromkeys(("data", "nn"), 2),
     "diffusion": 3,

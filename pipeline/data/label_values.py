@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, cast
 
 from pipeline.data.label_csv import LabelLine
+from pipeline.dicom.label_table import OFFICIAL_SETS, relative_position
 from pipeline.errors import NightreadError
 from pipeline.types import Label
 
-_OFFICIAL = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validate", "val", "valid", "validation", "dev"), "validate"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    "": "",
-}
 _TRUTH = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _LONGEST = 64
 DEFAULT_SOURCE = "csv"
@@ -55,7 +49,7 @@ def label_values(line: LabelLine) -> LabelValues:
         source=_short(line, "source") or DEFAULT_SOURCE,
         reader=_short(line, "reader"),
         labelled_on=iso_date(line["date"], "date"),
-        official_set=_choice(line, "official_set", _OFFICIAL),
+        official_set=_choice(line, "official_set", OFFICIAL_SETS),
         relative_position=_position(line["relative_position"]),
         mask=line["mask"],
         image_is_subject=_choice(line, "image_is_subject", _TRUTH),
@@ -94,12 +88,7 @@ def _choice(line: LabelLine, column: str, allowed: Mapping[str, Any]) -> Any:
 
 
 def _position(text: str) -> float | None:
-    if not text:
-        return None
     try:
-        value = float(text)
+        return relative_position(text)
     except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise BadValue("its relative_position is no number from 0 to 1")
-    return value
+        raise BadValue("its relative_position is no number from 0 to 1") from None

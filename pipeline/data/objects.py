@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from pipeline.dicom.keyfile import sync_folder
+from pipeline.durable import sync_folder
 from pipeline.errors import CatalogueError, ConfigError
 
 # Temporary files of a killed writer are removed by the next writer when they are older than this.

@@ -26,7 +26,8 @@ from pipeline.dicom import crosswalk_database
 from pipeline.dicom.crosswalk_rotation import build_map, finish, mapped
 from pipeline.dicom.crosswalk_tables import RotationMap
 from pipeline.dicom.identity import Pseudonyms, next_key_file
-from pipeline.dicom.keyfile import KeyLock, create_key, sync_folder
+from pipeline.dicom.keyfile import KeyLock, create_key
+from pipeline.durable import sync_folder
 from pipeline.errors import IdentityError
 
 Observer = Callable[[str], None]

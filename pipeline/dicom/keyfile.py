@@ -13,6 +13,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from pipeline.durable import sync_folder
 from pipeline.errors import IdentityError
 
 _FORMAT = "nightread-key-1"
@@ -61,15 +62,6 @@ def _link_new(path: Path, text: str) -> None:
         sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a creation, link or rename inside `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _render(key: bytes) -> str:

@@ -49,6 +49,29 @@ class LabelTableRow:
         return f"LabelTableRow({self.label})"
 
 
+# How data sets and people call the official sets -> how we do.
+OFFICIAL_SETS: dict[str, str] = {
+    "": "",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validate", "val", "valid", "validation", "dev"), "validate"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def relative_position(text: str) -> float | None:
+    """Return the number from 0 to 1 that `text` states, None where it is empty.
+
+    Raises:
+        ValueError: it states none; the caller says where.
+    """
+    if not text:
+        return None
+    value = float(text)
+    if not 0 <= value <= 1:  # so for NaN
+        raise ValueError(text)
+    return value
+
+
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(LabelTableRow))
 
 

@@ -24,15 +24,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.dicom.label_table import OFFICIAL_SETS, relative_position
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.types import Label
 
-SPLITS = {
-    "": "",
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validate", "val", "valid", "validation", "dev"), "validate"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 _CODE_STRING = re.compile(r"[A-Z0-9 _]{1,16}")
 _LONGEST_ID = 64  # LO and the like (PS3.5 6.2)
 
@@ -115,7 +110,7 @@ def _row(number: int, text: Mapping[str, str], modality: str) -> ManifestRow:
         body_part=_code_string(text.get("body_part", ""), "body_part"),
         sex=_one_of(text.get("sex", "").upper()[:1], {"": "", "F": "F", "M": "M", "O": "O"}, "sex", "F, M, O"),
         age=_whole(text.get("age", ""), "age", 130),
-        split=_one_of(text.get("split", "").lower(), SPLITS, "split", "train, validate, test"),
+        split=_one_of(text.get("split", "").lower(), OFFICIAL_SETS, "split", "train, validate, test"),
     )
 
 
@@ -149,14 +144,10 @@ def _whole(text: str, column: str, highest: int) -> int | None:
 
 
 def _position(text: str) -> str:
-    if not text:
-        return ""
     try:
-        value = float(text)
+        relative_position(text)
     except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise bad_row("Column `relative_position` is no number from 0 to 1.")
+        raise bad_row("Column `relative_position` is no number from 0 to 1.") from None
     return text
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from safetensors.torch import load, save
 
-from pipeline.dicom.keyfile import sync_folder
+from pipeline.durable import sync_folder
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods.artefact import copy_tensors
 from pipeline.training.state import Progress, TrainState
