@@ -27,6 +27,7 @@ class Config(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+FILES = (".yaml", ".yml")
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
@@ -34,8 +35,8 @@ def load_config(path: str | Path, model: type[ConfigT], overrides: Sequence[str]
     """Read a YAML file into `model`.
 
     `extends: other.yaml` (relative to the file) is merged beneath it, one level deep; a section given as
-    `section: other.yaml` is read from that file; `overrides` such as `training.images=5000` are merged on top, their
-    values read as YAML.
+    `section: other.yaml` is read from that file; `overrides` such as `training.images=5000` are laid on top in their
+    order, their values read as YAML, and `section=other.yaml` (relative to where the command runs) as that file.
 
     Raises:
         ConfigError: the file is missing or no mapping, extends twice, or a field is unknown or out of range.
@@ -51,7 +52,7 @@ def load_config(path: str | Path, model: type[ConfigT], overrides: Sequence[str]
 
 def _with_sections(path: Path) -> dict[str, Any]:
     values = _with_parent(path)
-    files = {k: v for k, v in values.items() if isinstance(v, str) and v.endswith((".yaml", ".yml"))}
+    files = {k: v for k, v in values.items() if isinstance(v, str) and v.endswith(FILES)}
     return values | {key: _with_parent(path.parent / name) for key, name in files.items()}
 
 
@@ -99,7 +100,12 @@ def _apply(values: dict[str, Any], override: str) -> None:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
             raise ConfigError(f"The override {override!r} goes below {parent!r}, which is a value, not a section.")
-    node[leaf] = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"The value of the override {override!r} is not valid YAML. Quote it, or close it.") from None
+    a_file = not parents and isinstance(value, str) and value.endswith(FILES)
+    node[leaf] = _with_parent(Path(value)) if a_file else value
 
 
 def _explain(error: ValidationError, path: Path) -> str:

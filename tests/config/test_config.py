@@ -1,0 +1,133 @@
+"""Configuration: files that extend files, sections of their own, overrides, and the settings of a workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+from pydantic import ValidationError as Frozen
+
+from pipeline.config import Config, Settings, load_config
+from pipeline.errors import ConfigError
+
+
+class Part(Config):
+    """A section."""
+
+    size: int = Field(1, ge=1)
+    kind: str = "plain"
+
+
+class Whole(Config):
+    """A file."""
+
+    name: str = "none"
+    part: Part = Part()
+    steps: tuple[int, ...] = ()
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Write a YAML file where the test runs."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, text: str) -> Path:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def test_a_child_lies_over_its_parent(write: Callable[[str, str], Path]) -> None:
+    write("parent.yaml", "name: parent\npart: {size: 2, kind: parent}\nsteps: [1, 2]")
+    child = write("child.yaml", "extends: parent.yaml\npart: {kind: child}\nsteps: [3]")
+    assert load_config(child, Whole) == Whole(name="parent", part=Part(size=2, kind="child"), steps=(3,))
+
+
+def test_extending_twice_is_refused(write: Callable[[str, str], Path]) -> None:
+    write("a.yaml", "name: a")
+    write("b.yaml", "extends: a.yaml")
+    with pytest.raises(ConfigError, match="one level is allowed"):
+        load_config(write("c.yaml", "extends: b.yaml"), Whole)
+
+
+def test_a_section_may_be_a_file(write: Callable[[str, str], Path]) -> None:
+    write("parts/base.yaml", "size: 5")
+    write("parts/part.yaml", "extends: base.yaml\nkind: filed")
+    file = write("runs/whole.yaml", "part: ../parts/part.yaml")
+    assert load_config(file, Whole).part == Part(size=5, kind="filed")
+
+
+def test_overrides_are_laid_on_top_in_their_order(write: Callable[[str, str], Path]) -> None:
+    file = write("whole.yaml", "name: file\npart: {size: 3}")
+    found = load_config(file, Whole, ["part.size=7", "steps=[1, 2]", "name=a=b", "part.size=8"])
+    assert found == Whole(name="a=b", part=Part(size=8), steps=(1, 2))
+
+
+def test_an_override_may_name_the_file_of_a_section(write: Callable[[str, str], Path]) -> None:
+    write("parts/part.yaml", "size: 5\nkind: filed")
+    file = write("runs/whole.yaml", "part: {size: 3, kind: own}")
+    found = load_config(file, Whole, ["part=parts/part.yaml", "part.size=6"])
+    assert found.part == Part(size=6, kind="filed")  # replaced, not merged: the file is the section
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("part.size", "not of the form"),
+        ("=3", "not of the form"),
+        ("name.first=3", "below 'name'"),
+        ("steps=[1", "not valid YAML"),
+        ("part=missing.yaml", r"Cannot read the configuration missing\.yaml"),
+        ("part.size=0", r"part\.size: .*greater than or equal to 1 \(got 0\)"),
+        ("part.sise=4", r"part\.sise"),
+    ],
+)
+def test_what_does_not_fit_is_named(write: Callable[[str, str], Path], override: str, message: str) -> None:
+    file = write("whole.yaml", "name: file")
+    with pytest.raises(ConfigError, match=message):
+        load_config(file, Whole, [override])
+
+
+@pytest.mark.parametrize(("text", "message"), [("- a", "holds a list"), ("a: [", "not valid YAML"), ("", "NoneType")])
+def test_a_file_that_is_no_mapping_is_refused(write: Callable[[str, str], Path], text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(write("whole.yaml", text), Whole)
+
+
+def test_equal_configurations_have_equal_fingerprints() -> None:
+    assert Whole(steps=(1,)).fingerprint() == Whole.model_validate({"steps": [1]}).fingerprint()
+    assert Whole().fingerprint() != Whole(part=Part(size=2)).fingerprint()
+    with pytest.raises(Frozen):
+        Whole().name = "other"  # type: ignore[misc]
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings.yaml").write_text("site: file\nworkers: 3", encoding="utf-8")
+    monkeypatch.setenv("NIGHTREAD_SITE", "variable")
+    found = Settings.load(tmp_path)
+    assert (found.site, found.workers, found.burned_in) == ("variable", 3, "no-figures")
+    assert found.catalogue == f"sqlite:///{tmp_path}/catalogue.db" and found.workspace == tmp_path
+
+
+def test_the_workspace_of_the_environment_gives_way_to_the_one_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTREAD_WORKSPACE", str(tmp_path / "variable"))
+    assert Settings.load().workspace == tmp_path / "variable"
+    assert Settings.load(tmp_path / "asked").workspace == tmp_path / "asked"
+
+
+def test_a_setting_that_is_unknown_or_out_of_range_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "settings.yaml").write_text("sight: file", encoding="utf-8")
+    with pytest.raises(ConfigError, match="sight"):
+        Settings.load(tmp_path)
+    (tmp_path / "settings.yaml").unlink()
+    monkeypatch.setenv("NIGHTREAD_WORKERS", "0")
+    with pytest.raises(ConfigError, match="workers"):
+        Settings.load(tmp_path)
