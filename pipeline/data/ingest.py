@@ -26,7 +26,7 @@ from pipeline.data.admission import Outcome
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.conveyor import Decoded, in_batches, in_store
 from pipeline.data.records import Accepted, enter, settled
-from pipeline.data.sources import Item, Refused, Seen, find, seen_of
+from pipeline.data.sources import Item, Refused, Seen, Unchanged, find, seen_of
 from pipeline.data.store import PixelStore
 from pipeline.dicom.burned_in import check_burned_in
 from pipeline.dicom.crosswalk import Crosswalk
@@ -109,7 +109,7 @@ class _Intake:
 
     def run(self, paths: Sequence[Path]) -> Iterator[None]:
         """Enter everything below `paths`, pausing after each batch; the next one is decoded meanwhile."""
-        found = find(paths, self._pseudonyms, self._settings.decode)
+        found = find(paths, self._pseudonyms, self._settings.decode, self._is_settled)
         records = in_store(self._store, self._decoded(self._fresh(found)))
         entering: Future[list[Outcome | Rejected]] | None = None
         with ThreadPoolExecutor(1, "catalogue") as pool:
@@ -138,10 +138,14 @@ class _Intake:
         """Leave out the files that are as they were when they were last seen."""
         rest = iter(found)
         while chunk := list(islice(rest, _LOOKUP)):
-            known = settled(self._catalogue, self._store, [seen_of(item) for item in chunk])
-            fresh = [item for item in chunk if seen_of(item).path_id not in known]
+            asked = [item for item in chunk if not isinstance(item, Unchanged)]
+            known = settled(self._catalogue, self._store, [seen_of(item) for item in asked])
+            fresh = [item for item in asked if seen_of(item).path_id not in known]
             self._counts["skipped"] += len(chunk) - len(fresh)
             yield from fresh
+
+    def _is_settled(self, seen: Seen) -> bool:
+        return bool(settled(self._catalogue, self._store, [seen]))
 
     def _decoded(self, fresh: Iterable[Item]) -> Iterator[Decoded | Refused]:
         """Decode in the workers; what needs no decoding keeps its place between the files."""

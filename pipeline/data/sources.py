@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.discover import discover
+from pipeline.dicom.discover import Candidate, discover
 from pipeline.dicom.identity import Pseudonyms
 from pipeline.errors import Rejected
 
@@ -39,7 +39,15 @@ class Refused:
     reason: Rejected
 
 
-Item = Seen | Refused
+@dataclass(frozen=True, slots=True, repr=False)
+class Unchanged:
+    """A member of an archive that is as it was when it was last entered, and was left in it."""
+
+    seen: Seen
+
+
+Item = Seen | Refused | Unchanged
+Known = Callable[[Seen], bool]
 
 
 def seen_of(item: Item) -> Seen:
@@ -47,9 +55,17 @@ def seen_of(item: Item) -> Seen:
     return item if isinstance(item, Seen) else item.seen
 
 
-def find(paths: Sequence[Path], pseudonyms: Pseudonyms, limits: DecodeLimits) -> Iterator[Item]:
-    """Walk paths in a fixed order, into folders and archives."""
+def find(paths: Sequence[Path], pseudonyms: Pseudonyms, limits: DecodeLimits, is_known: Known) -> Iterator[Item]:
+    """Walk paths in a fixed order, into folders and archives; a known member of an archive is not extracted again."""
+
+    def seen_as(found: Candidate) -> Seen:
+        return Seen(found.name, pseudonyms.path(found.name), found.size, found.mtime_ns, found.path)
+
     # Absolute, so that a file has one pseudonym from wherever the command is run; links are not resolved but refused.
-    for found in discover([Path(os.path.abspath(path)) for path in paths], limits):  # noqa: PTH100
-        seen = Seen(found.name, pseudonyms.path(found.name), found.size, found.mtime_ns, found.path)
-        yield seen if found.rejected is None else Refused(seen, found.rejected)
+    absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
+    for found in discover(absolute, limits, lambda candidate: is_known(seen_as(candidate))):
+        seen = seen_as(found)
+        if found.rejected is not None:
+            yield Refused(seen, found.rejected)
+        else:
+            yield Unchanged(seen) if found.unchanged else seen

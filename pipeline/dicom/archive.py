@@ -13,9 +13,10 @@ import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -29,6 +30,7 @@ BOMB_RATIO = 200  # beyond it ...
 BOMB_BYTES = 64 * 2**20  # ... and beyond this size, an archive is taken for a bomb
 MAX_MEMBERS = 1_000_000
 CHUNK = 2**20
+Known = Callable[[str, int], bool]
 _PREFIX = "nightread-member-"
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _BROKEN = (
@@ -52,15 +54,20 @@ class Member:
     """One file of an archive.
 
     Attributes:
-        name: its name in the archive; may hold PHI: for a pseudonym of the path only.
+        name: its name in the archive, with `#2` and so on where the archive has several of that name; may hold PHI: for
+            a pseudonym of the path only.
         path: where it was extracted to, mode 0600, under a name of our own, with the archive's modification time.
             The file lives as long as this path object.
         rejected: why it was not extracted; `path` is then the archive's.
+        size: bytes.
+        unchanged: it was known, hence not extracted; `path` is then the archive's.
     """
 
     name: str
     path: Path
     rejected: Rejected | None = None
+    size: int = 0
+    unchanged: bool = False
 
 
 def is_archive(path: Path) -> bool:
@@ -70,8 +77,12 @@ def is_archive(path: Path) -> bool:
     return not has_dicom_magic(head) and (head[:4] == b"PK\x03\x04" or _opener(head) is not None or _is_tar(head))
 
 
-def members(path: Path, limits: DecodeLimits) -> Iterator[Member]:
+def members(path: Path, limits: DecodeLimits, is_known: Known = lambda name, size: False) -> Iterator[Member]:
     """Extract the files of an archive one after another. Archives inside archives are not opened.
+
+    Args:
+        is_known: asked (name, bytes) before a member is extracted; True leaves it in the archive, unchanged. Not asked
+            of the file in a gzip, bzip2 or xz without tar: its size is known after the extraction only.
 
     Raises:
         Rejected: ARCHIVE_UNREADABLE, or ARCHIVE_BOMB for a member beyond `limits.file_bytes` or an archive that swells
@@ -79,7 +90,7 @@ def members(path: Path, limits: DecodeLimits) -> Iterator[Member]:
     """
     _sweep()
     try:
-        yield from _walk(path, _Sink(path, limits.file_bytes))
+        yield from _walk(path, _Sink(path, limits.file_bytes, is_known))
     except Rejected:
         raise
     except _BROKEN as error:
@@ -112,13 +123,37 @@ def _walk(path: Path, sink: _Sink) -> Iterator[Member]:
 class _Sink:
     """Where members are written: names of our own, and a check against bombs on the bytes that really come out."""
 
-    def __init__(self, archive: Path, largest: int) -> None:
+    def __init__(self, archive: Path, largest: int, is_known: Known) -> None:
         found = archive.stat()
         self.archive, self._largest, self._size, self._modified = archive, largest, found.st_size, found.st_mtime_ns
         self._count, self._written = 0, 0
+        self._names: set[str] = set()
+        self._is_known = is_known
 
-    def extract(self, name: str, source: BinaryIO) -> Member:
-        """Copy one member."""
+    def take(self, name: str, size: int, source: Callable[[], BinaryIO]) -> Member:
+        """Copy one member of `size` bytes, unless it is known."""
+        name = self._own(name)
+        if not self._is_known(name, size):
+            return self._extract(name, source())
+        self._count += 1
+        self._written += size  # a bomb stays a bomb when its first members were taken out the last time
+        self._check(size)
+        return Member(name, self.archive, size=size, unchanged=True)
+
+    def take_only(self, source: BinaryIO) -> Member:
+        """Copy the one file of an archive that knows no names."""
+        return self._extract("", source)
+
+    def _own(self, name: str) -> str:
+        """Tell members of one name apart: the first keeps it."""
+        own, number = name, 1
+        while own in self._names:
+            number += 1
+            own = f"{name}#{number}"
+        self._names.add(own)
+        return own
+
+    def _extract(self, name: str, source: BinaryIO) -> Member:
         self._count += 1
         handle, target = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-")
         path = ExtractedPath(target)
@@ -129,11 +164,11 @@ class _Sink:
                 self._check(out.tell() + len(chunk))
                 out.write(chunk)
         os.utime(path, ns=(self._modified, self._modified))
-        return Member(name, path)
+        return Member(name, path, size=path.stat().st_size)
 
     def refuse(self, name: str, code: RejectionCode, sentence: str) -> Member:
         """Return a member that stays in the archive."""
-        return Member(name, self.archive, Rejected(code, sentence))
+        return Member(self._own(name), self.archive, Rejected(code, sentence))
 
     def _check(self, member_bytes: int) -> None:
         swollen = self._written > BOMB_BYTES and self._written > BOMB_RATIO * self._size
@@ -162,7 +197,7 @@ def _zip_members(path: Path, sink: _Sink) -> Iterator[Member]:
                     info.filename, RejectionCode.ARCHIVE_UNREADABLE, "The member is encrypted. Decrypt it."
                 )
             else:
-                yield sink.extract(info.filename, archive.open(info))
+                yield sink.take(info.filename, info.file_size, partial(archive.open, info))
 
 
 def _tar_members(stream: BinaryIO, sink: _Sink) -> Iterator[Member]:
@@ -176,11 +211,11 @@ def _tar_members(stream: BinaryIO, sink: _Sink) -> Iterator[Member]:
                 sentence = "The member is a device or pipe; only files are read. Leave it out."
                 yield sink.refuse(info.name, RejectionCode.NOT_A_FILE, sentence)
             else:
-                yield sink.extract(info.name, archive.extractfile(info))
+                yield sink.take(info.name, info.size, partial(archive.extractfile, info))
 
 
 def _single_member(stream: BinaryIO, sink: _Sink) -> Iterator[Member]:
-    yield sink.extract("", stream)
+    yield sink.take_only(stream)
 
 
 def _problem(name: str, is_link: bool) -> tuple[RejectionCode, str] | None:

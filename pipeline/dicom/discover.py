@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import DecodeLimits
@@ -23,6 +23,7 @@ class Candidate:
         size, mtime_ns: bytes and modification time; they tell whether a file was seen before.
         name: what it is known by from run to run: `path`, or `<archive>/<member>` for a member of an archive.
         rejected: set for what is not to be read: links, devices, what may not be read, what is not there, bombs.
+        unchanged: a known member of an archive, which was not extracted; `path` is the archive's then.
     """
 
     path: Path
@@ -30,21 +31,30 @@ class Candidate:
     mtime_ns: int
     name: Path
     rejected: Rejected | None = None
+    unchanged: bool = False
 
 
-def discover(paths: Iterable[Path], limits: DecodeLimits) -> Iterator[Candidate]:
+Known = Callable[[Candidate], bool]
+
+
+def discover(
+    paths: Iterable[Path], limits: DecodeLimits, is_known: Known = lambda candidate: False
+) -> Iterator[Candidate]:
     """Walk files, folders and archives depth-first in name order; a folder reached twice is walked once.
 
     A folder that is itself named may be a link (the caller meant it); every link below it is a rejected candidate.
     Files are not opened but for their first bytes, which tell archives.
+
+    Args:
+        is_known: asked of an archive's member before it is extracted; True saves that, and yields it as unchanged.
     """
     seen: set[tuple[int, int]] = set()
     for path in paths:
         root = Path(path)
-        yield from _walk(root.resolve() if root.is_dir() else root, limits, seen)
+        yield from _walk(root.resolve() if root.is_dir() else root, limits, seen, is_known)
 
 
-def _walk(root: Path, limits: DecodeLimits, seen: set[tuple[int, int]]) -> Iterator[Candidate]:
+def _walk(root: Path, limits: DecodeLimits, seen: set[tuple[int, int]], is_known: Known) -> Iterator[Candidate]:
     waiting = [root]
     while waiting:
         path = waiting.pop()
@@ -53,7 +63,7 @@ def _walk(root: Path, limits: DecodeLimits, seen: set[tuple[int, int]]) -> Itera
             if stat.S_ISDIR(found.st_mode):
                 waiting += _children(path, found, seen)
             else:
-                yield from _candidates(path, found, limits)
+                yield from _candidates(path, found, limits, is_known)
         except OSError as error:
             yield Candidate(path, 0, 0, path, _refusal(error))
 
@@ -67,10 +77,10 @@ def _children(path: Path, found: os.stat_result, seen: set[tuple[int, int]]) -> 
         return sorted((Path(entry.path) for entry in entries), reverse=True)  # the last is popped first
 
 
-def _candidates(path: Path, found: os.stat_result, limits: DecodeLimits) -> Iterator[Candidate]:
+def _candidates(path: Path, found: os.stat_result, limits: DecodeLimits, is_known: Known) -> Iterator[Candidate]:
     rejected = _not_to_be_opened(found)
     if rejected is None and is_archive(path) and time.time() - found.st_mtime >= limits.settle_seconds:
-        yield from _members(path, found, limits)
+        yield from _members(path, found, limits, is_known)
     else:
         yield Candidate(path, found.st_size, found.st_mtime_ns, path, rejected)
 
@@ -87,11 +97,13 @@ def _not_to_be_opened(found: os.stat_result) -> Rejected | None:
     return None
 
 
-def _members(path: Path, found: os.stat_result, limits: DecodeLimits) -> Iterator[Candidate]:
+def _members(path: Path, found: os.stat_result, limits: DecodeLimits, is_known: Known) -> Iterator[Candidate]:
+    def candidate(name: str, size: int, file: Path = path, rejected: Rejected | None = None) -> Candidate:
+        return Candidate(file, size, found.st_mtime_ns, path / name.lstrip("/"), rejected)
+
     try:
-        for member in members(path, limits):
-            size = 0 if member.rejected else member.path.stat().st_size
-            yield Candidate(member.path, size, found.st_mtime_ns, path / member.name.lstrip("/"), member.rejected)
+        for one in members(path, limits, lambda name, size: is_known(candidate(name, size))):
+            yield replace(candidate(one.name, one.size, one.path, one.rejected), unchanged=one.unchanged)
     except Rejected as rejected:
         yield Candidate(path, found.st_size, found.st_mtime_ns, path, rejected)
 
