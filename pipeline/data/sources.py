@@ -55,7 +55,9 @@ def seen_of(item: Item) -> Seen:
     return item if isinstance(item, Seen) else item.seen
 
 
-def find(paths: Sequence[Path], pseudonyms: Pseudonyms, limits: DecodeLimits, is_known: Known) -> Iterator[Item]:
+def find(
+    paths: Sequence[Path], pseudonyms: Pseudonyms, limits: DecodeLimits, is_known: Known = lambda seen: False
+) -> Iterator[Item]:
     """Walk paths in a fixed order, into folders and archives; a known member of an archive is not extracted again."""
 
     def seen_as(found: Candidate) -> Seen:
