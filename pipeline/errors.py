@@ -9,6 +9,7 @@ NightreadError                 exit code 1; the message says what is wrong, the 
 ├── ArtefactError      (7)     a model or run folder is missing, altered or of another version
 ├── TrainingDiverged   (8)     NaN or infinity in a loss
 ├── EmptySelection     (9)     a query that must find scans found none
+├── SendError          (10)    a PACS did not take or give what it was asked for
 └── UnforeseenError    (70)    a fault of the program, told by its kind and place only
 """
 
@@ -158,6 +159,25 @@ class EmptySelection(NightreadError):
     """A query that must find scans found none."""
 
     exit_code = 9
+
+
+class SendError(NightreadError):
+    """A PACS did not take, or give, what it was asked for. Names no identifier.
+
+    Args:
+        reason: what was asked and what came back.
+        passing: whether trying again may help.
+    """
+
+    exit_code = 10
+
+    def __init__(self, reason: str, passing: bool) -> None:
+        super().__init__(reason)
+        self.passing = passing
+
+    def __reduce__(self) -> tuple[type[SendError], tuple[str, bool]]:
+        """Keep both when the error crosses a process boundary."""
+        return type(self), (str(self), self.passing)
 
 
 class UnforeseenError(NightreadError):

@@ -14,12 +14,12 @@ from pipeline.cli.doctor import doctor
 from pipeline.cli.intake import ingest, labels, rejections, wrap
 from pipeline.cli.lists import flagged, runs
 from pipeline.cli.model import benchmark, evaluate, nightly, promote, score, train
-from pipeline.cli.pacs import listen
+from pipeline.cli.pacs import listen, push
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError
 
 COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
-    listen,
+    *(listen, push),
     *(serve, runs, compare, grid, benchmark, rejections, identity, doctor),
 )
 

@@ -1,4 +1,4 @@
-"""Commands that speak with a PACS: listen."""
+"""Commands that speak with a PACS: listen, push."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.output import json_option, settings_of
+from pipeline.cli.output import json_option, print_json, progress_bar, settings_of
 
 if TYPE_CHECKING:
     from pipeline.dicom.network.config import ListenConfig, TlsFiles
@@ -57,6 +57,65 @@ def listen(context: click.Context, as_json: bool, reserve_gib: float, **options:
         _teller(as_json)({"event": "listening", "host": config.host, "port": listener.port, "as": config.ae_title})
         listener.run()
     _teller(as_json)({"event": "stopped", **_counts(listener)})
+
+
+@click.command(
+    short_help="Send results back to the PACS.",
+    epilog="""\b
+Example:
+  nightread push score-20260101-033000-1a2b3c --to PACS@10.0.0.5:104
+  nightread push score-20260101-033000-1a2b3c --to https://pacs.example/dicom-web
+  nightread push score-20260101-033000-1a2b3c --to folder""",
+)
+@click.argument("run")
+@click.option("--to", required=True, help="AETITLE@host:port, the URL of a DICOMweb service, or the word folder.")
+@click.option("--out", type=click.Path(path_type=Path), help="With --to folder [default: <workspace>/outbox/RUN].")
+@click.option("--only", multiple=True, type=click.Choice(["seg", "sc", "sr", "ko"]), help="Only objects of this kind.")
+@click.option("--again", is_flag=True, help="Send also what was sent before.")
+@click.option("--pixel-alpha", type=float, help="Share of normal pixels above the outline [default: as evaluated].")
+@click.option("--ae-title", default="NIGHTREAD", show_default=True, help="Our AE title.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate (PEM): send with TLS.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Our private key (PEM).")
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="The receiver needs a certificate of this authority.")
+@json_option
+@click.pass_context
+def push(context: click.Context, run: str, to: str, as_json: bool, **options: Any) -> None:
+    """Send each flagged finding of a scoring RUN into its original study, under the real identity.
+
+    Four objects a finding: a segmentation of what differs, a picture, a structured report, and a key object selection
+    that flags the images. What was sent is not sent again. Exit code 10 when something could not be sent: run it
+    again, and it goes on. The files of `--to folder` carry real identities.
+    """
+    from pipeline.errors import SendError
+
+    settings = settings_of(context)
+    tls = tls_files(*(options[name] for name in ("tls_cert", "tls_key", "tls_ca")))
+    with needs_extra():
+        from pipeline.dicom.network.send import destination
+        from pipeline.stages.push import KINDS
+        from pipeline.stages.push import push as run_push
+
+        target = destination(to, options["out"] or settings.workspace / "outbox" / run, options["ae_title"], tls)
+        kinds = [kind for kind in KINDS if kind in (options["only"] or KINDS)]
+        with progress_bar("Sending", quiet=as_json) as update:
+            report = run_push(
+                run,
+                settings,
+                target,
+                kinds=kinds,
+                again=options["again"],
+                pixel_alpha=options["pixel_alpha"],
+                on_progress=update,
+            )
+    if as_json:
+        print_json(report.to_json())
+    else:
+        counts = ", ".join(f"{number} {kind}" for kind, number in report.sent.items())
+        click.echo(f"{report.findings} findings: sent {counts}; {report.known} findings were there already.")
+        for note in report.notes:
+            click.echo(f"  {note}")
+    if report.failed:
+        context.exit(SendError.exit_code)
 
 
 def _listen_config(context: click.Context, reserve_gib: float, options: dict[str, Any]) -> ListenConfig:

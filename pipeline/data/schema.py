@@ -216,6 +216,27 @@ class Decision(Base):
     decided_at: Mapped[datetime] = mapped_column(default=now)
 
 
+class ExportRow(Base):
+    """One object that was made of a finding, and what became of it at one destination.
+
+    `object_uid` is the SOP Instance UID that we gave it: a function of run, model and finding, never of a patient.
+    `state` is pending, sent or failed; `reason` says why it failed.
+    """
+
+    __tablename__ = "exports"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), index=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), index=True)
+    kind: Mapped[str] = mapped_column(String(8))  # seg | sc | sr | ko
+    object_uid: Mapped[str] = mapped_column(String(64))
+    destination: Mapped[str] = mapped_column(String(255))
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    reason: Mapped[str] = mapped_column(default="")
+    changed_at: Mapped[datetime] = mapped_column(default=now)
+    __table_args__ = (UniqueConstraint("object_uid", "destination"),)
+
+
 class TestOpening(Base):
     """One reading of the test set: every one is a row, and is printed in the report."""
 

@@ -27,6 +27,7 @@ _OTHER_TEXT = {
     *("runs.route", "runs.folder", "runs.sha256", "runs.state", "findings.route", "findings.model_sha256"),
     *("findings.run_id", "findings.guarantee", "findings.rule", "not_scored.run_id", "not_scored.code"),
     *("not_scored.sentence", "decisions.outcome", "decisions.reader", "decisions.comment", "test_openings.run_id"),
+    *("exports.run_id", "exports.kind", "exports.object_uid", "exports.destination", "exports.state", "exports.reason"),
     "test_openings.purpose",
 }
 _OTHER_JSON = {"series.attributes", "instances.attributes", "instance_versions.attributes"}

@@ -1,0 +1,158 @@
+"""What a finding says of itself in every object that is made of it, and what all those objects have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from pipeline.dicom.uids import derived_uid
+
+ObjectKind = Literal["seg", "sc", "sr", "ko"]
+KINDS: tuple[ObjectKind, ...] = ("seg", "sc", "sr", "ko")  # in the order of sending: what is referenced comes first
+MANUFACTURER, MODEL_NAME, SERIAL = "Nightread", "nightread", "none"
+NOT_FOR_DIAGNOSIS = "Not for diagnosis: an unsupervised detector's statement of how unusual this study is."
+SCHEME = "99NIGHTREAD"  # private coding scheme (PS3.3 8.2), named in every object that uses it
+FINDING = Code("unusual", SCHEME, "Differs from normal studies")
+REGION = Code("unusual-region", SCHEME, "Region that differs from normal")
+_SERIES = {"seg": (9001, "Nightread: unusual region"), "sc": (9002, "Nightread: picture, not for diagnosis")}
+_SERIES |= {"sr": (9003, "Nightread: report, not for diagnosis"), "ko": (9004, "Nightread: flagged images")}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A flagged finding in words and numbers; no identifier.
+
+    Attributes:
+        key: what the UIDs are functions of: run, model and finding.
+        route: of the detector.
+        score: raw, higher = more anomalous.
+        p_value: one-sided, None where the detector is not calibrated.
+        words: the p-value in words.
+        guarantee: what the p-value is worth.
+        rule: what flagged the study.
+        model, version: name of the method and route; registered version or start of the SHA-256.
+        software: our version.
+        at: when it was scored: the objects' dates, so that making them again makes the same bytes.
+        pixel_threshold: in-body residuals above it are outlined; None where there is none.
+        pixel_alpha: share of normal pixels above it.
+    """
+
+    key: str
+    route: str
+    score: float
+    p_value: float | None
+    words: str
+    guarantee: str
+    rule: str
+    model: str
+    version: str
+    software: str
+    at: datetime
+    pixel_threshold: float | None = None
+    pixel_alpha: float | None = None
+
+    def uid(self, kind: ObjectKind, part: str = "instance") -> str:
+        """Return the UID of an object, its series, or another part: equal findings, equal UIDs."""
+        return derived_uid("push", self.key, kind, part)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SourceImage:
+    """One original image of a finding, as its file says, and where it differs. PHI.
+
+    Attributes:
+        dataset: the file's data set; pixels are not needed.
+        frame: 0-based.
+        heatmap: float [H, W] on the native grid, None where the method has no map or none was kept.
+    """
+
+    dataset: Dataset
+    frame: int = 0
+    heatmap: np.ndarray | None = field(default=None)
+
+
+def in_unicode(ds: Dataset) -> Dataset:
+    """Return the data set with all its text in UTF-8: highdicom does not know several character sets at once."""
+    ds.decode()
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    return ds
+
+
+def series_of(found: Described, kind: ObjectKind) -> dict[str, Any]:
+    """Return what highdicom asks about series, instance and equipment."""
+    number, _ = _SERIES[kind]
+    return {
+        "series_instance_uid": found.uid(kind, "series"),
+        "series_number": number,
+        "sop_instance_uid": found.uid(kind),
+        "instance_number": 1,
+    }
+
+
+def equipment(found: Described) -> dict[str, Any]:
+    """Return what highdicom asks about the device that made an image."""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": MODEL_NAME,
+        "software_versions": found.software,
+        "device_serial_number": SERIAL,
+    }
+
+
+def finish(ds: Dataset, found: Described, kind: ObjectKind, source: Dataset) -> Dataset:
+    """Make an object the same whenever it is made, and copy what highdicom leaves out; nothing is invented.
+
+    BodyPartExamined and Laterality are the source's. Laterality is type 2C in a picture (PS3.3 C.7.3.1): where the
+    source has neither it nor a body part, it is sent empty.
+    """
+    day, hour = found.at.strftime("%Y%m%d"), found.at.strftime("%H%M%S")
+    ds.InstanceCreationDate, ds.InstanceCreationTime = day, hour
+    for name, value in (("SeriesDate", day), ("SeriesTime", hour), ("ContentDate", day), ("ContentTime", hour)):
+        if name in ds or name.startswith("Content"):
+            setattr(ds, name, value)
+    _settle(ds, found, kind, day, hour)
+    ds.SeriesDescription = _SERIES[kind][1]
+    for keyword in ("IssuerOfPatientID", "StudyDescription", "PatientAge", "TimezoneOffsetFromUTC"):
+        if keyword in source and keyword not in ds:
+            ds[keyword] = source[keyword]
+    if kind in ("seg", "sc"):
+        _anatomy(ds, source, kind)
+    if "CodingSchemeIdentificationSequence" not in ds and kind in ("seg", "sr"):
+        ds.CodingSchemeIdentificationSequence = [_coding_scheme()]
+    return ds
+
+
+def _settle(ds: Dataset, found: Described, kind: ObjectKind, day: str, hour: str) -> None:
+    """Replace what highdicom takes from the clock and from chance."""
+    if "DateOfSecondaryCapture" in ds:
+        ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = day, hour
+    for item in ds.get("ContributingEquipmentSequence", []):
+        item.ContributionDateTime = f"{day}{hour}"
+    for keyword in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
+        for item in ds.get(keyword, []):
+            item.DimensionOrganizationUID = found.uid(kind, "dimensions")
+
+
+def _anatomy(ds: Dataset, source: Dataset, kind: ObjectKind) -> None:
+    for keyword in ("BodyPartExamined", "Laterality"):
+        if keyword in source:
+            ds[keyword] = source[keyword]
+    if (
+        kind == "sc"
+        and "Laterality" not in source
+        and "ImageLaterality" not in source
+        and not source.get("BodyPartExamined")
+    ):
+        ds.Laterality = ""
+
+
+def _coding_scheme() -> Dataset:
+    item = Dataset()
+    item.CodingSchemeDesignator, item.CodingSchemeName = SCHEME, "Nightread private codes"
+    item.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return item

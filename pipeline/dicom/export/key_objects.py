@@ -1,0 +1,42 @@
+"""Which images to look at: Key Object Selection (PS3.3 A.35.4, TID 2010)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import highdicom as hd
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from pipeline.dicom.export.described import (
+    MANUFACTURER,
+    MODEL_NAME,
+    NOT_FOR_DIAGNOSIS,
+    Described,
+    SourceImage,
+    finish,
+    series_of,
+)
+from pipeline.dicom.export.report import device
+
+
+def key_objects(found: Described, images: Sequence[SourceImage], made: Sequence[Dataset]) -> Dataset:
+    """Return the selection "Of Interest" of the most unusual images and of the objects made of them.
+
+    Args:
+        found: its words are the description.
+        images: the original images, the most unusual first.
+        made: segmentation, picture and report, as far as there are any.
+    """
+    referenced = [*(image.dataset for image in images), *made]
+    content = hd.ko.KeyObjectSelection(
+        document_title=codes.DCM.OfInterest,
+        referenced_objects=referenced,
+        observer_device_context=device(found),
+        description=f"{found.words}. {NOT_FOR_DIAGNOSIS}",
+    )
+    ds = hd.ko.KeyObjectSelectionDocument(
+        evidence=referenced, content=content, manufacturer=MANUFACTURER, **series_of(found, "ko")
+    )
+    ds.ManufacturerModelName, ds.SoftwareVersions = MODEL_NAME, found.software
+    return finish(ds, found, "ko", images[0].dataset)

@@ -1,0 +1,87 @@
+"""Originals of every modality, a finding to describe, and a scoring run to push."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.uid import ExplicitVRLittleEndian
+
+pytest.importorskip("highdicom", reason="highdicom (extra `pacs`) is not installed")
+
+from pipeline.config import Settings
+from pipeline.dicom.export.described import Described, SourceImage
+from pipeline.dicom.phantom.folder import write_phantoms
+
+AT = datetime(2026, 1, 2, 3, 4, 5)
+
+
+@pytest.fixture
+def described() -> Described:
+    """A finding as a scoring run would say it."""
+    return Described(
+        key="score-1/abc/1",
+        route="ct-chest",
+        score=1.53125,
+        p_value=0.004,
+        words="more unusual than 99.6 % of 250 normal scans",
+        guarantee="conformal",
+        rule="fpr 0.01",
+        model="ae on ct-chest",
+        version="3, sha256 0123456789ab",
+        software="0.1.0",
+        at=AT,
+        pixel_threshold=0.5,
+        pixel_alpha=0.01,
+    )
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[SourceImage]]:
+    """Return the slices of one phantom of a modality, each with a heatmap that is 1 in a rectangle."""
+
+    def read(modality: str) -> list[SourceImage]:
+        folder = tmp_path_factory.mktemp(modality)
+        slices = 3 if modality in ("CT", "MR") else 1
+        manifest = write_phantoms(folder, 1, modality, 1, 1, slices=slices, syntaxes=(ExplicitVRLittleEndian,))
+        images = []
+        for file in manifest.files:
+            ds = dcmread(file.path)
+            heatmap = np.zeros((ds.Rows, ds.Columns), np.float32)
+            heatmap[20:30, 20:40] = 1
+            images.append(SourceImage(ds, 0, heatmap))
+        return images
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredNight:
+    """A workspace with a scoring run that flagged two studies."""
+
+    settings: Settings
+    run_id: str
+    planted: str
+
+
+@pytest.fixture(scope="session")
+def scored(trained: Any, phantom_night: Any) -> ScoredNight:
+    """Score the inbox of the shared workspace."""
+    from pipeline.stages.score import detectors_to_run, score
+
+    run = detectors_to_run(trained.settings, "phantom-mr")[0]
+    report = score(run, trained.settings, again=True)
+    assert report.flagged == 2
+    return ScoredNight(trained.settings, report.run_id, phantom_night.planted)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Path:
+    """Where pushed files go."""
+    return tmp_path / "outbox"

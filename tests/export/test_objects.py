@@ -1,0 +1,151 @@
+"""The objects of a finding: valid, on the original's geometry, the same whenever they are made."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+
+from pipeline.dicom.export.capture import secondary_capture
+from pipeline.dicom.export.described import Described, SourceImage, in_unicode
+from pipeline.dicom.export.key_objects import key_objects
+from pipeline.dicom.export.report import structured_report
+from pipeline.dicom.export.segmentation import segmentation
+
+PICTURE = np.arange(60 * 80 * 3, dtype=np.uint32).astype(np.uint8).reshape(60, 80, 3)
+
+
+def everything(found: Described, images: list[SourceImage]) -> dict[str, Dataset]:
+    made = {"seg": segmentation(found, images), "sc": secondary_capture(found, PICTURE, images[0])}
+    made["sr"] = structured_report(found, images)
+    return {**made, "ko": key_objects(found, images, list(made.values()))}
+
+
+def as_file(ds: Dataset) -> bytes:
+    buffer = BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "CR", "DX"])
+def test_every_object_is_valid(
+    modality: str, described: Described, originals: Callable, dciodvfy: Callable, tmp_path: Path
+) -> None:
+    for kind, ds in everything(described, originals(modality)).items():
+        path = tmp_path / f"{kind}.dcm"
+        path.write_bytes(as_file(ds))
+        assert (kind, dciodvfy(path)) == (kind, [])
+
+
+def test_objects_join_the_study_under_the_real_identity(described: Described, originals: Callable) -> None:
+    images = originals("CT")
+    source = images[0].dataset
+    for ds in everything(described, images).values():
+        for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"):
+            assert str(ds[keyword].value) == str(source[keyword].value)
+        assert ds.SeriesInstanceUID != source.SeriesInstanceUID
+        assert ds.SeriesDescription.startswith("Nightread: ")
+
+
+def test_the_same_finding_makes_the_same_bytes(described: Described, originals: Callable) -> None:
+    images = originals("MR")
+    first, second = everything(described, images), everything(described, images)
+    assert {k: as_file(ds) for k, ds in first.items()} == {k: as_file(ds) for k, ds in second.items()}
+    other = everything(replace(described, key="score-1/abc/2"), images)
+    assert all(first[kind].SOPInstanceUID != other[kind].SOPInstanceUID for kind in first)
+
+
+def test_the_segmentation_is_what_lies_above_the_threshold(described: Described, originals: Callable) -> None:
+    images = originals("CT")
+    images[1].heatmap[:] = 0  # nothing there: an empty frame is left out
+    seg = dcmread(BytesIO(as_file(segmentation(described, images))))
+    frames = seg.pixel_array
+    assert frames.shape == (2, *images[0].heatmap.shape)
+    sources = [
+        item.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        for item in seg.PerFrameFunctionalGroupsSequence
+    ]
+    by_uid = {image.dataset.SOPInstanceUID: image for image in images}
+    assert set(sources) == {images[0].dataset.SOPInstanceUID, images[2].dataset.SOPInstanceUID}
+    for frame, groups, uid in zip(frames, seg.PerFrameFunctionalGroupsSequence, sources, strict=True):
+        assert np.array_equal(frame > 0, by_uid[uid].heatmap > 0.5)
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        assert list(position) == list(by_uid[uid].dataset.ImagePositionPatient)
+
+
+def test_without_threshold_map_or_excess_there_is_no_segmentation(described: Described, originals: Callable) -> None:
+    images = originals("CT")
+    assert segmentation(replace(described, pixel_threshold=None), images) is None
+    assert segmentation(replace(described, pixel_threshold=2.0), images) is None
+    assert segmentation(described, [SourceImage(image.dataset) for image in images]) is None
+
+
+def test_nothing_is_invented(described: Described, originals: Callable, dciodvfy: Callable, tmp_path: Path) -> None:
+    images = originals("CT")
+    for image in images:
+        del image.dataset.BodyPartExamined
+    made = everything(described, images)
+    assert all("BodyPartExamined" not in ds for ds in made.values())
+    assert made["sc"].Laterality == "" and "Laterality" not in made["seg"]
+    for kind in ("seg", "sc"):
+        (tmp_path / kind).write_bytes(as_file(made[kind]))
+        assert dciodvfy(tmp_path / kind) == []
+    images[0].dataset.BodyPartExamined, images[0].dataset.Laterality = "KNEE", "L"
+    copied = secondary_capture(described, PICTURE, images[0])
+    assert (copied.BodyPartExamined, copied.Laterality) == ("KNEE", "L")
+
+
+def test_dsrdump_reads_what_the_report_says(described: Described, originals: Callable, tmp_path: Path) -> None:
+    if shutil.which("dsrdump") is None:
+        pytest.skip("dsrdump (Debian package dcmtk) is not installed")
+    path = tmp_path / "sr.dcm"
+    path.write_bytes(as_file(structured_report(described, originals("CT"))))
+    done = subprocess.run(["dsrdump", "+Pl", str(path)], capture_output=True, text=True, check=True)
+    for words in (
+        "Imaging Measurement Report",
+        '"1.53125"',
+        '"0.004"',
+        "more unusual than 99.6 % of 250 normal scans",
+        "ae on ct-chest",
+        "3, sha256 0123456789ab",
+        "Not for diagnosis",
+    ):
+        assert words in done.stdout, words
+
+
+def test_the_key_objects_flag_the_images(described: Described, originals: Callable) -> None:
+    images = originals("CT")
+    ko = everything(described, images)["ko"]
+    referenced = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in ko.ContentSequence
+        if "ReferencedSOPSequence" in item
+    }
+    assert {image.dataset.SOPInstanceUID for image in images} < referenced
+    assert len(referenced) == 6
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO_IR 192", "王^小東"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+    ],
+)
+def test_names_of_every_character_set_come_through(
+    charset: str, name: str, described: Described, originals: Callable
+) -> None:
+    image = originals("MR")[0]
+    image.dataset.SpecificCharacterSet, image.dataset.PatientName = charset, name
+    source = in_unicode(dcmread(BytesIO(as_file(image.dataset))))
+    for ds in everything(described, [SourceImage(source, 0, image.heatmap)]).values():
+        assert str(dcmread(BytesIO(as_file(ds))).PatientName) == name
