@@ -4,6 +4,9 @@ Input: one row an image file, with `dicom` (base64 of a DICOM file's bytes) or `
 share it are the files of one series and are scored together, since MR normalisation needs the whole series.
 Output: one row a scan, in order of first appearance. `path` is read only in-process and beneath NIGHTREAD_PATH_ROOT:
 a scoring server must never open files that a stranger names.
+
+Scores are those of the detector in process: within 1e-5 of the score in fp32 with the same number of threads, and
+within `BF16_TOLERANCE` of it where the detector's `precision` is bf16, whose numbers have 8 significant bits.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from pipeline.dicom.sandbox import DecodeWorkers
 from pipeline.errors import ArtefactError, ConfigError, NightreadError, Rejected, RejectionCode
 
 SERVERS = frozenset({"mlflow.pyfunc.scoring_server.app", "mlflow.pyfunc.stdin_server", "mlserver"})
+BF16_TOLERANCE = 1e-2  # relative
 LARGEST_REQUEST_BYTES = 512 * 2**20
 
 

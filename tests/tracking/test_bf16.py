@@ -1,0 +1,54 @@
+"""A detector in bf16 scores alike in this process and as MLflow serves it, within the tolerance that is stated."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+import torch
+
+from pipeline.data.intensity import MRPercentile
+from pipeline.data.normalise import Normaliser
+from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.detection.detector import DetectionConfig, Detector
+from pipeline.methods.base import MethodConfig
+from pipeline.methods.dae import DaeConfig
+from pipeline.tracking import served_model
+from pipeline.tracking.served_model import BF16_TOLERANCE
+
+
+def detector_of(config: MethodConfig, precision: str) -> Detector:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        method = config.build(32)
+    detection = DetectionConfig.model_validate({"precision": precision, "residual": {"kind": "l1"}})
+    detector = Detector.of(method, Normaliser(MRPercentile(image_size=32)), detection, "bf16")
+    return detector.calibrated(Calibration.fit(Unit(f"{i}", f"{i}", i * 1e-3) for i in range(100)))
+
+
+def test_served_scores_agree(phantom_night: Any, tmp_path: Path) -> None:
+    config = DaeConfig()
+    files = sorted(phantom_night.inbox.rglob("*.dcm"))
+    detector = detector_of(config, "bf16")
+    expected = [detector.score_file(file).score for file in files]
+    reference = detector.save(tmp_path / "detector")
+    mlflow.pyfunc.save_model(
+        tmp_path / "model", python_model=served_model.__file__, artifacts={"detector": str(tmp_path / "detector")},
+        model_config={"sha256": reference.sha256}, pip_requirements=[],
+    )  # fmt: skip
+    model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)  # a server's sums are in another order
+    try:
+        answer = model.predict(pd.DataFrame({"dicom": [base64.b64encode(f.read_bytes()).decode() for f in files]}))
+    finally:
+        torch.set_num_threads(threads)
+    assert answer["error"].tolist() == [""] * len(files)
+    assert answer["score"].tolist() == pytest.approx(expected, rel=BF16_TOLERANCE)
+    full = [detector_of(config, "fp32").score_file(file).score for file in files]
+    assert full != expected  # it was computed in bf16
+    assert full == pytest.approx(expected, rel=BF16_TOLERANCE)
