@@ -33,7 +33,7 @@ def test_the_error_of_the_round_trip_falls_with_the_steps() -> None:
         grid = time_grid(999, steps)
         back = denoise(exact, ALPHA_BAR, invert(exact, ALPHA_BAR, START, grid), grid, Rng([1, 2, 3]))
         errors.append((back - START).abs().max().item())
-    assert errors[0] > 3 * errors[1] > 9 * errors[2] and errors[2] < 0.02
+    assert errors[0] > 3 * errors[1] > 9 * errors[2] and errors[2] < 0.03
 
 
 @pytest.mark.parametrize("t", [0, 20, 500, 940])
