@@ -23,9 +23,7 @@ def test_what_is_pushed_is_found_again(scored: Any, phantom_night: Any, cut_off:
     plugin = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
     if shutil.which("Orthanc") is None or shutil.which("storescu") is None or not plugin.exists():
         pytest.skip("Orthanc (Debian packages orthanc, orthanc-dicomweb) or dcmtk is not installed")
-    program = (
-        f"{cut_off.code}\nimport runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
-    )
+    run = "import runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
     arguments = [SESSION, scored.settings.workspace, scored.run_id, phantom_night.inbox, tmp_path / "orthanc"]
     done = subprocess.run(
         [*cut_off.prefix, sys.executable, "-c", f"{cut_off.code}\n{run}", *map(str, arguments)],
