@@ -129,7 +129,7 @@ def test_every_task_has_a_time_limit_retries_and_keeps_no_pickle() -> None:
         *("evaluate-route", "benchmark-model", "benchmark-end"),
     }
     for one in tasks.values():
-        # a benchmark's cells are resumable by themselves: running the command again goes on, a retry would hide the fault
+        # a benchmark resumes by itself: running the command again goes on, and a retry would hide the fault
         retries = 0 if one.name.startswith("benchmark-") else 3
         assert one.timeout_seconds and one.retries == retries and one.retry_condition_fn is not None
         assert one.persist_result is (one.name == "evaluate-route")
