@@ -24,7 +24,7 @@ from pipeline.methods.base import Method
 from pipeline.methods.sealed import FORMAT, MANIFEST, SPEC, WEIGHTS, file_sha256, read_sealed, reference
 from pipeline.types import RunRef
 
-__all__ = ["read_artefact", "reference", "write_artefact"]
+__all__ = ["read_method", "read_sealed", "reference", "write_artefact"]
 
 FIELDS = ("method", "normaliser", "detection", "route", "seed", "calibration")
 
@@ -44,26 +44,24 @@ def write_artefact(folder: Path, spec: dict[str, Any], method: nn.Module) -> Run
     return reference(folder, folder)
 
 
-def read_artefact(folder: Path, sha256: str | None) -> tuple[dict[str, Any], Method]:
-    """Check every byte against the manifest, and the manifest against `sha256`; then read specification and weights.
+def read_method(spec: dict[str, Any], folder: Path) -> Method:
+    """Return the method of a folder that `read_sealed` checked and gave `spec` of, with its weights.
 
     Raises:
-        ArtefactError: something is missing, altered, damaged, of another format, or another artefact than asked for.
+        ArtefactError: the specification lacks a field, or the weights are not the method's.
     """
-    spec = read_spec(folder, sha256, FIELDS)
-    return spec, load_weights(method_from_spec(spec["method"]), folder / WEIGHTS)
+    require(spec, FIELDS)
+    return load_weights(method_from_spec(spec["method"]), folder / WEIGHTS)
 
 
-def read_spec(folder: Path, sha256: str | None, fields: Sequence[str]) -> dict[str, Any]:
-    """Check every byte as `read_artefact` does, and return the specification, which must have `fields`."""
-    spec = read_sealed(folder, sha256)
+def require(spec: dict[str, Any], fields: Sequence[str]) -> None:
+    """Refuse a specification that lacks one of `fields` (ArtefactError)."""
     if missing := [name for name in fields if name not in spec]:
         raise ArtefactError(f"{SPEC} lacks {', '.join(missing)}. Train the detector again.")
-    return spec
 
 
 def read_weights(module: nn.Module, folder: Path, what: str) -> None:
-    """Read the weights of a folder that `read_spec` checked (ArtefactError where they are not the module's)."""
+    """Read the weights of a folder that `read_sealed` checked (ArtefactError where they are not the module's)."""
     fill_weights(module, folder / WEIGHTS, what)
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from pipeline.data.normalise import Normaliser
 from pipeline.detection.aggregate import aggregate_maps
-from pipeline.detection.artefact import read_artefact, reference, write_artefact
+from pipeline.detection.artefact import read_method, read_sealed, reference, write_artefact
 from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.residual import ResidualConfig, clean, counted_body, residual
-from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit
+from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit, shared_fields
 from pipeline.detection.slices import Scored
 from pipeline.detection.two_sided import TwoSided
 from pipeline.errors import ArtefactError, ConfigError
@@ -25,8 +25,6 @@ from pipeline.methods.artefact import method_spec
 from pipeline.methods.base import AnomalyMapper, Method, Reconstructor, ScanScorer
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch, RunRef
-
-__all__ = ["DetectionConfig", "Detector", "Scored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +78,7 @@ class Detector(Scorer):
     @property
     def spec(self) -> dict[str, Any]:
         """JSON of everything but the weights."""
-        return {
-            "method": method_spec(self.method),
-            "normaliser": self.normaliser.to_json(),
-            "detection": self.config.model_dump(mode="json"),
-            "route": self.route,
-            "seed": self.seed,
-            "calibration": None if self.calibration is None else self.calibration.model_dump(mode="json"),
-            "two_sided": None if self.two_sided is None else self.two_sided.model_dump(mode="json"),
-        }
+        return {"method": method_spec(self.method), **self.shared_spec}
 
     def raw_batch(self, batch: Batch) -> Scored:
         """Score one batch before any transform; see `score_batch`."""
@@ -161,22 +151,18 @@ class Detector(Scorer):
         Raises:
             ArtefactError: a file is missing, altered, of another version, or not the registered one.
         """
-        return cls.from_spec(*read_artefact(Path(folder), sha256))
+        return cls.opened(read_sealed(Path(folder), sha256), Path(folder))
+
+    @classmethod
+    def opened(cls, spec: dict[str, Any], folder: Path) -> Self:
+        """Return the detector of a folder that `read_sealed` checked and gave `spec` of (ArtefactError on a misfit)."""
+        return cls.from_spec(spec, read_method(spec, folder))
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any], method: Method) -> Self:
         """Return the detector that `spec` describes, around a method with its weights (ArtefactError on a misfit)."""
-        calibration, two_sided = spec["calibration"], spec.get("two_sided")
         try:
-            return cls(
-                method=method,
-                normaliser=Normaliser.from_json(spec["normaliser"]),
-                config=DetectionConfig.model_validate(spec["detection"]),
-                route=str(spec["route"]),
-                seed=int(spec["seed"]),
-                calibration=None if calibration is None else Calibration.model_validate(calibration),
-                two_sided=None if two_sided is None else TwoSided.model_validate(two_sided),
-            )
+            return cls(method=method, **shared_fields(spec))
         except (ValidationError, TypeError, ValueError) as error:
             reason = f"{error.error_count()} fields" if isinstance(error, ValidationError) else type(error).__name__
             raise ArtefactError(f"The detector's specification does not fit this release ({reason}).") from None

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.data.normalise import Normaliser
-from pipeline.detection.artefact import read_spec, read_weights, write_artefact
+from pipeline.detection.artefact import read_sealed, read_weights, require, write_artefact
 from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.detection.residual import counted_body
-from pipeline.detection.scorer import Scorer
+from pipeline.detection.scorer import Scorer, shared_fields
 from pipeline.detection.slices import Scored
 from pipeline.detection.two_sided import TwoSided
 from pipeline.errors import ArtefactError, ConfigError, TooFewNormals
@@ -110,12 +110,7 @@ class Ensemble(Scorer):
         return {
             "kind": KIND,
             "members": [_member_spec(member) for member in self.members],
-            "normaliser": self.normaliser.to_json(),
-            "detection": self.config.model_dump(mode="json"),
-            "route": self.route,
-            "seed": self.seed,
-            "calibration": None if self.calibration is None else self.calibration.model_dump(mode="json"),
-            "two_sided": None if self.two_sided is None else self.two_sided.model_dump(mode="json"),
+            **self.shared_spec,
         }
 
     def save(self, folder: str | Path) -> RunRef:
@@ -129,21 +124,17 @@ class Ensemble(Scorer):
         Raises:
             ArtefactError: a file or a member is missing, altered, of another version, or not the registered one.
         """
-        spec = read_spec(Path(folder), sha256, FIELDS)
+        return cls.opened(read_sealed(Path(folder), sha256), Path(folder))
+
+    @classmethod
+    def opened(cls, spec: dict[str, Any], folder: Path) -> Self:
+        """Return the ensemble of a folder that `read_sealed` checked and gave `spec` of (ArtefactError on a misfit)."""
+        require(spec, FIELDS)
         try:
             methods = nn.ModuleList([method_from_spec(item["detector"]["method"]) for item in spec["members"]])
-            read_weights(methods, Path(folder), "the ensemble's weights")
+            read_weights(methods, folder, "the ensemble's weights")
             members = [_member(item, method.eval()) for item, method in zip(spec["members"], methods, strict=True)]
-            calibration, two_sided = spec["calibration"], spec["two_sided"]
-            return cls(
-                members=tuple(members),
-                normaliser=Normaliser.from_json(spec["normaliser"]),
-                config=DetectionConfig.model_validate(spec["detection"]),
-                route=str(spec["route"]),
-                seed=int(spec["seed"]),
-                calibration=None if calibration is None else Calibration.model_validate(calibration),
-                two_sided=None if two_sided is None else TwoSided.model_validate(two_sided),
-            )
+            return cls(members=tuple(members), **shared_fields(spec))
         except (ValidationError, KeyError, TypeError, ValueError) as error:
             raise ArtefactError(
                 f"The ensemble's specification does not fit this release ({type(error).__name__}). Assemble it again."

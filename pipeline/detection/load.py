@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.detection.artefact import read_spec
+from pipeline.detection.artefact import read_sealed
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble import KIND, Ensemble
 from pipeline.detection.scorer import Scorer
@@ -20,5 +20,5 @@ def load_detector(folder: str | Path, sha256: str | None = None) -> Scorer:
     Raises:
         ArtefactError: a file is missing, altered, of another version, or not the registered one.
     """
-    spec = read_spec(Path(folder), sha256, ())  # checked again by whoever reads the weights
-    return Ensemble.load(folder, sha256) if spec.get("kind") == KIND else Detector.load(folder, sha256)
+    spec = read_sealed(Path(folder), sha256)
+    return (Ensemble if spec.get("kind") == KIND else Detector).opened(spec, Path(folder))

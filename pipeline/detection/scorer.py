@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -80,6 +80,18 @@ class Scorer:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next((p.device for method in self.methods for p in method.parameters()), torch.device("cpu"))
+
+    @property
+    def shared_spec(self) -> dict[str, Any]:
+        """JSON of what every scorer has beside its models."""
+        return {
+            "normaliser": self.normaliser.to_json(),
+            "detection": self.config.model_dump(mode="json"),
+            "route": self.route,
+            "seed": self.seed,
+            "calibration": None if self.calibration is None else self.calibration.model_dump(mode="json"),
+            "two_sided": None if self.two_sided is None else self.two_sided.model_dump(mode="json"),
+        }
 
     def calibrated(self, calibration: Calibration) -> Self:
         """Return the same detector with a calibration."""
@@ -165,6 +177,19 @@ class Scorer:
     ) -> ScanResult:
         """Score the DICOM files of one study together; see `pipeline.detection.scan.score_files`."""
         return score_files(self, [Path(path) for path in paths], limits or DecodeLimits(), workers)
+
+
+def shared_fields(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that `Scorer.shared_spec` describes; pydantic's errors come through."""
+    calibration, two_sided = spec["calibration"], spec.get("two_sided")
+    return {
+        "normaliser": Normaliser.from_json(spec["normaliser"]),
+        "config": DetectionConfig.model_validate(spec["detection"]),
+        "route": str(spec["route"]),
+        "seed": int(spec["seed"]),
+        "calibration": None if calibration is None else Calibration.model_validate(calibration),
+        "two_sided": None if two_sided is None else TwoSided.model_validate(two_sided),
+    }
 
 
 def refuse_misfit(batch: Batch, method: Method) -> None:

@@ -18,7 +18,8 @@ from pipeline.data.ingest import ingest
 from pipeline.data.intensity import MRPercentile
 from pipeline.data.normalise import Normaliser
 from pipeline.detection.benchmark import scoring_ratio
-from pipeline.detection.detector import DetectionConfig, Detector
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
 from pipeline.detection.residual import ResidualConfig
 from pipeline.dicom.phantom.folder import write_phantoms
 from pipeline.methods.ae import AeConfig

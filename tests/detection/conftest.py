@@ -15,7 +15,8 @@ from scipy.stats import betabinom
 
 from pipeline.data.normalise import Normaliser, normaliser_config
 from pipeline.detection.calibrate import Calibration, Unit
-from pipeline.detection.detector import DetectionConfig, Detector
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
 from pipeline.methods import method_config
 from pipeline.types import Batch
 

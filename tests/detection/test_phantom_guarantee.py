@@ -12,7 +12,8 @@ from sklearn.decomposition import PCA
 
 from pipeline.data.normalise import Normaliser, Plane, normaliser_config
 from pipeline.detection.calibrate import Calibration, Unit
-from pipeline.detection.detector import DetectionConfig, Detector
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
 from pipeline.dicom.phantom.patient import make_patient
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.nn.rng import Rng

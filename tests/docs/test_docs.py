@@ -17,7 +17,7 @@ from pipeline.data.intensity import MRPercentile
 from pipeline.data.normalise import Normaliser
 from pipeline.detection import Detector
 from pipeline.detection.calibrate import Calibration, Unit
-from pipeline.detection.detector import DetectionConfig
+from pipeline.detection.config import DetectionConfig
 from pipeline.dicom.phantom.example import example_file
 from pipeline.methods import METHODS
 from pipeline.methods.ae import AeConfig

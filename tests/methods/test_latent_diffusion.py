@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.data.normalise import Normaliser, normaliser_config
-from pipeline.detection.detector import DetectionConfig, Detector
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods import method_config
 from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights

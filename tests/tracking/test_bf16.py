@@ -14,7 +14,8 @@ import torch
 from pipeline.data.intensity import MRPercentile
 from pipeline.data.normalise import Normaliser
 from pipeline.detection.calibrate import Calibration, Unit
-from pipeline.detection.detector import DetectionConfig, Detector
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.tracking import served_model
