@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from monai.networks.nets import VarAutoEncoder
 from pydantic import Field
 from torch import Tensor
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.gaussian import gaussian_nll, kl_to_standard_normal
 from pipeline.nn.rng import Rng
+from pipeline.nn.variational import variational_network
 from pipeline.types import Batch
 
 
@@ -40,16 +40,7 @@ class VariationalAutoencoder(Method):
     def __init__(self, config: VaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
-        self.network = VarAutoEncoder(
-            spatial_dims,
-            self.image_shape,
-            channels,
-            config.latent,
-            channels=widths(config.widths, levels),
-            strides=[2] * levels,
-            norm="batch",  # instance norm, the default, would hide an image's overall brightness from the code
-            use_sigmoid=False,
-        )
+        self.network = variational_network(self.image_shape, config.latent, widths(config.widths, levels))
         self.phases = (Phase("train", lr=config.lr),)
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:

@@ -13,13 +13,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import VarAutoEncoder
 from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.gaussian import gaussian_nll, log_mixture, log_normal
 from pipeline.nn.rng import Rng
+from pipeline.nn.variational import variational_network
 from pipeline.types import Batch
 
 START_STD = 0.05  # of the pseudo-inputs: enough to tell them apart
@@ -49,16 +49,7 @@ class VampPriorAutoencoder(Method):
     def __init__(self, config: VampPriorConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
-        self.network = VarAutoEncoder(
-            spatial_dims,
-            self.image_shape,
-            channels,
-            config.latent,
-            channels=widths(config.widths, levels),
-            strides=[2] * levels,
-            norm="batch",  # as in `vae`
-            use_sigmoid=False,
-        )
+        self.network = variational_network(self.image_shape, config.latent, widths(config.widths, levels))
         self.pseudo_inputs = nn.Parameter(START_STD * torch.randn(config.pseudo_inputs, *self.image_shape))
         self.phases = (Phase("train", lr=config.lr),)
 

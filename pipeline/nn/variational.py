@@ -1,0 +1,24 @@
+"""The network that variational autoencoders with a code without a grid share: MONAI's, with batch norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monai.networks.nets import VarAutoEncoder
+
+
+def variational_network(image_shape: Sequence[int], latent: int, widths: Sequence[int]) -> VarAutoEncoder:
+    """Return encoder and decoder between images (C, *spatial) and codes of length `latent`, one halving a width.
+
+    Instance norm, MONAI's default, would hide an image's overall brightness from the code.
+    """
+    return VarAutoEncoder(
+        len(image_shape) - 1,
+        image_shape,
+        image_shape[0],
+        latent,
+        channels=widths,
+        strides=[2] * len(widths),
+        norm="batch",
+        use_sigmoid=False,
+    )
