@@ -89,13 +89,12 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     with Catalogue.open(settings) as catalogue:
         selection = choose(catalogue, config, settings, sets=("calibrate",))
         learned = choose(catalogue, config, settings, sets=("train", "validate"))
-        validate = choose(catalogue, config, settings, sets=("validate",))
     if not selection.slices:
         raise EmptySelection(
             f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
-    detector = centred(load_detector(folder.trained), dataset(validate, config, settings, cache="none"))
+    detector = _centred(load_detector(folder.trained), config, settings)
     calibration = _calibration(
         detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
     )
@@ -106,7 +105,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     return report
 
 
-def centred(detector: Scorer, validate: SliceDataset) -> Scorer:
+def _centred(detector: Scorer, config: RunConfig, settings: Settings) -> Scorer:
     """Return a detector whose two-sided score, where it has one, is centred on validate normals.
 
     Raises:
@@ -114,6 +113,9 @@ def centred(detector: Scorer, validate: SliceDataset) -> Scorer:
     """
     if detector.config.transform == "none" or detector.two_sided is not None:
         return detector
+    with Catalogue.open(settings) as catalogue:
+        chosen = choose(catalogue, config, settings, sets=("validate",))
+    validate = dataset(chosen, config, settings, cache="none")
     scores = usable([item.score for item in measured(detector.raw(), validate)], validate)
     return detector.centred(TwoSided.fit([s.score for s in scores], [s.patient_id for s in scores]))
 
