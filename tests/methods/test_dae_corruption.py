@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -135,28 +136,16 @@ def test_either_network_learns_in_two_and_three_dimensions(network: str, spatial
     assert method.reconstruct(x, Rng([1, 2])).shape == x.shape
 
 
-def test_a_trained_one_removes_what_was_painted_and_keeps_the_rest() -> None:
+def test_a_trained_one_removes_what_was_painted_and_keeps_the_rest(discs: Any) -> None:
     from pipeline.training import TrainingConfig, TrainState, train
-
-    axis = torch.linspace(-1, 1, 32)
-    radius = (axis[:, None] ** 2 + axis[None] ** 2).sqrt()
-    body = (radius < 0.8)[None]
-
-    class Discs:
-        def __len__(self) -> int:
-            return 32
-
-        def __getitem__(self, i: int) -> dict[str, object]:
-            image = torch.where(body, -0.2 + 0.02 * i + 0.2 * torch.cos(3 * radius), -1.0)
-            return {"image": image, "body": body, "id": str(i)}
 
     method = DaeConfig(widths=WIDTHS, corruption="lesions", lesions=LESIONS, lr=3e-3).build(32)
     state = TrainState(method, TrainingConfig(batch_size=8, images=480, ema_decay=0.95))
-    list(train(state, Discs(), 480))
-    clean = torch.stack([Discs()[i]["image"] for i in range(16)])
-    painted = paint(clean, body.expand(16, -1, -1, -1), LESIONS, Rng(range(700, 716)))
+    list(train(state, discs, 480))
+    clean = torch.stack([discs[i]["image"] for i in range(16)])
+    painted = paint(clean, discs.body.expand(16, -1, -1, -1), LESIONS, Rng(range(700, 716)))
     x_hat = state.ema.reconstruct(painted.images, Rng(range(16)))
     left = (x_hat - clean).abs()[painted.mask].mean() / (painted.images - clean).abs()[painted.mask].mean()
-    elsewhere = (painted.coverage == 0) & body
+    elsewhere = (painted.coverage == 0) & discs.body
     assert left < 0.45
     assert (x_hat - clean).abs()[elsewhere].mean() < 0.05
