@@ -46,15 +46,22 @@ def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> No
     epilog="""\b
 Example:
   nightread wrap lgg/manifest.csv --out lgg-dicom
+  nightread wrap pneumoniamnist.npz --modality CR --out pneumonia-dicom
   nightread ingest lgg-dicom/dicom && nightread labels import lgg-dicom/labels.csv""",
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the DICOM files and labels.csv."
 )
+@click.option("--modality", default="OT", show_default=True, help="DICOM modality of rows that name none.")
+@click.option(
+    "--normal", type=int, multiple=True, default=(0,), show_default=True, help="Label of an .npz that means normal."
+)
 @json_option
 @click.pass_context
-def wrap(context: click.Context, manifest: Path, out: Path, as_json: bool) -> None:
+def wrap(
+    context: click.Context, manifest: Path, out: Path, modality: str, normal: tuple[int, ...], as_json: bool
+) -> None:
     """Turn PNG, JPEG, TIFF, NIfTI or npz images with a CSV manifest into valid DICOM (Secondary Capture).
 
     MANIFEST has the columns `file` and, where known, patient_id, label, mask, modality, split, slice_index,
@@ -64,7 +71,7 @@ def wrap(context: click.Context, manifest: Path, out: Path, as_json: bool) -> No
     from pipeline.dicom.wrap import wrap as run
 
     with progress_bar("Wrapping", quiet=as_json) as update:
-        report = run(manifest, out, on_progress=update)
+        report = run(manifest, out, modality=modality, normal=normal, on_progress=update)
     if as_json:
         print_json(report.to_json())
         return

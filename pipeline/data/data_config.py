@@ -21,4 +21,5 @@ class DataConfig(Config):
     )
     ram_gib: float = Field(4.0, gt=0, description="most memory that the cache may take, GiB")
     allow_gaps: bool = Field(False, description="take volumes with missing slices")
+    allow_tilt: bool = Field(False, description="take stacks sheared by a tilted gantry, and score their slices")
     splits: SplitPolicy = Field(SplitPolicy(), description="how patients are divided into sets")

@@ -17,7 +17,7 @@ from pipeline.data.series import NotScoredSeries
 from pipeline.data.splits import eligible
 from pipeline.data.standing import CHUNK, StandingLabels, chunks
 from pipeline.dicom.attributes import InstanceAttributes
-from pipeline.dicom.geometry import SeriesGeometry, assemble
+from pipeline.dicom.geometry import REGULAR, Allowed, SeriesGeometry, assemble
 from pipeline.errors import ConfigError, Rejected
 from pipeline.types import NORMAL_SETS, Label, SetName, SliceRef
 
@@ -56,7 +56,7 @@ def select_slices(
     sets: Collection[SetName] | None = None,
     labels: Collection[Label] | None = None,
     study_ids: Collection[str] | None = None,
-    allow_gaps: bool = False,
+    allowed: Allowed = REGULAR,
 ) -> Selection:
     """Choose slices. Every argument narrows; None does not.
 
@@ -69,7 +69,7 @@ def select_slices(
             give normal slices of identified patients only. Without it everything is chosen, as for scoring.
         labels: labels that may stand on the slice.
         study_ids: pseudonyms of studies.
-        allow_gaps: accept volumes with missing slices.
+        allowed: what a stack may lack without being refused.
 
     Raises:
         ConfigError: `route` is not among `routes`.
@@ -79,7 +79,7 @@ def select_slices(
     not_scored: list[NotScoredSeries] = []
     with catalogue.reading() as session:
         wanted = _on_route(_series(session, modality, sets, study_ids), route, routes, not_scored)
-        found = dict(_ordered(session, wanted, allow_gaps, not_scored))
+        found = dict(_ordered(session, wanted, allowed, not_scored))
         standing = StandingLabels.read(session, _subjects(found.values()))
     members = {series_id: tuple(_labelled(refs, standing)) for series_id, refs in found.items()}
     chosen = tuple(ref for refs in members.values() for ref in refs if _fits(ref, sets, labels))
@@ -139,7 +139,7 @@ def _on_route(
 
 
 def _ordered(
-    session: Session, wanted: Sequence[Row], allow_gaps: bool, not_scored: list[NotScoredSeries]
+    session: Session, wanted: Sequence[Row], allowed: Allowed, not_scored: list[NotScoredSeries]
 ) -> Iterator[tuple[str, list[SliceRef]]]:
     """Yield each series with its slices in geometric order; a refused geometry goes to `not_scored`."""
     for start in range(0, len(wanted), CHUNK):
@@ -149,7 +149,7 @@ def _ordered(
             rows = instances.pop(row.series_id, [])
             try:
                 geometry = assemble(
-                    [(one.instance_id, InstanceAttributes.from_json(one.attributes)) for one in rows], allow_gaps
+                    [(one.instance_id, InstanceAttributes.from_json(one.attributes)) for one in rows], allowed
                 )
             except Rejected as error:
                 not_scored.append(NotScoredSeries(row.series_id, row.study_id, error.code.value, error.sentence))

@@ -31,6 +31,22 @@ CROSS_SECTIONAL = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a stack may lack without being refused.
+
+    Attributes:
+        gaps: slices may be missing and distances irregular; z spacing is None where they are irregular.
+        tilt: slices may slide sideways, as with a tilted gantry; the stack is then slices in order, and no volume.
+    """
+
+    gaps: bool = False
+    tilt: bool = False
+
+
+REGULAR = Allowed()
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesGeometry:
     """The slices of a series in order.
 
@@ -40,7 +56,7 @@ class SeriesGeometry:
         spacing_mm: (z, y, x), None where the files do not say; z is measured between positions, never a thickness.
         orientation: row and column cosines, None without geometry.
         is_volume: whether the slices form one regular stack of at least two.
-        missing: slices that the regular stack lacks (only with `allow_gaps`).
+        missing: slices that the regular stack lacks (only with `Allowed.gaps`).
     """
 
     order: tuple[tuple[str, int], ...]
@@ -62,12 +78,12 @@ class _Frame:
     size: tuple[int, int]
 
 
-def assemble(instances: Sequence[tuple[str, InstanceAttributes]], allow_gaps: bool = False) -> SeriesGeometry:
+def assemble(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed = REGULAR) -> SeriesGeometry:
     """Order the frames of one series and check that they form a stack.
 
     Args:
         instances: (instance id, attributes) of one series, in any order.
-        allow_gaps: accept missing slices and irregular distances; z spacing is then None where it is irregular.
+        allowed: what the stack may lack.
 
     Raises:
         Rejected: MIXED_SIZES, MIXED_ORIENTATION, MIXED_SPACING, DUPLICATE_SLICES, GANTRY_TILT, MISSING_SLICES,
@@ -86,7 +102,7 @@ def assemble(instances: Sequence[tuple[str, InstanceAttributes]], allow_gaps: bo
         return _unplaced(frames)
     if len(placed) < len(frames):
         raise _no_geometry(len(frames) - len(placed), len(frames))
-    return _stack(placed, allow_gaps)
+    return _stack(placed, allowed)
 
 
 def _frames(name: str, attributes: InstanceAttributes) -> list[_Frame]:
@@ -128,14 +144,15 @@ def _unplaced(frames: list[_Frame]) -> SeriesGeometry:
     )
 
 
-def _stack(frames: list[_Frame], allow_gaps: bool) -> SeriesGeometry:
+def _stack(frames: list[_Frame], allowed: Allowed) -> SeriesGeometry:
     _refuse_mixed(frames)
     normal = _normal(frames[0].cosines)
     points = np.array([frame.position for frame in frames], dtype=np.float64)
     heights = points @ normal
     order = np.argsort(heights, kind="stable")
     heights, points = heights[order], points[order]
-    step, missing = (None, 0) if len(frames) == 1 else _step(heights, points, normal, allow_gaps)
+    step, missing = (None, 0) if len(frames) == 1 else _step(heights, allowed.gaps)
+    sheared = len(frames) > 1 and _sheared(heights, points, normal, allowed.tilt)
     extent = heights[-1] - heights[0]
     ordered = [frames[i] for i in order]
     return SeriesGeometry(
@@ -143,7 +160,7 @@ def _stack(frames: list[_Frame], allow_gaps: bool) -> SeriesGeometry:
         relative_positions=tuple(float((h - heights[0]) / extent) if extent > 0 else 0.5 for h in heights),
         spacing_mm=(step, *(frames[0].spacing or (None, None))),
         orientation=frames[0].cosines,
-        is_volume=len(frames) > 1 and step is not None,
+        is_volume=len(frames) > 1 and step is not None and not sheared,
         missing=missing,
     )
 
@@ -177,7 +194,7 @@ def _normal(cosines: Cosines) -> np.ndarray:
     return normal / np.linalg.norm(normal)
 
 
-def _step(heights: np.ndarray, points: np.ndarray, normal: np.ndarray, allow_gaps: bool) -> tuple[float | None, int]:
+def _step(heights: np.ndarray, allow_gaps: bool) -> tuple[float | None, int]:
     """Return (distance of slices in mm, missing slices); the distance is None where it is irregular and allowed."""
     gaps = np.diff(heights)
     duplicates = int(np.sum(gaps <= ROUNDING_MM))
@@ -186,7 +203,6 @@ def _step(heights: np.ndarray, points: np.ndarray, normal: np.ndarray, allow_gap
             f"{duplicates} slices stand at the place of another; a stack has one slice a place. Split the series."
         )
         raise Rejected(RejectionCode.DUPLICATE_SLICES, sentence)
-    _refuse_tilt(heights, points, normal)
     step = float(np.median(gaps))
     multiples = np.rint(gaps / step)
     tolerance = SPACING_TOLERANCE * step + ROUNDING_MM
@@ -196,7 +212,7 @@ def _step(heights: np.ndarray, points: np.ndarray, normal: np.ndarray, allow_gap
         return float(gaps.mean()), 0
     if allow_gaps:
         return (step, missing) if regular else (None, 0)
-    advice = "Use --allow-gaps, or exclude the series."
+    advice = "Set data.allow_gaps=true, or exclude the series."
     if regular:
         sentence = f"{missing} slices are missing from a stack with {step:.3f} mm between slices. {advice}"
         raise Rejected(RejectionCode.MISSING_SLICES, sentence)
@@ -206,13 +222,13 @@ def _step(heights: np.ndarray, points: np.ndarray, normal: np.ndarray, allow_gap
     raise Rejected(RejectionCode.IRREGULAR_SPACING, sentence + advice)
 
 
-def _refuse_tilt(heights: np.ndarray, points: np.ndarray, normal: np.ndarray) -> None:
-    """A stack whose slices slide sideways is sheared: a tilted gantry (PS3.3 C.8.2.1.1.2), or no stack at all."""
+def _sheared(heights: np.ndarray, points: np.ndarray, normal: np.ndarray, allow_tilt: bool) -> bool:
+    """Whether slices slide sideways: tilted gantry (PS3.3 C.8.2.1.1.2), or no stack at all. Refused unless allowed."""
     sideways = points - points[0] - np.outer(heights - heights[0], normal)
     angles = np.degrees(np.arctan2(np.linalg.norm(sideways[1:], axis=1), heights[1:] - heights[0]))
     worst = float(angles.max())
-    if worst > TILT_DEGREES:
-        sentence = (
-            f"Slices move {worst:.1f} degrees off their normal, more than {TILT_DEGREES}; the stack is sheared by"
-        )
-        raise Rejected(RejectionCode.GANTRY_TILT, sentence + " a tilted gantry. Resample it upright, or exclude it.")
+    if worst <= TILT_DEGREES or allow_tilt:
+        return worst > TILT_DEGREES
+    sentence = f"Slices move {worst:.1f} degrees off their normal, more than {TILT_DEGREES}; the stack is sheared by"
+    advice = " a tilted gantry. Set data.allow_tilt=true to score its slices, or exclude the series."
+    raise Rejected(RejectionCode.GANTRY_TILT, sentence + advice)

@@ -90,6 +90,7 @@ def wrap(
     out_folder: Path,
     *,
     modality: str = "OT",
+    normal: Sequence[int] = (0,),
     dataset: str | None = None,
     limits: DecodeLimits | None = None,
     on_progress: Progress | None = None,
@@ -99,8 +100,9 @@ def wrap(
     Wrapping again writes the same bytes: UIDs are functions of the data set's name, the row and the pixels.
 
     Args:
-        manifest: CSV as in `wrap_manifest`, or a MedMNIST-style npz (label 0 = normal; see `wrap_npz` for others).
+        manifest: CSV as in `wrap_manifest`, or a MedMNIST-style npz.
         modality: for rows that name none.
+        normal: label values of an npz that mean normal; all others mean abnormal.
         dataset: name of the data set, part of every UID; default: names of the manifest's folder and file.
         limits: what one file may cost.
         on_progress: called with (images done, images in all).
@@ -116,7 +118,7 @@ def wrap(
         limits or DecodeLimits(),
     )
     is_npz = manifest.suffix.lower() == ".npz"
-    lines = list(rows_from_npz(manifest, modality) if is_npz else read_manifest(manifest, modality))
+    lines = list(rows_from_npz(manifest, modality, normal) if is_npz else read_manifest(manifest, modality))
     rows = [line for line in lines if isinstance(line, ManifestRow)]
     job.rejected += [line for line in lines if isinstance(line, RowRejection)]
     job.write(job.unique(rows), on_progress)

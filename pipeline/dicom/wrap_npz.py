@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,45 +10,19 @@ import numpy as np
 from pipeline.dicom.wrap_manifest import ManifestRow, RowRejection, checked_row
 from pipeline.errors import ConfigError
 
-COLUMNS = ("file", "label", "modality", "body_part", "split")
 
-
-def manifest_from_npz(
-    npz: Path,
-    manifest: Path,
-    *,
-    modality: str = "OT",
-    normal: Sequence[int] = (0,),
-    only: Sequence[int] | None = None,
-    body_part: str = "",
-) -> int:
-    """Write a manifest with one row an image, official splits kept, and return the number of rows.
-
-    Args:
-        npz: the data; the manifest addresses it by its absolute path, unless both lie in one folder.
-        normal: label values that mean normal; all others mean abnormal.
-        only: label values to keep; None keeps all.
+def rows_from_npz(npz: Path, modality: str, normal: Sequence[int]) -> Iterator[ManifestRow | RowRejection]:
+    """Yield one row an image, official splits kept; label values in `normal` mean normal, all others abnormal.
 
     Raises:
-        ConfigError: no such file, or its members are not of this kind.
+        ConfigError: the file is not of this kind, or no image has a label of `normal`.
     """
-    name = npz.name if npz.absolute().parent == manifest.absolute().parent else str(npz.absolute())
-    count = 0
-    with manifest.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for split, member, index, label in _images(npz):
-            if only is None or label in only:
-                said = "normal" if label in normal else "abnormal"
-                writer.writerow((f"{name}::{member}[{index}]", said, modality, body_part, split))
-                count += 1
-    return count
-
-
-def rows_from_npz(npz: Path, modality: str) -> Iterator[ManifestRow | RowRejection]:
-    """Yield the rows of the manifest that `manifest_from_npz` would write with label 0 as normal."""
-    for number, (split, member, index, label) in enumerate(_images(npz), start=2):
-        said = "normal" if label == 0 else "abnormal"
+    images = list(_images(npz))
+    if not any(label in normal for _, _, _, label in images):
+        found = sorted({label for _, _, _, label in images})
+        raise ConfigError(f"No image has one of the normal labels {list(normal)}; the file holds {found}. Name others.")
+    for number, (split, member, index, label) in enumerate(images, start=2):
+        said = "normal" if label in normal else "abnormal"
         values = {"file": f"{npz.name}::{member}[{index}]", "label": said, "modality": modality, "split": split}
         yield checked_row(number, values, modality)
 

@@ -11,6 +11,7 @@ from pipeline.data.normalise import Normaliser
 from pipeline.data.routes import load_routes
 from pipeline.data.selection import Selection, select_slices
 from pipeline.data.store import PixelStore
+from pipeline.dicom.geometry import Allowed
 from pipeline.stages.config import RunConfig
 from pipeline.types import Label, SetName
 
@@ -31,7 +32,7 @@ def choose(
         sets=sets,
         labels=labels,
         study_ids=study_ids,
-        allow_gaps=config.data.allow_gaps,
+        allowed=Allowed(config.data.allow_gaps, config.data.allow_tilt),
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dicom.attributes import InstanceAttributes
-from pipeline.dicom.geometry import assemble
+from pipeline.dicom.geometry import Allowed, assemble
 from pipeline.errors import Rejected, RejectionCode
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -82,14 +82,14 @@ def test_frames_of_an_enhanced_instance() -> None:
 def test_missing_slices() -> None:
     series = _series(0, 1, 2, 5, 6)
     assert _code(series) == RejectionCode.MISSING_SLICES
-    geometry = assemble(series, allow_gaps=True)
+    geometry = assemble(series, Allowed(gaps=True))
     assert (geometry.missing, geometry.spacing_mm[0], geometry.is_volume) == (2, 1.0, True)
 
 
 def test_irregular_spacing() -> None:
     series = _series(0, 1, 2.4, 3.4)
     assert _code(series) == RejectionCode.IRREGULAR_SPACING
-    geometry = assemble(series, allow_gaps=True)
+    geometry = assemble(series, Allowed(gaps=True))
     assert (geometry.spacing_mm[0], geometry.is_volume) == (None, False)
 
 
@@ -122,6 +122,9 @@ def test_gantry_tilt() -> None:
     with pytest.raises(Rejected, match="15.0 degrees") as caught:
         assemble(series)
     assert caught.value.code == RejectionCode.GANTRY_TILT
+    geometry = assemble(series, Allowed(tilt=True))
+    assert [name for name, _ in geometry.order] == ["0", "1", "2", "3"] and not geometry.is_volume
+    assert geometry.spacing_mm[0] == pytest.approx(5.0 * cosine)  # along the normal, not along the table
 
 
 def test_a_header_tilt_alone_is_no_shear() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from click import Group
+from click import Command, Context, Group
 
 from pipeline.cli import group
 from pipeline.config import load_config
@@ -76,3 +77,28 @@ def test_every_command_that_readme_names_exists() -> None:
     assert isinstance(group, Group)
     assert {"ingest", "train", "score", "evaluate", "flagged", "wrap"} <= named
     assert named <= set(group.commands)
+
+
+def commands() -> list[list[str]]:
+    """Return the words of every `nightread ...` line in README's code blocks, continued lines joined."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    parts = [part.split("nightread ", 1)[1] for line in lines for part in line.split("&&") if "nightread " in part]
+    return [shlex.split(part, comments=True) for part in parts]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_readmes_commands_are_understood(words: list[str]) -> None:
+    """Every option is one that the command has, and every argument that it wants is there; nothing is run."""
+    command: Command = group
+    context = Context(group)
+    while isinstance(command, Group):
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command = found
+    command.make_context(str(command.name), words, parent=context)
+
+
+def test_every_configuration_that_readme_names_exists() -> None:
+    named = set(re.findall(r"configs/[\w./-]+\.yaml", README))
+    assert named and {name for name in named if not (ROOT / name).exists()} == set()

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.data.routes import Route
 from pipeline.data.selection import select_slices, slices
+from pipeline.dicom.geometry import Allowed
 from pipeline.errors import ConfigError
 from pipeline.types import SliceRef
 
@@ -67,7 +68,7 @@ def test_a_refused_geometry_is_listed_with_its_code(hospital: Any) -> None:
         ("twice", "duplicate-slices"),
     }
     assert all(one.study_id == "t-p" and len(one.sentence) > 20 for one in found.not_scored)
-    allowed = select_slices(hospital.catalogue, allow_gaps=True)
+    allowed = select_slices(hospital.catalogue, allowed=Allowed(gaps=True))
     assert {ref.series_id for ref in allowed.slices} == {"good", "gap"}
 
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from pipeline.dicom.wrap import wrap
-from pipeline.dicom.wrap_npz import manifest_from_npz
 from pipeline.errors import ConfigError
 
 RNG = np.random.default_rng(1)
@@ -143,36 +142,32 @@ def test_other_rows_do_not_change_an_object(
     assert named != alone
 
 
-def test_manifest_from_npz_keeps_splits_and_labels(data: Path, table: Callable, tmp_path: Path) -> None:
+def test_npz_keeps_splits_and_labels(data: Path, table: Callable, tmp_path: Path) -> None:
     members = {}
     for split, count in (("train", 4), ("val", 2), ("test", 3)):
         members[f"{split}_images"] = RNG.integers(0, 256, (count, 5, 5), np.uint8)
         members[f"{split}_labels"] = np.arange(count, dtype=np.uint8)[:, None] % 3
     np.savez(data / "x.npz", **members)
-    assert manifest_from_npz(data / "x.npz", data / "m.csv", modality="CR", normal=(0, 2)) == 9
-    report = wrap(data / "m.csv", tmp_path / "out")
+    report = wrap(data / "x.npz", tmp_path / "out", modality="CR", normal=(0, 2))
     rows = table(report)
     assert [row["official_set"] for row in rows] == ["train"] * 4 + ["validate"] * 2 + ["test"] * 3
     assert [row["label"] for row in rows[:4]] == ["normal", "abnormal", "normal", "normal"]
-    direct = wrap(data / "x.npz", tmp_path / "direct", modality="CR")
-    assert (direct.instances, direct.labels) == (9, {"abnormal": 5, "normal": 4})
-
-
-def test_manifest_from_npz_without_splits_takes_chosen_classes(data: Path) -> None:
-    np.savez(data / "x.npz", images=np.zeros((4, 3, 3), np.uint8), labels=np.array([0, 1, 2, 1]), classes=np.array("a"))
-    assert manifest_from_npz(data / "x.npz", data / "m.csv", normal=(1,), only=(1, 2)) == 3
-    assert (data / "m.csv").read_text().splitlines()[1:] == [
-        "x.npz::images[1],normal,OT,,",
-        "x.npz::images[2],abnormal,OT,,",
-        "x.npz::images[3],normal,OT,,",
-    ]
+    assert {pydicom.dcmread(file).Modality for file in report.dicom.rglob("*.dcm")} == {"CR"}
+    plain = wrap(data / "x.npz", tmp_path / "plain")
+    assert (plain.instances, plain.labels) == (9, {"abnormal": 5, "normal": 4})
 
 
 @pytest.mark.parametrize("members", [{"pictures": [1]}, {"images": [[1]]}])
-def test_other_npz_files_are_refused(members: dict[str, list[int]], data: Path) -> None:
+def test_other_npz_files_are_refused(members: dict[str, list[int]], data: Path, tmp_path: Path) -> None:
     np.savez(data / "x.npz", **members)
     with pytest.raises(ConfigError):
-        manifest_from_npz(data / "x.npz", data / "m.csv")
+        wrap(data / "x.npz", tmp_path / "out")
+
+
+def test_an_npz_without_a_normal_image_is_refused(data: Path, tmp_path: Path) -> None:
+    np.savez(data / "x.npz", images=np.zeros((3, 3, 3), np.uint8), labels=np.array([1, 2, 1]))
+    with pytest.raises(ConfigError, match=r"normal labels \[0\]; the file holds \[1, 2\]"):
+        wrap(data / "x.npz", tmp_path / "out")
 
 
 @pytest.mark.parametrize("body_part", ["", "CHEST", "HAND"])
