@@ -27,10 +27,10 @@ from pipeline.dicom.sandbox import DecodeWorkers
 from pipeline.errors import ArtefactError, EmptySelection, Rejected
 from pipeline.evaluation.panels import Panel, panel_figure
 from pipeline.stages.flagged import in_words
+from pipeline.stages.pixel_outline import pixel_outline
 from pipeline.stages.run_folder import RunFolder
 
 IMAGES_A_STUDY = 3  # as many as keep their heatmaps
-USUAL_PIXEL_ALPHA = 0.01
 DPI = 120
 
 
@@ -91,19 +91,9 @@ class Pusher:
         self._stack.close()
 
     def _choose_threshold(self, alpha: float | None) -> None:
-        pixels = None if self._detector.calibration is None else self._detector.calibration.pixels
-        if pixels is None:
-            return
-        self._alpha = alpha if alpha is not None else self._chosen_alpha(pixels.alphas)
-        self._threshold = pixels.threshold(self._alpha)
-
-    def _chosen_alpha(self, alphas: Sequence[float]) -> float:
-        """What an evaluation chose on develop masks, else the tabled one nearest to 1 %."""
-        try:
-            chosen = float(self._folder.read("evaluation/pixel_alpha.json")["alpha"])
-        except (ArtefactError, KeyError, TypeError, ValueError):
-            chosen = USUAL_PIXEL_ALPHA
-        return min(alphas, key=lambda tabled: abs(tabled - chosen))
+        outline = pixel_outline(self._detector, self._folder, alpha)
+        if outline is not None:
+            self._alpha, self._threshold = outline.alpha, outline.threshold
 
     def describe(self, finding: FindingRow) -> Described:
         """Say a finding in the words and numbers of its objects."""
