@@ -25,7 +25,8 @@ from pipeline.stages.benchmark_config import Benchmark
 from pipeline.stages.benchmark_end import finish
 
 
-@task(name="benchmark-model", timeout_seconds=72 * HOUR, **{**STEADY, "retries": 0})
+# No time limit of Prefect's: in a thread it could not interrupt the wait. `training.max_seconds` bounds a model.
+@task(name="benchmark-model", **{**STEADY, "retries": 0})
 def run_model(file: str, method: str, seed: int, workspace: str) -> str:
     """Compute the cells of one (method, seed) in a process of its own; what fails is noted in its cells."""
     with discreet():
