@@ -1,12 +1,14 @@
 """What is done to normal images so that a network learns to undo it, or to find it: painted lesions with exact masks.
 
-`paint` puts lesions into a batch, `jitter` varies a scan's intensities as scanners do; both draw row by row.
+`paint` puts lesions into a batch, `jitter` varies a scan's intensities as scanners do, `pose` its position and shape as
+patients do; all draw row by row.
 """
 
 from __future__ import annotations
 
 from pipeline.corruption.intensity import IntensityConfig, jitter
 from pipeline.corruption.lesions import LesionConfig, Painted, paint
+from pipeline.corruption.pose import PoseConfig, pose
 from pipeline.corruption.shapes import ShapeConfig, draw_shape
 from pipeline.corruption.textures import Displaced, Foreign, Smoothed, Texture, Tinted
 
@@ -16,6 +18,7 @@ __all__ = [
     "IntensityConfig",
     "LesionConfig",
     "Painted",
+    "PoseConfig",
     "ShapeConfig",
     "Smoothed",
     "Texture",
@@ -23,4 +26,5 @@ __all__ = [
     "draw_shape",
     "jitter",
     "paint",
+    "pose",
 ]

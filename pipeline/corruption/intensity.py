@@ -20,19 +20,18 @@ class IntensityConfig(Config):
     gain: float = Field(0.0, ge=0, lt=1, description="brightness factor on [0, 1], drawn within 1 +- gain")
     bias: float = Field(0.0, ge=0, lt=1, description="highest sd of a smooth field of the logarithm of brightness")
     noise: float = Field(0.0, ge=0, description="highest standard deviation of white noise, in units of [-1, 1]")
-    mirror: bool = Field(False, description="half of the images are mirrored along their last axis, body and all")
 
 
-def jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> tuple[Tensor, Tensor]:
-    """Return jittered images [B, C, *spatial] in [-1, 1], and the bodies, mirrored where the images are.
+def jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> Tensor:
+    """Return jittered images [B, C, *spatial] in [-1, 1].
 
-    All of an image's channels are changed alike. Outside the body only gamma, gain and mirroring act.
+    All of an image's channels are changed alike. Outside the body only gamma and gain act.
     """
     with torch.autocast(images.device.type, enabled=False):
         return _jitter(images, body, config, rng.fork("jitter"))
 
 
-def _jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> tuple[Tensor, Tensor]:
+def _jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> Tensor:
     one = [1] * (images.ndim - 1)
     signal = (images + 1).clamp(0, 2) / 2
     if config.gamma > 1:
@@ -46,8 +45,4 @@ def _jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> 
     values = signal * 2 - 1
     if config.noise:
         values = values + between(rng, (0.0, config.noise), *one) * rng.normal(*images.shape[1:]) * body
-    values = values.clamp(-1, 1)
-    if config.mirror:
-        turned = rng.uniform(*one) < 0.5
-        values, body = values.where(~turned, values.flip(-1)), body.where(~turned, body.flip(-1))
-    return values, body
+    return values.clamp(-1, 1)

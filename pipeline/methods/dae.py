@@ -21,7 +21,7 @@ from monai.networks.nets import AutoEncoder
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pipeline.corruption import IntensityConfig, LesionConfig, jitter, paint
+from pipeline.corruption import IntensityConfig, LesionConfig, PoseConfig, jitter, paint, pose
 from pipeline.diffusion.noise import NoiseKind, draw_noise
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.masked import within_body
@@ -48,6 +48,7 @@ class DaeConfig(MethodConfig):
     vary_strength: bool = Field(False, description="scale each image's noise by a uniform factor of 0 to 1")
     lesions: LesionConfig = Field(LesionConfig(), description="what is painted, unless the corruption is noise")
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before corruption")
+    pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
     residual: bool = Field(True, description="the network predicts the correction instead of the image")
     l1: float = Field(0.0, ge=0, description="weight of the absolute error in the loss")
     l2: float = Field(1.0, ge=0, description="weight of the squared error")
@@ -100,7 +101,8 @@ class DenoisingAutoencoder(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Mean over the images of l1 |x_hat - x| + l2 (x_hat - x)^2 within the body, + ssim (1 - SSIM)."""
-        x, body = jitter(batch.images, batch.body, self.config.intensity, rng)
+        images, body = pose(batch.images, batch.body, self.config.pose, rng)
+        x = jitter(images, body, self.config.intensity, rng)
         difference = self(self.corrupt(x, body, rng)).float() - x
         terms = {}
         if self.config.l2:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.corruption import IntensityConfig, LesionConfig, jitter, paint
+from pipeline.corruption import IntensityConfig, LesionConfig, PoseConfig, jitter, paint, pose
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.masked import within_body
 from pipeline.nn.rng import Rng
@@ -40,6 +40,7 @@ class SyntheticLesionConfig(MethodConfig):
         IntensityConfig(gamma=1.3, gain=0.1, noise=0.02),
         description="jitter of the whole image, before painting: brightness alone must not be a lesion",
     )
+    pose: PoseConfig = Field(PoseConfig(), description="movement of the whole image, before the jitter")
     dice: float = Field(1.0, ge=0, description="weight of the soft Dice beside the cross-entropy")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
@@ -64,7 +65,8 @@ class SyntheticLesion(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Cross-entropy + dice x (1 - soft Dice), within the body, means over the images."""
-        x, body = jitter(batch.images, batch.body, self.config.intensity, rng)
+        images, body = pose(batch.images, batch.body, self.config.pose, rng)
+        x = jitter(images, body, self.config.intensity, rng)
         painted = paint(x, body, self.config.lesions, rng)
         logit, lesion = self(painted.images), painted.mask.float()
         terms = {

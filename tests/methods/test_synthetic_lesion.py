@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from pipeline.corruption import IntensityConfig, LesionConfig, ShapeConfig, Tinted, jitter, paint
+from pipeline.corruption import IntensityConfig, LesionConfig, PoseConfig, ShapeConfig, Tinted, jitter, paint, pose
 from pipeline.methods.synthetic_lesion import SyntheticLesion, SyntheticLesionConfig, soft_dice_loss
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
@@ -64,11 +64,12 @@ def test_an_undecided_network_pays_ln_2_and_the_dice_of_a_half() -> None:
 
 def test_the_right_answer_costs_nothing_and_its_opposite_much() -> None:
     batch, rng = batch_of(20), Rng(range(20))
-    config = IntensityConfig(gamma=1.3, mirror=True)
-    x, body = jitter(batch.images, batch.body, config, rng)
+    intensity, moved = IntensityConfig(gamma=1.3), PoseConfig(mirror=True, rotate_degrees=20, warp=0.02)
+    images, body = pose(batch.images, batch.body, moved, rng)
+    x = jitter(images, body, intensity, rng)
     truth = paint(x, body, LESIONS, rng).mask.float() * 60 - 30
-    right = method_that_says(truth, intensity=config).loss(batch, "train", rng)
-    wrong = method_that_says(-truth, intensity=config).loss(batch, "train", rng)
+    right = method_that_says(truth, intensity=intensity, pose=moved).loss(batch, "train", rng)
+    wrong = method_that_says(-truth, intensity=intensity, pose=moved).loss(batch, "train", rng)
     assert right["total"] < 1e-6
     assert wrong["cross_entropy"] > 29 and wrong["dice"] > 0.9
 
