@@ -14,7 +14,7 @@ from flows import WORKSPACE
 from flows.names import ingest_name
 from flows.outcome import ended, settled
 from flows.policies import HOUR, QUIET, STEADY, discreet
-from flows.request import read_request, requested
+from flows.request import read_request, requested, roots_of
 from pipeline.config import Settings
 from pipeline.data.ingest import ingest as ingest_paths
 from pipeline.data.labels import import_labels
@@ -36,12 +36,13 @@ def import_label_file(file: str, workspace: str) -> dict[str, Any]:
 
 @flow(name="ingest", flow_run_name=ingest_name, **QUIET)
 def ingest(request: str, workspace: str) -> Any:
-    """Ingest every root of the request, then its label files, and publish what came in and what was refused.
+    """Ingest every root of the request and the network's inbox, then label files, and publish what came and what not.
 
     A root or label file that fails stops no other. Returns {"reports", "labels", "failures"}.
     """
     asked = read_request(request)
-    reports, failures = settled([ingest_root(root, workspace, return_state=True) for root in asked.roots])
+    roots = roots_of(request, workspace)
+    reports, failures = settled([ingest_root(root, workspace, return_state=True) for root in roots])
     labelled, unread = settled([import_label_file(file, workspace, return_state=True) for file in asked.labels])
     rejected = [{"code": code, "files": count} for report in reports for code, count in report["rejected"].items()]
     create_table_artifact(key="rejected", table=rejected, description="Files refused in this run, by reason")

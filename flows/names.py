@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from flows.request import read_request
+from flows.request import read_request, roots_of
 from pipeline.config import load_config
 from pipeline.errors import NightreadError
 from pipeline.stages.benchmark_config import Benchmark
@@ -25,10 +25,11 @@ def _when() -> str:
 def ingest_name() -> str:
     """`ingest of 2 roots, 2026-03-01 01:30`."""
     try:
-        asked = read_request(_parameters()["request"])
+        request, workspace = _parameters()["request"], _parameters()["workspace"]
+        roots, labels = roots_of(request, workspace), read_request(request).labels
     except NightreadError:
         return f"ingest, {_when()}"
-    counts = ((len(asked.roots), "root"), (len(asked.labels), "label file"))
+    counts = ((len(roots), "root"), (len(labels), "label file"))
     told = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in counts if n]
     return f"ingest of {' and '.join(told) or 'nothing'}, {_when()}"
 

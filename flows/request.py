@@ -25,7 +25,7 @@ class Schedule(Config):
     name: str = Field("nightly", pattern=r"^[\w.-]+$", description="deployment name in Prefect")
     cron: str = Field("30 1 * * *", description="minute hour day month weekday")
     timezone: str = Field("UTC", description="IANA name; the clock that cron means")
-    roots: tuple[str, ...] = Field((), description="folders and archives to ingest")
+    roots: tuple[str, ...] = Field((), description="folders and archives to ingest, besides what was received")
     configs: tuple[str, ...] = Field((), description="run configurations, one a route")
     labels: tuple[str, ...] = Field((), description="label files to import after every ingest")
 
@@ -46,6 +46,20 @@ def read_request(file: str) -> Schedule:
         ConfigError: it cannot be read.
     """
     return load_config(file, Schedule)
+
+
+def roots_of(request: str, workspace: str) -> list[str]:
+    """Return the folders and archives to ingest: those of the request, and what came over the network.
+
+    Studies that `nightread listen` and `nightread pull` found complete are always among them, asked for or not.
+
+    Raises:
+        ConfigError: request or settings cannot be read.
+    """
+    asked, received = list(read_request(request).roots), Settings.load(workspace).inbox / "complete"
+    if not received.is_dir() or any(received.is_relative_to(root) for root in asked):
+        return asked
+    return [*asked, str(received)]
 
 
 def write_request(

@@ -197,3 +197,8 @@ class Settings(Config):
     def runs(self) -> Path:
         """Folder of the run folders."""
         return self.workspace / "runs"
+
+    @property
+    def inbox(self) -> Path:
+        """Folder that `nightread listen` and `nightread pull` write to."""
+        return self.workspace / "inbox"

@@ -44,8 +44,8 @@ def listen(context: click.Context, as_json: bool, reserve_gib: float, **options:
     """Receive scans over DICOM's network protocol until stopped (Ctrl-C or SIGTERM).
 
     An object is acknowledged when it is safely on disk. A study that is quiet for a minute is complete: it lies under
-    `<inbox>/complete`, which `nightread ingest` or the nightly run reads. Nothing printed identifies a person; --json
-    prints one line an event.
+    `<inbox>/complete`. The night reads that of the workspace's inbox unasked; `nightread ingest` reads it by day.
+    Nothing printed identifies a person; --json prints one line an event.
     """
     config = _listen_config(context, reserve_gib, options)
     with needs_extra():
@@ -127,7 +127,7 @@ def _listen_config(context: click.Context, reserve_gib: float, options: dict[str
     settings = settings_of(context)
     tls = tls_files(*(options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")))
     values = {name: value for name, value in options.items() if value is not None}
-    values = {"inbox": settings.workspace / "inbox", **values, "tls": tls, "limits": settings.decode}
+    values = {"inbox": settings.inbox, **values, "tls": tls, "limits": settings.decode}
     try:
         return ListenConfig(**values, reserve_bytes=int(reserve_gib * 2**30))
     except ValidationError as error:

@@ -1,0 +1,35 @@
+"""The night takes in what came over the network without being told."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from flows.ingest import ingest
+from flows.request import requested, roots_of
+
+
+def test_what_was_received_is_taken_in_unasked_and_what_still_grows_is_not(phantom_night: Any, tmp_path: Path) -> None:
+    files = sorted(phantom_night.inbox.rglob("*.dcm"))
+    for state, part in (("complete", files[:4]), ("open", files[4:5]), ("quarantine", files[5:])):
+        folder = tmp_path / "inbox" / state / "study"
+        folder.mkdir(parents=True)
+        for number, file in enumerate(part):
+            shutil.copy(file, folder / f"{number}.dcm")
+    with requested(str(tmp_path), []) as request:
+        (report,) = ingest(request, str(tmp_path))["reports"]
+        (again,) = ingest(request, str(tmp_path))["reports"]
+    assert (report["files"], report["added"]) == (4, 4)
+    assert again["added"] == 0
+
+
+def test_the_inbox_is_a_root_once_and_only_where_it_is(tmp_path: Path) -> None:
+    received = str(tmp_path / "inbox" / "complete")
+    with requested(str(tmp_path), ["/data/a"]) as request:
+        assert roots_of(request, str(tmp_path)) == ["/data/a"]
+        Path(received).mkdir(parents=True)
+        assert roots_of(request, str(tmp_path)) == ["/data/a", received]
+    for named in (received, str(tmp_path / "inbox"), str(tmp_path)):
+        with requested(str(tmp_path), [named]) as request:
+            assert roots_of(request, str(tmp_path)) == [named]
