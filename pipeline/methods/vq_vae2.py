@@ -9,7 +9,7 @@ log-likelihood. What the method answers is chosen by `answer`:
   prior, top level first; several restorations x_i are averaged with weights softmax(sharpness / mean |x - x_i|).
 - `reconstruction`: the decoded codes as they are; no prior is trained.
 
-Deviations: the prior is a small PixelCNN with one attention (`pipeline.nn.code_prior`); the restorations are averaged
+Deviations: the prior is a small PixelCNN with one attention (`pipeline.nn.pixel_snail`); the restorations are averaged
 as images, where the paper averages their residuals.
 """
 
@@ -23,8 +23,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.nn.code_prior import CodePrior, PriorConfig
+from pipeline.nn.code_prior import nearest_count_most
 from pipeline.nn.hierarchical_codec import Coded, HierarchicalCodec
+from pipeline.nn.pixel_snail import PixelSnail, PixelSnailConfig
 from pipeline.nn.quantise import CodebookConfig, perplexity
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
@@ -44,7 +45,7 @@ class VqVae2Config(MethodConfig):
     )
     beta: float = Field(0.25, ge=0, description="weight of the commitment terms")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    prior: PriorConfig = Field(PriorConfig(), description="networks of p(top) and p(bottom | top)")
+    prior: PixelSnailConfig = Field(PixelSnailConfig(), description="networks of p(top) and p(bottom | top)")
     prior_after: float = Field(0.5, gt=0, lt=1, description="share of the training after which the priors learn")
     threshold: float = Field(5.0, ge=0, description="nats of -log p above which a code is drawn anew (restoration)")
     samples: int = Field(4, ge=1, description="restorations that are averaged")
@@ -80,8 +81,8 @@ class _TwoLevels(Method):
         fine, coarse = ([image_size // 2 ** (len(config.widths) + i)] * spatial_dims for i in (0, 1))
         self.prior = nn.ModuleDict(
             {
-                "top": CodePrior(config.entries, coarse, config.prior),
-                "bottom": CodePrior(config.entries, fine, config.prior, config.entries),
+                "top": PixelSnail(config.entries, coarse, config.prior),
+                "bottom": PixelSnail(config.entries, fine, config.prior, config.entries),
             }
         )
         self.phases = (
@@ -156,10 +157,3 @@ class CodeRestorer(_TwoLevels):
         top = prior["top"].resample(codes.top, prior["top"].nll(codes.top) > limit, rng.fork("top"))
         unlikely = prior["bottom"].nll(codes.bottom, top) > limit
         return Coded(top, prior["bottom"].resample(codes.bottom, unlikely, rng.fork("bottom"), top))
-
-
-def nearest_count_most(x: Tensor, images: Tensor, sharpness: float) -> Tensor:
-    """Return the mean of `images` [S, B, ...] with weights softmax(sharpness / mean |x - image|) over S."""
-    distance = (images - x).abs().flatten(2).mean(dim=2)
-    weights = (sharpness / distance.clamp_min(1e-6)).softmax(dim=0)
-    return (weights.reshape(*weights.shape, *[1] * (x.ndim - 1)) * images).sum(dim=0)

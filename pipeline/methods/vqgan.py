@@ -4,8 +4,16 @@ Notation: x_hat = G(q(E(x))) the reconstruction, D a patch discriminator. L_rec 
 (section 3.1), L_VQ adds beta * commitment (and the codebook's own term where it learns by gradient). From `start` on
 the generator minimises L_VQ + w lambda L_GAN (eq. 6) with L_GAN = -D(x_hat), the hinge form that the authors train, and
 the discriminator the hinge loss (relu(1 - D(x)) + relu(1 + D(x_hat))) / 2. lambda is eq. 7: |grad L_rec| / (|grad
-L_GAN| + delta) at the last layer of G. Deviations: encoder and decoder are those of `vq_vae`; features are those of
-EfficientNet-lite0, not VGG's; the transformer over the codes is left out (`vq_vae2` has a prior).
+L_GAN| + delta) at the last layer of G. Then, the rest frozen, a transformer learns p(codes) (section 3.2). What is
+answered is chosen by `answer`:
+
+- `reconstruction`: x_hat; no transformer is trained.
+- `restoration` (with a transformer: Pinaya et al., Medical Image Analysis 2022): codes whose -log p exceeds `threshold`
+  are drawn anew in raster order; restorations x_i are averaged with weights softmax(sharpness / mean |x - x_i|).
+- `likelihood`: the map of -log p of each code.
+
+Deviations: encoder and decoder are those of `vq_vae`; features are those of EfficientNet-lite0, not VGG's; one raster
+order, where Pinaya et al. average several.
 """
 
 from __future__ import annotations
@@ -15,10 +23,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import PatchDiscriminator
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.nn.code_prior import nearest_count_most
+from pipeline.nn.code_transformer import CodeTransformer, CodeTransformerConfig
 from pipeline.nn.perceptual import Perceptual, PerceptualConfig
 from pipeline.nn.quantise import CodebookConfig, Quantised, VectorQuantiser, perplexity
 from pipeline.nn.rng import Rng
@@ -47,18 +57,31 @@ class VqganConfig(MethodConfig):
     discriminator_widths: int = Field(32, ge=1, description="channels of the discriminator's first layer")
     discriminator_layers: int = Field(2, ge=1, description="its further layers; a patch is about 2^(layers + 2) pixels")
     start: float = Field(0.3, gt=0, lt=1, description="share of the training after which the discriminator takes part")
+    answer: Literal["reconstruction", "restoration", "likelihood"] = Field("reconstruction", description="what it says")
+    prior: CodeTransformerConfig = Field(CodeTransformerConfig(), description="p(codes), but for `reconstruction`")
+    prior_after: float = Field(0.6, gt=0, lt=1, description="share of the training after which only p(codes) learns")
+    threshold: float = Field(5.0, ge=0, description="nats of -log p above which a code is drawn anew (restoration)")
+    samples: int = Field(4, ge=1, description="restorations that are averaged")
+    sharpness: float = Field(1.0, ge=0, description="how much restorations near to the image count more; 0 alike")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam before `start`")
     adversarial_lr: float = Field(2e-4, gt=0, description="learning rate of both sides after it")
 
-    def _build(self, image_size: int, channels: int, spatial_dims: int) -> VectorQuantisedGan:
+    @model_validator(mode="after")
+    def _in_order(self) -> VqganConfig:
+        if self.answer != "reconstruction" and self.prior_after <= self.start:
+            raise ValueError(f"prior_after {self.prior_after} must come after start {self.start}")
+        return self
+
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> Method:
         deepest = max(len(self.widths) + 1, self.discriminator_layers + 2)
         features = self.perceptual.backbone.multiple if self.perceptual_weight else 1
         require_size(self.name, image_size, max(2 ** len(self.widths), features), max(2**deepest, features))
-        return VectorQuantisedGan(self, image_size, channels, spatial_dims)
+        answers = {"likelihood": LikelihoodMapper, "restoration": CodeRestorer, "reconstruction": CodeReconstructor}
+        return answers[self.answer](self, image_size, channels, spatial_dims)
 
 
-class VectorQuantisedGan(Method):
-    """x -> codes -> x_hat, judged patch by patch."""
+class _VectorQuantisedGan(Method):
+    """x -> codes -> x_hat, judged patch by patch; the classes below say what is answered."""
 
     channels_last = True
 
@@ -74,12 +97,17 @@ class VectorQuantisedGan(Method):
         # The norm before it shifts already; and while both sides are within the hinge, a bias has no gradient at all.
         self.discriminator.final_conv.conv.bias = None
         self.perceptual = Perceptual(config.perceptual, spatial_dims) if config.perceptual_weight else None
-        codec, betas = ("encoder", "quantiser", "decoder"), (0.5, 0.9)
+        codec, betas, restores = ("encoder", "quantiser", "decoder"), (0.5, 0.9), config.answer != "reconstruction"
+        both = {"after": config.start, "until": config.prior_after if restores else 1.0}
         self.phases = (
             Phase("codec", codec, config.lr, until=config.start),
-            Phase("generator", codec, config.adversarial_lr, betas, after=config.start),
-            Phase("discriminator", ("discriminator",), config.adversarial_lr, betas, after=config.start),
+            Phase("generator", codec, config.adversarial_lr, betas, **both),
+            Phase("discriminator", ("discriminator",), config.adversarial_lr, betas, **both),
         )
+        if restores:
+            grid = [image_size // 2 ** len(config.widths)] * spatial_dims
+            self.prior = CodeTransformer(config.entries, grid, config.prior)
+            self.phases += (Phase("prior", ("prior",), config.prior.lr, after=config.prior_after),)
 
     def forward(self, x: Tensor, rng: Rng | None = None) -> tuple[Tensor, Quantised]:
         """Return x_hat [B, C, *spatial] and what the quantiser says; with `rng` (in training) the codebook learns."""
@@ -91,9 +119,11 @@ class VectorQuantisedGan(Method):
         return self.discriminator(x)[-1].float()
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return L_VQ (codec), eq. 6 (generator) or the hinge loss (discriminator), each term named."""
+        """Return L_VQ (codec), eq. 6 (generator), the hinge loss (discriminator) or -log p a code (prior)."""
         if phase == "discriminator":
             return self._discriminator_loss(batch.images)
+        if phase == "prior":
+            return {"total": self.prior.nll(self.codes(batch.images)).mean()}
         x_hat, quantised = self(batch.images, rng)
         terms, rec = self._codec_terms(batch.images, x_hat, quantised)
         if phase == "codec":
@@ -104,12 +134,14 @@ class VectorQuantisedGan(Method):
         return {**terms, "total": total, "adversarial": adversarial, "adaptive_weight": weight}
 
     def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return L_VQ, whatever the phase: what a discriminator of the hour says cannot be compared over time."""
+        """Return L_VQ: what a discriminator of the hour says cannot be compared over time. Of the prior, its loss."""
+        if phase == "prior":
+            return self.loss(batch, phase, rng)
         return self._codec_terms(batch.images, *self(batch.images))[0]
 
     def after_step(self, phase: str) -> None:
         """Let the codebook follow."""
-        if phase != "discriminator":
+        if phase in ("codec", "generator"):
             self.quantiser.update()
 
     def adaptive_weight(self, rec: Tensor, adversarial: Tensor) -> Tensor:
@@ -120,10 +152,14 @@ class VectorQuantisedGan(Method):
         of_rec, of_gan = (torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (rec, adversarial))
         return (of_rec / (of_gan + DELTA)).clamp(0, LARGEST).detach()
 
-    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return x_hat; no randomness."""
-        with self.inference():
-            return self(self.check(x))[0].to(x.dtype)
+    @torch.no_grad()
+    def codes(self, x: Tensor) -> Tensor:
+        """Return the indices of the codes of x, int64 [B, *grid]."""
+        return self.quantiser(self.encoder(x)).indices
+
+    def image(self, codes: Tensor) -> Tensor:
+        """Return the image that codes [B, *grid] stand for."""
+        return self.decoder(self.quantiser.embed(codes)).float()
 
     def _codec_terms(self, x: Tensor, x_hat: Tensor, quantised: Quantised) -> tuple[dict[str, Tensor], Tensor]:
         """Return the terms of L_VQ, and L_rec."""
@@ -144,6 +180,39 @@ class VectorQuantisedGan(Method):
             x_hat = self(x)[0]
         real, fake = hinge(self.judge(x)), hinge(-self.judge(x_hat))
         return {"total": 0.5 * (real + fake), "real": real, "fake": fake}
+
+
+class CodeReconstructor(_VectorQuantisedGan):
+    """Decodes the codes as they are."""
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return x_hat; no randomness."""
+        with self.inference():
+            return self(self.check(x))[0].to(x.dtype)
+
+
+class CodeRestorer(_VectorQuantisedGan):
+    """Draws unlikely codes anew, and decodes."""
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return the weighted mean of `samples` restorations; random by the row's key."""
+        with self.inference():
+            codes = self.codes(self.check(x))
+            unlikely = self.prior.nll(codes) > self.config.threshold
+            drawn = [self.prior.resample(codes, unlikely, rng.fork(i)) for i in range(self.config.samples)]
+            images = torch.stack([self.image(each) for each in drawn])
+            return nearest_count_most(x, images, self.config.sharpness).to(x.dtype)
+
+
+class LikelihoodMapper(_VectorQuantisedGan):
+    """Says how unlikely the codes of each place are."""
+
+    def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return -log p of the codes, enlarged linearly, in nats, [B, 1, *spatial]; no randomness."""
+        mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
+        with self.inference():
+            nll = self.prior.nll(self.codes(self.check(x)))[:, None]
+            return F.interpolate(nll, size=x.shape[2:], mode=mode)
 
 
 def hinge(verdict: Tensor) -> Tensor:

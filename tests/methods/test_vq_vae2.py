@@ -14,7 +14,8 @@ from torch.testing import assert_close
 
 from pipeline.errors import ConfigError, Rejected
 from pipeline.methods.base import AnomalyMapper, Method, Reconstructor
-from pipeline.methods.vq_vae2 import VqVae2Config, nearest_count_most
+from pipeline.methods.vq_vae2 import VqVae2Config
+from pipeline.nn.code_prior import nearest_count_most
 from pipeline.nn.hierarchical_codec import Coded
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, fit

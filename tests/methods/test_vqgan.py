@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pipeline.errors import ConfigError, Rejected
-from pipeline.methods.vqgan import VectorQuantisedGan, VqganConfig, hinge
+from pipeline.methods.vqgan import CodeReconstructor, VqganConfig, hinge
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, TrainState, train
 from pipeline.types import Batch
@@ -19,7 +19,7 @@ TINY = {"widths": (4, 8), "entries": 8, "code_width": 4, "discriminator_widths":
 FEATURES = {"backbone": {"kind": "random", "depths": (1, 2)}}
 
 
-def build(**values: Any) -> VectorQuantisedGan:
+def build(**values: Any) -> CodeReconstructor:
     return VqganConfig(**TINY | {"perceptual_weight": 0.0} | values).build(16)
 
 
@@ -29,7 +29,7 @@ def batch() -> Batch:
     return Batch(x, torch.ones_like(x, dtype=torch.bool), ("a", "b", "c"))
 
 
-def reached(method: VectorQuantisedGan, term: Tensor) -> set[str]:
+def reached(method: CodeReconstructor, term: Tensor) -> set[str]:
     named = [(n, p) for n, p in method.named_parameters() if p.requires_grad]
     gradients = torch.autograd.grad(term, [p for _, p in named], allow_unused=True, retain_graph=True)
     pairs = zip([n for n, _ in named], gradients, strict=True)
@@ -120,3 +120,47 @@ def test_bad_input_is_refused(batch: Batch) -> None:
         VqganConfig(perceptual_weight=0).build(20)
     with pytest.raises(ConfigError, match="at least 32"):
         VqganConfig(perceptual_weight=0, discriminator_layers=3).build(16)
+
+
+SMALL_PRIOR = {"prior": {"width": 8, "layers": 1, "heads": 2}}
+
+
+def test_the_transformer_learns_last_and_alone(batch: Batch) -> None:
+    method = build(start=0.25, answer="restoration", prior_after=0.5, **SMALL_PRIOR)
+    state = TrainState(method, TrainingConfig(images=32, batch_size=4))
+    names = []
+    for record in train(state, Items(), 32):
+        names.append(record.phase)
+        state.next_stage()
+    assert names == ["codec"] * 2 + ["generator", "discriminator"] + ["prior"] * 4
+    terms = method.train().loss(batch, "prior", Rng([1, 2, 3]))
+    assert reached(method, terms["total"]) == {"prior"}
+    before = method.quantiser.embed(torch.arange(8))
+    method.after_step("prior")
+    assert torch.equal(method.quantiser.embed(torch.arange(8)), before)
+
+
+def test_no_unlikely_code_is_plain_decoding_and_every_one_forgets_the_image(batch: Batch) -> None:
+    torch.manual_seed(0)
+    kept, forgot = (build(answer="restoration", threshold=t, **SMALL_PRIOR).eval() for t in (1e6, 0.0))
+    rng = Rng([1, 2, 3])
+    assert_close(kept.reconstruct(batch.images, rng), kept.image(kept.codes(batch.images)))
+    single = Batch(batch.images, batch.body, batch.ids)
+    forgot.config = forgot.config.model_copy(update={"samples": 1})
+    assert_close(forgot.reconstruct(single.images, rng), forgot.reconstruct(-single.images, rng))
+    assert not torch.equal(forgot.reconstruct(single.images, rng), forgot.reconstruct(single.images, Rng([4, 5, 6])))
+
+
+def test_the_map_is_the_likelihood_of_each_code(batch: Batch) -> None:
+    method = build(answer="likelihood", **SMALL_PRIOR).eval()
+    found = method.anomaly_map(batch.images, Rng([1, 2, 3]))
+    logits = method.prior(method.codes(batch.images))
+    nll = -logits.log_softmax(dim=1).gather(1, method.codes(batch.images)[:, None])
+    assert found.shape == batch.images.shape and logits.shape == (3, 8, 4, 4)
+    assert_close(found[..., 2::4, 2::4].mean(), nll.mean(), rtol=0.2, atol=0)  # between the places it is interpolated
+    assert_close(found.mean(dim=(1, 2, 3)), nll.mean(dim=(1, 2, 3)), rtol=0.1, atol=0)
+
+
+def test_the_transformer_comes_after_the_discriminator() -> None:
+    with pytest.raises(ValueError, match="prior_after 0.3 must come after start 0.3"):
+        build(answer="restoration", prior_after=0.3)

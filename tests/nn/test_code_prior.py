@@ -1,4 +1,4 @@
-"""The prior over codes: causal by its gradients, a probability by enumeration, and sampled as it says."""
+"""The priors over codes: causal, a probability by enumeration, and sampled as they say."""
 
 from __future__ import annotations
 
@@ -10,30 +10,39 @@ import torch
 from scipy.stats import chisquare
 from torch.testing import assert_close
 
-from pipeline.nn.code_prior import CausalConv, CodePrior, PriorConfig
+from pipeline.nn.code_prior import CodePrior
+from pipeline.nn.code_transformer import CodeTransformer, CodeTransformerConfig
+from pipeline.nn.pixel_snail import CausalConv, PixelSnail, PixelSnailConfig
 from pipeline.nn.rng import Rng
 
-TINY = PriorConfig(width=8, blocks=2, heads=2)
+SNAIL, SENTENCE = "pixel_snail", "transformer"
+both = pytest.mark.parametrize("kind", [SNAIL, SENTENCE])
 
 
-def prior(entries: int, grid: tuple[int, ...], coarse: int | None = None, seed: int = 0) -> CodePrior:
+def prior(
+    entries: int, grid: tuple[int, ...], kind: str = SNAIL, coarse: int | None = None, seed: int = 0
+) -> CodePrior:
     torch.manual_seed(seed)
-    return CodePrior(entries, grid, TINY, coarse).eval()
+    if kind == SENTENCE:
+        return CodeTransformer(entries, grid, CodeTransformerConfig(width=8, layers=2, heads=2)).eval()
+    return PixelSnail(entries, grid, PixelSnailConfig(width=8, blocks=2, heads=2), coarse).eval()
 
 
 def all_codes(entries: int, grid: tuple[int, ...]) -> torch.Tensor:
     return torch.tensor(list(product(range(entries), repeat=math.prod(grid)))).reshape(-1, *grid)
 
 
+@both
 @pytest.mark.parametrize("grid", [(4, 5), (2, 3, 3)])
-def test_each_place_sees_all_that_comes_before_and_nothing_else(grid: tuple[int, ...]) -> None:
-    made, count = prior(3, grid), math.prod(grid)
-    embedded = torch.randn(1, 8, *grid, requires_grad=True)
-    logits = made.logits(embedded).flatten(2)
+def test_each_place_sees_all_that_comes_before_and_nothing_else(grid: tuple[int, ...], kind: str) -> None:
+    made, count = prior(3, grid, kind), math.prod(grid)
+    codes = torch.randint(3, (1, *grid), generator=torch.Generator().manual_seed(4))
+    before = made(codes).flatten(2)
     for place in range(count):
-        (gradient,) = torch.autograd.grad(logits[0, :, place].square().sum(), embedded, retain_graph=True)
-        seen = gradient.abs().sum(dim=1).flatten() > 0
-        assert seen.tolist() == [other < place for other in range(count)], place
+        other = codes.flatten(1).clone()
+        other[0, place] = (other[0, place] + 1) % 3
+        moved = (made(other.reshape(codes.shape)).flatten(2) - before).abs().amax(dim=(0, 1)) > 0
+        assert moved.tolist() == [later > place for later in range(count)], place
 
 
 @pytest.mark.parametrize("here", [False, True])
@@ -46,9 +55,10 @@ def test_a_causal_convolution_sees_its_half(here: bool) -> None:
     assert seen == before | ({(4, 4)} if here else set())
 
 
+@both
 @pytest.mark.parametrize(("entries", "grid"), [(2, (2, 3)), (3, (2, 2)), (2, (2, 2, 1))])
-def test_the_likelihoods_of_all_arrangements_sum_to_one(entries: int, grid: tuple[int, ...]) -> None:
-    made, codes = prior(entries, grid), all_codes(entries, grid)
+def test_the_likelihoods_of_all_arrangements_sum_to_one(entries: int, grid: tuple[int, ...], kind: str) -> None:
+    made, codes = prior(entries, grid, kind), all_codes(entries, grid)
     nll = made.nll(codes).flatten(1).sum(dim=1)
     assert_close(nll.neg().exp().sum(), torch.tensor(1.0), rtol=1e-5, atol=1e-5)
     assert nll.std() > 0.01  # and it is no uniform distribution
@@ -62,8 +72,9 @@ def test_they_sum_to_one_whatever_the_condition_and_it_matters() -> None:
     assert (nll[0] - nll[1]).abs().max() > 1e-3
 
 
-def test_samples_follow_the_enumerated_distribution() -> None:
-    made, codes, n = prior(2, (2, 2), seed=3), all_codes(2, (2, 2)), 4000
+@both
+def test_samples_follow_the_enumerated_distribution(kind: str) -> None:
+    made, codes, n = prior(2, (2, 2), kind, seed=3), all_codes(2, (2, 2)), 4000
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.mul_(2.0)  # far from uniform
@@ -78,8 +89,9 @@ def test_samples_follow_the_enumerated_distribution() -> None:
     assert expected.max() / expected.min() > 3
 
 
-def test_only_what_is_asked_for_is_drawn_and_each_row_by_its_own_key() -> None:
-    made = prior(5, (3, 3))
+@both
+def test_only_what_is_asked_for_is_drawn_and_each_row_by_its_own_key(kind: str) -> None:
+    made = prior(5, (3, 3), kind)
     codes = torch.randint(5, (4, 3, 3), generator=torch.Generator().manual_seed(1))
     where = torch.rand(4, 3, 3, generator=torch.Generator().manual_seed(2)) < 0.5
     where[3] = False
@@ -89,10 +101,10 @@ def test_only_what_is_asked_for_is_drawn_and_each_row_by_its_own_key() -> None:
     assert not torch.equal(made.sample(Rng([1])), made.sample(Rng([2])))
 
 
-def test_it_learns_the_rule_of_its_codes() -> None:
+@both
+def test_it_learns_the_rule_of_its_codes(kind: str) -> None:
     # Each row of the grid repeats one random code: the first place costs log 3, the others nothing.
-    torch.manual_seed(0)
-    made = CodePrior(3, (3, 4), TINY)
+    made = prior(3, (3, 4), kind).train()
     optimiser = torch.optim.Adam(made.parameters(), lr=1e-2)
     for _ in range(150):
         codes = torch.randint(3, (32, 3, 1)).expand(32, 3, 4)
