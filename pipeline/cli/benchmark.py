@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import json_option, print_json, print_markdown, settings_of, shipped, use_workspace
+from pipeline.cli.output import json_option, print_json, print_markdown, print_rows, settings_of, shipped, use_workspace
 
 
 class FileGroup(click.Group):
@@ -60,3 +60,26 @@ def benchmark_run(context: click.Context, config: Path, workers: int, purpose: s
         click.echo(f"Table, figures and cells: {report['folder']}")
     if report["failures"]:
         context.exit(1)
+
+
+@click.command(
+    "diffusion",
+    short_help="What scoring by diffusion costs, and what makes it cheaper.",
+    epilog="""\b
+Example:
+  nightread benchmark diffusion lgg-flair-ddpm-0123456789ab --images 16 --json""",
+)
+@click.argument("run")
+@click.option("--images", default=16, show_default=True, help="Validate normals that are scored at once.")
+@click.option("--rounds", default=3, show_default=True, help="Rounds, of which the median counts.")
+@click.option("--compiled", is_flag=True, help="Also measure torch.compile: needs a C++ compiler and some minutes.")
+@json_option
+@click.pass_context
+def benchmark_diffusion(
+    context: click.Context, run: str, images: int, rounds: int, compiled: bool, as_json: bool
+) -> None:
+    """Compare ways to score by a trained ddpm with one forward pass: few steps, one batch, bf16, layout, early exit."""
+    from pipeline.stages.diffusion_speed import diffusion_speed
+
+    rows = diffusion_speed(settings_of(context), run, images, rounds, compiled)
+    print_rows(rows, as_json, "Nothing was measured.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pipeline.cli.benchmark import FileGroup, benchmark_run
+from pipeline.cli.benchmark import FileGroup, benchmark_diffusion, benchmark_run
 from pipeline.cli.output import (
     json_option,
     print_json,
@@ -242,11 +242,12 @@ Example:
 def benchmark() -> None:
     """Compare methods, scores and seeds: `nightread benchmark FILE` is short for `nightread benchmark run FILE`.
 
-    `speed` measures speed against bare loops, as ratios within one run.
+    `speed` measures speed against bare loops, `diffusion` the cost of a diffusion model: ratios within one run.
     """
 
 
 benchmark.add_command(benchmark_run)
+benchmark.add_command(benchmark_diffusion)
 
 
 @benchmark.command(
