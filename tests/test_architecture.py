@@ -25,7 +25,8 @@ LEVELS: dict[str, int] = {
     "evaluation": 7,
     "tracking": 8,
     "stages": 9,
-    **dict.fromkeys(("cli", "flows"), 10),
+    "review": 10,
+    **dict.fromkeys(("cli", "flows"), 11),
 }
 MAY_IMPORT = {"prefect": {"flows"}, "mlflow": {"tracking", "flows"}, "click": {"cli"}}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "manager"}

@@ -57,6 +57,9 @@ def test_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"pipeline", "flows"}
+    web = ROOT / "pipeline" / "review" / "web"
+    files = [file for file in web.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    assert {str(file.relative_to(ROOT)) for file in files} <= set(names)
     data = {name.split("/data/", 1)[1] for name in names if ".data/data/" in name}
     wanted = {f"share/nightread/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")}
     assert wanted <= data

@@ -1,0 +1,218 @@
+"""What a detector makes of one slice: heatmap and reconstruction, computed beside the server and kept on disk.
+
+One thread computes, so that a night's list cannot take the machine; a slice that is asked for twice is computed once.
+A slice is computed alone, with the statistics of its whole series and the randomness that scoring gave it, so that the
+map is the one that was scored. The files are named by hashes of model and pixels, hold no pseudonym, and are found
+again after a rotation of the key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Settings
+from pipeline.data.about import about_slice
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.dataset import collate
+from pipeline.data.intensity import SeriesRange
+from pipeline.data.normalise import Plane
+from pipeline.data.planes import load_plane, pixel_shape
+from pipeline.data.schema import FindingRow
+from pipeline.data.store import PixelStore
+from pipeline.detection.load import load_detector
+from pipeline.detection.scorer import Scorer
+from pipeline.detection.slices import slice_results
+from pipeline.review.web.frames import block_means, in_16_bits, reduced
+from pipeline.review.web.stacks import Stack
+from pipeline.stages.pixel_outline import PixelOutline, pixel_outline
+from pipeline.stages.run_folder import RunFolder
+from pipeline.types import AnomalyMap, SliceRef
+
+DETECTORS = 2  # held in memory
+RANGES = 32  # series whose statistics are remembered
+TOP_SHARE = 99.9  # percentile of the map that the colours end at, at least
+
+
+@dataclass(frozen=True, slots=True)
+class SliceMaps:
+    """Heatmap and reconstruction of one slice, as integers with their lines: value = integer * step + first.
+
+    Attributes:
+        heat: uint16 [H, W], 0 outside the body.
+        heat_step, heat_first: its line.
+        top: the 99.9th percentile inside the body.
+        image: uint16 [H, W] in the units of the original, None where the method has no reconstruction.
+        image_step, image_first: its line.
+        linked: whether the original's window fits the reconstruction (not so for projections, whose physical values
+            are what the file's window made of them).
+        reduced: these are so many times smaller than the stored image.
+    """
+
+    heat: np.ndarray
+    heat_step: float
+    heat_first: float
+    top: float
+    image: np.ndarray | None
+    image_step: float
+    image_first: float
+    linked: bool
+    reduced: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModel:
+    """A detector in memory, with the threshold of its outline."""
+
+    detector: Scorer
+    outline: PixelOutline | None
+    sha256: str
+
+
+class MapMaker:
+    """Computes and keeps maps; shared by threads. Close it, or use it as a context manager."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self._catalogue, self._store = catalogue, PixelStore(settings.store)
+        self._folder = settings.workspace / "cache" / "review" / "maps"
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="maps")
+        self._lock = threading.Lock()
+        self._waiting: dict[Path, Future[SliceMaps | None]] = {}
+        self._models: OrderedDict[str, OpenModel] = OrderedDict()
+        self._ranges: OrderedDict[tuple[str, str], SeriesRange | None] = OrderedDict()
+
+    def close(self) -> None:
+        """Stop computing; what was not begun is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def ask(self, finding: FindingRow, stack: Stack, index: int) -> Future[SliceMaps | None]:
+        """Return a future of the maps of a slice; None where the method has no map.
+
+        The future raises what loading and scoring raise: ArtefactError, CatalogueError, Rejected.
+        """
+        file = self._file(finding, stack, index)
+        with self._lock:
+            known = self._waiting.get(file)
+            if known is not None:
+                return known
+            future = self._pool.submit(self._made, file, finding, stack, index)
+            self._waiting[file] = future
+        future.add_done_callback(lambda _: self._forget(file))
+        return future
+
+    def kept(self, finding: FindingRow, stack: Stack, index: int) -> SliceMaps | None:
+        """Return the maps of a slice from the disk, None where they are not there yet."""
+        return _read(self._file(finding, stack, index))
+
+    def model(self, finding: FindingRow) -> OpenModel:
+        """Return the detector of a finding's run; only the registered artefact is loaded (ArtefactError)."""
+        with self._lock:
+            if finding.model_sha256 in self._models:
+                self._models.move_to_end(finding.model_sha256)
+                return self._models[finding.model_sha256]
+        folder = RunFolder(Path(self._catalogue.run(finding.run_id).folder))
+        detector = load_detector(folder.detector, sha256=finding.model_sha256)
+        found = OpenModel(detector, pixel_outline(detector, folder), finding.model_sha256)
+        with self._lock:
+            self._models[finding.model_sha256] = found
+            while len(self._models) > DETECTORS:
+                self._models.popitem(last=False)
+        return found
+
+    def _forget(self, file: Path) -> None:
+        with self._lock:
+            self._waiting.pop(file, None)
+
+    def _file(self, finding: FindingRow, stack: Stack, index: int) -> Path:
+        """Name what the maps depend on: the model, the pixels of the whole series, and which of them."""
+        words = [finding.model_sha256, *(f"{ref.pixel_key}/{ref.frame}" for ref in stack.refs), str(index)]
+        name = hashlib.sha256("\n".join(words).encode()).hexdigest()
+        return self._folder / name[:2] / f"{name}.npz"
+
+    def _made(self, file: Path, finding: FindingRow, stack: Stack, index: int) -> SliceMaps | None:
+        found = _read(file)
+        if found is not None:
+            return found
+        anomaly = self._anomaly(self.model(finding), stack, stack.refs[index])
+        if anomaly is None:
+            return None
+        maps = _in_integers(anomaly, stack.refs[index])
+        _write(file, maps)
+        return maps
+
+    def _anomaly(self, model: OpenModel, stack: Stack, ref: SliceRef) -> AnomalyMap | None:
+        detector = model.detector
+        found = detector.normaliser.apply(load_plane(self._store, ref), self._range(model, stack))
+        identity = f"{ref.pixel_key}/{ref.frame}"  # what the randomness of scoring comes from
+        item = {"image": found.image, "body": found.body, "id": identity, "about": about_slice(ref)}
+        batch = collate([item])
+        result = next(slice_results(batch, detector.score_batch(batch)))
+        return detector.native(result, found.step)
+
+    def _range(self, model: OpenModel, stack: Stack) -> SeriesRange | None:
+        key = (model.sha256, stack.series_id)
+        if not model.detector.normaliser.needs_series:
+            return None
+        if key not in self._ranges:
+            total = sum(prod(pixel_shape(ref)) for ref in stack.refs)
+            self._ranges[key] = model.detector.normaliser.estimate(self._planes(stack), total)
+            while len(self._ranges) > RANGES:
+                self._ranges.popitem(last=False)
+        return self._ranges[key]
+
+    def _planes(self, stack: Stack) -> Iterator[Plane]:
+        return (load_plane(self._store, ref) for ref in stack.refs)
+
+
+def _in_integers(anomaly: AnomalyMap, ref: SliceRef) -> SliceMaps:
+    factor = reduced(anomaly.values)[1]
+
+    def shrunk(values: np.ndarray) -> np.ndarray:
+        return values if factor == 1 else block_means(values, factor)
+
+    heat, step, first, _ = in_16_bits(shrunk(anomaly.values))
+    inside = anomaly.values[anomaly.body]
+    top = float(np.percentile(inside, TOP_SHARE)) if inside.size else 0.0
+    image, image_step, image_first = None, 1.0, 0.0
+    if anomaly.reconstruction is not None:
+        image, image_step, image_first, _ = in_16_bits(shrunk(anomaly.reconstruction))
+    linked = not _is_projection(ref)
+    return SliceMaps(heat, step, first, top, image, image_step, image_first, linked, factor)
+
+
+def _is_projection(ref: SliceRef) -> bool:
+    from pipeline.dicom.attributes import InstanceAttributes
+
+    return InstanceAttributes.from_json(ref.attributes).is_projection
+
+
+def _write(file: Path, maps: SliceMaps) -> None:
+    """Write whole or not at all; a full disk costs the next reader's time, nothing else."""
+    values: dict[str, Any] = {name: getattr(maps, name) for name in SliceMaps.__slots__}
+    arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
+    part = file.with_suffix(".part")
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
+            np.savez(stream, **arrays)
+        part.replace(file)
+
+
+def _read(file: Path) -> SliceMaps | None:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] if name in arrays.files else None for name in SliceMaps.__slots__}
+    except (OSError, ValueError, KeyError, EOFError):
+        return None
+    plain = {name: value if value is None or value.ndim else value.item() for name, value in found.items()}
+    return SliceMaps(**plain)

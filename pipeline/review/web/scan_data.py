@@ -1,0 +1,79 @@
+"""What the viewer needs to know of a scan before it asks for pixels: stacks, slices, and where to begin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.data.planes import frame_attributes
+from pipeline.data.schema import FindingRow
+from pipeline.review.web.presets import presets, unit
+from pipeline.review.web.stacks import Stack, Stacks
+from pipeline.types import SliceRef
+
+WORST = 5  # most unusual images that are offered by name
+
+
+def scan_data(finding: FindingRow, stacks: Stacks, has_maps: bool, revealed: bool) -> dict[str, Any]:
+    """Return the viewer's data as JSON; pseudonyms are not in it, series and slices are numbers.
+
+    Args:
+        finding: what is read.
+        stacks: of its study.
+        has_maps: whether its detector gives heatmaps.
+        revealed: whether the calibrated threshold may be shown.
+    """
+    scored = scored_series(finding)
+    worst = worst_places(finding, stacks)
+    first = next((n for n, stack in enumerate(stacks.stacks) if stack.series_id in scored), 0)
+    middle = len(stacks.stacks[first].refs) // 2 if stacks.stacks else 0
+    return {
+        "base": f"/scan/{finding.id}",
+        "maps": has_maps,
+        "start": worst[0] if worst else [first, middle],
+        "worst": worst,
+        "revealed": revealed,
+        "stacks": [_stack(stack, stack.series_id in scored) for stack in stacks.stacks],
+    }
+
+
+def scored_series(finding: FindingRow) -> set[str]:
+    """Return the series that the detector has looked at."""
+    return {str(item.get("series_id", "")) for item in finding.evidence}
+
+
+def worst_places(finding: FindingRow, stacks: Stacks) -> list[list[int]]:
+    """Return (stack, slice) of the most unusual images, the most unusual first."""
+    places = (stacks.place(str(item["instance_id"]), int(item["frame"])) for item in finding.evidence)
+    found = (list(place) for place in places if place is not None)
+    return [place for place, _ in zip(found, range(WORST), strict=False)]
+
+
+def _stack(stack: Stack, scored: bool) -> dict[str, Any]:
+    first = stack.refs[0]
+    return {
+        "title": title(first),
+        "scored": scored,
+        "unit": unit(first),
+        "presets": presets(first),
+        "slices": [_slice(ref) for ref in stack.refs],
+    }
+
+
+def title(ref: SliceRef) -> str:
+    """Return a series in a few words of the allow-list: modality, body part, view, side, description."""
+    known = ref.attributes
+    words = [str(known.get(name, "")) for name in ("modality", "body_part", "view", "laterality")]
+    return " ".join(word for word in [*words, *map(str, known.get("description", ()))] if word) or "series"
+
+
+def _slice(ref: SliceRef) -> dict[str, Any]:
+    attributes = frame_attributes(ref.attributes, ref.frame)
+    orientations = attributes.orientations or ((attributes.orientation,) if attributes.orientation else ())
+    return {"directions": list(orientations[0]) if orientations else None}
+
+
+def spacing_mm(ref: SliceRef) -> list[float] | None:
+    """Return (row, column) distance of a slice's pixels, in the patient or else at the detector."""
+    attributes = frame_attributes(ref.attributes, ref.frame)
+    own = attributes.pixel_spacings_mm[:1] or (attributes.pixel_spacing_mm or attributes.imager_pixel_spacing_mm,)
+    return None if own[0] is None else [float(value) for value in own[0]]

@@ -1,0 +1,70 @@
+"""What stands around every answer: headers, and the checks that need no session."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+STATIC = "/static/"
+A_DAY = "private, max-age=86400"
+A_YEAR = "max-age=31536000"
+LARGEST_FORM = 256 * 1024  # bytes; a drawn region has at most 2000 points
+
+
+class Guard:
+    """Refuses what no page of ours sends, and puts the headers on whatever goes out (ASGI middleware).
+
+    Scans and everything about them are never stored by a browser or a proxy; scripts and styles may be, for a day.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _dress(MutableHeaders(scope=message), scope, message["status"])
+            await send(message)
+
+        refused = refusal(scope["method"], Headers(scope=scope))
+        await (refused or self._app)(scope, receive, sending)
+
+
+def _dress(headers: MutableHeaders, scope: Scope, status: int) -> None:
+    for name, value in HEADERS.items():
+        headers[name] = value
+    kept = scope["path"].startswith(STATIC) and status in (200, 304)
+    headers["Cache-Control"] = A_DAY if kept else "no-store"
+    if scope["scheme"] == "https":
+        headers["Strict-Transport-Security"] = A_YEAR
+
+
+def refusal(method: str, headers: Headers) -> PlainTextResponse | None:
+    """Refuse a form that comes from another site, or is larger than any of ours."""
+    if method in ("GET", "HEAD"):
+        return None
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return PlainTextResponse("This form came from another site.", 403)
+    length = headers.get("content-length", "")
+    if not length.isdigit() or int(length) > LARGEST_FORM:
+        return PlainTextResponse(f"A form may hold {LARGEST_FORM} bytes, and must say how many it holds.", 413)
+    return None

@@ -1,0 +1,71 @@
+// Deciding by keyboard: a letter chooses the outcome, Enter signs, and the next scan comes.
+
+import { bind } from "./keys.js";
+
+let left = false;
+
+const decide = () => document.getElementById("decide");
+
+function go(where) {
+  const link = document.querySelector(`[data-go="${where}"]`);
+  if (link) window.location.assign(link.href);
+}
+
+function choose(key) {
+  const radio = document.querySelector(`[data-key="${key}"]`);
+  if (!radio) return;
+  radio.checked = true;
+  radio.focus();
+}
+
+function sign() {
+  const form = decide();
+  if (form && form.querySelector("[name=outcome]:checked")) form.requestSubmit();
+  else if (form) form.querySelector("[name=outcome]").focus();
+}
+
+for (const [key, words] of [["c", "confirm"], ["d", "dismiss"], ["u", "unsure"], ["s", "second opinion"]]) {
+  bind(key, "Decision", words, () => choose(key));
+}
+bind(["Enter", "Ctrl+Enter"], "Decision", "sign what is chosen", sign);
+bind("n", "Decision", "write the finding", () => document.getElementById("text")?.focus());
+bind("z", "Decision", "take my decision back", () => document.getElementById("undo")?.requestSubmit());
+bind("j", "Reading list", "next scan", () => go("next"));
+bind("k", "Reading list", "previous scan", () => go("previous"));
+bind("l", "Reading list", "back to the list", () => go("list"));
+
+// A decision that was taken leads on; a reader who stays sees what was held back.
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { elt, successful, xhr } = event.detail;
+  if (!successful || !xhr.getResponseHeader("X-Decided")) return;
+  left = true;
+  if (elt.id === "decide" && sessionStorage.getItem("stay") !== "1" && document.querySelector('[data-go="next"]')) go("next");
+  else window.location.reload();
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.id === "go-on") sessionStorage.setItem("stay", event.target.checked ? "0" : "1");
+});
+
+const goOn = document.getElementById("go-on");
+if (goOn) goOn.checked = sessionStorage.getItem("stay") !== "1";
+
+// The scan is held while its page is looked at, and given back when it is left undecided.
+const room = document.querySelector("[data-scan]");
+const KEEP_MS = 60_000;
+
+function send(what) {
+  const body = new URLSearchParams({ csrf: room.dataset.csrf });
+  return fetch(`${room.dataset.scan}/${what}`, { method: "POST", body, keepalive: true, credentials: "same-origin" });
+}
+
+if (room.dataset.holds === "yes") {
+  setInterval(async () => {
+    if (document.visibilityState !== "visible" || left) return;
+    const answer = await send("hold").catch(() => null);
+    if (answer && answer.status === 409) window.location.reload();
+  }, KEEP_MS);
+  window.addEventListener("pagehide", () => {
+    if (!left) send("release").catch(() => {});
+  });
+}

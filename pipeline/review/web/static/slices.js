@@ -1,0 +1,130 @@
+// The slices of one stack: fetched once, the nearest first, with a bounded memory.
+
+const LANES = 3; // prefetches at once; a browser gives a host six connections, and the slice that is looked at needs one
+const HELD_BYTES = 768 * 2 ** 20;
+const ARRAYS = { uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array };
+
+// Fetch an image: { about, pixels }. `about` is what the server says in its header.
+export async function fetchImage(url) {
+  const response = await fetch(url, { credentials: "same-origin", headers: { Accept: "application/octet-stream" } });
+  if (response.redirected || response.status === 401) {
+    window.location.reload();
+    throw new Error("The session has ended.");
+  }
+  if (!response.ok) {
+    const told = await response.json().catch(() => ({}));
+    throw Object.assign(new Error(told.detail || `The server answered ${response.status}.`), {
+      status: response.status,
+    });
+  }
+  const about = JSON.parse(response.headers.get("X-Image"));
+  return { about, pixels: new ARRAYS[about.dtype](await response.arrayBuffer()) };
+}
+
+// An image as cornerstone wants it: integers with a slope, an intercept and a window in physical units.
+export function cornerstoneImage(id, { about, pixels }) {
+  let low = pixels[0];
+  let high = pixels[0];
+  for (let i = 1; i < pixels.length; i += 1) {
+    if (pixels[i] < low) low = pixels[i];
+    else if (pixels[i] > high) high = pixels[i];
+  }
+  return {
+    imageId: id,
+    minPixelValue: low,
+    maxPixelValue: high,
+    slope: about.slope,
+    intercept: about.intercept,
+    windowCenter: about.window[0],
+    windowWidth: about.window[1],
+    invert: about.invert,
+    rows: about.rows,
+    columns: about.columns,
+    height: about.rows,
+    width: about.columns,
+    rowPixelSpacing: about.spacing ? about.spacing[0] : undefined,
+    columnPixelSpacing: about.spacing ? about.spacing[1] : undefined,
+    color: false,
+    sizeInBytes: pixels.byteLength,
+    getPixelData: () => pixels,
+    about,
+  };
+}
+
+export class Slices {
+  // `url(index)` names a slice; `count` is how many there are.
+  constructor(url, count) {
+    this.url = url;
+    this.count = count;
+    this.held = new Map();
+    this.waiting = new Map();
+    this.bytes = 0;
+    this.centre = 0;
+    this.running = 0;
+    this.failed = new Set();
+  }
+
+  has(index) {
+    return this.held.has(index);
+  }
+
+  // The image of a slice; what is held is given at once.
+  get(index) {
+    this.centre = index;
+    if (this.held.has(index)) return Promise.resolve(this.held.get(index));
+    return this.load(index);
+  }
+
+  load(index) {
+    if (this.waiting.has(index)) return this.waiting.get(index);
+    const url = this.url(index);
+    const found = fetchImage(url)
+      .then((answer) => this.keep(index, cornerstoneImage(url, answer)))
+      .finally(() => this.waiting.delete(index));
+    this.waiting.set(index, found);
+    return found;
+  }
+
+  keep(index, image) {
+    this.held.set(index, image);
+    this.bytes += image.sizeInBytes;
+    while (this.bytes > HELD_BYTES && this.held.size > 1) this.drop(this.farthest());
+    return image;
+  }
+
+  farthest() {
+    return [...this.held.keys()].reduce((a, b) => (Math.abs(b - this.centre) > Math.abs(a - this.centre) ? b : a));
+  }
+
+  drop(index) {
+    this.bytes -= this.held.get(index).sizeInBytes;
+    this.held.delete(index);
+  }
+
+  // Fetch what lies nearest to the slice that is looked at, until all is here or memory is full.
+  prefetch() {
+    while (this.running < LANES) {
+      const index = this.next();
+      if (index === null) return;
+      this.running += 1;
+      this.load(index)
+        .catch(() => this.failed.add(index))
+        .finally(() => {
+          this.running -= 1;
+          this.prefetch();
+        });
+    }
+  }
+
+  next() {
+    const size = this.held.size ? this.bytes / this.held.size : 0;
+    if (this.bytes + size * (this.waiting.size + 1) > HELD_BYTES) return null;
+    for (let away = 0; away < this.count; away += 1) {
+      for (const index of [this.centre + away, this.centre - away]) {
+        const wanted = index >= 0 && index < this.count;
+        if (wanted && !this.held.has(index) && !this.waiting.has(index) && !this.failed.has(index)) return index;
+      }
+    }
+    return null;
+  }
+}

@@ -1,0 +1,91 @@
+// One pane: an image of cornerstone with what is drawn over it. Coordinates are those of the stored image throughout,
+// whether the pane shows it whole, reduced, or a part of it.
+
+const cornerstone = window.cornerstone;
+
+export class Pane {
+  constructor(element, draw) {
+    this.element = element;
+    this.image = null;
+    this.draw = draw;
+    cornerstone.enable(element);
+    element.addEventListener(cornerstone.EVENTS.IMAGE_RENDERED, (event) => this.rendered(event.detail));
+    new ResizeObserver(() => this.resized()).observe(element);
+  }
+
+  show(image) {
+    const before = this.image;
+    this.image = image;
+    cornerstone.displayImage(this.element, image);
+    if (!before) this.fit();
+    else if (before.rows !== image.rows || before.columns !== image.columns) this.fit();
+  }
+
+  get viewport() {
+    return this.image ? cornerstone.getViewport(this.element) : null;
+  }
+
+  change(values) {
+    if (!this.image) return;
+    const viewport = this.viewport;
+    Object.assign(viewport, { ...values, voi: { ...viewport.voi, ...(values.voi || {}) } });
+    cornerstone.setViewport(this.element, viewport);
+  }
+
+  fit() {
+    cornerstone.resize(this.element, true);
+    this.change({ translation: { x: 0, y: 0 } });
+  }
+
+  resized() {
+    if (this.image) cornerstone.resize(this.element, this.image !== null);
+  }
+
+  // A point of the page in pixels of the stored image.
+  point(event) {
+    const { x, y } = cornerstone.pageToPixel(this.element, event.pageX, event.pageY);
+    const { box, reduced } = this.image.about;
+    return { x: x * reduced + box[1], y: y * reduced + box[0] };
+  }
+
+  zoom(factor) {
+    this.change({ scale: Math.min(Math.max(this.viewport.scale * factor, 0.02), 60) });
+  }
+
+  rendered(detail) {
+    const context = detail.canvasContext;
+    const { box, reduced } = this.image.about;
+    cornerstone.setToPixelCoordinateSystem(detail.enabledElement, context);
+    context.scale(1 / reduced, 1 / reduced);
+    context.translate(-box[1], -box[0]);
+    this.draw(context, this, reduced / detail.viewport.scale);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+  }
+
+  redraw() {
+    if (this.image) cornerstone.updateImage(this.element);
+  }
+}
+
+// Let `follower` show what `leader` shows: same place, same size, and the same window where that fits.
+export function follow(leader, follower, linked) {
+  if (!leader.image || !follower.image) return;
+  const { scale, translation, voi, invert } = leader.viewport;
+  const ratio = leader.image.columns / follower.image.columns;
+  const place = { x: translation.x * ratio, y: translation.y * ratio };
+  follower.change({ scale: scale * ratio, translation: place, ...(linked ? { voi, invert } : {}) });
+}
+
+// Letters of the patient's directions at the four edges, from the direction cosines of rows and columns (PS3.3 C.7.6.1.1.1).
+export function directions(cosines) {
+  if (!cosines) return null;
+  const name = (vector) => {
+    const pairs = [["L", "R"], ["P", "A"], ["H", "F"]];
+    const axis = [0, 1, 2].reduce((a, b) => (Math.abs(vector[b]) > Math.abs(vector[a]) ? b : a));
+    const [plus, minus] = pairs[axis];
+    return vector[axis] > 0 ? [plus, minus] : [minus, plus];
+  };
+  const [right, left] = name(cosines.slice(0, 3));
+  const [bottom, top] = name(cosines.slice(3));
+  return { right, left, bottom, top };
+}

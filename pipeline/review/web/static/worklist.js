@@ -1,0 +1,56 @@
+// The reading list by keyboard: a marked row that moves, opens, and survives a new page of the list.
+
+import { bind } from "./keys.js";
+
+const rows = () => [...document.querySelectorAll("[data-row]")];
+
+function marked() {
+  return rows().findIndex((row) => row.getAttribute("aria-selected") === "true");
+}
+
+function mark(index) {
+  const all = rows();
+  if (!all.length) return;
+  const wanted = all[Math.min(Math.max(index, 0), all.length - 1)];
+  for (const row of all) row.removeAttribute("aria-selected");
+  wanted.setAttribute("aria-selected", "true");
+  wanted.querySelector("a").focus({ preventScroll: true });
+  wanted.scrollIntoView({ block: "nearest" });
+}
+
+function open() {
+  const row = rows()[Math.max(marked(), 0)];
+  if (row) window.location.assign(row.dataset.href);
+}
+
+function turn(rel) {
+  const link = document.querySelector(`#list a[rel=${rel}]`);
+  if (link) link.click();
+}
+
+bind(["j", "ArrowDown"], "Reading list", "next scan", () => mark(marked() + 1));
+bind(["k", "ArrowUp"], "Reading list", "previous scan", () => mark(marked() - 1));
+bind("Home", "Reading list", "first scan of this page", () => mark(0));
+bind("End", "Reading list", "last scan of this page", () => mark(Infinity));
+bind(["Enter", "o"], "Reading list", "open the scan", open);
+bind(["PageDown", "]"], "Reading list", "next page", () => turn("next"));
+bind(["PageUp", "["], "Reading list", "previous page", () => turn("prev"));
+bind("/", "Reading list", "search", () => document.getElementById("search").focus());
+bind("m", "Reading list", "those that I hold, or anybody's", () => {
+  const whose = document.getElementById("whose");
+  whose.value = whose.value === "held" ? "" : "held";
+  whose.dispatchEvent(new Event("change", { bubbles: true }));
+});
+bind(["1", "2", "3", "4", "5", "6", "7", "8"], "Reading list", "show a state", (event) => {
+  const tab = document.querySelectorAll("[name=state]")[Number(event.key) - 1];
+  if (tab) tab.click();
+});
+
+document.addEventListener("click", (event) => {
+  const row = event.target.closest("[data-row]");
+  if (row && !event.target.closest("a")) window.location.assign(row.dataset.href);
+});
+
+document.addEventListener("htmx:afterSettle", () => {
+  document.getElementById("list-words").textContent = document.getElementById("list").dataset.words;
+});
