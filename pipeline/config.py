@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ConfigError
 
@@ -27,6 +28,15 @@ class Config(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _zone_name(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("is no IANA time zone such as Europe/Berlin") from None
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_zone_name)]
 FILES = (".yaml", ".yml")
 ConfigT = TypeVar("ConfigT", bound=Config)
 

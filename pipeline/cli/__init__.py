@@ -15,11 +15,12 @@ from pipeline.cli.intake import ingest, labels, rejections, wrap
 from pipeline.cli.lists import flagged, runs
 from pipeline.cli.model import benchmark, evaluate, nightly, promote, score, train
 from pipeline.cli.pacs import listen, push
+from pipeline.cli.pull import pull
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError
 
 COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
-    *(listen, push),
+    *(listen, pull, push),
     *(serve, runs, compare, grid, benchmark, rejections, identity, doctor),
 )
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pipeline.cli.output import json_option, print_json, progress_bar, settings_of
 
 if TYPE_CHECKING:
+    from pipeline.config import Config
     from pipeline.dicom.network.config import ListenConfig, TlsFiles
     from pipeline.dicom.network.listener import Listener
 
 PACS_EXTRA = 'Install it: pip install "nightread[pacs]"'
+ConfigT = TypeVar("ConfigT", bound="Config")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def auth_options(command: Command) -> Command:
+    """Add the two options that say where a credential stands; on a command line, everybody would see it."""
+    file = click.option(
+        "--auth-file", type=click.Path(path_type=Path), help="Credential for a DICOMweb URL: a file of mode 0600."
+    )
+    variable = click.option(
+        "--auth-env", metavar="NAME", help='Or an environment variable: "bearer TOKEN" or "basic USER:PASSWORD".'
+    )
+    return variable(file(command))
 
 
 @click.command(
@@ -74,6 +88,7 @@ Example:
 @click.option("--again", is_flag=True, help="Send also what was sent before.")
 @click.option("--pixel-alpha", type=float, help="Share of normal pixels above the outline [default: as evaluated].")
 @click.option("--ae-title", default="NIGHTREAD", show_default=True, help="Our AE title.")
+@auth_options
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate (PEM): send with TLS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Our private key (PEM).")
 @click.option("--tls-ca", type=click.Path(path_type=Path), help="The receiver needs a certificate of this authority.")
@@ -92,10 +107,13 @@ def push(context: click.Context, run: str, to: str, as_json: bool, **options: An
     tls = tls_files(*(options[name] for name in ("tls_cert", "tls_key", "tls_ca")))
     with needs_extra():
         from pipeline.dicom.network.send import destination
+        from pipeline.dicom.network.web import Credential
         from pipeline.stages.push import KINDS
         from pipeline.stages.push import push as run_push
 
-        target = destination(to, options["out"] or settings.workspace / "outbox" / run, options["ae_title"], tls)
+        credential = Credential.read(options["auth_env"], options["auth_file"])
+        folder = options["out"] or settings.workspace / "outbox" / run
+        target = destination(to, folder, options["ae_title"], tls, credential)
         kinds = [kind for kind in KINDS if kind in (options["only"] or KINDS)]
         with progress_bar("Sending", quiet=as_json) as update:
             report = run_push(
@@ -119,20 +137,31 @@ def push(context: click.Context, run: str, to: str, as_json: bool, **options: An
 
 
 def _listen_config(context: click.Context, reserve_gib: float, options: dict[str, Any]) -> ListenConfig:
-    from pydantic import ValidationError
-
     from pipeline.dicom.network.config import ListenConfig
-    from pipeline.errors import ConfigError
 
     settings = settings_of(context)
     tls = tls_files(*(options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")))
     values = {name: value for name, value in options.items() if value is not None}
     values = {"inbox": settings.inbox, **values, "tls": tls, "limits": settings.decode}
+    values["reserve_bytes"] = int(reserve_gib * 2**30)
+    return validated(ListenConfig, values, "The listener cannot start so.")
+
+
+def validated(model: type[ConfigT], values: dict[str, Any], head: str) -> ConfigT:
+    """Return a configuration of a command's options.
+
+    Raises:
+        ConfigError: they do not fit; begins with `head`.
+    """
+    from pydantic import ValidationError
+
+    from pipeline.errors import ConfigError
+
     try:
-        return ListenConfig(**values, reserve_bytes=int(reserve_gib * 2**30))
+        return model(**values)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'allowed'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"The listener cannot start so. {reasons}") from None
+        reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"{head} {reasons}") from None
 
 
 def tls_files(certificate: Path | None, key: Path | None, authority: Path | None) -> TlsFiles | None:

@@ -22,6 +22,7 @@ from pipeline.dicom.crosswalk import Crosswalk
 from pipeline.dicom.network.config import ListenConfig
 from pipeline.dicom.network.listener import Listener
 from pipeline.dicom.network.send import Folder, Peer, Stow, destination, send_with_patience
+from pipeline.dicom.network.web import WebService
 from pipeline.errors import ConfigError, EmptySelection, SendError
 from pipeline.stages.push import push
 
@@ -152,7 +153,7 @@ def test_nobody_there_and_a_rejection(tmp_path: Path, originals: Callable) -> No
         assert not caught.value.passing
         assert send_with_patience(Peer("PACS", "127.0.0.1", listener.port), ds) == 1
     with pytest.raises(SendError, match="DICOMweb service cannot be reached"):
-        Stow("http://127.0.0.1:1/dicom-web").send(ds)
+        Stow(WebService("http://127.0.0.1:1/dicom-web")).send(ds)
 
 
 @pytest.mark.parametrize("text", ["PACS", "PACS@host", "PACS@host:99999", "@host:1", "ftp://x", "A" * 17 + "@h:1"])

@@ -111,3 +111,109 @@ def dcmtk() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
 
     return run
+
+
+@dataclass
+class Pacs:
+    """A small PACS on the loopback that answers C-FIND, C-GET and C-MOVE, heeds no filter, and fails as it is told."""
+
+    datasets: list[Dataset]
+    asked: list[tuple[str, str, Dataset]] = field(default_factory=list)
+    find_status: list[int] = field(default_factory=list)  # one is taken for each query until none is left
+    get_status: list[int] = field(default_factory=list)
+    before_get: Callable[[], None] = lambda: None
+    withheld: set[str] = field(default_factory=set)
+    port: int = 0
+    move_to: int = 0
+    largest: int = 0  # associations at once
+    source: str = ""
+
+    def levels(self, kind: str) -> list[str]:
+        """The levels of the requests of a kind, in their order."""
+        return [level for found, level, _ in self.asked if found == kind]
+
+    def _matching(self, kind: str, event: Any) -> list[Dataset]:
+        wanted = event.identifier
+        self.asked.append((kind, wanted.QueryRetrieveLevel, wanted))
+        self.largest = max(self.largest, len(event.assoc.ae.active_associations))
+        uids = [keyword for keyword in UIDS if wanted.get(keyword)]
+        return [ds for ds in self.datasets if all(ds[k].value in _values(wanted[k].value) for k in uids)]
+
+    def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        """Answer C-FIND."""
+        found = self._matching("find", event)
+        if self.find_status and (status := self.find_status.pop(0)):
+            yield status, None
+            return
+        keyword = {"STUDY": UIDS[0], "SERIES": UIDS[1], "IMAGE": UIDS[2]}[event.identifier.QueryRetrieveLevel]
+        for ds in {ds[keyword].value: ds for ds in found}.values():
+            answer = Dataset()
+            for element in event.identifier:
+                if element.keyword in ds:
+                    answer[element.keyword] = ds[element.keyword]
+            answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
+            if "NumberOfSeriesRelatedInstances" in event.identifier:
+                same = [other for other in found if other.SeriesInstanceUID == ds.SeriesInstanceUID]
+                answer.NumberOfSeriesRelatedInstances = len(same)
+            yield 0xFF00, answer
+
+    def get(self, event: Any) -> Iterator[Any]:
+        """Answer C-GET."""
+        self.before_get()
+        found = [ds for ds in self._matching("get", event) if ds.SOPInstanceUID not in self.withheld]
+        status = self.get_status.pop(0) if self.get_status else 0
+        yield len(found)
+        for ds in [] if status else found:
+            yield 0xFF00, ds
+        if status:
+            yield status, None
+
+    def move(self, event: Any) -> Iterator[Any]:
+        """Answer C-MOVE."""
+        found = self._matching("move", event)
+        if event.move_destination != "NIGHTREAD":
+            yield None, None
+            return
+        yield "127.0.0.1", self.move_to, {"ae_title": "NIGHTREAD"}
+        yield len(found)
+        for ds in found:
+            yield 0xFF00, ds
+
+
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+
+
+def _values(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+@pytest.fixture
+def pacs(datasets: list[Dataset]) -> Iterator[Callable[..., Pacs]]:
+    """Start a PACS that has the slices; `get=False` gives one without C-GET."""
+    servers: list[Any] = []
+
+    def start(get: bool = True, allowed: str = "NIGHTREAD", **settings: Any) -> Pacs:
+        from pynetdicom import build_context, evt, sop_class
+
+        found = Pacs([*datasets], **settings)
+        entity = AE(ae_title="PACS")
+        entity.require_called_aet, entity.require_calling_aet = True, [allowed]
+        entity.maximum_associations = 50
+        entity.add_supported_context(sop_class.StudyRootQueryRetrieveInformationModelFind)
+        entity.add_supported_context(sop_class.StudyRootQueryRetrieveInformationModelMove)
+        if get:
+            entity.add_supported_context(sop_class.StudyRootQueryRetrieveInformationModelGet)
+        kinds = {(str(ds.SOPClassUID), str(ds.file_meta.TransferSyntaxUID)) for ds in datasets}
+        for sop in {kind for kind, _ in kinds}:
+            entity.add_supported_context(sop, [s for k, s in kinds if k == sop], scu_role=True, scp_role=True)
+        entity.requested_contexts = [build_context(kind, syntax) for kind, syntax in sorted(kinds)]
+        handlers = [(evt.EVT_C_FIND, found.find), (evt.EVT_C_GET, found.get), (evt.EVT_C_MOVE, found.move)]
+        server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        servers.append(server)
+        found.port = server.server_address[1]
+        found.source = f"PACS@127.0.0.1:{found.port}"
+        return found
+
+    yield start
+    for server in servers:
+        server.shutdown()

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pipeline.dicom.identity import Pseudonyms
 from pipeline.dicom.keyfile import create_key, private_folder, sync_folder
@@ -153,6 +153,14 @@ class Inbox:
             growing.last = time.monotonic()
             return Kept.STORED
 
+    def has(self, sop_uid: str) -> bool:
+        """Whether an object of this SOP Instance UID was kept, in whatever study."""
+        return f"{self._names.instance(sop_uid)}.dcm" in self._homes
+
+    def pseudonym(self, kind: Literal["study", "series"], uid: str) -> str:
+        """Return the name that a study or series has in this inbox."""
+        return self._names.study(uid) if kind == "study" else self._names.series(uid)
+
     def _where(self, study: str, name: str) -> Path | None:
         """Find an object of this SOP Instance UID, in whatever study it came."""
         home = self._homes.get(name, study)
@@ -196,6 +204,11 @@ class Inbox:
         with self._guard:
             due = [s for s, g in self._growing.items() if time.monotonic() - g.last >= quiet_seconds]
         return [done for study in sorted(due) if (done := self._complete(study, quiet_seconds)) is not None]
+
+    def finish(self, study_uid: str) -> HandedOver | None:
+        """Move one study to `complete` now; None where nothing of it was waiting."""
+        study = self._names.study(study_uid)
+        return self._complete(study, 0) if study in self._growing else None
 
     def _complete(self, study: str, quiet_seconds: float) -> HandedOver | None:
         growing = self._growing[study]

@@ -38,11 +38,13 @@ class Listener:
     Args:
         config: where, who and how much.
         tell: hears what happens, as plain dictionaries without identifiers.
+        receiver: what answers, with an inbox that is open already and stays so; default one of its own.
     """
 
-    def __init__(self, config: ListenConfig, tell: Tell) -> None:
+    def __init__(self, config: ListenConfig, tell: Tell, receiver: Receiver | None = None) -> None:
         self.config = config
         self._tell = tell
+        self._shared = receiver
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:
@@ -52,13 +54,15 @@ class Listener:
             CatalogueError: the inbox cannot be used. ConfigError: the port or the TLS files cannot.
         """
         tls = None if self.config.tls is None else server_context(self.config.tls)
-        self.inbox = Inbox.open(self.config.inbox)
+        self.inbox = Inbox.open(self.config.inbox) if self._shared is None else self._shared.inbox
         try:
-            self.receiver = Receiver(self.inbox, self.config.limits, self.config.reserve_bytes, self._tell)
+            self.receiver = self._shared or Receiver(
+                self.inbox, self.config.limits, self.config.reserve_bytes, self._tell
+            )
             self._ae = _application_entity(self.config)
             self._server = self._serve(tls)
         except BaseException:
-            self.inbox.close()
+            self._leave()
             raise
         self._accepting = threading.Thread(target=self._server.serve_forever, args=(_STEP_SECONDS,), daemon=True)
         self._accepting.start()
@@ -117,7 +121,11 @@ class Listener:
             association.abort()
         for association in self._ae.active_associations:
             association.join(_HANDSHAKE_SECONDS)
-        self.inbox.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._shared is None:
+            self.inbox.close()
 
     def _rejected(self, event: evt.Event) -> None:
         self.receiver.counts["rejected associations"] += 1

@@ -10,6 +10,7 @@ import errno
 import threading
 from collections import Counter
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,21 @@ class Receiver:
     """
 
     def __init__(self, inbox: Inbox, limits: DecodeLimits, reserve_bytes: int, tell: Tell) -> None:
-        self._inbox, self._limits, self._reserve, self._tell = inbox, limits, reserve_bytes, tell
+        self.inbox, self._limits, self._reserve, self._tell = inbox, limits, reserve_bytes, tell
         self._guard = threading.Lock()
         self.counts: Counter[str] = Counter()
 
     def answer(self, event: Event) -> Dataset:
         """Keep the object of a C-STORE request and return the response's status elements."""
+        return self._counted(lambda: self._receive(event))
+
+    def take(self, sop_class: str, sop_instance: str, transfer_syntax: str, data_set: BytesIO) -> Dataset:
+        """Keep an object that came another way than by C-STORE; the answer is the same."""
+        return self._counted(lambda: self.keep(sop_class, sop_instance, transfer_syntax, data_set))
+
+    def _counted(self, keep: Callable[[], Kept]) -> Dataset:
         try:
-            kept = self._receive(event)
+            kept = keep()
         except Refusal as refusal:
             self._count("refused")
             self._tell({"event": "refused", "status": f"{refusal.status:#06x}", "reason": refusal.reason})
@@ -86,8 +94,8 @@ class Receiver:
             request.AffectedSOPClassUID, request.AffectedSOPInstanceUID, context.transfer_syntax, request.DataSet
         )
 
-    def keep(self, sop_class: str, sop_instance: str, transfer_syntax: str, data_set: Any) -> Kept:
-        """Check an encoded data set (a BytesIO) and put it into the inbox; durable when this returns.
+    def keep(self, sop_class: str, sop_instance: str, transfer_syntax: str, data_set: BytesIO) -> Kept:
+        """Check an encoded data set and put it into the inbox; durable when this returns.
 
         Raises:
             Refusal: it is not kept; with the status that the sender must hear.
@@ -95,9 +103,9 @@ class Receiver:
         data = data_set.getbuffer()
         self._require_room(len(data))
         try:
-            with self._inbox.draft([_head(sop_class, sop_instance, transfer_syntax), data]) as draft:
+            with self.inbox.draft([_head(sop_class, sop_instance, transfer_syntax), data]) as draft:
                 study_uid = _study_of(draft, sop_class, sop_instance, self._limits)
-                return self._inbox.keep(draft, study_uid, sop_instance)
+                return self.inbox.keep(draft, study_uid, sop_instance)
         except OSError as error:
             full = error.errno in _FULL
             raise Refusal(*((OUT_OF_RESOURCES, "disk full") if full else (FAILED, "disk error"))) from None
@@ -106,7 +114,7 @@ class Receiver:
         if size > self._limits.file_bytes:
             raise Refusal(OUT_OF_RESOURCES, "object larger than file_bytes")
         try:
-            free = self._inbox.free_bytes()
+            free = self.inbox.free_bytes()
         except OSError:
             raise Refusal(FAILED, "disk error") from None
         if free < size + self._reserve:

@@ -1,0 +1,94 @@
+"""The command that fetches scans from a PACS: pull."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.output import json_option, print_json, progress_bar, settings_of
+from pipeline.cli.pacs import auth_options, needs_extra, tls_files, validated
+
+if TYPE_CHECKING:
+    from pipeline.stages.pull import PullReport
+
+
+@click.command(
+    short_help="Fetch scans from a PACS (C-GET, C-MOVE, DICOMweb).",
+    epilog="""\b
+Example:
+  nightread pull PACS@10.0.0.5:104 --days 2 --modality CT --window 20:00-06:00 --time-zone Europe/Berlin
+  nightread pull https://pacs.example/dicom-web --since 2026-01-01 --study-description "*head*" --auth-env AUTH""",
+)
+@click.argument("source")
+@click.option("--since", help="First study date, YYYY-MM-DD.")
+@click.option("--until", help="Last study date.")
+@click.option("--days", type=int, help="The last days instead, today included.")
+@click.option("--modality", "modalities", multiple=True, help="Modality of series; repeat for more.")
+@click.option("--study-description", help="Pattern with * and ?.")
+@click.option("--series-description", help="Pattern with * and ?.")
+@click.option("--all", "everything", is_flag=True, help="Fetch without any filter.")
+@click.option("--ae-title", default="NIGHTREAD", show_default=True, help="Our AE title.")
+@click.option("--inbox", type=click.Path(path_type=Path), help="Folder to write to [default: <workspace>/inbox].")
+@click.option(
+    "--method", default="auto", show_default=True, type=click.Choice(["auto", "get", "move"]), help="How objects come."
+)
+@click.option("--move-host", default="127.0.0.1", show_default=True, help="Address that a C-MOVE is taken at.")
+@click.option("--move-port", default=11112, show_default=True, help="And the port, as the PACS knows it.")
+@click.option("--associations", default=1, show_default=True, help="Studies fetched at once.")
+@click.option("--mib-per-second", type=float, help="Most MiB a second, all associations together.")
+@click.option("--pause", "pause_seconds", default=0.0, show_default=True, help="Seconds of pause after every series.")
+@click.option("--window", help="Hours in which series are asked for, such as 20:00-06:00.")
+@click.option("--time-zone", "timezone", default="UTC", show_default=True, help="The clock of --window and --days.")
+@click.option("--stop-after-window", is_flag=True, help="Stop outside the hours instead of waiting for them.")
+@click.option("--reserve-gib", default=1.0, show_default=True, help="Disk space in GiB that is left free.")
+@auth_options
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate (PEM): speak TLS.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Our private key (PEM).")
+@click.option("--tls-ca", type=click.Path(path_type=Path), help="The PACS needs a certificate of this authority.")
+@json_option
+@click.pass_context
+def pull(context: click.Context, as_json: bool, **options: Any) -> None:
+    """Fetch images from a PACS: AETITLE@host:port, or the URL of a DICOMweb service.
+
+    They land in the workspace's inbox as if they had been sent, and every night reads them. What came is not asked for
+    again: stopped or killed, run it again and it goes on. `nightread listen` and a pull cannot share an inbox at the
+    same time. Exit code 10 when something did not come. Nothing printed identifies a person.
+    """
+    from pipeline.errors import SendError
+
+    with needs_extra():
+        from pipeline.dicom.network.web import Credential
+        from pipeline.stages.pull import pull as run_pull
+
+    credential = Credential.read(options.pop("auth_env"), options.pop("auth_file"))
+    config = _config(context, options)
+    with progress_bar("Pulling", quiet=as_json) as update:
+        report = run_pull(config, credential, on_progress=update)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _show(report)
+    if report.failed or report.vanished:
+        context.exit(SendError.exit_code)
+
+
+def _config(context: click.Context, options: dict[str, Any]) -> Any:
+    from pipeline.dicom.network.config import PullConfig
+
+    settings = settings_of(context)
+    rate, reserve = options.pop("mib_per_second"), options.pop("reserve_gib")
+    tls = tls_files(*(options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")))
+    values = {name: value for name, value in options.items() if value is not None}
+    values = {"inbox": settings.inbox, **values, "tls": tls, "limits": settings.decode}
+    values["reserve_bytes"] = int(reserve * 2**30)
+    values["bytes_per_second"] = None if rate is None else int(rate * 2**20)
+    return validated(PullConfig, values, "Nothing can be pulled so.")
+
+
+def _show(report: PullReport) -> None:
+    counts = ", ".join(f"{number} {name}" for name, number in report.objects.items()) or "nothing new"
+    click.echo(f"{report.studies} studies, {report.series} series, {report.known} of them known: {counts}.")
+    for line in (*report.notes, *([report.stopped] if report.stopped else [])):
+        click.echo(f"  {line}")

@@ -1,0 +1,54 @@
+"""Which series were pulled, so that they are not asked for again: a file of the inbox, under its own pseudonyms."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from typing import Self
+
+from pipeline.dicom.network.inbox import Inbox
+from pipeline.dicom.network.query import FoundSeries
+from pipeline.durable import sync_folder
+
+
+class Pulled:
+    """A list of lines that only grows; a line is added when everything of a series is on disk or was refused."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox, self._file = inbox, inbox.folder / "pulled.jsonl"
+        self._guard = threading.Lock()
+        self._counts: dict[str, int] = {}
+
+    @classmethod
+    def open(cls, inbox: Inbox) -> Self:
+        """Read the list; a last line that a power cut tore is dropped, and its series asked for again."""
+        pulled = cls(inbox)
+        new = not pulled._file.exists()
+        with os.fdopen(os.open(pulled._file, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+            whole = 0
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                row = json.loads(line)
+                pulled._counts[row["series"]] = row["objects"]
+                whole += len(line)
+            file.truncate(whole)
+        if new:
+            sync_folder(inbox.folder)
+        return pulled
+
+    def knows(self, series: FoundSeries) -> bool:
+        """Whether a series was pulled and has not grown or shrunk since; never where the PACS does not count."""
+        known = self._counts.get(self._inbox.pseudonym("series", series.uid))
+        return known is not None and known == series.objects
+
+    def note(self, series: FoundSeries, objects: int) -> None:
+        """Add a series with as many objects as the PACS has; durable when this returns."""
+        name = self._inbox.pseudonym("series", series.uid)
+        line = json.dumps({"series": name, "objects": objects}) + "\n"
+        with self._guard, self._file.open("a", encoding="ascii") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+            self._counts[name] = objects

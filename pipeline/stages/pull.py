@@ -1,0 +1,212 @@
+"""Stage `pull`: studies of a PACS come into the inbox, as if they had been sent; what came is not asked for again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.dicom.network.address import Address
+from pipeline.dicom.network.config import PullConfig
+from pipeline.dicom.network.contexts import STORAGE_CLASSES
+from pipeline.dicom.network.inbox import Inbox
+from pipeline.dicom.network.intake import Intake
+from pipeline.dicom.network.pace import Pace, Window
+from pipeline.dicom.network.patience import patiently
+from pipeline.dicom.network.pulled import Pulled
+from pipeline.dicom.network.query import FoundObject, FoundSeries, Query, Source
+from pipeline.dicom.network.query_retrieve import QueryRetrieve
+from pipeline.dicom.network.web import Credential, WebService
+from pipeline.dicom.network.web_retrieve import WebRetrieve
+from pipeline.errors import CatalogueError, ConfigError, SendError
+
+
+@dataclass(slots=True)
+class PullReport:
+    """What one pull did; `notes` says in sentences what did not come and why, by the study's pseudonym in the inbox."""
+
+    source: str
+    studies: int = 0
+    series: int = 0
+    known: int = 0
+    not_images: int = 0
+    objects: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+    vanished: int = 0
+    failed: int = 0
+    stopped: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def pull(
+    config: PullConfig,
+    credential: Credential | None = None,
+    *,
+    on_progress: Callable[[int, int | None], None] | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> PullReport:
+    """Fetch what a PACS has and the inbox has not, and hand over every study that came whole.
+
+    Killed at any moment, it goes on when it is run again. A study that fails stops no other; a PACS that cannot be
+    reached after some patience, and a full disk, end it.
+
+    Args:
+        config: where from, what, how fast and when.
+        credential: of a DICOMweb service.
+        on_progress: called with (studies done, studies in all).
+        now: the clock, with a time zone.
+
+    Raises:
+        ConfigError: the source is none. CatalogueError: the inbox cannot be used, or its disk is full.
+        SendError: the PACS does not say what it has.
+    """
+    with ExitStack() as stack:
+        inbox = stack.enter_context(Inbox.open(config.inbox))
+        pace = Pace(config.bytes_per_second, config.pause_seconds)
+        intake = Intake(inbox, config.limits, config.reserve_bytes, pace)
+        source = source_of(config, intake, credential)
+        stack.callback(source.close)
+        report = PullReport(source.name)
+        puller = _Puller(config, source, intake, report, now)
+        puller.run(on_progress)
+        report.objects, report.bytes = dict(sorted(intake.counts.items())), intake.bytes
+        if intake.full:
+            raise CatalogueError(
+                f"The disk of the inbox is full, or less than {config.reserve_bytes} bytes would remain. What came is "
+                "kept. Free some space, and run the pull again: it goes on."
+            )
+        return report
+
+
+def source_of(config: PullConfig, intake: Intake, credential: Credential | None) -> Source:
+    """Return what is asked: a DICOMweb service where the source is a URL, else an application entity.
+
+    Raises:
+        ConfigError: it is neither, or a credential has no use.
+    """
+    if config.source.startswith(("http://", "https://")):
+        return WebRetrieve(WebService.of(config.source, credential, config.tls), intake)
+    address = Address.parse(config.source, config.ae_title, config.tls)
+    if address is None:
+        raise ConfigError(f"{config.source!r} is no PACS. Give AETITLE@host:port, or the URL of a DICOMweb service.")
+    if credential is not None:
+        raise ConfigError(f"{config.source!r} is no DICOMweb service, so no credential is used: use TLS (--tls-cert).")
+    return QueryRetrieve(address, config, intake)
+
+
+class _Puller:
+    """One pull, with its books."""
+
+    def __init__(
+        self, config: PullConfig, source: Source, intake: Intake, report: PullReport, now: Callable[[], datetime]
+    ) -> None:
+        self._config, self._source, self._intake, self._report, self._now = config, source, intake, report, now
+        self._inbox, self._pulled = intake.inbox, Pulled.open(intake.inbox)
+        self._query = Query.of(config, now())
+        self._window = None if config.window is None else Window.parse(config.window, config.timezone)
+        self._guard, self._stop = threading.Lock(), threading.Event()
+
+    def run(self, on_progress: Callable[[int, int | None], None] | None) -> None:
+        """Take study after study, as many at once as there may be associations."""
+        if not self._may_ask():
+            return
+        studies = patiently(lambda: self._source.studies(self._query))
+        with ThreadPoolExecutor(self._config.associations) as pool:
+            for done, taken in enumerate(pool.map(self._study, studies), start=1):
+                self._report.studies += taken
+                if on_progress:
+                    on_progress(done, len(studies))
+
+    def _study(self, study_uid: str) -> bool:
+        """Fetch what is missing of a study; False where it was not come to."""
+        if self._stop.is_set():
+            return False
+        try:
+            found = patiently(lambda: self._source.series(study_uid, self._query))
+            if not found:
+                return False  # of other modalities, or gone since
+            whole = all([self._series(series) for series in found])
+        except SendError as error:
+            self._say(study_uid, str(error), failed=1)
+            if error.passing:
+                self._end("The PACS cannot be reached.")
+            return True
+        if whole:
+            self._inbox.finish(study_uid)
+        return True
+
+    def _series(self, series: FoundSeries) -> bool:
+        """Fetch what is missing of a series; True where nothing is missing any more."""
+        if self._stop.is_set() or not self._may_ask():
+            return False
+        self._add(series=1)
+        if self._pulled.knows(series):
+            self._add(known=1)
+            return True
+        there = patiently(lambda: self._source.objects(series))
+        images = [found for found in there if not found.sop_class or found.sop_class in STORAGE_CLASSES]
+        self._add(not_images=len(there) - len(images))
+        missing = [found for found in images if not self._inbox.has(found.uid)]
+        if missing:
+            patiently(lambda: self._fetch(series, missing, whole=len(missing) == len(there)))
+            self._intake.pace.rest()
+            missing = self._still(missing)
+        return self._settle(series, len(there), [found.uid for found in images], len(missing))
+
+    def _fetch(self, series: FoundSeries, missing: list[FoundObject], whole: bool) -> None:
+        try:
+            self._source.fetch(series, missing, whole)
+        except SendError:  # what we refused ourselves is a failure to the PACS, and trying again would not help
+            if not self._intake.full and self._still(missing):
+                raise
+
+    def _still(self, missing: list[FoundObject]) -> list[FoundObject]:
+        return [f for f in missing if not self._inbox.has(f.uid) and f.uid not in self._intake.refused]
+
+    def _settle(self, series: FoundSeries, there: int, images: list[str], missing: int) -> bool:
+        refused = sorted({self._intake.refused[uid] for uid in images if uid in self._intake.refused})
+        for value, reason in refused:
+            self._say(series.study_uid, f"objects were refused, {value:#06x}: {reason}.")
+        if self._intake.full:
+            self._end("The disk is full.")
+            return False
+        if there and not missing:
+            self._pulled.note(series, there)
+            return True
+        if not there or not patiently(lambda: self._source.objects(series)):
+            self._say(series.study_uid, "a series vanished from the PACS before it was fetched.", vanished=1)
+        else:
+            self._say(series.study_uid, f"the PACS did not give {missing} of {len(images)} objects.", failed=1)
+        return False
+
+    def _may_ask(self) -> bool:
+        """Wait for the hours off the peak; False where we rather stop."""
+        if self._window is None or self._window.is_open(self._now()):
+            return True
+        if self._config.stop_after_window:
+            self._end(f"Outside {self._config.window} ({self._config.timezone}).")
+            return False
+        self._window.wait(self._now)
+        return True
+
+    def _end(self, why: str) -> None:
+        self._stop.set()
+        self._report.stopped = self._report.stopped or why
+
+    def _add(self, **counts: int) -> None:
+        with self._guard:
+            for name, count in counts.items():
+                setattr(self._report, name, getattr(self._report, name) + count)
+
+    def _say(self, study_uid: str, sentence: str, **counts: int) -> None:
+        self._add(**counts)
+        with self._guard:
+            self._report.notes.append(f"Study {self._inbox.pseudonym('study', study_uid)[:12]}: {sentence}")
