@@ -139,6 +139,29 @@ class DecodeLimits(Config):
     )
 
 
+class ReviewPolicy(Config):
+    """The reading list: how many unflagged scans are read unmarked, and how long people may take."""
+
+    sample_share: float = Field(
+        0.02, ge=0, le=1, description="of a scoring run's unflagged scans that enter the list, unmarked"
+    )
+    sample_least: int = Field(5, ge=0, description="at least so many a scoring run, all where there are fewer")
+    findings: Path | None = Field(
+        None, description="coded findings; default the shipped `configs/review/findings.yaml`"
+    )
+    lease_minutes: float = Field(15.0, gt=0, description="a scan that somebody reads is kept for them so long")
+    idle_minutes: float = Field(30.0, gt=0, description="a log-in ends when nothing was asked for so long")
+    session_hours: float = Field(12.0, gt=0, description="a log-in ends after so long in any case")
+    comment_characters: int = Field(20_000, gt=0, description="longest comment, and longest finding in free text")
+    region_points: int = Field(2_000, ge=3, description="most corners of a drawn region")
+    password_characters: int = Field(12, ge=8, description="shortest password")
+    failures_a_name: int = Field(10, ge=1, description="failed log-ins of one name within the window, then wait")
+    failures_an_address: int = Field(
+        30, ge=1, description="failed log-ins from one address within the window, then wait"
+    )
+    failure_minutes: float = Field(15.0, gt=0, description="that window")
+
+
 class Settings(Config):
     """Where things are and what the house rules are. Read from `<workspace>/settings.yaml` and `NIGHTREAD_*`."""
 
@@ -154,6 +177,7 @@ class Settings(Config):
     routes: Path | None = Field(None, description="folder of the routes; default the shipped `configs/routes`")
     decode: DecodeLimits = DecodeLimits()
     workers: int = Field(2, ge=1, description="decode workers of an ingest")
+    review: ReviewPolicy = ReviewPolicy()
 
     @classmethod
     def load(cls, workspace: str | Path | None = None) -> Settings:

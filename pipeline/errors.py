@@ -10,6 +10,7 @@ NightreadError                 exit code 1; the message says what is wrong, the 
 ├── TrainingDiverged   (8)     NaN or infinity in a loss
 ├── EmptySelection     (9)     a query that must find scans found none
 ├── SendError          (10)    a PACS did not take or give what it was asked for
+├── ReviewError        (11)    the reading list refuses what a person asked of it
 └── UnforeseenError    (70)    a fault of the program, told by its kind and place only
 """
 
@@ -178,6 +179,12 @@ class SendError(NightreadError):
     def __reduce__(self) -> tuple[type[SendError], tuple[str, bool]]:
         """Keep both when the error crosses a process boundary."""
         return type(self), (str(self), self.passing)
+
+
+class ReviewError(NightreadError):
+    """The reading list refuses what a person asked of it; the sentence may be shown, and names no identifier."""
+
+    exit_code = 11
 
 
 class UnforeseenError(NightreadError):

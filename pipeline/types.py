@@ -58,7 +58,8 @@ class SliceRef:
 
     `relative_position` is 0..1 along the series (0.5 for a single image); `label` is the most specific label that
     stands (instance before series before study before patient), "unknown" where none does. `geometric_position` is the
-    position that the files themselves give, whatever a label says of it; None for a single image.
+    position that the files themselves give, whatever a label says of it; None for a single image. `dismissed_flag`:
+    its normal label rests on a flag that a reader dismissed, and on nothing else (`pipeline.data.review_labels`).
     """
 
     instance_id: str
@@ -74,6 +75,7 @@ class SliceRef:
     mask_key: str | None = None
     image_is_subject: bool = False
     geometric_position: float | None = None
+    dismissed_flag: bool = False
 
     @property
     def slice_id(self) -> str:

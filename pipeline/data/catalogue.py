@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
+from pipeline.data import review_schema  # noqa: F401  (adds its tables to Base)
 from pipeline.data.admission import Arrival, Outcome, admit
 from pipeline.data.database import lock_writers, migrate, open_engine, translated, writing
 from pipeline.data.findings import RunRecords

@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.content import draw_of
+from pipeline.data.review_labels import DISMISSED_FLAG
 from pipeline.data.schema import Instance, LabelRow, Patient, Series, Study
 
 
@@ -27,6 +28,7 @@ def unassigned_evidence(session: Session, by_pixels: bool = False) -> list[Patie
     """Return the evidence on every patient with labels and no set, who is identified or is a single image.
 
     A newer row of a subject replaces its older label; what official set a row named is not withdrawn by later rows.
+    Rows that dismiss a flag are not evidence: they say nothing of the normal scans that nobody flagged.
     `by_pixels` reads the draw off the images that are there instead of the pseudonym.
     """
     found: dict[str, PatientEvidence] = {}
@@ -56,7 +58,8 @@ def _least_pixels() -> Select[tuple[str, str]]:
 def _queries() -> Iterator[Select[tuple[str, float, str, str, str]]]:
     columns = (Patient.patient_id, Patient.draw, LabelRow.subject, LabelRow.label, LabelRow.official_set)
     known = or_(Patient.identified, Patient.image_is_subject)
-    base = select(*columns).where(Patient.set_name.is_(None), known).order_by(LabelRow.id)
+    heard = LabelRow.source != DISMISSED_FLAG
+    base = select(*columns).where(Patient.set_name.is_(None), known, heard).order_by(LabelRow.id)
     studies = base.join_from(Patient, Study, Study.patient_id == Patient.patient_id)
     series = studies.join(Series, Series.study_id == Study.study_id)
     yield base.join_from(Patient, LabelRow, (LabelRow.level == "patient") & (LabelRow.subject == Patient.patient_id))

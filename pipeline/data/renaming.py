@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, and_, literal, select, update
 
+from pipeline.data import review_schema  # noqa: F401  (adds its tables to Base)
 from pipeline.data.schema import Base
 from pipeline.dicom.identity import Kind
 
@@ -27,6 +28,7 @@ PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
     "labels": {"subject": "level"},
     "findings": {"study_id": "study", "patient_id": "patient"},
     "not_scored": {"series_id": "series"},
+    "decisions": {"region_instance_id": "instance"},
 }
 # JSON in which pseudonyms may stand anywhere, alone or as `<instance>/<frame>`.
 PSEUDONYM_JSON: dict[str, str] = {"findings": "evidence", "runs": "summary"}

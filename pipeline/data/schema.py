@@ -204,18 +204,6 @@ class NotScored(Base):
     sentence: Mapped[str]
 
 
-class Decision(Base):
-    """A reader's decision on a finding; append-only."""
-
-    __tablename__ = "decisions"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), index=True)
-    outcome: Mapped[str] = mapped_column(String(16))
-    reader: Mapped[str] = mapped_column(String(64))
-    comment: Mapped[str] = mapped_column(default="")
-    decided_at: Mapped[datetime] = mapped_column(default=now)
-
-
 class ExportRow(Base):
     """One object that was made of a finding, and what became of it at one destination.
 

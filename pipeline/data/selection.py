@@ -209,6 +209,7 @@ def _labelled(refs: Iterable[SliceRef], standing: StandingLabels) -> Iterator[Sl
             ref,
             label=standing.label(ref),
             mask_key=standing.mask_key(ref),
+            dismissed_flag=standing.dismissed_flag(ref),
             relative_position=ref.relative_position if position is None else position,
         )
 

@@ -12,6 +12,7 @@ Which fractions apply is decided by the labels that stand anywhere on the patien
     abnormal, and none normal     `others`: develop, gate, test
     normal and abnormal           `others`, or `mixed` where the policy lets such patients give their normal slices
     none, or only unknown         no set: the patient is incoming
+    only dismissed flags          no set: they are the odd ones among the normal (`pipeline.data.review_labels`)
     no Patient ID                 no set, ever: the person may stand in another set under a name
 
 Official splits, where `official` is "keep": the makers' test patients are tested on, whatever their labels. Their
@@ -145,9 +146,10 @@ def eligible(ref: SliceRef) -> bool:
 
     Train, validate and calibrate take slices whose standing label is normal: one that is later labelled abnormal, or
     withdrawn to unknown, drops out while its patient stays. Develop, gate and test take labelled slices. A patient
-    without a set gives nothing. (Unidentified patients are never assigned a set.)
+    without a set gives nothing. (Unidentified patients are never assigned a set.) Where a normal label rests on a
+    dismissed flag alone, no set takes the slice: it is a false alarm by construction, of the model that raised it.
     """
-    if ref.set_name is None:
+    if ref.set_name is None or ref.dismissed_flag:
         return False
     return ref.label == "normal" if ref.set_name in NORMAL_SETS else ref.label != "unknown"
 

@@ -9,6 +9,7 @@ from itertools import chain
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from pipeline.data.review_labels import DISMISSED_FLAG
 from pipeline.data.schema import LabelRow
 from pipeline.types import Label, SliceRef
 
@@ -19,11 +20,15 @@ WHOLE = 50_000  # more subjects than this read the whole table at once
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the label rows of one subject say: the newest row's label, and the newest mask and position."""
+    """What the label rows of one subject say: the newest row's label, and the newest mask and position.
+
+    `without_flags` is the newest label of a source other than dismissed flags, None where there is none.
+    """
 
     label: Label
     mask_key: str | None
     relative_position: float | None
+    without_flags: Label | None
 
 
 class StandingLabels:
@@ -52,6 +57,14 @@ class StandingLabels:
                 return standing.label
         return "unknown"
 
+    def dismissed_flag(self, ref: SliceRef) -> bool:
+        """Say whether a normal label would not stand but for a flag that was dismissed."""
+        if self.label(ref) != "normal":
+            return False
+        found = (self._of(level, ref) for level in LEVELS)
+        others = (standing.without_flags for standing in found if standing is not None)
+        return next((label for label in others if label is not None), "unknown") != "normal"
+
     def mask_key(self, ref: SliceRef) -> str | None:
         """Return the instance's lesion mask; none where the label that stands is normal."""
         standing = self._of("instance", ref)
@@ -79,6 +92,7 @@ def _rows(session: Session, subjects: Mapping[str, Collection[str]]) -> Iterator
         LabelRow.label,
         LabelRow.mask_key,
         LabelRow.relative_position,
+        LabelRow.source,
     )
     query = select(*columns).order_by(LabelRow.id)
     if sum(map(len, subjects.values())) > WHOLE:
@@ -100,7 +114,9 @@ def chunks(subjects: Collection[str]) -> Iterator[list[str]]:
 def _after(standing: Standing | None, row: Row) -> Standing:
     """Return what stands once `row` was said. A later label does not take away where a slice lies, nor its mask."""
     mask, position = row.mask_key, row.relative_position
+    others = None if row.source == DISMISSED_FLAG else row.label
     if standing is not None:
+        others = standing.without_flags if others is None else others
         mask = standing.mask_key if mask is None else mask
         position = standing.relative_position if position is None else position
-    return Standing(row.label, mask, position)
+    return Standing(row.label, mask, position, others)

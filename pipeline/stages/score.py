@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
+from pipeline.data.reading import draw_reading_lists
 from pipeline.data.selection import Selection
 from pipeline.detection.detector import Detector
 from pipeline.detection.flag import Flagged, flag
@@ -111,6 +112,7 @@ def _score_in(
     rows += _refused(refused, scores)
     catalogue.add_not_scored(run_id, rows)
     catalogue.add_findings(run_id, flagged.findings, run.sha256)
+    draw_reading_lists(catalogue, settings.review)
     keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
     return _report(run_id, config, flagged, len(rows))
 

@@ -26,11 +26,19 @@ _OTHER_TEXT = {
     *("labels.reader", "labels.labelled_on", "labels.official_set", "labels.mask_key", "runs.run_id", "runs.kind"),
     *("runs.route", "runs.folder", "runs.sha256", "runs.state", "findings.route", "findings.model_sha256"),
     *("findings.run_id", "findings.guarantee", "findings.rule", "not_scored.run_id", "not_scored.code"),
-    *("not_scored.sentence", "decisions.outcome", "decisions.reader", "decisions.comment", "test_openings.run_id"),
+    *("not_scored.sentence", "test_openings.run_id"),
     *("exports.run_id", "exports.kind", "exports.object_uid", "exports.destination", "exports.state", "exports.reason"),
     "test_openings.purpose",
+    *(f"decisions.{name}" for name in ("token", "outcome", "reader", "code", "scheme", "meaning", "free_text")),
+    *(f"decisions.{name}" for name in ("comment", "run_id", "model_sha256", "chain_hash")),
+    *("reading_draws.run_id", "reading_frame.run_id", "reading_list.modality", "reading_list.body_part"),
+    *("reading_list.route", "reading_list.model_sha256", "leases.holder", "users.name", "users.role"),
+    *("users.password_hash", "user_sessions.token_hash", "user_sessions.user_name", "user_sessions.address"),
+    *("login_failures.key", "audit_log.user_name", "audit_log.role", "audit_log.address", "audit_log.action"),
+    *("audit_log.subject", "audit_log.chain_hash"),
 }
 _OTHER_JSON = {"series.attributes", "instances.attributes", "instance_versions.attributes"}
+_OTHER_JSON |= {"decisions.region", "audit_log.detail"}
 
 
 def _everything(hospital: Any) -> str:

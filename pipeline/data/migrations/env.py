@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from pipeline.data import review_schema  # noqa: F401  (adds its tables to Base)
 from pipeline.data.schema import Base
 
 context.configure(

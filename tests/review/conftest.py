@@ -1,0 +1,99 @@
+"""A catalogue with findings entered straight into its tables, on either database, and people who read them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import select
+
+from pipeline.config import ReviewPolicy, Settings
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.reading import draw_reading_lists
+from pipeline.data.schema import FindingRow, Instance, Patient, Series, Study
+from pipeline.types import Finding, SliceScore
+
+
+def pseudonym(*parts: object) -> str:
+    """Return 32 hex digits that look like a pseudonym."""
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Nights:
+    """Enters nights into a catalogue: studies with one image each, and what a detector said of them."""
+
+    catalogue: Catalogue
+
+    def scans(self, names: Sequence[object], modality: str = "MR", body_part: str = "BRAIN") -> None:
+        """Enter studies of one image, a patient each."""
+        keys = [
+            {level: pseudonym(level, name) for level in ("patient", "study", "series", "instance")} for name in names
+        ]
+        with self.catalogue.session() as session:
+            session.add_all(Patient(patient_id=key["patient"], draw=0.5) for key in keys)
+            session.flush()
+            session.add_all(Study(study_id=key["study"], patient_id=key["patient"]) for key in keys)
+            session.flush()
+            about = {"modality": modality, "attributes": {"body_part": body_part}}
+            session.add_all(Series(series_id=key["series"], study_id=key["study"], **about) for key in keys)
+            session.flush()
+            session.add_all(
+                Instance(
+                    instance_id=key["instance"],
+                    series_id=key["series"],
+                    content_hash="c",
+                    attributes_hash="a",
+                    pixel_key=f"pixels-{key['instance'][:8]}",
+                    frames=1,
+                    attributes={},
+                )
+                for key in keys
+            )
+
+    def score(
+        self,
+        p_values: dict[object, float],
+        alpha: float = 0.05,
+        policy: ReviewPolicy | None = None,
+        model: str = "a" * 64,
+        route: str = "phantom-mr",
+        draw: bool = True,
+    ) -> str:
+        """Enter one scoring run that flags what has p <= alpha, and draw its reading list; return the run's id."""
+        run_id = self.catalogue.start_run("score", route, "/runs/some-model")
+        found = []
+        for name, p in p_values.items():
+            ids = [pseudonym(level, name) for level in ("instance", "series", "study", "patient")]
+            evidence = (SliceScore(ids[0], 0, ids[1], ids[2], ids[3], 1 - p),)
+            about = {"n_calibration": 99, "guarantee": "conformal", "flagged": p <= alpha, "rule": "fpr"}
+            found.append(Finding(ids[2], ids[3], route, 1 - p, p, evidence=evidence, **about))
+        self.catalogue.add_findings(run_id, found, model)
+        self.catalogue.finish_run(run_id)
+        if draw:
+            draw_reading_lists(self.catalogue, policy or ReviewPolicy())
+        return run_id
+
+    def finding(self, name: object) -> int:
+        """Return the id of a study's (only) finding."""
+        with self.catalogue.reading() as session:
+            return session.scalars(select(FindingRow.id).where(FindingRow.study_id == pseudonym("study", name))).one()
+
+
+@pytest.fixture
+def catalogue(any_settings: Settings) -> Iterator[Catalogue]:
+    with Catalogue.open(any_settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def nights(catalogue: Catalogue) -> Nights:
+    return Nights(catalogue)
+
+
+@pytest.fixture
+def name_of() -> Callable[..., str]:
+    """Return the pseudonym that `Nights` gives: `name_of("study", name)`."""
+    return pseudonym

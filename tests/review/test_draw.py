@@ -1,0 +1,137 @@
+"""What enters the reading list: all flagged findings, a simple random sample of the others, and nothing that tells."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import chi2, chisquare, kstest, ncx2
+from sqlalchemy import select
+
+from pipeline.config import ReviewPolicy, Settings
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.reading import Drawn, chosen, draw_reading_lists, places, sample_size
+from pipeline.data.review_schema import ReadingEntry, ReadingFrame
+from pipeline.data.schema import FindingRow
+
+
+def frame(catalogue: Catalogue) -> list[ReadingFrame]:
+    with catalogue.reading() as session:
+        return list(session.scalars(select(ReadingFrame).order_by(ReadingFrame.finding_id)))
+
+
+def entries(catalogue: Catalogue) -> list[ReadingEntry]:
+    with catalogue.reading() as session:
+        return list(session.scalars(select(ReadingEntry).order_by(ReadingEntry.place, ReadingEntry.tie)))
+
+
+@pytest.mark.parametrize(
+    ("unflagged", "share", "least", "expected"),
+    [(1000, 0.02, 5, 20), (1001, 0.02, 5, 21), (100, 0.02, 5, 5), (3, 0.02, 5, 3), (0, 0.02, 5, 0), (50, 0, 0, 0)],
+)
+def test_two_per_cent_at_least_five_all_if_fewer(unflagged: int, share: float, least: int, expected: int) -> None:
+    assert sample_size(unflagged, ReviewPolicy(sample_share=share, sample_least=least)) == expected
+
+
+def test_flagged_are_all_listed_and_the_lot_is_kept_with_its_probability(nights: Any) -> None:
+    nights.scans(range(40))
+    nights.score({n: 0.01 if n < 4 else 0.5 for n in range(40)})
+    rows = frame(nights.catalogue)
+    assert len(rows) == 40
+    assert [(r.flagged, r.probability, r.selected) for r in rows if r.flagged] == [(True, 1.0, True)] * 4
+    quiet = [r for r in rows if not r.flagged]
+    assert sum(r.selected for r in quiet) == 5 and {r.probability for r in quiet} == {5 / 36}
+    assert {e.finding_id for e in entries(nights.catalogue)} == {r.finding_id for r in rows if r.selected}
+
+
+def test_drawing_again_adds_nothing_and_a_run_without_draw_is_made_good(nights: Any) -> None:
+    nights.scans(range(10))
+    run_id = nights.score({n: 0.5 for n in range(10)}, draw=False)
+    policy = ReviewPolicy(sample_share=0.5, sample_least=0)
+    assert draw_reading_lists(nights.catalogue, policy) == [Drawn(run_id, 0, 10, 5, 0.5)]
+    assert draw_reading_lists(nights.catalogue, policy) == []
+    assert len(entries(nights.catalogue)) == 5
+
+
+def test_scored_again_and_flagged_now_it_is_listed_but_keeps_its_probability(nights: Any) -> None:
+    nights.scans(range(3))
+    policy = ReviewPolicy(sample_share=0, sample_least=0)
+    nights.score(dict.fromkeys(range(3), 0.5), policy=policy)
+    assert entries(nights.catalogue) == []
+    nights.score({0: 0.01, 1: 0.5, 2: 0.5}, policy=policy)
+    assert [e.finding_id for e in entries(nights.catalogue)] == [nights.finding(0)]
+    assert [(r.flagged, r.selected) for r in frame(nights.catalogue)] == [(False, False)] * 3
+
+
+def test_nothing_on_the_list_tells_a_sampled_row(nights: Any) -> None:
+    """The list's own columns: places are those of flagged findings, and everything else is the same for all."""
+    nights.scans(range(300))
+    nights.score({n: 0.001 * (n + 1) if n < 30 else 0.5 for n in range(300)}, policy=ReviewPolicy(sample_share=0.2))
+    listed = entries(nights.catalogue)
+    flagged = {r.finding_id for r in frame(nights.catalogue) if r.flagged}
+    sampled = [e for e in listed if e.finding_id not in flagged]
+    assert len(sampled) == 54
+    assert {e.place for e in sampled} <= {e.place for e in listed if e.finding_id in flagged}
+    for name in ("modality", "body_part", "route", "model_sha256", "blinded", "listed_at"):
+        assert len({getattr(e, name) for e in listed}) == 1
+    assert {e.blinded for e in listed} == {True}
+
+
+def test_sampled_rows_lie_anywhere_among_the_flagged() -> None:
+    """Ranks of sampled rows are uniform: 40 nights of 25, Kolmogorov-Smirnov at 1e-4.
+
+    Power: were they sorted last, or by finding id, D would be near 0.5, and the p-value below 1e-100.
+    """
+    ranks = []
+    for night in range(40):
+        listed, sampled = _one_night(night, flagged=25, unflagged=25)
+        ranks += [(listed.index(finding) + 0.5) / len(listed) for finding in sampled]
+    assert kstest(ranks, "uniform").pvalue > 1e-4
+
+
+def test_every_unflagged_finding_is_as_likely_as_any_other() -> None:
+    """2 000 draws of 5 out of 20: how often each came, by chi-square at 1e-4; expected 500.
+
+    Within a draw findings are not independent: the statistic shrinks by 1 - n/N, as for a hypergeometric. Power: a draw
+    that favours one finding by two fifths (0.35 instead of 0.25) is seen with probability above 0.99, computed below.
+    """
+    counts: Counter[int] = Counter()
+    rng, rows = np.random.default_rng(3), [FindingRow(id=n) for n in range(20)]
+    for _ in range(2_000):
+        counts.update(chosen(rows, ReviewPolicy(sample_least=5), rng))
+    shrink, critical = 1 - 5 / 20, chi2.isf(1e-4, 19)
+    assert sum(counts.values()) == 10_000
+    assert chisquare([counts[n] for n in range(20)]).statistic / shrink < critical
+    favoured = chisquare([700, *[9_300 / 19] * 19]).statistic / shrink
+    assert ncx2.sf(critical, 19, favoured) > 0.99
+
+
+def _one_night(seed: int, flagged: int, unflagged: int) -> tuple[list[int], list[int]]:
+    """Return the ids of a night in the list's order, and those of its sampled rows, without a database."""
+    rows = [
+        FindingRow(id=n, study_id=str(n), flagged=n < flagged, p_value=0.001 * (n + 1), score=-n, evidence=[])
+        for n in range(flagged + unflagged)
+    ]
+    found = places(rows[:flagged], rows[flagged:], [], np.random.default_rng(seed))
+    ordered = [row.id for row, place, tie in sorted(found, key=lambda item: (item[1], item[2]))]
+    return ordered, [n for n in ordered if n >= flagged]
+
+
+def test_the_score_stage_draws(trained: Any, tmp_path: Path) -> None:
+    """The hook: after a scoring run everything flagged is on the list, and the run has its draw."""
+    from pipeline.stages.score import detectors_to_run, score
+
+    workspace = tmp_path / "workspace"
+    shutil.copytree(trained.settings.workspace, workspace)
+    settings = Settings(workspace=workspace)
+    (run,) = detectors_to_run(settings)
+    report = score(run, settings)
+    with Catalogue.open(settings) as catalogue:
+        rows = frame(catalogue)
+        assert len(rows) == report.studies > 0
+        assert sum(r.flagged for r in rows) == report.flagged
+        assert {e.finding_id for e in entries(catalogue)} == {r.finding_id for r in rows if r.selected}
