@@ -18,7 +18,7 @@ from pipeline.dicom.export.capture import secondary_capture
 from pipeline.dicom.export.described import KINDS, Described, ObjectKind
 from pipeline.dicom.export.key_objects import key_objects
 from pipeline.dicom.export.report import structured_report
-from pipeline.dicom.export.segmentation import segmentation
+from pipeline.dicom.export.segmentation import left_out, segmentation
 from pipeline.dicom.network.send import Destination, Folder, send_with_patience
 from pipeline.dicom.source import quietly
 from pipeline.errors import EmptySelection, Rejected, SendError
@@ -98,8 +98,9 @@ def _push_one(finding: FindingRow, pusher: Pusher, kinds: Sequence[ObjectKind], 
         return True
     try:
         with pusher.evidence(finding) as evidence:
+            going = all(delivery.deliver(finding, kind, ds) for kind, ds in _objects(described, evidence, kinds))
             delivery.report.notes += evidence.notes
-            return all(delivery.deliver(finding, kind, ds) for kind, ds in _objects(described, evidence, kinds))
+            return going
     except Rejected as rejected:
         delivery.report.notes.append(f"Study {finding.study_id[:12]}: {rejected.sentence}")
         delivery.report.failed += 1
@@ -119,12 +120,23 @@ def _objects(found: Described, evidence: Evidence, kinds: Sequence[ObjectKind]) 
 
 def _make(kind: ObjectKind, found: Described, evidence: Evidence, made: Sequence[Dataset]) -> Dataset | None:
     if kind == "seg":
-        return segmentation(found, evidence.images)
+        return _outline(found, evidence)
     if kind == "sc":
         return None if evidence.picture is None else secondary_capture(found, evidence.picture, evidence.images[0])
     if kind == "sr":
         return structured_report(found, evidence.images)
     return key_objects(found, evidence.images, made)
+
+
+def _outline(found: Described, evidence: Evidence) -> Dataset | None:
+    missing = left_out(found, evidence.images)
+    try:
+        ds = segmentation(found, evidence.images)
+    except ValueError:  # its text quotes values
+        ds, missing = None, "there is no segmentation, since the original images do not fit together."
+    if missing:
+        evidence.notes.append(f"Study {evidence.study}: {missing}")
+    return ds
 
 
 @dataclass(slots=True)

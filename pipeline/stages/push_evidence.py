@@ -36,8 +36,12 @@ DPI = 120
 
 @dataclass(slots=True, repr=False)
 class Evidence:
-    """The originals of one finding, the most unusual first, and a picture uint8 [H, W, 3] of them. PHI."""
+    """The originals of one finding, the most unusual first, and a picture uint8 [H, W, 3] of them. PHI.
 
+    `study` is the start of the study's pseudonym, for `notes`.
+    """
+
+    study: str
     images: list[SourceImage] = field(default_factory=list)
     picture: np.ndarray | None = None
     notes: list[str] = field(default_factory=list)
@@ -121,7 +125,7 @@ class Pusher:
         Raises:
             Rejected: none of the original files is there any more.
         """
-        maps, found, panels = self._heatmaps(finding.study_id), Evidence(), []
+        maps, found, panels = self._heatmaps(finding.study_id), Evidence(finding.study_id[:12]), []
         with ExitStack() as files:
             for instance_id, frame in _places(finding, maps):
                 try:
