@@ -47,9 +47,11 @@ def end(file: str, workspace: str, command: str, open_test: str | None) -> dict[
 @flow(name="benchmark", flow_run_name=benchmark_name, **QUIET)
 def benchmark(file: str, workspace: str, command: str, open_test: str | None = None) -> dict[str, Any]:
     """Compute every cell that is not done, then write the table; finished cells are never computed again."""
-    groups = prepare(Benchmark.read(file), Settings.load(workspace))
-    waiting = [run_model.submit(file, method, seed, workspace) for method, seed in groups]
-    _, failures = settled([future.wait() or future.state for future in waiting])
+    asked, states = Benchmark.read(file), []
+    for wave in asked.waves(prepare(asked, Settings.load(workspace))):
+        waiting = [run_model.submit(file, method, seed, workspace) for method, seed in wave]
+        states += [future.wait() or future.state for future in waiting]
+    _, failures = settled(states)
     report = end(file, workspace, command, open_test)
     create_markdown_artifact(key="benchmark", markdown=report["markdown"], description="Leaderboard")
     return report | {"failures": {**report["failures"], **{f"model {n}": text for n, text in enumerate(failures)}}}

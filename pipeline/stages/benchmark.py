@@ -24,9 +24,9 @@ from pipeline.data.catalogue import Catalogue
 from pipeline.data.dataset import SliceDataset, fingerprint
 from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
-from pipeline.errors import NightreadError, UnforeseenError
+from pipeline.errors import ConfigError, NightreadError, UnforeseenError
 from pipeline.evaluation.report import EvaluationReport
-from pipeline.stages.benchmark_config import Benchmark, Cell
+from pipeline.stages.benchmark_config import Benchmark, Cell, named
 from pipeline.stages.calibrate import calibrate
 from pipeline.stages.config import RunConfig
 from pipeline.stages.evaluate import evaluate
@@ -49,7 +49,7 @@ def folder_of(benchmark: Benchmark, settings: Settings) -> RunFolder:
 def prepare(benchmark: Benchmark, settings: Settings) -> list[tuple[str, int]]:
     """Make the folder and the MLflow run above the cells, once; return the groups that have cells left to do.
 
-    Cells of one group, (method, seed), share a trained model and are done one after the other.
+    Cells of one group, (method, seed), share a trained model and are done one after the other; ensembles come last.
     """
     folder = folder_of(benchmark, settings)
     if not (folder.path / "benchmark.json").exists():
@@ -58,7 +58,8 @@ def prepare(benchmark: Benchmark, settings: Settings) -> list[tuple[str, int]]:
             tracked.config(benchmark.config)
             folder.write("benchmark.json", {"mlflow": tracked.run_id, "route": route})
     left = [cell for cell in benchmark.cells() if finished(benchmark, cell, settings) is None]
-    return list(dict.fromkeys((cell.method.name, cell.seed) for cell in left))
+    groups = list(dict.fromkeys((cell.method.name, cell.seed) for cell in left))
+    return [group for wave in benchmark.waves(groups) for group in wave]
 
 
 def finished(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any] | None:
@@ -92,7 +93,7 @@ def run_group(benchmark: Benchmark, method: str, seed: int, settings: Settings) 
 
 def _question(benchmark: Benchmark, cell: Cell, settings: Settings) -> str:
     """SHA-256 of what a cell's answer depends on: configuration, score, and the develop set."""
-    config = benchmark.run_config(cell)
+    config = _config(benchmark, cell, settings)
     with Catalogue.open(settings) as catalogue:
         develop = choose(catalogue, config, settings, sets=("develop",))
     facts = [config.fingerprint(), cell.score.grid, benchmark.config.criterion, fingerprint(develop.slices)["sha256"]]
@@ -121,12 +122,14 @@ def _identity(cell: Cell) -> dict[str, Any]:
 
 
 def _computed(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any]:
-    config = benchmark.run_config(cell)
-    run = train(_trunk(benchmark, cell), settings)
+    config = _config(benchmark, cell, settings)
+    run = train(config if cell.method.members else _trunk(benchmark, cell), settings)
     detection = config.detection
-    if cell.score.grid:
-        detection = grid(run, settings, criterion=benchmark.config.criterion).best
-    report = calibrate(rescore(run, detection, settings), settings, to_registry=False)
+    if not cell.method.members:  # an ensemble's score is fixed by its members
+        if cell.score.grid:
+            detection = grid(run, settings, criterion=benchmark.config.criterion).best
+        run = rescore(run, detection, settings)
+    report = calibrate(run, settings, to_registry=False)
     measured = evaluate(report.run, settings)
     return {
         "run": {"path": report.run.path, "sha256": report.run.sha256},
@@ -134,6 +137,19 @@ def _computed(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str,
         **_facts(report.run, config, settings),
         "develop": figures_of(measured),
     }
+
+
+def _config(benchmark: Benchmark, cell: Cell, settings: Settings) -> RunConfig:
+    """Return the configuration of a cell's run, an ensemble's with the runs of its members."""
+    return benchmark.run_config(cell, [_member(benchmark, cell, name, settings) for name in cell.method.members])
+
+
+def _member(benchmark: Benchmark, cell: Cell, name: str, settings: Settings) -> dict[str, str]:
+    member = Cell(named(benchmark.config.methods, name), cell.score, cell.seed)
+    result = result_of(benchmark, member, settings)
+    if result is None or result["state"] != "done":
+        raise ConfigError(f"The member {name} has no finished cell under the score {cell.score.name}.")
+    return {"run": RunFolder.behind(RunRef(**result["run"])).run_id, "sha256": result["run"]["sha256"]}
 
 
 def _trunk(benchmark: Benchmark, cell: Cell) -> RunConfig:

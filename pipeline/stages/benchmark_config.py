@@ -31,10 +31,21 @@ class MethodEntry(Config):
     """One method of the benchmark, with its own budget."""
 
     name: str = Field(pattern=NAME, description="its row in the table")
-    method: dict[str, Any] | str = Field(description="configuration of the method, or a file of configs/methods")
+    method: dict[str, Any] | str | None = Field(
+        None, description="configuration of the method, or a file of configs/methods"
+    )
+    members: tuple[str, ...] = Field(
+        (), description="in place of a method: other rows, whose cells of the same score and seed form an ensemble"
+    )
     training: dict[str, Any] = Field({}, description="over the base's training: images, batch, max_seconds")
     detection: dict[str, Any] = Field({}, description="over the base's detection, under every score")
     scores: tuple[str, ...] | None = Field(None, description="only these scores; default all")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.method is None) == (not self.members):
+            raise ValueError(f"{self.name} needs a method or members, and not both")
+        return self
 
 
 class ScoreEntry(Config):
@@ -67,6 +78,13 @@ class BenchmarkConfig(Config):
         known = {score.name for score in self.scores}
         if odd := sorted({name for entry in self.methods for name in entry.scores or ()} - known):
             raise ValueError(f"scores {', '.join(odd)} are named by a method and not defined")
+        return self
+
+    @model_validator(mode="after")
+    def _members_exist(self) -> Self:
+        plain = {entry.name for entry in self.methods if not entry.members}
+        if odd := sorted({name for entry in self.methods for name in entry.members} - plain):
+            raise ValueError(f"members {', '.join(odd)} are no rows with a method of their own")
         return self
 
 
@@ -130,14 +148,24 @@ class Benchmark:
         """Return (method, seed) of the cells that share a trained model."""
         return list(dict.fromkeys((cell.method.name, cell.seed) for cell in self.cells()))
 
-    def run_config(self, cell: Cell) -> RunConfig:
+    def waves(self, groups: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+        """Return groups in the order in which they can be done: ensembles after their members."""
+        joined = {entry.name for entry in self.config.methods if entry.members}
+        waves = [[group for group in groups if (group[0] in joined) is late] for late in (False, True)]
+        return [wave for wave in waves if wave]
+
+    def run_config(self, cell: Cell, members: Sequence[dict[str, str]] = ()) -> RunConfig:
         """Return the configuration of a cell's run (of a grid cell: the one that the grid starts from).
+
+        Args:
+            cell: one of `cells`.
+            members: of an ensemble: run and SHA-256 of each; without them the rows' names stand there.
 
         Raises:
             ConfigError: the base cannot be read, or a field is unknown or out of range.
         """
         method = cell.method.method
-        values = _section(self.file.parent / method) if isinstance(method, str) else method
+        values = _section(self.file.parent / method) if isinstance(method, str) else method or _ensemble(cell, members)
         detection = merge(cell.method.detection, cell.score.detection)
         overrides = [
             *self.config.base.set,
@@ -148,6 +176,10 @@ class Benchmark:
             f"name={self.config.name}-{cell.method.name}",
         ]
         return load_config(self.file.parent / self.config.base.file, RunConfig, overrides)
+
+
+def _ensemble(cell: Cell, members: Sequence[dict[str, str]]) -> dict[str, Any]:
+    return {"name": "ensemble", "members": list(members) or [{"run": name} for name in cell.method.members]}
 
 
 class _Open(Config):

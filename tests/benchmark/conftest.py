@@ -1,4 +1,4 @@
-"""A hospital of 60 phantom patients with masks and eight unread ones, a trained run, a benchmark of three methods."""
+"""A hospital of 60 phantom patients with masks and eight unread ones, a trained run, a benchmark with an ensemble."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ criterion: auroc
 methods:
   - {name: ae, method: {name: ae, widths: [8, 16, 16], hidden: 64}}
   - {name: broken, method: {name: ae, widths: [8, 16, 16], hidden: 64, lr: 1.0e+30}}
+  - {name: both, members: [ae, small], scores: [own]}
   - {name: small, method: {name: ae, widths: [8, 8], hidden: 16}, training: {images: 64}, scores: [own]}
 scores:
   - {name: own}

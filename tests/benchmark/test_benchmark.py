@@ -40,6 +40,7 @@ def test_a_broken_method_fails_its_cells_only_and_says_why(hospital: Any, bench:
         "ae.smooth.0": "done",
         "broken.own.0": "failed",
         "broken.smooth.0": "failed",
+        "both.own.0": "done",
         "small.own.0": "done",
     }
     report = finish(bench, hospital.settings, COMMAND)
@@ -60,10 +61,19 @@ def test_scores_share_one_trained_model(hospital: Any, bench: Benchmark) -> None
     assert json.loads((folders[1].detector / "detector.json").read_text())["two_sided"]["slices"] >= 10
 
 
+def test_an_ensemble_is_made_of_its_members_runs(hospital: Any, bench: Benchmark) -> None:
+    found = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
+    ensemble, members = found["both.own.0"], [found["ae.own.0"], found["small.own.0"]]
+    config = RunFolder.behind(RunRef(**ensemble["run"])).config()
+    assert [member.sha256 for member in config.method.members] == [member["run"]["sha256"] for member in members]
+    assert ensemble["parameters"] == sum(member["parameters"] for member in members)
+    assert ensemble["training_seconds"] >= sum(member["training_seconds"] for member in members)
+
+
 def test_cells_stay_out_of_the_registry(hospital: Any, bench: Benchmark) -> None:
     results = [result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()]
     runs = {RunFolder.behind(RunRef(**result["run"])).run_id for result in results if "run" in result}
-    assert len(runs) == 3
+    assert len(runs) == 4
     assert not runs & registered(hospital.settings, "phantom-mr").keys()
 
 
@@ -115,9 +125,9 @@ def test_test_is_opened_once_for_the_frozen_choice(hospital: Any, bench: Benchma
     finish(bench, settings, COMMAND)
     assert openings() == []  # develop alone opens nothing
     report = finish(bench, settings, COMMAND, open_test="final table")
-    assert openings() == ["final table"] * 2  # one a method that has a choice
+    assert openings() == ["final table"] * 3  # one a method that has a choice
     again = finish(bench, settings, COMMAND, open_test="final table")
-    assert openings() == ["final table"] * 2
+    assert openings() == ["final table"] * 3
     assert again.markdown == report.markdown
     assert report.markdown.startswith("# tiny: test set")
     text = hospital.benchmark_file.read_text().replace("file: run.yaml", f"file: {hospital.run_file}")

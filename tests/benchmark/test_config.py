@@ -91,3 +91,36 @@ def test_an_unknown_method_is_told_when_its_cell_is_resolved(file: Path) -> None
     *_, broken = benchmark.cells()
     with pytest.raises(ConfigError, match="no_such_method"):
         benchmark.run_config(broken)
+
+
+JOINED = """
+  - {name: both, members: [one, two], scores: [wide]}
+"""
+
+
+def test_an_ensemble_names_other_rows_and_comes_after_them(file: Path) -> None:
+    head, tail = file.read_text().split("scores:\n", 1)
+    file.write_text(head + JOINED.lstrip("\n") + "scores:\n" + tail)
+    benchmark = Benchmark.read(file)
+    cell = next(cell for cell in benchmark.cells() if cell.method.name == "both")
+    named = benchmark.run_config(cell).method.model_dump()["members"]
+    assert [member["run"] for member in named] == ["one", "two"]
+    found = benchmark.run_config(cell, [{"run": "r1", "sha256": "aa"}, {"run": "r2", "sha256": "bb"}])
+    assert [(member.run, member.sha256) for member in found.method.members] == [("r1", "aa"), ("r2", "bb")]
+    groups = [("both", 0), ("one", 0), ("both", 5), ("two", 5)]
+    assert benchmark.waves(groups) == [[("one", 0), ("two", 5)], [("both", 0), ("both", 5)]]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("{name: both, members: [one, three]}", "members three are no rows"),
+        ("{name: both, method: ae.yaml, members: [one, two]}", "both needs a method or members, and not both"),
+        ("{name: both}", "both needs a method or members"),
+    ],
+)
+def test_odd_members_are_refused(file: Path, row: str, reason: str) -> None:
+    head, tail = file.read_text().split("scores:\n", 1)
+    file.write_text(f"{head}  - {row}\nscores:\n{tail}")
+    with pytest.raises(ConfigError, match=reason):
+        Benchmark.read(file)
