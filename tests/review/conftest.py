@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import select
 
 from pipeline.config import ReviewPolicy, Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.reading import draw_reading_lists
 from pipeline.data.schema import FindingRow, Instance, Patient, Series, Study
+from pipeline.review.decisions import Form
+from pipeline.review.permissions import Actor
+from pipeline.review.room import Review
 from pipeline.types import Finding, SliceScore
 
 
@@ -97,3 +103,33 @@ def nights(catalogue: Catalogue) -> Nights:
 def name_of() -> Callable[..., str]:
     """Return the pseudonym that `Nights` gives: `name_of("study", name)`."""
     return pseudonym
+
+
+FAST = PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+READER, OTHER, LEAD = (
+    Actor("ann", "reader", "10.0.0.7"),
+    Actor("ben", "reader", "10.0.0.8"),
+    Actor("lea", "lead", "::1"),
+)
+
+
+@pytest.fixture
+def people() -> dict[str, Actor]:
+    """Two readers, a lead, an admin and an auditor."""
+    return {"ann": READER, "ben": OTHER, "lea": LEAD, "adm": Actor("adm", "admin"), "aud": Actor("aud", "auditor")}
+
+
+@pytest.fixture
+def review(catalogue: Catalogue, any_settings: Settings) -> Review:
+    """The reading list, whose pixels are always there and whose passwords hash in a moment."""
+    return Review(catalogue, any_settings, has_pixels=lambda key: True, hasher=FAST)
+
+
+@pytest.fixture
+def form() -> Callable[..., Form]:
+    """Make a form with a token of its own: `form(finding_id, outcome, seen=0, ...)`."""
+
+    def make(finding_id: int, outcome: str = "confirmed", seen: int = 0, **more: Any) -> Form:
+        return Form(finding_id, outcome, seen, more.pop("token", uuid.uuid4().hex), **more)
+
+    return make

@@ -1,0 +1,46 @@
+"""The coded list of findings: SNOMED, RadLex, or a house's own codes, from a YAML file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config import Config, ReviewPolicy, load_config
+
+SHIPPED = Path("configs") / "review" / "findings.yaml"
+
+
+class CodedFinding(Config):
+    """One code of the list."""
+
+    code: str = Field(min_length=1, max_length=16, description="code value (DICOM SH)")
+    scheme: str = Field(pattern=r"^[A-Z0-9_]{1,16}$", description="coding scheme designator: SCT, RADLEX, DCM, 99...")
+    meaning: str = Field(min_length=1, max_length=64, description="words for people (DICOM LO)")
+
+
+class FindingList(Config):
+    """What a reader may say was found, in the order in which it is offered."""
+
+    findings: tuple[CodedFinding, ...] = Field(min_length=1, description="the codes; no code twice")
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        codes = [finding.code for finding in self.findings]
+        twice = sorted({code for code in codes if codes.count(code) > 1})
+        if twice:
+            raise ValueError(f"the codes {', '.join(twice)} stand there twice")
+        return self
+
+
+def coded_findings(policy: ReviewPolicy) -> tuple[CodedFinding, ...]:
+    """Return the list that the settings name, else the one that came with us.
+
+    Raises:
+        ConfigError: the file is missing, or is no such list.
+    """
+    roots = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "nightread")
+    shipped = next((root / SHIPPED for root in roots if (root / SHIPPED).is_file()), roots[0] / SHIPPED)
+    return load_config(policy.findings or shipped, FindingList).findings

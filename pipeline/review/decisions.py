@@ -1,0 +1,286 @@
+"""Decisions: append-only, chained, told apart from what is stale, and kept once however often a button is pressed.
+
+A decision, its line in the audit log, the label that it means and the end of its lease are one transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from pipeline.config import ReviewPolicy
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.decisions import CLOSED, NEW, OUTCOMES, last_decision, standing
+from pipeline.data.review_labels import label_study
+from pipeline.data.review_schema import Decision, ReadingEntry
+from pipeline.data.schema import FindingRow, now
+from pipeline.review.audit import Audit
+from pipeline.review.chain import Chain, Verdict
+from pipeline.review.coded import CodedFinding
+from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease
+from pipeline.review.permissions import Actor
+from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, StaleDecision, UnknownFinding
+from pipeline.review.region import check_there, checked_region
+from pipeline.review.text import kept
+
+_TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a reader sends.
+
+    Attributes:
+        finding_id: of the row.
+        outcome: confirmed, dismissed, unsure or second-opinion.
+        seen: id of the last decision when the form was made, 0 where there was none.
+        token: made with the form, so that a double click is one decision: 8 to 64 letters, digits, - or _.
+        code: of the coded list, or "".
+        text: finding in free text.
+        comment: anything else.
+        region: `{"instance_id", "frame", "points": [[x, y], ...]}` in stored pixels, or None; other keys are ignored.
+    """
+
+    finding_id: int
+    outcome: str
+    seen: int
+    token: str
+    code: str = ""
+    text: str = ""
+    comment: str = ""
+    region: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What was written, and the row's state now; `repeated` where the same token had come before: nothing new then."""
+
+    id: int
+    finding_id: int
+    outcome: str
+    state: str
+    repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One row of a finding's history; `withdrawn`: a later row takes it back; `withdraws`: it takes one back."""
+
+    id: int
+    outcome: str
+    by: str
+    at: datetime
+    code: str
+    meaning: str
+    text: str
+    comment: str
+    region: dict[str, Any] | None
+    withdraws: int | None
+    withdrawn: bool
+
+
+class Decisions:
+    """Writes and reads decisions.
+
+    Args:
+        has_pixels: whether the pixels of a key are in the store.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        chain: Chain,
+        audit: Audit,
+        policy: ReviewPolicy,
+        coded: tuple[CodedFinding, ...],
+        has_pixels: Callable[[str], bool],
+    ) -> None:
+        self._catalogue, self._chain, self._audit, self._policy = catalogue, chain, audit, policy
+        self._coded = {finding.code: finding for finding in coded}
+        self._has_pixels = has_pixels
+
+    def coded(self) -> tuple[CodedFinding, ...]:
+        """Return the coded list, in its order."""
+        return tuple(self._coded.values())
+
+    def decide(self, form: Form, actor: Actor) -> Decided:
+        """Write a decision.
+
+        Raises:
+            BadInput, BadText: a value that is none, named.
+            UnknownFinding, ScanGone: nothing to decide on.
+            StaleDecision: somebody decided since the form was made.
+            HeldByAnother: another reader has the scan, or it waits for another reader's opinion.
+            NotAllowed: the actor may not decide.
+        """
+        actor.require("decide")
+        said = self._said(form)
+        with self._catalogue.session() as session:
+            known = _repeated(session, form.token, form.finding_id, actor)
+            if known is not None:
+                return known
+            finding = _finding(session, form.finding_id)
+            last = self._check_turn(session, form.finding_id, form.seen, actor)
+            check_there(session, finding, self._has_pixels)
+            region, instance_id = checked_region(session, finding, form.region, self._policy.region_points)
+            said |= {"region": region, "region_instance_id": instance_id}
+            said["blind"] = self._is_blind(session, finding.id, last, actor)
+            return self._write(session, finding, last, form.token, actor, said)
+
+    def undo(self, finding_id: int, seen: int, token: str, actor: Actor) -> Decided:
+        """Withdraw the last decision by a new row; what stood before it stands again.
+
+        Raises:
+            StaleDecision: another decision came since.
+            BadInput: there is none, or it was withdrawn.
+            NotAllowed: it is somebody else's, and the actor is no lead.
+        """
+        actor.require("decide")
+        _check_token(token)
+        with self._catalogue.session() as session:
+            known = _repeated(session, token, finding_id, actor)
+            if known is not None:
+                return known
+            finding, rows = _finding(session, finding_id), _rows(session, finding_id)
+            last = rows[-1] if rows else None
+            _check_seen(last, seen)
+            valid = standing(rows)
+            if last is None or not valid or valid[-1].id != last.id:
+                raise BadInput("There is no decision to withdraw: the last one was withdrawn. Decide anew.")
+            if last.reader != actor.name and not actor.may("undo_any"):
+                raise NotAllowed("Only who decided, or a lead, withdraws a decision.")
+            outcome = valid[-2].outcome if len(valid) > 1 else NEW
+            said = {**_EMPTY, "outcome": outcome, "withdraws": last.id, "blind": False}
+            return self._write(session, finding, last, token, actor, said)
+
+    def history(self, finding_id: int, actor: Actor) -> list[Told]:
+        """Return a finding's decisions, oldest first.
+
+        While a second opinion is asked for, whoever may give it sees their own rows only: an opinion is a second one
+        when it does not know the first.
+        """
+        actor.require("view")
+        with self._catalogue.reading() as session:
+            _finding(session, finding_id)
+            rows = _rows(session, finding_id)
+        withdrawn = {row.withdraws for row in rows}
+        open_ = bool(rows) and rows[-1].outcome == SECOND_OPINION
+        return [_told(row, row.id in withdrawn) for row in rows if not open_ or row.reader == actor.name]
+
+    def verify(self, head: str = "") -> Verdict:
+        """Check that every decision is as it was written."""
+        with self._catalogue.reading() as session:
+            return self._chain.verify(session, Decision, head)
+
+    def _said(self, form: Form) -> dict[str, Any]:
+        """Check what needs no database, and return the columns that the form fills."""
+        _check_token(form.token)
+        if form.outcome not in OUTCOMES:
+            raise BadInput(f"{form.outcome[:20]!r} is no outcome; use one of {', '.join(OUTCOMES)}.")
+        if form.code and form.code not in self._coded:
+            raise BadInput("The finding's code is none of the list. Load the page again: the list may have changed.")
+        coded = self._coded.get(form.code)
+        longest = self._policy.comment_characters
+        return {
+            **_EMPTY,
+            "outcome": form.outcome,
+            "code": coded.code if coded else "",
+            "scheme": coded.scheme if coded else "",
+            "meaning": coded.meaning if coded else "",
+            "free_text": kept(form.text, "finding", longest),
+            "comment": kept(form.comment, "comment", longest),
+        }
+
+    def _check_turn(self, session: Session, finding_id: int, seen: int, actor: Actor) -> Decision | None:
+        last = last_decision(session, finding_id)
+        _check_seen(last, seen)
+        held = check_free(session, finding_id, actor.name, now())
+        if held is not None and held.holder != actor.name:
+            raise HeldByAnother(
+                f"{held.holder} is reading this scan since {held.taken_at:%H:%M} UTC. Nothing was saved: "
+                "talk to them, or wait until they have decided."
+            )
+        return last
+
+    def _is_blind(self, session: Session, finding_id: int, last: Decision | None, actor: Actor) -> bool:
+        """Say whether the reader decides without knowing: the row is blinded, open, and never was closed for anyone."""
+        entry = session.get(ReadingEntry, finding_id)
+        rows = _rows(session, finding_id) if last is not None else []
+        return bool(entry and entry.blinded) and not any(row.outcome in CLOSED for row in rows)
+
+    def _write(
+        self,
+        session: Session,
+        finding: FindingRow,
+        last: Decision | None,
+        token: str,
+        actor: Actor,
+        said: dict[str, Any],
+    ) -> Decided:
+        row = {
+            **said,
+            "finding_id": finding.id,
+            "number": last.number + 1 if last else 1,
+            "token": token,
+            "reader": actor.name,
+            "decided_at": now(),
+            **{name: getattr(finding, name) for name in ("run_id", "model_sha256", "score", "p_value")},
+        }
+        new = self._chain.append(session, Decision, row)
+        action = "decision" if said["withdraws"] is None else "undo"
+        self._audit.add(session, action, actor, f"finding:{finding.id}", {"decision": new, "outcome": said["outcome"]})
+        label_study(session, finding.study_id, actor.name)
+        drop_lease(session, finding.id)
+        return Decided(new, finding.id, said["outcome"], said["outcome"], False)
+
+
+_EMPTY: dict[str, Any] = {
+    **dict.fromkeys(("code", "scheme", "meaning", "free_text", "comment"), ""),
+    **dict.fromkeys(("withdraws", "region", "region_instance_id")),
+}
+
+
+def _finding(session: Session, finding_id: int) -> FindingRow:
+    found = session.get(FindingRow, finding_id)
+    if found is None or session.get(ReadingEntry, finding_id) is None:
+        raise UnknownFinding(f"The reading list has no finding {finding_id}. Open the list again.")
+    return found
+
+
+def _rows(session: Session, finding_id: int) -> list[Decision]:
+    query = select(Decision).where(Decision.finding_id == finding_id).order_by(Decision.number)
+    return list(session.scalars(query))
+
+
+def _check_token(token: str) -> None:
+    if not _TOKEN.fullmatch(token):
+        raise BadInput("The form's token is none: 8 to 64 letters, digits, - or _. Load the page again.")
+
+
+def _check_seen(last: Decision | None, seen: int) -> None:
+    if seen != (last.id if last else 0):
+        who = (
+            f"{last.reader} decided at {last.decided_at:%H:%M} UTC" if last else "The decision that it saw is not there"
+        )
+        raise StaleDecision(f"{who}, after this form was made. Nothing was saved: load the page again, then decide.")
+
+
+def _repeated(session: Session, token: str, finding_id: int, actor: Actor) -> Decided | None:
+    row = session.scalar(select(Decision).where(Decision.token == token))
+    if row is None:
+        return None
+    if (row.finding_id, row.reader) != (finding_id, actor.name):
+        raise BadInput("The form's token was used for another decision. Load the page again.")
+    return Decided(row.id, row.finding_id, row.outcome, row.outcome, True)
+
+
+def _told(row: Decision, withdrawn: bool) -> Told:
+    region = None if row.region is None else {**row.region, "instance_id": row.region_instance_id}
+    words = (row.code, row.meaning, row.free_text, row.comment)
+    return Told(row.id, row.outcome, row.reader, row.decided_at, *words, region, row.withdraws, withdrawn)

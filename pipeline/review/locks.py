@@ -1,0 +1,112 @@
+"""Who reads what now: a scan is lent to one reader for a while, renewed while they look, and free again afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from pipeline.config import ReviewPolicy
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.decisions import last_decision
+from pipeline.data.review_schema import Lease, ReadingEntry
+from pipeline.data.schema import now
+from pipeline.review.audit import Audit
+from pipeline.review.permissions import Actor
+from pipeline.review.refusals import HeldByAnother, UnknownFinding
+
+SECOND_OPINION = "second-opinion"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lease: whose, whether it is the asker's own, since when, and until when unless it is renewed (UTC)."""
+
+    mine: bool
+    holder: str
+    since: datetime
+    until: datetime
+
+
+class Locks:
+    """Lends scans; writers wait for each other, so that no two take one at once."""
+
+    def __init__(self, catalogue: Catalogue, audit: Audit, policy: ReviewPolicy) -> None:
+        self._catalogue, self._audit, self._term = catalogue, audit, timedelta(minutes=policy.lease_minutes)
+
+    def take(self, finding_id: int, actor: Actor) -> Claim:
+        """Take a scan, or renew one's lease of it; where another reader has it, only their claim comes back.
+
+        Raises:
+            UnknownFinding: it is not on the list.
+            HeldByAnother: the actor asked for a second opinion on it, which somebody else must give.
+            NotAllowed: the actor may not decide.
+        """
+        actor.require("decide")
+        moment = now()
+        with self._catalogue.session() as session:
+            held = check_free(session, finding_id, actor.name, moment)
+            if held is not None and held.holder != actor.name:
+                return _claim(held, actor.name)
+            lease = held or Lease(finding_id=finding_id, holder=actor.name, taken_at=moment, expires_at=moment)
+            lease.expires_at = moment + self._term
+            session.merge(lease)
+            if held is None:
+                self._audit.add(session, "lock-take", actor, f"finding:{finding_id}")
+            return _claim(lease, actor.name)
+
+    def release(self, finding_id: int, actor: Actor) -> bool:
+        """Give a scan back; False where the actor does not have it."""
+        with self._catalogue.session() as session:
+            held = live_lease(session, finding_id, now())
+            if held is None or held.holder != actor.name:
+                return False
+            session.delete(held)
+            self._audit.add(session, "lock-release", actor, f"finding:{finding_id}")
+            return True
+
+    def holder(self, finding_id: int, actor: Actor | None = None) -> Claim | None:
+        """Return who has a scan now, None where nobody has."""
+        with self._catalogue.reading() as session:
+            held = live_lease(session, finding_id, now())
+            return None if held is None else _claim(held, actor.name if actor else "")
+
+    def held_by(self, name: str) -> int:
+        """Return how many scans a reader has now."""
+        with self._catalogue.reading() as session:
+            query = select(func.count()).select_from(Lease).where(Lease.holder == name, Lease.expires_at > now())
+            return session.scalar(query) or 0
+
+
+def check_free(session: Session, finding_id: int, name: str, moment: datetime) -> Lease | None:
+    """Return the live lease of a finding that is on the list.
+
+    Raises:
+        UnknownFinding: it is not.
+        HeldByAnother: this reader asked for a second opinion.
+    """
+    if session.get(ReadingEntry, finding_id) is None:
+        raise UnknownFinding(f"The reading list has no finding {finding_id}. Open the list again.")
+    last = last_decision(session, finding_id)
+    if last is not None and last.outcome == SECOND_OPINION and last.reader == name:
+        raise HeldByAnother(
+            "You asked for a second opinion on this scan: another reader gives it. "
+            "Withdraw the request to read it again."
+        )
+    return live_lease(session, finding_id, moment)
+
+
+def live_lease(session: Session, finding_id: int, moment: datetime) -> Lease | None:
+    """Return the lease of a finding, None where it has run out."""
+    return session.scalar(select(Lease).where(Lease.finding_id == finding_id, Lease.expires_at > moment))
+
+
+def drop_lease(session: Session, finding_id: int) -> None:
+    """End a finding's lease: it was decided."""
+    session.execute(delete(Lease).where(Lease.finding_id == finding_id))
+
+
+def _claim(lease: Lease, name: str) -> Claim:
+    return Claim(lease.holder == name, lease.holder, lease.taken_at, lease.expires_at)

@@ -1,0 +1,185 @@
+"""People who log in: names, roles, and passwords as argon2id hashes (RFC 9106, the library's current parameters)."""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime
+
+from argon2 import PasswordHasher
+from argon2.exceptions import Argon2Error, InvalidHashError
+from sqlalchemy import delete, select
+
+from pipeline.config import ReviewPolicy
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.review_schema import User as UserRow
+from pipeline.data.review_schema import UserSession
+from pipeline.errors import ReviewError
+from pipeline.review.audit import Audit
+from pipeline.review.permissions import PERMISSIONS, ROLES, Actor
+from pipeline.review.refusals import BadInput
+from pipeline.review.text import kept
+
+__all__ = ["Actor", "Passwords", "User", "Users", "name_of"]
+_NAME = re.compile(r"[\w.@+-]{1,64}")
+LONGEST_PASSWORD = 1024
+_AT_ONCE = threading.BoundedSemaphore(2)  # a hash takes 64 MiB; fifty log-ins at once must not take fifty times that
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who may log in."""
+
+    name: str
+    role: str
+    disabled: bool
+    created_at: datetime
+
+    def may(self, action: str) -> bool:
+        """Say whether the role allows an action."""
+        return not self.disabled and action in PERMISSIONS.get(self.role, frozenset())
+
+    def at(self, address: str) -> Actor:
+        """Return this user as one who asks from an address."""
+        return Actor(self.name, self.role, address)
+
+
+class Passwords:
+    """Hashes and checks; a check for nobody takes as long as one for somebody."""
+
+    def __init__(self, hasher: PasswordHasher | None = None) -> None:
+        self._hasher = hasher or PasswordHasher()
+        self._nobody = self._hasher.hash("nobody has this password")
+
+    def hash(self, password: str) -> str:
+        """Return the argon2id hash of a password, with its parameters and salt."""
+        with _AT_ONCE:
+            return self._hasher.hash(unicodedata.normalize("NFC", password))
+
+    def fits(self, password: str, known: str) -> bool:
+        """Say whether a password fits; an empty `known` fits none, after the same work."""
+        with _AT_ONCE:
+            try:
+                return self._hasher.verify(known or self._nobody, unicodedata.normalize("NFC", password)) and bool(
+                    known
+                )
+            except (Argon2Error, InvalidHashError):
+                return False
+
+    def is_dated(self, known: str) -> bool:
+        """Say whether a hash was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(known)
+
+
+def name_of(text: str) -> str:
+    """Return a user name in its one spelling: NFKC, lower case.
+
+    Raises:
+        BadInput: blanks or signs other than . @ + - _ in it, or more than 64 characters.
+    """
+    name = unicodedata.normalize("NFKC", kept(text, "user name", 256)).casefold()
+    if not _NAME.fullmatch(name):
+        raise BadInput("A user name has 1 to 64 letters, digits or any of . @ + - _; choose another.")
+    return name
+
+
+class Users:
+    """The list of users."""
+
+    def __init__(self, catalogue: Catalogue, audit: Audit, policy: ReviewPolicy, passwords: Passwords) -> None:
+        self._catalogue, self._audit, self._policy, self.passwords = catalogue, audit, policy, passwords
+
+    def add(self, name: str, role: str, password: str | None, actor: Actor) -> User:
+        """Add a user; without a password only a proxy can vouch for them.
+
+        Raises:
+            BadInput: the name is taken or none, no such role, or the password is too short.
+            NotAllowed: the actor may not.
+        """
+        actor.require("users")
+        name = name_of(name)
+        if role not in ROLES:
+            raise BadInput(f"There is no role {role[:20]!r}; use one of {', '.join(ROLES)}.")
+        hashed = "" if password is None else self._hashed(password)
+        with self._catalogue.session() as session:
+            if session.get(UserRow, name) is not None:
+                raise BadInput(f"There is a user {name!r} already. Choose another name, or set their password.")
+            session.add(row := UserRow(name=name, role=role, password_hash=hashed, disabled=False))
+            self._audit.add(session, "user-add", actor, f"user:{name}", {"role": role})
+            session.flush()
+            return _user(row)
+
+    def list(self) -> tuple[User, ...]:
+        """Return every user, by name."""
+        with self._catalogue.reading() as session:
+            return tuple(_user(row) for row in session.scalars(select(UserRow).order_by(UserRow.name)))
+
+    def get(self, name: str) -> User | None:
+        """Return a user, disabled ones too; None where there is none."""
+        try:
+            known = name_of(name)
+        except ReviewError:  # what is no name is nobody's
+            return None
+        with self._catalogue.reading() as session:
+            row = session.get(UserRow, known)
+            return None if row is None else _user(row)
+
+    def password_hash(self, name: str) -> str:
+        """Return the hash of a user who may log in; "" for everybody else."""
+        with self._catalogue.reading() as session:
+            query = select(UserRow.password_hash).where(UserRow.name == name, UserRow.disabled.is_(False))
+            return session.scalar(query) or ""
+
+    def set_password(self, name: str, password: str, actor: Actor) -> None:
+        """Change a password, one's own or, for an admin, anybody's; every log-in of that user ends.
+
+        Raises:
+            BadInput: no such user, or the password is too short.
+            NotAllowed: the actor may not.
+        """
+        if name_of(name) != actor.name:
+            actor.require("users")
+        self._change(name, actor, "user-password", {"password_hash": self._hashed(password)})
+
+    def disable(self, name: str, actor: Actor) -> None:
+        """Let a user in no more, and end their log-ins; what they did stays (BadInput, NotAllowed)."""
+        actor.require("users")
+        self._change(name, actor, "user-disable", {"disabled": True})
+
+    def enable(self, name: str, actor: Actor) -> None:
+        """Let a disabled user in again (BadInput, NotAllowed)."""
+        actor.require("users")
+        self._change(name, actor, "user-enable", {"disabled": False})
+
+    def rehash(self, name: str, password: str) -> None:
+        """Store a password that has just been checked under today's parameters."""
+        hashed = self.passwords.hash(password)
+        with self._catalogue.session() as session:
+            row = session.get(UserRow, name)
+            if row is not None:
+                row.password_hash = hashed
+
+    def _change(self, name: str, actor: Actor, action: str, values: dict[str, object]) -> None:
+        name = name_of(name)
+        with self._catalogue.session() as session:
+            row = session.get(UserRow, name)
+            if row is None:
+                raise BadInput(f"There is no user {name!r}. Who there is: nightread review users list")
+            for key, value in values.items():
+                setattr(row, key, value)
+            session.execute(delete(UserSession).where(UserSession.user_name == name))
+            self._audit.add(session, action, actor, f"user:{name}")
+
+    def _hashed(self, password: str) -> str:
+        kept(password, "password", LONGEST_PASSWORD)
+        if len(password) < self._policy.password_characters:
+            raise BadInput(
+                f"A password has at least {self._policy.password_characters} characters; this one has {len(password)}."
+            )
+        return self.passwords.hash(password)
+
+
+def _user(row: UserRow) -> User:
+    return User(row.name, row.role, row.disabled, row.created_at)

@@ -1,0 +1,256 @@
+"""The worklist: rows in order of priority, filtered and paged by the database, and blind where readers must be.
+
+State is never stored: it is what the last decision and the lease say now. Until a row is revealed, nothing here tells a
+flagged finding from a sampled one: p-value and score are None for both, and place on the list, ids and counts do not
+differ. A row is revealed when it was decided (confirmed, dismissed or unsure), or at once where no unflagged finding of
+its run was drawn.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
+from sqlalchemy import Row as Found
+from sqlalchemy.orm import Session
+
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.decisions import CLOSED, NEW, is_last
+from pipeline.data.review_schema import Decision, Lease, ReadingEntry
+from pipeline.data.schema import FindingRow, RunRow, now
+from pipeline.review.accession import Accession
+from pipeline.review.filters import IN_REVIEW, STATES, WorklistQuery, filtered, narrowed
+from pipeline.review.permissions import Actor
+from pipeline.review.refusals import UnknownFinding
+from pipeline.stages.flagged import in_words
+
+__all__ = ["STATES", "Facets", "Page", "Row", "Worklist", "WorklistQuery"]
+MOST_ROWS = 500
+FACETS_S = 30.0  # the choices of the filters may be so old
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row; `words`, `p_value` and `score` are None until it is revealed. `decision_id` is a form's `seen`."""
+
+    finding_id: int
+    study_id: str
+    patient_id: str
+    modality: str
+    body_part: str
+    route: str
+    model: str
+    model_sha256: str
+    run_id: str
+    arrived_at: datetime
+    age_hours: float
+    scored_at: datetime
+    state: str
+    holder: str
+    held_until: datetime | None
+    decided_by: str
+    decided_at: datetime | None
+    decision_id: int
+    revealed: bool
+    words: str | None
+    p_value: float | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows in order of priority, and whether there are more on either side."""
+
+    rows: tuple[Row, ...]
+    has_next: bool
+    has_previous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """The values that the filters can choose among; `model` holds SHA-256s."""
+
+    modality: tuple[str, ...]
+    body_part: tuple[str, ...]
+    route: tuple[str, ...]
+    model: tuple[str, ...]
+
+
+_ORDER = (ReadingEntry.place, ReadingEntry.tie, ReadingEntry.finding_id)
+
+
+class Worklist:
+    """Reads the list."""
+
+    def __init__(self, catalogue: Catalogue, accession: Accession) -> None:
+        self._catalogue, self._accession = catalogue, accession
+        self._facets: tuple[float, Facets] | None = None
+        self._lock = threading.Lock()
+
+    def page(self, query: WorklistQuery) -> Page:
+        """Return one page.
+
+        Raises:
+            BadInput: an unknown state, or a search that is no pseudonym.
+            UnknownFinding: `after` or `before` is not on the list.
+        """
+        limit, moment = max(1, min(query.limit, MOST_ROWS)), now()
+        backwards = query.before is not None
+        with self._catalogue.reading() as session:
+            wanted = _paged(session, narrowed(_rows(moment), query, moment), query).limit(limit + 1)
+            found = session.execute(wanted).all()
+            more, found = len(found) > limit, found[:limit]
+            there = self._others(session, query, moment, found, backwards)
+        rows = tuple(_row(row, moment) for row in (reversed(found) if backwards else found))
+        return Page(rows, *((there, more) if backwards else (more, there)))
+
+    def counts(self, query: WorklistQuery) -> dict[str, int]:
+        """Return how many rows each state has under the query's other filters, and "all"."""
+        moment = now()
+        listed = filtered(select(func.count()).select_from(ReadingEntry), query, moment)
+        with self._catalogue.reading() as session:
+            whole = session.scalar(listed) or 0
+            found = dict.fromkeys(STATES, 0) | dict(_decided(session, query, moment)) | {"all": whole}
+            for outcome, count in _reading_now(session, query, moment):
+                found[outcome] -= count
+                found[IN_REVIEW] += count
+        found[NEW] += whole - sum(found[state] for state in STATES)
+        return found
+
+    def facets(self) -> Facets:
+        """Return what the filters can choose among, at most half a minute old."""
+        with self._lock:
+            if self._facets is None or time.monotonic() - self._facets[0] > FACETS_S:
+                self._facets = (time.monotonic(), self._read_facets())
+            return self._facets[1]
+
+    def row(self, finding_id: int) -> Row:
+        """Return one row (UnknownFinding where the list has none such)."""
+        moment = now()
+        with self._catalogue.reading() as session:
+            found = session.execute(_rows(moment).where(ReadingEntry.finding_id == finding_id)).first()
+        if found is None:
+            raise UnknownFinding(f"The reading list has no finding {finding_id}. Open the list again.")
+        return _row(found, moment)
+
+    def neighbours(self, finding_id: int, query: WorklistQuery) -> tuple[int | None, int | None]:
+        """Return the findings before and after one, under the query's filters; None at an end."""
+        moment = now()
+        with self._catalogue.reading() as session:
+            place = _place(session, finding_id)
+            ids = narrowed(select(ReadingEntry.finding_id), query, moment)
+            before = session.scalar(ids.where(_beyond(place, False)).order_by(*(c.desc() for c in _ORDER)).limit(1))
+            after = session.scalar(ids.where(_beyond(place, True)).order_by(*_ORDER).limit(1))
+        return before, after
+
+    def by_accession(self, number: str, actor: Actor) -> tuple[int, ...]:
+        """Return the findings of a study by its accession number: see `Accession.find`."""
+        return self._accession.find(number, actor)
+
+    def _others(self, session: Session, query: WorklistQuery, moment: datetime, found: Any, backwards: bool) -> bool:
+        """Say whether rows lie on the side that the page came from."""
+        if query.after is None and query.before is None:
+            return False
+        if not found:
+            return True
+        first = _place(session, found[0].finding_id)
+        wanted = narrowed(select(ReadingEntry.finding_id), query, moment).where(_beyond(first, backwards))
+        return session.scalar(wanted.limit(1)) is not None
+
+    def _read_facets(self) -> Facets:
+        names = ("modality", "body_part", "route", "model_sha256")
+        with self._catalogue.reading() as session:
+            found = (session.scalars(select(getattr(ReadingEntry, name)).distinct()).all() for name in names)
+            return Facets(*(tuple(sorted(filter(None, values))) for values in found))
+
+
+def _rows(moment: datetime) -> Select[Any]:
+    """Select everything that a row shows."""
+    return (
+        select(
+            ReadingEntry,
+            *(FindingRow.study_id, FindingRow.patient_id, FindingRow.run_id, FindingRow.scored_at, FindingRow.p_value),
+            *(FindingRow.score, FindingRow.n_calibration, FindingRow.guarantee, RunRow.folder),
+            *(Lease.holder, Lease.expires_at, Decision.id.label("decision_id"), Decision.outcome),
+            *(Decision.reader, Decision.decided_at, ReadingEntry.finding_id),
+        )
+        .join(FindingRow, FindingRow.id == ReadingEntry.finding_id)
+        .join(RunRow, RunRow.run_id == FindingRow.run_id)
+        .outerjoin(Lease, and_(Lease.finding_id == ReadingEntry.finding_id, Lease.expires_at > moment))
+        .outerjoin(Decision, and_(Decision.finding_id == ReadingEntry.finding_id, is_last()))
+    )
+
+
+def _paged(session: Session, wanted: Select[Any], query: WorklistQuery) -> Select[Any]:
+    if query.before is not None:
+        place = _place(session, query.before)
+        return wanted.where(_beyond(place, False)).order_by(*(column.desc() for column in _ORDER))
+    if query.after is not None:
+        wanted = wanted.where(_beyond(_place(session, query.after), True))
+    return wanted.order_by(*_ORDER)
+
+
+def _place(session: Session, finding_id: int) -> tuple[float, float, int]:
+    found = session.execute(select(*_ORDER).where(ReadingEntry.finding_id == finding_id)).first()
+    if found is None:
+        raise UnknownFinding(f"The reading list has no finding {finding_id}. Open the list again.")
+    return found[0], found[1], found[2]
+
+
+def _beyond(place: tuple[float, float, int], forwards: bool) -> ColumnElement[bool]:
+    here = tuple_(*_ORDER)
+    return here > place if forwards else here < place
+
+
+def _decided(session: Session, query: WorklistQuery, moment: datetime) -> list[tuple[str, int]]:
+    counted = select(Decision.outcome, func.count()).select_from(Decision).where(is_last())
+    counted = counted.join(ReadingEntry, ReadingEntry.finding_id == Decision.finding_id)
+    return [(row[0], row[1]) for row in session.execute(filtered(counted, query, moment).group_by(Decision.outcome))]
+
+
+def _reading_now(session: Session, query: WorklistQuery, moment: datetime) -> list[tuple[str, int]]:
+    """Return how many open rows of each outcome somebody has now."""
+    outcome = case((Decision.outcome.is_(None), NEW), else_=Decision.outcome)
+    counted = (
+        select(outcome, func.count())
+        .select_from(Lease)
+        .join(ReadingEntry, ReadingEntry.finding_id == Lease.finding_id)
+        .outerjoin(Decision, and_(Decision.finding_id == Lease.finding_id, is_last()))
+        .where(Lease.expires_at > moment, or_(Decision.outcome.is_(None), Decision.outcome.not_in(CLOSED)))
+    )
+    return [(row[0], row[1]) for row in session.execute(filtered(counted, query, moment).group_by(outcome))]
+
+
+def _row(found: Found[Any], moment: datetime) -> Row:
+    entry: ReadingEntry = found[0]
+    outcome = found.outcome or NEW
+    revealed = not entry.blinded or outcome in CLOSED
+    return Row(
+        finding_id=entry.finding_id,
+        study_id=found.study_id,
+        patient_id=found.patient_id,
+        modality=entry.modality,
+        body_part=entry.body_part,
+        route=entry.route,
+        model=Path(found.folder).name,
+        model_sha256=entry.model_sha256,
+        run_id=found.run_id,
+        arrived_at=entry.arrived_at,
+        age_hours=(moment - entry.arrived_at).total_seconds() / 3600,
+        scored_at=found.scored_at,
+        state=IN_REVIEW if found.holder and outcome not in CLOSED else outcome,
+        holder=found.holder or "",
+        held_until=found.expires_at,
+        decided_by=found.reader or "",
+        decided_at=found.decided_at,
+        decision_id=found.decision_id or 0,
+        revealed=revealed,
+        words=in_words(found.p_value, found.n_calibration, found.guarantee) if revealed else None,
+        p_value=found.p_value if revealed else None,
+        score=found.score if revealed else None,
+    )
