@@ -16,11 +16,13 @@ from pipeline.cli.lists import flagged, runs
 from pipeline.cli.model import benchmark, evaluate, nightly, promote, score, train
 from pipeline.cli.pacs import listen, push
 from pipeline.cli.pull import pull
+from pipeline.cli.review import review
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError
 
 COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
     *(listen, pull, push),
+    review,
     *(serve, runs, compare, grid, benchmark, rejections, identity, doctor),
 )
 

@@ -1,0 +1,59 @@
+"""The command that serves the reading list: review start."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.output import json_option, settings_of
+
+REVIEW_EXTRA = 'Install it: pip install "nightread[review]"'
+
+
+@click.command(
+    short_help="Serve the reading list to browsers.",
+    epilog="""\b
+Example:
+  nightread review users add ann --role reader
+  nightread review start
+  nightread review start --host 0.0.0.0 --tls-cert reading.pem --tls-key reading.key""",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8650, show_default=True, help="TCP port; 0 takes a free one.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate chain (PEM): serve https.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key (PEM).")
+@click.option("--plain-http", is_flag=True, help="Allow http beyond this machine: a proxy in front speaks TLS.")
+@click.option("--proxy", "proxies", multiple=True, help="Address of a proxy whose word counts; repeat for more.")
+@click.option("--user-header", help="Header in which such a proxy names the user (OIDC).")
+@json_option
+@click.pass_context
+def start(context: click.Context, as_json: bool, **options: Any) -> None:
+    """Serve the reading list until stopped (Ctrl-C or SIGTERM).
+
+    Everything that a browser needs comes from here; nothing is fetched from anywhere else. Beyond this machine it wants
+    a certificate and key, or --plain-http. --json prints one line an event.
+    """
+    from pydantic import ValidationError
+
+    from pipeline.errors import ConfigError
+
+    try:
+        from pipeline.review.web.config import WebConfig
+        from pipeline.review.web.serve import serve
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("pipeline"):
+            raise
+        raise ConfigError(f"The package {error.name} is not installed. {REVIEW_EXTRA}") from None
+    try:
+        config = WebConfig(**options)
+    except ValidationError as error:
+        reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
+        raise ConfigError(f"The reading list cannot start so: {reasons}.") from None
+
+    def ready(url: str) -> None:
+        click.echo(json.dumps({"event": "listening", "url": url}) if as_json else f"The reading list is at {url}")
+
+    serve(settings_of(context), config, ready)
