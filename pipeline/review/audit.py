@@ -130,7 +130,8 @@ def _address(address: str) -> str:
 def _check(action: str, subject: str, detail: Mapping[str, Any]) -> None:
     if not _ACTION.fullmatch(action):
         raise BadInput(f"{action[:40]!r} is no action: lower-case words with hyphens, at most 32 characters.")
-    if not _SUBJECT.fullmatch(subject):
+    kind, _, name = subject.partition(":")
+    if not _SUBJECT.fullmatch(subject) or (kind != "user" and _PSEUDONYM.search(name)):
         raise BadInput("The subject of an audit line is `kind:name`, such as finding:12; nothing else is written.")
     for name, value in detail.items():
         fits = value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and _short(value))

@@ -56,21 +56,24 @@ class Passwords:
     def hash(self, password: str) -> str:
         """Return the argon2id hash of a password, with its parameters and salt."""
         with _AT_ONCE:
-            return self._hasher.hash(unicodedata.normalize("NFC", password))
+            return self._hasher.hash(_octets(password))
 
     def fits(self, password: str, known: str) -> bool:
         """Say whether a password fits; an empty `known` fits none, after the same work."""
         with _AT_ONCE:
             try:
-                return self._hasher.verify(known or self._nobody, unicodedata.normalize("NFC", password)) and bool(
-                    known
-                )
+                return self._hasher.verify(known or self._nobody, _octets(password)) and bool(known)
             except (Argon2Error, InvalidHashError):
                 return False
 
     def is_dated(self, known: str) -> bool:
         """Say whether a hash was made with other parameters than today's."""
         return self._hasher.check_needs_rehash(known)
+
+
+def _octets(password: str) -> bytes:
+    """Return a password's bytes in its one composition (NFC); no text is refused, since none but the right one fits."""
+    return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
 def name_of(text: str) -> str:

@@ -1,0 +1,102 @@
+"""A scan is lent to one reader at a time, for a while, on either database."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.data import schema
+from pipeline.review import decisions, locks, worklist
+from pipeline.review.permissions import Actor
+from pipeline.review.refusals import HeldByAnother, NotAllowed, UnknownFinding
+from pipeline.review.room import Review
+
+
+@pytest.fixture
+def scan(nights: Any) -> int:
+    nights.scans("a")
+    nights.score({"a": 0.01})
+    return nights.finding("a")
+
+
+class Clock:
+    """The time that the reading list sees."""
+
+    def __init__(self) -> None:
+        self.moment = schema.now()
+
+    def __call__(self) -> Any:
+        return self.moment
+
+    def pass_minutes(self, minutes: float) -> None:
+        self.moment += timedelta(minutes=minutes)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    for module in (locks, worklist, decisions):
+        monkeypatch.setattr(module, "now", found)
+    return found
+
+
+def test_one_has_it_the_other_is_told_who(review: Review, scan: int, people: Any) -> None:
+    assert review.locks.take(scan, people["ann"]).mine
+    claim = review.locks.take(scan, people["ben"])
+    assert (claim.mine, claim.holder) == (False, "ann")
+    row = review.worklist.row(scan)
+    assert (row.state, row.holder) == ("in-review", "ann")
+    assert not review.locks.release(scan, people["ben"])
+    assert review.locks.release(scan, people["ann"])
+    assert review.worklist.row(scan).state == "new"
+    assert review.locks.take(scan, people["ben"]).mine
+
+
+def test_a_lease_runs_out_and_a_heartbeat_renews_it(review: Review, scan: int, people: Any, clock: Clock) -> None:
+    begun = review.locks.take(scan, people["ann"])
+    clock.pass_minutes(14)
+    renewed = review.locks.take(scan, people["ann"])
+    assert (renewed.since, renewed.until - begun.until) == (begun.since, timedelta(minutes=14))
+    clock.pass_minutes(14)
+    assert not review.locks.take(scan, people["ben"]).mine
+    clock.pass_minutes(1)
+    assert review.worklist.row(scan).state == "new"
+    taken = review.locks.take(scan, people["ben"])
+    assert taken.mine and taken.since == clock.moment
+
+
+def test_who_lost_a_lease_does_not_decide_over_the_next(
+    review: Review, scan: int, people: Any, clock: Clock, form: Any
+) -> None:
+    review.locks.take(scan, people["ann"])
+    clock.pass_minutes(16)
+    review.locks.take(scan, people["ben"])
+    with pytest.raises(HeldByAnother, match="ben is reading"):
+        review.decisions.decide(form(scan), people["ann"])
+
+
+def test_twenty_at_once_and_one_gets_it(review: Review, scan: int) -> None:
+    start, claims = threading.Barrier(20), []
+
+    def take(number: int) -> None:
+        start.wait()
+        claims.append(review.locks.take(scan, Actor(f"r{number}", "reader")))
+
+    threads = [threading.Thread(target=take, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(claims) == 20
+    assert sum(claim.mine for claim in claims) == 1
+    assert len({claim.holder for claim in claims}) == 1
+
+
+def test_nothing_to_take(review: Review, scan: int, people: Any) -> None:
+    with pytest.raises(UnknownFinding):
+        review.locks.take(12345, people["ann"])
+    with pytest.raises(NotAllowed):
+        review.locks.take(scan, people["aud"])
