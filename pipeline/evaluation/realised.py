@@ -36,7 +36,7 @@ class RealisedRate(Config):
         """One line for the report."""
         low, high = (f"{bound:.1%}" if bound is not None else "?" for bound in (self.rate.low, self.rate.high))
         return (
-            f"Realised false-positive rate {self.rate.value:.1%} ({low} to {high}): {self.false_positives} of "
+            f"realised false-positive rate {self.rate.value:.1%} ({low} to {high}): {self.false_positives} of "
             f"{self.normals} normal units of {self.patients} patients; {self.method}."
         )
 

@@ -37,9 +37,10 @@ class OperatingPoint(Config):
         """What it did to the normals, and whether that is more than was promised; "" where nothing was measured."""
         if self.realised is None:
             return ""
+        said = f"At the threshold for {self.threshold.alpha:.3g}: {self.realised.sentence}"
         if self.threshold.interval is None:  # nothing was promised
-            return self.realised.sentence
-        return f"{self.realised.sentence} {excess(self.realised, self.threshold.n, self.threshold.k)}".strip()
+            return said
+        return f"{said} {excess(self.realised, self.threshold.n, self.threshold.k)}".strip()
 
 
 class EvaluationReport(Config):

@@ -20,7 +20,7 @@ def test_clopper_pearson_by_its_closed_forms(quick: EvaluationConfig) -> None:
     assert some.false_positives == 2 and some.method == "Clopper-Pearson"
     assert some.rate.low == pytest.approx(beta.ppf(0.025, 2, 19))
     assert some.rate.high == pytest.approx(beta.ppf(0.975, 3, 18))
-    assert some.sentence.startswith("Realised false-positive rate 10.0% (1.2% to 31.7%): 2 of 20 normal units of 20")
+    assert some.sentence.startswith("realised false-positive rate 10.0% (1.2% to 31.7%): 2 of 20 normal units of 20")
 
 
 def test_a_score_at_the_threshold_is_not_flagged(quick: EvaluationConfig) -> None:

@@ -67,7 +67,7 @@ def test_markdown_says_everything(report: EvaluationReport) -> None:
         "Obuchowski 1997 (units clustered by patient)",
         "## Thresholds",
         "chosen on 24 develop slices of 6 patients",
-        "Realised false-positive rate",
+        "At the threshold for 0.05: realised false-positive rate",
         "## Subgroups",
         "## Openings of the test set: 1",
         "final table",
