@@ -133,6 +133,7 @@ def _some(detectors: list[RunRef], route: str | None) -> list[RunRef]:
     epilog="""\b
 Example:
   nightread evaluate                    (the labelled develop set, as often as you like)
+  nightread evaluate --prospective      (the model in use, from what readers decided)
   nightread evaluate --open-test "final table of the frozen choice" """,
 )
 @click.option("--route", help="Only this route.")
@@ -140,20 +141,39 @@ Example:
 @click.option(
     "--open-test", "purpose", help="Read the test set, for this stated purpose; every opening is recorded and printed."
 )
+@click.option(
+    "--prospective",
+    is_flag=True,
+    help="Sensitivity and false-positive rate in use, from decisions on the reading list.",
+)
 @json_option
 @click.pass_context
-def evaluate(context: click.Context, route: str | None, run_id: str | None, purpose: str | None, as_json: bool) -> None:
+def evaluate(
+    context: click.Context,
+    route: str | None,
+    run_id: str | None,
+    purpose: str | None,
+    prospective: bool,
+    as_json: bool,
+) -> None:
     """Measure detectors on labelled scans: AUROC, AP, Dice with intervals, beside the trivial controls.
 
-    A detector that cannot be used is reported and stops no other; the exit code then says so.
+    With --prospective, on the scans that readers decided. A detector that cannot be used is reported and stops no
+    other; the exit code then says so.
     """
     from pipeline.stages.evaluate import evaluate as run
+    from pipeline.stages.prospective import prospective as run_in_use
     from pipeline.stages.score import detectors_to_run
 
+    if prospective and purpose is not None:
+        raise click.UsageError("--prospective reads no test set; leave --open-test out.")
     settings = settings_of(context)
     detectors = _some(detectors_to_run(settings, route, run_id), route)
     reports, code = _each(
-        detectors, "Evaluating", as_json, lambda one, update: run(one, settings, open_test=purpose, on_progress=update)
+        detectors,
+        "Evaluating",
+        as_json or prospective,
+        lambda one, update: run_in_use(one, settings) if prospective else run(one, settings, purpose, update),
     )
     if as_json:
         print_json([report.model_dump(mode="json") for report in reports])

@@ -17,9 +17,10 @@ CLOSED = ("confirmed", "dismissed", "unsure")  # after these the reader is told 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a reader's standing decision on a finding is; `blind`: they did not know then whether it was flagged."""
+    """A reader's standing decision on a finding, its `number` among all; `blind`: unaware whether it was flagged."""
 
     finding_id: int
+    number: int
     reader: str
     outcome: str
     blind: bool
@@ -58,5 +59,5 @@ def said_by_readers(session: Session, findings: Sequence[int] | None = None) -> 
 def _by_reader(rows: list[Decision]) -> list[Said]:
     found: dict[str, Said] = {}
     for row in standing(rows):
-        found[row.reader] = Said(row.finding_id, row.reader, row.outcome, row.blind)
+        found[row.reader] = Said(row.finding_id, row.number, row.reader, row.outcome, row.blind)
     return list(found.values())
