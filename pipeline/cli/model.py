@@ -141,11 +141,7 @@ Example:
 @click.option(
     "--open-test", "purpose", help="Read the test set, for this stated purpose; every opening is recorded and printed."
 )
-@click.option(
-    "--prospective",
-    is_flag=True,
-    help="Sensitivity and false-positive rate in use, from decisions on the reading list.",
-)
+@click.option("--prospective", is_flag=True, help="Rates of the model in use, from what readers decided.")
 @json_option
 @click.pass_context
 def evaluate(
