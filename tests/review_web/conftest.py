@@ -1,13 +1,36 @@
-"""A scored workspace to read."""
+"""A scored workspace to read, and browsers without a screen: one that is none, and one that is Chromium."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+pytest.importorskip("jinja2", reason="jinja2 (extra `review`) is not installed")
+pytest.importorskip("uvicorn", reason="uvicorn (extra `review`) is not installed")
+pytest.importorskip("argon2", reason="argon2-cffi (extra `review`) is not installed")
+pytest.importorskip("python_multipart", reason="python-multipart (extra `review`) is not installed")
+
+from starlette.testclient import TestClient
+
 from pipeline.config import Settings
+from pipeline.review.permissions import Actor, CommandLine
+from pipeline.review.web.app import create_app
+from pipeline.review.web.config import WebConfig
+from pipeline.review.web.room import Room
+
+PASSWORD = "a long enough passphrase"
+SETUP = CommandLine()
+PEOPLE = {"ann": "reader", "ben": "reader", "lea": "lead", "ada": "admin", "aud": "auditor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +42,16 @@ class ScoredNight:
     planted: str
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_hashes() -> Iterator[None]:
+    """Passwords of tests are hashed with little memory and time."""
+    from argon2 import PasswordHasher
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.review.users.PasswordHasher", partial(PasswordHasher, time_cost=1, memory_cost=64))
+        yield
+
+
 @pytest.fixture(scope="session")
 def scored(trained: Any, phantom_night: Any) -> ScoredNight:
     """Score the inbox of the shared workspace."""
@@ -28,3 +61,154 @@ def scored(trained: Any, phantom_night: Any) -> ScoredNight:
     report = score(run, trained.settings, again=True)
     assert report.flagged == 2
     return ScoredNight(trained.settings, report.run_id, phantom_night.planted)
+
+
+@pytest.fixture(scope="session")
+def peopled(scored: ScoredNight, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it with one user of each role and a second reader."""
+    workspace = tmp_path_factory.mktemp("peopled") / "workspace"
+    # Runs stay where they are: the catalogue has their whole path.
+    shutil.copytree(scored.settings.workspace, workspace, ignore=shutil.ignore_patterns("mlflow", "runs"))
+    with Room.open(Settings(workspace=workspace), WebConfig()) as opened:
+        for name, role in PEOPLE.items():
+            opened.review.users.add(name, role, PASSWORD, SETUP)
+    return workspace
+
+
+@pytest.fixture
+def night(scored: ScoredNight, peopled: Path, tmp_path: Path) -> ScoredNight:
+    """A copy of that, so that decisions of one test are not those of the next."""
+    shutil.copytree(peopled, tmp_path / "workspace")
+    return ScoredNight(Settings(workspace=tmp_path / "workspace"), scored.run_id, scored.planted)
+
+
+@pytest.fixture
+def room(night: ScoredNight) -> Iterator[Room]:
+    """The open workspace."""
+    with Room.open(night.settings, WebConfig()) as opened:
+        yield opened
+
+
+class Browser:
+    """A client that keeps cookies and fills the hidden fields of the form that it saw last."""
+
+    def __init__(self, room: Room, address: str = "203.0.113.7") -> None:
+        # https, since the cookies are Secure; no redirects, since tests look at them.
+        self.client = TestClient(
+            create_app(room), base_url="https://reading.example", client=(address, 50000), follow_redirects=False
+        )
+        self.client.headers["accept"] = "text/html"
+
+    def get(self, path: str, **headers: str) -> Any:
+        """Load a page."""
+        return self.client.get(path, headers=headers)
+
+    def post(self, path: str, fields: dict[str, Any], **headers: str) -> Any:
+        """Send a form."""
+        return self.client.post(path, data=fields, headers=headers)
+
+    def log_in(self, name: str, password: str = PASSWORD) -> Any:
+        """Log in by the page."""
+        csrf = hidden(self.get("/login").text, "csrf")
+        return self.post("/login", {"name": name, "password": password, "csrf": csrf})
+
+    def csrf(self) -> str:
+        """Return the session's token, as any page has it."""
+        return hidden(self.get("/models").text, "csrf")
+
+    def decide(self, finding_id: int, outcome: str, **fields: Any) -> Any:
+        """Fill the form of a scan's page and send it."""
+        page = self.get(f"/scan/{finding_id}").text
+        names = ("csrf", "seen", "token")
+        filled = {name: hidden(page.split('id="decide"')[1], name) for name in names}
+        return self.post(
+            f"/scan/{finding_id}/decision", {**filled, "outcome": outcome, **fields}, **{"hx-request": "true"}
+        )
+
+
+def hidden(page: str, name: str) -> str:
+    """Return the value of a hidden field."""
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert found, f"no field {name}"
+    return found[1]
+
+
+@pytest.fixture
+def browser(room: Room) -> Callable[..., Browser]:
+    """Return a function that opens a browser, logged in where a name is given."""
+
+    def open_one(name: str = "", address: str = "203.0.113.7") -> Browser:
+        one = Browser(room, address)
+        if name:
+            assert one.log_in(name).status_code == 303
+        return one
+
+    return open_one
+
+
+@pytest.fixture
+def setup() -> Actor:
+    """Who may see and change everything."""
+    return SETUP
+
+
+@pytest.fixture(name="hidden")
+def hidden_fixture() -> Callable[[str, str], str]:
+    """Return a function that reads a hidden field of a page."""
+    return hidden
+
+
+@pytest.fixture
+def behind(room: Room) -> Callable[..., Browser]:
+    """Return a function that opens a browser at an address, under another configuration of the server."""
+
+    def open_one(config: WebConfig, address: str) -> Browser:
+        return Browser(replace(room, config=config), address)
+
+    return open_one
+
+
+@pytest.fixture
+def listed(room: Room) -> list[int]:
+    """The findings on the list, in their order."""
+    from pipeline.review.worklist import WorklistQuery
+
+    return [row.finding_id for row in room.review.worklist.page(WorklistQuery()).rows]
+
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--disable-dev-shm-usage", "--lang=en-GB")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium without a screen; Playwright's own download is not used."""
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    binary = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if binary is None:
+        pytest.skip("chromium (Debian package chromium) is not installed")
+    with driver.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=binary, args=list(FLAGS))
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def served(room: Room) -> Iterator[str]:
+    """Serve an open workspace on a free port of the loopback; yields its address."""
+    import uvicorn
+
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as bound:
+        server = uvicorn.Server(uvicorn.Config(create_app(room), log_level="warning", access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture
+def site(room: Room) -> Iterator[str]:
+    """The address of a served workspace."""
+    with served(room) as address:
+        yield address

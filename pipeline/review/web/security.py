@@ -20,7 +20,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 STATIC = "/static/"
-A_DAY = "private, max-age=86400"
+ASK_FIRST = "private, no-cache"  # kept, and asked for again: a new release is not mixed with the old one's scripts
 A_YEAR = "max-age=31536000"
 LARGEST_FORM = 256 * 1024  # bytes; a drawn region has at most 2000 points
 
@@ -28,7 +28,7 @@ LARGEST_FORM = 256 * 1024  # bytes; a drawn region has at most 2000 points
 class Guard:
     """Refuses what no page of ours sends, and puts the headers on whatever goes out (ASGI middleware).
 
-    Scans and everything about them are never stored by a browser or a proxy; scripts and styles may be, for a day.
+    Scans and everything about them are never stored by a browser or a proxy; scripts and styles may be.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -53,7 +53,7 @@ def _dress(headers: MutableHeaders, scope: Scope, status: int) -> None:
     for name, value in HEADERS.items():
         headers[name] = value
     kept = scope["path"].startswith(STATIC) and status in (200, 304)
-    headers["Cache-Control"] = A_DAY if kept else "no-store"
+    headers["Cache-Control"] = ASK_FIRST if kept else "no-store"
     if scope["scheme"] == "https":
         headers["Strict-Transport-Security"] = A_YEAR
 

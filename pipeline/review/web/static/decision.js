@@ -36,10 +36,11 @@ bind("l", "Reading list", "back to the list", () => go("list"));
 
 // A decision that was taken leads on; a reader who stays sees what was held back.
 document.addEventListener("htmx:afterRequest", (event) => {
-  const { elt, successful, xhr } = event.detail;
+  const { requestConfig, successful, xhr } = event.detail;
   if (!successful || !xhr.getResponseHeader("X-Decided")) return;
   left = true;
-  if (elt.id === "decide" && sessionStorage.getItem("stay") !== "1" && document.querySelector('[data-go="next"]')) go("next");
+  const decided = requestConfig.path.endsWith("/decision");
+  if (decided && sessionStorage.getItem("stay") !== "1" && document.querySelector('[data-go="next"]')) go("next");
   else window.location.reload();
 });
 

@@ -1,7 +1,15 @@
-// A region drawn by the reader on one image: a closed line in pixels of the stored image. It goes into the decision.
+// A region drawn by the reader on one image: a closed line in pixels of the stored image, inside it. It goes into the
+// decision, where 0 is the middle of the first pixel, and not its edge as on a canvas.
 
 const FIELD = "region";
+const MOST = 2000;
 const NEAREST = 1.5; // pixels between two points of the line
+
+// At most as many points as a decision may hold, evenly along the line.
+function thinned(points) {
+  const step = Math.ceil(points.length / MOST);
+  return points.filter((_, place) => place % step === 0);
+}
 
 export class Regions {
   constructor(where, changed) {
@@ -47,7 +55,7 @@ export class Regions {
     if (!field) return;
     const rounded = this.region && {
       ...this.region,
-      points: this.region.points.slice(0, 2000).map((point) => point.map((value) => Math.round(value * 10) / 10)),
+      points: thinned(this.region.points).map((point) => point.map((value) => Math.round((value - 0.5) * 10) / 10)),
     };
     field.value = rounded ? JSON.stringify(rounded) : "";
     const words = document.getElementById("region-words");

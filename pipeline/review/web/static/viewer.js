@@ -45,7 +45,11 @@ export class Pane {
   point(event) {
     const { x, y } = cornerstone.pageToPixel(this.element, event.pageX, event.pageY);
     const { box, reduced } = this.image.about;
-    return { x: x * reduced + box[1], y: y * reduced + box[0] };
+    const inside = (value, edge) => Math.min(Math.max(value, 0), edge);
+    return {
+      x: inside(x, this.image.columns) * reduced + box[1],
+      y: inside(y, this.image.rows) * reduced + box[0],
+    };
   }
 
   zoom(factor) {

@@ -1,0 +1,153 @@
+"""Who asks: from a cookie, or from a header of a listed proxy; and whether they may."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import Depends, HTTPException, Path, Request
+from starlette.datastructures import FormData
+from starlette.responses import RedirectResponse, Response
+
+from pipeline.review.permissions import Actor
+from pipeline.review.web.room import Room
+
+# The prefix makes browsers insist on Secure, on this host alone and on the whole path. They take Secure cookies over
+# plain HTTP from the loopback too (Chromium and Firefox do).
+SESSION_COOKIE = "__Host-nightread"
+LOGIN_COOKIE = "__Host-nightread-login"
+FIELDS = 40  # of a form
+
+
+FindingId = Annotated[int, Path(ge=1, lt=2**31)]  # what a database takes as an id
+
+
+class LogInFirst(Exception):
+    """Nobody is logged in, or the session has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who asks: user, address and the token that forms of this session carry; `repr` hides both tokens."""
+
+    actor: Actor
+    csrf: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Reader({self.name})"
+
+    @property
+    def name(self) -> str:
+        """The user's name."""
+        return self.actor.name
+
+    @property
+    def role(self) -> str:
+        """The user's role."""
+        return self.actor.role
+
+    def may(self, action: str) -> bool:
+        """Whether the role allows an action."""
+        return self.actor.may(action)
+
+
+def room_of(request: Request) -> Room:
+    """Return the open workspace."""
+    return request.app.state.room
+
+
+RoomHere = Annotated[Room, Depends(room_of)]
+
+
+def address_of(request: Request) -> str:
+    """Return where a request comes from: behind a listed proxy, what that one says it got it from."""
+    peer = request.client.host if request.client else ""
+    room: Room = request.app.state.room
+    if peer in room.config.proxies:
+        return request.headers.get("x-forwarded-for", peer).rpartition(",")[2].strip()[:64] or peer
+    return peer
+
+
+def reader_of(request: Request, room: RoomHere) -> Reader:
+    """Return who asks.
+
+    Raises:
+        LogInFirst: there is no session.
+    """
+    token = request.cookies.get(SESSION_COOKIE, "")
+    session = room.review.sessions.find(token) if token else None
+    if session is None:
+        raise LogInFirst
+    return Reader(Actor(session.user.name, session.user.role, address_of(request)), session.csrf, token)
+
+
+ReaderHere = Annotated[Reader, Depends(reader_of)]
+
+
+def allowing(action: str) -> Callable[[Reader], Reader]:
+    """Return a dependency that lets only those pass whose role may do something."""
+
+    def check(reader: ReaderHere) -> Reader:
+        if not reader.may(action):
+            raise HTTPException(403, f"Your role, {reader.role}, does not allow that.")
+        return reader
+
+    return check
+
+
+Lister = Annotated[Reader, Depends(allowing("list"))]
+Viewer = Annotated[Reader, Depends(allowing("view"))]
+Decider = Annotated[Reader, Depends(allowing("decide"))]
+
+
+async def form_of(request: Request, reader: ReaderHere) -> FormData:
+    """Return a form whose token is the session's own (403 otherwise)."""
+    form = await request.form(max_files=0, max_fields=FIELDS)
+    if not hmac.compare_digest(str(form.get("csrf", "")).encode(), reader.csrf.encode()):
+        raise HTTPException(403, "This form does not belong to your session. Load the page again.")
+    return form
+
+
+CheckedForm = Annotated[FormData, Depends(form_of)]
+
+
+def proxy_user(request: Request) -> str | None:
+    """Return the user that a listed proxy names, None where none does; from anybody else the header says nothing."""
+    room: Room = request.app.state.room
+    name = request.headers.get(room.config.user_header or "", "")
+    peer = request.client.host if request.client else ""
+    return name[:64] if name and peer in room.config.proxies else None
+
+
+def send_to_login(request: Request) -> Response:
+    """Send a page to the log-in; a script gets 401 and reloads its page."""
+    if "text/html" not in request.headers.get("accept", "") or request.headers.get("hx-request"):
+        return Response(status_code=401, headers={"HX-Redirect": "/login"})
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/login?next={quote(path, safe='')}" if request.method == "GET" else "/login", 303)
+
+
+def own_path(text: str) -> str:
+    """Return a path of this site to go on to, "/" for anything that could lead elsewhere."""
+    local = text.startswith("/") and not text.startswith("//") and text.isprintable()
+    return text if local and "\\" not in text else "/"
+
+
+def set_cookie(response: Response, name: str, value: str, seconds: int) -> None:
+    """Set a cookie that only this host gets, only over TLS (or on the loopback), and that no script reads."""
+    response.set_cookie(name, value, max_age=seconds, path="/", secure=True, httponly=True, samesite="strict")
+
+
+def drop_cookie(response: Response, name: str) -> None:
+    """Make a browser forget such a cookie."""
+    response.delete_cookie(name, path="/", secure=True, httponly=True, samesite="strict")
+
+
+def new_token() -> str:
+    """Return an unguessable token."""
+    return secrets.token_urlsafe(32)

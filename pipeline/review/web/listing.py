@@ -1,0 +1,80 @@
+"""What the reading list asks for, and how one row reads."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.review.web.access import Reader
+from pipeline.review.web.room import Room
+from pipeline.review.web.words import age, state_words
+from pipeline.review.worklist import STATES, Row, WorklistQuery
+
+PAGE_SIZE = 50
+TO_READ = frozenset({"new", "in-review", "second-opinion"})
+Whose = Literal["", "held", "decided"]
+
+
+class ListQuery(BaseModel):
+    """Filters of the list, as the address holds them; what does not fit is refused."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    state: str = Field("open", max_length=32, description="open: what still needs somebody; all; or a state")
+    search: str = Field("", max_length=64)
+    modality: str = Field("", max_length=16)
+    body_part: str = Field("", max_length=64)
+    route: str = Field("", max_length=64)
+    whose: Whose = ""
+    after: int | None = Field(None, ge=1)
+    before: int | None = Field(None, ge=1)
+
+    def states(self) -> frozenset[str]:
+        """Return the states to show; an unknown one shows nothing by being none."""
+        if self.state in ("open", "all", ""):
+            return TO_READ if self.state == "open" else frozenset()
+        return frozenset({self.state}) & frozenset(STATES)
+
+    def of(self, reader: Reader) -> WorklistQuery:
+        """Return the query for the list."""
+        return WorklistQuery(
+            states=self.states(),
+            search=self.search.strip().lower(),
+            modality=self.modality,
+            body_part=self.body_part,
+            route=self.route,
+            holder=reader.name if self.whose == "held" else "",
+            reader=reader.name if self.whose == "decided" else "",
+            after=self.after,
+            limit=PAGE_SIZE,
+            before=self.before,
+        )
+
+    def filters(self) -> dict[str, str]:
+        """Return what is not at its default, without the place in the list: for links."""
+        plain = self.model_dump(exclude={"after", "before"}, exclude_defaults=True)
+        return {name: str(value) for name, value in plain.items()}
+
+
+def shown_row(room: Room, row: Row) -> dict[str, Any]:
+    """Return what pages show of a row of the list. What would tell a sampled scan from a flagged one is not in it."""
+    version = room.versions.of(row.model_sha256, row.run_id)
+    return {
+        "id": row.finding_id,
+        "study": row.study_id[:12],
+        "modality": row.modality,
+        "body_part": row.body_part,
+        "route": row.route,
+        "arrived": row.arrived_at.isoformat(),
+        "age": age(row.arrived_at),
+        "model": row.model,
+        "model_sha256": row.model_sha256,
+        "version": version,
+        "state": row.state,
+        "state_words": state_words(row.state),
+        "holder": row.holder,
+        "decided_by": row.decided_by,
+        "revealed": row.revealed,
+        "words": row.words or "",
+    }

@@ -1,0 +1,76 @@
+"""Pages about the work itself: the night, the models, the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from pipeline.data.schema import now
+from pipeline.review.web.access import Reader, RoomHere, allowing
+from pipeline.review.web.drift_plot import drift_plot
+from pipeline.review.web.model_card import model_card, models
+from pipeline.review.web.night import drift, night, nights
+from pipeline.review.web.pages import page
+
+SHOWN = 100  # entries of the audit log on a page
+
+router = APIRouter()
+NightReader = Annotated[Reader, Depends(allowing("night"))]
+ModelReader = Annotated[Reader, Depends(allowing("model"))]
+Auditor = Annotated[Reader, Depends(allowing("audit"))]
+Exporter = Annotated[Reader, Depends(allowing("export_audit"))]
+
+
+@router.get("/night")
+def night_page(request: Request, room: RoomHere, reader: NightReader, day: date | None = None) -> Response:
+    """Show a night: how much came, was scored, flagged and refused, and whether scores drift."""
+    days = nights(room.catalogue) or [now().date()]
+    chosen = day or days[0]
+    plots = [(route, drift_plot(runs)) for route, runs in sorted(drift(room.catalogue).items())]
+    shown = {"found": night(room.catalogue, chosen), "days": sorted({*days, chosen}, reverse=True), "plots": plots}
+    return page(request, room, reader, "night.html", "night", **shown)
+
+
+@router.get("/models")
+def models_page(request: Request, room: RoomHere, reader: ModelReader) -> Response:
+    """List the models that have scored."""
+    return page(request, room, reader, "models.html", "models", found=models(room.catalogue))
+
+
+@router.get("/model/{sha256}")
+def model_page(request: Request, room: RoomHere, reader: ModelReader, sha256: str) -> Response:
+    """Show a model's card."""
+    card = model_card(room.catalogue, sha256)
+    if card is None:
+        raise HTTPException(404, "No model has this number. The page of the models lists those that scored.")
+    return page(request, room, reader, "model.html", "models", card=card)
+
+
+@router.get("/audit")
+def audit_page(
+    request: Request, room: RoomHere, reader: Auditor, before: Annotated[int | None, Query(ge=1)] = None, who: str = ""
+) -> Response:
+    """Show who looked at what, the newest first."""
+    found = room.review.audit.entries(limit=SHOWN + 1, before=before, user=who[:64])
+    entries = [{**asdict(entry), "detail": _detail(entry.detail)} for entry in found[:SHOWN]]
+    older = found[SHOWN - 1].id if len(found) > SHOWN else None
+    shown = {"entries": entries, "older": older, "who": who[:64], "may_export": reader.may("export_audit")}
+    return page(request, room, reader, "audit.html", "audit", **shown)
+
+
+@router.get("/audit.jsonl")
+def audit_export(room: RoomHere, reader: Exporter) -> Response:
+    """Send the whole audit log as JSON lines, oldest first; that it was taken is in it."""
+    room.review.audit.record("export", reader.actor)
+    lines = (f"{line}\n" for line in room.review.audit.lines())
+    headers = {"Content-Disposition": 'attachment; filename="nightread-audit.jsonl"'}
+    return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
+
+
+def _detail(detail: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in detail.items())

@@ -1,0 +1,71 @@
+"""The most similar normal cases beside a scan: a part of its page that comes when it is ready, and its pictures."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Request
+from PIL import Image
+from starlette.responses import Response
+
+from pipeline.data.planes import frame_attributes
+from pipeline.dicom.physical import for_display, to_physical
+from pipeline.errors import NightreadError
+from pipeline.review.web.access import FindingId, RoomHere, Viewer
+from pipeline.review.web.frames import block_means
+from pipeline.review.web.room import Room
+from pipeline.review.web.scan_data import worst_places
+from pipeline.review.web.similar import Neighbour
+
+PICTURE_EDGE = 320  # pixels
+ASK_AGAIN_S = 2
+
+router = APIRouter(prefix="/scan/{finding_id}/similar")
+
+
+@router.get("")
+def similar(request: Request, finding_id: FindingId, room: RoomHere, viewer: Viewer) -> Response:
+    """Show the neighbours, or ask to be asked again."""
+    found, problem = None, ""
+    try:
+        found = _found(room, finding_id)
+    except NightreadError as error:
+        problem = str(error)
+    if found:
+        room.review.audit.record("similar", viewer.actor, f"finding:{finding_id}", {"shown": len(found)})
+    shown = {"neighbours": found, "problem": problem, "id": finding_id, "again": ASK_AGAIN_S}
+    return room.templates.TemplateResponse(request, "similar.html", shown)
+
+
+@router.get("/{number}.png")
+def picture(finding_id: FindingId, number: int, room: RoomHere, viewer: Viewer) -> Response:
+    """Send the picture of one neighbour, 8 bits, through its own window."""
+    found = _found(room, finding_id)
+    if not found or not 0 <= number < len(found):
+        raise HTTPException(404, "There is no such neighbour.")
+    ref = room.similar.slice_of(found[number])
+    if ref is None:
+        raise HTTPException(404, "This case is gone.")
+    attributes = frame_attributes(ref.attributes, ref.frame)
+    shown = for_display(to_physical(room.frames.stored(ref)[None], attributes), attributes)[0]
+    return Response(_png(shown), media_type="image/png")
+
+
+def _found(room: Room, finding_id: int) -> list[Neighbour] | None:
+    """Return the neighbours of the most unusual image; None while they are computed."""
+    finding = room.finding(finding_id)
+    stacks = room.stacks.of(finding.study_id)
+    places = worst_places(finding, stacks)
+    if not places:
+        return []
+    stack, index = places[0]
+    asked = room.similar.ask(finding, room.maps.model(finding).detector, stacks.stacks[stack], index)
+    return asked.result() if asked.done() else None
+
+
+def _png(picture: np.ndarray) -> bytes:
+    factor = max(1, max(picture.shape) // PICTURE_EDGE)
+    buffer = io.BytesIO()
+    Image.fromarray(block_means(picture, factor) if factor > 1 else picture).save(buffer, format="PNG")
+    return buffer.getvalue()
