@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.dicom.network.config import ListenConfig, TlsFiles
     from pipeline.dicom.network.listener import Listener
+    from pipeline.stages.push import PushReport
+    from pipeline.stages.push_fhir import FhirReport
 
 PACS_EXTRA = 'Install it: pip install "nightread[pacs]"'
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -78,12 +80,16 @@ def listen(context: click.Context, as_json: bool, reserve_gib: float, **options:
     epilog="""\b
 Example:
   nightread push score-20260101-033000-1a2b3c --to PACS@10.0.0.5:104
-  nightread push score-20260101-033000-1a2b3c --to https://pacs.example/dicom-web
-  nightread push score-20260101-033000-1a2b3c --to folder""",
+  nightread push score-20260101-033000-1a2b3c --to https://pacs.example/dicom-web --auth-env PACS_AUTH
+  nightread push score-20260101-033000-1a2b3c --to folder
+  nightread push score-20260101-033000-1a2b3c --fhir /data/fhir""",
 )
 @click.argument("run")
-@click.option("--to", required=True, help="AETITLE@host:port, the URL of a DICOMweb service, or the word folder.")
+@click.option("--to", help="AETITLE@host:port, the URL of a DICOMweb service, or the word folder.")
 @click.option("--out", type=click.Path(path_type=Path), help="With --to folder [default: <workspace>/outbox/RUN].")
+@click.option(
+    "--fhir", type=click.Path(path_type=Path), help="Write FHIR R4 bundles too: real identities outside the workspace."
+)
 @click.option("--only", multiple=True, type=click.Choice(["seg", "sc", "sr", "ko"]), help="Only objects of this kind.")
 @click.option("--again", is_flag=True, help="Send also what was sent before.")
 @click.option("--pixel-alpha", type=float, help="Share of normal pixels above the outline [default: as evaluated].")
@@ -94,46 +100,66 @@ Example:
 @click.option("--tls-ca", type=click.Path(path_type=Path), help="The receiver needs a certificate of this authority.")
 @json_option
 @click.pass_context
-def push(context: click.Context, run: str, to: str, as_json: bool, **options: Any) -> None:
+def push(context: click.Context, run: str, to: str | None, fhir: Path | None, as_json: bool, **options: Any) -> None:
     """Send each flagged finding of a scoring RUN into its original study, under the real identity.
 
     Four objects a finding: a segmentation of what differs, a picture, a structured report, and a key object selection
     that flags the images. What was sent is not sent again. Exit code 10 when something could not be sent: run it
-    again, and it goes on. The files of `--to folder` carry real identities.
+    again, and it goes on. The files of `--to folder` carry real identities. `--fhir` writes a FHIR R4 bundle a finding
+    (imaging study, observation, diagnostic report), with pseudonyms if the folder lies in the workspace.
     """
-    from pipeline.errors import SendError
+    from pipeline.errors import ConfigError, SendError
+
+    if to is None and fhir is None:
+        raise ConfigError("Nothing says where the findings go. Give --to, --fhir or both.")
+    with needs_extra():
+        sent = None if to is None else _send(context, run, to, as_json, options)
+        written = None if fhir is None else _write_fhir(context, run, fhir)
+    if as_json:
+        print_json((sent.to_json() if sent else {}) | ({"fhir": written.to_json()} if written else {}))
+    else:
+        _show(sent, written)
+    if sent is not None and sent.failed:
+        context.exit(SendError.exit_code)
+
+
+def _send(context: click.Context, run: str, to: str, as_json: bool, options: dict[str, Any]) -> PushReport:
+    from pipeline.dicom.network.send import destination
+    from pipeline.dicom.network.web import Credential
+    from pipeline.stages.push import KINDS
+    from pipeline.stages.push import push as run_push
 
     settings = settings_of(context)
     tls = tls_files(*(options[name] for name in ("tls_cert", "tls_key", "tls_ca")))
-    with needs_extra():
-        from pipeline.dicom.network.send import destination
-        from pipeline.dicom.network.web import Credential
-        from pipeline.stages.push import KINDS
-        from pipeline.stages.push import push as run_push
+    credential = Credential.read(options["auth_env"], options["auth_file"])
+    folder = options["out"] or settings.workspace / "outbox" / run
+    with progress_bar("Sending", quiet=as_json) as update:
+        return run_push(
+            run,
+            settings,
+            destination(to, folder, options["ae_title"], tls, credential),
+            kinds=[kind for kind in KINDS if kind in (options["only"] or KINDS)],
+            again=options["again"],
+            pixel_alpha=options["pixel_alpha"],
+            on_progress=update,
+        )
 
-        credential = Credential.read(options["auth_env"], options["auth_file"])
-        folder = options["out"] or settings.workspace / "outbox" / run
-        target = destination(to, folder, options["ae_title"], tls, credential)
-        kinds = [kind for kind in KINDS if kind in (options["only"] or KINDS)]
-        with progress_bar("Sending", quiet=as_json) as update:
-            report = run_push(
-                run,
-                settings,
-                target,
-                kinds=kinds,
-                again=options["again"],
-                pixel_alpha=options["pixel_alpha"],
-                on_progress=update,
-            )
-    if as_json:
-        print_json(report.to_json())
-    else:
-        counts = ", ".join(f"{number} {kind}" for kind, number in report.sent.items())
-        click.echo(f"{report.findings} findings: sent {counts}; {report.known} findings were there already.")
-        for note in report.notes:
+
+def _write_fhir(context: click.Context, run: str, folder: Path) -> FhirReport:
+    from pipeline.stages.push_fhir import push_fhir
+
+    return push_fhir(run, settings_of(context), folder)
+
+
+def _show(sent: PushReport | None, written: FhirReport | None) -> None:
+    if sent is not None:
+        counts = ", ".join(f"{number} {kind}" for kind, number in sent.sent.items())
+        click.echo(f"{sent.findings} findings: sent {counts}; {sent.known} findings were there already.")
+        for note in sent.notes:
             click.echo(f"  {note}")
-    if report.failed:
-        context.exit(SendError.exit_code)
+    if written is not None:
+        names = "real identifiers" if written.real_identifiers else "pseudonyms"
+        click.echo(f"{written.bundles} FHIR bundles were written, with {names}.")
 
 
 def _listen_config(context: click.Context, reserve_gib: float, options: dict[str, Any]) -> ListenConfig:

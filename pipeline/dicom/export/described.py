@@ -19,6 +19,11 @@ NOT_FOR_DIAGNOSIS = "Not for diagnosis: an unsupervised detector's statement of 
 SCHEME = "99NIGHTREAD"  # private coding scheme (PS3.3 8.2), named in every object that uses it
 FINDING = Code("unusual", SCHEME, "Differs from normal studies")
 REGION = Code("unusual-region", SCHEME, "Region that differs from normal")
+SCORE = Code("anomaly-score", SCHEME, "Anomaly score, higher is more unusual")
+P_VALUE = Code("p-value", SCHEME, "One-sided p-value")
+WORDS = Code("how-unusual", SCHEME, "How unusual, in words")
+WORTH = Code("guarantee", SCHEME, "What the p-value is worth")
+RULE = Code("flagged-by", SCHEME, "Flagged by")
 _SERIES = {"seg": (9001, "Nightread: unusual region"), "sc": (9002, "Nightread: picture, not for diagnosis")}
 _SERIES |= {"sr": (9003, "Nightread: report, not for diagnosis"), "ko": (9004, "Nightread: flagged images")}
 

@@ -29,7 +29,12 @@ from pipeline.dicom.export.described import (
     MANUFACTURER,
     MODEL_NAME,
     NOT_FOR_DIAGNOSIS,
+    P_VALUE,
+    RULE,
     SCHEME,
+    SCORE,
+    WORDS,
+    WORTH,
     Described,
     SourceImage,
     finish,
@@ -37,11 +42,6 @@ from pipeline.dicom.export.described import (
 )
 
 _IMAGING = Code("363679005", "SCT", "Imaging")
-_SCORE = Code("anomaly-score", SCHEME, "Anomaly score, higher is more unusual")
-_P_VALUE = Code("p-value", SCHEME, "One-sided p-value")
-_WORDS = Code("how-unusual", SCHEME, "How unusual, in words")
-_WORTH = Code("guarantee", SCHEME, "What the p-value is worth")
-_RULE = Code("flagged-by", SCHEME, "Flagged by")
 _WARNING = Code("warning", SCHEME, "Warning")
 _NO_UNITS = Code("1", "UCUM", "no units")
 
@@ -83,9 +83,9 @@ def device(found: Described) -> ObserverContext:
 
 
 def _group(found: Described, images: Sequence[SourceImage]) -> MeasurementsAndQualitativeEvaluations:
-    numbers = [Measurement(name=_SCORE, value=_decimal(found.score), unit=_NO_UNITS)]
+    numbers = [Measurement(name=SCORE, value=_decimal(found.score), unit=_NO_UNITS)]
     if found.p_value is not None:
-        numbers.append(Measurement(name=_P_VALUE, value=_decimal(found.p_value), unit=_NO_UNITS))
+        numbers.append(Measurement(name=P_VALUE, value=_decimal(found.p_value), unit=_NO_UNITS))
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=hd.UID(found.uid("sr", "tracking")), identifier=found.route),
         finding_type=FINDING,
@@ -93,7 +93,7 @@ def _group(found: Described, images: Sequence[SourceImage]) -> MeasurementsAndQu
         measurements=numbers,
         source_images=[_reference(image) for image in images],
     )
-    texts = ((_WORDS, found.words), (_WORTH, found.guarantee), (_RULE, found.rule), (_WARNING, NOT_FOR_DIAGNOSIS))
+    texts = ((WORDS, found.words), (WORTH, found.guarantee), (RULE, found.rule), (_WARNING, NOT_FOR_DIAGNOSIS))
     for name, text in texts:
         if text:
             group[0].ContentSequence.append(TextContentItem(name, text, RelationshipTypeValues.CONTAINS))
