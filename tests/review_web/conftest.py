@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -205,6 +205,12 @@ def served(room: Room) -> Iterator[str]:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
         server.should_exit = True
         thread.join(20)
+
+
+@pytest.fixture
+def serving() -> Callable[[Room], AbstractContextManager[str]]:
+    """Return what serves an open workspace while a block runs."""
+    return served
 
 
 @pytest.fixture

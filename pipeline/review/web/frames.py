@@ -77,7 +77,7 @@ class Frames:
             CatalogueError: the pixel object is missing, damaged or of another size than the catalogue says.
         """
         stored = self.stored(ref)
-        window = default_window(stored if max(stored.shape) <= LARGEST_EDGE else reduced(stored)[0], ref)
+        window = default_window(thinned(stored), ref)
         factor, part = 1, clipped(box, stored.shape)
         if part is not None:
             top, left, rows, columns = part
@@ -112,6 +112,12 @@ class Frames:
                 self._held.popitem(last=False)
 
 
+def thinned(stored: np.ndarray) -> np.ndarray:
+    """Return every nth row and column of a large image: enough to know its range."""
+    step = -(-max(stored.shape) // LARGEST_EDGE)
+    return stored[::step, ::step]
+
+
 def reduced(stored: np.ndarray) -> tuple[np.ndarray, int]:
     """Return an image whose longer edge is at most `LARGEST_EDGE`, by means of blocks, and the factor."""
     factor = -(-max(stored.shape) // LARGEST_EDGE)
@@ -121,9 +127,11 @@ def reduced(stored: np.ndarray) -> tuple[np.ndarray, int]:
 def block_means(stored: np.ndarray, factor: int) -> np.ndarray:
     """Return the means of blocks of `factor` x `factor`, in the same type; margins that fill no block are cut."""
     rows, columns = (max(edge // factor, 1) for edge in stored.shape)
-    blocks = stored[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
-    means = blocks.mean(axis=(1, 3), dtype=np.float32)
-    return means if stored.dtype.kind == "f" else np.rint(means).astype(stored.dtype)
+    total = np.zeros((rows, columns), np.float32)
+    for offset in np.ndindex(min(factor, stored.shape[0]), min(factor, stored.shape[1])):
+        total += stored[offset[0] :: factor, offset[1] :: factor][:rows, :columns]
+    total /= min(factor, stored.shape[0]) * min(factor, stored.shape[1])
+    return total if stored.dtype.kind == "f" else np.rint(total).astype(stored.dtype)
 
 
 def clipped(box: Box | None, shape: tuple[int, ...]) -> Box | None:

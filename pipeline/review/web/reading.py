@@ -54,7 +54,7 @@ def scan_page(
     stacks = room.stacks.of(finding.study_id)
     previous, following = room.review.worklist.neighbours(finding_id, asked.of(viewer))
     shown = {
-        "scan": scan_data(finding, stacks, _has_maps(room, row), row.revealed),
+        "scan": scan_data(finding, stacks, row.revealed),
         "left_out": "; ".join(series.sentence for series in stacks.left_out),
         "left_out_count": len(stacks.left_out),
         "previous": previous,
@@ -197,14 +197,6 @@ def _told(entry: Told) -> dict[str, Any]:
         "withdrawn": entry.withdrawn,
         "withdraws": entry.withdraws is not None,
     }
-
-
-def _has_maps(room: Room, row: Row) -> bool:
-    """Whether there is a heatmap to show; where the detector is gone, the scan itself can be read all the same."""
-    try:
-        return room.maps.model(room.finding(row.finding_id)).detector.has_maps
-    except NightreadError:
-        return False
 
 
 def _text(form: FormData, name: str, longest: int) -> str:

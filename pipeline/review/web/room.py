@@ -17,6 +17,7 @@ from pipeline.errors import CatalogueError
 from pipeline.review.room import Review
 from pipeline.review.web.config import WebConfig
 from pipeline.review.web.frames import Frames
+from pipeline.review.web.lately import Lately
 from pipeline.review.web.looks import Looks
 from pipeline.review.web.maps import MapMaker
 from pipeline.review.web.similar import SimilarNormals
@@ -41,6 +42,7 @@ class Room:
     similar: SimilarNormals
     versions: ModelVersions
     looks: Looks
+    findings: Lately[int, FindingRow]
     templates: Jinja2Templates
 
     @classmethod
@@ -58,6 +60,7 @@ class Room:
             SimilarNormals(catalogue, settings),
             ModelVersions(catalogue, settings),
             Looks(),
+            Lately(seconds=5.0, most=256),
             _templates(),
         )
 
@@ -75,11 +78,14 @@ class Room:
         self.close()
 
     def finding(self, finding_id: int) -> FindingRow:
-        """Return a finding that is on the list.
+        """Return a finding that is on the list, as it was at most some seconds ago: pixels ask for it in hundreds.
 
         Raises:
             UnknownFinding: it is not, which tells nobody whether there is such a finding at all.
         """
+        return self.findings.get(finding_id, self._finding)
+
+    def _finding(self, finding_id: int) -> FindingRow:
         self.review.worklist.row(finding_id)
         with self.catalogue.reading() as session:
             found = session.get(FindingRow, finding_id)

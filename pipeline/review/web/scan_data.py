@@ -13,13 +13,12 @@ from pipeline.types import SliceRef
 WORST = 5  # most unusual images that are offered by name
 
 
-def scan_data(finding: FindingRow, stacks: Stacks, has_maps: bool, revealed: bool) -> dict[str, Any]:
+def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool) -> dict[str, Any]:
     """Return the viewer's data as JSON; pseudonyms are not in it, series and slices are numbers.
 
     Args:
         finding: what is read.
         stacks: of its study.
-        has_maps: whether its detector gives heatmaps.
         revealed: whether the calibrated threshold may be shown.
     """
     scored = scored_series(finding)
@@ -28,7 +27,6 @@ def scan_data(finding: FindingRow, stacks: Stacks, has_maps: bool, revealed: boo
     middle = len(stacks.stacks[first].refs) // 2 if stacks.stacks else 0
     return {
         "base": f"/scan/{finding.id}",
-        "maps": has_maps,
         "start": worst[0] if worst else [first, middle],
         "worst": worst,
         "revealed": revealed,

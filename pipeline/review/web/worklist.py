@@ -85,7 +85,7 @@ def _rows(room: Room, found: Page, asked: ListQuery, counts: Mapping[str, int], 
     return {
         "rows": [shown_row(room, row) for row in found.rows],
         "tail": f"?{urlencode(asked.filters())}" if asked.filters() else "",
-        "words": f"{thousands(total)} scan{'' if total == 1 else 's'}",
+        "words": f"{thousands(total)} scan{'' if total == 1 else 's'} in order of priority",
         "previous": _link(asked, before=found.rows[0].finding_id) if found.has_previous and found.rows else None,
         "next": _link(asked, after=found.rows[-1].finding_id) if found.has_next and found.rows else None,
         "empty": problem or _empty(asked),

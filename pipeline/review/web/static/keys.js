@@ -37,7 +37,7 @@ function row({ keys, says }) {
   const left = document.createElement("td");
   for (const key of keys) {
     const cap = document.createElement("kbd");
-    cap.textContent = { ArrowUp: "↑", ArrowDown: "↓", PageUp: "Page ↑", PageDown: "Page ↓", " ": "Space" }[key] || key;
+    cap.textContent = { ArrowUp: "↑", ArrowDown: "↓", PageUp: "Page ↑", PageDown: "Page ↓", ArrowLeft: "←", ArrowRight: "→" }[key] || key;
     left.append(cap, " ");
   }
   const right = document.createElement("td");

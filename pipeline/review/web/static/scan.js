@@ -128,7 +128,7 @@ function pane(image, changed) {
 }
 
 async function showHeat(ticket) {
-  const wanted = (state.heat || state.contour) && stackNow().scored && scan.maps;
+  const wanted = (state.heat || state.contour) && stackNow().scored;
   if (!wanted) return panes.main.redraw();
   const { stack, index } = state;
   try {

@@ -6,7 +6,7 @@ const ARRAYS = { uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array };
 
 // Fetch an image: { about, pixels }. `about` is what the server says in its header.
 export async function fetchImage(url) {
-  const response = await fetch(url, { credentials: "same-origin", headers: { Accept: "application/octet-stream" } });
+  const response = await fetch(url); // as the page's preload asks, so that the first image is fetched once
   if (response.redirected || response.status === 401) {
     window.location.reload();
     throw new Error("The session has ended.");
