@@ -96,7 +96,7 @@ class Decision(Base):
     blind: Mapped[bool]  # the reader did not know whether it was flagged
     decided_at: Mapped[datetime] = mapped_column(default=now)
     chain_hash: Mapped[str] = mapped_column(String(64))
-    __table_args__ = (UniqueConstraint("finding_id", "number"), Index(None, "outcome", "finding_id"))
+    __table_args__ = (UniqueConstraint("finding_id", "number"), Index(None, "outcome", "finding_id", "number"))
 
 
 class Lease(Base):

@@ -27,6 +27,7 @@ _ACTION = re.compile(r"[a-z][a-z-]{0,31}")
 _SUBJECT = re.compile(r"[a-z]{1,16}:[\w.@+-]{1,63}|")
 _NAME = re.compile(r"[a-z][a-z_]{0,31}")
 _PSEUDONYM = re.compile(r"[0-9a-f]{12}")
+MOST_LINES = 1_000
 _WORD = 60  # characters of a text in `detail`
 DECIDED = ("decision", "undo")
 
@@ -83,9 +84,10 @@ class Audit:
         until: datetime | None = None,
     ) -> list[Entry]:
         """Return lines, newest first; `before` is the id of the last line that was shown."""
-        query = _narrowed(select(AuditEntry), action, user, since, until).order_by(AuditEntry.id.desc()).limit(limit)
+        query = _narrowed(select(AuditEntry), action, user, since, until).order_by(AuditEntry.id.desc())
+        query = query.limit(max(1, min(limit, MOST_LINES)))
         with self._catalogue.reading() as session:
-            rows = session.scalars(query if before is None else query.where(AuditEntry.id < before))
+            rows = session.scalars(query if before is None else query.where(AuditEntry.id < min(before, 2**31 - 1)))
             return [_entry(row) for row in rows]
 
     def lines(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[str]:

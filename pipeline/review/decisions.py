@@ -16,16 +16,16 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue import Catalogue
+from pipeline.data.coded import CodedFinding
 from pipeline.data.decisions import CLOSED, NEW, OUTCOMES, last_decision, standing
 from pipeline.data.review_labels import label_study
 from pipeline.data.review_schema import Decision, ReadingEntry
 from pipeline.data.schema import FindingRow, now
 from pipeline.review.audit import Audit
 from pipeline.review.chain import Chain, Verdict
-from pipeline.review.coded import CodedFinding
 from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease
 from pipeline.review.permissions import Actor
-from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, StaleDecision, UnknownFinding
+from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, StaleDecision, checked_id, unknown
 from pipeline.review.region import check_there, checked_region
 from pipeline.review.text import kept
 
@@ -247,9 +247,9 @@ _EMPTY: dict[str, Any] = {
 
 
 def _finding(session: Session, finding_id: int) -> FindingRow:
-    found = session.get(FindingRow, finding_id)
+    found = session.get(FindingRow, checked_id(finding_id))
     if found is None or session.get(ReadingEntry, finding_id) is None:
-        raise UnknownFinding(f"The reading list has no finding {finding_id}. Open the list again.")
+        raise unknown(finding_id)
     return found
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select
+from sqlalchemy import ColumnElement, CompoundSelect, Select, exists, or_, select
+from sqlalchemy.orm import aliased
 
 from pipeline.data.decisions import CLOSED, NEW, is_last
 from pipeline.data.review_schema import Decision, Lease, ReadingEntry
@@ -17,6 +18,8 @@ from pipeline.review.refusals import BadInput
 
 IN_REVIEW = "in-review"
 STATES = (NEW, IN_REVIEW, "confirmed", "dismissed", "unsure", "second-opinion")
+_OPEN = frozenset(STATES) - set(CLOSED)
+OLDEST_HOURS = 1_000_000  # a century
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -57,20 +60,37 @@ def narrowed(wanted: Select[Any], query: WorklistQuery, moment: datetime) -> Sel
     if unknown:
         raise BadInput(f"{min(unknown)[:20]!r} is no state; use some of {', '.join(STATES)}.")
     wanted = filtered(wanted, query, moment)
-    return wanted.where(or_(*(_in_state(state, moment) for state in sorted(query.states)))) if query.states else wanted
+    return wanted.where(_in_states(query.states, moment)) if query.states else wanted
 
 
-def _in_state(state: str, moment: datetime) -> ColumnElement[bool]:
-    mine = ReadingEntry.finding_id
-    held = mine.in_(select(Lease.finding_id).where(Lease.expires_at > moment))
-    closed = mine.in_(select(Decision.finding_id).where(Decision.outcome.in_(CLOSED), is_last()))
-    if state == IN_REVIEW:
-        return held & ~closed
-    if state == NEW:
-        said = mine.in_(select(Decision.finding_id).where(Decision.outcome != NEW, is_last()))
-        return ~said & ~held
-    said = mine.in_(select(Decision.finding_id).where(Decision.outcome == state, is_last()))
-    return said if state in CLOSED else said & ~held
+def _in_states(states: frozenset[str], moment: datetime) -> ColumnElement[bool]:
+    """Return the condition of being in one of some states.
+
+    Rows that nobody decided are found by one look into an index, not by the set of all that were decided: that set
+    grows for ever. Who holds what matters only where some open states are asked for and others are not.
+    """
+    found = [_last_said(states & set(CLOSED))] if states & set(CLOSED) else []
+    still_open = states & _OPEN
+    if still_open == _OPEN:
+        return or_(*found, _undecided(), _last_said(_OPEN))
+    held = ReadingEntry.finding_id.in_(select(Lease.finding_id).where(Lease.expires_at > moment))
+    if IN_REVIEW in still_open:
+        found.append(held & or_(_undecided(), _last_said(_OPEN)))
+    said = still_open - {IN_REVIEW}
+    if said:
+        undecided = [_undecided()] if NEW in said else []
+        found.append(or_(*undecided, _last_said(said)) & ~held)
+    return or_(*found)
+
+
+def _undecided() -> ColumnElement[bool]:
+    said = aliased(Decision)  # the query around it may read decisions itself
+    return ~exists().where(said.finding_id == ReadingEntry.finding_id)
+
+
+def _last_said(outcomes: Collection[str]) -> ColumnElement[bool]:
+    last = select(Decision.finding_id).where(Decision.outcome.in_(sorted(outcomes)), is_last())
+    return ReadingEntry.finding_id.in_(last)
 
 
 def filtered(wanted: Select[Any], query: WorklistQuery, moment: datetime) -> Select[Any]:
@@ -79,6 +99,9 @@ def filtered(wanted: Select[Any], query: WorklistQuery, moment: datetime) -> Sel
     for name, column in columns.items():
         if value := getattr(query, name):
             wanted = wanted.where(getattr(ReadingEntry, column) == value)
+    for age in (query.min_age_hours, query.max_age_hours):
+        if age is not None and not 0 <= age <= OLDEST_HOURS:
+            raise BadInput(f"An age is 0 to {OLDEST_HOURS} hours; ask for another.")
     if query.min_age_hours is not None:
         wanted = wanted.where(ReadingEntry.arrived_at <= moment - timedelta(hours=query.min_age_hours))
     if query.max_age_hours is not None:
@@ -94,11 +117,14 @@ def filtered(wanted: Select[Any], query: WorklistQuery, moment: datetime) -> Sel
     return wanted.where(mine.in_(_named(query.search))) if query.search else wanted
 
 
-def _named(search: str) -> Select[tuple[int]]:
+def _named(search: str) -> CompoundSelect[tuple[int]]:
     """Select the findings whose study's or patient's pseudonym begins so; a range, so that the index serves."""
     prefix = search.strip().lower()
     if not _PREFIX.fullmatch(prefix):
         raise BadInput("A search wants the first 4 or more digits (0-9, a-f) of a study's or patient's pseudonym.")
     end = f"{prefix}g"  # after every hexadecimal digit, in every collation
-    columns = (FindingRow.study_id, FindingRow.patient_id)
-    return select(FindingRow.id).where(or_(*(and_(column >= prefix, column < end) for column in columns)))
+    study, patient = (
+        select(FindingRow.id).where(column >= prefix, column < end)
+        for column in (FindingRow.study_id, FindingRow.patient_id)
+    )
+    return study.union(patient)  # not OR, which SQLite answers by reading every finding

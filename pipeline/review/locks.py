@@ -15,7 +15,7 @@ from pipeline.data.review_schema import Lease, ReadingEntry
 from pipeline.data.schema import now
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import Actor
-from pipeline.review.refusals import HeldByAnother, UnknownFinding
+from pipeline.review.refusals import HeldByAnother, checked_id, unknown
 
 SECOND_OPINION = "second-opinion"
 
@@ -87,8 +87,8 @@ def check_free(session: Session, finding_id: int, name: str, moment: datetime) -
         UnknownFinding: it is not.
         HeldByAnother: this reader asked for a second opinion.
     """
-    if session.get(ReadingEntry, finding_id) is None:
-        raise UnknownFinding(f"The reading list has no finding {finding_id}. Open the list again.")
+    if session.get(ReadingEntry, checked_id(finding_id)) is None:
+        raise unknown(finding_id)
     last = last_decision(session, finding_id)
     if last is not None and last.outcome == SECOND_OPINION and last.reader == name:
         raise HeldByAnother(
@@ -100,7 +100,7 @@ def check_free(session: Session, finding_id: int, name: str, moment: datetime) -
 
 def live_lease(session: Session, finding_id: int, moment: datetime) -> Lease | None:
     """Return the lease of a finding, None where it has run out."""
-    return session.scalar(select(Lease).where(Lease.finding_id == finding_id, Lease.expires_at > moment))
+    return session.scalar(select(Lease).where(Lease.finding_id == checked_id(finding_id), Lease.expires_at > moment))
 
 
 def drop_lease(session: Session, finding_id: int) -> None:

@@ -51,3 +51,15 @@ class TooManyFailures(ReviewError):
     def __reduce__(self) -> tuple[type[TooManyFailures], tuple[int]]:
         """Keep the seconds when the error crosses a process boundary."""
         return type(self), (self.wait_s,)
+
+
+def checked_id(finding_id: int) -> int:
+    """Return the id of a finding that there could be (UnknownFinding): an address may hold any number."""
+    if not 0 < finding_id < 2**31:
+        raise unknown(finding_id)
+    return finding_id
+
+
+def unknown(finding_id: int) -> UnknownFinding:
+    """Return the error that says that the list has no such row."""
+    return UnknownFinding(f"The reading list has no finding {str(finding_id)[:12]}. Open the list again.")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
+from pipeline.data.coded import coded_findings
 from pipeline.data.store import PixelStore
 from pipeline.review.accession import Accession
 from pipeline.review.audit import Audit
 from pipeline.review.chain import Chain
-from pipeline.review.coded import coded_findings
 from pipeline.review.decisions import Decisions
 from pipeline.review.locks import Locks
 from pipeline.review.logins import Logins

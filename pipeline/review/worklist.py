@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
 from sqlalchemy import Row as Found
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.decisions import CLOSED, NEW, is_last
@@ -26,7 +27,7 @@ from pipeline.data.schema import FindingRow, RunRow, now
 from pipeline.review.accession import Accession
 from pipeline.review.filters import IN_REVIEW, STATES, WorklistQuery, filtered, narrowed
 from pipeline.review.permissions import Actor
-from pipeline.review.refusals import UnknownFinding
+from pipeline.review.refusals import checked_id, unknown
 from pipeline.stages.flagged import in_words
 
 __all__ = ["STATES", "Facets", "Page", "Row", "Worklist", "WorklistQuery"]
@@ -133,9 +134,9 @@ class Worklist:
         """Return one row (UnknownFinding where the list has none such)."""
         moment = now()
         with self._catalogue.reading() as session:
-            found = session.execute(_rows(moment).where(ReadingEntry.finding_id == finding_id)).first()
+            found = session.execute(_rows(moment).where(ReadingEntry.finding_id == checked_id(finding_id))).first()
         if found is None:
-            raise UnknownFinding(f"The reading list has no finding {finding_id}. Open the list again.")
+            raise unknown(finding_id)
         return _row(found, moment)
 
     def neighbours(self, finding_id: int, query: WorklistQuery) -> tuple[int | None, int | None]:
@@ -196,9 +197,9 @@ def _paged(session: Session, wanted: Select[Any], query: WorklistQuery) -> Selec
 
 
 def _place(session: Session, finding_id: int) -> tuple[float, float, int]:
-    found = session.execute(select(*_ORDER).where(ReadingEntry.finding_id == finding_id)).first()
+    found = session.execute(select(*_ORDER).where(ReadingEntry.finding_id == checked_id(finding_id))).first()
     if found is None:
-        raise UnknownFinding(f"The reading list has no finding {finding_id}. Open the list again.")
+        raise unknown(finding_id)
     return found[0], found[1], found[2]
 
 
@@ -207,10 +208,21 @@ def _beyond(place: tuple[float, float, int], forwards: bool) -> ColumnElement[bo
     return here > place if forwards else here < place
 
 
-def _decided(session: Session, query: WorklistQuery, moment: datetime) -> list[tuple[str, int]]:
-    counted = select(Decision.outcome, func.count()).select_from(Decision).where(is_last())
-    counted = counted.join(ReadingEntry, ReadingEntry.finding_id == Decision.finding_id)
-    return [(row[0], row[1]) for row in session.execute(filtered(counted, query, moment).group_by(Decision.outcome))]
+def _decided(session: Session, query: WorklistQuery, moment: datetime) -> Counter[str]:
+    """Return how many rows each outcome stands on: all decisions less those that a later one follows, which are few."""
+    later = aliased(Decision)
+    every = select(Decision.outcome, func.count()).select_from(Decision)
+    followed = every.join(later, (later.finding_id == Decision.finding_id) & (later.number == Decision.number + 1))
+    if query != WorklistQuery(states=query.states, after=query.after, before=query.before, limit=query.limit):
+        every, followed = (
+            filtered(counted.join(ReadingEntry, ReadingEntry.finding_id == Decision.finding_id), query, moment)
+            for counted in (every, followed)
+        )
+    found: Counter[str] = Counter({row[0]: row[1] for row in session.execute(every.group_by(Decision.outcome))})
+    found.subtract(
+        {row[0]: row[1] for row in session.execute(followed.where(later.number > 1).group_by(Decision.outcome))}
+    )
+    return found
 
 
 def _reading_now(session: Session, query: WorklistQuery, moment: datetime) -> list[tuple[str, int]]:

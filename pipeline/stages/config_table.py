@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from pipeline.config import Config, Settings
+from pipeline.data.coded import FindingList
 from pipeline.data.routes import Route
 from pipeline.detection.grid import GridConfig
 from pipeline.stages.benchmark_config import BenchmarkConfig
@@ -87,7 +88,7 @@ def _text(field: FieldInfo) -> str:
 
 def document() -> str:
     """Return the whole of `configs/README.md`."""
-    roots = (RunConfig, Route, BenchmarkConfig, GridConfig, Settings)
+    roots = (RunConfig, Route, BenchmarkConfig, GridConfig, Settings, FindingList)
     models = {name: model for root in roots for name, model in models_below(root).items()}
     return "\n".join([HEAD, *(table(model) for model in models.values())]).rstrip() + "\n"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +88,42 @@ class Nights:
         """Return the id of a study's (only) finding."""
         with self.catalogue.reading() as session:
             return session.scalars(select(FindingRow.id).where(FindingRow.study_id == pseudonym("study", name))).one()
+
+
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue whose tables were made once: each test gets a copy, for making them takes half a second."""
+    settings = Settings(workspace=tmp_path_factory.mktemp("empty"))
+    Catalogue.open(settings).close()
+    return settings.workspace / "catalogue.db"
+
+
+@pytest.fixture(scope="session")
+def copy_postgres(postgres: str) -> Callable[[], str]:
+    """The same on PostgreSQL: returns the URL of a fresh copy."""
+    import psycopg
+
+    def command(text: str) -> None:
+        with psycopg.connect(f"host={postgres} user=nightread dbname=postgres", autocommit=True) as connection:
+            connection.execute(text)
+
+    def copy() -> str:
+        name = f"r{uuid.uuid4().hex}"
+        command(f"CREATE DATABASE {name} TEMPLATE empty_catalogue")
+        return f"postgresql://nightread@/{name}?host={postgres}"
+
+    command("CREATE DATABASE empty_catalogue")
+    Catalogue.open(Settings(catalogue_url=f"postgresql://nightread@/empty_catalogue?host={postgres}")).close()
+    return copy
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_settings(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    """Settings of a workspace with an empty catalogue, once on each database."""
+    if request.param == "postgresql":
+        return settings.model_copy(update={"catalogue_url": request.getfixturevalue("copy_postgres")()})
+    shutil.copy(request.getfixturevalue("empty_sqlite"), settings.workspace)
+    return settings
 
 
 @pytest.fixture

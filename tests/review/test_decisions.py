@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.review_schema import AuditEntry, Decision
+from pipeline.data.schema import Base, Instance
 from pipeline.errors import CatalogueError, IdentityError
 from pipeline.review.refusals import (
     BadInput,
@@ -21,6 +23,7 @@ from pipeline.review.refusals import (
     UnknownFinding,
 )
 from pipeline.review.room import Review
+from pipeline.review.worklist import WorklistQuery
 
 SCRIPTS = "Läsion, опухоль, 病変, 종양, ورم, όγκος, ก้อน, é (decomposed), 🩻"
 
@@ -138,6 +141,22 @@ def test_what_cannot_be_kept_is_refused_and_keeps_nothing(
     assert count(review.worklist._catalogue) == count(review.worklist._catalogue, AuditEntry) == 0
 
 
+def test_what_people_type_stays_in_its_column(
+    any_settings: Settings, listed: list[int], people: Any, form: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Free text may name a patient: it is in the decision, and in no log, no label, no line of the audit log."""
+    caplog.set_level(logging.DEBUG, "sqlalchemy")  # before the engine is made: it asks once whether anybody listens
+    with Catalogue.open(any_settings) as catalogue, catalogue.reading() as session:
+        review = Review(catalogue, any_settings, has_pixels=lambda key: True)
+        review.decisions.decide(form(listed[0], text="Zyxwname one", comment="Zyxwname two"), people["ann"])
+        with pytest.raises(StaleDecision) as refused:
+            review.decisions.decide(form(listed[0], comment="Zyxwname three"), people["ben"])
+        tables = {t.name: str(session.execute(select(t)).all()) for t in Base.metadata.sorted_tables}
+    assert [name for name, rows in tables.items() if "Zyxwname" in rows] == ["decisions"]
+    assert "INSERT INTO decisions" in caplog.text  # negative control: the statement itself was logged
+    assert "Zyxwname" not in caplog.text + str(refused.value)
+
+
 def test_who_may_not_decide_does_not(review: Review, listed: list[int], people: Any, form: Any) -> None:
     for name in ("adm", "aud"):
         with pytest.raises(NotAllowed, match="takes reader or lead"):
@@ -167,6 +186,33 @@ def test_a_region_is_kept_in_pixels_of_its_image(
             review.decisions.decide(form(listed[1], region={**drawn, "points": points}), people["ann"])
     with pytest.raises(BadInput, match="on no image of this scan"):
         review.decisions.decide(form(listed[1], region=drawn), people["ann"])  # of another study
+
+
+def test_a_region_follows_its_image_through_a_key_rotation(
+    review: Review, listed: list[int], people: Any, form: Any, name_of: Any
+) -> None:
+    """The pseudonym is the one thing that may change; the chain holds, for it covers the pixels' address instead."""
+    drawn = {"instance_id": name_of("instance", "a"), "frame": 0, "points": [[1, 2], [3, 2], [2, 5]]}
+    review.decisions.decide(form(listed[0], region=drawn), people["ann"])
+    with review.worklist._catalogue.session() as session:
+        session.execute(update(Instance).where(Instance.instance_id == drawn["instance_id"]).values(instance_id="new"))
+    (told,) = review.decisions.history(listed[0], people["ann"])
+    assert told.region is not None and told.region["instance_id"] == "new"
+    assert review.decisions.verify().problems == ()
+
+
+@pytest.mark.parametrize("number", [0, -1, 2**31, 10**30])
+def test_numbers_that_no_database_holds(review: Review, people: Any, form: Any, number: int) -> None:
+    for ask in (
+        lambda: review.worklist.row(number),
+        lambda: review.worklist.page(WorklistQuery(after=number)),
+        lambda: review.locks.take(number, people["ann"]),
+        lambda: review.locks.holder(number),
+        lambda: review.decisions.decide(form(number), people["ann"]),
+        lambda: review.decisions.history(number, people["ann"]),
+    ):
+        with pytest.raises(UnknownFinding):
+            ask()
 
 
 @pytest.mark.parametrize("table", ["decisions", "audit_log", "reading_frame"])

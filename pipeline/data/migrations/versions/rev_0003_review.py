@@ -100,7 +100,7 @@ sa.Table(
     _column("decided_at", sa.DateTime()),
     _text("chain_hash", 64),
     sa.UniqueConstraint("finding_id", "number"),
-    sa.Index(None, "outcome", "finding_id"),
+    sa.Index(None, "outcome", "finding_id", "number"),
 )
 sa.Table(
     "leases",
