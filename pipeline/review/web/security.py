@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.errors import DEBUG, UnforeseenError
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -22,6 +27,7 @@ HEADERS = {
 STATIC = "/static/"
 ASK_FIRST = "private, no-cache"  # kept, and asked for again: a new release is not mixed with the old one's scripts
 A_YEAR = "max-age=31536000"
+_LOG = logging.getLogger(__name__)
 LARGEST_FORM = 256 * 1024  # bytes; a drawn region has at most 2000 points
 
 
@@ -46,7 +52,15 @@ class Guard:
             await send(message)
 
         refused = refusal(scope["method"], Headers(scope=scope))
-        await (refused or self._app)(scope, receive, sending)
+        try:
+            await (refused or self._app)(scope, receive, sending)
+        except Exception as error:
+            if os.environ.get(DEBUG):
+                raise
+            # Its own text and trace may hold what no log may: the sentence that may be shown stands for it.
+            sentence = str(UnforeseenError.of(error))
+            _LOG.error(sentence)
+            await PlainTextResponse(sentence, 500)(scope, receive, sending)
 
 
 def _dress(headers: MutableHeaders, scope: Scope, status: int) -> None:

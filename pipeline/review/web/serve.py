@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import Callable
 
@@ -30,6 +31,8 @@ def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]
         ConfigError: the address cannot be bound, or the certificate not be read.
         CatalogueError: the workspace's database cannot be opened.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # the server has its own while it runs, and sends it on afterwards
     with _bound(config) as bound, Room.open(settings, config) as room:
         server = uvicorn.Server(_settings_of(room))
         host = f"[{config.host}]" if ":" in config.host else config.host
