@@ -39,6 +39,7 @@ def person(chromium: Any, site: str, complaints: list[str]) -> Iterator[Person]:
             page.fill("#password", password)
             page.keyboard.press("Enter")
             page.wait_for_selector(".who")
+            page.wait_for_load_state()  # scripts are there
         return page
 
     yield open_one
