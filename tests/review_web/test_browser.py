@@ -194,6 +194,16 @@ def test_the_keys_are_shown_and_go_away(person: Person, listed: list[int]) -> No
 
 
 @pytest.mark.slow
+def test_a_narrow_window_shows_the_image_too(person: Person, listed: list[int]) -> None:
+    page = person("ann")
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    assert page.locator("#pane-main").bounding_box()["height"] > 400
+    assert page.evaluate("document.documentElement.scrollWidth") <= 700
+
+
+@pytest.mark.slow
 def test_typing_is_not_a_command(person: Person, listed: list[int]) -> None:
     page = person("ann")
     page.goto(f"/scan/{listed[0]}")

@@ -44,12 +44,14 @@ async def heat(finding_id: FindingId, stack: int, index: int, room: RoomHere, vi
     """Send the heatmap of an image, with the threshold of its outline; 503 while it is computed."""
     maps, model, _ = await _maps(finding_id, stack, index, room, viewer)
     row = await run_in_threadpool(room.review.worklist.row, finding_id)
-    # Whether anything passes the threshold would tell a sampled scan from a flagged one.
+    # Whether anything passes the threshold would tell a sampled scan from a flagged one, and so would the height of a
+    # map, since the model's card names the threshold: until it is decided, every image has its own scale, up to 1.
     outline = model.outline if row.revealed else None
+    unit = 1.0 if row.revealed or maps.top <= 0 else maps.top
     about = {
-        "slope": maps.heat_step,
-        "intercept": maps.heat_first,
-        "top": maps.top,
+        "slope": maps.heat_step / unit,
+        "intercept": maps.heat_first / unit,
+        "top": maps.top / unit,
         "reduced": maps.reduced,
         "threshold": None if outline is None else outline.threshold,
         "alpha": None if outline is None else outline.alpha,
