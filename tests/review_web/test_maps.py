@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.data.catalogue import Catalogue
 from pipeline.errors import ArtefactError
-from pipeline.review.web.maps import MapMaker
+from pipeline.review.web.maps import MapMaker, prune
 from pipeline.review.web.stacks import StudyStacks
 from pipeline.stages.measuring import measured
 from pipeline.stages.run_folder import RunFolder
@@ -87,6 +88,16 @@ def test_an_altered_detector_is_not_loaded(opened: Any, tmp_path: Path) -> None:
     finally:
         with catalogue.session() as session:
             session.merge(catalogue.run(finding.run_id)).folder = was
+
+
+def test_old_maps_make_room(tmp_path: Path) -> None:
+    for age in range(4):
+        file = tmp_path / "ab" / f"{age}.npz"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"x" * 100)
+        os.utime(file, (1_000_000 - age, 1_000_000 - age))
+    prune(tmp_path, 250)
+    assert sorted(file.name for file in tmp_path.rglob("*.npz")) == ["0.npz", "1.npz"]
 
 
 def test_a_cache_holds_no_pseudonym(opened: Any, scored: Any) -> None:

@@ -41,6 +41,7 @@ from pipeline.types import AnomalyMap, SliceRef
 
 DETECTORS = 2  # held in memory
 RANGES = 32  # series whose statistics are remembered
+KEPT_BYTES = 8 * 2**30  # of maps on the disk; what was made longest ago goes when a server starts
 TOP_SHARE = 99.9  # percentile of the map that the colours end at, at least
 
 
@@ -90,6 +91,7 @@ class MapMaker:
         self._waiting: dict[Path, Future[SliceMaps | None]] = {}
         self._models: OrderedDict[str, OpenModel] = OrderedDict()
         self._ranges: OrderedDict[tuple[str, str], SeriesRange | None] = OrderedDict()
+        self._pool.submit(prune, self._folder, KEPT_BYTES)
 
     def close(self) -> None:
         """Stop computing; what was not begun is dropped."""
@@ -172,6 +174,17 @@ class MapMaker:
 
     def _planes(self, stack: Stack) -> Iterator[Plane]:
         return (load_plane(self._store, ref) for ref in stack.refs)
+
+
+def prune(folder: Path, most: int) -> None:
+    """Delete the oldest maps of a folder until at most so many bytes are left; what is gone is computed again."""
+    with suppress(OSError):
+        found = sorted(((file.stat(), file) for file in folder.rglob("*.npz")), key=lambda one: -one[0].st_mtime_ns)
+        total = 0
+        for about, file in found:
+            total += about.st_size
+            if total > most:
+                file.unlink(missing_ok=True)
 
 
 def _in_integers(anomaly: AnomalyMap, ref: SliceRef) -> SliceMaps:
