@@ -5,12 +5,14 @@ with the relaxed prior of its section 4.1, p(z|c) = p(z). Notation: c the condit
 in the series, sex, age band), q(z|x,c) = N(mu, diag sigma^2), p(z) = N(0, I), p(x|z,c) = N(x_hat, s^2 I) with a fixed s
 (`decoder_std`). Loss: E_q[-log p(x|z,c)] + beta KL(q || p), with one sample of z, in nats per image. What c says, z
 need not carry, and normal is what is normal for such an image. A missing attribute is a condition of its own
-("unknown"), trained by hiding attributes at random; it is never guessed.
+("unknown"), trained by hiding attributes at random; it is never guessed. With `restoration` the answer is searched for
+at test time, by descent on these terms (`pipeline.nn.energy`).
 """
 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,7 +22,8 @@ from torch import Tensor, nn
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.bottleneck import doubling, halving
 from pipeline.nn.condition import About, ConditionConfig, Conditions
-from pipeline.nn.gaussian import gaussian_nll, kl_to_standard_normal
+from pipeline.nn.energy import Restoration, normal_version
+from pipeline.nn.gaussian import StandardNormal, gaussian_nll, kl_to_standard_normal
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -35,6 +38,7 @@ class ConditionalVaeConfig(MethodConfig):
     decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z,c), in units of the image [-1, 1]")
     beta: float = Field(1.0, ge=0, description="weight of the KL term")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    restoration: Restoration = None
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> ConditionalVariationalAutoencoder:
         require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
@@ -79,7 +83,7 @@ class ConditionalVariationalAutoencoder(Method):
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None, about: About = ()) -> Tensor:
-        """Return the decoded mean of q(z|x,c); no randomness.
+        """Return the decoded mean of q(z|x,c), or what `restoration` finds; no randomness.
 
         Args:
             x: [B, C, *spatial].
@@ -88,4 +92,5 @@ class ConditionalVariationalAutoencoder(Method):
         """
         with self.inference():
             c = self.conditions(about, len(self.check(x)))
-            return self.decode(self.encode(x, c)[0], c).to(x.dtype)
+            encode, decode = partial(self.encode, c=c), partial(self.decode, c=c)
+            return normal_version(x, encode, decode, StandardNormal(), self.config).to(x.dtype)

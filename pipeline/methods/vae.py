@@ -3,6 +3,7 @@
 Notation: q(z|x) = N(mu, diag sigma^2), p(z) = N(0, I), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`).
 The loss is the negative of eq. 10 with one sample of z, in nats per image, its two parts named. `beta` weighs the KL
 term: 1 is the VAE, more is the beta-VAE of Higgins et al., ICLR 2017, eq. 4, which changes this number and no more.
+With `restoration` the answer is searched for at test time, by descent on these terms (`pipeline.nn.energy`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
-from pipeline.nn.gaussian import gaussian_nll, kl_to_standard_normal
+from pipeline.nn.energy import Restoration, normal_version
+from pipeline.nn.gaussian import StandardNormal, gaussian_nll, kl_to_standard_normal
 from pipeline.nn.rng import Rng
 from pipeline.nn.variational import variational_network
 from pipeline.types import Batch
@@ -28,6 +30,7 @@ class VaeConfig(MethodConfig):
     decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z), in units of the image [-1, 1]")
     beta: float = Field(1.0, ge=0, description="weight of the KL term; above 1 it is a beta-VAE")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    restoration: Restoration = None
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> VariationalAutoencoder:
         require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
@@ -43,12 +46,20 @@ class VariationalAutoencoder(Method):
         self.network = variational_network(self.image_shape, config.latent, widths(config.widths, levels))
         self.phases = (Phase("train", lr=config.lr),)
 
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of q(z|x), each [B, latent]."""
+        mu, log_variance = self.network.encode_forward(x)
+        return mu.float(), log_variance.float()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the mean x_hat of p(x|z)."""
+        return self.network.decode_forward(z, use_sigmoid=False).float()
+
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return -eq. 10: reconstruction (-log p(x|z)) and KL divergence before its weight, both in nats per image."""
-        mu, log_variance = (code.float() for code in self.network.encode_forward(batch.images))
+        mu, log_variance = self.encode(batch.images)
         z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
-        x_hat = self.network.decode_forward(z, use_sigmoid=False).float()
-        reconstruction = gaussian_nll(batch.images, x_hat, self.config.decoder_std).mean()
+        reconstruction = gaussian_nll(batch.images, self.decode(z), self.config.decoder_std).mean()
         kl = kl_to_standard_normal(mu, log_variance).mean()
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
@@ -61,7 +72,6 @@ class VariationalAutoencoder(Method):
         return self.network.decode_forward(z.flatten(1), use_sigmoid=False)
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the decoded mean of q(z|x); no randomness."""
+        """Return the decoded mean of q(z|x), or what `restoration` finds; no randomness."""
         with self.inference():
-            mu, _ = self.network.encode_forward(self.check(x))
-            return self.network.decode_forward(mu, use_sigmoid=False).to(x.dtype)
+            return normal_version(self.check(x), self.encode, self.decode, StandardNormal(), self.config).to(x.dtype)

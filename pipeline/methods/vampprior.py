@@ -5,6 +5,7 @@ p(z) = 1/K sum_k q(z|u_k) (the VampPrior, section 2.2), p(x|z) = N(x_hat, s^2 I)
 -log p(x|z) + beta (log q(z|x) - log p(z)) with one sample z ~ q(z|x), in nats per image: a mixture has no closed KL,
 and one sample may be negative. Deviations: images lie in [-1, 1], so hardtanh has these limits; pseudo-inputs pass the
 encoder in one batch with the images, so that its batch norm is the same for both.
+With `restoration` the answer is searched for at test time, by descent on these terms (`pipeline.nn.energy`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
-from pipeline.nn.gaussian import gaussian_nll, log_mixture, log_normal
+from pipeline.nn.energy import Restoration, normal_version
+from pipeline.nn.gaussian import Mixture, gaussian_nll
 from pipeline.nn.rng import Rng
 from pipeline.nn.variational import variational_network
 from pipeline.types import Batch
@@ -37,6 +39,7 @@ class VampPriorConfig(MethodConfig):
     decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z), in units of the image [-1, 1]")
     beta: float = Field(1.0, ge=0, description="weight of the KL term")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    restoration: Restoration = None
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> VampPriorAutoencoder:
         require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
@@ -73,13 +76,14 @@ class VampPriorAutoencoder(Method):
         (mu, mu_k), (log_variance, log_variance_k) = mu.tensor_split([len(x)]), log_variance.tensor_split([len(x)])
         z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
         reconstruction = gaussian_nll(x, self.decode(z), self.config.decoder_std).mean()
-        kl = (log_normal(z, mu, log_variance) - log_mixture(z, mu_k, log_variance_k)).mean()
+        kl = Mixture(mu_k, log_variance_k).divergence(z, mu, log_variance).mean()
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the decoded mean of q(z|x); no randomness."""
+        """Return the decoded mean of q(z|x), or what `restoration` finds; no randomness."""
         with self.inference():
-            return self.decode(self.encode(self.check(x))[0]).to(x.dtype)
+            prior = Mixture(*self.encode(self.seen_inputs()))
+            return normal_version(self.check(x), self.encode, self.decode, prior, self.config).to(x.dtype)
 
     def sample(self, rng: Rng) -> Tensor:
         """Return new images [B, C, *spatial], one a row of `rng`: a pseudo-input, z from its posterior, x_hat."""

@@ -22,7 +22,7 @@ class Discs:
         return {"image": image, "body": self.body, "id": str(i)}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def discs() -> Discs:
     """The heads as a data set."""
     return Discs()

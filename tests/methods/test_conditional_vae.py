@@ -45,6 +45,13 @@ def test_the_loss_is_eq_4_with_one_reparametrised_sample() -> None:
     assert_close(terms["total"], terms["reconstruction"] + 3.0 * terms["kl"])
 
 
+def test_encoder_and_decoder_are_both_told() -> None:
+    method = build().eval()
+    x, z, (one, other) = Rng([1, 1]).normal(1, 16, 16), torch.zeros(2, 3), Rng([2, 3]).normal(2, 16).unbind(dim=1)
+    for answer in (lambda c: method.encode(x, c)[0], lambda c: method.encode(x, c)[1], lambda c: method.decode(z, c)):
+        assert (answer(one) - answer(other)).abs().max() > 1e-3
+
+
 class Shades:
     """Images of one shade: what it is, only the modality says."""
 
