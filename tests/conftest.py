@@ -23,9 +23,10 @@ os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="nightread-prefect-")
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from pipeline.config import Settings
 
@@ -59,6 +60,12 @@ def settings(tmp_path: Path) -> Settings:
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     return Settings(workspace=workspace)
+
+
+@pytest.fixture(scope="session")
+def small() -> dict[str, dict[str, Any]]:
+    """A small configuration of each method, for tests over the registry; names that are absent have none."""
+    return yaml.safe_load((Path(__file__).parent / "small_methods.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
