@@ -27,3 +27,8 @@ class DetectionConfig(Config):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the method's forward pass; residual and score are fp32 and fp64 always"
     )
+    device: Literal["cpu", "auto"] = Field(
+        "cpu",
+        description="auto scores on a CUDA device where there is one",
+        exclude_if=lambda value: value == "cpu",  # runs from before it keep their fingerprints
+    )

@@ -53,6 +53,25 @@ def test_each_phase_moves_its_own_part() -> None:
     assert reached(method, terms["total"]) == {"prior.top", "prior.bottom"}
 
 
+def test_both_levels_commit() -> None:
+    method = build().train()
+    terms = method.loss(batch_of(images(2)), "codec", Rng([1, 2]))
+    top, bottom = method.codec.encode(images(2))
+    assert min(top.commitment_loss, bottom.commitment_loss) > 0
+    assert_close(terms["commitment"], top.commitment_loss + bottom.commitment_loss)
+
+
+def test_the_bottom_is_judged_and_drawn_anew_under_the_top_that_was_restored() -> None:
+    method = build(threshold=0.0, samples=1)
+    told: list[Tensor] = []
+    network = method.prior["bottom"].forward
+    method.prior["bottom"].forward = lambda codes, coarse: told.append(coarse) or network(codes, coarse)
+    codes = method.codec.codes(images(2))
+    restored = method.restore(codes, Rng([1, 2]))
+    assert not torch.equal(restored.top, codes.top)
+    assert len(told) > 1 and all(torch.equal(coarse, restored.top) for coarse in told)
+
+
 def test_the_prior_phase_leaves_the_codebooks_as_they_are() -> None:
     method = build().train()
     method.loss(batch_of(images(2)), "codec", Rng([1, 2]))

@@ -38,7 +38,7 @@ def reached(method: CodeReconstructor, term: Tensor) -> set[str]:
 
 @pytest.mark.parametrize("perceptual_weight", [0.0, 0.7])
 def test_the_adaptive_weight_balances_the_gradients_of_the_last_layer(batch: Batch, perceptual_weight: float) -> None:
-    method = build(perceptual_weight=perceptual_weight, perceptual=FEATURES, adversarial_weight=1.0)
+    method = build(perceptual_weight=perceptual_weight, perceptual=FEATURES, adversarial_weight=0.6)
     terms = method.loss(batch, "generator", Rng([1, 2, 3]))
     rec = terms["reconstruction"] + perceptual_weight * terms.get("perceptual", 0.0)
     last = list(method.decoder.parameters())[-2]
@@ -47,7 +47,8 @@ def test_the_adaptive_weight_balances_the_gradients_of_the_last_layer(batch: Bat
     of_gan = torch.autograd.grad(terms["adaptive_weight"] * terms["adversarial"], last, retain_graph=True)[0]
     assert_close(of_gan.norm(), of_rec.norm(), rtol=1e-3, atol=0)
     assert not terms["adaptive_weight"].requires_grad
-    expected = rec + 0.25 * terms["commitment"] + terms["adaptive_weight"] * terms["adversarial"]
+    assert_close(terms["adversarial"], -method.judge(method(batch.images)[0]).mean())  # lower = judged more real
+    expected = rec + 0.25 * terms["commitment"] + 0.6 * terms["adaptive_weight"] * terms["adversarial"]
     assert_close(terms["total"], expected)
 
 

@@ -1,0 +1,86 @@
+"""Every method trains, is saved, and scores on a CUDA device as on the CPU, in both precisions.
+
+The same test runs on the CPU, where it has to pass; what is marked `gpu` is skipped where there is no CUDA device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from pipeline.data.normalise import Normaliser, normaliser_config
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
+from pipeline.detection.load import load_detector
+from pipeline.methods.base import MethodConfig
+from pipeline.training import TrainingConfig, fit
+from pipeline.training.state import accelerator
+from pipeline.types import Batch
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The device that `auto` is to find. Accelerate settles on one for a process, and has to forget it."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    if request.param == "cpu":
+        yield "cpu"
+        return
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else convolutions keep ten bits
+    _forget()
+    yield "cuda"
+    _forget()
+
+
+def _forget() -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator.cache_clear()
+
+
+class Rows:
+    """A batch as a data set."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return len(self.batch.ids)
+
+    def __getitem__(self, i: int) -> dict[str, object]:
+        b = self.batch
+        return {"image": b.images[i], "body": b.body[i], "id": b.ids[i], "about": b.about[i]}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_trains_and_scores_where_it_is_told(
+    config: MethodConfig, batch: Batch, device: str, precision: str, tmp_path: Path
+) -> None:
+    place = "cpu" if device == "cpu" else "auto"
+    # four steps: those whose phases follow each other do two of each
+    training = TrainingConfig(images=16, batch_size=4, validate_every_images=8, device=place, precision=precision)
+    method = fit(config.build(32), Rows(batch), Rows(batch), training, tmp_path / "training").method
+    assert {p.device.type for p in method.parameters()} == {"cpu"}  # what is saved belongs to no device
+    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 32}))
+    scores = {}
+    for where in ("cpu", place):
+        detection = DetectionConfig.model_validate(
+            {"device": where, "precision": precision, "residual": {"kind": "l1", "median": 3, "erode": 1}}
+        )
+        Detector.of(method, normaliser, detection, "ct").save(tmp_path / where)
+        detector = load_detector(tmp_path / where)
+        assert detector.device.type == ("cpu" if where == "cpu" else device)
+        results = list(detector.score_slices(Rows(batch)))
+        assert all(result.values is None or result.values.shape == (32, 32) for result in results)
+        scores[where] = torch.tensor([result.score for result in results])
+    assert torch.isfinite(scores[place]).all()
+    assert scores[place].tolist() == pytest.approx(scores["cpu"].tolist(), rel=0.02 if precision == "fp32" else 0.2)
+
+
+def test_the_cpu_goes_without_saying() -> None:
+    # Otherwise every run from before the choice would have another fingerprint.
+    assert "device" not in DetectionConfig().model_dump(mode="json")
+    assert DetectionConfig.model_validate(DetectionConfig(device="auto").model_dump(mode="json")).device == "auto"
