@@ -8,6 +8,7 @@ made up: what needs millimetres cannot be had from wrapped data.
 from __future__ import annotations
 
 import csv
+import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -148,7 +149,7 @@ class _Job:
 
     def unique(self, rows: Sequence[ManifestRow]) -> list[ManifestRow]:
         """Rows that may be written: none twice, no place in a series twice, no image in two official sets."""
-        kept = self._first(rows, lambda row: (row.file,), RejectionCode.MANIFEST_ROW, "names the same image")
+        kept = self._first(rows, self._address, RejectionCode.MANIFEST_ROW, "names the same image")
         placed = [row for row in kept if row.patient_id and row.slice_index is not None]
         taken = self._first(
             placed, lambda row: (row.patient_id, row.study_id, row.slice_index), RejectionCode.DUPLICATE_SLICES,
@@ -157,6 +158,10 @@ class _Job:
         refused = {row.number for row in placed} - {row.number for row in taken}
         kept = [row for row in kept if row.number not in refused]
         return self._in_one_set(kept) if len({row.split for row in kept} - {""}) > 1 else kept
+
+    def _address(self, row: ManifestRow) -> str:
+        """Which image a row means, however its path is spelled."""
+        return os.path.normpath(self.source / row.file)
 
     def _first(
         self, rows: Iterable[ManifestRow], key: Callable[[ManifestRow], object], code: RejectionCode, what: str

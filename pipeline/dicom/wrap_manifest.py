@@ -1,7 +1,7 @@
 """The manifest of `nightread wrap`: a CSV with one image or volume a row, read into checked rows.
 
-    file               image, relative to the manifest: PNG, JPEG, TIFF, NIfTI, npy or npz. Inside npz and npy an array
-                       is addressed by member and index: `x.npz::train_images[12]`, `x.npz::volume`, `x.npy[3]`
+    file               image, in the manifest's folder or below it: PNG, JPEG, TIFF, NIfTI, npy or npz. Inside npz and
+                       npy an array is addressed by member and index: `x.npz::train_images[12]`, `x.npy[3]`
     patient_id         person; empty = nobody knows, and the image is a subject of its own
     study_id           visit; empty = rows with patient_id and slice_index share one, any other row has its own
     slice_index        place in the series, a whole number from 0; rows of one study with it form one series
@@ -12,18 +12,18 @@
     body_part          BodyPartExamined (0018,0015); sex F, M or O; age in years
     split              train | validate | val | test, as the data set's makers split it
 
-All columns but `file` may be missing; others are ignored.
+All columns but `file` may be missing; others are ignored. Names count without regard to case, blanks and underscores.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from pipeline.dicom.csv_lines import csv_lines, plain_name, wrong_length
 from pipeline.dicom.label_table import OFFICIAL_SETS, relative_position
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.types import Label
@@ -72,22 +72,32 @@ def read_manifest(path: Path, modality: str) -> Iterator[ManifestRow | RowReject
         modality: for rows that name none.
 
     Raises:
-        ConfigError: the file cannot be read, is no text, or has no column `file`.
+        ConfigError: the file cannot be read, is no text, has no column `file`, or has a column twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            if "file" not in (reader.fieldnames or ()):
-                raise ConfigError("The manifest has no column `file`. Its first line must name the columns.")
-            for values in reader:
-                yield checked_row(reader.line_num, values, modality)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"The manifest cannot be read ({type(error).__name__}). Give a CSV file in UTF-8.") from None
+    lines = csv_lines(path, "manifest")
+    columns = _columns(next(lines, (0, []))[1])
+    for number, found in lines:
+        if problem := wrong_length(found, columns):
+            yield RowRejection(number, RejectionCode.MANIFEST_ROW, f"The row cannot be read: {problem}.")
+        else:
+            yield checked_row(number, dict(zip(columns, found, strict=True)), modality)
 
 
-def checked_row(number: int, values: Mapping[str, str | None], modality: str) -> ManifestRow | RowRejection:
+def _columns(header: Sequence[str]) -> list[str]:
+    """Return the header in our own spelling; a column that we do not know keeps its own, and is ignored."""
+    known = {plain_name(one.name): one.name for one in fields(ManifestRow) if one.name != "number"}
+    columns = [known.get(plain_name(name), f" {name}") for name in header]
+    if "file" not in columns:
+        raise ConfigError("The manifest has no column `file`. Its first line must name the columns.")
+    double = sorted({name for name in columns if columns.count(name) > 1 and name in known.values()})
+    if double:
+        raise ConfigError(f"The manifest has the column {double[0]} twice. Remove one.")
+    return columns
+
+
+def checked_row(number: int, values: Mapping[str, str], modality: str) -> ManifestRow | RowRejection:
     """Check one line's values."""
-    text = {name: (value or "").strip() for name, value in values.items() if isinstance(name, str) and name}
+    text = {name: value.strip() for name, value in values.items()}
     try:
         return _row(number, text, modality)
     except Rejected as error:

@@ -6,18 +6,20 @@ that Pillow would quietly cut down (16-bit colour PNG) is refused. Orientation t
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from pipeline.config import DecodeLimits
+from pipeline.dicom.source import guarded
 from pipeline.dicom.wrap_manifest import bad_row
 from pipeline.errors import Rejected, RejectionCode
 
@@ -55,13 +57,21 @@ class Address:
 
     @classmethod
     def parse(cls, text: str, folder: Path) -> Address:
-        """Read `file`, `file::member`, `file::member[index]` or `file[index]`, relative to `folder`."""
+        """Read `file`, `file::member`, `file::member[index]` or `file[index]`, relative to `folder`.
+
+        Raises:
+            Rejected: the file lies outside `folder`: a manifest that came with its images may not reach for others.
+        """
         found = _ADDRESS.fullmatch(text)
         plain = folder / text
-        if found is None or plain.is_file():
+        whole = found is None or plain.is_file()
+        path = plain if whole else folder / found["file"]
+        if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
+            raise bad_row("The file lies outside the folder of the manifest. Put the manifest above all its files.")
+        if whole:
             return cls(plain, "", None)
         index = found["index"]
-        return cls(folder / found["file"], found["member"] or "", None if index is None else int(index))
+        return cls(path, found["member"] or "", None if index is None else int(index))
 
 
 def read_picture(address: Address, limits: DecodeLimits) -> Picture:
@@ -75,13 +85,8 @@ def read_picture(address: Address, limits: DecodeLimits) -> Picture:
         raise Rejected(RejectionCode.UNREADABLE, "The file does not exist. Correct the column `file`.")
     if path.stat().st_size > limits.file_bytes:
         raise Rejected(RejectionCode.FILE_TOO_LARGE, "The file is larger than `file_bytes` allows. Raise the limit.")
-    try:
+    with guarded(RejectionCode.DECODE_FAILED):  # Pillow, nibabel and NumPy raise what comes to hand on damaged files
         picture = _read(address, limits)
-    except Rejected:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        sentence = f"The file cannot be decoded ({type(error).__name__}). Check that it opens elsewhere."
-        raise Rejected(RejectionCode.DECODE_FAILED, sentence) from None
     return _checked(picture)
 
 
@@ -167,11 +172,21 @@ def _lossy_ratio(image: Image.Image, path: Path) -> float | None:
 def _nifti(path: Path, limits: DecodeLimits) -> Picture:
     """Frames along the patient's axis, feet first, each seen from the feet (patient's right on the left)."""
     import nibabel
+    from nibabel.orientations import OrientationError
+    from nibabel.spatialimages import HeaderDataError
 
     try:
-        loaded = nibabel.load(path)
-    except nibabel.filebasedimages.ImageFileError:
+        return _seen_from_the_feet(nibabel.load(path), limits)
+    except (nibabel.filebasedimages.ImageFileError, HeaderDataError):
         raise Rejected(RejectionCode.DECODE_FAILED, "The file is no NIfTI image that can be read.") from None
+    except (OrientationError, np.linalg.LinAlgError):
+        sentence = "The affine of the NIfTI gives some axis no direction. Correct its sform or qform."
+        raise Rejected(RejectionCode.NO_GEOMETRY, sentence) from None
+
+
+def _seen_from_the_feet(loaded: Any, limits: DecodeLimits) -> Picture:
+    from nibabel import as_closest_canonical
+
     shape = loaded.shape[:3] if len(loaded.shape) > 3 and set(loaded.shape[3:]) == {1} else loaded.shape
     if len(shape) not in (2, 3) or loaded.get_data_dtype().kind not in "iuf":
         raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The NIfTI is neither 2-D nor 3-D, or holds no real numbers.")
@@ -179,7 +194,7 @@ def _nifti(path: Path, limits: DecodeLimits) -> Picture:
         raise _too_many(limits)
     if len(shape) == 2:
         return Picture(np.ascontiguousarray(np.asanyarray(loaded.dataobj).reshape(shape)[::-1, ::-1].T)[None])
-    values = np.asanyarray(nibabel.as_closest_canonical(loaded).dataobj)
+    values = np.asanyarray(as_closest_canonical(loaded).dataobj)
     values = values.reshape(values.shape[:3])
     return Picture(np.ascontiguousarray(values[::-1, ::-1, :].transpose(2, 1, 0)), volume=values.shape[2] > 1)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from PIL import Image
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.wrap import wrap
-from pipeline.errors import ConfigError, RejectionCode
+from pipeline.dicom.wrap_sources import Address, read_picture
+from pipeline.errors import ConfigError, Rejected, RejectionCode
 
 RNG = np.random.default_rng(2)
 GOOD = RNG.integers(0, 256, (8, 9), np.uint8)
@@ -48,6 +51,12 @@ def files(data: Path) -> Path:
     np.save(data / "pickle.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2, 3), np.float32), np.eye(4)), data / "four.nii")
     (data / "bad.nii").write_bytes(b"\0" * 400)
+    flat = nibabel.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4))
+    nibabel.save(flat, data / "flat.nii")
+    header = bytearray((data / "flat.nii").read_bytes())
+    header[252:256], header[280:328] = struct.pack("<hh", 0, 1), bytes(48)  # sform alone, and all of it zero
+    (data / "flat.nii").write_bytes(header)
+    Image.fromarray(GOOD).save(data.parent / "private.png")
     return data
 
 
@@ -71,6 +80,11 @@ BAD = [
     ({"file": "pickle.npy"}, RejectionCode.DECODE_FAILED),
     ({"file": "four.nii"}, RejectionCode.UNSUPPORTED_PIXELS),
     ({"file": "bad.nii"}, RejectionCode.DECODE_FAILED),
+    ({"file": "flat.nii"}, RejectionCode.NO_GEOMETRY),
+    ({"file": "../private.png"}, RejectionCode.MANIFEST_ROW),
+    ({"file": "sub/../../private.png"}, RejectionCode.MANIFEST_ROW),
+    ({"file": "/etc/passwd.png"}, RejectionCode.MANIFEST_ROW),
+    ({"file": "good.png", "mask": "../private.png"}, RejectionCode.MANIFEST_ROW),
     ({"file": "good.png", "label": "ill"}, RejectionCode.MANIFEST_ROW),
     ({"file": "good.png", "split": "holdout"}, RejectionCode.MANIFEST_ROW),
     ({"file": "good.png", "slice_index": "-1"}, RejectionCode.MANIFEST_ROW),
@@ -151,7 +165,57 @@ def test_patients_across_splits_are_counted(files: Path, manifest: Callable, tmp
     assert wrap(manifest(rows), tmp_path / "out").patients_across_splits == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"name,label\na,b\n", b"\xff\xfe\x00\xd8file", None])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_manifests_as_people_save_them(encoding: str, delimiter: str, files: Path, tmp_path: Path) -> None:
+    """Excel writes semicolons where the comma is decimal, and a byte order mark; people write capitals and blanks."""
+    rows = (["File ", "Patient ID", "LABEL", "remark"], ["good.png", "müller", "Normal", "x"], ["deep.png", "b"])
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    (files / "m.csv").write_bytes(text.encode(encoding))
+    report = wrap(files / "m.csv", tmp_path / "out")
+    assert (report.instances, report.labels, report.image_is_subject) == (1, {"normal": 1}, 0)
+    (refused,) = report.rejected
+    assert (refused.number, refused.code) == (3, RejectionCode.MANIFEST_ROW) and "2 fields" in refused.sentence
+
+
+def test_one_image_is_one_image_however_it_is_spelled(files: Path, manifest: Callable, tmp_path: Path) -> None:
+    names = ["good.png", "./good.png", "sub/../good.png", str(files / "good.png")]
+    report = wrap(manifest([{"file": name} for name in names]), tmp_path / "out")
+    assert report.instances == 1 and [item.number for item in report.rejected] == [3, 4, 5]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["nii", "npz", "npy", "tif", "png", "jpg"])
+def test_damaged_images_are_refused_and_never_raise(kind: str, tmp_path: Path) -> None:
+    """Bytes changed anywhere in the header: every reader underneath raises something else, and none of it comes up."""
+    import nibabel
+
+    values, changes = GOOD.astype(np.int16), random.Random(kind)
+    if kind == "nii":
+        nibabel.save(nibabel.Nifti1Image(np.stack([values] * 2, -1), np.eye(4)), tmp_path / "s.nii")
+    elif kind in ("npz", "npy"):
+        {"npz": np.savez, "npy": np.save}[kind](tmp_path / f"s.{kind}", values)
+    else:
+        Image.fromarray(GOOD).save(tmp_path / f"s.{kind}")
+    whole, outcomes = (tmp_path / f"s.{kind}").read_bytes(), Counter()
+    for turn in range(400):
+        damaged = bytearray(whole)
+        for _ in range(changes.randint(1, 4)):
+            damaged[changes.randrange(min(len(whole), 360))] = changes.choice((0, 1, 127, 255, changes.randrange(256)))
+        del damaged[changes.randrange(len(whole)) if turn % 5 == 0 else len(whole) :]
+        path = tmp_path / f"damaged.{kind}"
+        path.write_bytes(damaged)
+        try:
+            read_picture(Address(path, "arr_0" if kind == "npz" else "", None), DecodeLimits(decoded_bytes=2**24))
+            outcomes["read"] += 1
+        except Rejected:
+            outcomes["refused"] += 1
+    assert outcomes["refused"] >= 40, outcomes
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"name,label\na,b\n", b"file,File\na,b\n", b'file\n"a', b"\xff\xfe\x00\xd8file", None]
+)
 def test_a_useless_manifest_is_an_error(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     if content is not None:
