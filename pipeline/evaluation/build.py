@@ -63,7 +63,7 @@ def build_report(
     tables, left_out = _tables(frame, config, name, unit, table)
     if cases is not None:
         known = {name: pixel_alpha.threshold} if pixel_alpha else {}
-        tables.append(evaluate_pixels(cases, config, thresholds=known))
+        tables.append(evaluate_pixels(cases, config, thresholds=known, chosen_here=set_name == "develop"))
     return EvaluationReport(
         title=title or name,
         set_name=set_name,

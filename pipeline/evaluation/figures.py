@@ -21,28 +21,29 @@ def roc_figure(points: pd.DataFrame, result: ResultTable, band: pd.DataFrame | N
         result: gives the AUROCs of the legend.
         band: from `roc.roc_band`, of the first model.
     """
-    with style.plot() as (figure, axes):
-        axes.plot([0, 1], [0, 1], ":", color=style.FAINT, linewidth=1)
+    with style.plot(4.8, 5.4) as (figure, axes):
         if band is not None:
             axes.fill_between(
                 band["fpr"], band["tpr_low"], band["tpr_high"], color=style.MODEL, alpha=0.15, linewidth=0
             )
         _curves(axes, points, result, "fpr", "tpr", "AUROC")
+        axes.plot([0, 1], [0, 1], ":", color=style.FAINT, linewidth=1, label="at random")
         axes.set(
             xlabel="False-positive rate", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal"
         )
         axes.set_title(f"ROC, {result.level}: {result.title}")
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside lower left")
     return figure
 
 
 def pr_figure(points: pd.DataFrame, result: ResultTable) -> Figure:
     """Draw the precision-recall curves; the dotted line is the precision of flagging at random (the prevalence)."""
     prevalence = result.counts["abnormal"] / result.counts["units"]
-    with style.plot(4.8, 5.0) as (figure, axes):
-        axes.axhline(prevalence, linestyle=":", color=style.FAINT, linewidth=1)
-        axes.text(0.01, prevalence + 0.01, f"at random: {prevalence:.2f}", color=style.FAINT, fontsize=8.5)
+    with style.plot(4.8, 5.2) as (figure, axes):
         _curves(axes, points.dropna(subset=["precision"]), result, "tpr", "precision", "AP")
+        axes.axhline(
+            prevalence, linestyle=":", color=style.FAINT, linewidth=1, label=f"flagging at random: {prevalence:.2f}"
+        )
         axes.set(xlabel="Sensitivity (recall)", ylabel="Precision", xlim=(-0.01, 1.01), ylim=(0, 1.03))
         axes.set_title(f"Precision and recall, {result.level}: {result.title}")
         figure.legend(loc="outside lower left")
@@ -79,7 +80,7 @@ def histogram_figure(
             target = f" for {100 * alpha:g} % false positives" if alpha is not None else ""
             axes.axvline(threshold, color=style.INK, linestyle="--", linewidth=1.2, label=f"threshold{target}")
         beyond = int(np.sum(scores > edges[-1]))
-        suffix = f" (last bin: and above, {beyond} units)" if beyond else ""
+        suffix = f" (last bin holds {beyond} beyond it)" if beyond else ""
         axes.set(xlabel=f"Score{suffix}", ylabel="Share of its class")
         axes.set_title(f"Scores by class, {table.level}")
         axes.margins(x=0.01)

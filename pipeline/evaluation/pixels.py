@@ -86,6 +86,7 @@ def evaluate_pixels(
     config: EvaluationConfig,
     *,
     thresholds: Mapping[str, float] | None = None,
+    chosen_here: bool = False,
     title: str = "all slices",
 ) -> ResultTable:
     """Measure pixel AP, AUROC, PRO and Dice of every map of the cases in one pass.
@@ -98,6 +99,7 @@ def evaluate_pixels(
         cases: read once, any order.
         config: resamples, seed, `pixel_values` kept exactly a map, `pixel_cells` afterwards and for the resamples.
         thresholds: calibrated threshold by map name; a pixel above it is flagged. Maps without one get no Dice.
+        chosen_here: the labels of these very cases chose among the thresholds (develop); a note then says so.
         title: what the selection is called in the report.
 
     Raises:
@@ -124,7 +126,7 @@ def evaluate_pixels(
         interval=f"{config.confidence:.0%} patient bootstrap ({bootstrap.scheme})",
         rows=rows,
         verdicts=verdicts,
-        notes=tuple(_notes(gathered, thresholds or {})),
+        notes=tuple(_notes(gathered, thresholds or {}, chosen_here)),
     )
 
 
@@ -245,12 +247,10 @@ def _row(name: str, sample: Sampled, bootstrap: PatientBootstrap, config: Evalua
     return ScoreRow(name=name.removeprefix(CONTROL), control=name.startswith(CONTROL), metrics=metrics)
 
 
-def _notes(gathered: _Gathered, thresholds: Mapping[str, float]) -> list[str]:
+def _notes(gathered: _Gathered, thresholds: Mapping[str, float], chosen_here: bool) -> list[str]:
     counts = gathered.counts
-    notes = [
-        f"Dice of {name.removeprefix(CONTROL)} at {value:.4g}, chosen without these labels."
-        for name, value in thresholds.items()
-    ]
+    how = "whose alpha these very labels chose: it flatters a little" if chosen_here else "chosen without these labels"
+    notes = [f"Dice of {name.removeprefix(CONTROL)} at {value:.4g}, {how}." for name, value in thresholds.items()]
     if outside := counts["lesion_pixels_outside_body"]:
         share = outside / counts["lesion_pixels"]
         notes.append(f"{outside} lesion pixels ({share:.1%}) lie outside the body mask and count as missed.")

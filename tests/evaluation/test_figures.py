@@ -50,6 +50,7 @@ def test_roc_names_the_model_and_the_best_control(frame: pd.DataFrame, quick: Ev
     assert "ROC, slice level: all slices" in text
     assert f"score\nAUROC {result.row('score').metrics['AUROC'].text(2)}" in text
     assert "best control: negative energy" in text and "2 other controls" in text
+    assert figure.axes[0].get_legend() is None  # it stands beneath: inside, it lies on the curves of the controls
     assert save_png(figure, tmp_path / "new" / "roc.png").stat().st_size > 10_000
 
 
@@ -69,8 +70,8 @@ def test_histogram_shows_both_classes_and_the_threshold(frame: pd.DataFrame) -> 
 
 def test_histogram_says_what_lies_beyond_and_takes_equal_scores(frame: pd.DataFrame) -> None:
     frame.loc[0, "score"] = 1e6
-    assert "1 units" in words(histogram_figure(ScoreTable.from_frame(frame)))
-    assert "units" not in words(histogram_figure(ScoreTable.from_frame(frame.assign(score=1.0))))
+    assert "last bin holds 1 beyond it" in words(histogram_figure(ScoreTable.from_frame(frame)))
+    assert "beyond" not in words(histogram_figure(ScoreTable.from_frame(frame.assign(score=1.0))))
 
 
 def test_p_value_figure_prints_the_guarantee() -> None:
