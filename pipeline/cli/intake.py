@@ -127,7 +127,7 @@ def labels_show(context: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
-    """List what was refused and why."""
+    """List files that were refused, and series that no detector could read, and why."""
     from pipeline.data.catalogue import Catalogue
     from pipeline.dicom.crosswalk import Crosswalk
 
@@ -136,6 +136,10 @@ def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
         rows = [
             {"subject": r.subject, "level": r.level, "code": r.code, "sentence": r.sentence}
             for r in catalogue.rejections()
+        ]
+        rows += [
+            {"subject": r.series_id, "level": "series", "code": r.code, "sentence": r.sentence}
+            for r in catalogue.still_not_scored()
         ]
     if reveal:
         with Crosswalk.open(settings) as crosswalk:

@@ -78,6 +78,7 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
 
     A detector that cannot be used is reported and stops no other; the exit code then says so.
     """
+    from pipeline.stages.night import in_words, without_model
     from pipeline.stages.score import detectors_to_run
     from pipeline.stages.score import score as run
 
@@ -90,10 +91,9 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
         print_json([report.to_json() for report in reports])
         context.exit(code)
     for report in reports:
-        click.echo(
-            f"{report.route}: {report.studies} studies scored, {report.flagged} flagged, {report.not_scored} series "
-            f"not scored.\n  {report.statement}"
-        )
+        click.echo(report.sentence())
+    if route is None and run_id is None and (waiting := in_words(without_model(settings))):
+        click.echo(waiting)
     if reports:
         click.echo("The list: nightread flagged")
     context.exit(code)

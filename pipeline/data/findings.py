@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from pipeline.data.schema import FindingRow, NotScored, RunRow, TestOpening, now
+from pipeline.data.schema import FindingRow, NotScored, RunRow, Series, TestOpening, now
+from pipeline.data.standing import chunks
 from pipeline.errors import CatalogueError
 from pipeline.types import Finding
 
@@ -86,20 +87,37 @@ class RunRecords:
         with self.reading() as session:
             return list(session.scalars(query))
 
-    def add_not_scored(self, run_id: str, rows: Sequence[tuple[str, str, str]]) -> None:
-        """Store (series_id, code, sentence) of every series that a run could not score."""
+    def add_not_scored(self, run_id: str, rows: Sequence[tuple[str, str, str]]) -> int:
+        """Store (series_id, code, sentence) of series that a run could not score; return how many are news.
+
+        What stands there already, from whichever route or night, is not counted again.
+        """
         with self.session() as session:
             _run(session, run_id)
+            known = _known_refusals(session, {series_id for series_id, _, _ in rows})
+            fresh = [row for row in dict.fromkeys(rows) if row not in known]
             session.add_all(
                 NotScored(run_id=run_id, series_id=series_id, code=code, sentence=sentence)
-                for series_id, code, sentence in rows
+                for series_id, code, sentence in fresh
             )
+            return len(fresh)
 
     def not_scored(self, run_id: str | None = None) -> list[NotScored]:
-        """Return the series that were not scored, by series."""
+        """Return the series that were not scored, by series; with `run_id`, those that this run was first to list."""
         query = select(NotScored).order_by(NotScored.series_id, NotScored.id)
         with self.reading() as session:
             return list(session.scalars(query if run_id is None else query.where(NotScored.run_id == run_id)))
+
+    def still_not_scored(self) -> list[NotScored]:
+        """Return the latest reason of every series that no detector has read to this day, by series."""
+        latest = {row.series_id: row for row in self.not_scored()}
+        with self.reading() as session:
+            for part in chunks(set(latest)):
+                studies = select(Series.study_id).where(Series.series_id.in_(part))
+                for evidence in session.scalars(select(FindingRow.evidence).where(FindingRow.study_id.in_(studies))):
+                    for scored in evidence:
+                        latest.pop(scored.get("series_id"), None)
+        return list(latest.values())
 
     def open_test(self, run_id: str, purpose: str) -> None:
         """Note that the test set is being read, before it is read."""
@@ -118,6 +136,14 @@ def _run(session: Session, run_id: str) -> RunRow:
     if run is None:
         raise CatalogueError(f"The catalogue has no run {run_id!r:.80}. `nightread runs` lists them.")
     return run
+
+
+def _known_refusals(session: Session, series_ids: set[str]) -> set[tuple[str, str, str]]:
+    columns = (NotScored.series_id, NotScored.code, NotScored.sentence)
+    found: set[tuple[str, str, str]] = set()
+    for part in chunks(series_ids):
+        found |= {tuple(row) for row in session.execute(select(*columns).where(NotScored.series_id.in_(part)))}
+    return found
 
 
 def _known_findings(session: Session, model_sha256: str, studies: set[str]) -> dict[tuple[str, str], FindingRow]:

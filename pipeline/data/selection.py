@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -91,6 +92,17 @@ def patients_on(catalogue: Catalogue, route: str, routes: Sequence[Route]) -> se
     """Return the patients (pseudonyms) who have a series that the route takes, labelled or not."""
     with catalogue.reading() as session:
         return {row.patient_id for row in _on_route(_series(session, None, None, None), route, routes, [])}
+
+
+def studies_by_route(catalogue: Catalogue, routes: Sequence[Route]) -> Counter[str]:
+    """Return how many studies have a series that each route takes."""
+    found: set[tuple[str, str]] = set()
+    with catalogue.reading() as session:
+        for row in _series(session, None, None, None):
+            route = route_of(InstanceAttributes.from_json(row.attributes), routes)
+            if isinstance(route, Route):
+                found.add((route.name, row.study_id))
+    return Counter(name for name, _ in found)
 
 
 def _series(

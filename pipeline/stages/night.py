@@ -8,9 +8,11 @@ from typing import Any
 
 from pipeline.config import Settings, load_config
 from pipeline.data.catalogue import Catalogue
+from pipeline.data.routes import load_routes
+from pipeline.data.selection import studies_by_route
 from pipeline.stages.config import RunConfig
 from pipeline.stages.flagged import flagged_rows
-from pipeline.tracking.registry import champion
+from pipeline.tracking.registry import champion, routes_with_champions
 
 SHOWN = 25  # flagged scans on the page; `nightread flagged` lists all
 
@@ -19,6 +21,20 @@ def untrained(configs: Sequence[str], settings: Settings) -> list[str]:
     """Return the configurations whose route has no champion yet."""
     routes = {path: load_config(path, RunConfig).data.route for path in configs}
     return [path for path, route in routes.items() if champion(settings, route) is None]
+
+
+def without_model(settings: Settings) -> dict[str, int]:
+    """Return the routes that no detector reads yet, with the studies that wait on them."""
+    with Catalogue.open(settings) as catalogue:
+        found = studies_by_route(catalogue, load_routes(settings.routes_folder))
+    read = set(routes_with_champions(settings))
+    return {route: count for route, count in sorted(found.items()) if route not in read}
+
+
+def in_words(waiting: dict[str, int]) -> str:
+    """Say which routes have studies and no model; "" where there is none."""
+    named = ", ".join(f"{route} ({count})" for route, count in waiting.items())
+    return f"Studies on routes that have no model yet: {named}. Train one: nightread train CONFIG." if named else ""
 
 
 def night_report(
@@ -41,6 +57,7 @@ def night_report(
         "rejected_tonight": dict(sum((Counter(r["rejected"]) for r in ingested), Counter())),
         "rejected_ever": refused,
         "not_scored": dict(not_scored),
+        "without_model": without_model(settings),
         "scored": list(scored),
         "flagged": flagged,
         "evaluated": [r["sentence"] for r in evaluated],
@@ -53,7 +70,10 @@ def _page(report: dict[str, Any]) -> str:
     counts = f"{report['files']} files: {report['new']} new, {report['seen_before']} seen before"
     parts = ["# The night", f"{counts}, {sum(report['rejected_tonight'].values())} rejected."]
     parts += [_codes("Rejected, ever", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
-    parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
+    parts += [in_words(report["without_model"])]
+    parts += [
+        f"**{r['route']}**: {r['statement'] if r['studies'] else 'nothing new to score.'}" for r in report["scored"]
+    ]
     parts += [f"**Failed**: {failure}" for failure in report["failures"]]
     parts += [_flagged(report["flagged"])] + report["evaluated"]
     return "\n\n".join(part for part in parts if part)

@@ -32,7 +32,7 @@ HEATMAPS_A_STUDY = 3  # the most anomalous slices of a flagged study keep their 
 
 @dataclass(frozen=True, slots=True)
 class ScoreReport:
-    """What one scoring run did on one route."""
+    """What one scoring run did on one route; `not_scored` counts the series that no earlier run had listed."""
 
     run_id: str
     route: str
@@ -44,6 +44,11 @@ class ScoreReport:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
+
+    def sentence(self) -> str:
+        """Return the report in two lines for a person."""
+        unread = f", {self.not_scored} more series cannot be scored (nightread rejections)" if self.not_scored else ""
+        return f"{self.route}: {self.studies} studies scored, {self.flagged} flagged{unread}.\n  {self.statement}"
 
 
 def detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
@@ -110,11 +115,11 @@ def _score_in(
     flagged = flag(_meaning(found, detector, config), config.detection.flagging)
     rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *data.rejected)]
     rows += _refused(refused, scores)
-    catalogue.add_not_scored(run_id, rows)
+    news = catalogue.add_not_scored(run_id, rows)
     catalogue.add_findings(run_id, flagged.findings, run.sha256)
     draw_reading_lists(catalogue, settings.review)
     keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
-    return _report(run_id, config, flagged, len(rows))
+    return _report(run_id, config, flagged, news)
 
 
 def _unread(selection: Selection, done: set[str]) -> Selection:
@@ -141,7 +146,8 @@ def _refused(refused: dict[str, Rejected], scores: list[SliceScore]) -> list[tup
 
 
 def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int) -> ScoreReport:
-    return ScoreReport(run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, flagged.statement)
+    statement = flagged.statement if flagged.findings else "There was nothing new to score."
+    return ScoreReport(run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, statement)
 
 
 def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:

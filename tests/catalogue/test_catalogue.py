@@ -166,11 +166,31 @@ def test_runs_and_findings(catalogue: Catalogue, ids_of: Callable[..., Ids], att
     catalogue.add_findings(again, [Finding(many[0].study_id, many[0].patient_id, "ct", 3.0)], "f" * 64)
     assert len(catalogue.findings()) == 3
     assert [row.score for row in catalogue.findings(again)] == [3.0]
-    catalogue.add_not_scored(again, [(many[0].series_id, "localiser", "It is a localiser.")])
+    assert catalogue.add_not_scored(again, [(many[0].series_id, "localiser", "It is a localiser.")]) == 1
     assert [row.code for row in catalogue.not_scored(again)] == ["localiser"]
     catalogue.finish_run(again, "done", {"auroc": 0.5}, "e" * 64)
     assert {run.run_id: run.state for run in catalogue.runs()} == {run_id: "running", again: "done"}
     assert catalogue.run(again).summary == {"auroc": 0.5}
+
+
+def test_a_series_that_is_not_scored_is_news_once(
+    catalogue: Catalogue, ids_of: Callable[..., Ids], attributes: InstanceAttributes
+) -> None:
+    """Every route looks at every series every night: none of them may count it again."""
+    one, other = ids_of("1", series="R1"), ids_of("2", series="R2")
+    with catalogue.session() as session:
+        for ids in (one, other):
+            catalogue.add_instance(session, ids, attributes, pixel_key="a" * 64)
+    first, second = catalogue.start_run("score", "ct"), catalogue.start_run("score", "mr")
+    scout, gap = (one.series_id, "localiser", "A localiser."), (other.series_id, "missing-slices", "A gap.")
+    assert catalogue.add_not_scored(first, [scout, gap, scout]) == 2
+    assert catalogue.add_not_scored(second, [scout, gap]) == 0
+    assert (len(catalogue.not_scored()), catalogue.not_scored(second)) == (2, [])
+    assert catalogue.add_not_scored(second, [(other.series_id, "mixed-sizes", "Two sizes.")]) == 1
+    assert sorted(row.code for row in catalogue.still_not_scored()) == ["localiser", "mixed-sizes"]
+    read = (SliceScore("i", 0, other.series_id, other.study_id, other.patient_id, 1.0),)
+    catalogue.add_findings(second, [Finding(other.study_id, other.patient_id, "mr", 1.0, evidence=read)], "f" * 64)
+    assert [row.code for row in catalogue.still_not_scored()] == ["localiser"]
 
 
 def test_opening_the_test_set_is_on_record(catalogue: Catalogue) -> None:

@@ -70,7 +70,7 @@ def test_score_then_flagged(nightread: Any, day: Path, phantom_night: Any) -> No
     first = json_of(nightread("score", "--again", "--json", workspace=day))
     assert [(one["route"], one["studies"], one["flagged"]) for one in first] == [("phantom-mr", 6, 2)]
     again = nightread("score", workspace=day)
-    assert "phantom-mr: 0 studies scored" in again.stdout
+    assert "phantom-mr: 0 studies scored, 0 flagged.\n  There was nothing new to score." in again.stdout
     rows = json_of(nightread("flagged", "--json", workspace=day))
     assert len(rows) == 2
     assert len(json_of(nightread("flagged", "--all", "--json", workspace=day))) == 6

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.data.routes import Route
-from pipeline.data.selection import select_slices, slices
+from pipeline.data.selection import select_slices, slices, studies_by_route
 from pipeline.dicom.geometry import Allowed
 from pipeline.errors import ConfigError
 from pipeline.types import SliceRef
@@ -132,3 +132,12 @@ def test_the_choice_does_not_depend_on_what_else_is_asked_for(hospital: Any) -> 
     for studies in (["t-d", "t-b"], ["t-b"]):
         for ref in slices(hospital.catalogue, study_ids=studies):
             assert ref == everything[ref.slice_id]
+
+
+def test_studies_are_counted_by_route_once_a_study(hospital: Any) -> None:
+    hospital.series("chest-1", "a", body_part="CHEST")
+    hospital.series("chest-2", "a", body_part="CHEST")
+    hospital.series("chest-3", "b", body_part="CHEST")
+    hospital.series("head", "b")
+    hospital.series("foot", "c", body_part="FOOT")
+    assert studies_by_route(hospital.catalogue, [HEAD, CHEST]) == {"ct-chest": 2, "ct-head": 1}
