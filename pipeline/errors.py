@@ -87,6 +87,9 @@ class RejectionCode(StrEnum):
     DUPLICATE_SLICES = "duplicate-slices"
     GANTRY_TILT = "gantry-tilt"
     NO_GEOMETRY = "no-geometry"
+    NOT_A_VOLUME = "not-a-volume"
+    TOO_FEW_SLICES = "too-few-slices"
+    PARTLY_NORMAL = "partly-normal"
 
 
 class Rejected(NightreadError):

@@ -60,6 +60,7 @@ class SliceRef:
     stands (instance before series before study before patient), "unknown" where none does. `geometric_position` is the
     position that the files themselves give, whatever a label says of it; None for a single image. `dismissed_flag`:
     its normal label rests on a flag that a reader dismissed, and on nothing else (`pipeline.data.review_labels`).
+    `slice_mm`: distance of the series' slices, None where they are no regular stack.
     """
 
     instance_id: str
@@ -76,28 +77,36 @@ class SliceRef:
     image_is_subject: bool = False
     geometric_position: float | None = None
     dismissed_flag: bool = False
+    slice_mm: float | None = None
 
     @property
     def slice_id(self) -> str:
-        """`instance_id/frame`: unique in the catalogue; seeds this slice's randomness together with the series."""
+        """`instance_id/frame`: unique in the catalogue."""
         return f"{self.instance_id}/{self.frame}"
+
+    @property
+    def content_id(self) -> str:
+        """`pixel_key/frame`: what the pixels are, whatever the pseudonyms; seeds the slice's randomness at scoring."""
+        return f"{self.pixel_key}/{self.frame}"
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Normalised slices (or volumes) on one grid.
+    """Normalised slices (or cubes) on one grid; for a detector of volumes, all slices of one series in order.
 
     Attributes:
         images: float32 [B, C, *spatial] in [-1, 1].
         body: bool [B, 1, *spatial], True inside the body and inside the original frame (not in letterbox margins).
         ids: one id an item; at scoring it seeds the item's own randomness.
         about: what the files say of each item (`pipeline.data.about`), for conditional methods; () where nobody asked.
+        slice_mm: distance of neighbouring slices where the batch is a series; None where that is not known or not so.
     """
 
     images: Tensor
     body: Tensor
     ids: tuple[str, ...]
     about: tuple[Mapping[str, Any], ...] = ()
+    slice_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

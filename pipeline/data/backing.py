@@ -86,11 +86,10 @@ class OnDisk(_Stacked):
 
     def add(self, series: SeriesPlan) -> None:
         """See Backing."""
-        whole = SeriesPlan(series.series_id, series.members, tuple(range(len(series.members))))
         key = series_key(self._reader.normaliser, series.members)
         steps = self._cache.steps(key)
         if steps is None or len(steps) != len(series.members):
-            items = self._reader.normalise(whole)
+            items = self._reader.normalise(series.whole)
             self._cache.write(key, items)
             steps = [(item.step, bool(item.body.any())) for item in items]
         self._reader.normaliser.require_body([steps[index][1] for index in series.wanted])

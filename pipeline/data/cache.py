@@ -27,7 +27,7 @@ def series_key(normaliser: Normaliser, members: Sequence[SliceRef]) -> str:
     digest = hashlib.sha256(normaliser.fingerprint().encode())
     attributes: object = None
     for ref in members:
-        digest.update(f"\n{ref.pixel_key}/{ref.frame}".encode())
+        digest.update(f"\n{ref.content_id}".encode())
         if ref.attributes is not attributes:  # the frames of an instance share one mapping
             attributes = ref.attributes
             digest.update(json.dumps(dict(ref.attributes), sort_keys=True).encode())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config import Config
 from pipeline.data.intensity import NormaliserConfig
 from pipeline.data.splits import SplitPolicy
+from pipeline.data.volume import VolumeConfig
+from pipeline.dicom.geometry import Allowed
 
 
 class DataConfig(Config):
@@ -22,4 +24,27 @@ class DataConfig(Config):
     ram_gib: float = Field(4.0, gt=0, description="most memory that the cache may take, GiB")
     allow_gaps: bool = Field(False, description="take volumes with missing slices")
     allow_tilt: bool = Field(False, description="take stacks sheared by a tilted gantry, and score their slices")
+    volumes: VolumeConfig | None = Field(
+        None,
+        description="read series as volumes; null reads them slice by slice",
+        exclude_if=lambda volumes: volumes is None,  # so that the fingerprints of runs without it stay
+    )
     splits: SplitPolicy = Field(SplitPolicy(), description="how patients are divided into sets")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.volumes is None:
+            return self
+        if self.allow_gaps or self.allow_tilt:
+            raise ValueError("a volume has neither gaps nor tilt: leave allow_gaps and allow_tilt false with volumes")
+        if self.volumes.tile > self.normaliser.image_size:
+            raise ValueError(
+                f"volumes.tile ({self.volumes.tile}) must not exceed normaliser.image_size "
+                f"({self.normaliser.image_size}): a cube is cut from the square"
+            )
+        return self
+
+    @property
+    def allowed(self) -> Allowed:
+        """What a series' stack may lack."""
+        return Allowed(self.allow_gaps, self.allow_tilt, self.volumes.least_slices if self.volumes else None)

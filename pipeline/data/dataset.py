@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,36 @@ from pipeline.errors import CatalogueError, ConfigError, Rejected
 from pipeline.types import Batch, SliceRef, Step
 
 Cache = Literal["ram", "disk", "none"]
+
+
+class Stack(NamedTuple):
+    """A whole series: `batch` holds all its slices in order, `wanted` the ids of those that were chosen, by place.
+
+    The ids of the batch are content addresses and frames, what the randomness of scoring comes from.
+    """
+
+    batch: Batch
+    wanted: dict[int, str]
+
+
+class HeldSeries(NamedTuple):
+    """A series in a backing: what is wanted of it, where it begins, how many slices are held."""
+
+    plan: SeriesPlan
+    first: int
+    held: int
+
+    @property
+    def slice_mm(self) -> float | None:
+        """Distance of its slices."""
+        return self.plan.members[0].slice_mm
+
+    def stack(self, images: torch.Tensor, bodies: torch.Tensor) -> Stack:
+        """Return the series as one batch around its images and bodies [n, 1, S, S]."""
+        members = self.plan.members
+        ids, told = tuple(ref.content_id for ref in members), tuple(about_slice(ref) for ref in members)
+        wanted = {place: members[place].slice_id for place in self.plan.wanted}
+        return Stack(Batch(images, bodies, ids, told, self.slice_mm), wanted)
 
 
 class SliceDataset:
@@ -38,6 +68,7 @@ class SliceDataset:
         cache_dir: needed by "disk"; with "ram" it is where a selection larger than `ram_bytes` goes instead.
         members: all slices of each series (`Selection.members`); needed where statistics are taken over the series.
         ram_bytes: the most that "ram" may take.
+        whole: keep all members of each series at hand too, for `stacks` and `part`: what volumes are made of.
         on_progress: called with (series done, series in all).
 
     Raises:
@@ -54,12 +85,16 @@ class SliceDataset:
         members: Mapping[str, Sequence[SliceRef]] | None = None,
         ram_bytes: int = 4 * 2**30,
         on_progress: Callable[[int, int], None] | None = None,
+        whole: bool = False,
     ) -> None:
-        self.normaliser, self._store = normaliser, store
-        self.cache = _affordable(cache, len(slices) * normaliser.image_size**2 * 5, ram_bytes, cache_dir)
-        self._backing = _backing(self.cache, SeriesReader(store, normaliser), len(slices), cache_dir)
-        self._plans = plan(slices, members, normaliser.needs_series)
+        self.normaliser, self._store, self.whole = normaliser, store, whole
+        self._plans = plan(slices, members, normaliser.needs_series or whole)
+        count = sum(len(one.members if whole else one.wanted) for one in self._plans)
+        self.cache = _affordable(cache, count * normaliser.image_size**2 * 5, ram_bytes, cache_dir)
+        self._backing = _backing(self.cache, SeriesReader(store, normaliser), count, cache_dir)
         self._refused: dict[str, NotScoredSeries] = {}
+        self._places: list[int] = []  # of each slice in the backing
+        self.series: list[HeldSeries] = []
         self.slices = self._fill(on_progress)
         self._index = {ref.slice_id: index for index, ref in enumerate(self.slices)}
 
@@ -72,15 +107,15 @@ class SliceDataset:
         return len(self.slices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image, body = self._backing.get(range(len(self.slices))[index])
+        image, body = self._backing.get(self._places[index])
         ref = self.slices[index]
         return {"image": image, "body": body, "id": ref.slice_id, "about": about_slice(ref)}
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> Batch:
         """Return the slices at `indices` as one batch of new tensors."""
-        wanted = torch.as_tensor(indices, dtype=torch.long)
-        images, bodies = self._backing.gather(wanted)
-        refs = [self.slices[index] for index in wanted.tolist()]
+        wanted = torch.as_tensor(indices, dtype=torch.long).tolist()
+        images, bodies = self._backing.gather(torch.tensor([self._places[index] for index in wanted], dtype=torch.long))
+        refs = [self.slices[index] for index in wanted]
         return Batch(images, bodies, tuple(ref.slice_id for ref in refs), tuple(about_slice(ref) for ref in refs))
 
     def ref(self, slice_id: str) -> SliceRef:
@@ -89,7 +124,7 @@ class SliceDataset:
 
     def step(self, slice_id: str) -> Step:
         """Return the step that leads a slice's grid back to its native one."""
-        return self._backing.step(self._index[slice_id])
+        return self._backing.step(self._places[self._index[slice_id]])
 
     def plane(self, slice_id: str) -> Plane:
         """Read a slice in physical units on its native grid."""
@@ -98,6 +133,24 @@ class SliceDataset:
     def mask(self, slice_id: str) -> np.ndarray | None:
         """Read a slice's lesion mask, bool [H, W] native; None where there is none."""
         return load_mask(self._store, self.ref(slice_id))
+
+    def part(self, series: HeldSeries, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return slices `first` .. `last` - 1 of a series, of all its members: new images and bodies [n, 1, S, S]."""
+        return self._backing.gather(torch.arange(series.first + first, series.first + last))
+
+    def stacks(self) -> Iterator[Stack]:
+        """Yield every series whole, one at a time; unusable ones are noted and skipped, as `batches` does."""
+        for series in self.series:
+            try:
+                images, bodies = self.part(series, 0, len(series.plan.members))
+            except (Rejected, CatalogueError) as error:
+                self.refuse_series(series, error)
+            else:
+                yield series.stack(images, bodies)
+
+    def refuse_series(self, series: HeldSeries, error: Rejected | CatalogueError) -> None:
+        """Note that a series cannot be used."""
+        self._refused.setdefault(series.plan.series_id, series.plan.refused(error))
 
     def refuse(self, index: int, error: Rejected | CatalogueError) -> None:
         """Note that the series of a slice cannot be used; reading in order skips what is left of it."""
@@ -113,13 +166,20 @@ class SliceDataset:
         taken: list[SliceRef] = []
         for done, series in enumerate(self._plans, start=1):
             try:
-                self._backing.add(series)
+                self._backing.add(series.whole if self.whole else series)
+                self._hold(series)
                 taken.extend(series.slices)
             except (Rejected, CatalogueError) as error:
                 self._refused[series.series_id] = series.refused(error)
             if on_progress is not None:
                 on_progress(done, len(self._plans))
         return tuple(taken)
+
+    def _hold(self, series: SeriesPlan) -> None:
+        before = self.series[-1] if self.series else None
+        first = before.first + before.held if before else 0
+        self.series.append(HeldSeries(series, first, len(series.members if self.whole else series.wanted)))
+        self._places += [first + place for place in (series.wanted if self.whole else range(len(series.wanted)))]
 
 
 def batches(dataset: SliceDataset, batch_size: int, indices: Iterable[int] | None = None) -> Iterator[Batch]:

@@ -19,7 +19,7 @@ from pipeline.data.splits import eligible
 from pipeline.data.standing import CHUNK, StandingLabels, chunks
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.dicom.geometry import REGULAR, Allowed, SeriesGeometry, assemble
-from pipeline.errors import ConfigError, Rejected
+from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.types import NORMAL_SETS, Label, SetName, SliceRef
 
 if TYPE_CHECKING:
@@ -41,6 +41,23 @@ class Selection:
     slices: tuple[SliceRef, ...]
     not_scored: tuple[NotScoredSeries, ...]
     members: Mapping[str, tuple[SliceRef, ...]]
+
+    def whole(self) -> Selection:
+        """Leave out series of which not every slice was chosen, and list them (partly-normal)."""
+        count = Counter(ref.series_id for ref in self.slices)
+        partly = {key: refs for key, refs in self.members.items() if count[key] < len(refs)}
+        sentence = "Of {1} slices only {0} may enter a set of normals, and a volume enters it whole. Label the others."
+        listed = [
+            NotScoredSeries(
+                key, refs[0].study_id, RejectionCode.PARTLY_NORMAL.value, sentence.format(count[key], len(refs))
+            )
+            for key, refs in partly.items()
+        ]
+        return Selection(
+            tuple(ref for ref in self.slices if ref.series_id not in partly),
+            (*self.not_scored, *listed),
+            {key: refs for key, refs in self.members.items() if key not in partly},
+        )
 
 
 def slices(catalogue: Catalogue, **choices: Any) -> list[SliceRef]:
@@ -196,6 +213,7 @@ def _refs(series: Row, rows: Sequence[Row], geometry: SeriesGeometry) -> Iterato
             set_name=series.set_name,
             image_is_subject=series.image_is_subject,
             geometric_position=position if several else None,
+            slice_mm=geometry.spacing_mm[0],
         )
 
 

@@ -37,6 +37,11 @@ class SeriesPlan:
         """The wanted slices."""
         return tuple(self.members[index] for index in self.wanted)
 
+    @property
+    def whole(self) -> SeriesPlan:
+        """The same series with every slice wanted."""
+        return SeriesPlan(self.series_id, self.members, tuple(range(len(self.members))))
+
     def refused(self, error: Rejected | CatalogueError) -> NotScoredSeries:
         """Return the record of a refusal; a missing or damaged pixel object counts as unreadable."""
         rejected = isinstance(error, Rejected)

@@ -10,6 +10,7 @@ from pipeline.config import Config
 from pipeline.detection.aggregate import AggregateConfig
 from pipeline.detection.flag import FlaggingConfig
 from pipeline.detection.residual import ResidualConfig
+from pipeline.detection.tiles import TileConfig
 
 
 class DetectionConfig(Config):
@@ -23,6 +24,11 @@ class DetectionConfig(Config):
         "is unusual too",
     )
     flagging: FlaggingConfig = Field(FlaggingConfig(), description="which findings of a night are flagged")
+    tiles: TileConfig = Field(
+        TileConfig(),
+        description="of volumes: how the model's cubes are laid and blended",
+        exclude_if=lambda tiles: tiles == TileConfig(),
+    )
     batch_size: int = Field(64, ge=1, description="slices scored at once; no score depends on it")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="of the method's forward pass; residual and score are fp32 and fp64 always"

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from pipeline.data.normalise import Normaliser
+from pipeline.data.volume import VolumeConfig
 from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.artefact import read_method, read_sealed, reference, write_artefact
 from pipeline.detection.calibrate import Calibration
@@ -20,6 +21,7 @@ from pipeline.detection.residual import ResidualConfig, clean, counted_body, res
 from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit, shared_fields
 from pipeline.detection.slices import Scored
 from pipeline.detection.two_sided import TwoSided
+from pipeline.detection.volumes import in_parts, joined, refuse_no_series, refuse_no_volumes, series_answer
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods.artefact import method_spec
 from pipeline.methods.base import AnomalyMapper, Method, Reconstructor, ScanScorer
@@ -42,6 +44,7 @@ class Detector(Scorer):
     seed: int = 0
     calibration: Calibration | None = None
     two_sided: TwoSided | None = None
+    volumes: VolumeConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, Reconstructor | AnomalyMapper | ScanScorer):
@@ -49,16 +52,20 @@ class Detector(Scorer):
                 f"The method {self.method.config.name} neither reconstructs, nor maps, nor scores: it cannot detect. "
                 "Give it one of reconstruct, anomaly_map or score."
             )
-        if self.method.spatial_dims == 2 and self.method.image_size != self.normaliser.image_size:
-            raise ConfigError(
-                f"The method takes images of {self.method.image_size} pixels and the normaliser gives "
-                f"{self.normaliser.image_size}. Build the method with the normaliser's image_size."
-            )
+        refuse_no_volumes(self.method, self.volumes, self.normaliser.image_size, self.has_maps)
 
     @classmethod
-    def of(cls, method: Method, normaliser: Normaliser, config: DetectionConfig, route: str, seed: int = 0) -> Detector:
-        """Return a detector that is not calibrated yet."""
-        return cls(method, normaliser, config, route, seed)
+    def of(
+        cls,
+        method: Method,
+        normaliser: Normaliser,
+        config: DetectionConfig,
+        route: str,
+        seed: int = 0,
+        volumes: VolumeConfig | None = None,
+    ) -> Detector:
+        """Return a detector that is not calibrated yet; with `volumes` it reads whole series."""
+        return cls(method, normaliser, config, route, seed, volumes=volumes)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -82,19 +89,14 @@ class Detector(Scorer):
 
     def raw_batch(self, batch: Batch) -> Scored:
         """Score one batch before any transform; see `score_batch`."""
-        refuse_misfit(batch, self.method)
-        x, body = batch.images.to(self.device, torch.float32), batch.body.to(self.device)
-        rng = Rng.scoring(self.seed, batch.ids, self.device)
-        counted = counted_body(body, self.residual) if self.has_maps else body
-        told = {"about": batch.about} if self.method.conditional else {}
-        with self.method.inference():
-            maps, x_hat = self._maps(x, body, counted, rng, told) if self.has_maps else (None, None)
-            if maps is not None:
-                score = aggregate_maps(maps, counted, self.aggregate)
-            else:
-                score = self._scan_scores(x, body, rng, told)
-        refuse_broken(score, counted)
-        return Scored(score, maps, x_hat)
+        self._refuse_misfit(batch)
+        if not self.has_maps:
+            return self._numbers(batch)
+        answer = self._answered(batch)
+        size = len(batch.ids) if self.volumes is None else self.config.batch_size
+        parts = [self._compared(batch, answer, part) for part in in_parts(size, len(batch.ids))]
+        scores, maps = (joined(column) for column in zip(*parts, strict=True))
+        return Scored(scores, maps, None if isinstance(self.method, AnomalyMapper) else answer)
 
     def answer(self, batch: Batch) -> Tensor:
         """Return what the method says before anything is compared: x_hat [B, C, *spatial], or its own map [B, 1, ...].
@@ -106,30 +108,56 @@ class Detector(Scorer):
         """
         if not self.has_maps:
             raise ConfigError(f"{self.method.config.name} gives one number a slice: there is nothing to compare anew.")
-        refuse_misfit(batch, self.method)
-        x, body = batch.images.to(self.device, torch.float32), batch.body.to(self.device)
-        told = {"about": batch.about} if self.method.conditional else {}
-        with self.method.inference():
-            return self._answer(x, body, Rng.scoring(self.seed, batch.ids, self.device), told)
+        self._refuse_misfit(batch)
+        return self._answered(batch)
 
-    def _answer(self, x: Tensor, body: Tensor, rng: Rng, told: dict[str, Any]) -> Tensor:
-        with self._precision():
+    def _refuse_misfit(self, batch: Batch) -> None:
+        if self.volumes is None:
+            self.method.check(batch.images)
+        else:
+            refuse_no_series(batch, self.method, self.normaliser.image_size)
+        refuse_misfit(batch)
+
+    def _answered(self, batch: Batch) -> Tensor:
+        if self.volumes is None:
+            return self._answer(batch)
+        reconstructs = not isinstance(self.method, AnomalyMapper)
+        return series_answer(batch, self.volumes, self.config.tiles, self._answer, reconstructs)
+
+    def _answer(self, batch: Batch) -> Tensor:
+        """Ask the method about images of its own size."""
+        x, rng, told = self._asked(batch)
+        with self.method.inference(), self._precision():
             if isinstance(self.method, AnomalyMapper):
                 return self.method.anomaly_map(x, rng, **told).float()
-            return self.method.reconstruct(x, rng, body, **told).float()
+            return self.method.reconstruct(x, rng, batch.body.to(self.device), **told).float()
 
-    def _maps(
-        self, x: Tensor, body: Tensor, counted: Tensor, rng: Rng, told: dict[str, Any]
-    ) -> tuple[Tensor, Tensor | None]:
-        answer = self._answer(x, body, rng, told)
-        if isinstance(self.method, AnomalyMapper):
-            return clean(answer, self.residual).masked_fill(~counted, 0.0), None
-        return residual(x, answer, body, self.residual), answer
+    def _asked(self, batch: Batch) -> tuple[Tensor, Rng, dict[str, Any]]:
+        """Return images where the weights are, the rows' randomness, and what a conditional method is told."""
+        told = {"about": batch.about} if self.method.conditional else {}
+        return batch.images.to(self.device, torch.float32), Rng.scoring(self.seed, batch.ids, self.device), told
 
-    def _scan_scores(self, x: Tensor, body: Tensor, rng: Rng, told: dict[str, Any]) -> Tensor:
-        with self._precision():
+    def _compared(self, batch: Batch, answer: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Return scores [n] and maps [n, 1, *spatial] of some rows."""
+        x, body = batch.images[part].to(self.device, torch.float32), batch.body[part].to(self.device)
+        counted, given = counted_body(body, self.residual), answer[part].to(self.device)
+        with torch.no_grad():
+            if isinstance(self.method, AnomalyMapper):
+                maps = clean(given, self.residual).masked_fill(~counted, 0.0)
+            else:
+                maps = residual(x, given, body, self.residual)
+            scores = aggregate_maps(maps, counted, self.aggregate)
+        refuse_broken(scores, counted)
+        return scores, maps
+
+    def _numbers(self, batch: Batch) -> Scored:
+        """Score with a method that gives one number an image."""
+        x, rng, told = self._asked(batch)
+        with self.method.inference(), self._precision():
             scores = self.method.score(x, rng, **told).double()
-        return scores.masked_fill(~body.flatten(1).any(dim=1), torch.nan)
+        body = batch.body.to(self.device)
+        refuse_broken(scores, body)
+        return Scored(scores.masked_fill(~body.flatten(1).any(dim=1), torch.nan), None, None)
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.config.precision == "fp32":

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.data.normalise import Normaliser
+from pipeline.data.volume import VolumeConfig
 from pipeline.detection.artefact import read_sealed, read_weights, require, write_artefact
 from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
@@ -79,9 +80,10 @@ class Ensemble(Scorer):
     seed: int = 0
     calibration: Calibration | None = None
     two_sided: TwoSided | None = None
+    volumes: VolumeConfig | None = None
 
     def __post_init__(self) -> None:
-        refuse_strangers([member.detector for member in self.members], self.normaliser, self.route)
+        refuse_strangers([member.detector for member in self.members], self.normaliser, self.route, self.volumes)
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -141,17 +143,19 @@ class Ensemble(Scorer):
             ) from None
 
 
-def refuse_strangers(detectors: Sequence[Detector], normaliser: Normaliser, route: str) -> None:
+def refuse_strangers(
+    detectors: Sequence[Detector], normaliser: Normaliser, route: str, volumes: VolumeConfig | None = None
+) -> None:
     """Refuse members that do not belong together (ConfigError): fewer than two, other routes, other images."""
     if len(detectors) < 2:
         raise ConfigError(f"An ensemble of {len(detectors)} member(s) was asked for; two or more are needed.")
     if strangers := sorted({detector.route for detector in detectors} - {route}):
         raise ConfigError(f"Members of {', '.join(strangers)} cannot score scans of {route}. Name runs of one route.")
     for detector in detectors:
-        if detector.normaliser.to_json() != normaliser.to_json():
+        if detector.normaliser.to_json() != normaliser.to_json() or detector.volumes != volumes:
             raise ConfigError(
-                f"The member {detector.method.config.name} was trained on other images (size, range or body mask) than "
-                "the ensemble's normaliser gives. Name members that share one `data.normaliser`."
+                f"The member {detector.method.config.name} was trained on other images (size, range, body mask or "
+                "volumes) than the ensemble's are. Name members that share one `data.normaliser` and `data.volumes`."
             )
 
 

@@ -18,7 +18,8 @@ from pipeline.data.normalise import Normalised, Plane, planes
 from pipeline.data.store import content_key
 from pipeline.detection.aggregate import aggregate_series, over
 from pipeline.detection.slices import SliceResult, native_map, slice_results
-from pipeline.dicom.geometry import assemble
+from pipeline.detection.volumes import in_parts
+from pipeline.dicom.geometry import REGULAR, Allowed, assemble, require_volume
 from pipeline.dicom.physical import to_physical
 from pipeline.dicom.read import DecodedInstance
 from pipeline.dicom.sandbox import DecodeWorkers
@@ -97,18 +98,29 @@ class _Source:
     about: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """The slices of a series in order, and their distance where they are a regular stack."""
+
+    sources: list[_Source]
+    slice_mm: float | None
+
+
 def score_scan(detector: Scorer, scan: Scan) -> ScanResult:
     """Score one series in physical units.
 
     Randomness: of the detector's seed and each slice's pixels. A conditional method is told modality and position.
 
     Raises:
-        ConfigError: more than one channel, or a method that is not two-dimensional.
-        Rejected: what the normaliser refuses: non-finite pixels, no foreground, no contrast.
+        ConfigError: more than one channel.
+        Rejected: what the normaliser refuses (non-finite pixels, no foreground, no contrast); for a detector of
+            volumes, too few slices or an unknown spacing.
     """
     if scan.pixels.ndim != 4 or scan.pixels.shape[0] != 1 or scan.pixels.shape[1] == 0:
         raise ConfigError(f"A scan of shape {scan.pixels.shape} was given; [1, slices, rows, columns] is needed.")
-    return _result(detector, [list(_scan_sources(scan))])
+    if detector.volumes is not None:
+        require_volume(scan.pixels.shape[1], scan.spacing_mm, detector.volumes.least_slices)
+    return _result(detector, [_Series(list(_scan_sources(scan)), scan.spacing_mm[0])])
 
 
 def _scan_sources(scan: Scan) -> Iterator[_Source]:
@@ -131,7 +143,8 @@ def score_files(
 
     Raises:
         EmptySelection: no file was given.
-        Rejected: a file, or a series that is no regular stack; a night would not score it either.
+        Rejected: a file, or a series that is no regular stack, or no volume for a detector of volumes; a night would
+            not score it either.
         ConfigError: the files are of several studies.
     """
     if not paths:
@@ -143,18 +156,19 @@ def score_files(
     series: dict[str, list[DecodedInstance]] = {}
     for item in decoded:
         series.setdefault(item.identity.series_uid, []).append(item)
-    return _result(detector, [_in_order(series[key]) for key in sorted(series)])
+    return _result(detector, [_in_order(series[key], detector) for key in sorted(series)])
 
 
-def _in_order(instances: Sequence[DecodedInstance]) -> list[_Source]:
+def _in_order(instances: Sequence[DecodedInstance], detector: Scorer) -> _Series:
     sources = {str(i): list(_sources(item)) for i, item in enumerate(instances)}
-    geometry = assemble([(str(i), item.attributes) for i, item in enumerate(instances)])
+    allowed = Allowed(volume_of=detector.volumes.least_slices) if detector.volumes else REGULAR
+    geometry = assemble([(str(i), item.attributes) for i, item in enumerate(instances)], allowed)
     several = len(geometry.order) > 1
     found = []
     for (name, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
         attributes = instances[int(name)].attributes.to_json()
         found.append(replace(sources[name][frame], about=about(attributes, position if several else None)))
-    return found
+    return _Series(found, geometry.spacing_mm[0])
 
 
 def _sources(item: DecodedInstance) -> Iterator[_Source]:
@@ -163,10 +177,8 @@ def _sources(item: DecodedInstance) -> Iterator[_Source]:
         yield _Source(plane, f"{key}/{frame}", (*item.history, *physical.history), {})
 
 
-def _result(detector: Scorer, series: Sequence[Sequence[_Source]]) -> ScanResult:
-    if volumes := [method.config.name for method in detector.methods if method.spatial_dims != 2]:
-        raise ConfigError(f"{volumes[0]} was built for volumes; only slices are scored from files.")
-    scored = [_scored_series(detector, sources) for sources in series]
+def _result(detector: Scorer, series: Sequence[_Series]) -> ScanResult:
+    scored = [_scored_series(detector, one) for one in series]
     values = [[plane.score for plane in found] for found in scored]
     present = [found for found in values if any(not math.isnan(score) for score in found)] or values
     aggregate = detector.aggregate
@@ -182,23 +194,24 @@ def _result(detector: Scorer, series: Sequence[Sequence[_Source]]) -> ScanResult
     )
 
 
-def _scored_series(detector: Scorer, sources: Sequence[_Source]) -> list[ScoredPlane]:
+def _scored_series(detector: Scorer, series: _Series) -> list[ScoredPlane]:
+    sources = series.sources
     normalised = detector.normaliser.series([source.plane for source in sources])
-    size, found = detector.config.batch_size, []
-    for start in range(0, len(sources), size):
-        part = slice(start, start + size)
-        batch = _batch(normalised[part], sources[part])
+    size, found = len(sources) if detector.volumes else detector.config.batch_size, []
+    for part in in_parts(size, len(sources)):
+        batch = _batch(normalised[part], sources[part], series.slice_mm)
         results = slice_results(batch, detector.score_batch(batch))
         found += _planes(detector, results, normalised[part], sources[part])
     return found
 
 
-def _batch(normalised: Sequence[Normalised], sources: Sequence[_Source]) -> Batch:
+def _batch(normalised: Sequence[Normalised], sources: Sequence[_Source], slice_mm: float | None) -> Batch:
     return Batch(
         images=torch.from_numpy(np.stack([item.image for item in normalised])),
         body=torch.from_numpy(np.stack([item.body for item in normalised])),
         ids=tuple(source.seed_id for source in sources),
         about=tuple(source.about for source in sources),
+        slice_mm=slice_mm,
     )
 
 

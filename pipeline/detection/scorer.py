@@ -12,6 +12,7 @@ import torch
 
 from pipeline.config import DecodeLimits
 from pipeline.data.normalise import Normaliser
+from pipeline.data.volume import VolumeConfig
 from pipeline.detection.aggregate import AggregateConfig, aggregate_study
 from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
@@ -22,6 +23,7 @@ from pipeline.detection.slices import (
     Slices,
     content_id,
     native_map,
+    series_stacks,
     slice_batches,
     slice_results,
 )
@@ -42,6 +44,7 @@ class Scorer:
         seed: of the randomness at scoring, which is a function of the seed and of each slice's own id.
         calibration: what the scores mean; None before it.
         two_sided: constants of the two-sided score; None where the transform is "none", or not fitted yet.
+        volumes: how series become volumes; None where slices are scored one by one. A batch is then a whole series.
     """
 
     __slots__ = ()
@@ -52,6 +55,7 @@ class Scorer:
     seed: int
     calibration: Calibration | None
     two_sided: TwoSided | None
+    volumes: VolumeConfig | None
 
     @property
     @abstractmethod
@@ -91,6 +95,8 @@ class Scorer:
             "seed": self.seed,
             "calibration": None if self.calibration is None else self.calibration.model_dump(mode="json"),
             "two_sided": None if self.two_sided is None else self.two_sided.model_dump(mode="json"),
+            # absent where there are none, so that a detector of slices keeps the SHA-256 that it had
+            **({} if self.volumes is None else {"volumes": self.volumes.model_dump(mode="json")}),
         }
 
     def calibrated(self, calibration: Calibration) -> Self:
@@ -135,9 +141,18 @@ class Scorer:
         A slice's randomness comes from what its pixels are (their content address and frame, where the data set knows
         it), so that it scores the same from the catalogue, from a file, and after a rotation of the pseudonyms.
         """
+        if self.volumes is not None:
+            yield from self._score_stacks(data)
+            return
         for batch in slice_batches(data, batch_size or self.config.batch_size):
             seeds = tuple(content_id(data, item) for item in batch.ids)
             yield from slice_results(batch, self.score_batch(replace(batch, ids=seeds)))
+
+    def _score_stacks(self, data: Slices) -> Iterator[SliceResult]:
+        """Score series as volumes, one at a time, and give the slices that are wanted of each."""
+        for stack in series_stacks(data):
+            results = list(slice_results(stack.batch, self.score_batch(stack.batch)))
+            yield from (results[place].alone(slice_id) for place, slice_id in stack.wanted.items())
 
     def native(self, result: SliceResult, step: Step, reconstruction: bool = True) -> AnomalyMap | None:
         """Bring a slice's map to the native grid; `step` is the normaliser's (`SliceDataset.step(id)`).
@@ -181,7 +196,7 @@ class Scorer:
 
 def shared_fields(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that `Scorer.shared_spec` describes; pydantic's errors come through."""
-    calibration, two_sided = spec["calibration"], spec.get("two_sided")
+    calibration, two_sided, volumes = spec["calibration"], spec.get("two_sided"), spec.get("volumes")
     return {
         "normaliser": Normaliser.from_json(spec["normaliser"]),
         "config": DetectionConfig.model_validate(spec["detection"]),
@@ -189,12 +204,12 @@ def shared_fields(spec: dict[str, Any]) -> dict[str, Any]:
         "seed": int(spec["seed"]),
         "calibration": None if calibration is None else Calibration.model_validate(calibration),
         "two_sided": None if two_sided is None else TwoSided.model_validate(two_sided),
+        "volumes": None if volumes is None else VolumeConfig.model_validate(volumes),
     }
 
 
-def refuse_misfit(batch: Batch, method: Method) -> None:
-    """Refuse a batch whose images, bodies and ids do not fit each other or the method (ConfigError, Rejected)."""
-    method.check(batch.images)
+def refuse_misfit(batch: Batch) -> None:
+    """Refuse a batch whose images, bodies and ids do not fit each other (ConfigError)."""
     one = (batch.images.shape[0], 1, *batch.images.shape[2:])
     if tuple(batch.body.shape) != one or batch.body.dtype != torch.bool or len(batch.ids) != one[0] or not one[0]:
         raise ConfigError(

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
-from pipeline.data.dataset import SliceDataset, batches, collate
+from pipeline.data.dataset import SliceDataset, Stack, batches, collate
 from pipeline.data.normalise import Normaliser
+from pipeline.errors import ConfigError
 from pipeline.types import AnomalyMap, Batch, Step
 
 
@@ -38,6 +39,11 @@ class SliceResult:
     body: np.ndarray
     reconstruction: np.ndarray | None
 
+    def alone(self, slice_id: str) -> SliceResult:
+        """Return the same under its id, with arrays of its own: whoever keeps a slice keeps no volume."""
+        arrays = [None if item is None else item.copy() for item in (self.values, self.body, self.reconstruction)]
+        return SliceResult(slice_id, self.score, *arrays)
+
 
 class Slices(Protocol):
     """A data set of normalised slices; `pipeline.data.dataset.SliceDataset` is one."""
@@ -57,12 +63,22 @@ def slice_batches(data: Slices, batch_size: int) -> Iterator[Batch]:
         yield collate([data[index] for index in range(start, min(start + batch_size, len(data)))])
 
 
+def series_stacks(data: Slices) -> Iterator[Stack]:
+    """Yield the series of a data set as a detector of volumes reads them.
+
+    Raises:
+        ConfigError: the data set does not hold whole series.
+    """
+    if not isinstance(data, SliceDataset) or not data.whole:
+        raise ConfigError("Volumes are scored from whole series. Give a SliceDataset that was made with whole=True.")
+    yield from data.stacks()
+
+
 def content_id(data: Slices, slice_id: str) -> str:
     """Return what a slice's randomness comes from: its pixels' content address and frame, or its id where unknown."""
     if not isinstance(data, SliceDataset):
         return slice_id
-    ref = data.ref(slice_id)
-    return f"{ref.pixel_key}/{ref.frame}"
+    return data.ref(slice_id).content_id
 
 
 def slice_results(batch: Batch, scored: Scored) -> Iterator[SliceResult]:

@@ -37,10 +37,12 @@ class Allowed:
     Attributes:
         gaps: slices may be missing and distances irregular; z spacing is None where they are irregular.
         tilt: slices may slide sideways, as with a tilted gantry; the stack is then slices in order, and no volume.
+        volume_of: given, what is no volume of so many slices is refused too.
     """
 
     gaps: bool = False
     tilt: bool = False
+    volume_of: int | None = None
 
 
 REGULAR = Allowed()
@@ -87,10 +89,41 @@ def assemble(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allow
 
     Raises:
         Rejected: MIXED_SIZES, MIXED_ORIENTATION, MIXED_SPACING, DUPLICATE_SLICES, GANTRY_TILT, MISSING_SLICES,
-            IRREGULAR_SPACING or NO_GEOMETRY. Projections and secondary captures without geometry are never refused.
+            IRREGULAR_SPACING or NO_GEOMETRY. Projections and secondary captures without geometry are never refused,
+            unless a volume is asked for (`Allowed.volume_of`): then NOT_A_VOLUME or TOO_FEW_SLICES.
 
     Source: PS3.3 C.7.6.2.1.1: positions are of the centre of the first pixel, the normal is row x column.
     """
+    geometry = _assembled(instances, allowed)
+    if allowed.volume_of is not None:
+        require_volume(len(geometry.order), geometry.spacing_mm, allowed.volume_of, geometry.is_volume)
+    return geometry
+
+
+def require_volume(slices: int, spacing_mm: Sequence[float | None], least: int, regular: bool = True) -> None:
+    """Refuse what is no volume.
+
+    Args:
+        slices: of the series.
+        spacing_mm: (z, y, x), None where it is not known.
+        least: fewest slices that a volume has.
+        regular: whether the slices form one regular stack.
+
+    Raises:
+        Rejected: TOO_FEW_SLICES, or NOT_A_VOLUME where the stack is not regular or a distance is not known.
+    """
+    if slices < least:
+        sentence = (
+            f"The series has {slices} slices, and a volume at least {least}. Lower data.volumes.least_slices, or "
+        )
+        raise Rejected(RejectionCode.TOO_FEW_SLICES, sentence + "score it slice by slice.")
+    if not regular or None in spacing_mm:
+        shown = " x ".join("unknown" if mm is None else f"{mm:g}" for mm in spacing_mm)
+        sentence = f"{slices} slices with a spacing (z, y, x) of {shown} mm are no regular stack, and a volume is one. "
+        raise Rejected(RejectionCode.NOT_A_VOLUME, sentence + "Score the series slice by slice, or exclude it.")
+
+
+def _assembled(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed) -> SeriesGeometry:
     frames = [frame for name, attributes in instances for frame in _frames(name, attributes)]
     if not frames:
         raise Rejected(RejectionCode.NO_GEOMETRY, "The series holds no image. Exclude it.")

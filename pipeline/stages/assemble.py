@@ -61,10 +61,11 @@ def _assemble_in(
     """Write the artefact; return the members and what their trainings cost together."""
     found = [_member(wanted, settings) for wanted in members_of(config)]
     normaliser = Normaliser(config.data.normaliser)
-    refuse_strangers([detector for detector, _ in found], normaliser, config.data.route)
+    volumes = config.data.volumes
+    refuse_strangers([detector for detector, _ in found], normaliser, config.data.route, volumes)
     data = dataset(validate, config, settings, cache="disk")
     members = z_scored(found, _batches(data, config.detection.batch_size))
-    ensemble = Ensemble(members, normaliser, config.detection, config.data.route, config.training.seed)
+    ensemble = Ensemble(members, normaliser, config.detection, config.data.route, config.training.seed, volumes=volumes)
     names = [origin.path for _, origin in found]
     with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
         folder.write("mlflow.json", {"run_id": tracked.run_id})
@@ -100,6 +101,9 @@ def _member(wanted: MemberConfig, settings: Settings) -> tuple[Detector, RunRef]
 
 
 def _batches(data: SliceDataset, batch_size: int) -> Iterator[Batch]:
-    """Yield the slices with the randomness that scoring gives them."""
+    """Yield the slices, or whole series, with the randomness that scoring gives them."""
+    if data.whole:
+        yield from (stack.batch for stack in data.stacks())
+        return
     for batch in slice_batches(data, batch_size):
         yield replace(batch, ids=tuple(content_id(data, item) for item in batch.ids))

@@ -16,7 +16,7 @@ from pipeline.detection.load import load_detector
 from pipeline.detection.pixels import PixelHistogram
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.two_sided import TwoSided
-from pipeline.dicom.phantom.example import example_file
+from pipeline.dicom.phantom.example import example_series
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import EmptySelection, TooFewNormals
 from pipeline.stages.config import RunConfig
@@ -160,7 +160,9 @@ def _save(
 
 def _enter(folder: RunFolder, report: CalibrationReport, config: RunConfig, settings: Settings) -> CalibrationReport:
     """Register the detector, and note the version with the report."""
-    example = [base64.b64encode(example_file(EXAMPLES.get(config.data.normaliser.kind, "CR"))).decode()]
+    slices = config.data.volumes.least_slices if config.data.volumes else 1
+    files = example_series(EXAMPLES.get(config.data.normaliser.kind, "CR"), slices)
+    example = [base64.b64encode(file).decode() for file in files]
     with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]):
         version = register(settings, folder.detector, report.run.sha256, config.data.route, report.run, example)
     entered = replace(report, version=version)

@@ -42,6 +42,8 @@ def diffusion_speed(
 def _diffusion_model(folder: RunFolder) -> DiffusionModel:
     scorer = load_detector(folder.trained)
     method = scorer.method if isinstance(scorer, Detector) else None
-    if not isinstance(method, DiffusionModel):
-        raise ConfigError("The run holds no ddpm. Name a run of one, for example trained with --set method.name=ddpm.")
+    if not isinstance(method, DiffusionModel) or method.spatial_dims != 2:
+        raise ConfigError(
+            "The run holds no ddpm of slices. Name a run of one, for example trained with --set method.name=ddpm."
+        )
     return method

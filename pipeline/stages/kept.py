@@ -15,7 +15,7 @@ import torch
 
 from pipeline.data.dataset import SliceDataset, batches
 from pipeline.detection.detector import Detector
-from pipeline.detection.slices import content_id
+from pipeline.detection.slices import content_id, series_stacks
 from pipeline.stages.measuring import OnProgress
 from pipeline.types import Batch, SliceRef
 
@@ -76,9 +76,7 @@ def keep_answers(
 def _compute(detector: Detector, data: SliceDataset, file: Path, on_progress: OnProgress | None) -> None:
     kept: np.ndarray | None = None
     start = 0
-    for batch in batches(data, detector.config.batch_size):
-        seeds = tuple(content_id(data, item) for item in batch.ids)
-        answer = detector.answer(replace(batch, ids=seeds)).cpu().numpy()
+    for answer in _answers(detector, data):
         if kept is None:
             kept = np.lib.format.open_memmap(file, "w+", np.float32, (len(data), *answer.shape[1:]))
         kept[start : start + len(answer)] = answer
@@ -87,6 +85,17 @@ def _compute(detector: Detector, data: SliceDataset, file: Path, on_progress: On
             on_progress(start, len(data))
     if kept is not None:
         kept.flush()
+
+
+def _answers(detector: Detector, data: SliceDataset) -> Iterator[np.ndarray]:
+    """Yield the answers in the order of the data: float32 [n, C, S, S], of slices or of a volume's slices."""
+    if detector.volumes is not None:
+        for stack in series_stacks(data):
+            yield detector.answer(stack.batch)[list(stack.wanted)].cpu().numpy()
+        return
+    for batch in batches(data, detector.config.batch_size):
+        seeds = tuple(content_id(data, item) for item in batch.ids)
+        yield detector.answer(replace(batch, ids=seeds)).cpu().numpy()
 
 
 def _opened(file: Path, count: int) -> np.ndarray:
@@ -99,9 +108,12 @@ def _question(detector: Detector, data: SliceDataset) -> dict[str, Any]:
     for name, value in sorted(detector.method.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     spec = detector.spec
+    asked = [spec["method"], spec["normaliser"], spec["seed"], detector.config.precision]
+    if detector.volumes is not None:
+        asked += [spec["volumes"], detector.config.tiles.model_dump(mode="json")]
     return {
         "weights": digest.hexdigest(),
-        "asked": [spec["method"], spec["normaliser"], spec["seed"], detector.config.precision],
+        "asked": asked,
         "slices": hashlib.sha256("\n".join(content_id(data, r.slice_id) for r in data.slices).encode()).hexdigest(),
         "count": len(data),
     }

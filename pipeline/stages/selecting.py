@@ -8,12 +8,12 @@ from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.dataset import Cache, SliceDataset
 from pipeline.data.normalise import Normaliser
+from pipeline.data.patches import PatchDataset
 from pipeline.data.routes import load_routes
 from pipeline.data.selection import Selection, select_slices
 from pipeline.data.store import PixelStore
-from pipeline.dicom.geometry import Allowed
 from pipeline.stages.config import RunConfig
-from pipeline.types import Label, SetName
+from pipeline.types import NORMAL_SETS, Label, SetName
 
 
 def choose(
@@ -24,16 +24,22 @@ def choose(
     labels: Collection[Label] | None = None,
     study_ids: Collection[str] | None = None,
 ) -> Selection:
-    """Choose slices of the configuration's route; with `sets` the law of the sets holds."""
-    return select_slices(
+    """Choose slices of the configuration's route; with `sets` the law of the sets holds.
+
+    Of volumes, those with slices that may not enter the sets of normals are left out of these whole: a cube shows what
+    lies around a slice.
+    """
+    chosen = select_slices(
         catalogue,
         route=config.data.route,
         routes=load_routes(settings.routes_folder),
         sets=sets,
         labels=labels,
         study_ids=study_ids,
-        allowed=Allowed(config.data.allow_gaps, config.data.allow_tilt),
+        allowed=config.data.allowed,
     )
+    normals = sets is not None and set(sets) <= set(NORMAL_SETS)
+    return chosen.whole() if normals and config.data.volumes is not None else chosen
 
 
 def dataset(selection: Selection, config: RunConfig, settings: Settings, cache: Cache | None = None) -> SliceDataset:
@@ -46,4 +52,11 @@ def dataset(selection: Selection, config: RunConfig, settings: Settings, cache: 
         cache_dir=settings.workspace / "cache",
         members=selection.members,
         ram_bytes=int(config.data.ram_gib * 2**30),
+        whole=config.data.volumes is not None,
     )
+
+
+def lessons(selection: Selection, config: RunConfig, settings: Settings) -> SliceDataset | PatchDataset:
+    """Return what a model learns from: normalised slices, or cubes of volumes."""
+    data = dataset(selection, config, settings)
+    return data if config.data.volumes is None else PatchDataset(data, config.data.volumes)

@@ -21,7 +21,7 @@ from pipeline.stages.assemble import assemble
 from pipeline.stages.config import RunConfig
 from pipeline.stages.learning import LEARNING, folder_of, learning_sets
 from pipeline.stages.run_folder import RunFolder
-from pipeline.stages.selecting import dataset
+from pipeline.stages.selecting import lessons
 from pipeline.tracking.experiment import TrackedRun, track
 from pipeline.training.fitting import FitResult, TrainingRecord, fit
 from pipeline.types import RunRef, SetName
@@ -99,7 +99,7 @@ def _fit(
     tracked: TrackedRun,
     progress: bool,
 ) -> FitResult:
-    data = {name: dataset(chosen, config, settings) for name, chosen in sets.items()}
+    data = {name: lessons(chosen, config, settings) for name, chosen in sets.items()}
     for name, chosen in sets.items():
         tracked.data(fingerprint(chosen.slices), LEARNING[name])
     return fit(
@@ -114,8 +114,11 @@ def _fit(
 
 
 def built(config: RunConfig) -> Method:
-    """Return the method with fresh weights, for the size that the normaliser gives."""
-    return config.method.build(config.data.normaliser.image_size, seed=config.training.seed)
+    """Return the method with fresh weights, for the slices that the normaliser gives, or for the cubes of volumes."""
+    volumes, seed = config.data.volumes, config.training.seed
+    if volumes is not None:
+        return config.method.build(volumes.tile, spatial_dims=3, seed=seed)
+    return config.method.build(config.data.normaliser.image_size, seed=seed)
 
 
 def _terms(record: TrainingRecord) -> dict[str, float]:
@@ -133,7 +136,8 @@ def _log(tracked: TrackedRun, folder: RunFolder, config: RunConfig, result: FitR
 
 
 def _save(folder: RunFolder, config: RunConfig, result: FitResult) -> None:
+    data, normaliser = config.data, Normaliser(config.data.normaliser)
     detector = Detector.of(
-        result.method, Normaliser(config.data.normaliser), config.detection, config.data.route, config.training.seed
+        result.method, normaliser, config.detection, data.route, config.training.seed, volumes=data.volumes
     )
     detector.save(folder.trained)

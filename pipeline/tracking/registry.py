@@ -66,7 +66,7 @@ def register(
         sha256: the detector's SHA-256.
         route: the route that it serves.
         run_folder: the training run, remembered in the version's tags.
-        example: base64 DICOM files of a phantom: the input example.
+        example: base64 DICOM files of one phantom scan: the input example.
     """
     known = [v for v in _versions(settings, route) if _was_made_by(v, run_folder) and v.tags["sha256"] == sha256]
     version = str(known[0].version) if known else _log_model(detector, sha256, route, example)
@@ -78,6 +78,7 @@ def _log_model(detector: Path, sha256: str, route: str, example: Sequence[str]) 
     import mlflow
     import pandas as pd
 
+    together = {"scan": "example"} if len(example) > 1 else {}
     with contextlib.redirect_stderr(io.StringIO()):  # its notes on what it registered; errors are raised all the same
         logged = mlflow.pyfunc.log_model(
             name="detector",
@@ -86,7 +87,7 @@ def _log_model(detector: Path, sha256: str, route: str, example: Sequence[str]) 
             code_paths=[str(CODE)],
             model_config={"sha256": sha256},
             signature=signature(),
-            input_example=pd.DataFrame({"dicom": list(example)}) if example else None,
+            input_example=pd.DataFrame({"dicom": list(example), **together}) if example else None,
             pip_requirements=requirements(),
             registered_model_name=model_name(route),
         )

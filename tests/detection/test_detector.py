@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data.volume import VolumeConfig
 from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.detector import Detector
 from pipeline.detection.residual import residual
@@ -179,10 +180,8 @@ def test_a_detector_is_frozen_and_its_sizes_agree(detector: Detector, build: Bui
         replace(detector, method=detector.method.config.build(64))
 
 
-def test_volumes_are_scored_too(detector: Detector) -> None:
-    method = detector.method.config.build(16, spatial_dims=3)
-    subject = replace(detector, method=method)
-    batch = Batch(torch.rand(2, 1, 16, 16, 16), torch.ones(2, 1, 16, 16, 16, dtype=torch.bool), ("a", "b"))
-    scored = subject.score_batch(batch)
-    assert scored.maps.shape == (2, 1, 16, 16, 16)
-    assert torch.isfinite(scored.scores).all()
+def test_a_method_of_other_dimensions_is_refused(detector: Detector) -> None:
+    with pytest.raises(ConfigError, match="3 dimensions, and the detector reads slices"):
+        replace(detector, method=detector.method.config.build(16, spatial_dims=3))
+    with pytest.raises(ConfigError, match="2 dimensions, and the detector reads volumes"):
+        replace(detector, volumes=VolumeConfig(tile=32))

@@ -45,7 +45,7 @@ def test_it_is_computed_once_and_found_again(opened: Any, monkeypatch: pytest.Mo
     catalogue, maker, finding = opened
     stack = StudyStacks(catalogue).of(finding.study_id).stacks[0]
     first = maker.ask(finding, stack, 0).result()
-    monkeypatch.setattr(MapMaker, "_anomaly", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(MapMaker, "_anomalies", lambda *_: pytest.fail("computed again"))
     again = maker.ask(finding, stack, 0).result()
     np.testing.assert_array_equal(first.heat, again.heat)
     np.testing.assert_array_equal(first.image, again.image)

@@ -1,4 +1,4 @@
-"""One phantom slice as the bytes of a DICOM file: the input example of a registered model."""
+"""A phantom scan as the bytes of DICOM files: the input example of a registered model."""
 
 from __future__ import annotations
 
@@ -15,5 +15,10 @@ EXAMPLE = Visit("EXAMPLE", "EXAMPLE^PHANTOM", date(2024, 1, 1), "EXAMPLE", "EXAM
 
 def example_file(modality: PhantomModality, size: int = 64) -> bytes:
     """Return a normal phantom of one slice, the same for the same arguments."""
-    patient = make_patient(1, modality, None, size, 1)
-    return encoded(next(datasets(patient, EXAMPLE)), ExplicitVRLittleEndian)
+    return example_series(modality, 1, size)[0]
+
+
+def example_series(modality: PhantomModality, slices: int, size: int = 64) -> list[bytes]:
+    """Return the files of a normal phantom of so many slices."""
+    patient = make_patient(1, modality, None, size, slices)
+    return [encoded(ds, ExplicitVRLittleEndian) for ds in datasets(patient, EXAMPLE)]

@@ -1,9 +1,9 @@
 """What a detector makes of one slice: heatmap and reconstruction, computed beside the server and kept on disk.
 
 One thread computes, so that a night's list cannot take the machine; a slice that is asked for twice is computed once.
-A slice is computed alone, with the statistics of its whole series and the randomness that scoring gave it, so that the
-map is the one that was scored. The files are named by hashes of model and pixels, hold no pseudonym, and are found
-again after a rotation of the key.
+A slice is computed alone, or with its series where the detector reads volumes, with the statistics of its whole series
+and the randomness that scoring gave it, so that the map is the one that was scored. The files are named by hashes of
+model and pixels, hold no pseudonym, and are found again after a rotation of the key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from pipeline.data.store import PixelStore
 from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_results
+from pipeline.dicom.geometry import require_volume
 from pipeline.review.web.frames import block_means, in_16_bits, reduced
 from pipeline.review.web.stacks import Stack
 from pipeline.stages.pixel_outline import PixelOutline, pixel_outline
@@ -137,7 +138,7 @@ class MapMaker:
 
     def _file(self, finding: FindingRow, stack: Stack, index: int) -> Path:
         """Name what the maps depend on: the model, the pixels of the whole series, and which of them."""
-        words = [finding.model_sha256, *(f"{ref.pixel_key}/{ref.frame}" for ref in stack.refs), str(index)]
+        words = [finding.model_sha256, *(ref.content_id for ref in stack.refs), str(index)]
         name = hashlib.sha256("\n".join(words).encode()).hexdigest()
         return self._folder / name[:2] / f"{name}.npz"
 
@@ -145,21 +146,33 @@ class MapMaker:
         found = _read(file)
         if found is not None:
             return found
-        anomaly = self._anomaly(self.model(finding), stack, stack.refs[index])
-        if anomaly is None:
-            return None
-        maps = _in_integers(anomaly, stack.refs[index])
-        _write(file, maps)
-        return maps
+        asked: SliceMaps | None = None
+        for place, anomaly in self._anomalies(self.model(finding), stack, index):
+            if anomaly is None:
+                return None
+            maps = _in_integers(anomaly, stack.refs[place])
+            _write(self._file(finding, stack, place), maps)
+            asked = maps if place == index else asked
+        return asked
 
-    def _anomaly(self, model: OpenModel, stack: Stack, ref: SliceRef) -> AnomalyMap | None:
-        detector = model.detector
-        found = detector.normaliser.apply(load_plane(self._store, ref), self._range(model, stack))
-        identity = f"{ref.pixel_key}/{ref.frame}"  # what the randomness of scoring comes from
-        item = {"image": found.image, "body": found.body, "id": identity, "about": about_slice(ref)}
-        batch = collate([item])
-        result = next(slice_results(batch, detector.score_batch(batch)))
-        return detector.native(result, found.step)
+    def _anomalies(self, model: OpenModel, stack: Stack, index: int) -> Iterator[tuple[int, AnomalyMap | None]]:
+        """Yield the map of a slice; of a detector of volumes, which reads them together, those of the whole stack."""
+        detector, volumes = model.detector, model.detector.volumes
+        if volumes is not None:
+            require_volume(len(stack.refs), [stack.refs[0].slice_mm], volumes.least_slices)
+        estimated = self._range(model, stack)
+        places = [index] if volumes is None else range(len(stack.refs))
+        refs = [stack.refs[place] for place in places]
+        normalised = [detector.normaliser.apply(load_plane(self._store, ref), estimated) for ref in refs]
+        # The content is what the randomness of scoring comes from.
+        items = [
+            {"image": found.image, "body": found.body, "id": ref.content_id, "about": about_slice(ref)}
+            for found, ref in zip(normalised, refs, strict=True)
+        ]
+        batch = replace(collate(items), slice_mm=refs[0].slice_mm)
+        results = slice_results(batch, detector.score_batch(batch))
+        for place, found, result in zip(places, normalised, results, strict=True):
+            yield place, detector.native(result, found.step)
 
     def _range(self, model: OpenModel, stack: Stack) -> SeriesRange | None:
         key = (model.sha256, stack.series_id)

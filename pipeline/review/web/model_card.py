@@ -73,6 +73,8 @@ def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
         return
     yield "Method", config.method.name
     yield "Image size", f"{config.data.normaliser.image_size} pixels"
+    if (volumes := config.data.volumes) is not None:
+        yield "Read as", f"volumes, in cubes of {volumes.tile} voxels"
     yield "Normalisation", config.data.normaliser.kind
     yield "Flagged by", ", ".join(f"{name} {value}" for name, value in config.detection.flagging.model_dump().items())
 

@@ -160,7 +160,7 @@ class SimilarNormals:
 
 def address(ref: SliceRef) -> str:
     """Return where a slice's pixels are: it stays the same when the pseudonyms' key is rotated."""
-    return f"{ref.pixel_key}/{ref.frame}"
+    return ref.content_id
 
 
 def thinned(selection: Selection, count: int) -> Selection:

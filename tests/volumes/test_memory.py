@@ -1,0 +1,56 @@
+"""A large scan is scored in memory that its grid decides: not the native pixels, not the number of cubes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# Prints the peak memory of a process in MiB before and after it scores `count` slices of 128 x 128.
+SCRIPT = """
+import resource, sys, tempfile
+import numpy as np
+from pipeline.data.dataset import SliceDataset
+from pipeline.data.normalise import CTWindow, Normaliser
+from pipeline.data.store import PixelStore
+from pipeline.data.volume import VolumeConfig
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
+from pipeline.dicom.attributes import InstanceAttributes
+from pipeline.methods import method_config
+from pipeline.types import SliceRef
+
+count, at_once = int(sys.argv[1]), int(sys.argv[2])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+known = InstanceAttributes(modality="CT", rows=128, columns=128, rescale=((1.0, -1024.0),)).to_json()
+method = method_config({"name": "ae", "widths": (8, 8), "hidden": 16, "latent": 4}).build(32, spatial_dims=3).eval()
+config = DetectionConfig.model_validate({"residual": {"median": 3}, "tiles": {"overlap": 0.0, "at_once": at_once}})
+detector = Detector.of(method, Normaliser(CTWindow(image_size=128)), config, "ct", volumes=VolumeConfig())
+with tempfile.TemporaryDirectory() as folder:
+    store = PixelStore(folder)
+    keys = [store.put(np.full((1, 128, 128), 1064 + i, np.uint16)) for i in range(16)]
+    refs = [SliceRef(f"i{i}", 0, "s", "t", "p", keys[i % 16], known, 0.5, slice_mm=1.0) for i in range(count)]
+    data = SliceDataset(refs, store, detector.normaliser, "none", members={"s": refs}, whole=True)
+    before = peak()
+    assert sum(1 for _ in detector.score_slices(data)) == count
+print(before, peak())
+"""
+
+
+def grown(count: int, at_once: int) -> float:
+    """Return by how many MiB scoring raised the peak."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(count), str(at_once)], capture_output=True, text=True, check=True
+    )
+    before, after = map(float, done.stdout.split())
+    return after - before
+
+
+@pytest.mark.slow
+def test_memory_is_some_volumes_of_the_grid() -> None:
+    more = 640 - 128
+    volume = more * 128 * 128 * 4 / 2**20  # MiB
+    long = grown(640, 4)
+    assert long - grown(128, 4) < 8 * volume
+    assert grown(640, 320) > long + 2 * volume  # so cubes that are not computed at once take no memory

@@ -1,0 +1,172 @@
+"""A hospital whose detector reads volumes: trained, calibrated, scored, evaluated, served and shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import group
+from pipeline.data.catalogue import Catalogue
+from pipeline.data.schema import FindingRow
+from pipeline.detection.grid import GridConfig
+from pipeline.detection.load import load_detector
+from pipeline.detection.scorer import Scorer
+from pipeline.review.web.maps import MapMaker
+from pipeline.review.web.stacks import StudyStacks
+from pipeline.stages.evaluate import evaluate
+from pipeline.stages.grid import grid
+from pipeline.stages.measuring import Measured, measured
+from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.score import score
+from pipeline.stages.selecting import choose, dataset, lessons
+
+
+@pytest.fixture(scope="module")
+def detector(hospital: Any) -> Scorer:
+    """The champion, read from its folder."""
+    return load_detector(Path(hospital.report.run.path) / "detector", sha256=hospital.report.run.sha256)
+
+
+@pytest.fixture(scope="module")
+def scored(hospital: Any) -> list[FindingRow]:
+    """The findings of one scoring run."""
+    report = score(hospital.report.run, hospital.settings)
+    with Catalogue.open(hospital.settings) as catalogue:
+        return catalogue.findings(report.run_id)
+
+
+def of_study(hospital: Any, detector: Scorer, study_id: str) -> list[Measured]:
+    config = RunFolder.behind(hospital.report.run).config()
+    with Catalogue.open(hospital.settings) as catalogue:
+        chosen = choose(catalogue, config, hospital.settings, study_ids=[study_id])
+    return list(measured(detector, dataset(chosen, config, hospital.settings, "none")))
+
+
+def test_studies_are_calibrated_on(hospital: Any, detector: Scorer) -> None:
+    config = RunFolder.behind(hospital.report.run).config()
+    with Catalogue.open(hospital.settings) as catalogue:
+        chosen = choose(catalogue, config, hospital.settings, sets=["calibrate"])
+    assert hospital.report.n == len({ref.study_id for ref in chosen.slices}) > 3
+    assert hospital.report.guarantee == "conformal"
+    assert detector.volumes == config.data.volumes and detector.method.spatial_dims == 3
+    assert detector.calibration.pixels.patients == hospital.report.patients
+
+
+def test_cubes_are_learnt_from_and_slices_are_counted(hospital: Any) -> None:
+    folder = RunFolder.behind(hospital.report.run)
+    config = folder.config()
+    with Catalogue.open(hospital.settings) as catalogue:
+        cubes = lessons(choose(catalogue, config, hospital.settings, sets=["train"]), config, hospital.settings)
+    data = folder.read("data.json")["train"]
+    assert data["slices"] == 16 * data["series"]
+    assert len(cubes) == 6 * data["series"] and cubes[0]["image"].shape == (1, 16, 16, 16)
+
+
+def test_every_slice_of_a_study_is_evidence(hospital: Any, scored: list[FindingRow]) -> None:
+    assert len(scored) == 3
+    for row in scored:
+        assert len({(item["instance_id"], item["frame"]) for item in row.evidence}) == len(row.evidence) > 8
+        assert 0 < row.p_value <= 1 and row.n_calibration == hospital.report.n
+        top = sorted((item["score"] for item in row.evidence), reverse=True)[:3]
+        assert row.score == pytest.approx(np.mean(top))
+
+
+def test_too_short_a_series_is_listed_with_its_code(hospital: Any, scored: list[FindingRow]) -> None:
+    with Catalogue.open(hospital.settings) as catalogue:
+        left = catalogue.not_scored(scored[0].run_id)
+    assert [(row.code, "4 slices" in row.sentence) for row in left] == [("too-few-slices", True)]
+
+
+def test_kept_heatmaps_lie_on_native_slices(hospital: Any, detector: Scorer, scored: list[FindingRow]) -> None:
+    flagged = [row for row in scored if row.flagged]
+    assert len(flagged) == 2
+    for row in flagged:
+        items = {f"{i.ref.instance_id}.{i.ref.frame}": i for i in of_study(hospital, detector, row.study_id)}
+        with np.load(Path(hospital.report.run.path) / "heatmaps" / f"{row.study_id}.npz") as kept:
+            assert len(kept.files) == 3
+            for name in kept.files:
+                expected = items[name].anomaly(detector).values
+                assert kept[name].shape == (32, 32)
+                np.testing.assert_allclose(kept[name], expected, rtol=2e-3, atol=1e-3)
+
+
+def test_files_score_as_the_night_did(hospital: Any, detector: Scorer, scored: list[FindingRow]) -> None:
+    folders = sorted(path for path in hospital.inbox.glob("mr*"))
+    found = [detector.score_files(sorted(folder.glob("*.dcm"))) for folder in folders]
+    assert sorted(r.score for r in found) == pytest.approx(sorted(row.score for row in scored), rel=1e-5)
+    assert sorted(r.p_value for r in found) == pytest.approx(sorted(row.p_value for row in scored))
+    assert found[0].heatmap.shape == (16, 32, 32) == found[0].reconstruction.shape
+
+
+def test_evaluation_measures_studies_and_pixels(hospital: Any) -> None:
+    report = evaluate(hospital.report.run, hospital.settings)
+    image, pixels = report.tables[0], report.tables[-1]
+    assert image.level == "study level" and pixels.level == "pixel level"
+    assert pixels.counts["slices"] == 16 * pixels.counts["patients"] and pixels.counts["lesion_pixels"] > 100
+    assert np.isfinite(pixels.row("ae").metrics["AP"].value)
+    assert np.isfinite(image.row("ae").metrics["AUROC"].value)
+    assert (Path(hospital.report.run.path) / "evaluation" / "develop" / "panels.png").exists()
+    tried = GridConfig(kinds=("l1", "ssim"), medians=(1, 3), erosions=(0,), fractions=(0.05,))
+    own = grid(hospital.report.run, hospital.settings, tried, criterion="auroc").table.iloc[0]
+    assert own["auroc"] == pytest.approx(image.row("ae").metrics["AUROC"].value, abs=1e-12)
+    assert own["pixel_ap"] == pytest.approx(pixels.row("ae").metrics["AP"].value, abs=1e-9)
+
+
+def test_a_reader_is_shown_the_maps_that_were_scored(
+    hospital: Any, detector: Scorer, scored: list[FindingRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = scored[0]
+    with Catalogue.open(hospital.settings) as catalogue:
+        maker = MapMaker(catalogue, hospital.settings)
+        (stack,) = StudyStacks(catalogue).of(finding.study_id).stacks
+        shown = maker.ask(finding, stack, 7).result()
+        monkeypatch.setattr(MapMaker, "_anomalies", lambda *_: pytest.fail("computed again"))
+        next_one = maker.ask(finding, stack, 8).result()  # the whole stack was kept
+        maker.close()
+    for index, maps in ((7, shown), (8, next_one)):
+        item = next(i for i in of_study(hospital, detector, finding.study_id) if i.ref == stack.refs[index])
+        expected = item.anomaly(detector, reconstruction=True)
+        np.testing.assert_allclose(maps.heat * maps.heat_step + maps.heat_first, expected.values, atol=maps.heat_step)
+        image = maps.image * maps.image_step + maps.image_first
+        np.testing.assert_allclose(image, expected.reconstruction, atol=maps.image_step)
+
+
+def test_the_registered_models_example_is_a_volume(hospital: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow.set_tracking_uri(hospital.settings.mlflow)
+    model = mlflow.pyfunc.load_model("models:/nightread-phantom-mr@champion")
+    answer = model.predict(model.input_example)
+    assert len(model.input_example) == 8 and len(answer) == 1
+    assert answer["error"].tolist() == [""] and np.isfinite(answer["score"][0])
+    alone = model.predict(pd.DataFrame({"dicom": model.input_example["dicom"][:1]}))
+    assert "too-few-slices" in alone["error"][0]
+
+
+def test_the_commands_read_volumes(hospital: Any, scored: list[FindingRow]) -> None:
+    def nightread(*arguments: str) -> Any:
+        done = CliRunner().invoke(group, ["--workspace", str(hospital.settings.workspace), *arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    assert json.loads(nightread("train", str(hospital.run_file), "--json"))["n"] == hospital.report.n
+    assert json.loads(nightread("score", "--again", "--json"))[0]["studies"] == 3
+    assert len(json.loads(nightread("flagged", "--json"))) == 2
+
+
+def test_a_partly_normal_series_teaches_nothing(hospital: Any) -> None:
+    config = RunFolder.behind(hospital.report.run).config()
+    with Catalogue.open(hospital.settings) as catalogue:
+        chosen = choose(catalogue, config, hospital.settings, sets=["train"])
+    first = chosen.slices[0].series_id
+    partly = replace(chosen, slices=chosen.slices[1:]).whole()
+    assert first not in {ref.series_id for ref in partly.slices} and first not in partly.members
+    assert [(s.series_id, s.code) for s in partly.not_scored] == [(first, "partly-normal")]
+    assert "15" in partly.not_scored[0].sentence and "16" in partly.not_scored[0].sentence
+    assert len(partly.slices) == len(chosen.slices) - 16
