@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.labels import labels
+from pipeline.dicom.crosswalk import Crosswalk
 
 Open = Callable[..., Any]
 HTMX = {"hx-request": "true"}
@@ -254,6 +255,12 @@ def test_the_list_is_found_by_pseudonym_and_by_accession_number(browser: Open, l
     answer = lead.post("/accession", {"csrf": lead.csrf(), "accession": "no such number"})
     assert answer.status_code == 200
     assert "no such number" not in answer.text
+    with Crosswalk.open(room.settings) as crosswalk:
+        number = crosswalk.identity(study).accession_number
+    answer = lead.post("/accession", {"csrf": lead.csrf(), "accession": number})
+    assert answer.status_code == 200
+    assert re.findall(r'data-href="/scan/(\d+)', answer.text) == [str(listed[1])]
+    assert number not in answer.text
 
 
 def test_the_list_goes_on_where_it_ended(browser: Open, room: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def _by_accession(request: Request, room: Room, reader: Reader, accession: str) 
     try:
         ids = room.review.worklist.by_accession(accession, reader.actor)
         if ids:
-            found = room.review.worklist.page(WorklistQuery(finding_ids=ids))
+            found = room.review.worklist.page(WorklistQuery(accession_ids=ids))
         else:
             problem = "No scan on the list has this accession number."
     except ReviewError as error:
