@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("jinja2", reason="jinja2 (extra `review`) is not installed")
@@ -23,10 +25,15 @@ pytest.importorskip("python_multipart", reason="python-multipart (extra `review`
 from starlette.testclient import TestClient
 
 from pipeline.config import Settings
+from pipeline.data.reading import draw_reading_lists
+from pipeline.data.store import PixelStore
+from pipeline.dicom.attributes import InstanceAttributes
+from pipeline.dicom.identity import Ids
 from pipeline.review.permissions import Actor, CommandLine
 from pipeline.review.web.app import create_app
 from pipeline.review.web.config import WebConfig
 from pipeline.review.web.room import Room
+from pipeline.types import Finding, SliceScore
 
 PASSWORD = "a long enough passphrase"
 SETUP = CommandLine()
@@ -159,6 +166,12 @@ def hidden_fixture() -> Callable[[str, str], str]:
 
 
 @pytest.fixture
+def visit() -> Callable[[Room], Browser]:
+    """Return a function that opens a browser at any open workspace."""
+    return Browser
+
+
+@pytest.fixture
 def behind(room: Room) -> Callable[..., Browser]:
     """Return a function that opens a browser at an address, under another configuration of the server."""
 
@@ -174,6 +187,61 @@ def listed(room: Room) -> list[int]:
     from pipeline.review.worklist import WorklistQuery
 
     return [row.finding_id for row in room.review.worklist.page(WorklistQuery()).rows]
+
+
+def _pseudonym(*parts: object) -> str:
+    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+@pytest.fixture
+def pseudonym() -> Callable[..., str]:
+    """Return a function that makes 32 hex digits that look like a pseudonym."""
+    return _pseudonym
+
+
+@pytest.fixture
+def enter(room: Room, night: ScoredNight) -> Callable[..., int]:
+    """Return a function that enters a flagged study of series [F, H, W] with these attributes; returns its finding."""
+
+    def add(name: str, stacks: Sequence[np.ndarray], worst: int = 0, **attributes: Any) -> int:
+        study, patient = (_pseudonym(level, name) for level in ("study", "patient"))
+        found = [
+            _enter_series(room, (patient, study, _pseudonym("series", name, number)), images, attributes)
+            for number, images in enumerate(stacks)
+        ]
+        order = [found[0].pop(worst), *(place for series in found for place in series)]
+        scores = [SliceScore(*place, study, patient, 1.0 / (rank + 1)) for rank, place in enumerate(order)]
+        scored = room.catalogue.run(night.run_id)
+        run_id = room.catalogue.start_run("score", scored.route, scored.folder)
+        finding = Finding(study, patient, scored.route, 1.0, 0.001, 99, "conformal", True, "fpr", tuple(scores))
+        room.catalogue.add_findings(run_id, [finding], scored.sha256)
+        room.catalogue.finish_run(run_id, sha256=scored.sha256)
+        draw_reading_lists(room.catalogue, night.settings.review)
+        return next(row.id for row in room.catalogue.findings(run_id))
+
+    return add
+
+
+def _enter_series(
+    room: Room, ids: tuple[str, str, str], images: np.ndarray, attributes: dict[str, Any]
+) -> list[tuple[str, int, str]]:
+    """Enter each image as an object, or all as one where `frames` says so; return (instance, frame, series) of each."""
+    frames, store = attributes.get("frames", 1), PixelStore(room.settings.store)
+    objects = [images] if frames > 1 else [image[None] for image in images]
+    places = []
+    with room.catalogue.session() as session:
+        for number, pixels in enumerate(objects):
+            instance = _pseudonym("instance", ids[2], number)
+            plain = {
+                "orientation": (1, 0, 0, 0, 1, 0),
+                "pixel_spacing_mm": (0.7, 0.7),
+                "positions": tuple((0.0, 0.0, float(number + frame)) for frame in range(frames)),
+            }
+            size = {"rows": pixels.shape[1], "columns": pixels.shape[2], "instance_number": number}
+            known = InstanceAttributes(**size, **{**plain, **attributes})
+            room.catalogue.add_instance(session, Ids(*ids, instance), known, pixel_key=store.put(pixels))
+            places += [(instance, frame, ids[2]) for frame in range(frames)]
+    return places
 
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

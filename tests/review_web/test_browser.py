@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.data.labels import labels
 
@@ -123,6 +127,68 @@ def test_a_decision_is_taken_back_by_key(person: Person, listed: list[int], room
     page.keyboard.press("z")
     page.wait_for_selector(".withdrawn")
     assert room.review.worklist.row(listed[0]).state in ("new", "in-review")
+
+
+@pytest.mark.slow
+def test_a_slip_is_found_again_from_the_next_scan(person: Person, listed: list[int], room: Any) -> None:
+    page = person("ann")
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.keyboard.press("d")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
+    ready(page)
+    assert room.finding(listed[0]).study_id[:12] in page.inner_text("#last-decided")
+    page.locator("#pane-main").focus()
+    page.keyboard.press("z")
+    page.wait_for_url(f"**/scan/{listed[0]}")
+    ready(page)
+    page.locator("#pane-main").focus()
+    page.keyboard.press("z")
+    page.wait_for_selector(".withdrawn")
+    assert room.review.worklist.row(listed[0]).state in ("new", "in-review")
+    assert not page.locator("#last-decided").is_visible()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["CR", "MR"])
+def test_original_and_reconstruction_flicker_in_windows_of_their_own(
+    person: Person, enter: Callable[..., int], modality: str
+) -> None:
+    ramp = np.add.outer(np.arange(64, dtype=np.uint16), np.arange(64, dtype=np.uint16)) * 30 + 200
+    finding = enter("flicker", [ramp[None]], modality=modality, photometric="MONOCHROME1", windows=((2000.0, 3600.0),))
+    page = person("ann")
+    page.goto(f"/scan/{finding}")
+    ready(page)
+    page.keyboard.press("h")
+    page.keyboard.press("]")
+    original, level = pixels(page), page.inner_text("#window-words")
+    page.keyboard.press("f")
+    shown = _brightness(page.evaluate(WHILE_RECONSTRUCTED))
+    assert shown.std() > 1, "a window of the original's would leave a projection's reconstruction black or white"
+    page.keyboard.press("f")
+    page.wait_for_selector("[data-do=flicker][aria-pressed=false]")
+    assert pixels(page) == original
+    assert page.inner_text("#window-words") == level
+
+
+# The picture as it is drawn while the reconstruction is there, before it gives way to the original again.
+WHILE_RECONSTRUCTED = """() => new Promise((done) => {
+  let frames = 0;
+  const look = () => {
+    const there = document.getElementById("viewer-status").textContent === "reconstruction";
+    frames = there ? frames + 1 : 0;
+    if (frames < 3) requestAnimationFrame(look);
+    else done(document.querySelector("#pane-main canvas.cornerstone-canvas").toDataURL());
+  };
+  look();
+})"""
+
+
+def _brightness(url: str) -> np.ndarray:
+    """Return the middle of a picture, where the image is, in grey."""
+    grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("L"))
+    return grey[:, grey.shape[1] // 2 - 150 : grey.shape[1] // 2 + 150].astype(float)
 
 
 @pytest.mark.slow

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline.data.labels import labels
+from pipeline.data.review_schema import ReadingEntry
 from pipeline.dicom.crosswalk import Crosswalk
 
 Open = Callable[..., Any]
@@ -277,3 +279,22 @@ def test_the_list_goes_on_where_it_ended(browser: Open, room: Any, monkeypatch: 
         path = following[1].replace("&amp;", "&")
     total = room.review.worklist.counts(listing.WorklistQuery())["all"]
     assert len(seen) == len(set(seen)) == total > 2
+
+
+def test_the_list_is_narrowed_by_age_and_by_model(browser: Open, room: Any, listed: list[int]) -> None:
+    one, ids = browser("ann"), lambda page: [int(number) for number in re.findall(r'data-href="/scan/(\d+)', page)]
+    with room.catalogue.session() as session:
+        session.get(ReadingEntry, listed[1]).arrived_at -= timedelta(days=8)
+        session.get(ReadingEntry, listed[2]).arrived_at -= timedelta(days=2)
+        session.get(ReadingEntry, listed[3]).model_sha256 = "0" * 64
+    for age, expected in {
+        "day": {listed[0], *listed[3:]},
+        "three-days": {listed[0], *listed[2:]},
+        "older": {listed[1]},
+        "": set(listed),
+    }.items():
+        page = one.get(f"/?state=all&age={age}").text
+        assert set(ids(page)) == expected, age
+        assert f'<option value="{age}" selected>' in page
+    assert ids(one.get(f"/?state=all&model={'0' * 64}").text) == [listed[3]]
+    assert one.get("/?age=yesterday").status_code == 422

@@ -5,7 +5,6 @@ Each prints what it measured. The bounds hold on two busy cores with room to spa
 
 from __future__ import annotations
 
-import hashlib
 import re
 import threading
 import time
@@ -29,11 +28,6 @@ pytestmark = pytest.mark.slow
 FINDINGS, READERS, EACH = 100_000, 50, 4
 
 
-def pseudonym(*parts: object) -> str:
-    """Return 32 hex digits that look like a pseudonym."""
-    return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
-
-
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     """Return a function that prints past pytest's capture."""
@@ -43,39 +37,6 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
             print(f"\n  {text}")
 
     return tell
-
-
-@pytest.fixture
-def enter(room: Any, night: Any) -> Callable[..., int]:
-    """Return a function that enters a flagged study of given images [F, H, W], and returns its finding."""
-
-    def add(name: str, images: np.ndarray, worst: int, **attributes: Any) -> int:
-        store, catalogue = PixelStore(night.settings.store), room.catalogue
-        ids = [pseudonym(level, name) for level in ("patient", "study", "series")]
-        slices = [pseudonym("instance", name, number) for number in range(len(images))]
-        with catalogue.session() as session:
-            for number, image in enumerate(images):
-                known = InstanceAttributes(
-                    rows=image.shape[0],
-                    columns=image.shape[1],
-                    instance_number=number,
-                    orientation=(1, 0, 0, 0, 1, 0),
-                    pixel_spacing_mm=(0.7, 0.7),
-                    positions=((0.0, 0.0, float(number)),),
-                    **attributes,
-                )
-                catalogue.add_instance(session, Ids(*ids, slices[number]), known, pixel_key=store.put(image[None]))
-        scored = catalogue.run(night.run_id)
-        run_id = catalogue.start_run("score", scored.route, scored.folder)
-        order = [worst, *(number for number in range(len(images)) if number != worst)]
-        evidence = tuple(SliceScore(slices[n], 0, ids[2], ids[1], ids[0], 1.0 / (k + 1)) for k, n in enumerate(order))
-        found = Finding(ids[1], ids[0], scored.route, 1.0, 0.001, 99, "conformal", True, "fpr", evidence)
-        catalogue.add_findings(run_id, [found], scored.sha256)
-        catalogue.finish_run(run_id, sha256=scored.sha256)
-        draw_reading_lists(catalogue, night.settings.review)
-        return next(row.id for row in catalogue.findings(run_id))
-
-    return add
 
 
 @pytest.fixture
@@ -94,8 +55,9 @@ def page(chromium: Any, site: str) -> Any:
 def test_the_first_image_of_a_large_ct(page: Any, enter: Any, listed: list[int], say: Any) -> None:
     noise = np.random.default_rng(1).normal(0, 20, (300, 512, 512))
     disc = np.hypot(*np.mgrid[-256:256, -256:256]) < 200
-    finding = enter("ct", (noise + np.where(disc, 40, -1000)).astype(np.int16), 150, modality="CT", body_part="CHEST",
-                    rescale=((1.0, 0.0),), pixel_representation=1, windows=((40.0, 400.0),))  # fmt: skip
+    ct = {"modality": "CT", "body_part": "CHEST", "rescale": ((1.0, 0.0),), "pixel_representation": 1}
+    images = (noise + np.where(disc, 40, -1000)).astype(np.int16)
+    finding = enter("ct", [images], worst=150, windows=((40.0, 400.0),), **ct)
     page.goto(f"/scan/{listed[0]}")  # scripts are in the browser's cache, as in the morning's second scan
     page.wait_for_selector("#viewer[data-ready]")
     first = []
@@ -125,7 +87,7 @@ def test_the_first_image_of_a_large_ct(page: Any, enter: Any, listed: list[int],
 def test_a_very_large_image(page: Any, enter: Any, say: Any) -> None:
     edge = 10_000
     ramp = (np.arange(edge, dtype=np.uint32)[:, None] + np.arange(edge, dtype=np.uint32)).astype(np.uint16)
-    finding = enter("dx", ramp[None], 0, modality="DX", body_part="CHEST", bits_stored=16)
+    finding = enter("dx", [ramp[None]], modality="DX", body_part="CHEST", bits_stored=16)
     page.goto(f"/scan/{finding}")
     page.wait_for_selector("#viewer[data-ready]", timeout=60_000)
     whole = page.evaluate("window.firstImage")
@@ -138,8 +100,8 @@ def test_a_very_large_image(page: Any, enter: Any, say: Any) -> None:
         f"{1000 * (time.perf_counter() - begun):.0f} ms")  # fmt: skip
 
 
-def test_the_list_of_a_hundred_thousand(room: Any, night: Any, site: str, say: Any) -> None:
-    fill_list(room, night)
+def test_the_list_of_a_hundred_thousand(room: Any, night: Any, site: str, say: Any, pseudonym: Any) -> None:
+    fill_list(room, night, pseudonym)
     client = httpx.Client(base_url=site, timeout=60)
     log_in(client, "ann")
     times = []
@@ -164,7 +126,7 @@ def test_the_list_of_a_hundred_thousand(room: Any, night: Any, site: str, say: A
     assert times[95] < 5
 
 
-def fill_list(room: Any, night: Any) -> None:
+def fill_list(room: Any, night: Any, pseudonym: Callable[..., str]) -> None:
     """Enter 100 000 flagged findings of as many patients."""
     scored = room.catalogue.run(night.run_id)
     numbers = range(FINDINGS)
@@ -201,8 +163,8 @@ def log_in(client: httpx.Client, name: str) -> None:
     client.headers["cookie"] = answer.headers["set-cookie"].split(";")[0]
 
 
-def test_fifty_reviewers_at_once(room: Any, night: Any, site: str, setup: Any, say: Any) -> None:
-    many_scans(room, night, READERS * EACH)
+def test_fifty_reviewers_at_once(room: Any, night: Any, site: str, setup: Any, say: Any, pseudonym: Any) -> None:
+    many_scans(room, night, READERS * EACH, pseudonym)
     for number in range(READERS):
         room.review.users.add(f"reader{number}", "reader", "a long enough passphrase", setup)
     signed, errors, times = [], [], []
@@ -267,7 +229,7 @@ def read_one(client: httpx.Client, signed: list[int], times: list[float]) -> int
     return 1
 
 
-def many_scans(room: Any, night: Any, count: int) -> None:
+def many_scans(room: Any, night: Any, count: int, pseudonym: Callable[..., str]) -> None:
     """Enter scans that share one image, as many as fifty people need."""
     key = PixelStore(night.settings.store).put(np.arange(1024, dtype=np.uint16).reshape(1, 32, 32))
     scored = room.catalogue.run(night.run_id)

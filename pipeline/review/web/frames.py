@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.data.planes import FrameStore, frame_attributes, pixel_shape
 from pipeline.dicom.attributes import InstanceAttributes
+from pipeline.dicom.luminance import MONOCHROME
 from pipeline.dicom.physical import DISPLAY_PERCENTILES
 from pipeline.dicom.voi import is_inverted
 from pipeline.errors import CatalogueError
@@ -41,6 +42,7 @@ class Frame:
         reduced: the image is this many times smaller than the stored one.
         exact: whether every stored value is told from every other.
         box: (top, left, rows, columns) of the stored image that this is.
+        colour: whether the file was in colour, of which the store keeps the brightness.
     """
 
     values: np.ndarray
@@ -51,6 +53,7 @@ class Frame:
     reduced: int = 1
     exact: bool = True
     box: Box = (0, 0, 0, 0)
+    colour: bool = False
 
     def about(self) -> dict[str, Any]:
         """Return everything but the pixels as JSON, with `rows`, `columns` and `dtype`."""
@@ -177,7 +180,8 @@ def _frame(stored: np.ndarray, ref: SliceRef, window: tuple[float, float]) -> Fr
     attributes = frame_attributes(ref.attributes, ref.frame)
     slope, intercept = line_of(attributes)
     values, step, first, exact = in_16_bits(_modality_table(stored, attributes))
-    return Frame(values, slope * step, slope * first + intercept, window, is_inverted(attributes), exact=exact)
+    line, colour = (slope * step, slope * first + intercept), attributes.original_photometric not in MONOCHROME
+    return Frame(values, *line, window, is_inverted(attributes), exact=exact, colour=colour)
 
 
 def _modality_table(stored: np.ndarray, attributes: InstanceAttributes) -> np.ndarray:

@@ -14,6 +14,15 @@ from pipeline.review.worklist import STATES, Row, WorklistQuery
 PAGE_SIZE = 50
 TO_READ = frozenset({"new", "in-review", "second-opinion"})
 Whose = Literal["", "held", "decided"]
+Age = Literal["", "day", "three-days", "week", "older"]
+# Hours since a scan arrived, at least and at most.
+AGES: dict[str, tuple[float | None, float | None]] = {
+    "": (None, None),
+    "day": (None, 24.0),
+    "three-days": (None, 72.0),
+    "week": (None, 168.0),
+    "older": (168.0, None),
+}
 
 
 class ListQuery(BaseModel):
@@ -26,6 +35,8 @@ class ListQuery(BaseModel):
     modality: str = Field("", max_length=16)
     body_part: str = Field("", max_length=64)
     route: str = Field("", max_length=64)
+    model: str = Field("", max_length=64, pattern="^[0-9a-f]*$", description="SHA-256 of the detector")
+    age: Age = ""
     whose: Whose = ""
     after: int | None = Field(None, ge=1)
     before: int | None = Field(None, ge=1)
@@ -44,6 +55,9 @@ class ListQuery(BaseModel):
             modality=self.modality,
             body_part=self.body_part,
             route=self.route,
+            model=self.model,
+            min_age_hours=AGES[self.age][0],
+            max_age_hours=AGES[self.age][1],
             holder=reader.name if self.whose == "held" else "",
             reader=reader.name if self.whose == "decided" else "",
             after=self.after,

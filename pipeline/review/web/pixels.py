@@ -13,6 +13,8 @@ from fastapi import APIRouter, HTTPException, Response
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.data.schema import FindingRow
+from pipeline.dicom.attributes import InstanceAttributes
+from pipeline.dicom.voi import is_inverted
 from pipeline.errors import NightreadError
 from pipeline.review.web.access import FindingId, Reader, RoomHere, Viewer
 from pipeline.review.web.frames import Box, Frame, default_window
@@ -75,7 +77,7 @@ async def reconstruction(finding_id: FindingId, stack: int, index: int, room: Ro
 
 def _inverted(maps: SliceMaps, ref: SliceRef) -> bool:
     """A projection's physical values are bright already."""
-    return maps.linked and ref.attributes.get("photometric") == "MONOCHROME1"
+    return maps.linked and is_inverted(InstanceAttributes.from_json(ref.attributes))
 
 
 async def _maps(

@@ -20,6 +20,7 @@ from pipeline.review.web.frames import Frames
 from pipeline.review.web.lately import Lately
 from pipeline.review.web.looks import Looks
 from pipeline.review.web.maps import MapMaker
+from pipeline.review.web.model_card import models
 from pipeline.review.web.similar import SimilarNormals
 from pipeline.review.web.stacks import StudyStacks
 from pipeline.review.web.versions import ModelVersions
@@ -43,6 +44,7 @@ class Room:
     versions: ModelVersions
     looks: Looks
     findings: Lately[int, FindingRow]
+    names: Lately[str, dict[str, str]]
     templates: Jinja2Templates
 
     @classmethod
@@ -61,6 +63,7 @@ class Room:
             ModelVersions(catalogue, settings),
             Looks(),
             Lately(seconds=5.0, most=256),
+            Lately(seconds=30.0, most=1),
             _templates(),
         )
 
@@ -84,6 +87,10 @@ class Room:
             UnknownFinding: it is not, which tells nobody whether there is such a finding at all.
         """
         return self.findings.get(finding_id, self._finding)
+
+    def model_names(self) -> dict[str, str]:
+        """Return the names of all detectors by their SHA-256, as they were at most half a minute ago."""
+        return self.names.get("", lambda _: {one["sha256"]: one["name"] for one in models(self.catalogue)})
 
     def _finding(self, finding_id: int) -> FindingRow:
         self.review.worklist.row(finding_id)

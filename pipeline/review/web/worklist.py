@@ -22,6 +22,14 @@ SELECTS = {
     "modality": ("Modality", "any modality"),
     "body_part": ("Body part", "any body part"),
     "route": ("Route", "any route"),
+    "model": ("Model", "any model"),
+}
+AGE_WORDS = {
+    "": "of any age",
+    "day": "of the last 24 hours",
+    "three-days": "of the last 3 days",
+    "week": "of the last week",
+    "older": "older than a week",
 }
 WHOSE = {"": "anybody's", "held": "held by me", "decided": "decided by me"}
 
@@ -73,8 +81,7 @@ def _list_page(
     shown |= {
         "tabs": _tabs(counts),
         "query": asked,
-        "selects": _selects(asked, room.review.worklist.facets()),
-        "whose": list(WHOSE.items()),
+        "selects": [*_selects(room, asked, room.review.worklist.facets()), *_fixed(asked)],
         "may_reveal": reader.may("search_accession"),
     }
     return page(request, room, reader, "worklist.html", "list", **shown)
@@ -84,6 +91,7 @@ def _rows(room: Room, found: Page, asked: ListQuery, counts: Mapping[str, int], 
     total = _total(asked, counts)
     return {
         "rows": [shown_row(room, row) for row in found.rows],
+        "held_back": any(not row.revealed for row in found.rows),
         "tail": f"?{urlencode(asked.filters())}" if asked.filters() else "",
         "words": f"{thousands(total)} scan{'' if total == 1 else 's'} in order of priority",
         "previous": _link(asked, before=found.rows[0].finding_id) if found.has_previous and found.rows else None,
@@ -112,11 +120,22 @@ def _tabs(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     ]
 
 
-def _selects(asked: ListQuery, facets: Facets) -> list[dict[str, Any]]:
+def _selects(room: Room, asked: ListQuery, facets: Facets) -> list[dict[str, Any]]:
+    """Return the filters that choose among what is on the list."""
+    names = room.model_names() if len(facets.model) > 1 else {}
     return [
-        {"name": name, "words": words, "all": every, "options": getattr(facets, name), "chosen": getattr(asked, name)}
+        _select(name, words, getattr(asked, name), {"": every} | {one: names.get(one, one[:64]) for one in found})
         for name, (words, every) in SELECTS.items()
+        if (found := getattr(facets, name)) and (name != "model" or len(found) > 1)
     ]
+
+
+def _fixed(asked: ListQuery) -> list[dict[str, Any]]:
+    return [_select("age", "Age", asked.age, AGE_WORDS), _select("whose", "Whose", asked.whose, WHOSE)]
+
+
+def _select(name: str, words: str, chosen: str, options: Mapping[str, str]) -> dict[str, Any]:
+    return {"name": name, "words": words, "chosen": chosen, "options": list(options.items())}
 
 
 def _empty(asked: ListQuery) -> str:

@@ -1,7 +1,9 @@
 // Deciding by keyboard: a letter chooses the outcome, Enter signs, and the next scan comes.
 
 import { bind } from "./keys.js";
+import { goBack, lastDecided, remember } from "./last.js";
 
+const room = document.querySelector("[data-scan]");
 let left = false;
 
 const decide = () => document.getElementById("decide");
@@ -29,7 +31,11 @@ for (const [key, words] of [["c", "confirm"], ["d", "dismiss"], ["u", "unsure"],
 }
 bind(["Enter", "Ctrl+Enter"], "Decision", "sign what is chosen", sign);
 bind("n", "Decision", "write the finding", () => document.getElementById("text")?.focus());
-bind("z", "Decision", "take my decision back", () => document.getElementById("undo")?.requestSubmit());
+bind("z", "Decision", "take my decision back; go back to the last one", () => {
+  const undo = document.getElementById("undo");
+  if (undo) undo.requestSubmit();
+  else goBack();
+});
 bind("j", "Reading list", "next scan", () => go("next"));
 bind("k", "Reading list", "previous scan", () => go("previous"));
 bind("l", "Reading list", "back to the list", () => go("list"));
@@ -40,6 +46,7 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (!successful || !xhr.getResponseHeader("X-Decided")) return;
   left = true;
   const decided = requestConfig.path.endsWith("/decision");
+  remember(decided ? { path: room.dataset.scan, study: room.dataset.study } : null);
   if (decided && sessionStorage.getItem("stay") !== "1" && document.querySelector('[data-go="next"]')) go("next");
   else window.location.reload();
 });
@@ -48,11 +55,17 @@ document.addEventListener("change", (event) => {
   if (event.target.id === "go-on") sessionStorage.setItem("stay", event.target.checked ? "0" : "1");
 });
 
+const last = lastDecided();
+if (last && last.path !== room.dataset.scan) {
+  document.getElementById("last-words").textContent = last.study;
+  document.getElementById("last-link").href = last.path;
+  document.getElementById("last-decided").hidden = false;
+}
+
 const goOn = document.getElementById("go-on");
 if (goOn) goOn.checked = sessionStorage.getItem("stay") !== "1";
 
 // The scan is held while its page is looked at, and given back when it is left undecided.
-const room = document.querySelector("[data-scan]");
 const KEEP_MS = 60_000;
 
 function send(what) {

@@ -1,6 +1,8 @@
 // The scan page: slices, window, heatmap, reconstruction, regions.
 
-import { bind } from "./keys.js";
+import { bindKeys, bindMouse } from "./controls.js";
+import { Flicker } from "./flicker.js";
+import { Maps } from "./maps.js";
 import { Slices, cornerstoneImage, fetchImage } from "./slices.js";
 import { colour, heatCanvas, outline, scale } from "./heat.js";
 import { Pane, directions, follow } from "./viewer.js";
@@ -15,7 +17,6 @@ const state = {
   heat: true,
   contour: scan.revealed,
   side: false,
-  flicker: null,
   part: null,
   preset: -1,
   shown: 0,
@@ -23,7 +24,7 @@ const state = {
 const loaders = scan.stacks.map(
   (stack, number) => new Slices((index) => `${scan.base}/pixels/${number}/${index}`, stack.slices.length),
 );
-const maps = new Map();
+const maps = new Maps(scan.base);
 const overlays = new WeakMap();
 const panes = {};
 const regions = new Regions(() => [state.stack, state.index], () => panes.main.redraw());
@@ -36,35 +37,18 @@ function say(text) {
   by("viewer-status").textContent = text;
 }
 
-// Heatmap and reconstruction of a slice: asked once, and again while the server computes.
-async function mapOf(kind, stack, index) {
-  const key = `${kind}/${stack}/${index}`;
-  if (!maps.has(key)) {
-    const asked = patiently(`${scan.base}/${kind}/${stack}/${index}`);
-    maps.set(key, asked);
-    asked.catch(() => maps.delete(key));
-    if (maps.size > 400) maps.delete(maps.keys().next().value);
-  }
-  return maps.get(key);
-}
-
-async function patiently(url) {
-  for (;;) {
-    try {
-      return await fetchImage(url);
-    } catch (error) {
-      if (error.status !== 503) throw error;
-      await new Promise((done) => setTimeout(done, 700));
-    }
-  }
-}
-
 function overlayOf(answer) {
   if (!overlays.has(answer)) overlays.set(answer, { canvas: heatCanvas(answer), path: outline(answer) });
   return overlays.get(answer);
 }
 
 let heatNow = null;
+let flicker = null;
+
+async function imageNow(original) {
+  const { stack, index } = state;
+  return original ? loaders[stack].get(index) : (await maps.reconstruction(stack, index)).image;
+}
 
 function drawOver(context, pane, pixel) {
   const plain = pane.image.reconstruction;
@@ -132,7 +116,7 @@ async function showHeat(ticket) {
   if (!wanted) return panes.main.redraw();
   const { stack, index } = state;
   try {
-    const answer = await mapOf("heat", stack, index);
+    const answer = await maps.get("heat", stack, index);
     if (ticket !== state.shown) return;
     heatNow = { stack, index, answer };
     legend(answer.about);
@@ -143,22 +127,12 @@ async function showHeat(ticket) {
   }
 }
 
-async function reconstruction(stack, index) {
-  const answer = await mapOf("reconstruction", stack, index);
-  if (!answer.image) {
-    answer.image = cornerstoneImage(`reconstruction/${stack}/${index}`, answer);
-    answer.image.reconstruction = true;
-  }
-  return answer;
-}
-
 async function showSide(ticket) {
   if (!state.side || !stackNow().scored) return;
   try {
-    const { image, about } = await reconstruction(state.stack, state.index);
+    const { image, about } = await maps.reconstruction(state.stack, state.index);
     if (ticket !== state.shown) return;
     panes.side.show(image);
-    if (!about.linked) panes.side.change({ voi: { windowWidth: about.window[1], windowCenter: about.window[0] } });
     follow(panes.main, panes.side, about.linked);
   } catch (error) {
     by("side-note").textContent = error.message;
@@ -190,10 +164,11 @@ function readout() {
   by("window-words").textContent =
     `level ${voi.windowCenter.toFixed(digits)} · width ${voi.windowWidth.toFixed(digits)}${unit ? ` ${unit}` : ""}`;
   by("zoom-words").textContent = `${Math.round((size / panes.main.image.about.reduced) * 100)} %`;
-  const { reduced, exact } = panes.main.image.about;
+  const { reduced, exact, colour: inColour } = panes.main.image.about;
   by("reduced-words").textContent = [
     reduced > 1 ? `shown 1 : ${reduced}; E shows every pixel at the centre` : state.part ? "a part, every pixel; E shows the whole" : "",
     exact ? "" : "values on 65 536 steps",
+    inColour ? "came in colour; this is its brightness" : "",
   ].filter(Boolean).join(" · ");
 }
 
@@ -236,31 +211,9 @@ const actions = {
     by("viewer").classList.toggle("two", state.side);
     requestAnimationFrame(() => showSide(state.shown));
   },
-  async flicker() {
-    if (state.flicker) {
-      clearInterval(state.flicker);
-      state.flicker = null;
-      press("flicker", false);
-      return show(state.stack, state.index);
-    }
-    press("flicker", true);
-    let original = true;
-    state.flicker = setInterval(async () => {
-      original = !original;
-      const { stack, index } = state;
-      try {
-        const found = original ? null : await reconstruction(stack, index);
-        const image = original ? await loaders[stack].get(index) : found.image;
-        if (!state.flicker) return;
-        const { scale: size, translation, voi } = panes.main.viewport;
-        const ratio = panes.main.image.columns / image.columns;
-        panes.main.show(image);
-        panes.main.change({ scale: size * ratio, translation, voi });
-        by("edge-top").textContent = original ? "original" : "reconstruction";
-      } catch (error) {
-        say(error.message);
-      }
-    }, 450);
+  flicker() {
+    if (flicker.on) flicker.stop();
+    else (state.part ? show(state.stack, state.index) : Promise.resolve()).then(() => flicker.start());
   },
   fit() {
     panes.main.fit();
@@ -329,85 +282,17 @@ function level(centre, width) {
   });
 }
 
-// The mouse
-function mouse(element) {
-  let last = null;
-  element.addEventListener("pointerdown", (event) => {
-    if (event.target.closest("button, input")) return;
-    element.setPointerCapture(event.pointerId);
-    element.focus({ preventScroll: true });
-    last = { x: event.pageX, y: event.pageY, tool: event.button === 1 ? "pan" : event.button === 2 ? "zoom" : state.tool };
-    if (last.tool === "region") regions.begin(panes.main.point(event));
-  });
-  element.addEventListener("pointermove", (event) => {
-    if (!last || !panes.main.image) return;
-    const moved = { x: event.pageX - last.x, y: event.pageY - last.y };
-    Object.assign(last, { x: event.pageX, y: event.pageY });
-    const viewport = panes.main.viewport;
-    if (last.tool === "region") regions.extend(panes.main.point(event));
-    else if (last.tool === "zoom") panes.main.zoom(1 - moved.y / 200);
-    else if (last.tool === "pan") {
-      const { x, y } = viewport.translation;
-      panes.main.change({ translation: { x: x + moved.x / viewport.scale, y: y + moved.y / viewport.scale } });
-    } else level(moved.y / 16, moved.x / 16);
-  });
-  element.addEventListener("pointerup", () => {
-    if (last && last.tool === "region") regions.end();
-    last = null;
-  });
-  element.addEventListener("contextmenu", (event) => event.preventDefault());
-  let turned = 0;
-  element.addEventListener(
-    "wheel",
-    (event) => {
-      event.preventDefault();
-      if (event.ctrlKey || stackNow().slices.length === 1) return panes.main.zoom(event.deltaY < 0 ? 1.1 : 1 / 1.1);
-      turned += event.deltaY;
-      const steps = Math.trunc(turned / 40);
-      if (steps) show(state.stack, state.index + Math.sign(steps));
-      if (steps) turned = 0;
-    },
-    { passive: false },
-  );
-}
-
-function keyboard() {
-  const step = (by_) => () => show(state.stack, state.index + by_);
-  bind("ArrowDown", "Images", "next image", step(1));
-  bind("ArrowUp", "Images", "previous image", step(-1));
-  bind("PageDown", "Images", "ten further", step(10));
-  bind("PageUp", "Images", "ten back", step(-10));
-  bind("Home", "Images", "first image", () => show(state.stack, 0));
-  bind("End", "Images", "last image", () => show(state.stack, Infinity));
-  bind("x", "Images", "the most unusual images, one after another", actions.worst);
-  bind("v", "Images", "next series", () => show((state.stack + 1) % scan.stacks.length, 0));
-  bind("h", "What differs", "heatmap on or off", actions.heat);
-  bind("t", "What differs", "outline on or off", actions.contour);
-  bind("r", "What differs", "reconstruction beside it", actions.side);
-  bind("f", "What differs", "flicker between original and reconstruction", actions.flicker);
-  bind([",", "."], "What differs", "heatmap fainter, stronger", (event) => {
-    by("opacity").value = Number(by("opacity").value) + (event.key === "," ? -10 : 10);
-    panes.main.redraw();
-  });
-  bind("w", "Window", "next window", actions.preset);
-  bind(["ArrowLeft", "ArrowRight"], "Window", "brighter, darker", (event) => level(event.key === "ArrowLeft" ? -1 : 1, 0));
-  bind(["[", "]"], "Window", "narrower, wider", (event) => level(0, event.key === "[" ? -1 : 1));
-  bind("i", "Window", "invert", actions.invert);
-  bind(["+", "-"], "Window", "larger, smaller", (event) => panes.main.zoom(event.key === "+" ? 1.2 : 1 / 1.2));
-  bind("0", "Window", "everything as it was", actions.fit);
-  bind("e", "Window", "every pixel of a large image, here", actions.part);
-  bind("g", "Decision", "draw a region (drag)", actions.region);
-  bind("Backspace", "Decision", "erase the region", () => regions.clear());
-}
-
 function start() {
   panes.main = new Pane(by("pane-main"), drawOver);
   panes.side = new Pane(by("pane-side"), () => {});
+  flicker = new Flicker(panes.main, imageNow, (on, words) => {
+    press("flicker", on);
+    say(words);
+  });
   panes.main.element.addEventListener(window.cornerstone.EVENTS.IMAGE_RENDERED, () => {
     readout();
     if (state.side && panes.side.image) {
-      const kept = maps.get(`reconstruction/${state.stack}/${state.index}`);
-      if (kept) kept.then(({ about }) => follow(panes.main, panes.side, about.linked), () => {});
+      follow(panes.main, panes.side, !panes.side.image.own);
     }
   });
   for (const button of document.querySelectorAll("[data-do]")) {
@@ -424,8 +309,9 @@ function start() {
   }
   by("slice").addEventListener("input", (event) => show(state.stack, Number(event.target.value)));
   by("opacity").addEventListener("input", () => panes.main.redraw());
-  mouse(by("pane-main"));
-  keyboard();
+  const view = { scan, state, panes, regions, actions, show, level };
+  bindMouse(by("pane-main"), view);
+  bindKeys(view);
   tool("window");
   press("heat", state.heat);
   press("contour", state.contour);

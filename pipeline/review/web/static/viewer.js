@@ -3,10 +3,15 @@
 
 const cornerstone = window.cornerstone;
 
+function ownLook(image) {
+  return { voi: { windowWidth: image.windowWidth, windowCenter: image.windowCenter }, invert: image.invert };
+}
+
 export class Pane {
   constructor(element, draw) {
     this.element = element;
     this.image = null;
+    this.look = null; // window and inversion of the originals, while an image with values of its own is shown
     this.draw = draw;
     cornerstone.enable(element);
     element.addEventListener(cornerstone.EVENTS.IMAGE_RENDERED, (event) => this.rendered(event.detail));
@@ -19,6 +24,20 @@ export class Pane {
     cornerstone.displayImage(this.element, image);
     if (!before) this.fit();
     else if (before.rows !== image.rows || before.columns !== image.columns) this.fit();
+    if (!before || image.own) this.change(ownLook(image));
+    else if (before.own) this.change(this.look);
+  }
+
+  // Show another image of the same scan in the same place. One with values of its own comes with its own window; the
+  // next original has the window again that the reader gave it.
+  swap(image) {
+    const { scale, translation, voi, invert } = this.viewport;
+    const ratio = this.image.columns / image.columns;
+    if (!this.image.own) this.look = { voi, invert };
+    this.image = image;
+    cornerstone.displayImage(this.element, image);
+    const place = { x: translation.x / ratio, y: translation.y / ratio };
+    this.change({ scale: scale * ratio, translation: place, ...(image.own ? ownLook(image) : this.look) });
   }
 
   get viewport() {
@@ -76,7 +95,7 @@ export function follow(leader, follower, linked) {
   if (!leader.image || !follower.image) return;
   const { scale, translation, voi, invert } = leader.viewport;
   const ratio = leader.image.columns / follower.image.columns;
-  const place = { x: translation.x * ratio, y: translation.y * ratio };
+  const place = { x: translation.x / ratio, y: translation.y / ratio };
   follower.change({ scale: scale * ratio, translation: place, ...(linked ? { voi, invert } : {}) });
 }
 

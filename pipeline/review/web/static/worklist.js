@@ -1,6 +1,7 @@
 // The reading list by keyboard: a marked row that moves, opens, and survives a new page of the list.
 
 import { bind } from "./keys.js";
+import { goBack } from "./last.js";
 
 const rows = () => [...document.querySelectorAll("[data-row]")];
 
@@ -35,6 +36,7 @@ bind("End", "Reading list", "last scan of this page", () => mark(Infinity));
 bind(["Enter", "o"], "Reading list", "open the scan", open);
 bind(["PageDown", "]"], "Reading list", "next page", () => turn("next"));
 bind(["PageUp", "["], "Reading list", "previous page", () => turn("prev"));
+bind("z", "Reading list", "go back to my last decision", goBack);
 bind("/", "Reading list", "search", () => document.getElementById("search").focus());
 bind("m", "Reading list", "those that I hold, or anybody's", () => {
   const whose = document.getElementById("whose");

@@ -1,0 +1,47 @@
+// Heatmaps and reconstructions of slices: each is asked for once, and again while the server computes it.
+
+import { cornerstoneImage, fetchImage } from "./slices.js";
+
+const MOST = 400;
+const AGAIN_MS = 700;
+
+export class Maps {
+  // `base` is the address of the scan.
+  constructor(base) {
+    this.base = base;
+    this.asked = new Map();
+  }
+
+  // The answer for a slice; `kind` is heat or reconstruction.
+  get(kind, stack, index) {
+    const key = `${kind}/${stack}/${index}`;
+    if (!this.asked.has(key)) {
+      const asked = patiently(`${this.base}/${key}`);
+      this.asked.set(key, asked);
+      asked.catch(() => this.asked.delete(key));
+      if (this.asked.size > MOST) this.asked.delete(this.asked.keys().next().value);
+    }
+    return this.asked.get(key);
+  }
+
+  // The answer for a reconstruction, with its image. `own`: its values are not the original's, and so is its window.
+  async reconstruction(stack, index) {
+    const answer = await this.get("reconstruction", stack, index);
+    if (!answer.image) {
+      answer.image = cornerstoneImage(`reconstruction/${stack}/${index}`, answer);
+      Object.assign(answer.image, { reconstruction: true, own: !answer.about.linked });
+    }
+    return answer;
+  }
+}
+
+async function patiently(url) {
+  for (;;) {
+    try {
+      return await fetchImage(url);
+    } catch (error) {
+      if (error.status !== 503) throw error;
+      await new Promise((done) => setTimeout(done, AGAIN_MS));
+    }
+  }
+}
