@@ -185,9 +185,14 @@ WHILE_RECONSTRUCTED = """() => new Promise((done) => {
 })"""
 
 
+def _picture(url: str, mode: str) -> np.ndarray:
+    """Return a canvas's data as uint8 [H, W] or [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert(mode))
+
+
 def _brightness(url: str) -> np.ndarray:
     """Return the middle of a picture, where the image is, in grey."""
-    grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("L"))
+    grey = _picture(url, "L")
     return grey[:, grey.shape[1] // 2 - 150 : grey.shape[1] // 2 + 150].astype(float)
 
 
@@ -210,6 +215,10 @@ def test_a_region_is_drawn_with_the_mouse_and_signed(person: Person, listed: lis
     page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
     region = room.review.decisions.history(listed[0], _lead(room))[-1].region
     columns, rows = zip(*region["points"], strict=True)
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.keyboard.press("h")
+    assert _picture(pixels(page), "RGB").reshape(-1, 3).tolist().count([255, 212, 121]) > 100  # its dashed line
     # Half the drawn square's edge is 90 screen pixels; the phantom has 32 pixels and fills the lower of the two edges;
     # the middle of the image is the edge between its pixels 15 and 16.
     half = 90 / (min(box["width"], box["height"]) / 32)

@@ -57,8 +57,7 @@ def test_series_of_several_sizes_and_frames_with_their_own_lines(browser: Open, 
     )
     lines = [about(one, enhanced, f"pixels/0/{frame}") for frame in (0, 1)]
     assert [(line["slope"], line["intercept"]) for line in lines] == [(1.0, 0.0), (3.0, 5.0)]
-    page = one.get(f"/scan/{enhanced}").text
-    assert json.loads(page.split('id="scan-data">')[1].split("</script>")[0])["start"] == [0, 1]
+    assert scan_data(one.get(f"/scan/{enhanced}").text)["start"] == [0, 1]
 
 
 def test_a_scan_that_came_in_colour_says_that_it_is_shown_in_grey(browser: Open, enter: Enter) -> None:
@@ -95,3 +94,35 @@ def test_an_empty_workspace_has_pages_too(tmp_path: Path, visit: Callable[..., A
         for path in ("/night", "/models", *(("/", "/?state=all") if name == "ann" else ("/audit", "/audit.jsonl"))):
             assert one.get(path).status_code == 200, path
         assert one.get("/scan/1").status_code in (403, 409)
+
+
+def test_a_scan_that_grew_is_not_shown_or_marked_by_numbers_that_moved(
+    browser: Open, enter: Enter, room: Any, monkeypatch: pytest.MonkeyPatch, setup: Any
+) -> None:
+    images = np.stack([RAMP, RAMP + 7, RAMP + 9])
+    finding = enter("grown", [images[1:]], modality="MR")
+    one = browser("ann")
+    data = scan_data(one.get(f"/scan/{finding}").text)
+    assert about(one, finding, f"pixels/0/0?layout={data['layout']}")["rows"] == 48
+    enter("grown", [images[1:], images[:1]], modality="MR")  # its series came late
+    monkeypatch.setattr("pipeline.review.web.stacks.KEPT_S", 0.0)
+    room.stacks.__init__(room.catalogue)
+    for path in ("pixels", "heat", "reconstruction"):
+        answer = one.client.get(f"/scan/{finding}/{path}/0/0?layout={data['layout']}", headers={"accept": "*/*"})
+        assert answer.status_code == 409
+        assert "load it again" in answer.json()["detail"]
+    region = {"stack": 0, "index": 0, "layout": data["layout"], "points": [[3, 4], [10, 4], [10, 12]]}
+    answer = one.decide(finding, "confirmed", region=json.dumps(region))
+    assert "x-decided" not in answer.headers
+    assert "load it again" in answer.text
+    now = scan_data(one.get(f"/scan/{finding}").text)
+    assert now["layout"] != data["layout"]
+    answer = one.decide(finding, "confirmed", region=json.dumps({**region, "layout": now["layout"]}))
+    assert answer.headers["x-decided"] == "1"
+    kept = scan_data(one.get(f"/scan/{finding}").text)["regions"]
+    assert kept == [{"stack": 0, "index": 0, "points": [[3, 4], [10, 4], [10, 12]]}]
+
+
+def scan_data(page: str) -> dict[str, Any]:
+    """Return what a page tells its viewer."""
+    return json.loads(page.split('id="scan-data">')[1].split("</script>")[0])

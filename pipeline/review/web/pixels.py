@@ -6,10 +6,10 @@ import asyncio
 import json
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.data.schema import FindingRow
@@ -21,30 +21,43 @@ from pipeline.review.web.frames import Box, Frame, default_window
 from pipeline.review.web.maps import OpenModel, SliceMaps
 from pipeline.review.web.room import Room
 from pipeline.review.web.scan_data import spacing_mm
-from pipeline.review.web.stacks import Stack
+from pipeline.review.web.stacks import CHANGED, Stack
 from pipeline.types import SliceRef
 
 PATIENCE_S = 8.0  # that a request waits for a map before it is told to ask again
 BOX = re.compile(r"\d{1,7}(,\d{1,7}){3}")
 PROJECTION_WINDOW = (0.5, 1.0)  # the physical values of a projection are [0, 1]: its file's window made them
 
+# What a page was laid out as; "" does not ask. A study that grew since would give another image for the same number.
+Layout = Annotated[str, Query(max_length=16)]
+
 router = APIRouter(prefix="/scan/{finding_id}")
 
 
 @router.get("/pixels/{stack}/{index}")
-def pixels(finding_id: FindingId, stack: int, index: int, room: RoomHere, viewer: Viewer, box: str = "") -> Response:
+def pixels(
+    finding_id: FindingId,
+    stack: int,
+    index: int,
+    room: RoomHere,
+    viewer: Viewer,
+    box: str = "",
+    layout: Layout = "",
+) -> Response:
     """Send one image: whole, reduced where it is very large, or its part `box` (top,left,rows,columns) in full."""
     finding = _looked_at(room, finding_id, viewer)
-    _, ref = _slice(room, finding, stack, index)
+    _, ref = _slice(room, finding, stack, index, layout)
     with saying():
         frame = room.frames.read(ref, _box(box))
     return _answer(frame.values, {**frame.about(), "spacing": spacing_mm(ref)})
 
 
 @router.get("/heat/{stack}/{index}")
-async def heat(finding_id: FindingId, stack: int, index: int, room: RoomHere, viewer: Viewer) -> Response:
+async def heat(
+    finding_id: FindingId, stack: int, index: int, room: RoomHere, viewer: Viewer, layout: Layout = ""
+) -> Response:
     """Send the heatmap of an image, with the threshold of its outline; 503 while it is computed."""
-    maps, model, _ = await _maps(finding_id, stack, index, room, viewer)
+    maps, model, _ = await _maps(finding_id, stack, index, room, viewer, layout)
     row = await run_in_threadpool(room.review.worklist.row, finding_id)
     # Whether anything passes the threshold would tell a sampled scan from a flagged one, and so would the height of a
     # map, since the model's card names the threshold: until it is decided, every image has its own scale, up to 1.
@@ -62,9 +75,11 @@ async def heat(finding_id: FindingId, stack: int, index: int, room: RoomHere, vi
 
 
 @router.get("/reconstruction/{stack}/{index}")
-async def reconstruction(finding_id: FindingId, stack: int, index: int, room: RoomHere, viewer: Viewer) -> Response:
+async def reconstruction(
+    finding_id: FindingId, stack: int, index: int, room: RoomHere, viewer: Viewer, layout: Layout = ""
+) -> Response:
     """Send what the model makes of an image, in the original's units; 404 where the method has no reconstruction."""
-    maps, _, ref = await _maps(finding_id, stack, index, room, viewer)
+    maps, _, ref = await _maps(finding_id, stack, index, room, viewer, layout)
     if maps.image is None:
         raise HTTPException(404, "This method compares without a reconstruction: there is none to show.")
     window = PROJECTION_WINDOW
@@ -81,10 +96,10 @@ def _inverted(maps: SliceMaps, ref: SliceRef) -> bool:
 
 
 async def _maps(
-    finding_id: int, stack: int, index: int, room: Room, viewer: Reader
+    finding_id: int, stack: int, index: int, room: Room, viewer: Reader, layout: str
 ) -> tuple[SliceMaps, OpenModel, SliceRef]:
     finding = await run_in_threadpool(_looked_at, room, finding_id, viewer)
-    found, ref = await run_in_threadpool(_slice, room, finding, stack, index)
+    found, ref = await run_in_threadpool(_slice, room, finding, stack, index, layout)
     with saying():
         asked = asyncio.wrap_future(room.maps.ask(finding, found, index))
         done, _ = await asyncio.wait([asked], timeout=PATIENCE_S)
@@ -105,8 +120,10 @@ def _looked_at(room: Room, finding_id: int, viewer: Reader) -> FindingRow:
     return finding
 
 
-def _slice(room: Room, finding: FindingRow, stack: int, index: int) -> tuple[Stack, SliceRef]:
+def _slice(room: Room, finding: FindingRow, stack: int, index: int, layout: str) -> tuple[Stack, SliceRef]:
     stacks = room.stacks.of(finding.study_id)
+    if layout not in ("", stacks.layout):
+        raise HTTPException(409, CHANGED)
     ref = stacks.ref(stack, index)
     if ref is None:
         raise HTTPException(404, "The scan has no such image.")

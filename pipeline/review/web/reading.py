@@ -19,7 +19,7 @@ from pipeline.review.web.listing import ListQuery, shown_row
 from pipeline.review.web.pages import page
 from pipeline.review.web.room import Room
 from pipeline.review.web.scan_data import scan_data
-from pipeline.review.web.stacks import Stacks
+from pipeline.review.web.stacks import CHANGED, Stacks
 from pipeline.review.web.words import age, state_words
 from pipeline.review.worklist import Row
 
@@ -40,6 +40,7 @@ class Region(BaseModel):
 
     stack: int = Field(ge=0)
     index: int = Field(ge=0)
+    layout: str = ""
     points: list[tuple[float, float]] = Field(min_length=3, max_length=2000)
 
 
@@ -53,8 +54,9 @@ def scan_page(
     room.review.audit.record("view", viewer.actor, f"finding:{finding_id}")
     stacks = room.stacks.of(finding.study_id)
     previous, following = room.review.worklist.neighbours(finding_id, asked.of(viewer))
+    history = room.review.decisions.history(finding_id, viewer.actor)
     shown = {
-        "scan": scan_data(finding, stacks, row.revealed),
+        "scan": scan_data(finding, stacks, row.revealed, history),
         "left_out": "; ".join(series.sentence for series in stacks.left_out),
         "left_out_count": len(stacks.left_out),
         "previous": previous,
@@ -223,6 +225,8 @@ def _region(text: str, stacks: Stacks) -> dict[str, Any] | None:
         region = Region.model_validate(json.loads(text))
     except (ValueError, ValidationError):
         raise BadInput("The drawn region cannot be read. Draw it again.") from None
+    if region.layout not in ("", stacks.layout):
+        raise BadInput(CHANGED)
     ref = stacks.ref(region.stack, region.index)
     if ref is None:
         raise BadInput("The region lies on an image that this scan does not have. Draw it again.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.data.planes import frame_attributes
 from pipeline.data.schema import FindingRow
+from pipeline.review.decisions import Told
 from pipeline.review.web.presets import presets, unit
 from pipeline.review.web.stacks import Stack, Stacks
 from pipeline.types import SliceRef
@@ -13,13 +15,14 @@ from pipeline.types import SliceRef
 WORST = 5  # most unusual images that are offered by name
 
 
-def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool) -> dict[str, Any]:
+def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool, history: Sequence[Told] = ()) -> dict[str, Any]:
     """Return the viewer's data as JSON; pseudonyms are not in it, series and slices are numbers.
 
     Args:
         finding: what is read.
         stacks: of its study.
         revealed: whether the calibrated threshold may be shown.
+        history: decisions that the reader may see; the regions drawn with those that stand are shown.
     """
     scored = scored_series(finding)
     worst = worst_places(finding, stacks)
@@ -31,7 +34,17 @@ def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool) -> dict[str, 
         "worst": worst,
         "revealed": revealed,
         "stacks": [_stack(stack, stack.series_id in scored) for stack in stacks.stacks],
+        "layout": stacks.layout,
+        "regions": [region for told in history if (region := _region(told, stacks)) is not None],
     }
+
+
+def _region(told: Told, stacks: Stacks) -> dict[str, Any] | None:
+    """Return where a drawn region lies, None where there is none, or its image is gone."""
+    if told.region is None or told.withdrawn or told.withdraws is not None:
+        return None
+    place = stacks.place(str(told.region["instance_id"]), int(told.region["frame"]))
+    return None if place is None else {"stack": place[0], "index": place[1], "points": told.region["points"]}
 
 
 def scored_series(finding: FindingRow) -> set[str]:

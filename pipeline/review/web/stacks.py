@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.selection import select_slices
 from pipeline.data.series import NotScoredSeries
 from pipeline.dicom.geometry import Allowed
+from pipeline.review.web.lately import Lately
 from pipeline.types import SliceRef
 
 KEPT = 64  # studies whose order is remembered; a reader goes back and forth between a few
+KEPT_S = 60.0  # a study may still grow
+CHANGED = "Images of this scan came or went since the page was made: load it again."
 ANY_STACK = Allowed(gaps=True, tilt=True)  # a reader may look at what a model may not score
 
 
@@ -31,11 +34,15 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """All stacks of a study, and the series that cannot be laid out as one, with the reasons."""
+    """All stacks of a study, and the series that cannot be laid out as one, with the reasons.
+
+    `layout` changes when images come, go or move: while it is the same, a number means the image that a page showed.
+    """
 
     study_id: str
     stacks: tuple[Stack, ...]
     left_out: tuple[NotScoredSeries, ...]
+    layout: str
 
     def place(self, instance_id: str, frame: int) -> tuple[int, int] | None:
         """Return (stack, slice) of an image, None where the study does not hold it."""
@@ -53,26 +60,22 @@ class Stacks:
 
 
 class StudyStacks:
-    """Reads the stacks of studies, and remembers the latest; shared by threads."""
+    """Reads the stacks of studies, and remembers the latest for a minute; shared by threads."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue, self._lock = catalogue, threading.Lock()
-        self._kept: OrderedDict[str, Stacks] = OrderedDict()
+        self._catalogue = catalogue
+        self._kept: Lately[str, Stacks] = Lately(KEPT_S, KEPT)
 
     def of(self, study_id: str) -> Stacks:
         """Return the stacks of a study; none where the catalogue does not know it any more."""
-        with self._lock:
-            if study_id in self._kept:
-                self._kept.move_to_end(study_id)
-                return self._kept[study_id]
-        found = self._read(study_id)
-        with self._lock:
-            self._kept[study_id] = found
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return found
+        return self._kept.get(study_id, self._read)
 
     def _read(self, study_id: str) -> Stacks:
         selection = select_slices(self._catalogue, study_ids=[study_id], allowed=ANY_STACK)
         stacks = tuple(Stack(series_id, refs) for series_id, refs in selection.members.items())
-        return Stacks(study_id, stacks, selection.not_scored)
+        return Stacks(study_id, stacks, selection.not_scored, _layout(stacks))
+
+
+def _layout(stacks: Sequence[Stack]) -> str:
+    words = [" ".join(f"{ref.pixel_key}/{ref.frame}" for ref in stack.refs) for stack in stacks]
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]

@@ -19,8 +19,8 @@ class ModelVersions:
         self._known: dict[str, str] = {}
 
     def close(self) -> None:
-        """Stop asking."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Stop asking; what is being asked is waited for, since the registry is not asked by two at once."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def of(self, sha256: str, run_id: str) -> str:
         """Return a detector's version, "" while it is not known or where the registry does not know it."""

@@ -67,6 +67,9 @@ if (goOn) goOn.checked = sessionStorage.getItem("stay") !== "1";
 
 // The scan is held while its page is looked at, and given back when it is left undecided.
 const KEEP_MS = 60_000;
+const AWAY_MS = 5 * 60_000; // who does nothing for so long is not there: lease and log-in may then run out
+let moved = Date.now();
+for (const sign of ["keydown", "pointermove", "wheel"]) document.addEventListener(sign, () => (moved = Date.now()));
 
 function send(what) {
   const body = new URLSearchParams({ csrf: room.dataset.csrf });
@@ -75,7 +78,7 @@ function send(what) {
 
 if (room.dataset.holds === "yes") {
   setInterval(async () => {
-    if (document.visibilityState !== "visible" || left) return;
+    if (document.visibilityState !== "visible" || left || Date.now() - moved > AWAY_MS) return;
     const answer = await send("hold").catch(() => null);
     if (answer && answer.status === 409) window.location.reload();
   }, KEEP_MS);

@@ -6,9 +6,8 @@ const MOST = 400;
 const AGAIN_MS = 700;
 
 export class Maps {
-  // `base` is the address of the scan.
-  constructor(base) {
-    this.base = base;
+  constructor(scan) {
+    this.scan = scan;
     this.asked = new Map();
   }
 
@@ -16,7 +15,7 @@ export class Maps {
   get(kind, stack, index) {
     const key = `${kind}/${stack}/${index}`;
     if (!this.asked.has(key)) {
-      const asked = patiently(`${this.base}/${key}`);
+      const asked = patiently(`${this.scan.base}/${key}?layout=${this.scan.layout}`);
       this.asked.set(key, asked);
       asked.catch(() => this.asked.delete(key));
       if (this.asked.size > MOST) this.asked.delete(this.asked.keys().next().value);

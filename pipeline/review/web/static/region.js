@@ -12,7 +12,8 @@ function thinned(points) {
 }
 
 export class Regions {
-  constructor(where, changed) {
+  constructor(scan, where, changed) {
+    this.scan = scan;
     this.where = where;
     this.changed = changed;
     this.region = null;
@@ -55,6 +56,7 @@ export class Regions {
     if (!field) return;
     const rounded = this.region && {
       ...this.region,
+      layout: this.scan.layout,
       points: thinned(this.region.points).map((point) => point.map((value) => Math.round((value - 0.5) * 10) / 10)),
     };
     field.value = rounded ? JSON.stringify(rounded) : "";
@@ -62,14 +64,24 @@ export class Regions {
     if (words) words.textContent = rounded ? `drawn on image ${rounded.index + 1}` : "none drawn";
   }
 
+  // What is drawn now, and dashed what was drawn with the decisions that stand.
   draw(context, pixel) {
+    for (const kept of this.scan.regions) {
+      this.line(context, pixel, { ...kept, points: kept.points.map(([x, y]) => [x + 0.5, y + 0.5]) }, "#ffd479", [6, 4]);
+    }
+    if (this.region) this.line(context, pixel, this.region, "#7dff9a", []);
+  }
+
+  line(context, pixel, region, colour, dashes) {
     const [stack, index] = this.where();
-    if (!this.region || this.region.stack !== stack || this.region.index !== index) return;
+    if (region.stack !== stack || region.index !== index) return;
     context.beginPath();
-    for (const [x, y] of this.region.points) context.lineTo(x, y);
-    if (!this.drawing) context.closePath();
+    for (const [x, y] of region.points) context.lineTo(x, y);
+    if (region !== this.region || !this.drawing) context.closePath();
     context.lineWidth = 2 * pixel;
-    context.strokeStyle = "#7dff9a";
+    context.setLineDash(dashes.map((length) => length * pixel));
+    context.strokeStyle = colour;
     context.stroke();
+    context.setLineDash([]);
   }
 }

@@ -22,12 +22,12 @@ const state = {
   shown: 0,
 };
 const loaders = scan.stacks.map(
-  (stack, number) => new Slices((index) => `${scan.base}/pixels/${number}/${index}`, stack.slices.length),
+  (stack, number) => new Slices((index) => `${scan.base}/pixels/${number}/${index}?layout=${scan.layout}`, stack.slices.length),
 );
-const maps = new Maps(scan.base);
+const maps = new Maps(scan);
 const overlays = new WeakMap();
 const panes = {};
-const regions = new Regions(() => [state.stack, state.index], () => panes.main.redraw());
+const regions = new Regions(scan, () => [state.stack, state.index], () => panes.main.redraw());
 
 function stackNow() {
   return scan.stacks[state.stack];
@@ -246,7 +246,7 @@ const actions = {
     const query = [y - edge / 2, x - edge / 2, edge, edge].map((value) => Math.max(Math.round(value), 0)).join(",");
     say("fetching every pixel ...");
     try {
-      const url = `${scan.base}/pixels/${state.stack}/${state.index}?box=${query}`;
+      const url = `${scan.base}/pixels/${state.stack}/${state.index}?layout=${scan.layout}&box=${query}`;
       const found = cornerstoneImage(url, await fetchImage(url));
       const { voi } = panes.main.viewport;
       state.part = query;
