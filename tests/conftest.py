@@ -162,6 +162,30 @@ def trained(phantom_night: PhantomNight, new_hospital: Callable[[], Settings]) -
     return TrainedWorkspace(settings, calibrate(run, settings))
 
 
+@dataclass(frozen=True, slots=True)
+class ScoredNight:
+    """A workspace with a scoring run that flagged two studies."""
+
+    settings: Settings
+    run_id: str
+    planted: str
+
+
+@pytest.fixture(scope="session")
+def scored(
+    trained: TrainedWorkspace, phantom_night: PhantomNight, tmp_path_factory: pytest.TempPathFactory
+) -> ScoredNight:
+    """A copy of the trained workspace whose inbox was scored; the one that all share has no findings."""
+    from pipeline.stages.score import detectors_to_run, score
+
+    settings = Settings(workspace=tmp_path_factory.mktemp("scored") / "workspace")
+    shutil.copytree(trained.settings.workspace, settings.workspace)
+    (run,) = detectors_to_run(settings, "phantom-mr")
+    report = score(run, settings)
+    assert report.flagged == 2
+    return ScoredNight(settings, report.run_id, phantom_night.planted)
+
+
 @pytest.fixture
 def dciodvfy() -> Callable[[Path], list[str]]:
     """The errors that `dciodvfy` finds in a file; skips where the tool is missing."""

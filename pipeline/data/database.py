@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from pipeline.data import migrations
 from pipeline.data.migrations import HEAD
 from pipeline.errors import CatalogueError, ConfigError
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 BUSY_SECONDS = 60.0
 # One lock for everything that reads, decides and writes; PostgreSQL then behaves as SQLite with its single writer.
@@ -92,15 +96,12 @@ def migrate(engine: Engine) -> None:
     """
     if _stands_at_head(engine):
         return
-    from alembic import command
     from alembic.util import CommandError
 
     with writing(engine).begin() as connection:
         lock_writers(connection)
-        config = alembic_config()
-        config.attributes["connection"] = connection
         try:
-            command.upgrade(config, "head")
+            run_revisions(connection)
         except CommandError as error:
             raise CatalogueError(
                 f"The catalogue cannot be brought to this version: {error}. It was written by a newer Nightread: "
@@ -115,13 +116,35 @@ def _stands_at_head(engine: Engine) -> bool:
         return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == HEAD
 
 
-def alembic_config() -> Any:
-    """Return an Alembic configuration that finds the revisions inside the installed package."""
-    from alembic.config import Config as AlembicConfig
+def run_revisions(connection: Connection, down_to: str | None = None) -> None:
+    """Run the revisions that are missing up to the newest one, or undo those after `down_to` ("base": all of them).
 
-    config = AlembicConfig()
-    config.set_main_option("script_location", "pipeline.data:migrations")
-    return config
+    Not by `alembic.command`: that keeps its state in module-level proxies, which threads of one process overwrite for
+    each other (MLflow and Prefect run theirs in ours), so each revision is handed its own operations instead.
+
+    Raises:
+        CommandError: the database stands at a revision that is not among ours.
+    """
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+
+    script = revisions()
+
+    def steps(stands_at: Any, _context: MigrationContext) -> Any:
+        if down_to is None:
+            return script._upgrade_revs("head", stands_at)
+        return script._downgrade_revs(down_to, stands_at)
+
+    # The caller's transaction holds the writers' lock and covers every revision.
+    context = MigrationContext.configure(connection, opts={"fn": steps, "transactional_ddl": True})
+    context.run_migrations(op=Operations(context))
+
+
+def revisions() -> ScriptDirectory:
+    """Return the revisions inside the installed package."""
+    from alembic.script import ScriptDirectory
+
+    return ScriptDirectory(str(Path(migrations.__file__).parent))
 
 
 @contextlib.contextmanager

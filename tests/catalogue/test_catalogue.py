@@ -6,18 +6,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
-from pipeline.data.database import alembic_config
+from pipeline.data.database import revisions, run_revisions
 from pipeline.data.migrations import HEAD
 from pipeline.data.schema import Base, Patient
 from pipeline.dicom.attributes import InstanceAttributes
@@ -33,17 +32,35 @@ def test_models_and_migrations_agree(catalogue: Catalogue) -> None:
 
 
 def test_one_line_of_revisions() -> None:
-    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [HEAD]
+    assert revisions().get_heads() == [HEAD]
 
 
 def test_migrations_go_down_to_nothing_and_up_again(catalogue: Catalogue) -> None:
-    for target, expected in (("base", {"alembic_version"}), ("head", set(Base.metadata.tables) | {"alembic_version"})):
+    for down_to, expected in (("base", {"alembic_version"}), (None, set(Base.metadata.tables) | {"alembic_version"})):
         with catalogue.engine.begin() as connection:
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            (command.downgrade if target == "base" else command.upgrade)(config, target)
+            run_revisions(connection, down_to)
         with catalogue.engine.connect() as connection:
             assert set(connection.dialect.get_table_names(connection)) == expected
+
+
+def test_threads_make_catalogues_while_others_migrate_by_alembic(tmp_path: Path) -> None:
+    """MLflow and Prefect migrate their databases in our process, through state that Alembic keeps for all threads."""
+    from mlflow.store.db.utils import _initialize_tables
+
+    def ours(number: int) -> None:
+        settings = Settings(workspace=tmp_path / f"w{number}")
+        with Catalogue.open(settings) as made, made.engine.connect() as connection:
+            assert set(Base.metadata.tables) < set(connection.dialect.get_table_names(connection))
+
+    def theirs(number: int) -> None:
+        engine = create_engine(f"sqlite:///{tmp_path}/mlflow{number}.db")
+        _initialize_tables(engine)
+        engine.dispose()
+
+    with ThreadPoolExecutor(5) as pool:
+        done = [pool.submit(theirs, 0), *[pool.submit(ours, number) for number in range(12)]]
+    for one in done:
+        one.result()
 
 
 def test_a_newer_catalogue_is_refused(any_settings: Settings) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 pytest.importorskip("highdicom", reason="highdicom (extra `pacs`) is not installed")
 
-from pipeline.config import Settings
 from pipeline.dicom.export.described import Described, SourceImage
 from pipeline.dicom.phantom.folder import write_phantoms
 
@@ -59,26 +56,6 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[
         return images
 
     return read
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredNight:
-    """A workspace with a scoring run that flagged two studies."""
-
-    settings: Settings
-    run_id: str
-    planted: str
-
-
-@pytest.fixture(scope="session")
-def scored(trained: Any, phantom_night: Any) -> ScoredNight:
-    """Score the inbox of the shared workspace."""
-    from pipeline.stages.score import detectors_to_run, score
-
-    run = detectors_to_run(trained.settings, "phantom-mr")[0]
-    report = score(run, trained.settings, again=True)
-    assert report.flagged == 2
-    return ScoredNight(trained.settings, report.run_id, phantom_night.planted)
 
 
 @pytest.fixture

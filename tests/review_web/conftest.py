@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,15 +40,6 @@ SETUP = CommandLine()
 PEOPLE = {"ann": "reader", "ben": "reader", "lea": "lead", "ada": "admin", "aud": "auditor"}
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredNight:
-    """A workspace with a scoring run that flagged two studies; `planted` stands in every real identifier."""
-
-    settings: Settings
-    run_id: str
-    planted: str
-
-
 @pytest.fixture(scope="session", autouse=True)
 def quick_hashes() -> Iterator[None]:
     """Passwords of tests are hashed with little memory and time."""
@@ -60,18 +51,7 @@ def quick_hashes() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def scored(trained: Any, phantom_night: Any) -> ScoredNight:
-    """Score the inbox of the shared workspace."""
-    from pipeline.stages.score import detectors_to_run, score
-
-    run = detectors_to_run(trained.settings, "phantom-mr")[0]
-    report = score(run, trained.settings, again=True)
-    assert report.flagged == 2
-    return ScoredNight(trained.settings, report.run_id, phantom_night.planted)
-
-
-@pytest.fixture(scope="session")
-def peopled(scored: ScoredNight, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def peopled(scored: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of it with one user of each role and a second reader."""
     workspace = tmp_path_factory.mktemp("peopled") / "workspace"
     # Runs stay where they are: the catalogue has their whole path.
@@ -83,14 +63,14 @@ def peopled(scored: ScoredNight, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def night(scored: ScoredNight, peopled: Path, tmp_path: Path) -> ScoredNight:
+def night(scored: Any, peopled: Path, tmp_path: Path) -> Any:
     """A copy of that, so that decisions of one test are not those of the next."""
     shutil.copytree(peopled, tmp_path / "workspace")
-    return ScoredNight(Settings(workspace=tmp_path / "workspace"), scored.run_id, scored.planted)
+    return replace(scored, settings=Settings(workspace=tmp_path / "workspace"))
 
 
 @pytest.fixture
-def room(night: ScoredNight) -> Iterator[Room]:
+def room(night: Any) -> Iterator[Room]:
     """The open workspace."""
     with Room.open(night.settings, WebConfig()) as opened:
         yield opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0001"
 down_revision = None
@@ -191,11 +191,11 @@ sa.Table(
 sa.Table("test_openings", TABLES, _key(), _run(), _text("purpose"), _time("opened_at"))
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Create every table."""
     TABLES.create_all(op.get_bind(), checkfirst=False)
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     """Drop every table."""
     TABLES.drop_all(op.get_bind(), checkfirst=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0002"
 down_revision = "0001"
@@ -11,7 +11,7 @@ branch_labels = None
 depends_on = None
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Create the table of exports."""
     op.create_table(
         "exports",
@@ -34,6 +34,6 @@ def upgrade() -> None:
     op.create_index("ix_exports_run_id", "exports", ["run_id"])
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     """Drop it."""
     op.drop_table("exports")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 
 revision = "0003"
 down_revision = "0002"
@@ -162,7 +162,7 @@ APPEND_ONLY = {
 }
 
 
-def upgrade() -> None:
+def upgrade(op: Operations) -> None:
     """Create the tables and their guards; the empty table of decisions, which nothing ever wrote, is made anew."""
     op.drop_table("decisions")
     bind = op.get_bind()
@@ -170,10 +170,10 @@ def upgrade() -> None:
     guard = _guard_postgresql if bind.dialect.name == "postgresql" else _guard_sqlite
     for name, (may_change, clash) in APPEND_ONLY.items():
         fixed = ", ".join(column.name for column in TABLES.tables[name].columns if column.name not in may_change)
-        guard(name, fixed, clash)
+        guard(op, name, fixed, clash)
 
 
-def _guard_sqlite(name: str, fixed: str, clash: str) -> None:
+def _guard_sqlite(op: Operations, name: str, fixed: str, clash: str) -> None:
     refuse = f"BEGIN SELECT RAISE(ABORT, '{name} is append-only'); END"
     op.execute(f"CREATE TRIGGER {name}_no_update BEFORE UPDATE OF {fixed} ON {name} {refuse}")
     op.execute(f"CREATE TRIGGER {name}_no_delete BEFORE DELETE ON {name} {refuse}")
@@ -182,7 +182,7 @@ def _guard_sqlite(name: str, fixed: str, clash: str) -> None:
     op.execute(f"CREATE TRIGGER {name}_no_replace BEFORE INSERT ON {name} WHEN {found} {refuse}")
 
 
-def _guard_postgresql(name: str, fixed: str, clash: str) -> None:
+def _guard_postgresql(op: Operations, name: str, fixed: str, clash: str) -> None:
     op.execute(
         "CREATE OR REPLACE FUNCTION nightread_append_only() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$"
@@ -193,7 +193,7 @@ def _guard_postgresql(name: str, fixed: str, clash: str) -> None:
     op.execute(f"CREATE TRIGGER {name}_no_truncate BEFORE TRUNCATE ON {name} FOR EACH STATEMENT {call}")
 
 
-def downgrade() -> None:
+def downgrade(op: Operations) -> None:
     """Drop them, and bring back the empty table of decisions as it was."""
     bind = op.get_bind()
     TABLES.drop_all(bind, tables=NEW, checkfirst=False)
