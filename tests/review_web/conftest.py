@@ -180,7 +180,7 @@ def pseudonym() -> Callable[..., str]:
 
 
 @pytest.fixture
-def enter(room: Room, night: ScoredNight) -> Callable[..., int]:
+def enter(room: Room, night: Any) -> Callable[..., int]:
     """Return a function that enters a flagged study of series [F, H, W] with these attributes; returns its finding."""
 
     def add(name: str, stacks: Sequence[np.ndarray], worst: int = 0, **attributes: Any) -> int:
