@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,14 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.stats import betabinom
 
-from pipeline.data.normalise import Normaliser, normaliser_config
+from pipeline.data.normalise import Normaliser, Plane, normaliser_config
 from pipeline.detection.calibrate import Calibration, Unit
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
+from pipeline.detection.scorer import Scorer
+from pipeline.dicom.phantom.patient import PhantomPatient, make_patient
 from pipeline.methods import method_config
-from pipeline.types import Batch
+from pipeline.types import Batch, Finding, SliceScore
 
 SIZE = 32
 SMALL = {
@@ -95,6 +98,33 @@ def _meta() -> FileMetaDataset:
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return meta
+
+
+class Phantoms:
+    """Independent phantom people, one normalised CT slice of 32 pixels each, and what a detector says of them."""
+
+    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": SIZE}))
+
+    def __call__(self, seeds: Iterable[int]) -> list[dict[str, Any]]:
+        """Return a data set: one item a seed, one seed a person."""
+        return [self._item(make_patient(seed, "CT", size=48)) for seed in seeds]
+
+    def _item(self, patient: PhantomPatient) -> dict[str, Any]:
+        (item,) = self.normaliser.series([Plane(patient.physical[0])])
+        return {"image": item.image, "body": item.body, "id": f"patient{patient.seed}"}
+
+    def findings(self, scorer: Scorer, people: list[dict[str, Any]]) -> list[Finding]:
+        results = scorer.score_slices(people, 128)
+        return [scorer.finding([SliceScore(r.id, 0, r.id, f"study of {r.id}", r.id, r.score)]) for r in results]
+
+    def calibrated(self, scorer: Scorer, people: list[dict[str, Any]]) -> Calibration:
+        return Calibration.fit(Unit(f.study_id, f.patient_id, f.score) for f in self.findings(scorer, people))
+
+
+@pytest.fixture(scope="session")
+def phantoms() -> Phantoms:
+    """Makes independent phantom people and asks detectors about them."""
+    return Phantoms()
 
 
 @pytest.fixture

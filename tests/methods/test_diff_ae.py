@@ -87,6 +87,14 @@ def test_the_encoder_learns_through_the_denoiser() -> None:
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
+def test_the_loss_is_l_simple_of_a_denoiser_that_is_told_of_the_clean_image() -> None:
+    method, x = exact(), images()
+    x_t, t, eps = method.process.lesson(x, Rng(range(6)))
+    expected = (method.network(x_t, t, Mean()(x)) - eps).square().mean()
+    assert_close(method.loss(Batch(x, x > 9, tuple("abcdef")), "train", Rng(range(6)))["total"], expected)
+    assert (method.network(x_t, t, Mean()(x_t)) - eps).square().mean() > 1.03 * expected
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValidationError, match="do not fit between"):
         DiffAeConfig(start_times=(5,), steps=20)
