@@ -63,7 +63,9 @@ class BenchmarkConfig(Config):
     base: Base = Field(description="what all cells share")
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="rows of the table")
     scores: tuple[ScoreEntry, ...] = Field((ScoreEntry(name="own"),), min_length=1, description="tried for each method")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds; the first one's row is shown")
+    seeds: tuple[int, ...] = Field(
+        (0,), min_length=1, description="training seeds; rows are the first one's, a second table is over all"
+    )
     criterion: Criterion = Field("auroc_central", description="on develop; chooses each method's score")
 
     @field_validator("methods", "scores")

@@ -30,7 +30,7 @@ class LeaderRow(Config):
         name, score: the method and the score that develop chose for it.
         control: True for a trivial control.
         figures: auroc, auroc_central, pixel_ap, dice, oracle_dice: those that could be had.
-        seeds: the criterion on this set by seed, of the chosen score.
+        seeds: the figures on this set by training seed, of the chosen score; `figures` are those of the first.
         against: the method against the best control, by the paired patient bootstrap; None where it was not measured.
         holm_p: its p-value, corrected over the methods of the table.
         failure: why there are no figures.
@@ -45,7 +45,7 @@ class LeaderRow(Config):
     parameters: int | None = None
     images_per_second: float | None = None
     units: int = 0
-    seeds: dict[int, float] = {}
+    seeds: dict[int, dict[str, float]] = {}
     against: Comparison | None = None
     holm_p: float | None = None
     failure: str = ""
@@ -157,15 +157,13 @@ def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Setting
     return row.model_copy(update={**update, "seeds": _seeds(benchmark, cell, set_name, settings)})
 
 
-def _seeds(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> dict[int, float]:
-    """Return the criterion on this set by seed, of the same method and score."""
-    found: dict[int, float] = {}
+def _seeds(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> dict[int, dict[str, float]]:
+    """Return the figures on this set by seed, of the same method and score."""
+    found: dict[int, dict[str, float]] = {}
     for other in same_choice(benchmark, cell):
         with suppress(NightreadError):
             shown = figures_of(_report(benchmark, other, set_name, settings))
-            figure = shown.get(benchmark.config.criterion) or shown.get("auroc")
-            if figure is not None:
-                found[other.seed] = float(figure["value"])
+            found[other.seed] = {name: float(figure["value"]) for name, figure in shown.items()}
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
@@ -28,6 +29,7 @@ def leaderboard_page(board: Leaderboard) -> str:
         f"{counts}. Intervals: 95 % patient bootstrap. Each method's score was chosen on develop by "
         f"{FIGURES.get(board.criterion, board.criterion)}; nothing was chosen on the labels of test.",
         leaderboard_table(board),
+        seeds_table(board),
         "\n".join(f"- {line}" for line in _remarks(board)),
         f"```\n{board.command}\n```",
     ]
@@ -42,6 +44,25 @@ def leaderboard_table(board: Leaderboard) -> str:
         f"against the best control ({board.part})", "p (Holm)", "training, CPU s", "parameters", "images per CPU s",
     ]  # fmt: skip
     return markdown_table(headers, [_cells(row, shown) for row in board.rows])
+
+
+def seeds_table(board: Leaderboard) -> str:
+    """Return a Markdown table of what training again with another seed changes; "" where nobody did."""
+    rows = [row for row in board.rows if len(row.seeds) > 1]
+    if not rows:
+        return ""
+    shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
+    cells = [[row.name, str(len(row.seeds)), *(_spread(row, name) for name in shown)] for row in rows]
+    return (
+        "Over training seeds, mean ± standard deviation. The table above shows each method's first seed, and its "
+        "intervals are about patients, not about seeds.\n\n"
+        + markdown_table(["method", "seeds", *(FIGURES[name] for name in shown)], cells)
+    )
+
+
+def _spread(row: LeaderRow, name: str) -> str:
+    values = [figures[name] for figures in row.seeds.values() if name in figures]
+    return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else ""
 
 
 def _cells(row: LeaderRow, shown: Sequence[str]) -> list[str]:
@@ -72,18 +93,12 @@ def _number(value: float | None) -> str:
 
 
 def _remarks(board: Leaderboard) -> Iterator[str]:
-    """Say who loses to a control, who failed and why, how seeds differ, and where units differ."""
+    """Say who loses to a control, who failed and why, and where units differ."""
     for row in board.rows:
         if row.failure:
             yield f"{row.name} failed: {' '.join(row.failure.split())}"
         if row.against is not None:
             yield f"{row.name} {_verdict(row)} the best control: {row.against.sentence}"
-        if len(row.seeds) > 1:
-            values = list(row.seeds.values())
-            yield (
-                f"{row.name}, {len(values)} seeds: {min(values):.3f} to {max(values):.3f} "
-                f"({FIGURES.get(board.criterion, board.criterion)}); the row shows seed {next(iter(row.seeds))}."
-            )
         if row.units and row.units != board.counts["units"]:
             yield f"{row.name} was measured on {row.units} units, not {board.counts['units']}: compare with care."
 
@@ -99,6 +114,8 @@ def _verdict(row: LeaderRow) -> str:
 def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
     """Draw one figure's intervals, methods in colour and controls in grey; None where no row has it.
 
+    Open circles are the same method after training with other seeds.
+
     Args:
         board: the leaderboard.
         name: a key of `FIGURES`.
@@ -113,6 +130,8 @@ def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
             if found.low is not None and found.high is not None:
                 axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.6)
             axes.plot([found.value], [place], "o", color=colour, markersize=5)
+            others = [figures[name] for figures in list(row.seeds.values())[1:] if name in figures]
+            axes.plot(others, [place] * len(others), "o", color=colour, markersize=5, fillstyle="none")
         axes.set_yticks(range(len(rows)), [f"control: {row.name}" if row.control else row.name for row in rows])
         if name.startswith("auroc"):
             axes.axvline(0.5, linestyle=":", color=style.FAINT, linewidth=1)
