@@ -21,6 +21,9 @@ def test_importing_a_flow_settles_prefect(tmp_path: Path) -> None:
         "assert settings.results.default_serializer == 'json'\n"
         "assert str(settings.home) == os.environ['NIGHTREAD_WORKSPACE'] + '/prefect', settings.home\n"
         "assert settings.home.is_dir()\n"
+        "import psutil, threading\n"
+        "assert psutil.Process().children() == [] and threading.active_count() == 1\n"
+        "assert not psutil.Process().net_connections()\n"
     )
     wanted = ("PREFECT_", "DO_NOT_TRACK")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(wanted)}
@@ -28,6 +31,8 @@ def test_importing_a_flow_settles_prefect(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Failed to create" not in done.stderr
+    # Prefect's home must exist before its first flow, and is all that an import leaves behind.
+    assert [file for file in tmp_path.rglob("*") if not file.is_dir()] == []
 
 
 def test_importing_the_package_writes_nothing(tmp_path: Path) -> None:
