@@ -34,6 +34,7 @@ class NotScoredCode(StrEnum):
     SECONDARY_CAPTURE = "secondary-capture"
     DERIVED_IMAGE = "derived-image"
     QUALITY_CONTROL = "quality-control-phantom"
+    FOR_PROCESSING = "for-processing"
     AMBIGUOUS = "ambiguous-route"
     NO_ROUTE = "no-route"
 
@@ -44,6 +45,7 @@ _KIND_CODES = {
     SeriesKind.SECONDARY: (NotScoredCode.SECONDARY_CAPTURE, "The series is a secondary capture"),
     SeriesKind.DERIVED: (NotScoredCode.DERIVED_IMAGE, "The series is derived from other images"),
     SeriesKind.PHANTOM: (NotScoredCode.QUALITY_CONTROL, "The series is a quality-control phantom"),
+    SeriesKind.FOR_PROCESSING: (NotScoredCode.FOR_PROCESSING, "The series is unprocessed detector data"),
 }
 
 

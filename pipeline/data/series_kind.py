@@ -10,6 +10,16 @@ from pipeline.dicom.attributes import InstanceAttributes
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LOCALISER = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "TOPOGRAM", "SURVEY"})
 _DOSE = frozenset({"DOSE", "DOSE_INFO", "DOSE REPORT", "SCREEN SAVE DOSE"})
+# PS3.3 A.26, A.27, A.28: what a detector measured, before the manufacturer's processing; no radiologist reads it
+_FOR_PROCESSING = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.1.1.1",  # DX
+        "1.2.840.10008.5.1.4.1.1.1.2.1",  # MG
+        "1.2.840.10008.5.1.4.1.1.1.3.1",  # IO
+        "1.2.840.10008.5.1.4.1.1.13.1.4",  # breast projections of a tomosynthesis
+        "1.2.840.10008.5.1.4.1.1.200.1",  # CT
+    }
+)
 # Made from other images, whatever the first value claims
 _REFORMATTED = frozenset({"MPR", "MIP", "MINIP", "PROJECTION IMAGE", "REFORMATTED", "AVERAGE", "SUB", "SUBTRACTION"})
 # A processed radiograph ("for presentation") is DERIVED\PRIMARY: it is the image itself.
@@ -23,6 +33,7 @@ class SeriesKind(StrEnum):
     DERIVED = "derived"
     SECONDARY = "secondary"
     PHANTOM = "phantom"
+    FOR_PROCESSING = "for-processing"
     LOCALISER = "localiser"
     DOSE = "dose"
 
@@ -31,7 +42,8 @@ def kind_of(attributes: InstanceAttributes) -> SeriesKind:
     """Return the kind of a series from the attributes that its instances share.
 
     A secondary capture (by SOP class or Conversion Type) stays one whatever else it says, except that a dose page is a
-    dose page. A description with the token PHANTOM is a quality-control phantom.
+    dose page. A description with the token PHANTOM is a quality-control phantom. A radiograph "for processing" has
+    other values than the same one "for presentation", and a detector of the one must not read the other.
     """
     types = {value.upper() for value in attributes.image_type}
     tokens = set(attributes.description)
@@ -43,6 +55,8 @@ def kind_of(attributes: InstanceAttributes) -> SeriesKind:
         return SeriesKind.LOCALISER
     if "PHANTOM" in tokens or "CALIBRATION" in tokens:
         return SeriesKind.PHANTOM
+    if attributes.sop_class_uid in _FOR_PROCESSING:
+        return SeriesKind.FOR_PROCESSING
     return SeriesKind.DERIVED if _is_derived(attributes, types) else SeriesKind.PRIMARY
 
 

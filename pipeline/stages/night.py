@@ -10,6 +10,7 @@ from pipeline.config import Settings, load_config
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.routes import load_routes
 from pipeline.data.selection import studies_by_route
+from pipeline.data.series_kind import SeriesKind
 from pipeline.stages.config import RunConfig
 from pipeline.stages.flagged import flagged_rows
 from pipeline.tracking.registry import champion, routes_with_champions
@@ -24,9 +25,13 @@ def untrained(configs: Sequence[str], settings: Settings) -> list[str]:
 
 
 def without_model(settings: Settings) -> dict[str, int]:
-    """Return the routes that no detector reads yet, with the studies that wait on them."""
+    """Return the routes that no detector reads yet, with the studies that wait on them.
+
+    Routes of secondary captures alone are left out: they are for wrapped images, and screen captures would wait there.
+    """
+    routes = load_routes(settings.routes_folder)
     with Catalogue.open(settings) as catalogue:
-        found = studies_by_route(catalogue, load_routes(settings.routes_folder))
+        found = studies_by_route(catalogue, [route for route in routes if set(route.kinds) != {SeriesKind.SECONDARY}])
     read = set(routes_with_champions(settings))
     return {route: count for route, count in sorted(found.items()) if route not in read}
 

@@ -19,6 +19,7 @@ from pipeline.errors import ConfigError
 
 SHIPPED = Path(__file__).parents[2] / "configs" / "routes"
 SC = "1.2.840.10008.5.1.4.1.1.7"
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
 
 
 def _series(modality: str, **more: object) -> InstanceAttributes:
@@ -63,6 +64,9 @@ ORIGINAL = ("ORIGINAL", "PRIMARY", "AXIAL")
         (_series("CR", body_part="CHEST", view="PA"), "cxr"),
         (_series("DX", body_part="CHEST", view="AP", image_type=("DERIVED", "PRIMARY")), "cxr"),
         (_series("DX", description=("CHEST", "PA")), "cxr"),
+        (_series("DX", sop_class_uid=DX, body_part="CHEST", view="PA"), "cxr"),
+        (_series("DX", sop_class_uid=f"{DX}.1", body_part="CHEST", view="PA"), "for-processing"),
+        (_series("MG", sop_class_uid="1.2.840.10008.5.1.4.1.1.1.2.1", body_part="BREAST"), "for-processing"),
         (_series("DX", body_part="CHEST", view="LL"), "no-route"),
         (_series("DX", body_part="CHEST", description=("LAT", "PA")), "no-route"),
         (_series("DX", body_part="CHEST"), "no-route"),
