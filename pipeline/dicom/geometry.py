@@ -232,9 +232,8 @@ def _step(heights: np.ndarray, allow_gaps: bool) -> tuple[float | None, int]:
     gaps = np.diff(heights)
     duplicates = int(np.sum(gaps <= ROUNDING_MM))
     if duplicates:
-        sentence = (
-            f"{duplicates} slices stand at the place of another; a stack has one slice a place. Split the series."
-        )
+        of = f"{duplicates} of {len(heights)}"
+        sentence = f"Slices at the place of another: {of}; a stack has one slice a place. Split the series."
         raise Rejected(RejectionCode.DUPLICATE_SLICES, sentence)
     step = float(np.median(gaps))
     multiples = np.rint(gaps / step)
@@ -247,7 +246,7 @@ def _step(heights: np.ndarray, allow_gaps: bool) -> tuple[float | None, int]:
         return (step, missing) if regular else (None, 0)
     advice = "Set data.allow_gaps=true, or exclude the series."
     if regular:
-        sentence = f"{missing} slices are missing from a stack with {step:.3f} mm between slices. {advice}"
+        sentence = f"Missing slices: {missing}, in a stack with {step:.3f} mm between slices. {advice}"
         raise Rejected(RejectionCode.MISSING_SLICES, sentence)
     sentence = (
         f"Slice spacing varies from {gaps.min():.3f} to {gaps.max():.3f} mm, more than the 1 % allowed for a volume. "

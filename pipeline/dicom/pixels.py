@@ -70,14 +70,23 @@ class Layout:
             Rejected: UNSUPPORTED_PIXELS, MISSING_ATTRIBUTE or CORRUPT_HEADER.
         """
         samples = required_integer(ds, "SamplesPerPixel", 1, 65535)
-        high_bit = integer(ds, "HighBit")
         real = "FloatPixelData" in ds or "DoubleFloatPixelData" in ds
         if samples not in (1, 3) or (not real and attributes.bits_allocated not in (1, 8, 16, 32)):
             sentence = (
                 f"{samples} samples of {attributes.bits_allocated} bits a pixel; 1 or 3 of 1, 8, 16 or 32 are read."
             )
             raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence + " Convert the image.")
-        return cls(samples, attributes.bits_stored - 1 if high_bit is None else high_bit, real, syntax)
+        return cls(samples, _high_bit(ds, attributes), real, syntax)
+
+
+def _high_bit(ds: Dataset, attributes: InstanceAttributes) -> int:
+    """Return the place of the highest significant bit: `bits_stored` of them must fit beneath it (PS3.5 8.1.1)."""
+    least = attributes.bits_stored - 1
+    return (
+        least
+        if integer(ds, "HighBit") is None
+        else required_integer(ds, "HighBit", least, attributes.bits_allocated - 1)
+    )
 
 
 def decode(
@@ -91,10 +100,12 @@ def decode(
     Raises:
         Rejected: the size breaks a limit, the data is short, or no decoder can read it.
     """
+    if "NumberOfFrames" in ds and integer(ds, "NumberOfFrames") is None:
+        del ds.NumberOfFrames  # blank is as good as absent: one frame; pydicom fails over it
+    plugins = _available(syntax)
     layout = Layout.of(ds, attributes, syntax)
     check_payload(ds, attributes, layout.samples, syntax, limits)
     luminance = luminance_of(ds, attributes, layout.samples)
-    plugins = _available(syntax)
     for plugin in plugins:
         try:
             stored = _decode_with(plugin, ds, attributes, layout, luminance)

@@ -196,7 +196,11 @@ def _inflate(file: BinaryIO, limits: DecodeLimits) -> Dataset:
     budget = limits.decoded_bytes + _HEADER_ALLOWANCE
     inflater, plain, rest = zlib.decompressobj(-zlib.MAX_WBITS), io.BytesIO(), data[start:]
     while rest and not inflater.eof:
-        plain.write(inflater.decompress(rest, _INFLATE_STEP))
+        try:
+            plain.write(inflater.decompress(rest, _INFLATE_STEP))
+        except zlib.error:
+            sentence = "The deflated data set is no deflate stream, or damaged (PS3.5 A.5). Send it again."
+            raise Rejected(RejectionCode.CORRUPT_HEADER, sentence) from None
         rest = inflater.unconsumed_tail
         if plain.tell() > budget:
             sentence = f"The deflated data set inflates beyond {budget} bytes, `decoded_bytes` included. Exclude."
