@@ -10,9 +10,10 @@ from pipeline.corruption.intensity import IntensityConfig, jitter
 from pipeline.corruption.lesions import LesionConfig, Painted, paint
 from pipeline.corruption.pose import PoseConfig, pose
 from pipeline.corruption.shapes import ShapeConfig, draw_shape
-from pipeline.corruption.textures import Displaced, Foreign, Smoothed, Texture, Tinted
+from pipeline.corruption.textures import Cystic, Displaced, Foreign, Smoothed, Texture, Tinted
 
 __all__ = [
+    "Cystic",
     "Displaced",
     "Foreign",
     "IntensityConfig",

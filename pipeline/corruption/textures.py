@@ -1,4 +1,4 @@
-"""What fills a painted lesion: a tint with a texture of its own, a foreign patch, smoothed or displaced tissue.
+"""What fills a painted lesion: a tint with a texture of its own, dark cavities, foreign, moved or smooth tissue.
 
 Each kind is a configuration that says how its content is made: `content(x, coverage, ...)` gives the image as it would
 be if the lesion covered everything, and the painter blends it in. (Displacement alone depends on the coverage: tissue
@@ -7,6 +7,7 @@ moves most in the middle and not at all at the border, as when something pushes 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -18,6 +19,8 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.corruption.fields import Range, between, blur, log_between, smooth_field
 from pipeline.nn.rng import Rng
+
+SOFT = 0.1  # of a cavity's border, in standard deviations of the field that shapes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,28 @@ class Tinted(_Texture):
         texture = smooth_field(rng, x.shape[2:], log_between(rng, self.grain))
         tint = contrast * (sign + between(rng, self.rough, *one) * texture)
         return x + wipe * (_mean_under(x, canvas.coverage) - x) + tint
+
+
+class Cystic(_Texture):
+    """Bright tissue with dark cavities: fluid or necrosis, which FLAIR shows darker than what surrounds it."""
+
+    kind: Literal["cystic"] = "cystic"
+    contrast: Range = Field((0.1, 0.8), description="how much brighter the tissue becomes, in units of [-1, 1]")
+    depth: Range = Field((0.1, 0.6), description="how much darker the cavities become")
+    share: Range = Field((0.1, 0.7), description="of the lesion that is cavity")
+    length: Range = Field((0.25, 0.7), description="length of the field that shapes the cavities, in radii")
+    wipe: Range = Field((0.0, 1.0), description="share of the tissue's detail that gives way to its local mean")
+
+    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
+        """Return [B, C, *spatial]: mean - depth where a random field is high, and tissue + contrast elsewhere."""
+        x, one = canvas.images, [1] * (canvas.images.ndim - 1)
+        mean = _mean_under(x, canvas.coverage)
+        tissue = x + between(rng, self.wipe, *one) * (mean - x) + between(rng, self.contrast, *one)
+        field = smooth_field(rng, x.shape[2:], between(rng, self.length) * canvas.radius)
+        # The field is standard normal at every pixel, so this quantile leaves the wanted share above it.
+        level = math.sqrt(2) * torch.erfinv(1 - 2 * between(rng, self.share, *one))
+        cavity = ((field - level) / SOFT).sigmoid()
+        return tissue.lerp((mean - between(rng, self.depth, *one)).expand_as(x), cavity.expand_as(x))
 
 
 class Foreign(_Texture):
@@ -112,7 +137,7 @@ class Displaced(_Texture):
         return F.grid_sample(x, places - push, padding_mode="border", align_corners=False)
 
 
-Texture = Annotated[Tinted | Foreign | Smoothed | Displaced, Field(discriminator="kind")]
+Texture = Annotated[Tinted | Cystic | Foreign | Smoothed | Displaced, Field(discriminator="kind")]
 
 
 def _mean_under(x: Tensor, coverage: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The intensity range that becomes [-1, 1]: its four kinds, and how it is estimated from a series' own pixels."""
+"""The intensity range that becomes [-1, 1]: its five kinds, and how it is estimated from a series' own pixels."""
 
 from __future__ import annotations
 
@@ -83,6 +83,21 @@ class MRPercentile(_Pair):
     )
 
 
+class MRMedian(_Base):
+    """MR has no unit: 0 becomes -1, and the median of the whole series' foreground a fixed share of the range.
+
+    A lesion, bright fat or a vessel moves a percentile near the end of the range, and the median hardly at all (Nyul
+    and Udupa 1999 standardise by landmarks for the same reason; this is the one landmark that needs no population).
+    """
+
+    kind: Literal["mr_median"] = "mr_median"
+    span: float = Field(4.0, gt=1, le=64, description="value that becomes 1 / median of the foreground")
+    body: BodyConfig = Field(
+        BodyConfig(method="otsu", otsu_factor=0.25, smaller_parts=0.05, closing=0.03),
+        description="foreground of the median, and body mask",
+    )
+
+
 class RobustRange(_Pair):
     """Projection images (CR, DX): two percentiles of each image's own valid pixels become the ends of the range."""
 
@@ -101,7 +116,7 @@ class FixedRange(_Pair):
     body: BodyConfig = Field(BodyConfig(threshold=12.0, smaller_parts=0.05, closing=0.03), description="body mask")
 
 
-AnyRange = CTWindow | MRPercentile | RobustRange | FixedRange
+AnyRange = CTWindow | MRPercentile | MRMedian | RobustRange | FixedRange
 NormaliserConfig = Annotated[AnyRange, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[AnyRange] = TypeAdapter(NormaliserConfig)
 
@@ -119,7 +134,7 @@ def needs_series(config: AnyRange) -> bool:
     """True where the statistics are estimated over all slices of a series; a projection image is estimated alone."""
     if isinstance(config, RobustRange):
         return False
-    return isinstance(config, MRPercentile) or config.body.method == "otsu"
+    return isinstance(config, (MRPercentile, MRMedian)) or config.body.method == "otsu"
 
 
 def series_range(config: AnyRange, planes: Iterable[PhysicalPlane], total: int) -> SeriesRange:
@@ -136,8 +151,10 @@ def series_range(config: AnyRange, planes: Iterable[PhysicalPlane], total: int) 
     cut = _cut(values, config.body)
     if isinstance(config, (CTWindow, FixedRange)):
         return SeriesRange(*config.limits, cut)
-    if isinstance(config, MRPercentile) and cut is not None:
+    if isinstance(config, (MRPercentile, MRMedian)) and cut is not None:
         values = _above(values, cut)
+    if isinstance(config, MRMedian):
+        return _median_range(values, config, cut)
     return _percentiles(values, config, cut)
 
 
@@ -197,3 +214,14 @@ def _percentiles(values: np.ndarray, config: MRPercentile | RobustRange, cut: fl
             "range can be estimated from it. Exclude it, or use a fixed range.",
         )
     return SeriesRange(low, high, cut)
+
+
+def _median_range(values: np.ndarray, config: MRMedian, cut: float | None) -> SeriesRange:
+    median = float(np.median(values))
+    if not median > 0:
+        raise Rejected(
+            RejectionCode.NO_CONTRAST,
+            f"The median of the foreground is {median:g}, and it must lie above 0 to scale the image by. Use "
+            "mr_percentile, or a fixed range.",
+        )
+    return SeriesRange(0.0, config.span * median, cut)

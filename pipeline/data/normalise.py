@@ -19,6 +19,7 @@ from pipeline.data.intensity import (
     AnyRange,
     CTWindow,
     FixedRange,
+    MRMedian,
     MRPercentile,
     NormaliserConfig,
     PhysicalPlane,
@@ -35,6 +36,7 @@ from pipeline.types import Step
 __all__ = [
     "CTWindow",
     "FixedRange",
+    "MRMedian",
     "MRPercentile",
     "Normalised",
     "Normaliser",

@@ -17,6 +17,7 @@ from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.diff_ae import DiffAeConfig
 from pipeline.methods.f_anogan import FAnoGanConfig
 from pipeline.methods.feature_ae import FeatureAeConfig
+from pipeline.methods.gated_dae import GatedDaeConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
 from pipeline.methods.latent_diffusion import LatentDiffusionConfig
 from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
@@ -33,6 +34,7 @@ AnyMethodConfig = Annotated[
     | ConditionalVaeConfig
     | VampPriorConfig
     | DaeConfig
+    | GatedDaeConfig
     | VqVaeConfig
     | VqVae2Config
     | VqganConfig

@@ -26,20 +26,15 @@ from pipeline.diffusion.noise import NoiseKind, draw_noise
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.masked import within_body
 from pipeline.nn.rng import Rng
-from pipeline.nn.unet import GROUPS, UNetWidths, small_unet
+from pipeline.nn.unet import GROUPS, HALVINGS, UNetFields
 from pipeline.types import Batch
 
-LEVELS = 4  # halvings of either network
 
-
-class DaeConfig(MethodConfig):
+class DaeConfig(UNetFields, MethodConfig):
     """Configuration of `dae`."""
 
     name: Literal["dae"] = "dae"
     network: Literal["unet", "bottleneck"] = Field("unet", description="with shortcuts, or through a narrow code")
-    widths: UNetWidths = Field(
-        (16, 16, 32, 64, 128, 16), description="features of the five levels and of the U-Net's last upsampling"
-    )
     code: int = Field(16, ge=8, multiple_of=8, description="channels of the bottleneck's code, at image size / 16")
     corruption: Literal["noise", "lesions", "both"] = Field("noise", description="what the network learns to remove")
     noise: NoiseKind = Field("coarse", description="coarse, simplex or gaussian")
@@ -59,12 +54,14 @@ class DaeConfig(MethodConfig):
     def _fits(self) -> Self:
         if self.network == "bottleneck" and self.residual:
             raise ValueError("a bottleneck gives the image itself: set residual: false")
+        if self.network == "bottleneck" and (self.mirrored or self.patch > 1):
+            raise ValueError("patch and mirrored belong to the U-Net; leave them out with network: bottleneck")
         if not self.l1 + self.l2 + self.ssim:
             raise ValueError("one of the weights l1, l2 and ssim must be above 0")
         return self
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> DenoisingAutoencoder:
-        require_size(self.name, image_size, 2**LEVELS, 2 ** (LEVELS + 1))
+        require_size(self.name, image_size, self.multiple, 2 * self.multiple)
         return DenoisingAutoencoder(self, image_size, channels, spatial_dims)
 
 
@@ -76,7 +73,7 @@ class DenoisingAutoencoder(Method):
     def __init__(self, config: DaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         if config.network == "unet":
-            self.network: nn.Module = small_unet(spatial_dims, channels, channels, config.widths)
+            self.network: nn.Module = config.unet(spatial_dims, channels, channels)
         else:
             self.network = _bottleneck(spatial_dims, channels, config)
         self._ssim = SSIMLoss(spatial_dims, data_range=2.0, reduction="none") if config.ssim else None
@@ -127,12 +124,12 @@ class DenoisingAutoencoder(Method):
 
 def _bottleneck(spatial_dims: int, channels: int, config: DaeConfig) -> nn.Module:
     """Return MONAI's AutoEncoder: strided convolutions down to a code of few channels, and the mirror image."""
-    levels = config.widths[:LEVELS]
+    levels = config.widths[:HALVINGS]
     return AutoEncoder(
         spatial_dims,
         channels,
         channels,
         channels=(*levels, config.code),
-        strides=(*[2] * LEVELS, 1),
+        strides=(*[2] * HALVINGS, 1),
         norm=("group", {"num_groups": GROUPS}),
     )

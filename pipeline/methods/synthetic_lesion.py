@@ -22,19 +22,16 @@ from torch import Tensor
 
 from pipeline.corruption import IntensityConfig, LesionConfig, PoseConfig, jitter, paint, pose
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.nn.masked import within_body
+from pipeline.nn.masked import soft_dice_loss, within_body
 from pipeline.nn.rng import Rng
-from pipeline.nn.unet import UNetWidths, small_unet
+from pipeline.nn.unet import UNetFields
 from pipeline.types import Batch
 
 
-class SyntheticLesionConfig(MethodConfig):
+class SyntheticLesionConfig(UNetFields, MethodConfig):
     """Configuration of `synthetic_lesion`."""
 
     name: Literal["synthetic_lesion"] = "synthetic_lesion"
-    widths: UNetWidths = Field(
-        (16, 16, 32, 64, 128, 16), description="features of the five levels and of the last upsampling"
-    )
     lesions: LesionConfig = Field(LesionConfig(), description="what is painted; it decides what is found")
     intensity: IntensityConfig = Field(
         IntensityConfig(gamma=1.3, gain=0.1, noise=0.02),
@@ -45,7 +42,7 @@ class SyntheticLesionConfig(MethodConfig):
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> SyntheticLesion:
-        require_size(self.name, image_size, 16, 32)
+        require_size(self.name, image_size, self.multiple, 2 * self.multiple)
         return SyntheticLesion(self, image_size, channels, spatial_dims)
 
 
@@ -56,7 +53,7 @@ class SyntheticLesion(Method):
 
     def __init__(self, config: SyntheticLesionConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
-        self.network = small_unet(spatial_dims, channels, 1, config.widths)
+        self.network = config.unet(spatial_dims, channels, 1)
         self.phases = (Phase("train", lr=config.lr),)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,17 +76,3 @@ class SyntheticLesion(Method):
         """Return -log P(healthy) [B, 1, *spatial], at least 0; no randomness."""
         with self.inference():
             return F.softplus(self(self.check(x)))
-
-
-def soft_dice_loss(p: Tensor, lesion: Tensor) -> Tensor:
-    """Return the mean over images of 1 - (2 sum p g + 1) / (sum p + sum g + 1).
-
-    The 1 makes an image without a lesion count p's sum, and 0 where nothing is found. Milletari et al. square p and g
-    in the denominator; here, as is usual since, they are not.
-
-    Args:
-        p: float [B, 1, *spatial] in [0, 1].
-        lesion: float [B, 1, *spatial], 0 or 1: g.
-    """
-    p, g = p.flatten(1), lesion.flatten(1)
-    return (1 - (2 * (p * g).sum(dim=1) + 1) / (p.sum(dim=1) + g.sum(dim=1) + 1)).mean()

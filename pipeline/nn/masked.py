@@ -14,3 +14,17 @@ def within_body(error: Tensor, body: Tensor) -> Tensor:
     """
     inside = body.flatten(1).to(error.dtype)
     return ((error.flatten(1) * inside).sum(dim=1) / inside.sum(dim=1).clamp_min(1)).mean()
+
+
+def soft_dice_loss(p: Tensor, lesion: Tensor) -> Tensor:
+    """Return the mean over images of 1 - (2 sum p g + 1) / (sum p + sum g + 1).
+
+    The 1 makes an image without a lesion count p's sum, and 0 where nothing is found. Milletari et al. square p and g
+    in the denominator; here, as is usual since, they are not.
+
+    Args:
+        p: float [B, 1, *spatial] in [0, 1].
+        lesion: float [B, 1, *spatial], 0 or 1: g.
+    """
+    p, g = p.flatten(1), lesion.flatten(1)
+    return (1 - (2 * (p * g).sum(dim=1) + 1) / (p.sum(dim=1) + g.sum(dim=1) + 1)).mean()

@@ -28,7 +28,7 @@ from pipeline.tracking.registry import register
 from pipeline.types import RunRef, SliceScore
 
 # which phantom shows a reader of the registry what the model takes
-EXAMPLES: dict[str, PhantomModality] = {"ct_window": "CT", "mr_percentile": "MR"}
+EXAMPLES: dict[str, PhantomModality] = {"ct_window": "CT", "mr_percentile": "MR", "mr_median": "MR"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.corruption import Displaced, Foreign, LesionConfig, ShapeConfig, Smoothed, Tinted, paint
+from pipeline.corruption import Cystic, Displaced, Foreign, LesionConfig, ShapeConfig, Smoothed, Tinted, paint
 from pipeline.nn.rng import Rng
 
-EVERY = (Tinted(), Smoothed(), Displaced())
+EVERY = (Tinted(), Cystic(), Smoothed(), Displaced())
 
 
 @pytest.fixture

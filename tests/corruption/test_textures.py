@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.corruption import Displaced, Foreign, Smoothed, Tinted
+from pipeline.corruption import Cystic, Displaced, Foreign, Smoothed, Tinted
 from pipeline.corruption.textures import Canvas
 from pipeline.nn.rng import Rng
 
@@ -51,6 +51,16 @@ def test_wiping_leaves_the_local_mean_and_the_texture_has_the_stated_strength(ca
     many = Canvas(*[torch.zeros(400, 1, 32, 32)] * 3, torch.full((400,), 0.1), torch.zeros(400, 1, 32, 32))
     rough = Tinted(contrast=(0.4, 0.4), brighter=1, rough=(0.5, 0.5)).content(many, Rng(range(400)))
     assert abs(rough.std() - 0.2) < 0.01 and abs(rough.mean() - 0.4) < 0.01
+
+
+def test_cavities_have_their_share_and_are_as_much_darker_as_the_rest_is_brighter() -> None:
+    flat = torch.zeros(400, 1, 32, 32)
+    many = Canvas(flat, flat == 0, flat + 1, torch.full((400,), 0.2), flat)
+    content = Cystic(contrast=(0.3, 0.3), depth=(0.5, 0.5), share=(0.4, 0.4)).content(many, Rng(range(400)))
+    assert content.max() <= 0.3 and content.min() >= -0.5
+    dark, bright = (content < -0.4).float().mean(), (content > 0.2).float().mean()
+    # Some pixels lie on the soft border between the two; fields of 400 images have a standard error of 0.01.
+    assert abs(dark / (dark + bright) - 0.4) < 0.04 and dark + bright > 0.8
 
 
 def test_a_foreign_patch_is_the_other_image_mixed_in(canvas: Canvas) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.corruption import IntensityConfig, LesionConfig, PoseConfig, ShapeConfig, Tinted, jitter, paint, pose
-from pipeline.methods.synthetic_lesion import SyntheticLesion, SyntheticLesionConfig, soft_dice_loss
+from pipeline.methods.synthetic_lesion import SyntheticLesion, SyntheticLesionConfig
+from pipeline.nn.masked import soft_dice_loss
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 

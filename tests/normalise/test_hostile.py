@@ -7,10 +7,10 @@ import pytest
 
 from pipeline.data.body import BodyConfig
 from pipeline.data.intensity import AnyRange
-from pipeline.data.normalise import CTWindow, FixedRange, MRPercentile, Normaliser, Plane, RobustRange
+from pipeline.data.normalise import CTWindow, FixedRange, MRMedian, MRPercentile, Normaliser, Plane, RobustRange
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 
-ALL = [CTWindow(), MRPercentile(), RobustRange(), FixedRange()]
+ALL = [CTWindow(), MRPercentile(), MRMedian(), RobustRange(), FixedRange()]
 
 
 def code_of(config: AnyRange, *slices: Plane) -> RejectionCode:
@@ -61,6 +61,12 @@ def test_two_values_in_the_foreground_that_are_equal_are_no_contrast() -> None:
     pixels = np.zeros((40, 40))
     pixels[10:30, 10:30] = 500
     assert code_of(MRPercentile(), Plane(pixels)) == RejectionCode.NO_CONTRAST
+
+
+def test_a_foreground_around_zero_has_no_median_to_scale_by() -> None:
+    pixels = np.tile(np.linspace(-900, 100, 40), (40, 1))
+    config = MRMedian(body=BodyConfig(method="threshold", threshold=-950))
+    assert code_of(config, Plane(pixels)) == RejectionCode.NO_CONTRAST
 
 
 def test_no_slices_at_all() -> None:

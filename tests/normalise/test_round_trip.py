@@ -16,6 +16,7 @@ from pipeline.data.intensity import AnyRange
 from pipeline.data.normalise import (
     CTWindow,
     FixedRange,
+    MRMedian,
     MRPercentile,
     Normaliser,
     Plane,
@@ -108,6 +109,7 @@ def test_a_lesion_comes_back_where_it_was() -> None:
     [
         CTWindow(centre=35.5, width=80, image_size=32),
         MRPercentile(low=1, high=99, body=BodyConfig(method="otsu", otsu_factor=0.7)),
+        MRMedian(span=3.5),
         RobustRange(image_size=256),
         FixedRange(low=-3, high=12.25, body=FRAME),
     ],

@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 
 from pipeline.data.body import BodyConfig
 from pipeline.data.intensity import SAMPLE, AnyRange
-from pipeline.data.normalise import CTWindow, FixedRange, MRPercentile, Normaliser, Plane, RobustRange, planes
+from pipeline.data.normalise import CTWindow, FixedRange, MRMedian, MRPercentile, Normaliser, Plane, RobustRange, planes
 from pipeline.errors import ConfigError
 
-CONFIGS = [CTWindow(), MRPercentile(), RobustRange(), FixedRange(), FixedRange(body=BodyConfig(method="otsu"))]
+CONFIGS = [
+    CTWindow(),
+    MRPercentile(),
+    MRMedian(),
+    RobustRange(),
+    FixedRange(),
+    FixedRange(body=BodyConfig(method="otsu")),
+]
 
 
 def name(config: AnyRange) -> str:
@@ -51,9 +58,30 @@ def test_mr_percentiles_are_those_of_the_foreground_of_the_whole_series(head: Ca
     assert (estimated.low, estimated.high) == (pytest.approx(low), pytest.approx(high))
 
 
+def test_a_quarter_of_the_range_is_the_median_of_the_foreground_of_the_whole_series(head: Callable[..., Plane]) -> None:
+    slices = [head(seed, gain) for seed, gain in enumerate((1.0, 1.1, 0.9))]
+    estimated = Normaliser(MRMedian()).estimate(slices)
+    values = np.concatenate([plane.pixels.ravel() for plane in slices])
+    assert (estimated.low, estimated.high) == (0, pytest.approx(4 * np.median(values[values > estimated.cut])))
+    assert Normaliser(MRMedian(span=2)).estimate(slices).high == pytest.approx(estimated.high / 2)
+
+
+def test_a_large_bright_lesion_moves_the_median_less_than_the_percentiles(head: Callable[..., Plane]) -> None:
+    plain = head()
+    tissue = plain.pixels > 100
+    lesion = tissue & (np.cumsum(tissue.ravel()).reshape(tissue.shape) < 0.2 * tissue.sum())  # a fifth of the head
+    ill = Plane(np.where(lesion, 2 * plain.pixels, plain.pixels))
+    moved = {}
+    for config in (MRMedian(), MRPercentile()):
+        before, after = (Normaliser(config).estimate([plane]).high for plane in (plain, ill))
+        moved[config.kind] = after / before - 1
+    assert moved["mr_median"] < 0.1 < 0.4 < moved["mr_percentile"]
+
+
+@pytest.mark.parametrize("config", [MRPercentile(), MRMedian()], ids=name)
 @pytest.mark.parametrize("gain", [1e-3, 7.0, 1e4])
-def test_mr_scale_of_the_scanner_does_not_matter(head: Callable[..., Plane], gain: float) -> None:
-    normaliser = Normaliser(MRPercentile())
+def test_mr_scale_of_the_scanner_does_not_matter(head: Callable[..., Plane], gain: float, config: AnyRange) -> None:
+    normaliser = Normaliser(config)
     plain, scaled = normaliser.series([head()])[0], normaliser.series([head(gain=gain)])[0]
     np.testing.assert_allclose(plain.image, scaled.image, atol=2e-5)
     np.testing.assert_array_equal(plain.body, scaled.body)
@@ -96,7 +124,7 @@ def test_a_subset_with_the_statistics_of_its_series_is_the_same(config: AnyRange
 
 
 def test_needs_series_says_when_one_slice_is_not_enough(head: Callable[..., Plane]) -> None:
-    assert [Normaliser(config).needs_series for config in CONFIGS] == [False, True, False, False, True]
+    assert [Normaliser(config).needs_series for config in CONFIGS] == [False, True, True, False, False, True]
     with pytest.raises(ConfigError, match="whole series"):
         Normaliser(MRPercentile()).apply(head())
 
