@@ -23,7 +23,7 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.grid import GridConfig
 from pipeline.detection.load import load_detector
 from pipeline.errors import ConfigError, EmptySelection
-from pipeline.stages.aucp import AucpReport, check_aucp
+from pipeline.stages.aucp import AucpReport, Sides, check_aucp
 from pipeline.stages.config import RunConfig
 from pipeline.stages.grid_cells import GridCell, Part, evaluate_grid
 from pipeline.stages.kept import KeptAnswers, keep_answers
@@ -116,7 +116,7 @@ def grid(
         notes = (*notes, f"There is no {criterion} on this develop set; {used} chose instead.")
     place = int(table[used].idxmax())
     best = settled.detection.model_copy(update=cells[place].update())
-    aucp = _aucp(cells, table, parts)
+    aucp = _aucp(cells, parts)
     result = GridResult(table, used, best, table.loc[place].to_dict(), aucp, notes)
     _keep(result, folder, settings)
     return result
@@ -163,12 +163,14 @@ def _criterion(table: pd.DataFrame, wanted: str) -> str:
     raise ConfigError(f"No cell of the grid has {wanted}: develop needs normal and abnormal scans (and masks for it).")
 
 
-def _aucp(cells: list[GridCell], table: pd.DataFrame, parts: dict[Part, KeptAnswers]) -> AucpReport:
-    best = cells[int(table["aucp"].idxmax())] if table["aucp"].notna().any() else cells[0]
-    scores = np.concatenate([best.units["validate"].scores, best.units["incoming"].scores])
-    incoming = np.arange(len(scores)) >= len(best.units["validate"].scores)
-    patients = [*best.units["validate"].patients, *best.units["incoming"].patients]
-    return check_aucp(scores, incoming, patients, parts["validate"].data, parts["incoming"].data)
+def _aucp(cells: list[GridCell], parts: dict[Part, KeptAnswers]) -> AucpReport:
+    tried = []
+    for cell in cells:
+        normal, incoming = cell.units["validate"], cell.units["incoming"]
+        scores = np.concatenate([normal.scores, incoming.scores])
+        side = np.arange(len(scores)) >= len(normal.scores)
+        tried.append(Sides(scores, side, [*normal.patients, *incoming.patients]))
+    return check_aucp(tried, parts["validate"].data, parts["incoming"].data)
 
 
 def _keep(result: GridResult, folder: RunFolder, settings: Settings) -> None:

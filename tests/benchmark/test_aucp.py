@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from pipeline.stages.aucp import auroc, check_aucp
+from pipeline.stages.aucp import Sides, auroc, chance, check_aucp
 from pipeline.types import SliceRef
 
 
@@ -35,8 +35,11 @@ class Slices:
 
 
 def checked(scores: np.ndarray, normals: Slices, incoming: Slices) -> Any:
-    side = np.arange(len(scores)) >= len(normals)
-    return check_aucp(scores, side, [*normals.patients, *incoming.patients], normals, incoming)  # type: ignore[arg-type]
+    return check_aucp([sides(scores, normals, incoming)], normals, incoming)  # type: ignore[arg-type]
+
+
+def sides(scores: np.ndarray, normals: Slices, incoming: Slices) -> Sides:
+    return Sides(scores, np.arange(len(scores)) >= len(normals), [*normals.patients, *incoming.patients])
 
 
 def test_auroc_counts_ties_as_half() -> None:
@@ -69,6 +72,33 @@ def test_absent_anomalies_are_noticed() -> None:
     report = checked(np.random.default_rng(4).normal(0, 1, 120), normals, incoming)
     assert not report.usable
     assert any("anomalies may be absent" in warning for warning in report.warnings)
+
+
+def test_the_luckiest_of_many_scores_is_noticed_to_be_lucky() -> None:
+    """60 scores that know nothing, alike as a grid's are: at 5 % one choice in twenty may pass, and one in five did."""
+    normals, incoming = Slices(40, "A", 0.0, 1), Slices(60, "A", 0.0, 2)
+    passed = {"chance": 0, "interval": 0}
+    for night in range(60):
+        rng = np.random.default_rng((6, night))
+        shared = rng.normal(size=100)
+        tried = [sides(shared + rng.normal(size=100), normals, incoming) for _ in range(60)]
+        passed["chance"] += chance(tried, permutations=200) <= 0.05
+        passed["interval"] += check_aucp(tried, normals, incoming).low > 0.5  # type: ignore[operator,arg-type]
+    assert passed["chance"] <= 7  # P(Binomial(60, 0.05) > 7) < 1 %
+    assert passed["interval"] > 10  # why the interval of the best is no test
+
+
+def test_chance_by_hand_and_anomalies_are_not_luck() -> None:
+    # Two against two, all four in order: one of the six ways to take two of four is as high.
+    four = Sides(np.arange(4.0), np.array([False, False, True, True]), list("abcd"))
+    assert chance([four], 3000) == pytest.approx(1 / 6, abs=0.02)
+    # Units of one patient change sides together: two patients have two ways.
+    assert chance([four._replace(patients=list("aabb"))], 3000) == pytest.approx(1 / 2, abs=0.03)
+    normals, incoming = Slices(40, "A", 0.0, 1), Slices(60, "A", 0.0, 2)
+    rng = np.random.default_rng(7)
+    found = [rng.normal(size=100) for _ in range(59)] + [np.r_[rng.normal(size=40), rng.normal(1, 1, 60)]]
+    report = check_aucp([sides(one, normals, incoming) for one in found], normals, incoming)  # type: ignore[arg-type]
+    assert report.scores == 60 and report.chance < 0.01 and report.usable
 
 
 def test_another_scanner_is_noticed_and_so_is_what_it_does_to_the_picture() -> None:
