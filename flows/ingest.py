@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +24,16 @@ from pipeline.data.labels import import_labels
 
 @task(name="ingest-root", timeout_seconds=12 * HOUR, **STEADY)
 def ingest_root(root: str, workspace: str) -> dict[str, Any]:
-    """Ingest one folder, file or archive; bad files become rejections, and a retry takes nothing in twice."""
+    """Ingest one folder, file or archive; bad files become rejections, and a retry takes nothing in twice.
+
+    Raises:
+        OSError: the root is not there. That is no bad file, and it may come back: a share that is not mounted.
+    """
     with discreet():
-        return ingest_paths([Path(root)], Settings.load(workspace)).to_json()
+        report = ingest_paths([Path(root)], Settings.load(workspace))
+        if report.rejected and not os.path.lexists(root):
+            raise OSError(errno.ENOENT, "A folder of the night is not there. Is it mounted, and spelled right?")
+        return report.to_json()
 
 
 @task(name="import-labels", timeout_seconds=HOUR, **STEADY)

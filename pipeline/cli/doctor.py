@@ -93,6 +93,10 @@ def _nearest(path: Path) -> Path:
 
 def _writable(name: str, path: Path, there: str) -> Check:
     """Whether `path` can be written, or made."""
+    if not all(place.is_dir() for place in path.parents if place.exists()):
+        return _check(
+            name, False, "a file stands where a folder is needed. Choose another workspace: nightread -w FOLDER"
+        )
     if not os.access(_nearest(path), os.W_OK):
         return _check(name, False, "read-only. Give write permission, or choose another workspace: nightread -w FOLDER")
     return _check(name, True, there if path.exists() else "made at first use")
@@ -101,7 +105,7 @@ def _writable(name: str, path: Path, there: str) -> Check:
 def _disk(settings: Settings) -> Iterator[Check]:
     free = shutil.disk_usage(_nearest(settings.workspace)).free / 2**30
     yield _check("disk", free >= LOWEST_FREE_GIB, f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} wanted)")
-    yield _writable("workspace", settings.workspace, str(settings.workspace))
+    yield _writable("workspace", settings.workspace / "settings.yaml", "made at first use")
 
 
 def _database(settings: Settings) -> Iterator[Check]:
@@ -124,12 +128,17 @@ def _store(settings: Settings) -> Iterator[Check]:
 
 
 def _identity(settings: Settings) -> Iterator[Check]:
+    from pipeline.dicom.keyfile import read_key
+    from pipeline.errors import IdentityError
+
     if not settings.key_file.exists():
         yield _writable("pseudonym key", settings.key_file, "")
         return
-    mode = settings.key_file.stat().st_mode & 0o777
-    good = mode & 0o077 == 0
-    yield _check("pseudonym key", good, "private" if good else f"mode {mode:04o}: others may read it. chmod 600 it")
+    try:
+        read_key(settings.key_file)
+        yield _check("pseudonym key", True, "private")
+    except IdentityError as error:
+        yield _check("pseudonym key", False, str(error))
 
 
 def _routes(settings: Settings) -> Iterator[Check]:

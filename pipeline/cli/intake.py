@@ -17,7 +17,7 @@ Example:
   nightread ingest /data/inbox /data/archive.zip
   nightread ingest --json /data/inbox | jq .rejected""",
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, readable=False, path_type=Path))
 @json_option
 @click.pass_context
 def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:

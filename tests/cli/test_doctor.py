@@ -80,6 +80,22 @@ def test_a_key_that_others_can_read(nightread: Any, tmp_path: Path) -> None:
     assert "chmod 600" in found["pseudonym key"]["detail"]
 
 
+def test_a_key_that_is_damaged(nightread: Any, tmp_path: Path) -> None:
+    key = tmp_path / "workspace" / "identity" / "pseudonym.key"
+    key.parent.mkdir(parents=True)
+    key.write_bytes(b"x" * 32)
+    key.chmod(0o600)
+    found = checks(nightread("doctor", "--json"))
+    assert not found["pseudonym key"]["ok"] and "damaged" in found["pseudonym key"]["detail"]
+
+
+def test_a_file_where_the_workspace_should_be(nightread: Any, tmp_path: Path) -> None:
+    (tmp_path / "workspace").write_text("")
+    done = nightread("doctor", "--json")
+    found = checks(done)
+    assert done.exit_code == 1 and not found["workspace"]["ok"] and not found["catalogue"]["ok"]
+
+
 def test_a_prefect_server_that_does_not_answer(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     found = checks(nightread("doctor", "--json"))

@@ -64,8 +64,8 @@ def test_labels_that_cannot_be_read(nightread: Any, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there(nightread: Any) -> None:
     done = nightread("ingest", "nowhere", "--json")
-    assert "Traceback" not in done.output
-    assert '"added": 0' in done.stdout
+    assert done.exit_code == 2 and "Traceback" not in done.output
+    assert "Path 'nowhere' does not exist." in done.stderr
 
 
 def test_an_unknown_pseudonym(nightread: Any) -> None:

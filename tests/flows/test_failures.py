@@ -55,6 +55,16 @@ def ingest(roots: list[str], workspace: Path) -> tuple[Any, dict[str, Any]]:
     return state, state.result(raise_on_failure=False)
 
 
+def test_a_root_that_is_not_mounted_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no bad file: nobody would look for last night's scans among the rejections."""
+    quick = ingest_module.ingest_root.with_options(retries=0)
+    monkeypatch.setattr(ingest_module, "ingest_root", quick)
+    (tmp_path / "there").mkdir()
+    state, value = ingest([str(tmp_path / "there"), str(tmp_path / "Doe^Jane")], tmp_path / "ws")
+    assert state.is_failed() and len(value["reports"]) == 1
+    assert "not there. Is it mounted" in value["failures"][0] and "Doe" not in str(value)
+
+
 def test_input_output_faults_are_tried_again(ingesting: Any, tmp_path: Path) -> None:
     calls = ingesting({"a": [OSError(5, "Input/output error", "/x/Doe^Jane"), CatalogueError("locked")]})
     state, value = ingest(["a"], tmp_path)
