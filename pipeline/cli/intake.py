@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
+from pipeline.errors import ConfigError
 
 
 @click.command(
@@ -17,7 +19,7 @@ Example:
   nightread ingest /data/inbox /data/archive.zip
   nightread ingest --json /data/inbox | jq .rejected""",
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, readable=False, path_type=Path))
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 @click.pass_context
 def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
@@ -26,6 +28,9 @@ def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> No
     Files that cannot be used are listed with a code and a sentence, and are never moved or changed. Exit code 0 also
     when some were rejected: see `nightread rejections`.
     """
+    for path in paths:
+        if not os.path.lexists(path):
+            raise ConfigError(f"There is nothing at {path}. Is it mounted, and spelled right? Nothing was ingested.")
     from pipeline.data.ingest import ingest as run
 
     with progress_bar("Ingesting", quiet=as_json) as update:

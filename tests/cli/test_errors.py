@@ -63,9 +63,7 @@ def test_labels_that_cannot_be_read(nightread: Any, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(nightread: Any) -> None:
-    done = nightread("ingest", "nowhere", "--json")
-    assert done.exit_code == 2 and "Traceback" not in done.output
-    assert "Path 'nowhere' does not exist." in done.stderr
+    assert_error(nightread("ingest", ".", "nowhere", "--json"), 2, "nothing at nowhere", "Nothing was ingested")
 
 
 def test_an_unknown_pseudonym(nightread: Any) -> None:
