@@ -31,6 +31,9 @@ class Backing(Protocol):
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return images [B, 1, S, S] and bodies [B, 1, S, S] as new tensors."""
 
+    def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Return slices `first` .. `last` - 1, neighbours in one series that was added whole; not to be written to."""
+
 
 class _Stacked:
     def get(self, index: int) -> tuple[Tensor, Tensor]:
@@ -39,6 +42,9 @@ class _Stacked:
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         pairs = [self.get(index) for index in indices.tolist()]
         return torch.stack([image for image, _ in pairs]), torch.stack([body for _, body in pairs])
+
+    def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        return self.gather(torch.arange(first, last))
 
 
 class InMemory:
@@ -75,6 +81,10 @@ class InMemory:
         """See Backing."""
         return self._images.index_select(0, indices), self._bodies.index_select(0, indices)
 
+    def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """See Backing."""
+        return self._images[first:last], self._bodies[first:last]
+
 
 class OnDisk(_Stacked):
     """Files of whole normalised series (`pipeline.data.cache`); memory holds their names and steps only."""
@@ -100,6 +110,12 @@ class OnDisk(_Stacked):
         """See Backing."""
         image, body = self._cache.read_slice(*self._places[index])
         return torch.from_numpy(image), torch.from_numpy(body)
+
+    def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """See Backing."""
+        key, begin = self._places[first]
+        images, bodies = self._cache.read_slices(key, begin, begin + last - first)
+        return torch.from_numpy(images), torch.from_numpy(bodies)
 
     def step(self, index: int) -> Step:
         """See Backing."""

@@ -75,6 +75,11 @@ class SeriesCache:
         with safe_open(self.path(key), framework="np") as file:
             return file.get_tensor("image"), file.get_tensor("body")
 
+    def read_slices(self, key: str, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return images [n, 1, S, S] and bodies [n, 1, S, S] of neighbouring slices; only their bytes are read."""
+        with safe_open(self.path(key), framework="np") as file:
+            return file.get_slice("image")[first:last], file.get_slice("body")[first:last]
+
     def read_slice(self, key: str, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return one image [1, S, S] and body [1, S, S]; only these bytes are read."""
         with safe_open(self.path(key), framework="np") as file:

@@ -135,8 +135,11 @@ class SliceDataset:
         return load_mask(self._store, self.ref(slice_id))
 
     def part(self, series: HeldSeries, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return slices `first` .. `last` - 1 of a series, of all its members: new images and bodies [n, 1, S, S]."""
-        return self._backing.gather(torch.arange(series.first + first, series.first + last))
+        """Return slices `first` .. `last` - 1 of a series, of all its members: images and bodies [n, 1, S, S].
+
+        They may be views of what the cache holds, and are not to be written to.
+        """
+        return self._backing.span(series.first + first, series.first + last)
 
     def stacks(self) -> Iterator[Stack]:
         """Yield every series whole, one at a time; unusable ones are noted and skipped, as `batches` does."""

@@ -46,24 +46,22 @@ class PatchDataset:
     def __getitem__(self, index: int) -> dict[str, Any]:
         patch, edge = self._patches[index], self.config.tile
         refs = patch.series.plan.members
-        z, y, x = patch.start
-        first, last = max(z, 0), min(z + edge, patch.depth.grid)
-        images, bodies = self._read(patch, first, last)
-        window = (..., slice(y, y + edge), slice(x, x + edge))
-        middle = patch.depth.native_of(z + (edge - 1) / 2)
+        images, bodies = self._read(patch)
+        middle = patch.depth.native_of(patch.start[0] + (edge - 1) / 2)
         return {
-            "image": padded(images.movedim(0, 1)[window], edge, AIR),
-            "body": padded(bodies.movedim(0, 1)[window], edge, False),
+            "image": padded(images.movedim(0, 1), edge, AIR),
+            "body": padded(bodies.movedim(0, 1), edge, False),
             "id": f"{refs[0].content_id}/{patch.number}",
             "about": about_slice(refs[middle]),
         }
 
-    def _read(self, patch: _Patch, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Return slices `first` .. `last` - 1 of the grid, images and bodies [n, 1, S, S], of their sources alone."""
-        begin, end = patch.depth.sources(first, last)
-        images, bodies = self.data.part(patch.series, begin, end)
-        grid = patch.depth.to_grid(bodies.float(), first, last, begin) >= 0.5
-        return patch.depth.to_grid(images, first, last, begin), grid
+    def _read(self, patch: _Patch) -> tuple[Tensor, Tensor]:
+        """Return a cube's image and body [n, 1, T, T], n < T where the volume is thinner; only its sources are read."""
+        (z, y, x), edge, depth = patch.start, self.config.tile, patch.depth
+        first, last = max(z, 0), min(z + edge, depth.grid)
+        begin, end = depth.sources(first, last)
+        images, bodies = (part[..., y : y + edge, x : x + edge] for part in self.data.part(patch.series, begin, end))
+        return depth.to_grid(images, first, last, begin), depth.to_grid(bodies.float(), first, last, begin) >= 0.5
 
     def _drawn(self, series: HeldSeries) -> list[_Patch]:
         members = series.plan.members

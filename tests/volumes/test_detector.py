@@ -131,6 +131,29 @@ def test_randomness_is_the_seeds_and_the_contents_alone(
     assert list(scores_of(replace(detector, seed=1), slices(refs)).values()) != first
 
 
+class Listener(Method):
+    """Notes the keys of the randomness that it is given, by cube."""
+
+    heard: set[int]
+
+    def reconstruct(self, x: torch.Tensor, rng: Rng, body: torch.Tensor | None = None) -> torch.Tensor:
+        self.heard.update(rng.keys)
+        return x
+
+
+def test_every_cube_has_randomness_of_its_own(build: Build, volume: Refs, slices: Slices) -> None:
+    def keys(refs: list[SliceRef], seed: int = 0, at_once: int = 4) -> set[int]:
+        listener = faked(build("ae", seed, tiles={"at_once": at_once}), Listener)
+        listener.method.heard = set()
+        list(listener.score_slices(slices(refs)))
+        return listener.method.heard
+
+    refs, others = volume("a"), volume("b", seed=1)
+    assert len(keys(refs)) == 2 * 3 * 3  # as many as cubes: 20 slices and 32 x 32 pixels, each 8 apart, last flush
+    assert keys(refs, at_once=1) == keys(refs) == keys([*others, *refs]) - keys(others)
+    assert not keys(refs) & keys(refs, seed=1) and not keys(refs) & keys(others)
+
+
 @pytest.mark.parametrize("grid", [{"slice_mm": 11.0}, {"slice_mm": 2.0}, {"slices": 16}], ids=str)
 def test_a_coarser_grid_counts_no_detail_as_unusual(build: Build, volume: Refs, slices: Slices, grid: dict) -> None:
     (stack,) = slices(volume(count=20)).stacks()
