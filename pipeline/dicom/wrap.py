@@ -2,7 +2,7 @@
 
 `<out>/dicom/` gets Secondary Capture files (ingest that folder), `<out>/labels.csv` a label table with the masks in
 `<out>/masks/`, and `<out>/rejected.csv` the rows that were not wrapped. No geometry and no acquisition attribute is
-made up: what needs millimetres cannot be had from wrapped data.
+made up: what needs millimetres can be had from NIfTI volumes, whose affine says them, and from nothing else.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Secondary Capture objects (PS3.3 A.8): pixels without geometry, said to come from a workstation (ConversionType WSD).
+"""Secondary Capture objects (PS3.3 A.8), said to come from a workstation (ConversionType WSD).
+
+They have a place in the patient where the source has one: a NIfTI volume, in its affine.
 
 Whole numbers are stored exactly (unsigned, with a rescale intercept where they go below zero, and 8 bits where they
 fit). Other numbers are mapped linearly to 16 bits; the error of a value is at most half the rescale slope, that is
@@ -25,6 +27,7 @@ from pydicom.uid import (
 )
 
 from pipeline.dicom.uids import derived_uid
+from pipeline.dicom.wrap_geometry import add_geometry
 from pipeline.dicom.wrap_manifest import ManifestRow
 from pipeline.dicom.wrap_sources import Picture
 
@@ -120,6 +123,8 @@ def secondary_capture(row: ManifestRow, picture: Picture, stored: Stored, where:
     _pixels(ds, picture, stored)
     if picture.volume:
         _multi_frame(ds, len(stored.values))
+        if picture.geometry is not None:
+            add_geometry(ds, picture.geometry, len(stored.values))
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian

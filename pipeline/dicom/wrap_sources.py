@@ -20,6 +20,7 @@ from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.source import guarded
+from pipeline.dicom.wrap_geometry import FrameGeometry
 from pipeline.dicom.wrap_manifest import bad_row
 from pipeline.errors import Rejected, RejectionCode
 
@@ -39,12 +40,14 @@ class Picture:
         volume: the frames belong together (written as one multi-frame object), else there is one.
         notes: what was done to the pixels, each a short English phrase.
         lossy_ratio: how much the source had been compressed with loss (JPEG); None where it had not.
+        geometry: where the frames lie, None where the source does not say.
     """
 
     frames: np.ndarray
     volume: bool = False
     notes: tuple[str, ...] = ()
     lossy_ratio: float | None = None
+    geometry: FrameGeometry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ def _nifti(path: Path, limits: DecodeLimits) -> Picture:
     from nibabel.spatialimages import HeaderDataError
 
     try:
-        return _seen_from_the_feet(nibabel.load(path), limits)
+        return _seen_from_the_feet(nibabel.load(path), limits, path.stat().st_mtime)
     except (nibabel.filebasedimages.ImageFileError, HeaderDataError):
         raise Rejected(RejectionCode.DECODE_FAILED, "The file is no NIfTI image that can be read.") from None
     except (OrientationError, np.linalg.LinAlgError):
@@ -184,7 +187,7 @@ def _nifti(path: Path, limits: DecodeLimits) -> Picture:
         raise Rejected(RejectionCode.NO_GEOMETRY, sentence) from None
 
 
-def _seen_from_the_feet(loaded: Any, limits: DecodeLimits) -> Picture:
+def _seen_from_the_feet(loaded: Any, limits: DecodeLimits, written: float) -> Picture:
     from nibabel import as_closest_canonical
 
     shape = loaded.shape[:3] if len(loaded.shape) > 3 and set(loaded.shape[3:]) == {1} else loaded.shape
@@ -194,9 +197,13 @@ def _seen_from_the_feet(loaded: Any, limits: DecodeLimits) -> Picture:
         raise _too_many(limits)
     if len(shape) == 2:
         return Picture(np.ascontiguousarray(np.asanyarray(loaded.dataobj).reshape(shape)[::-1, ::-1].T)[None])
-    values = np.asanyarray(as_closest_canonical(loaded).dataobj)
+    canonical = as_closest_canonical(loaded)
+    values = np.asanyarray(canonical.dataobj)
     values = values.reshape(values.shape[:3])
-    return Picture(np.ascontiguousarray(values[::-1, ::-1, :].transpose(2, 1, 0)), volume=values.shape[2] > 1)
+    frames, volume = np.ascontiguousarray(values[::-1, ::-1, :].transpose(2, 1, 0)), values.shape[2] > 1
+    return Picture(
+        frames, volume, geometry=FrameGeometry.of_nifti(loaded.header, canonical, written) if volume else None
+    )
 
 
 @lru_cache(maxsize=2)

@@ -210,6 +210,23 @@ def test_files_catalogue_and_memory_give_one_score(build: Build, tmp_path: Path)
     assert same.score_scan(scan).score == pytest.approx(same.score_files(paths).score, rel=1e-5)
 
 
+def test_a_nifti_volume_is_one_file(build: Build, tmp_path: Path) -> None:
+    import nibabel
+
+    from pipeline.dicom.wrap import wrap
+
+    hu = np.full((40, 36, 22), -1000, np.int16)
+    hu[6:34, 5:31, 2:20] = 30
+    hu[10:16, 20:26, 12:15] = 190  # right, in front, in the upper half
+    nibabel.save(nibabel.Nifti1Image(hu, np.diag([1.5, 1.5, 4.0, 1.0])), tmp_path / "v.nii.gz")
+    (tmp_path / "m.csv").write_text("file,patient_id\nv.nii.gz,p1\n")
+    file = next(wrap(tmp_path / "m.csv", tmp_path / "out", modality="CT").dicom.rglob("*.dcm"))
+    result = faked(build("ae", grid={"slice_mm": 6.0}), Darkest).score_file(file)
+    assert result.heatmap.shape == (22, 36, 40)
+    z, y, x = np.unravel_index(result.heatmap.argmax(), result.heatmap.shape)
+    assert 12 <= z < 15 and 36 - 26 <= y < 36 - 20 and 40 - 16 <= x < 40 - 10
+
+
 def test_what_is_no_volume_is_refused_at_every_door(build: Build, tmp_path: Path) -> None:
     from pipeline.dicom.phantom.folder import write_phantoms
 
