@@ -37,6 +37,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "vq_vae": {"widths": (4, 8), "entries": 8, "code_width": 4},
     "vq_vae2": {"widths": (4, 8), "entries": 8, "code_width": 4, "samples": 1, "prior": {"width": 8, "heads": 2}},
     "vqgan": {"widths": (4, 8), "entries": 8, "code_width": 4, "perceptual_weight": 0.0, "discriminator_widths": 4},
+    "alpha_gan": {"widths": (4, 8), "latent": 4, "code_hidden": 8},
+    "f_anogan": {"widths": (4, 8), "latent": 4, "critic_steps": 1},
+    "diff_ae": {
+        "widths": (4, 8),
+        "latent": 4,
+        "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},
+        "steps": 1,
+    },
+    "feature_ae": {"backbone": {"kind": "random", "depths": (1, 2)}, "widths": (8, 8)},
+    "knn_features": {"backbone": {"kind": "random", "depths": (1, 2)}, "entries": 64, "projection": 8},
     "latent_diffusion": {
         "codec": {"method": {"name": "vq_vae", "widths": (4, 8), "entries": 8, "code_width": 4}},
         "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},

@@ -1,4 +1,4 @@
-"""Every method that its network lets be three-dimensional: trained on cubes, scoring whole series by tiling."""
+"""Every registered method in three dimensions: trained on cubes, scoring whole series by tiling."""
 
 from __future__ import annotations
 
@@ -17,17 +17,13 @@ from pipeline.data.patches import PatchDataset
 from pipeline.detection.detector import Detector
 from pipeline.detection.load import load_detector
 from pipeline.detection.tiles import Tiling
+from pipeline.methods import METHODS
 from pipeline.methods.base import Reconstructor
 from pipeline.training import TrainingConfig, fit
 from pipeline.types import SliceRef
 
-METHODS = (
-    "ae", "ae_u", "vae", "conditional_vae", "vampprior", "dae", "synthetic_lesion", "vq_vae", "vq_vae2", "vqgan",
-    "latent_diffusion", "ddpm",
-)  # fmt: skip
 
-
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", list(METHODS))
 def test_a_method_learns_cubes_and_scores_series(
     name: str,
     build: Callable[..., Detector],
