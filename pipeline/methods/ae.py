@@ -22,6 +22,8 @@ from pipeline.nn.perceptual import Perceptual, PerceptualConfig
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
+SQUEEZE = 3  # layers before the code
+
 
 class AeConfig(MethodConfig):
     """Configuration of `ae`."""
@@ -70,6 +72,14 @@ class Autoencoder(Method):
         distance = self.perceptual(batch.images, x_hat).mean()
         total = error + self.config.perceptual_weight * distance
         return {"total": total, "reconstruction": error, "perceptual": distance}
+
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return the code on a grid of 1: [B, latent, 1, 1]."""
+        return self.code[:SQUEEZE](self.encoder(x).flatten(1)).unflatten(1, (-1, *[1] * self.spatial_dims))
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Return images of codes."""
+        return self.decoder(self.expand(self.code[SQUEEZE:](z.flatten(1))))
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat; no randomness."""

