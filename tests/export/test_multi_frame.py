@@ -64,6 +64,21 @@ def test_frames_that_lie_nowhere_are_left_out_and_it_is_said(described: Describe
     assert left_out(described, originals("CT")) == ""
 
 
+def test_views_of_several_sizes_leave_the_most_unusual_ones_outlined(
+    described: Described, originals: Callable, dciodvfy: Callable, tmp_path: Path
+) -> None:
+    first, other = originals("DX")[0], originals("DX")[0]
+    other.dataset.Rows, other.dataset.SOPInstanceUID = other.dataset.Rows // 2, "1.2.3.4"
+    lateral = SourceImage(other.dataset, 0, other.heatmap[: other.dataset.Rows])
+    made = segmentation(described, [first, lateral])
+    assert made is not None and made.NumberOfFrames == 1
+    source = made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
+    assert source.ReferencedSOPInstanceUID == first.dataset.SOPInstanceUID
+    assert "leaves out 1 of 2 images" in left_out(described, [first, lateral])
+    made.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+    assert dciodvfy(tmp_path / "seg.dcm") == []
+
+
 @pytest.mark.parametrize("fault", ["loose frames", "unfit originals"])
 def test_push_says_what_it_did_not_outline(fault: str, described: Described, originals: Callable) -> None:
     images: list[Any] = originals("CT")

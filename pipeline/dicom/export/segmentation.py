@@ -51,18 +51,26 @@ def left_out(found: Described, images: Sequence[SourceImage]) -> str:
     if found.pixel_threshold is None or not missing:
         return ""
     return (
-        f"the segmentation leaves out {missing} of {len(mapped)} images: it covers single-frame originals, or else the "
-        "frames of one multi-frame original that says where each of them lies."
+        f"the segmentation leaves out {missing} of {len(mapped)} images: it covers single-frame originals of the size "
+        "and frame of reference of the most unusual one, or else the frames of one multi-frame original that says "
+        "where each of them lies."
     )
 
 
 def _outlined(images: Sequence[SourceImage]) -> list[SourceImage]:
-    """Return what one segmentation can cover: all single-frame images, or the frames of one enhanced object."""
+    """Return what one segmentation can cover: single-frame images that fit the first, or frames of one object."""
     mapped = [image for image in images if image.heatmap is not None]
     single = [image for image in mapped if not _several(image)]
+    single = [image for image in single if _grid(image) == _grid(single[0])]
     placed = [image for image in mapped if _several(image) and set(image.dataset.dir()) >= _PLACES]
     first = placed[0].dataset.SOPInstanceUID if placed else ""
     return single or [image for image in placed if image.dataset.SOPInstanceUID == first]
+
+
+def _grid(image: SourceImage) -> tuple[int, int, str]:
+    """Return what all images of one segmentation share (PS3.3 A.51): two views of a chest rarely do."""
+    ds = image.dataset
+    return int(ds.Rows), int(ds.Columns), str(ds.get("FrameOfReferenceUID", ""))
 
 
 def _several(image: SourceImage) -> bool:
