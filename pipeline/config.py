@@ -150,6 +150,7 @@ class ReviewPolicy(Config):
         None, description="coded findings; default the shipped `configs/review/findings.yaml`"
     )
     lease_minutes: float = Field(15.0, gt=0, description="a scan that somebody reads is kept for them so long")
+    assign_hours: float = Field(12.0, gt=0, description="a scan that is assigned beforehand is kept so long")
     idle_minutes: float = Field(30.0, gt=0, description="a log-in ends when nothing was asked for so long")
     session_hours: float = Field(12.0, gt=0, description="a log-in ends after so long in any case")
     comment_characters: int = Field(20_000, gt=0, description="longest comment, and longest finding in free text")

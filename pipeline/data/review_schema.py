@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pipeline.data.schema import Base, now
@@ -100,13 +100,14 @@ class Decision(Base):
 
 
 class Lease(Base):
-    """Who reads a finding now, until when."""
+    """Who reads a finding now, until when. `assigned`: it is kept for that reader beforehand, opened or not."""
 
     __tablename__ = "leases"
     finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
     holder: Mapped[str] = mapped_column(String(64), index=True)
     taken_at: Mapped[datetime]
     expires_at: Mapped[datetime] = mapped_column(index=True)
+    assigned: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class User(Base):

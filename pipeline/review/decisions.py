@@ -202,8 +202,9 @@ class Decisions:
         _check_seen(last, seen)
         held = check_free(session, finding_id, actor.name, now())
         if held is not None and held.holder != actor.name:
+            doing = "has" if held.assigned else "is reading"
             raise HeldByAnother(
-                f"{held.holder} is reading this scan since {held.taken_at:%H:%M} UTC. Nothing was saved: "
+                f"{held.holder} {doing} this scan since {held.taken_at:%H:%M} UTC. Nothing was saved: "
                 "talk to them, or wait until they have decided."
             )
         return last

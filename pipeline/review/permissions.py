@@ -9,7 +9,7 @@ from pipeline.review.refusals import NotAllowed
 _READING = frozenset({"list", "view", "decide", "night", "model"})
 PERMISSIONS: dict[str, frozenset[str]] = {
     "reader": _READING,
-    "lead": _READING | {"undo_any", "search_accession"},
+    "lead": _READING | {"assign", "undo_any", "search_accession"},
     "admin": frozenset({"users", "night", "model"}),
     "auditor": frozenset({"audit", "export_audit", "night", "model"}),
 }

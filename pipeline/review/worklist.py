@@ -54,6 +54,7 @@ class Row:
     state: str
     holder: str
     held_until: datetime | None
+    assigned: bool
     decided_by: str
     decided_at: datetime | None
     decision_id: int
@@ -177,7 +178,7 @@ def _rows(moment: datetime) -> Select[Any]:
             ReadingEntry,
             *(FindingRow.study_id, FindingRow.patient_id, FindingRow.run_id, FindingRow.scored_at, FindingRow.p_value),
             *(FindingRow.score, FindingRow.n_calibration, FindingRow.guarantee, RunRow.folder),
-            *(Lease.holder, Lease.expires_at, Decision.id.label("decision_id"), Decision.outcome),
+            *(Lease.holder, Lease.expires_at, Lease.assigned, Decision.id.label("decision_id"), Decision.outcome),
             *(Decision.reader, Decision.decided_at, ReadingEntry.finding_id),
         )
         .join(FindingRow, FindingRow.id == ReadingEntry.finding_id)
@@ -258,6 +259,7 @@ def _row(found: Found[Any], moment: datetime) -> Row:
         state=IN_REVIEW if found.holder and outcome not in CLOSED else outcome,
         holder=found.holder or "",
         held_until=found.expires_at,
+        assigned=bool(found.assigned),
         decided_by=found.reader or "",
         decided_at=found.decided_at,
         decision_id=found.decision_id or 0,

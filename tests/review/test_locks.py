@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.data import schema
 from pipeline.review import decisions, locks, worklist
-from pipeline.review.permissions import Actor
-from pipeline.review.refusals import HeldByAnother, NotAllowed, UnknownFinding
+from pipeline.review.permissions import Actor, CommandLine
+from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, UnknownFinding
 from pipeline.review.room import Review
 
 
@@ -100,3 +100,54 @@ def test_nothing_to_take(review: Review, scan: int, people: Any) -> None:
         review.locks.take(12345, people["ann"])
     with pytest.raises(NotAllowed):
         review.locks.take(scan, people["aud"])
+
+
+def test_a_scan_is_kept_for_a_shift_and_leaving_its_page_does_not_end_that(
+    review: Review, scan: int, people: Any, clock: Clock, form: Any
+) -> None:
+    claim = review.locks.assign(scan, "ann", people["ann"])
+    assert claim.mine and claim.assigned and claim.until == clock.moment + timedelta(hours=12)
+    review.locks.take(scan, people["ann"])
+    assert not review.locks.release(scan, people["ann"])
+    clock.pass_minutes(11 * 60)
+    row = review.worklist.row(scan)
+    assert (row.holder, row.assigned, row.held_until) == ("ann", True, claim.until)
+    assert not review.locks.take(scan, people["ben"]).mine
+    for refused in (
+        lambda: review.locks.assign(scan, "ben", people["ben"]),
+        lambda: review.decisions.decide(form(scan), people["ben"]),
+    ):
+        with pytest.raises(HeldByAnother, match="ann has"):
+            refused()
+    assert not review.locks.unassign(scan, people["ben"])
+    clock.pass_minutes(61)
+    assert review.locks.take(scan, people["ben"]).mine  # the shift is over
+
+
+def test_a_lead_keeps_scans_for_readers_and_nobody_else_does(review: Review, scan: int, people: Any) -> None:
+    for name, role in (("ann", "reader"), ("ben", "reader"), ("aud", "auditor")):
+        review.users.add(name, role, None, CommandLine())
+    review.users.add("gone", "reader", None, CommandLine())
+    review.users.disable("gone", CommandLine())
+    with pytest.raises(NotAllowed, match="lead"):
+        review.locks.assign(scan, "ben", people["ann"])
+    for wrong in ("nobody", "aud", "gone"):
+        with pytest.raises(BadInput, match="may log in and decide"):
+            review.locks.assign(scan, wrong, people["lea"])
+    review.locks.assign(scan, "ann", people["lea"])
+    assert review.locks.assign(scan, "ben", people["lea"]).holder == "ben"  # a lead changes their mind
+    assert review.locks.unassign(scan, people["lea"]) and not review.locks.unassign(scan, people["lea"])
+    review.locks.take(scan, people["ann"])
+    with pytest.raises(HeldByAnother, match="ann has"):  # who reads is not pushed aside
+        review.locks.assign(scan, "ben", people["lea"])
+    told = [(e.user, e.action, e.detail) for e in reversed(review.audit.entries()) if "assign" in e.action]
+    assert told == [("lea", "assign", {"to": "ann"}), ("lea", "assign", {"to": "ben"}), ("lea", "unassign", {})]
+
+
+def test_what_was_decided_is_kept_for_nobody(review: Review, scan: int, people: Any, form: Any) -> None:
+    review.locks.assign(scan, "ann", people["ann"])
+    review.decisions.decide(form(scan, outcome="second-opinion"), people["ann"])
+    assert review.worklist.row(scan).holder == ""
+    with pytest.raises(HeldByAnother, match="another reader gives it"):
+        review.locks.assign(scan, "ann", people["ann"])
+    assert review.locks.assign(scan, "ben", people["ben"]).mine

@@ -345,3 +345,34 @@ def test_axe_would_find_something(person: Person) -> None:
     page = person()
     page.evaluate("document.querySelector('#main').innerHTML += '<img src=/static/mark.svg>'")
     assert any("image-alt" in line for line in serious(page))
+
+
+@pytest.mark.slow
+def test_scans_are_kept_by_key_and_leads_keep_them_for_others(person: Person, listed: list[int], room: Any) -> None:
+    ann, lea = person("ann"), person("lea")
+    ann.keyboard.press("j")
+    ann.keyboard.press("a")
+    ann.wait_for_selector("[data-row]:has-text('kept for ann')")
+    assert ann.locator("[data-row][aria-selected]").get_attribute("data-scan") == f"/scan/{listed[0]}"
+    lea.reload()
+    lea.select_option("#assignee", "ben")
+    for _ in range(2):
+        lea.keyboard.press("Escape")
+        lea.locator("#main").focus()
+        lea.keyboard.press("j")
+    lea.keyboard.press("a")
+    lea.wait_for_selector("[data-row]:has-text('kept for ben')")
+    assert [room.review.worklist.row(number).holder for number in listed[:3]] == ["ann", "ben", ""]
+    ann.goto(f"/scan/{listed[1]}")
+    ready(ann)
+    assert "kept for ben" in ann.inner_text("#decision")
+    ann.keyboard.press("l")
+    ann.wait_for_selector("#list")
+    ann.wait_for_load_state()
+    in_review = "[name=state][value=in-review] + span b"
+    assert ann.inner_text(in_review) == "2"
+    ann.keyboard.press("j")
+    ann.keyboard.press("a")
+    ann.wait_for_selector("#list-words:has-text('Anybody may read it')")
+    assert ann.inner_text(in_review) == "1"
+    assert room.review.worklist.row(listed[0]).holder == ""

@@ -13,7 +13,8 @@ from pipeline.review.web.config import WebConfig
 Open = Callable[..., Any]
 PAGES = ("/", "/scan/1", "/night", "/models", "/model/0123456789abcdef", "/audit", "/audit.jsonl", "/scan/1/similar")
 PIXELS = ("/scan/1/pixels/0/0", "/scan/1/heat/0/0", "/scan/1/reconstruction/0/0", "/scan/1/similar/0.png")
-FORMS = ("/logout", "/accession", "/scan/1/decision", "/scan/1/undo", "/scan/1/hold", "/scan/1/release")
+FORMS = ("/logout", "/accession", *(f"/scan/1/{what}" for what in ("decision", "undo", "hold", "release")))
+FORMS += ("/scan/1/assign", "/scan/1/unassign")
 
 
 @pytest.mark.parametrize("path", PAGES)

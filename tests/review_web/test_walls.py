@@ -34,7 +34,7 @@ def test_scans_are_never_stored_and_scripts_are_asked_for_again(browser: Open, l
 
 
 @pytest.mark.parametrize("token", [None, "", "guessed", "ä"])
-@pytest.mark.parametrize("what", ["decision", "undo", "hold", "release"])
+@pytest.mark.parametrize("what", ["decision", "undo", "hold", "release", "assign", "unassign"])
 def test_a_form_without_the_sessions_token_does_nothing(
     browser: Open, listed: list[int], room: Any, what: str, token: str | None
 ) -> None:

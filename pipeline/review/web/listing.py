@@ -71,6 +71,12 @@ class ListQuery(BaseModel):
         return {name: str(value) for name, value in plain.items()}
 
 
+def _reader(row: Row) -> str:
+    if not row.holder:
+        return row.decided_by
+    return f"kept for {row.holder}" if row.assigned else f"{row.holder} reads"
+
+
 def shown_row(room: Room, row: Row) -> dict[str, Any]:
     """Return what pages show of a row of the list. What would tell a sampled scan from a flagged one is not in it."""
     version = room.versions.of(row.model_sha256, row.run_id)
@@ -88,6 +94,8 @@ def shown_row(room: Room, row: Row) -> dict[str, Any]:
         "state": row.state,
         "state_words": state_words(row.state),
         "holder": row.holder,
+        "reader": _reader(row),
+        "kept_for": row.holder if row.assigned else "",
         "decided_by": row.decided_by,
         "revealed": row.revealed,
         "words": row.words or "",

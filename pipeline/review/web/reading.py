@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import NightreadError
 from pipeline.review.decisions import Form, Told
+from pipeline.review.locks import Claim
 from pipeline.review.refusals import BadInput
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere, Viewer, new_token
 from pipeline.review.web.listing import ListQuery, shown_row
@@ -169,17 +170,19 @@ def _taken(room: Room, finding_id: int, reader: Reader) -> tuple[bool, str]:
         claim = room.review.locks.take(finding_id, reader.actor)
     except NightreadError as error:
         return False, str(error)
-    return claim.mine, "" if claim.mine else _reads(claim.holder)
+    return claim.mine, "" if claim.mine else _reads(claim)
 
 
 def _free(room: Room, finding_id: int, reader: Reader) -> tuple[bool, str]:
     claim = room.review.locks.holder(finding_id)
     other = claim is not None and claim.holder != reader.name
-    return reader.may("decide") and not other, _reads(claim.holder) if claim is not None and other else ""
+    return reader.may("decide") and not other, _reads(claim) if claim is not None and other else ""
 
 
-def _reads(holder: str) -> str:
-    return f"{holder} reads this scan at the moment. You can look, and decide when it is free."
+def _reads(claim: Claim) -> str:
+    if claim.assigned:
+        return f"This scan is kept for {claim.holder} until {claim.until:%H:%M} UTC. You can look, and not decide."
+    return f"{claim.holder} reads this scan at the moment. You can look, and decide when it is free."
 
 
 def _may_undo(row: Row, reader: Reader) -> bool:

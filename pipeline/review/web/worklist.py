@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import ReviewError
 from pipeline.review.web.access import CheckedForm, Lister, Reader, ReaderHere, RoomHere
+from pipeline.review.web.assigning import readers
 from pipeline.review.web.listing import TO_READ, ListQuery, shown_row
 from pipeline.review.web.pages import first_page, page
 from pipeline.review.web.room import Room
@@ -50,7 +51,7 @@ def worklist(request: Request, room: RoomHere, reader: ReaderHere, asked: Annota
     shown = _rows(room, found, asked, counts, problem)
     if request.headers.get("hx-target") == "list":
         return room.templates.TemplateResponse(request, "worklist_rows.html", shown)
-    return _list_page(request, room, reader, asked, counts, shown)
+    return _list_page(request, room, reader, asked, shown)
 
 
 @router.post("/accession")
@@ -71,17 +72,15 @@ def _by_accession(request: Request, room: Room, reader: Reader, accession: str) 
         problem = str(error)
     asked = ListQuery(state="all")
     counts = room.review.worklist.counts(asked.of(reader))
-    shown = _rows(room, found, asked, {"all": len(found.rows)}, problem)
-    return _list_page(request, room, reader, asked, counts, shown)
+    shown = {**_rows(room, found, asked, {"all": len(found.rows)}, problem), "tabs": _tabs(counts)}
+    return _list_page(request, room, reader, asked, shown)
 
 
-def _list_page(
-    request: Request, room: Room, reader: Reader, asked: ListQuery, counts: Mapping[str, int], shown: dict[str, Any]
-) -> Response:
+def _list_page(request: Request, room: Room, reader: Reader, asked: ListQuery, shown: dict[str, Any]) -> Response:
     shown |= {
-        "tabs": _tabs(counts),
         "query": asked,
         "selects": [*_selects(room, asked, room.review.worklist.facets()), *_fixed(asked)],
+        "readers": readers(room, reader),
         "may_reveal": reader.may("search_accession"),
     }
     return page(request, room, reader, "worklist.html", "list", **shown)
@@ -91,6 +90,7 @@ def _rows(room: Room, found: Page, asked: ListQuery, counts: Mapping[str, int], 
     total = _total(asked, counts)
     return {
         "rows": [shown_row(room, row) for row in found.rows],
+        "tabs": _tabs(counts),
         "held_back": any(not row.revealed for row in found.rows),
         "tail": f"?{urlencode(asked.filters())}" if asked.filters() else "",
         "words": f"{thousands(total)} scan{'' if total == 1 else 's'} in order of priority",

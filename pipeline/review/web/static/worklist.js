@@ -3,6 +3,8 @@
 import { bind } from "./keys.js";
 import { goBack } from "./last.js";
 
+let after = null; // { scan, words }: the mark that outlasts a new page of the list, and what is said there
+
 const rows = () => [...document.querySelectorAll("[data-row]")];
 
 function marked() {
@@ -36,6 +38,25 @@ bind("End", "Reading list", "last scan of this page", () => mark(Infinity));
 bind(["Enter", "o"], "Reading list", "open the scan", open);
 bind(["PageDown", "]"], "Reading list", "next page", () => turn("next"));
 bind(["PageUp", "["], "Reading list", "previous page", () => turn("prev"));
+// Keep the marked scan for oneself, or whom a lead chose; give it back where it is kept for them already.
+async function keep() {
+  const row = rows()[marked()];
+  if (!row) return tell("Mark a scan first: j and k move.");
+  const to = document.getElementById("assignee")?.value || document.querySelector(".who").firstChild.textContent.trim();
+  const what = row.dataset.kept === to ? "unassign" : "assign";
+  const body = new URLSearchParams({ csrf: document.querySelector("[name=csrf]").value, to });
+  const answer = await fetch(`${row.dataset.scan}/${what}`, { method: "POST", body, credentials: "same-origin" });
+  if (!answer.ok) return tell((await answer.json()).detail);
+  after = { scan: row.dataset.scan, words: await answer.text() };
+  return window.htmx.ajax("GET", window.location.pathname + window.location.search, { target: "#list", swap: "outerHTML" });
+}
+
+function tell(words) {
+  document.getElementById("list-words").textContent = words;
+}
+
+bind("a", "Reading list", "keep the scan, or give it back", keep);
+document.querySelector("[data-keep]")?.addEventListener("click", keep);
 bind("z", "Reading list", "go back to my last decision", goBack);
 bind("/", "Reading list", "search", () => document.getElementById("search").focus());
 bind("m", "Reading list", "those that I hold, or anybody's", () => {
@@ -54,5 +75,10 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("htmx:afterSettle", () => {
-  document.getElementById("list-words").textContent = document.getElementById("list").dataset.words;
+  const { words, counts } = document.getElementById("list").dataset;
+  const shown = document.querySelectorAll(".tabs b");
+  counts.split(";").forEach((count, place) => (shown[place].textContent = count));
+  tell(after ? after.words : words);
+  if (after) mark(rows().findIndex((row) => row.dataset.scan === after.scan));
+  after = null;
 });
