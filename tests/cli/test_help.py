@@ -72,3 +72,8 @@ def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
 
 def test_version(nightread: Any) -> None:
     assert nightread("--version").output.strip() == "nightread, version 0.1.0"
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "pipeline.cli", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "nightread, version 0.1.0"
