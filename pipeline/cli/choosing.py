@@ -1,4 +1,4 @@
-"""Commands about choices: compare two runs, try the score grid."""
+"""Commands about choices: compare two runs, try the score grid, choose among checkpoints."""
 
 from __future__ import annotations
 
@@ -120,6 +120,48 @@ def grid(
         print_json({**result.to_json(), "adopted": adopted.to_json() if adopted else None})
         return
     _tell(result)
+    if adopted:
+        click.echo(f"{adopted.sentence()} Run: {adopted.run.path.rpartition('/')[2]}")
+
+
+@click.command(
+    short_help="Choose among a run's checkpoints without labels.",
+    epilog="""\b
+Example:
+  nightread train configs/runs/demo-mr.yaml -s training.keep_checkpoints=20
+  nightread checkpoints phantom-mr-dae-1f --adopt""",
+)
+@click.argument("run")
+@click.option(
+    "--unlabelled",
+    type=click.Choice(["incoming", "develop"]),
+    default="incoming",
+    show_default=True,
+    help="Scans that nobody has labelled, or develop with its labels hidden.",
+)
+@click.option("--adopt", is_flag=True, help="Make the best a run of its own, calibrated and registered.")
+@json_option
+@click.pass_context
+def checkpoints(context: click.Context, run: str, unlabelled: str, adopt: bool, as_json: bool) -> None:
+    """Ask every checkpoint how far unlabelled scans stand out from validate normals (AUCp), and whether to believe it.
+
+    Training keeps the lowest loss on normals; this asks for what a detector is for. Test is not read.
+    """
+    from pipeline.detection.artefact import reference
+    from pipeline.stages.calibrate import calibrate
+    from pipeline.stages.checkpoints import adopt_checkpoint, choose_checkpoint
+    from pipeline.stages.run_folder import RunFolder
+
+    settings = settings_of(context)
+    folder = RunFolder.of(settings, run)
+    trained = reference(folder.trained, folder.path)
+    choice = choose_checkpoint(trained, settings, unlabelled)
+    adopted = calibrate(adopt_checkpoint(trained, choice.best, settings), settings) if adopt else None
+    if as_json:
+        print_json({**choice.to_json(), "adopted": adopted.to_json() if adopted else None})
+        return
+    print_rows(choice.rows, False, "The run kept no checkpoints.", title=f"Highest AUCp at {choice.best} images")
+    click.echo(choice.aucp.sentence)
     if adopted:
         click.echo(f"{adopted.sentence()} Run: {adopted.run.path.rpartition('/')[2]}")
 

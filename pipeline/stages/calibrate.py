@@ -94,7 +94,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
             f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
-    detector = _centred(load_detector(folder.trained), config, settings)
+    detector = centred(load_detector(folder.trained), config, settings)
     calibration = _calibration(
         detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
     )
@@ -105,7 +105,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     return report
 
 
-def _centred(detector: Scorer, config: RunConfig, settings: Settings) -> Scorer:
+def centred(detector: Scorer, config: RunConfig, settings: Settings) -> Scorer:
     """Return a detector whose two-sided score, where it has one, is centred on validate normals.
 
     Raises:
@@ -130,14 +130,15 @@ def _calibration(detector: Scorer, data: SliceDataset, config: RunConfig, learne
             pixels.add(item.ref.patient_id, anomaly.values[anomaly.body])
     clustered = config.unit == "slice" or config.data.splits.mixed_patients
     return Calibration.fit(
-        _units(detector, usable(scores, data), config),
+        units(detector, usable(scores, data), config),
         clustered=clustered,
         pixels=pixels.quantiles() if detector.has_maps else None,
         trained_on=learned,
     )
 
 
-def _units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list[Unit]:
+def units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list[Unit]:
+    """Return the run's units, slices or studies, that have a score."""
     if config.unit == "slice":
         present = [score for score in scores if not math.isnan(score.score)]
         return [Unit(f"{score.instance_id}/{score.frame}", score.patient_id, score.score) for score in present]

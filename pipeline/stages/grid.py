@@ -131,7 +131,7 @@ def _parts(
             "develop": choose(catalogue, config, settings, sets=("develop",)),
         }
         if unlabelled == "incoming":
-            chosen["incoming"] = _unlabelled(choose(catalogue, config, settings, labels=("unknown",)))
+            chosen["incoming"] = nobodys(choose(catalogue, config, settings, labels=("unknown",)))
     if not chosen["develop"].slices:
         raise EmptySelection(
             f"No labelled scans in the develop set of {config.data.route!r}. Import labels of abnormal and normal "
@@ -145,7 +145,7 @@ def _parts(
     return kept if "incoming" in kept else {**kept, "incoming": kept["develop"]}
 
 
-def _unlabelled(selection: Selection) -> Selection:
+def nobodys(selection: Selection) -> Selection:
     """Return the slices of patients in no set: nobody has said anything of them, and nobody will be tested on them."""
     return replace(selection, slices=tuple(ref for ref in selection.slices if ref.set_name is None))
 

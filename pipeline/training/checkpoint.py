@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import load, save
+from torch import Tensor
 
 from pipeline.durable import sync_folder
 from pipeline.errors import ArtefactError, ConfigError
@@ -18,6 +19,7 @@ from pipeline.methods.artefact import copy_tensors
 from pipeline.training.state import Progress, TrainState
 
 FORMAT = 1
+AVERAGED = "ema."  # prefix of those weights among a state's tensors
 NAME = re.compile(r"\d{12}-\d{3}")
 
 
@@ -80,6 +82,17 @@ def resume(state: TrainState, folder: Path) -> bool:
     state.progress = Progress(**metadata["progress"])
     state.progress.resumed += 1
     return True
+
+
+def averaged(path: Path) -> tuple[Progress, dict[str, Tensor]]:
+    """Return the counters of a checkpoint and its averaged weights by name, on the CPU.
+
+    Raises:
+        ArtefactError: it is damaged or of another format.
+    """
+    metadata, tensors = _read(path)
+    weights = {name: value for name, value in load(tensors).items() if name.startswith(AVERAGED)}
+    return Progress(**metadata["progress"]), {name.removeprefix(AVERAGED): value for name, value in weights.items()}
 
 
 def _read(path: Path) -> tuple[dict, bytes]:

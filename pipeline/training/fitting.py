@@ -98,7 +98,7 @@ def _fitted(method: Method, data: Images, held_out: Images | None, config: Train
     """Let a method without phases take in the images once."""
     began = time.process_time()
     method = method.to(accelerator(config.device == "cpu").device).eval()
-    _complete(method, data, held_out, config.batch_size)
+    complete(method, data, held_out, config.batch_size)
     seconds = time.process_time() - began
     return FitResult(method.to("cpu"), len(data), None, len(data), "images", seconds)
 
@@ -234,8 +234,8 @@ def _validate_batch(state: TrainState, data: Images, part: list[int]) -> dict[st
         return finite(state.ema.validation(batch, state.first_phase.name, rng), state)
 
 
-def _complete(method: Method, data: Images, held_out: Images | None, batch_size: int) -> None:
-    """Let the trained method take in every training image once more, then what it needs of held-out normals."""
+def complete(method: Method, data: Images, held_out: Images | None, batch_size: int) -> None:
+    """Let the trained method, in eval mode, take in every training image once more, then the held-out normals."""
     method.finish(ordered(data, batch_size))
     if held_out is not None and len(held_out):
         method.standardise(ordered(held_out, batch_size))
@@ -245,7 +245,7 @@ def _result(state: TrainState, data: Images, held_out: Images | None) -> FitResu
     method = state.ema
     if state.best_weights is not None:
         copy_tensors(method.state_dict(), state.best_weights, "the best weights")
-    _complete(method.eval(), data, held_out, state.config.batch_size)
+    complete(method.eval(), data, held_out, state.config.batch_size)
     method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()
     for kept, trained in zip(method.parameters(), state.method.parameters(), strict=True):
         kept.requires_grad_(trained.requires_grad)
