@@ -22,7 +22,7 @@ class DataConfig(Config):
         "ram", description="where normalised slices wait; beyond ram_gib the disk is used"
     )
     ram_gib: float = Field(4.0, gt=0, description="most memory that the cache may take, GiB")
-    allow_gaps: bool = Field(False, description="take volumes with missing slices")
+    allow_gaps: bool = Field(False, description="take stacks with missing slices, and score their slices")
     allow_tilt: bool = Field(False, description="take stacks sheared by a tilted gantry, and score their slices")
     volumes: VolumeConfig | None = Field(
         None,

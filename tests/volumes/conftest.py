@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,39 +26,14 @@ from pipeline.stages.train import train
 from pipeline.types import SliceRef
 
 SIZE = 32
-SMALL: dict[str, dict[str, Any]] = {
-    "ae": {"widths": (4, 8), "hidden": 16, "latent": 4},
-    "ae_u": {"widths": (4, 8), "hidden": 16, "latent": 4},
-    "vae": {"widths": (4, 8), "latent": 4},
-    "conditional_vae": {"widths": (4, 8), "latent": 4},
-    "vampprior": {"widths": (4, 8), "latent": 4, "pseudo_inputs": 2},
-    "dae": {"widths": (8, 8, 8, 8, 8, 8), "corruption": "both"},
-    "synthetic_lesion": {"widths": (8, 8, 8, 8, 8, 8)},
-    "vq_vae": {"widths": (4, 8), "entries": 8, "code_width": 4},
-    "vq_vae2": {"widths": (4, 8), "entries": 8, "code_width": 4, "samples": 1, "prior": {"width": 8, "heads": 2}},
-    "vqgan": {"widths": (4, 8), "entries": 8, "code_width": 4, "perceptual_weight": 0.0, "discriminator_widths": 4},
-    "alpha_gan": {"widths": (4, 8), "latent": 4, "code_hidden": 8},
-    "f_anogan": {"widths": (4, 8), "latent": 4, "critic_steps": 1},
-    "diff_ae": {
-        "widths": (4, 8),
-        "latent": 4,
-        "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},
-        "steps": 1,
-    },
-    "feature_ae": {"backbone": {"kind": "random", "depths": (1, 2)}, "widths": (8, 8)},
-    "knn_features": {"backbone": {"kind": "random", "depths": (1, 2)}, "entries": 64, "projection": 8},
-    "latent_diffusion": {
-        "codec": {"method": {"name": "vq_vae", "widths": (4, 8), "entries": 8, "code_width": 4}},
-        "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},
-        "steps": 1,
-    },
-    "ddpm": {
-        "denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)},
-        "steps": 1,
-        "start_times": (100,),
-        "noise": "coarse",
-    },
+# Beside `small_methods.yaml`: what a volume would make slow.
+CHEAP: dict[str, dict[str, Any]] = {
+    "ddpm": {"denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)}, "steps": 1},
+    "diff_ae": {"denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)}, "steps": 1},
+    "latent_diffusion": {"steps": 1},
+    "vq_vae2": {"samples": 1},
 }
+FINE = ("ae", "ae_u", "vae", "conditional_vae", "vampprior", "vq_vae", "ddpm")  # their networks take cubes of 16
 RUN = """
 name: tiny-volumes
 data:
@@ -138,19 +113,18 @@ def slices(store: PixelStore) -> Callable[..., SliceDataset]:
     return make
 
 
-def make_detector(method: str = "ae", seed: int = 0, grid: dict[str, Any] | None = None, **detection: Any) -> Detector:
-    """An untrained method on cubes of 16 voxels (32 where its network asks for more) of a 32 x 32 grid."""
-    tile = 16 if method in ("ae", "ae_u", "vae", "conditional_vae", "vampprior", "ddpm", "vq_vae") else 32
-    volumes = VolumeConfig(**{"tile": tile, **(grid or {})})
-    built = method_config({"name": method, **SMALL[method]}).build(volumes.tile, spatial_dims=3, seed=1)
-    config = DetectionConfig.model_validate({"residual": {"kind": "l1"}, **detection})
-    return Detector.of(built.eval(), Normaliser(CTWindow(image_size=SIZE)), config, "ct", seed, volumes)
-
-
 @pytest.fixture
-def build() -> Callable[..., Detector]:
-    """Makes detectors: `build(method, seed, grid={...}, residual={...})`."""
-    return make_detector
+def build(small: Mapping[str, Any]) -> Callable[..., Detector]:
+    """`build(method, seed, grid={...}, residual={...})`: untrained, cubes of 16 or 32 voxels of a 32 x 32 grid."""
+
+    def make(method: str = "ae", seed: int = 0, grid: dict[str, Any] | None = None, **detection: Any) -> Detector:
+        volumes = VolumeConfig(**{"tile": 16 if method in FINE else 32, **(grid or {})})
+        values = {"name": method, **small.get(method, {}), **CHEAP.get(method, {})}
+        built = method_config(values).build(volumes.tile, spatial_dims=3, seed=1)
+        config = DetectionConfig.model_validate({"residual": {"kind": "l1"}, **detection})
+        return Detector.of(built.eval(), Normaliser(CTWindow(image_size=SIZE)), config, "ct", seed, volumes)
+
+    return make
 
 
 @dataclass(frozen=True, slots=True)
