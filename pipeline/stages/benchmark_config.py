@@ -37,6 +37,7 @@ class MethodEntry(Config):
     members: tuple[str, ...] = Field(
         (), description="in place of a method: other rows, whose cells of the same score and seed form an ensemble"
     )
+    data: dict[str, Any] = Field({}, description="over the base's data: a method may look at smaller images")
     training: dict[str, Any] = Field({}, description="over the base's training: images, batch, max_seconds")
     detection: dict[str, Any] = Field({}, description="over the base's detection, under every score")
     scores: tuple[str, ...] | None = Field(None, description="only these scores; default all")
@@ -45,6 +46,8 @@ class MethodEntry(Config):
     def _one_of_both(self) -> Self:
         if (self.method is None) == (not self.members):
             raise ValueError(f"{self.name} needs a method or members, and not both")
+        if {"route", "splits"} & set(self.data):
+            raise ValueError(f"{self.name} names a route or splits; all rows share those of the base")
         return self
 
 
@@ -172,6 +175,7 @@ class Benchmark:
         overrides = [
             *self.config.base.set,
             f"method={json.dumps(values)}",
+            *_flat("data", cell.method.data),
             *_flat("training", cell.method.training),
             f"training.seed={cell.seed}",
             *_flat("detection", detection),

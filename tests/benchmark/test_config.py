@@ -20,7 +20,7 @@ FILE = """
 name: b
 base: {file: run.yaml, set: [data.normaliser.image_size=64]}
 methods:
-  - {name: one, method: ae.yaml, training: {images: 7}, detection: {residual: {erode: 1}}}
+  - {name: one, method: ae.yaml, data: {cache: none}, training: {images: 7}, detection: {residual: {erode: 1}}}
   - {name: two, method: {name: vae}, scores: [wide]}
 scores:
   - {name: own}
@@ -58,6 +58,7 @@ def test_a_cell_resolves_base_method_and_score(file: Path) -> None:
     assert (one.method.name, one.method.model_dump()["latent"]) == ("ae", 4)
     assert (one.training.images, one.training.seed, one.data.normaliser.image_size) == (7, 5, 64)
     assert (one.detection.residual.kind, one.detection.residual.median, one.detection.residual.erode) == ("l1", 3, 1)
+    assert (one.data.cache, one.data.route) == ("none", "phantom-mr")
     assert (wide.detection.residual.kind, wide.detection.residual.sigma_fraction) == ("ssim", 0.1)
     assert (wide.detection.residual.median, wide.detection.residual.erode) == (3, 1)  # merged, not replaced
     # one trained model: nothing but the score differs
@@ -77,6 +78,7 @@ def test_a_run_configuration_is_a_benchmark_of_one(file: Path) -> None:
         (("scores: [wide]", "scores: [narrow]"), "narrow are named by a method and not defined"),
         (("name: b", "name: ../b"), "name"),
         (("methods:", "method:"), "method"),
+        (("training: {images: 7}", "data: {route: cxr}"), "one names a route or splits"),
     ],
 )
 def test_what_does_not_fit_is_refused(file: Path, change: tuple[str, str], message: str) -> None:
