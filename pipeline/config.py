@@ -126,6 +126,18 @@ def _explain(error: ValidationError, path: Path) -> str:
     return "\n".join(lines)
 
 
+def shipped_file(name: str | Path) -> Path:
+    """Return where a file or folder lies that came with the program, e.g. `configs/routes`.
+
+    It is looked for in the source tree, in the environment, and under the prefix that the package itself was installed
+    to (`pip install --user`, a distribution's /usr/local); found nowhere, its place in the source tree is returned.
+    """
+    here = Path(__file__).resolve()
+    prefixes = (Path(sys.prefix), *here.parents[4:5])  # <prefix>/lib/python3.x/site-packages/pipeline/config.py
+    roots = (here.parents[1], *(prefix / "share" / "nightread" for prefix in prefixes))
+    return next((root / name for root in roots if (root / name).exists()), roots[0] / name)
+
+
 class DecodeLimits(Config):
     """What one file may cost; beyond it the file is rejected with the code of the limit that it broke."""
 
@@ -223,10 +235,8 @@ class Settings(Config):
 
     @property
     def routes_folder(self) -> Path:
-        """Folder of the routes: as set, else of the source tree, else of the installed package."""
-        shipped = (Path(__file__).resolve().parents[1], Path(sys.prefix) / "share" / "nightread")
-        found = [root / "configs" / "routes" for root in shipped if (root / "configs" / "routes").is_dir()]
-        return self.routes or (found or [shipped[0] / "configs" / "routes"])[0]
+        """Folder of the routes: as set, else the one that came with the program."""
+        return self.routes or shipped_file("configs/routes")
 
     @property
     def runs(self) -> Path:

@@ -40,8 +40,9 @@ def shipped(path: Path) -> Path:
     Raises:
         ConfigError: it is in neither place.
     """
-    roots = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "nightread")
-    for place in (path, *(root / path for root in roots)):
+    from pipeline.config import shipped_file
+
+    for place in (path, shipped_file(path)):
         if place.is_file():
             return place
     raise ConfigError(

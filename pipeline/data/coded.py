@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Config, ReviewPolicy, load_config
+from pipeline.config import Config, ReviewPolicy, load_config, shipped_file
 
 SHIPPED = Path("configs") / "review" / "findings.yaml"
 
@@ -41,6 +40,4 @@ def coded_findings(policy: ReviewPolicy) -> tuple[CodedFinding, ...]:
     Raises:
         ConfigError: the file is missing, or is no such list.
     """
-    roots = (Path(__file__).resolve().parents[2], Path(sys.prefix) / "share" / "nightread")
-    shipped = next((root / SHIPPED for root in roots if (root / SHIPPED).is_file()), roots[0] / SHIPPED)
-    return load_config(policy.findings or shipped, FindingList).findings
+    return load_config(policy.findings or shipped_file(SHIPPED), FindingList).findings

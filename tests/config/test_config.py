@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 from pydantic import ValidationError as Frozen
 
-from pipeline.config import Config, Settings, load_config
+from pipeline.config import Config, Settings, load_config, shipped_file
 from pipeline.errors import ConfigError
 
 
@@ -131,3 +131,15 @@ def test_a_setting_that_is_unknown_or_out_of_range_is_refused(tmp_path: Path, mo
     monkeypatch.setenv("NIGHTREAD_WORKERS", "0")
     with pytest.raises(ConfigError, match="workers"):
         Settings.load(tmp_path)
+
+
+def test_what_came_with_the_program_is_found_under_its_own_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pip install --user` puts configs into ~/.local/share, and sys.prefix knows nothing of it."""
+    package = tmp_path / "lib" / "python3.11" / "site-packages" / "pipeline"
+    (tmp_path / "share" / "nightread" / "configs" / "routes").mkdir(parents=True)
+    monkeypatch.setattr("pipeline.config.__file__", str(package / "config.py"))
+    assert shipped_file("configs/routes") == tmp_path / "share" / "nightread" / "configs" / "routes"
+    assert Settings().routes_folder == shipped_file("configs/routes")
+    assert shipped_file("configs/none") == package.parent / "configs" / "none"
