@@ -31,7 +31,7 @@ class VolumeConfig(Config):
     tile: int = Field(32, ge=8, le=128, description="edge of the cube that the model sees, voxels")
     slices: int | None = Field(None, ge=2, le=1024, description="slices of the grid, however many the series has")
     slice_mm: float | None = Field(
-        None, gt=0, description="distance of the grid's slices, mm, to the nearest whole number of them; null and no "
+        None, ge=0.2, description="distance of the grid's slices, mm, to the nearest whole number of them; null and no "
         "`slices`: the series' own"
     )  # fmt: skip
     least_slices: int = Field(8, ge=2, description="series of fewer slices are refused (too-few-slices)")
@@ -98,7 +98,7 @@ class Depth:
         return min(max(int((place + 0.5) * self.slices / self.grid), 0), self.slices - 1)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _weights(count: int, target: int) -> Tensor:
     """Return float32 [target, count] that resample `count` values to `target`."""
     return torch.from_numpy(resample(np.eye(count, dtype=np.float32), (target, count)))

@@ -156,6 +156,33 @@ def test_every_cube_has_randomness_of_its_own(build: Build, volume: Refs, slices
     assert not keys(refs) & keys(refs, seed=1) and not keys(refs) & keys(others)
 
 
+class Told(Method):
+    """Notes what it is told of each cube."""
+
+    conditional = True
+    heard: list[dict[str, Any]]
+
+    def reconstruct(
+        self, x: torch.Tensor, rng: Rng, body: torch.Tensor | None = None, about: tuple[dict[str, Any], ...] = ()
+    ) -> torch.Tensor:
+        assert len(about) == len(x)
+        self.heard += about
+        return x
+
+
+@pytest.mark.parametrize(("grid", "middles"), [({}, {8, 16, 24, 31}), ({"slices": 20}, {15, 23})])
+def test_a_conditional_method_is_told_of_the_cubes_middle_slice(
+    build: Build, volume: Refs, slices: Slices, grid: dict, middles: set[int]
+) -> None:
+    # 39 slices: cubes begin at 0, 8, 16 and 23, their middle is 8 further on. On a grid of 20 they begin at 0 and 4;
+    # one of its slices is 1.95 native ones thick, so that the middles are 15.6 and 23.4 native ones from the end.
+    told = faked(build("ae", grid=grid), Told)
+    told.method.heard = []
+    list(told.score_slices(slices(volume(count=39))))
+    assert {round(item["relative_position"] * 38) for item in told.method.heard} == middles
+    assert {item["modality"] for item in told.method.heard} == {"CT"}
+
+
 @pytest.mark.parametrize("grid", [{"slice_mm": 11.0}, {"slice_mm": 2.0}, {"slices": 16}], ids=str)
 def test_a_coarser_grid_counts_no_detail_as_unusual(build: Build, volume: Refs, slices: Slices, grid: dict) -> None:
     (stack,) = slices(volume(count=20)).stacks()
