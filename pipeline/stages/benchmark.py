@@ -182,6 +182,7 @@ def _facts(run: RunRef, config: RunConfig, settings: Settings) -> dict[str, Any]
         "supervision": ", ".join(sorted({method.supervision for method in detector.methods})),
         "parameters": sum(p.numel() for method in detector.methods for p in method.parameters()),
         "training_seconds": summary.get("process_seconds"),
+        "stage_seconds": summary.get("stage_seconds", []),
         "training_images": summary.get("images_seen"),
         "images_per_second": scored / seconds if seconds > 0 else None,
     }

@@ -42,6 +42,7 @@ class LeaderRow(Config):
     figures: dict[str, Estimate] = {}
     supervision: str = ""
     training_seconds: float | None = None
+    stage_seconds: tuple[float, ...] = ()
     parameters: int | None = None
     images_per_second: float | None = None
     units: int = 0
@@ -144,7 +145,8 @@ def _rank(row: LeaderRow, criterion: str) -> float:
 def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> LeaderRow:
     result = result_of(benchmark, cell, settings) or {}
     known = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second")}
-    row = LeaderRow(name=cell.method.name, score=cell.score.name, **known)
+    stages = result.get("stage_seconds") or ()  # cells from before they were noted have none
+    row = LeaderRow(name=cell.method.name, score=cell.score.name, stage_seconds=stages, **known)
     try:
         report = _report(benchmark, cell, set_name, settings)
     except NightreadError as error:

@@ -72,9 +72,15 @@ def _cells(row: LeaderRow, shown: Sequence[str]) -> list[str]:
     figures = [_text(row.figures.get(name)) for name in shown]
     if row.control:
         return [name, "", "", *figures, "", "", "", "", ""]
-    cost = (_number(row.training_seconds), _number(row.parameters), _number(row.images_per_second))
+    cost = (_training(row), _number(row.parameters), _number(row.images_per_second))
     p = "" if row.holm_p is None else "< 0.001" if row.holm_p < 0.001 else f"{row.holm_p:.3f}"
     return [name, row.score, row.supervision, *figures, _difference(row), p, *cost]
+
+
+def _training(row: LeaderRow) -> str:
+    """Return the CPU seconds of a training, those of each stage behind them where there are several."""
+    stages = f" ({' + '.join(map(_number, row.stage_seconds))})" if len(row.stage_seconds) > 1 else ""
+    return _number(row.training_seconds) + stages
 
 
 def _difference(row: LeaderRow) -> str:

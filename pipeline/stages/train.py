@@ -83,7 +83,8 @@ def _train_in(
     except BaseException:
         catalogue.finish_run(folder.run_id, "failed", {})
         raise
-    summary = {"images_seen": result.images_seen, "stopped": result.stopped, "process_seconds": result.process_seconds}
+    seconds = {"process_seconds": result.process_seconds, "stage_seconds": result.stage_seconds}
+    summary = {"images_seen": result.images_seen, "stopped": result.stopped, **seconds}
     catalogue.finish_run(folder.run_id, "done", summary)
 
 

@@ -40,7 +40,8 @@ class FitResult:
     """A finished training: `method` holds the best averaged weights, in eval mode, on the CPU.
 
     `stopped` is images (budget used up), patience (no improvement) or seconds (CPU time used up); `best` is the lowest
-    validation total, None without validation images.
+    validation total, None without validation images. `stage_seconds` are the CPU seconds of each stage, where phases
+    follow each other; they add up to `process_seconds`.
     """
 
     method: Method
@@ -50,6 +51,7 @@ class FitResult:
     stopped: str
     process_seconds: float
     history: list[TrainingRecord] = field(default_factory=list)
+    stage_seconds: tuple[float, ...] = ()
 
 
 def fit(
@@ -123,14 +125,15 @@ class _Run:
     validate_data: Images | None
     folder: Path
     on_record: Callable[[TrainingRecord], None]
+    noted: float = 0.0  # process time up to which CPU seconds are noted
 
     def go(self, data: Images, progress: bool) -> None:
         """Train until a budget or patience ends, validating and saving on the way."""
         state, config = self.state, self.state.config
-        earlier, began = state.progress.process_seconds, time.process_time()
+        self.noted = time.process_time()
         with _bar(state, progress) as advance:
             for record in _until_stopped(state, data):
-                state.progress.process_seconds = earlier + time.process_time() - began
+                self.spend()
                 _accumulate(state, record)
                 advance(record)
                 if _crossed(state, config.validate_every_images) or state.next_stage():
@@ -149,8 +152,17 @@ class _Run:
         best = state.keep_best(terms["total"]) if terms else False
         record = TrainingRecord(state.images_seen, *_means(state, terms), state.progress.process_seconds, best)
         state.progress.history.append(asdict(record))
+        self.spend()
         self.save()
         self.on_record(record)
+
+    def spend(self) -> None:
+        """Note the CPU seconds since the last note: of the training, and of its present stage."""
+        counters, now = self.state.progress, time.process_time()
+        seconds, self.noted = now - self.noted, now
+        counters.process_seconds += seconds
+        counters.stage_seconds += [0.0] * (counters.stage + 1 - len(counters.stage_seconds))
+        counters.stage_seconds[counters.stage] += seconds
 
     def save(self) -> None:
         """Write a checkpoint, from one process only."""
@@ -253,8 +265,9 @@ def _result(state: TrainState, data: Images, held_out: Images | None) -> FitResu
     history = [TrainingRecord(**record) for record in counters.history]
     best_seen = counters.best_images_seen or counters.images_seen
     return FitResult(
-        method, counters.images_seen, counters.best, best_seen, counters.stopped, counters.process_seconds, history
-    )
+        method, counters.images_seen, counters.best, best_seen, counters.stopped, counters.process_seconds, history,
+        tuple(counters.stage_seconds),
+    )  # fmt: skip
 
 
 @contextlib.contextmanager

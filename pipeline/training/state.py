@@ -35,6 +35,7 @@ class Progress:
     step: int = 0
     stage: int = 0
     process_seconds: float = 0.0
+    stage_seconds: list[float] = field(default_factory=list)
     resumed: int = 0
     stopped: str = ""
     best: float | None = None

@@ -42,3 +42,10 @@ def test_the_figure_shows_every_seed() -> None:
         (line.get_fillstyle(), list(line.get_xdata())) for line in figure.axes[0].lines if line.get_marker() == "o"
     ]
     assert points == [("full", [0.8]), ("none", [0.6, 0.7])]
+
+
+def test_stages_of_a_training_are_told_apart() -> None:
+    staged = row("two", {0: {"auroc": 0.8}}, training_seconds=25.0, stage_seconds=(10.0, 15.0))
+    plain = row("one", {0: {"auroc": 0.7}}, training_seconds=25.0, stage_seconds=(25.0,))
+    page = leaderboard_page(board(staged, plain))
+    assert page.count("25 (10 + 15)") == 1 and "| 25  " in page

@@ -47,6 +47,26 @@ def batch() -> Batch:
     return make_batch(4, SIZE)
 
 
+class Items:
+    """A batch as a data set."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return len(self.batch.ids)
+
+    def __getitem__(self, i: int) -> dict[str, object]:
+        b = self.batch
+        return {"image": b.images[i], "body": b.body[i], "id": b.ids[i], "about": b.about[i]}
+
+
+@pytest.fixture
+def as_data() -> Callable[[Batch], Items]:
+    """Make a data set of a batch."""
+    return Items
+
+
 def make_batch(count: int, size: int, channels: int = 1, spatial_dims: int = 2) -> Batch:
     """Return discs on a dark ground, deterministic."""
     axes = torch.meshgrid(*[torch.linspace(-1, 1, size)] * spatial_dims, indexing="ij")

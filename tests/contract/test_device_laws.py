@@ -5,8 +5,9 @@ The same test runs on the CPU, where it has to pass; what is marked `gpu` is ski
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,28 +42,14 @@ def _forget() -> None:
     accelerator.cache_clear()
 
 
-class Rows:
-    """A batch as a data set."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return len(self.batch.ids)
-
-    def __getitem__(self, i: int) -> dict[str, object]:
-        b = self.batch
-        return {"image": b.images[i], "body": b.body[i], "id": b.ids[i], "about": b.about[i]}
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_it_trains_and_scores_where_it_is_told(
-    config: MethodConfig, batch: Batch, device: str, precision: str, tmp_path: Path
+    config: MethodConfig, batch: Batch, as_data: Callable[[Batch], Any], device: str, precision: str, tmp_path: Path
 ) -> None:
     place = "cpu" if device == "cpu" else "auto"
     # four steps: those whose phases follow each other do two of each
     training = TrainingConfig(images=16, batch_size=4, validate_every_images=8, device=place, precision=precision)
-    method = fit(config.build(32), Rows(batch), Rows(batch), training, tmp_path / "training").method
+    method = fit(config.build(32), as_data(batch), as_data(batch), training, tmp_path / "training").method
     assert {p.device.type for p in method.parameters()} == {"cpu"}  # what is saved belongs to no device
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 32}))
     scores = {}
@@ -73,7 +60,7 @@ def test_it_trains_and_scores_where_it_is_told(
         Detector.of(method, normaliser, detection, "ct").save(tmp_path / where)
         detector = load_detector(tmp_path / where)
         assert detector.device.type == ("cpu" if where == "cpu" else device)
-        results = list(detector.score_slices(Rows(batch)))
+        results = list(detector.score_slices(as_data(batch)))
         assert all(result.values is None or result.values.shape == (32, 32) for result in results)
         scores[where] = torch.tensor([result.score for result in results])
     assert torch.isfinite(scores[place]).all()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -10,20 +13,6 @@ from pipeline.methods.base import Method, MethodConfig
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, TrainState, train
 from pipeline.types import Batch
-
-
-class Items:
-    """A batch as a data set."""
-
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return len(self.batch.ids)
-
-    def __getitem__(self, i: int) -> dict[str, object]:
-        b = self.batch
-        return {"image": b.images[i], "body": b.body[i], "id": b.ids[i], "about": b.about[i]}
 
 
 @pytest.fixture
@@ -66,12 +55,14 @@ def test_the_loss_leaves_the_global_generator_alone(trained: Method, batch: Batc
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_gradients_reach_every_parameter_of_the_phase(trained: Method, batch: Batch) -> None:
+def test_gradients_reach_every_parameter_of_the_phase(
+    trained: Method, batch: Batch, as_data: Callable[[Batch], Any]
+) -> None:
     method = trained
     # Two steps of each stage first: layers that start at zero on purpose (the last of a diffusion U-Net) block the way.
     images = 8 * len({phase.after for phase in method.phases})
     state = TrainState(method, TrainingConfig(batch_size=4, images=images))
-    list(train(state, Items(batch), images))
+    list(train(state, as_data(batch), images))
     for phase in method.phases:
         total = method.loss(batch, phase.name, Rng.training(0, 100, 4))["total"]
         named = {id(p): name for name, p in method.named_parameters()}
@@ -81,22 +72,22 @@ def test_gradients_reach_every_parameter_of_the_phase(trained: Method, batch: Ba
             assert torch.isfinite(gradient).all() and gradient.abs().max() > 0, named[id(p)]
 
 
-def test_a_few_images_can_be_learnt_by_heart(trained: Method, batch: Batch) -> None:
+def test_a_few_images_can_be_learnt_by_heart(trained: Method, batch: Batch, as_data: Callable[[Batch], Any]) -> None:
     if type(trained).validation is not Method.validation:  # its losses compete; what it is judged by must fall
-        _judged_better(trained, batch)
+        _judged_better(trained, batch, as_data(batch))
         return
     state = TrainState(trained, TrainingConfig(batch_size=4, images=10_000, ema_decay=0.9))
-    records = list(train(state, Items(batch), 4 * 120))
+    records = list(train(state, as_data(batch), 4 * 120))
     first = sum(record.terms["total"] for record in records[:5]) / 5
     last = sum(record.terms["total"] for record in records[-20:]) / 20
     assert last < 0.6 * first
 
 
-def _judged_better(method: Method, batch: Batch) -> None:
+def _judged_better(method: Method, batch: Batch, data: Any) -> None:
     last, rng = method.phases[-1].name, Rng.scoring(0, batch.ids)
     state = TrainState(method, TrainingConfig(batch_size=4, images=4 * 120, ema_decay=0.9))
     before = float(state.ema.validation(batch, last, rng)["total"])
-    list(train(state, Items(batch), 4 * 120))
+    list(train(state, data, 4 * 120))
     assert float(state.ema.validation(batch, last, rng)["total"]) < 0.6 * before
 
 
@@ -117,7 +108,7 @@ def _row(batch: Batch, i: int) -> Batch:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_both_precisions_train(trained: Method, batch: Batch, precision: str) -> None:
+def test_both_precisions_train(trained: Method, batch: Batch, as_data: Callable[[Batch], Any], precision: str) -> None:
     state = TrainState(trained, TrainingConfig(batch_size=4, images=8, precision=precision))
-    assert [record.images_seen for record in train(state, Items(batch), 8)] == [4, 8]
+    assert [record.images_seen for record in train(state, as_data(batch), 8)] == [4, 8]
     assert all(p.dtype == torch.float32 for p in trained.parameters())

@@ -118,6 +118,16 @@ def test_seconds_lead_to_the_next_stage_as_images_do(pictures: Callable) -> None
     assert next(steps).phase == "prior"
 
 
+def test_the_seconds_of_each_stage_add_up_to_those_of_the_training(pictures: Callable, tmp_path: Path) -> None:
+    data = pictures(4)
+    result = fit(_toy(), data, data, _config(), tmp_path)
+    assert len(result.stage_seconds) == 2 and min(result.stage_seconds) > 0
+    assert sum(result.stage_seconds) == pytest.approx(result.process_seconds)
+    again = fit(_toy(), data, data, _config(patience=2), tmp_path)  # finished: nothing more is spent
+    assert sum(again.stage_seconds) == pytest.approx(again.process_seconds)
+    assert again.process_seconds == pytest.approx(result.process_seconds, abs=0.5)
+
+
 def test_a_stopped_training_goes_on_in_its_stage(pictures: Callable, tmp_path: Path) -> None:
     data = pictures(4)
     straight = fit(_toy(), data, data, _config(patience=None), tmp_path / "a")
