@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config import Config
 from pipeline.data.data_config import DataConfig
@@ -30,3 +30,15 @@ class RunConfig(Config):
         "study",
         description="calibration and evaluation unit; `slice` where normal studies do not exist: no guarantee then",
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        volumes = self.data.volumes
+        if volumes is None or volumes.tile == self.data.normaliser.image_size:
+            return self
+        if getattr(self.method, "mirrored", False):
+            raise ValueError(
+                "the mirror image of a cube is not the patient's: leave method.mirrored false, or let the "
+                "tile of data.volumes be as wide as the image"
+            )
+        return self

@@ -14,6 +14,7 @@ from pipeline.data.volume import Depth, VolumeConfig, padded
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.dicom.geometry import Allowed, assemble
 from pipeline.errors import ConfigError, Rejected
+from pipeline.stages.config import RunConfig
 
 CT = InstanceAttributes(
     sop_class_uid="1.2.840.10008.5.1.4.1.1.2", modality="CT", rows=8, columns=8, pixel_spacing_mm=(1.0, 1.0),
@@ -115,3 +116,12 @@ def test_settings_that_contradict_volumes_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=words):
             DataConfig.model_validate({**data, **wrong})
+
+
+def test_a_cube_has_no_mirror_image_of_the_patient() -> None:
+    data = {"route": "ct-head", "normaliser": {"kind": "ct_window", "image_size": 64}, "volumes": {"tile": 32}}
+    run = {"name": "r", "data": data, "method": {"name": "gated_dae", "mirrored": True}}
+    with pytest.raises(ValidationError, match="leave method.mirrored false"):
+        RunConfig.model_validate(run)
+    assert RunConfig.model_validate({**run, "data": {**data, "volumes": {"tile": 64}}}).method.mirrored
+    assert RunConfig.model_validate({**run, "data": {**data, "volumes": None}}).method.mirrored
