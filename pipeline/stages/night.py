@@ -76,9 +76,7 @@ def _page(report: dict[str, Any]) -> str:
     parts = ["# The night", f"{counts}, {sum(report['rejected_tonight'].values())} rejected."]
     parts += [_codes("Rejected, ever", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
     parts += [in_words(report["without_model"])]
-    parts += [
-        f"**{r['route']}**: {r['statement'] if r['studies'] else 'nothing new to score.'}" for r in report["scored"]
-    ]
+    parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
     parts += [f"**Failed**: {failure}" for failure in report["failures"]]
     parts += [_flagged(report["flagged"])] + report["evaluated"]
     return "\n\n".join(part for part in parts if part)
