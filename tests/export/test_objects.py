@@ -134,11 +134,29 @@ def test_the_key_objects_flag_the_images(described: Described, originals: Callab
 
 @pytest.mark.parametrize(
     ("charset", "name"),
-    [
+    [  # every defined term of PS3.3 C.12.1.1.2
         ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 101", "Wałęsa^Đuro"),
+        ("ISO_IR 109", "Ĥarkiv^Ġorġ"),
+        ("ISO_IR 110", "Ķēniņš^Ģirts"),
         ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO_IR 127", "قباني^لنزار"),
+        ("ISO_IR 126", "Διονυσιος"),
+        ("ISO_IR 138", "שרון^דבורה"),
+        ("ISO_IR 148", "Çavuşoğlu^İpek"),
+        ("ISO_IR 203", "Œuvre^Zoë"),
+        ("ISO_IR 13", "ﾔﾏﾀﾞ^ﾀﾛｳ"),
+        ("ISO_IR 166", "สมชาย^ใจดี"),
         ("ISO_IR 192", "王^小東"),
+        ("GB18030", "王^小东"),
+        ("GBK", "王^小东"),
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        (["", "ISO 2022 IR 58"], "Zhang^XiaoDong=张^小东"),
+        (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+        (["ISO 2022 IR 6", "ISO 2022 IR 100", "ISO 2022 IR 144"], "Müller^Jörg=Люк"),
+        (["", "ISO 2022 IR 159"], "Tei^Shi=丂^丟"),
+        (["", "ISO 2022 IR 203"], "Œuvre^Zoë"),
     ],
 )
 def test_names_of_every_character_set_come_through(
@@ -149,3 +167,15 @@ def test_names_of_every_character_set_come_through(
     source = in_unicode(dcmread(BytesIO(as_file(image.dataset))))
     for ds in everything(described, [SourceImage(source, 0, image.heatmap)]).values():
         assert str(dcmread(BytesIO(as_file(ds))).PatientName) == name
+
+
+def test_chinese_as_scanners_write_it_loses_its_escapes(described: Described, originals: Callable) -> None:
+    image = originals("MR")[0]
+    image.dataset.SpecificCharacterSet = ["", "ISO 2022 IR 58"]
+    image.dataset.PatientName = "PLACEHOLDER^OF^THE^SAME^SIZE=PA"
+    name = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab="
+    assert len(name) == len(str(image.dataset.PatientName)), "a value of another length would move all that follows"
+    data = as_file(image.dataset).replace(b"PLACEHOLDER^OF^THE^SAME^SIZE=PA", name)
+    source = in_unicode(dcmread(BytesIO(data)))
+    for ds in everything(described, [SourceImage(source, 0, image.heatmap)]).values():
+        assert str(dcmread(BytesIO(as_file(ds))).PatientName) == "Zhang^XiaoDong=张^小东"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, charset
 from pydicom.sr.coding import Code
 
 from pipeline.dicom.uids import derived_uid
@@ -79,6 +79,14 @@ class SourceImage:
     dataset: Dataset
     frame: int = 0
     heatmap: np.ndarray | None = field(default=None)
+
+
+# What pydicom 3.0.2 lacks of PS3.3 C.12.1.1.2: Latin alphabet No. 9, and the escape sequences of GB 2312. It leaves
+# these to Python's codec, which does not strip them, and they became a part of the name.
+charset.python_encoding |= {"ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"}
+charset.CODES_TO_ENCODINGS[b"\x1b-b"] = "iso8859_15"
+charset.ENCODINGS_TO_CODES["iso8859_15"] = b"\x1b-b"
+charset.handled_encodings = tuple(name for name in charset.handled_encodings if name != "iso_ir_58")
 
 
 def in_unicode(ds: Dataset) -> Dataset:
