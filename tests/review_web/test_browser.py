@@ -329,6 +329,11 @@ def test_nothing_serious_stands_in_the_way(person: Person, listed: list[int], ro
     sha256 = room.finding(listed[0]).model_sha256
     auditor.goto("/audit")
     assert serious(auditor) == []
+    lead, admin = person("lea"), person("ada")
+    admin.goto("/users")
+    assert serious(lead) + serious(admin) == []
+    admin.goto("/password")
+    assert serious(admin) == []
     for path in ("/", "/night", "/models", f"/model/{sha256[:16]}", "/?state=dismissed"):
         page.goto(path)
         assert serious(page) == [], path

@@ -12,9 +12,10 @@ from pipeline.review.web.config import WebConfig
 
 Open = Callable[..., Any]
 PAGES = ("/", "/scan/1", "/night", "/models", "/model/0123456789abcdef", "/audit", "/audit.jsonl", "/scan/1/similar")
+PAGES += ("/users", "/password")
 PIXELS = ("/scan/1/pixels/0/0", "/scan/1/heat/0/0", "/scan/1/reconstruction/0/0", "/scan/1/similar/0.png")
 FORMS = ("/logout", "/accession", *(f"/scan/1/{what}" for what in ("decision", "undo", "hold", "release")))
-FORMS += ("/scan/1/assign", "/scan/1/unassign")
+FORMS += ("/scan/1/assign", "/scan/1/unassign", "/users", "/users/ben/disable", "/password")
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -43,6 +44,7 @@ def test_every_route_is_among_those_tested(room: Any) -> None:
     stated = {"/login", "/health"}
     for path in (*PAGES, *PIXELS, *FORMS):
         named = path.replace("/scan/1", "/scan/{finding_id}").replace("0123456789abcdef", "{sha256}")
+        named = named.replace("/ben/disable", "/{name}/{what}")
         stated.add(named.replace("/0/0", "/{stack}/{index}").replace("/0.png", "/{number}.png"))
     assert found == stated
 
@@ -150,3 +152,12 @@ def test_a_header_counts_from_a_listed_proxy_only(
     if comes_in:
         one.get(f"/scan/{listed[0]}", **{"x-forwarded-for": "203.0.113.5, 198.51.100.3"})
         assert room.review.audit.entries(limit=1)[0].address == "198.51.100.3"
+
+
+def test_whom_the_proxy_names_now_is_who_asks(behind: Any) -> None:
+    one = behind(WebConfig(user_header="x-user", proxies=("10.0.0.9",)), "10.0.0.9")
+    assert one.get("/login", **{"x-user": "ann"}).status_code == 303
+    assert one.get("/", **{"x-user": "Ann"}).status_code == 200
+    assert one.get("/").status_code == 200  # a proxy may leave the name out once the session is there
+    for somebody in ("ben", "no body"):
+        assert one.get("/", **{"x-user": somebody}).status_code == 303, "ben sits there now, with ann's cookie"

@@ -13,7 +13,9 @@ from fastapi import Depends, HTTPException, Path, Request
 from starlette.datastructures import FormData
 from starlette.responses import RedirectResponse, Response
 
+from pipeline.errors import ReviewError
 from pipeline.review.permissions import Actor
+from pipeline.review.users import name_of
 from pipeline.review.web.room import Room
 
 # The prefix makes browsers insist on Secure, on this host alone and on the whole path. They take Secure cookies over
@@ -77,13 +79,21 @@ def reader_of(request: Request, room: RoomHere) -> Reader:
     """Return who asks.
 
     Raises:
-        LogInFirst: there is no session.
+        LogInFirst: there is no session, or a listed proxy names somebody else.
     """
     token = request.cookies.get(SESSION_COOKIE, "")
     session = room.review.sessions.find(token) if token else None
-    if session is None:
+    if session is None or not _same(proxy_user(request), session.user.name):
         raise LogInFirst
     return Reader(Actor(session.user.name, session.user.role, address_of(request)), session.csrf, token)
+
+
+def _same(vouched: str | None, name: str) -> bool:
+    """Whether the session is that of whom a proxy names now: behind it, somebody else may sit at the browser since."""
+    try:
+        return vouched is None or name_of(vouched) == name
+    except ReviewError:
+        return False
 
 
 ReaderHere = Annotated[Reader, Depends(reader_of)]

@@ -14,6 +14,7 @@ PAGES = (
     ("list", "/", "Reading list", "list"),
     ("night", "/night", "The night", "night"),
     ("models", "/models", "Models", "model"),
+    ("users", "/users", "Users", "users"),
     ("audit", "/audit", "Audit log", "audit"),
 )
 
