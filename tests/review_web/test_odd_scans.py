@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,8 +84,10 @@ def test_a_model_whose_run_is_gone_leaves_the_images_and_the_decision(browser: O
 
 
 @pytest.mark.parametrize("name", ["ann", "aud"])
-def test_an_empty_workspace_has_pages_too(tmp_path: Path, visit: Callable[..., Any], setup: Any, name: str) -> None:
-    with Room.open(Settings(workspace=tmp_path / "empty"), WebConfig()) as room:
+def test_an_empty_workspace_has_pages_too(
+    any_settings: Settings, visit: Callable[..., Any], setup: Any, name: str
+) -> None:
+    with Room.open(any_settings, WebConfig()) as room:
         role = {"ann": "reader", "aud": "auditor"}[name]
         room.review.users.add(name, role, "a long enough passphrase", setup)
         one = visit(room)
