@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipeline.cli.output import json_option, print_json, progress_bar, settings_of
+from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -82,7 +82,8 @@ Example:
   nightread push score-20260101-033000-1a2b3c --to PACS@10.0.0.5:104
   nightread push score-20260101-033000-1a2b3c --to https://pacs.example/dicom-web --auth-env PACS_AUTH
   nightread push score-20260101-033000-1a2b3c --to folder
-  nightread push score-20260101-033000-1a2b3c --fhir /data/fhir""",
+  nightread push score-20260101-033000-1a2b3c --fhir /data/fhir
+  nightread push score-20260101-033000-1a2b3c --status""",
 )
 @click.argument("run")
 @click.option("--to", help="AETITLE@host:port, the URL of a DICOMweb service, or the word folder.")
@@ -92,6 +93,7 @@ Example:
 )
 @click.option("--only", multiple=True, type=click.Choice(["seg", "sc", "sr", "ko"]), help="Only objects of this kind.")
 @click.option("--again", is_flag=True, help="Send also what was sent before.")
+@click.option("--status", is_flag=True, help="Send nothing: list each object, where it went, and what failed.")
 @click.option("--pixel-alpha", type=float, help="Share of normal pixels above the outline [default: as evaluated].")
 @click.option("--ae-title", default="NIGHTREAD", show_default=True, help="Our AE title.")
 @auth_options
@@ -110,6 +112,9 @@ def push(context: click.Context, run: str, to: str | None, fhir: Path | None, as
     """
     from pipeline.errors import ConfigError, SendError
 
+    if options["status"]:
+        print_rows(_sent_so_far(context, run), as_json, f"Nothing of {run} was sent anywhere.")
+        return
     if to is None and fhir is None:
         raise ConfigError("Nothing says where the findings go. Give --to, --fhir or both.")
     with needs_extra():
@@ -143,6 +148,27 @@ def _send(context: click.Context, run: str, to: str, as_json: bool, options: dic
             pixel_alpha=options["pixel_alpha"],
             on_progress=update,
         )
+
+
+def _sent_so_far(context: click.Context, run: str) -> list[dict[str, Any]]:
+    """Return a row for every object that was made of a run for a destination."""
+    from pipeline.data.catalogue import Catalogue
+    from pipeline.data.exports import exports
+
+    with Catalogue.open(settings_of(context)) as catalogue:
+        studies = {row.id: row.study_id[:12] for row in catalogue.findings(run)}
+        return [
+            {
+                "study": studies.get(row.finding_id, ""),
+                "object": row.kind,
+                "to": row.destination,
+                "state": row.state,
+                "attempts": row.attempts,
+                "at": f"{row.changed_at:%Y-%m-%d %H:%M}",
+                "reason": row.reason,
+            }
+            for row in exports(catalogue, run)
+        ]
 
 
 def _write_fhir(context: click.Context, run: str, folder: Path) -> FhirReport:

@@ -88,6 +88,16 @@ def test_what_was_sent_is_not_sent_again_and_a_failure_is_made_good(scored: Any)
     assert len({ds.SOPInstanceUID for ds in target.taken}) == total
 
 
+def test_what_became_of_each_object_is_listed(scored: Any) -> None:
+    arguments = ["-w", str(scored.settings.workspace), "push", scored.run_id, "--status"]
+    assert "was sent anywhere" in CliRunner().invoke(group, arguments).output
+    push(scored.run_id, scored.settings, Flaky(None, SendError("The PACS said no.", passing=False)))
+    rows = json.loads(CliRunner().invoke(group, [*arguments, "--json"]).output)
+    assert {row["object"] for row in rows} >= {"sc", "sr", "ko"} and {row["to"] for row in rows} == {"FLAKY@nowhere:1"}
+    assert [row["reason"] for row in rows if row["state"] == "failed"] == ["The PACS said no."]
+    assert all((row["attempts"], row["state"] != "failed") == (1, True) or row["reason"] for row in rows)
+
+
 def test_an_unreachable_destination_ends_the_push_and_patience_is_tried_first(
     scored: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

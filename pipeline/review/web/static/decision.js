@@ -56,10 +56,11 @@ document.addEventListener("change", (event) => {
 });
 
 const last = lastDecided();
-if (last && last.path !== room.dataset.scan) {
+if (last && !last.told && last.path !== room.dataset.scan) {
   document.getElementById("last-words").textContent = last.study;
   document.getElementById("last-link").href = last.path;
   document.getElementById("last-decided").hidden = false;
+  remember({ ...last, told: true }); // once; the key goes back later too
 }
 
 const goOn = document.getElementById("go-on");
