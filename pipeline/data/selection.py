@@ -42,6 +42,12 @@ class Selection:
     not_scored: tuple[NotScoredSeries, ...]
     members: Mapping[str, tuple[SliceRef, ...]]
 
+    def left_out(self) -> str:
+        """Return a sentence on the series that match and cannot be used, beginning with a space; "" where none is."""
+        counts = Counter(series.code for series in self.not_scored)
+        named = ", ".join(f"{number} {code}" for code, number in counts.most_common())
+        return f" Series that could not be used: {named}." if named else ""
+
     def whole(self) -> Selection:
         """Leave out series of which not every slice was chosen, and list them (partly-normal)."""
         count = Counter(ref.series_id for ref in self.slices)

@@ -92,6 +92,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     if not selection.slices:
         raise EmptySelection(
             f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
+            f"{selection.left_out()}"
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
     detector = centred(load_detector(folder.trained), config, settings)

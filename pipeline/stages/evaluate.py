@@ -99,7 +99,7 @@ class _Evaluation:
         if not selection.slices:
             raise EmptySelection(
                 f"No labelled scans in the {self.set_name} set of {self.config.data.route!r}. Import labels of "
-                "abnormal and normal scans: nightread labels import FILE.csv"
+                f"abnormal and normal scans: nightread labels import FILE.csv.{selection.left_out()}"
             )
         self._prove_disjoint(selection)
         # Cached, so that a series that cannot be used is found before anything is scored.

@@ -61,7 +61,7 @@ def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
     if not sets["train"].slices:
         raise EmptySelection(
             f"No normal scans to train on for the route {config.data.route!r}. Ingest scans and import labels that say "
-            "which are normal: nightread labels import FILE.csv"
+            f"which are normal: nightread labels import FILE.csv.{sets['train'].left_out()}"
         )
 
 

@@ -14,19 +14,23 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import group
+from pipeline.config import load_config
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.schema import FindingRow
 from pipeline.detection.grid import GridConfig
 from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
+from pipeline.errors import EmptySelection
 from pipeline.review.web.maps import MapMaker
 from pipeline.review.web.stacks import StudyStacks
+from pipeline.stages.config import RunConfig
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.grid import grid
 from pipeline.stages.measuring import Measured, measured
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.score import score
 from pipeline.stages.selecting import choose, dataset, lessons
+from pipeline.stages.train import train
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +162,12 @@ def test_the_commands_read_volumes(hospital: Any, scored: list[FindingRow]) -> N
     assert json.loads(nightread("train", str(hospital.run_file), "--json"))["n"] == hospital.report.n
     assert json.loads(nightread("score", "--again", "--json"))[0]["studies"] == 3
     assert len(json.loads(nightread("flagged", "--json"))) == 2
+
+
+def test_where_nothing_can_be_learnt_from_the_reasons_are_told(hospital: Any) -> None:
+    config = load_config(hospital.run_file, RunConfig, ["data.volumes.least_slices=17"])
+    with pytest.raises(EmptySelection, match=r"could not be used: \d+ too-few-slices"):
+        train(config, hospital.settings)
 
 
 def test_a_partly_normal_series_teaches_nothing(hospital: Any) -> None:
