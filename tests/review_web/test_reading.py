@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from pipeline.data.labels import labels
 from pipeline.data.review_schema import ReadingEntry
+from pipeline.data.schema import Instance
 from pipeline.dicom.crosswalk import Crosswalk
 
 Open = Callable[..., Any]
@@ -232,6 +235,20 @@ def test_every_view_is_written_down(browser: Open, listed: list[int], room: Any)
     assert (entry.user, entry.subject, entry.address) == ("ann", f"finding:{listed[0]}", "203.0.113.99")
     one.get(f"/scan/{listed[0]}")
     assert len(room.review.audit.entries(action="view")) == 2
+
+
+def test_the_normal_cases_beside_a_scan_are_views_too(browser: Open, listed: list[int], room: Any) -> None:
+    one = browser("ann")
+    for _ in range(200):
+        if "thumbs" in one.get(f"/scan/{listed[0]}/similar").text:
+            break
+        time.sleep(0.1)
+    entry = room.review.audit.entries(action="similar")[0]
+    with room.catalogue.reading() as session:
+        keys = set(session.scalars(select(Instance.pixel_key)))
+    prefixes = entry.detail["pixels"].split()
+    assert len(prefixes) == entry.detail["shown"] == 4
+    assert all(sum(key.startswith(prefix) for key in keys) == 1 for prefix in prefixes)
 
 
 def test_pixels_without_their_page_are_a_view_too(browser: Open, listed: list[int], room: Any) -> None:

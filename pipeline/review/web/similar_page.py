@@ -20,6 +20,7 @@ from pipeline.review.web.similar import Neighbour
 
 PICTURE_EDGE = 320  # pixels
 ASK_AGAIN_S = 2
+KEY_DIGITS = 11  # of a content hash: enough to find whose pixels were shown, and no pseudonym, which the log refuses
 
 router = APIRouter(prefix="/scan/{finding_id}/similar")
 
@@ -33,7 +34,8 @@ def similar(request: Request, finding_id: FindingId, room: RoomHere, viewer: Vie
     except NightreadError as error:
         problem = str(error)
     if found:
-        room.review.audit.record("similar", viewer.actor, f"finding:{finding_id}", {"shown": len(found)})
+        shown = {"shown": len(found), "pixels": " ".join(one.pixel_key[:KEY_DIGITS] for one in found)}
+        room.review.audit.record("similar", viewer.actor, f"finding:{finding_id}", shown)
     shown = {"neighbours": found, "problem": problem, "id": finding_id, "again": ASK_AGAIN_S}
     return room.templates.TemplateResponse(request, "similar.html", shown)
 
