@@ -23,6 +23,7 @@ from pipeline.detection.scorer import Scorer
 from pipeline.errors import EmptySelection
 from pipeline.review.web.maps import MapMaker
 from pipeline.review.web.stacks import StudyStacks
+from pipeline.stages.calibrate import calibrate
 from pipeline.stages.config import RunConfig
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.grid import grid
@@ -162,6 +163,24 @@ def test_the_commands_read_volumes(hospital: Any, scored: list[FindingRow]) -> N
     assert json.loads(nightread("train", str(hospital.run_file), "--json"))["n"] == hospital.report.n
     assert json.loads(nightread("score", "--again", "--json"))[0]["studies"] == 3
     assert len(json.loads(nightread("flagged", "--json"))) == 2
+
+
+def test_an_ensemble_of_volumes_is_assembled_from_the_disk_cache(hospital: Any) -> None:
+    second = ["method={name: vae, widths: [8, 16], latent: 4}", "training.images=80", "data.cache=disk"]
+    vae = calibrate(
+        train(load_config(hospital.run_file, RunConfig, second), hospital.settings), hospital.settings, False
+    )
+    members = [{"run": Path(report.run.path).name} for report in (hospital.report, vae)]
+    config = load_config(hospital.run_file, RunConfig)
+    config = RunConfig.model_validate(
+        config.model_dump(mode="json") | {"method": {"name": "ensemble", "members": members}, "training": {}}
+    )
+    report = calibrate(train(config, hospital.settings), hospital.settings, False)
+    assert report.n == hospital.report.n
+    both = load_detector(Path(report.run.path) / "detector")
+    assert both.volumes == config.data.volumes and len(both.methods) == 2
+    result = both.score_files(sorted(next(hospital.inbox.glob("mr*")).glob("*.dcm")))
+    assert np.isfinite(result.score) and result.heatmap.shape == (16, 32, 32)
 
 
 def test_where_nothing_can_be_learnt_from_the_reasons_are_told(hospital: Any) -> None:
