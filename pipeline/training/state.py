@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
@@ -23,8 +24,25 @@ def accelerator(cpu: bool) -> Accelerator:
     """Return this process's Accelerator (device, rank, reductions); it may be created only once.
 
     Mixed precision is not left to it, as it holds one setting for the life of the process; the loop uses autocast.
+
+    Raises:
+        ConfigError: an earlier training of this process has settled on the other device.
     """
-    return Accelerator(cpu=cpu)
+    try:
+        found = Accelerator(cpu=cpu)
+    except ValueError:
+        raise _settled(cpu) from None
+    chosen = cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
+    if not chosen and found.device.type == "cpu" and torch.cuda.is_available():
+        raise _settled(cpu)
+    return found
+
+
+def _settled(cpu: bool) -> ConfigError:
+    return ConfigError(
+        f"training.device: {'cpu' if cpu else 'auto'} was asked for, and an earlier training of this process has "
+        "settled on the other device, for as long as the process lives. Train in a process of its own."
+    )
 
 
 @dataclass

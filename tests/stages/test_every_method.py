@@ -23,7 +23,7 @@ from pipeline.data.labels import import_labels
 from pipeline.data.schema import Patient
 from pipeline.detection.load import load_detector
 from pipeline.dicom.phantom.folder import SYNTAXES, write_labels, write_phantoms
-from pipeline.errors import ArtefactError, Rejected, RejectionCode
+from pipeline.errors import ArtefactError, Rejected, RejectionCode, TooFewNormals
 from pipeline.methods import METHODS
 from pipeline.stages.calibrate import CalibrationReport, calibrate
 from pipeline.stages.config import RunConfig
@@ -150,6 +150,19 @@ def test_odd_and_tiny_scans_get_a_finite_score_or_a_reason(
         return
     assert math.isfinite(result.score) and result.n_calibration == calibrated.n
     assert result.heatmap.shape == (1, *shape) and np.isfinite(result.heatmap).all()
+
+
+def test_a_rate_that_the_normals_cannot_bear_is_refused_and_nothing_is_flagged(
+    hospital: OneOfAKind, small: dict[str, Any]
+) -> None:
+    flagging = {"flagging": {"rule": "fpr", "alpha": 0.01}}
+    run = train(run_config(hospital, {"name": "ae", **small["ae"]}, detection=flagging), hospital.settings)
+    calibrated = calibrate(run, hospital.settings, to_registry=False)
+    with Catalogue.open(hospital.settings) as catalogue:
+        before = len(catalogue.findings())
+        with pytest.raises(TooFewNormals, match="needs at least 99 independent normal units, and 13 are at hand"):
+            score(calibrated.run, hospital.settings)
+        assert len(catalogue.findings()) == before
 
 
 def test_a_codec_that_is_missing_or_another_one_stops_the_training_before_it_begins(

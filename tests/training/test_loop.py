@@ -17,6 +17,7 @@ from pipeline.methods.base import Phase
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, TrainState, train
 from pipeline.training.order import collate, indices, phase_cycle
+from pipeline.training.state import accelerator
 
 
 def test_it_trains_like_a_bare_adam_loop(build: Callable, pictures: Callable) -> None:
@@ -151,3 +152,12 @@ def test_a_batch_holds_what_the_items_hold(pictures: Callable) -> None:
     arrays = [{**data[i], "image": data[i]["image"].numpy(), "body": data[i]["body"].numpy()} for i in range(4)]
     assert torch.equal(collate(arrays, [3, 0]).images, batch.images)
     assert replace(batch, ids=()).body.dtype == torch.bool
+
+
+def test_a_process_that_has_settled_on_the_cpu_does_not_go_on_there_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator(True)  # Accelerate keeps its first device
+    accelerator.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="auto was asked for, and an earlier training"):
+        accelerator(False)
+    accelerator.cache_clear()
