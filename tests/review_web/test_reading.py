@@ -17,6 +17,7 @@ from pipeline.data.labels import labels
 from pipeline.data.review_schema import ReadingEntry
 from pipeline.data.schema import Instance
 from pipeline.dicom.crosswalk import Crosswalk
+from pipeline.review.web.listing import unusual_words
 
 Open = Callable[..., Any]
 HTMX = {"hx-request": "true"}
@@ -86,11 +87,21 @@ def _aside(page: str) -> str:
     return re.sub(r'value="[^"]*"', "", text)
 
 
+def test_words_name_the_normals_and_count_them_readably() -> None:
+    told = unusual_words("more unusual than 99.6 % of 1240 normal scans", "ct-chest")
+    assert told == "more unusual than 99.6 % of 1\u202f240 normal ct-chest scans"
+    assert unusual_words("more unusual than all 53 normal slices (no guarantee)", "lgg") == (
+        "more unusual than all 53 normal lgg slices (no guarantee)"
+    )
+    assert unusual_words("not calibrated", "ct-chest") == "not calibrated"
+
+
 def test_once_decided_the_words_and_the_outline_are_told(browser: Open, listed: list[int]) -> None:
     one = browser("ann")
     answer = one.decide(listed[0], "dismissed")
     assert answer.headers["x-decided"] == "1"
-    assert "unusual than" in one.get(f"/scan/{listed[0]}").text
+    assert re.search(r"unusual than .* of \d+ normal phantom-mr scans|all \d+ normal phantom-mr scans",
+                     one.get(f"/scan/{listed[0]}").text)  # fmt: skip
     assert json.loads(one.get(f"/scan/{listed[0]}/heat/0/0").headers["x-image"])["threshold"] is not None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.review.web.access import Reader
 from pipeline.review.web.room import Room
-from pipeline.review.web.words import age, state_words
+from pipeline.review.web.words import age, state_words, thousands
 from pipeline.review.worklist import STATES, Row, WorklistQuery
 
 PAGE_SIZE = 50
@@ -71,6 +72,12 @@ class ListQuery(BaseModel):
         return {name: str(value) for name, value in plain.items()}
 
 
+def unusual_words(words: str, route: str) -> str:
+    """Say of what route the normals are, and set thousands apart: `... 99.6 % of 1 240 normal ct-chest scans`."""
+    kind = words.replace(" normal ", f" normal {route} ")
+    return re.sub(r"\d{4,}(?= normal)", lambda found: thousands(int(found[0])), kind)
+
+
 def _reader(row: Row) -> str:
     if not row.holder:
         return row.decided_by
@@ -98,5 +105,5 @@ def shown_row(room: Room, row: Row) -> dict[str, Any]:
         "kept_for": row.holder if row.assigned else "",
         "decided_by": row.decided_by,
         "revealed": row.revealed,
-        "words": row.words or "",
+        "words": unusual_words(row.words or "", row.route),
     }
