@@ -108,6 +108,10 @@ class Batch:
     about: tuple[Mapping[str, Any], ...] = ()
     slice_mm: float | None = None
 
+    def part(self, rows: slice) -> Batch:
+        """Return some rows as a batch of their own; their tensors are views."""
+        return Batch(self.images[rows], self.body[rows], self.ids[rows], self.about[rows], self.slice_mm)
+
 
 @dataclass(frozen=True, slots=True)
 class AnomalyMap:

@@ -17,6 +17,7 @@ from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.artefact import read_method, read_sealed, reference, write_artefact
 from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.filters import across_slices
 from pipeline.detection.residual import ResidualConfig, clean, counted_body, residual
 from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit, shared_fields
 from pipeline.detection.slices import Scored
@@ -53,6 +54,11 @@ class Detector(Scorer):
                 "Give it one of reconstruct, anomaly_map or score."
             )
         refuse_no_volumes(self.method, self.volumes, self.normaliser.image_size, self.has_maps)
+        if self.residual.adjacent and not self.has_maps:
+            raise ConfigError(
+                f"{self.method.config.name} gives one number a slice, and there are no maps to average over adjacent "
+                "slices. Set detection.residual.adjacent to 0."
+            )
 
     @classmethod
     def of(
@@ -78,6 +84,11 @@ class Detector(Scorer):
         return self.config.residual
 
     @property
+    def whole(self) -> bool:
+        """Whether a batch has to be a whole series."""
+        return self.volumes is not None or self.residual.adjacent > 0
+
+    @property
     def has_maps(self) -> bool:
         """Whether scores come with a heatmap."""
         return isinstance(self.method, Reconstructor | AnomalyMapper)
@@ -93,9 +104,10 @@ class Detector(Scorer):
         if not self.has_maps:
             return self._numbers(batch)
         answer = self._answered(batch)
-        size = len(batch.ids) if self.volumes is None else self.config.batch_size
-        parts = [self._compared(batch, answer, part) for part in in_parts(size, len(batch.ids))]
+        parts = [self._compared(batch, answer, part) for part in self._parts(batch)]
         scores, maps = (joined(column) for column in zip(*parts, strict=True))
+        if self.residual.adjacent:
+            scores, maps = self._across(batch, maps)
         return Scored(scores, maps, None if isinstance(self.method, AnomalyMapper) else answer)
 
     def answer(self, batch: Batch) -> Tensor:
@@ -120,9 +132,19 @@ class Detector(Scorer):
 
     def _answered(self, batch: Batch) -> Tensor:
         if self.volumes is None:
-            return self._answer(batch)
+            return joined([self._answer(batch.part(part)) for part in self._parts(batch)])
         reconstructs = not isinstance(self.method, AnomalyMapper)
         return series_answer(batch, self.volumes, self.config.tiles, self._answer, reconstructs)
+
+    def _parts(self, batch: Batch) -> list[slice]:
+        """Return what is computed at once: a batch as it is, but of a series, which may be long, no more than one."""
+        return in_parts(self.config.batch_size if self.whole else len(batch.ids), len(batch.ids))
+
+    def _across(self, batch: Batch, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the scores and maps of a series whose maps are averaged with their neighbours'."""
+        counted = counted_body(batch.body.to(self.device), self.residual)
+        maps = across_slices(maps, self.residual.adjacent).masked_fill_(~counted, 0.0)
+        return aggregate_maps(maps, counted, self.aggregate), maps
 
     def _answer(self, batch: Batch) -> Tensor:
         """Ask the method about images of its own size."""

@@ -91,6 +91,11 @@ class Ensemble(Scorer):
         return tuple(member.detector.method for member in self.members)
 
     @property
+    def whole(self) -> bool:
+        """Whether any member needs whole series."""
+        return any(member.detector.whole for member in self.members)
+
+    @property
     def has_maps(self) -> bool:
         """Whether any member has a map."""
         return any(member.map is not None for member in self.members)
@@ -159,8 +164,14 @@ def refuse_strangers(
             )
 
 
-def z_scored(found: Sequence[tuple[Detector, RunRef]], batches: Iterable[Batch]) -> tuple[Member, ...]:
+def z_scored(
+    found: Sequence[tuple[Detector, RunRef]], batches: Iterable[tuple[Batch, Sequence[int]]]
+) -> tuple[Member, ...]:
     """Return the members with the moments of their scores and maps on validate normals, one pass for all.
+
+    Args:
+        found: detectors, and where they come from.
+        batches: slices, or whole series, and which of their rows are such normals.
 
     Raises:
         TooFewNormals: fewer than `LEAST` slices have a score.
@@ -168,12 +179,14 @@ def z_scored(found: Sequence[tuple[Detector, RunRef]], batches: Iterable[Batch])
     """
     scores = [_Sums() for _ in found]
     maps = [_Sums() for _ in found]
-    for batch in batches:
+    for batch, rows in batches:
         for (detector, _), score, pixels in zip(found, scores, maps, strict=True):
             scored = detector.score_batch(batch)
-            score.add(scored.scores[torch.isfinite(scored.scores)])
+            wanted = scored.scores[rows]
+            score.add(wanted[torch.isfinite(wanted)])
             if scored.maps is not None:
-                pixels.add(scored.maps[counted_body(batch.body.to(scored.maps.device), detector.residual)])
+                body = batch.body[rows].to(scored.maps.device)
+                pixels.add(scored.maps[rows][counted_body(body, detector.residual)])
     if (least := min(score.count for score in scores)) < LEAST:
         raise TooFewNormals(least, LEAST, "An ensemble's z-scores (slices of the validate set)")
     return tuple(

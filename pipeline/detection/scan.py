@@ -197,7 +197,7 @@ def _result(detector: Scorer, series: Sequence[_Series]) -> ScanResult:
 def _scored_series(detector: Scorer, series: _Series) -> list[ScoredPlane]:
     sources = series.sources
     normalised = detector.normaliser.series([source.plane for source in sources])
-    size, found = len(sources) if detector.volumes else detector.config.batch_size, []
+    size, found = len(sources) if detector.whole else detector.config.batch_size, []
     for part in in_parts(size, len(sources)):
         batch = _batch(normalised[part], sources[part], series.slice_mm)
         results = slice_results(batch, detector.score_batch(batch))

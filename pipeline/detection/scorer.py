@@ -44,7 +44,7 @@ class Scorer:
         seed: of the randomness at scoring, which is a function of the seed and of each slice's own id.
         calibration: what the scores mean; None before it.
         two_sided: constants of the two-sided score; None where the transform is "none", or not fitted yet.
-        volumes: how series become volumes; None where slices are scored one by one. A batch is then a whole series.
+        volumes: how series become volumes; None where a model sees single slices.
     """
 
     __slots__ = ()
@@ -61,6 +61,11 @@ class Scorer:
     @abstractmethod
     def methods(self) -> tuple[Method, ...]:
         """The trained models of normality behind the scores."""
+
+    @property
+    @abstractmethod
+    def whole(self) -> bool:
+        """Whether a slice's score depends on its series: a batch is then all slices of one series, in order."""
 
     @property
     @abstractmethod
@@ -141,7 +146,7 @@ class Scorer:
         A slice's randomness comes from what its pixels are (their content address and frame, where the data set knows
         it), so that it scores the same from the catalogue, from a file, and after a rotation of the pseudonyms.
         """
-        if self.volumes is not None:
+        if self.whole:
             yield from self._score_stacks(data)
             return
         for batch in slice_batches(data, batch_size or self.config.batch_size):
@@ -149,7 +154,7 @@ class Scorer:
             yield from slice_results(batch, self.score_batch(replace(batch, ids=seeds)))
 
     def _score_stacks(self, data: Slices) -> Iterator[SliceResult]:
-        """Score series as volumes, one at a time, and give the slices that are wanted of each."""
+        """Score series whole, one at a time, and give the slices that are wanted of each."""
         for stack in series_stacks(data):
             results = list(slice_results(stack.batch, self.score_batch(stack.batch)))
             yield from (results[place].alone(slice_id) for place, slice_id in stack.wanted.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +63,7 @@ def _assemble_in(
     normaliser = Normaliser(config.data.normaliser)
     volumes = config.data.volumes
     refuse_strangers([detector for detector, _ in found], normaliser, config.data.route, volumes)
+    _refuse_mixed([detector for detector, _ in found], config)
     data = dataset(validate, config, settings, cache="disk")
     members = z_scored(found, _batches(data, config.detection.batch_size))
     ensemble = Ensemble(members, normaliser, config.detection, config.data.route, config.training.seed, volumes=volumes)
@@ -100,10 +101,19 @@ def _member(wanted: MemberConfig, settings: Settings) -> tuple[Detector, RunRef]
     return detector, RunRef(folder.run_id, found.sha256)
 
 
-def _batches(data: SliceDataset, batch_size: int) -> Iterator[Batch]:
-    """Yield the slices, or whole series, with the randomness that scoring gives them."""
+def _refuse_mixed(detectors: Sequence[Detector], config: RunConfig) -> None:
+    if any(detector.whole for detector in detectors) != config.whole:
+        raise ConfigError(
+            "Members that average their maps over adjacent slices are read by whole series, and so is their ensemble: "
+            "set detection.residual.adjacent above 0 in its run as well, and to 0 where no member does."
+        )
+
+
+def _batches(data: SliceDataset, batch_size: int) -> Iterator[tuple[Batch, list[int]]]:
+    """Yield slices, or whole series, with the randomness that scoring gives them, and which of their rows count."""
     if data.whole:
-        yield from (stack.batch for stack in data.stacks())
+        for stack in data.stacks():
+            yield stack.batch, list(stack.wanted)
         return
     for batch in slice_batches(data, batch_size):
-        yield replace(batch, ids=tuple(content_id(data, item) for item in batch.ids))
+        yield replace(batch, ids=tuple(content_id(data, item) for item in batch.ids)), list(range(len(batch.ids)))

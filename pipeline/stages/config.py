@@ -31,6 +31,11 @@ class RunConfig(Config):
         description="calibration and evaluation unit; `slice` where normal studies do not exist: no guarantee then",
     )
 
+    @property
+    def whole(self) -> bool:
+        """Whether the detector reads series whole: as volumes, or since maps are averaged over adjacent slices."""
+        return self.data.volumes is not None or self.detection.residual.adjacent > 0
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         volumes = self.data.volumes

@@ -108,6 +108,11 @@ def grid(
     settled, detector = folder.config(), load_detector(folder.trained)
     if not isinstance(detector, Detector):
         raise ConfigError("An ensemble's score is fixed by its members; try the grid on each of them.")
+    if detector.residual.adjacent:
+        raise ConfigError(
+            f"The run averages maps over adjacent slices (detection.residual.adjacent {detector.residual.adjacent:g}), "
+            "and the grid judges slices one by one. Set it to 0 for the grid, and evaluate the chosen score with it."
+        )
     parts = _parts(folder, detector, settled, settings, unlabelled)
     cells, notes = evaluate_grid(detector, parts, settled, config or GridConfig(), on_progress)
     table = pd.DataFrame([cell.row() for cell in cells])

@@ -42,8 +42,13 @@ def choose(
     return chosen.whole() if normals and config.data.volumes is not None else chosen
 
 
-def dataset(selection: Selection, config: RunConfig, settings: Settings, cache: Cache | None = None) -> SliceDataset:
-    """Return the normalised slices of a selection, cached as the configuration says unless `cache` is given."""
+def dataset(
+    selection: Selection, config: RunConfig, settings: Settings, cache: Cache | None = None, whole: bool | None = None
+) -> SliceDataset:
+    """Return the normalised slices of a selection, cached as the configuration says unless `cache` is given.
+
+    `whole` keeps the rest of their series at hand; None does where the detector reads series whole.
+    """
     return SliceDataset(
         selection.slices,
         PixelStore(settings.store),
@@ -52,11 +57,11 @@ def dataset(selection: Selection, config: RunConfig, settings: Settings, cache: 
         cache_dir=settings.workspace / "cache",
         members=selection.members,
         ram_bytes=int(config.data.ram_gib * 2**30),
-        whole=config.data.volumes is not None,
+        whole=config.whole if whole is None else whole,
     )
 
 
 def lessons(selection: Selection, config: RunConfig, settings: Settings) -> SliceDataset | PatchDataset:
     """Return what a model learns from: normalised slices, or cubes of volumes."""
-    data = dataset(selection, config, settings)
+    data = dataset(selection, config, settings, whole=config.data.volumes is not None)
     return data if config.data.volumes is None else PatchDataset(data, config.data.volumes)

@@ -1,8 +1,8 @@
 """What a detector makes of one slice: heatmap and reconstruction, computed beside the server and kept on disk.
 
 One thread computes, so that a night's list cannot take the machine; a slice that is asked for twice is computed once.
-A slice is computed alone, or with its series where the detector reads volumes, with the statistics of its whole series
-and the randomness that scoring gave it, so that the map is the one that was scored. The files are named by hashes of
+A slice is computed alone, or with its series where the detector reads that whole, with the statistics of its series and
+the randomness that scoring gave it, so that the map is the one that was scored. The files are named by hashes of
 model and pixels, hold no pseudonym, and are found again after a rotation of the key.
 """
 
@@ -156,12 +156,12 @@ class MapMaker:
         return asked
 
     def _anomalies(self, model: OpenModel, stack: Stack, index: int) -> Iterator[tuple[int, AnomalyMap | None]]:
-        """Yield the map of a slice; of a detector of volumes, which reads them together, those of the whole stack."""
+        """Yield the map of a slice; of a detector that reads series whole, those of the whole stack."""
         detector, volumes = model.detector, model.detector.volumes
         if volumes is not None:
             require_volume(len(stack.refs), [stack.refs[0].slice_mm], volumes.least_slices)
         estimated = self._range(model, stack)
-        places = [index] if volumes is None else range(len(stack.refs))
+        places = range(len(stack.refs)) if detector.whole else [index]
         refs = [stack.refs[place] for place in places]
         normalised = [detector.normaliser.apply(load_plane(self._store, ref), estimated) for ref in refs]
         # The content is what the randomness of scoring comes from.

@@ -1,0 +1,95 @@
+"""Maps averaged over adjacent slices: the closed form, whole series and nothing else, and no score without them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from pipeline.data.normalise import FixedRange, Normaliser
+from pipeline.detection.aggregate import AggregateConfig, aggregate_maps
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
+from pipeline.detection.filters import across_slices
+from pipeline.detection.residual import ResidualConfig, counted_body
+from pipeline.errors import ConfigError
+from pipeline.methods import method_config
+from pipeline.types import Batch
+
+PLAIN = ResidualConfig(kind="l1", erode=1)
+
+
+def detector(adjacent: float, **fields: Any) -> Detector:
+    method = method_config({"name": "ae", "widths": [8, 16], "hidden": 16, "latent": 4}).build(32).eval()
+    config = DetectionConfig(
+        residual=PLAIN.model_copy(update={"adjacent": adjacent}),
+        aggregate=AggregateConfig(map="top_fraction", fraction=0.05),
+        **fields,
+    )
+    return Detector.of(method, Normaliser(FixedRange(image_size=32)), config, "somewhere")
+
+
+@pytest.fixture
+def series() -> Batch:
+    torch.manual_seed(0)
+    body = torch.zeros(7, 1, 32, 32, dtype=torch.bool)
+    body[..., 4:28, 4:28] = True
+    return Batch(torch.randn(7, 1, 32, 32).clamp(-1, 1), body, tuple(map(str, range(7))))
+
+
+def test_the_average_by_hand() -> None:
+    maps = torch.tensor([0.0, 6.0, 0.0, 12.0]).reshape(4, 1, 1, 1)
+    expected = torch.tensor([(0 + 3) / 1.5, (6 + 0) / 2, (0 + 3 + 6) / 2, (12 + 0) / 1.5]).reshape(4, 1, 1, 1)
+    assert_close(across_slices(maps, 0.5), expected)
+    assert torch.equal(across_slices(maps, 0.0), maps)
+    assert torch.equal(across_slices(maps[:1], 1.0), maps[:1])  # a single slice has no neighbour
+    assert torch.equal(across_slices(maps.flip(0), 0.3), across_slices(maps, 0.3).flip(0))
+
+
+def test_a_series_is_scored_on_averaged_maps(series: Batch) -> None:
+    alone, across = detector(0.0).score_batch(series), detector(0.7).score_batch(series)
+    counted = counted_body(series.body, PLAIN)
+    expected = across_slices(alone.maps, 0.7).masked_fill(~counted, 0)
+    assert_close(across.maps, expected)
+    assert_close(across.scores, aggregate_maps(expected, counted, AggregateConfig(map="top_fraction", fraction=0.05)))
+    assert_close(across.reconstructions, alone.reconstructions)
+
+
+def test_a_long_series_is_computed_in_parts_with_the_same_result(series: Batch) -> None:
+    whole, parts = detector(0.7), detector(0.7, batch_size=2)
+    sizes: list[int] = []
+    asked = parts.method.reconstruct
+    parts.method.reconstruct = lambda x, *more: (sizes.append(len(x)), asked(x, *more))[1]
+    assert_close(parts.score_batch(series).maps, whole.score_batch(series).maps)
+    assert max(sizes) == 2 and sum(sizes) == 7
+
+
+def test_only_whole_series_are_taken(series: Batch) -> None:
+    class Loose:
+        def __len__(self) -> int:
+            return 7
+
+        def __getitem__(self, i: int) -> dict[str, Tensor | str]:
+            return {"image": series.images[i], "body": series.body[i], "id": series.ids[i]}
+
+    assert len(list(detector(0.0).score_slices(Loose()))) == 7
+    with pytest.raises(ConfigError, match="whole series"):
+        list(detector(0.7).score_slices(Loose()))
+
+
+def test_a_method_without_maps_is_refused() -> None:
+    class Number(type(detector(0.0).method)):
+        reconstruct = None
+
+        def score(self, x: Tensor, rng: Any) -> Tensor:
+            return x.flatten(1).mean(dim=1)
+
+    method = detector(0.0).method
+    method.__class__ = Number
+    plain = detector(0.7)
+    with pytest.raises(ConfigError, match="adjacent"):
+        replace(plain, method=method)
