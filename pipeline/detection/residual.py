@@ -32,9 +32,12 @@ class ResidualConfig(Config):
     median: int = Field(1, ge=1, le=9, description="edge of the median filter, odd; 1 is none")
     smooth_fraction: float = Field(0.0, ge=0, le=1, description="sigma of a final Gaussian / image size; 0 is none")
     adjacent: float = Field(
-        0.0, ge=0, le=1, description="weight of each adjacent slice's map beside 1 for a slice's own; above 0 whole "
-        "series are read"
-    )  # fmt: skip
+        0.0,
+        ge=0,
+        le=1,
+        description="weight of each adjacent slice's map beside 1 for a slice's own; above 0 whole series are read",
+        exclude_if=lambda weight: weight == 0,  # so that the fingerprints of runs without it stay
+    )
     erode: int = Field(0, ge=0, description="pixels by which the body mask is shrunk before anything is counted")
 
     @field_validator("median")
