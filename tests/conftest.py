@@ -139,7 +139,7 @@ def new_hospital(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Setti
 
 @dataclass(frozen=True, slots=True)
 class TrainedWorkspace:
-    """A workspace with a champion on phantom-mr. Shared by the session: leave its champion as it is."""
+    """A workspace with a champion on phantom-mr. Shared by the session: leave champion and findings as they are."""
 
     settings: Settings
     report: CalibrationReport

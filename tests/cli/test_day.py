@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 
-@pytest.fixture
-def day(trained: Any) -> Path:
-    """The workspace of the trained phantom hospital."""
-    return Path(trained.settings.workspace)
+@pytest.fixture(scope="module")
+def day(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the trained phantom hospital: the day scores its inbox, and others need it unscored."""
+    workspace = tmp_path_factory.mktemp("day") / "workspace"
+    shutil.copytree(trained.settings.workspace, workspace, ignore=shutil.ignore_patterns("prefect"))
+    return workspace
 
 
 def json_of(done: Any) -> Any:
