@@ -54,7 +54,8 @@ def detectors(
         kept |= {name: found} if name in JOINED else {}
         yield name, found
     yield "ae, two-sided", centred(kept["ae"], people["validate"])
-    members = z_scored([(kept[name], RunRef(name, "")) for name in JOINED], slice_batches(people["validate"], 64))
+    slices = ((batch, list(range(len(batch.ids)))) for batch in slice_batches(people["validate"], 64))
+    members = z_scored([(kept[name], RunRef(name, "")) for name in JOINED], slices)
     yield "ensemble", Ensemble(members, phantoms.normaliser, DetectionConfig(), "ct")
 
 
