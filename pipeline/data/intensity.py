@@ -16,6 +16,9 @@ from pipeline.errors import ConfigError, Rejected, RejectionCode
 SAMPLE = 2**19  # pixels that a percentile looks at; a longer series is thinned evenly (rank error of a tail < 0.1 %)
 
 
+MR_BODY = BodyConfig(method="otsu", otsu_factor=0.25, smaller_parts=0.05, closing=0.03)
+
+
 class PhysicalPlane(Protocol):
     """One physical image: `pixels` float [H, W]; `valid` bool [H, W], False = padding, None = all valid."""
 
@@ -78,7 +81,7 @@ class MRPercentile(_Pair):
     low: float = Field(0.5, ge=0, lt=100, description="lower percentile of the foreground")
     high: float = Field(99.5, gt=0, le=100, description="upper percentile of the foreground")
     body: BodyConfig = Field(
-        BodyConfig(method="otsu", otsu_factor=0.25, smaller_parts=0.05, closing=0.03),
+        MR_BODY,
         description="foreground of the statistics, and body mask",
     )
 
@@ -93,7 +96,7 @@ class MRMedian(_Base):
     kind: Literal["mr_median"] = "mr_median"
     span: float = Field(4.0, gt=1, le=64, description="value that becomes 1 / median of the foreground")
     body: BodyConfig = Field(
-        BodyConfig(method="otsu", otsu_factor=0.25, smaller_parts=0.05, closing=0.03),
+        MR_BODY,
         description="foreground of the median, and body mask",
     )
 

@@ -126,7 +126,7 @@ class _Evaluation:
         file = self.folder.path / "controls.safetensors"
         if not file.exists():
             train = choose(self.catalogue, self.config, self.settings, sets=("train",))
-            data = dataset(train, self.config, self.settings)
+            data = dataset(train, self.config, self.settings, whole=False)
             ControlModel.fit(control_slices(data, self.store, with_stored=False)).save(file)
         return ControlModel.load(file)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch
+
 
 class Discs:
     """32 discs of 32 pixels, each of another brightness, on a dark ground."""
@@ -26,3 +29,12 @@ class Discs:
 def discs() -> Discs:
     """The heads as a data set."""
     return Discs()
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Sixteen images of noise within a band of body, to paint lesions on."""
+    body = torch.zeros(16, 1, 32, 32, dtype=torch.bool)
+    body[..., 4:-4] = True
+    images = 0.1 * Rng(range(16)).normal(1, 32, 32)
+    return Batch(torch.where(body, images, -1.0), body, tuple(map(str, range(16))))

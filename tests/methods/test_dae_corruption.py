@@ -34,14 +34,6 @@ def idle(**values: object) -> DenoisingAutoencoder:
     return method
 
 
-@pytest.fixture
-def batch() -> Batch:
-    body = torch.zeros(16, 1, 32, 32, dtype=torch.bool)
-    body[..., 4:-4] = True
-    images = 0.1 * Rng(range(16)).normal(1, 32, 32)
-    return Batch(torch.where(body, images, -1.0), body, tuple(map(str, range(16))))
-
-
 def test_a_configuration_from_before_lesions_means_what_it_meant() -> None:
     before = json.loads(
         '{"name": "dae", "widths": [16, 16, 32, 64, 128, 16], "noise": "coarse", "noise_std": 0.25, "noise_grid": 8,'

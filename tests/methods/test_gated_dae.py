@@ -36,14 +36,6 @@ def saying(logit: float, d: float, **values: object) -> GatedDae:
     return method
 
 
-@pytest.fixture
-def batch() -> Batch:
-    body = torch.zeros(16, 1, 32, 32, dtype=torch.bool)
-    body[..., 4:-4] = True
-    images = 0.1 * Rng(range(16)).normal(1, 32, 32)
-    return Batch(torch.where(body, images, -1.0), body, tuple(map(str, range(16))))
-
-
 @pytest.mark.parametrize(("logit", "share"), [(-200.0, 0.0), (0.0, 0.5), (math.log(3), 0.75), (200.0, 1.0)])
 def test_the_correction_passes_as_far_as_the_gate_is_open(batch: Batch, logit: float, share: float) -> None:
     x_hat = saying(logit, 0.4).reconstruct(batch.images, Rng(range(16)))
