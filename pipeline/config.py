@@ -57,7 +57,7 @@ def load_config(path: str | Path, model: type[ConfigT], overrides: Sequence[str]
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, Path(path))) from None
+        raise ConfigError(explain(error, str(path))) from None
 
 
 def _with_sections(path: Path) -> dict[str, Any]:
@@ -118,8 +118,9 @@ def _apply(values: dict[str, Any], override: str) -> None:
     node[leaf] = _with_parent(Path(value)) if a_file else value
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    lines = [f"{path} does not fit:"]
+def explain(error: ValidationError, what: str) -> str:
+    """Return one line for each field of `what` that does not fit: where, why, and what was given."""
+    lines = [f"{what} does not fit:"]
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "(top level)"
         lines.append(f"  {where}: {item['msg']} (got {item['input']!r:.80})")
@@ -206,7 +207,7 @@ class Settings(Config):
         try:
             return cls.model_validate({**values, "workspace": folder})
         except ValidationError as error:
-            raise ConfigError(_explain(error, file)) from None
+            raise ConfigError(explain(error, str(file))) from None
 
     @property
     def catalogue(self) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, ValidationError
 
+from pipeline.config import explain
 from pipeline.errors import ConfigError
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.ae_u import AeUConfig
@@ -66,4 +67,4 @@ def method_config(values: dict[str, Any]) -> MethodConfig:
     try:
         return METHODS[name].model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"The configuration of {name} does not fit: {error}") from None
+        raise ConfigError(explain(error, f"The configuration of {name}")) from None

@@ -95,7 +95,10 @@ def _is(folder: Path, sha256: str) -> bool:
 def _checked(codec: Method, sizes: tuple[int, int, int]) -> Method:
     name = codec.config.name
     if not isinstance(codec, Codec):
-        raise ConfigError(f"{name} cannot be a codec: it has no code to read back. Take one that has, such as vq_vae.")
+        raise ConfigError(
+            f"{name} cannot be a codec: it does not offer a code to read back. Take one that does: ae, vae, vq_vae or "
+            "vqgan."
+        )
     if sizes != (found := (codec.image_size, codec.channels, codec.spatial_dims)):
         raise ConfigError(
             f"The codec {name} was trained on images of (size, channels, dimensions) {found}, and {sizes} are given. "

@@ -27,6 +27,7 @@ from pipeline.types import Batch
 
 RANGE = 4.0  # of standardised features, two deviations to each side: the L of SSIM
 SIGMA = 1.5
+SMALLEST = 8  # pixels of an image that is enlarged first
 
 
 class FeatureAeConfig(MethodConfig):
@@ -49,9 +50,13 @@ class FeatureAeConfig(MethodConfig):
         return value
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> FeatureAutoencoder:
-        halvings = 2 ** len(self.widths)
-        own = 1 if self.backbone.input_size else max(self.backbone.multiple, halvings * 2 ** self.backbone.depths[0])
-        require_size(self.name, image_size, own, max(own, 8))
+        first, last = self.backbone.depths[0], self.backbone.depths[-1]
+        seen = 2 ** max(last, first + len(self.widths))  # of what the backbone sees: every halving must come out even
+        if self.backbone.input_size is None:
+            require_size(self.name, image_size, seen, seen)
+        else:
+            require_size(self.name, image_size, 1, SMALLEST)
+            require_size(f"{self.name} with backbone.input_size", self.backbone.input_size, seen, seen)
         return FeatureAutoencoder(self, image_size, channels, spatial_dims)
 
 
@@ -63,8 +68,6 @@ class FeatureAutoencoder(Method):
     def __init__(self, config: FeatureAeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         self.backbone = Backbone(config.backbone, spatial_dims)
-        grid, halvings = config.backbone.grid(image_size), 2 ** len(config.widths)
-        require_size(f"The autoencoder of {config.name}", grid, halvings, halvings)
         width = channels * sum(self.backbone.widths)
         norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[spatial_dims]
         self.normalise = norm(width, affine=False)

@@ -47,11 +47,16 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
         except ConfigError:
             self._refuse_size(image_size, channels, spatial_dims)
             raise
-        grid = code_shape(codec)[1:]
-        multiple = self.denoiser.multiple * image_size // grid[0]
+        shape, needed = code_shape(codec), self.denoiser.multiple
+        if shape[1] == 1 < needed:
+            raise ConfigError(
+                f"The code of {codec.config.name} has no grid, and this denoiser cannot take it: its grid "
+                f"must be a multiple of {needed}. Set denoiser to {{kind: dit, patch: 1}}, or to a unet of one level: "
+                "{kind: unet, patch: 1, widths: [64], attention: [false]}."
+            )
+        multiple = needed * image_size // shape[1]
         require_size(self.name, image_size, multiple, multiple)
         config = self.model_copy(update={"codec": kept})
-        shape = code_shape(codec)
         return LatentDiffusion(config, codec, build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims))
 
     def _refuse_size(self, image_size: int, channels: int, spatial_dims: int) -> None:

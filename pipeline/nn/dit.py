@@ -9,6 +9,8 @@ it.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
@@ -49,9 +51,10 @@ class DiffusionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if width % (2 * spatial_dims):
+            step = math.lcm(2 * spatial_dims, heads)
             raise ConfigError(
                 f"A transformer of width {width} cannot embed {spatial_dims} axes: the width must be a multiple of "
-                f"{2 * spatial_dims}. Take {width - width % (2 * spatial_dims) + 2 * spatial_dims}."
+                f"{2 * spatial_dims}, and of its {heads} heads. Take {width - width % step + step}."
             )
         self.patch, self.grid = patch, (size // patch,) * spatial_dims
         pixels = channels * patch**spatial_dims

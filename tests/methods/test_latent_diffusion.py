@@ -16,7 +16,7 @@ from pipeline.data.normalise import Normaliser, normaliser_config
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.errors import ArtefactError, ConfigError
-from pipeline.methods import method_config
+from pipeline.methods import METHODS, method_config
 from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
 from pipeline.methods.base import Codec, Method, MethodConfig
 from pipeline.methods.component import CodecConfig
@@ -134,8 +134,12 @@ def test_a_flat_code_is_diffused_too() -> None:
     )
     method = config.build(32)
     assert method.reconstruct(batch().images, Rng(range(8))).shape == (8, 1, 32, 32)
-    with pytest.raises(ConfigError, match="cannot take"):
-        LatentDiffusionConfig(**{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}}).build(32)
+    for size in (32, 64):  # no size would help, and none is named
+        with pytest.raises(
+            ConfigError, match=r"code of vae has no grid.* Set denoiser to .*kind: dit, patch: 1"
+        ) as told:
+            LatentDiffusionConfig(**{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}}).build(size)
+        assert "pixels" not in str(told.value)
 
 
 def test_the_codec_comes_first_and_rests_while_the_denoiser_learns(tmp_path: Path) -> None:
@@ -192,13 +196,22 @@ def test_a_missing_or_differing_codec_is_refused(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="needs its sha256"):
         LatentDiffusionConfig(codec={"folder": tmp_path})
-    with pytest.raises(ConfigError, match="ae_u cannot be a codec"):
-        LatentDiffusionConfig(codec={"method": {"name": "ae_u"}}).build(32)
+    with pytest.raises(ConfigError, match="vq_vae does not fit:\n  wide: Extra inputs are not permitted .got 3.$"):
+        LatentDiffusionConfig(codec={"method": {"name": "vq_vae", "wide": 3}}).build(32)
     with pytest.raises(ConfigError, match="no method 'jpeg'"):
         LatentDiffusionConfig(codec={"method": {"name": "jpeg"}}).build(32)
     method = LatentDiffusionConfig(**SMALL, noise="coarse").build(32)
     with pytest.raises(ConfigError, match="eta=0"):
         method.sample(Rng([1]), eta=1.0)
+
+
+def test_a_method_that_is_no_codec_is_refused_and_those_that_are_named(small: dict[str, dict]) -> None:
+    codecs = [name for name in METHODS if isinstance(METHODS[name](**small.get(name, {})).build(32), Codec)]
+    for name in set(METHODS) - set(codecs):
+        with pytest.raises(
+            ConfigError, match=f"{name} cannot be a codec.* does: {', '.join(codecs[:-1])} or {codecs[-1]}"
+        ):
+            LatentDiffusionConfig(codec={"method": {**small.get(name, {}), "name": name}}).build(32)
 
 
 def test_a_transformer_denoises_codes() -> None:

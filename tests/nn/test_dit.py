@@ -94,3 +94,8 @@ def test_patches_are_channels_and_come_back(spatial_dims: int) -> None:
 def test_a_width_that_cannot_be_shared_out_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of 6"):
         DiffusionTransformer(8, 1, 3, 2, 32, 1, 4)
+
+
+def test_the_width_that_is_advised_suits_axes_and_heads() -> None:
+    with pytest.raises(ConfigError, match=r"multiple of 6, and of its 4 heads. Take 108\."):
+        DiffusionTransformer(16, 1, 3, patch=4, width=100, depth=1, heads=4)
