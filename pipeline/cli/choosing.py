@@ -100,7 +100,8 @@ def grid(
 ) -> None:
     """Try residuals, filters, aggregates and transforms on the develop set, from answers that are computed once.
 
-    Nothing is trained, and test is not read. Writes grid/grid.csv and grid/best.yaml into the run's folder.
+    Where series have several slices, maps are tried alone and averaged over adjacent slices. Nothing is trained, and
+    test is not read. Writes grid/grid.csv and grid/best.yaml into the run's folder.
     """
     from pipeline.detection.artefact import reference
     from pipeline.detection.grid import GridConfig

@@ -17,8 +17,7 @@ from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.artefact import read_method, read_sealed, reference, write_artefact
 from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
-from pipeline.detection.filters import across_slices
-from pipeline.detection.residual import ResidualConfig, clean, counted_body, residual
+from pipeline.detection.residual import ResidualConfig, across, clean, counted_body, residual
 from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit, shared_fields
 from pipeline.detection.slices import Scored
 from pipeline.detection.two_sided import TwoSided
@@ -143,7 +142,7 @@ class Detector(Scorer):
     def _across(self, batch: Batch, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Return the scores and maps of a series whose maps are averaged with their neighbours'."""
         counted = counted_body(batch.body.to(self.device), self.residual)
-        maps = across_slices(maps, self.residual.adjacent).masked_fill_(~counted, 0.0)
+        maps = across(maps, counted, self.residual)
         return aggregate_maps(maps, counted, self.aggregate), maps
 
     def _answer(self, batch: Batch) -> Tensor:

@@ -1,25 +1,23 @@
-"""The grid of scores that one model's answers allow: residual x median x erosion x aggregate, no forward pass.
+"""The grid of scores that one model's answers allow: residual x median x erosion x adjacent slices x aggregate.
 
 The score matters more than the model: the same autoencoder rescored with SSIM at a wide Gaussian gained 18 points of
-AUROC (Cai et al. 2025). So everything behind the forward pass is tried, from answers that were kept.
+AUROC (Cai et al. 2025). So everything behind the forward pass is tried, from answers that were kept: no forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.detection.aggregate import AggregateConfig, aggregate_maps
 from pipeline.detection.config import DetectionConfig
-from pipeline.detection.filters import erode
-from pipeline.detection.residual import ResidualConfig, clean, residual
+from pipeline.detection.residual import ResidualConfig, across, clean, counted_body, residual
 
 Kind = Literal["l1", "l2", "ssim", "signed", "perceptual"]
 
@@ -38,6 +36,11 @@ class GridConfig(Config):
     sigma_fractions: tuple[float, ...] = Field((1.5 / 64, 3 / 64, 6 / 64), min_length=1, description="of `ssim`")
     medians: tuple[int, ...] = Field((1, 5), min_length=1, description="edges of the median filter")
     erosions: tuple[int, ...] = Field((0, 2), min_length=1, description="pixels off the body's edge")
+    adjacents: tuple[float, ...] = Field(
+        (0.0, 1.0),
+        min_length=1,
+        description="weights of adjacent slices' maps, 0 to 1, where series have several slices",
+    )
     maps: tuple[Literal["mean", "top_fraction", "max_smoothed"], ...] = Field(
         ("mean", "top_fraction", "max_smoothed"), min_length=1, description="from map to slice"
     )
@@ -46,18 +49,29 @@ class GridConfig(Config):
         ("none", "two_sided"), min_length=1, description="of a slice's score"
     )
 
+    @field_validator("adjacents")
+    @classmethod
+    def _weights(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if odd := [value for value in values if not 0 <= value <= 1]:
+            raise ValueError(f"{odd[0]:g} is no weight of adjacent slices; give values from 0 to 1")
+        return values
+
 
 @dataclass(frozen=True, slots=True)
 class MapCell:
-    """One cleaned map of the grid, and the erosions under which it is counted (`residual.erode` is not used)."""
+    """One cleaned map of the grid, and what it is counted under: erosions, and weights of adjacent slices.
+
+    `erode` and `adjacent` of `residual` are not used.
+    """
 
     residual: ResidualConfig
     erosions: tuple[int, ...]
+    adjacents: tuple[float, ...] = (0.0,)
 
-    def configs(self) -> Iterator[ResidualConfig]:
-        """Yield the residual's configuration for each erosion."""
-        for pixels in self.erosions:
-            yield self.residual.model_copy(update={"erode": pixels})
+    def configs(self) -> list[ResidualConfig]:
+        """Return the residual's configuration for each erosion and weight."""
+        pairs = product(self.erosions, self.adjacents)
+        return [self.residual.model_copy(update={"erode": pixels, "adjacent": weight}) for pixels, weight in pairs]
 
 
 def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> list[MapCell]:
@@ -71,12 +85,13 @@ def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> l
         kinds += [{"kind": "signed", "direction": d} for d in config.directions if "signed" in config.kinds]
         kinds += [{"kind": "ssim", "sigma_fraction": s} for s in config.sigma_fractions if "ssim" in config.kinds]
     erosions = tuple(dict.fromkeys((own.residual.erode, *config.erosions)))
+    adjacents = tuple(dict.fromkeys((own.residual.adjacent, *config.adjacents)))
     shared = {"perceptual": own.residual.perceptual}
     tried = [ResidualConfig(**{**shared, **kind, "median": m}) for kind, m in product(kinds, config.medians)]
     distinct: dict[tuple[object, ...], ResidualConfig] = {}
     for found in (own.residual.model_copy(update={"erode": 0}), *tried):
         distinct.setdefault(_what_counts(found, reconstructs), found)
-    return [MapCell(found, erosions) for found in distinct.values()]
+    return [MapCell(found, erosions, adjacents) for found in distinct.values()]
 
 
 def _what_counts(config: ResidualConfig, reconstructs: bool) -> tuple[object, ...]:
@@ -106,10 +121,15 @@ def cleaned_maps(answer: Tensor, x: Tensor, config: ResidualConfig, reconstructs
     return residual(x, answer, everywhere, config.model_copy(update={"erode": 0}))
 
 
-def masked(maps: Tensor, body: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-    """Return the maps with 0 outside the body eroded by `pixels`, and that body."""
-    counted = erode(body, pixels)
-    return maps.masked_fill(~counted, 0.0), counted
+def counted_maps(maps: Tensor, body: Tensor, config: ResidualConfig) -> tuple[Tensor, Tensor]:
+    """Return cleaned maps as a detector counts them, and the body that counts.
+
+    Args:
+        maps: float32 [N, 1, *spatial], of `cleaned_maps`; with `adjacent` above 0 of one whole series, in order.
+        body: bool [N, 1, *spatial].
+    """
+    counted = counted_body(body, config)
+    return across(maps.masked_fill(~counted, 0.0), counted, config), counted
 
 
 def slice_scores(maps: Tensor, counted: Tensor, wanted: list[AggregateConfig]) -> Tensor:

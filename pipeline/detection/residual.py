@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.detection.filters import erode, gaussian_blur
+from pipeline.detection.filters import across_slices, erode, gaussian_blur
 from pipeline.detection.median import median_filter
 from pipeline.errors import ConfigError
 from pipeline.nn.perceptual import PerceptualConfig, perceptual
@@ -80,6 +80,21 @@ def clean(maps: Tensor, config: ResidualConfig) -> Tensor:
 def counted_body(body: Tensor, config: ResidualConfig) -> Tensor:
     """Return the part of the body whose residual counts: bool [B, 1, *spatial]."""
     return erode(body, config.erode)
+
+
+def across(maps: Tensor, counted: Tensor, config: ResidualConfig) -> Tensor:
+    """Average the maps of one whole series over adjacent slices; without `adjacent` they are returned as they are.
+
+    Args:
+        maps: float [N, 1, *spatial], slices in order, 0 outside `counted`: what does not count adds nothing.
+        counted: bool [N, 1, *spatial], of `counted_body`.
+
+    Returns:
+        float [N, 1, *spatial], 0 outside `counted`.
+    """
+    if not config.adjacent:
+        return maps
+    return across_slices(maps, config.adjacent).masked_fill_(~counted, 0.0)
 
 
 def _difference(x: Tensor, x_hat: Tensor, config: ResidualConfig) -> Tensor:

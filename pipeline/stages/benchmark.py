@@ -17,11 +17,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from pipeline.config import Settings
+from pipeline.config import Settings, merge
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.dataset import SliceDataset, fingerprint
+from pipeline.detection.config import DetectionConfig
 from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, NightreadError, UnforeseenError
@@ -134,22 +136,32 @@ def _computed(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str,
     return {
         "run": {"path": report.run.path, "sha256": report.run.sha256},
         "detection": detection.model_dump(mode="json"),
-        **_facts(report.run, config, settings),
+        **_facts(report.run, settings),
         "develop": figures_of(measured),
     }
 
 
 def _config(benchmark: Benchmark, cell: Cell, settings: Settings) -> RunConfig:
-    """Return the configuration of a cell's run, an ensemble's with the runs of its members."""
-    return benchmark.run_config(cell, [_member(benchmark, cell, name, settings) for name in cell.method.members])
+    """Return the configuration of a cell's run, an ensemble's with the runs of its members.
+
+    Of a grid cell an ensemble reads series as its members do, whatever the grid has chosen for them.
+    """
+    found = [_member(benchmark, cell, name, settings) for name in cell.method.members]
+    runs = [RunRef(**result["run"]) for result in found]
+    members = [{"run": RunFolder.behind(run).run_id, "sha256": run.sha256} for run in runs]
+    if not (found and cell.score.grid):
+        return benchmark.run_config(cell, members)
+    weight = max(DetectionConfig.model_validate(result["detection"]).residual.adjacent for result in found)
+    read = merge(cell.score.detection, {"residual": {"adjacent": weight}})
+    return benchmark.run_config(replace(cell, score=cell.score.model_copy(update={"detection": read})), members)
 
 
-def _member(benchmark: Benchmark, cell: Cell, name: str, settings: Settings) -> dict[str, str]:
+def _member(benchmark: Benchmark, cell: Cell, name: str, settings: Settings) -> dict[str, Any]:
     member = Cell(named(benchmark.config.methods, name), cell.score, cell.seed)
     result = result_of(benchmark, member, settings)
     if result is None or result["state"] != "done":
         raise ConfigError(f"The member {name} has no finished cell under the score {cell.score.name}.")
-    return {"run": RunFolder.behind(RunRef(**result["run"])).run_id, "sha256": result["run"]["sha256"]}
+    return result
 
 
 def _trunk(benchmark: Benchmark, cell: Cell) -> RunConfig:
@@ -171,11 +183,12 @@ def figures_of(report: EvaluationReport) -> dict[str, Any]:
     return found
 
 
-def _facts(run: RunRef, config: RunConfig, settings: Settings) -> dict[str, Any]:
+def _facts(run: RunRef, settings: Settings) -> dict[str, Any]:
     """Return what the method costs: parameters, CPU seconds of training, slices scored a CPU second."""
-    detector = load_detector(RunFolder.behind(run).detector, sha256=run.sha256)
+    folder = RunFolder.behind(run)
+    detector, config = load_detector(folder.detector, sha256=run.sha256), folder.config()
     with Catalogue.open(settings) as catalogue:
-        summary = catalogue.run(RunFolder.behind(run).run_id).summary
+        summary = catalogue.run(folder.run_id).summary
         develop = choose(catalogue, config, settings, sets=("develop",))
     scored, seconds = _timed(detector, dataset(develop, config, settings, cache="disk"))
     return {

@@ -1,7 +1,9 @@
 """Stage `grid`: every score that a trained model allows, judged on develop from kept answers. Nothing is trained.
 
 Reads validate (constants of two-sided scores, normals of AUCp), develop, and incoming scans that nobody has labelled.
-Train, calibrate, gate and test are never read, and a guard refuses their slices.
+Train, calibrate, gate and test are never read, and a guard refuses their slices. Where maps are averaged over adjacent
+slices, whole series are read, as the detector reads them: their other slices, which are of the same patients and so of
+the same set, are averaged with and not judged.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -73,6 +76,7 @@ class GridResult:
     def snippet(self) -> str:
         """Return the best cell as YAML for a run's configuration."""
         kept = self.best.model_dump(mode="json", include={"residual", "aggregate", "transform"})
+        kept["residual"]["adjacent"] = self.best.residual.adjacent  # said even where 0: the run's own may be above
         if self.best.residual.kind != "perceptual":
             del kept["residual"]["perceptual"]
         head = f"# best {self.criterion} on develop: {self.best_row[self.criterion]:.4f} of {len(self.table)} cells"
@@ -108,14 +112,11 @@ def grid(
     settled, detector = folder.config(), load_detector(folder.trained)
     if not isinstance(detector, Detector):
         raise ConfigError("An ensemble's score is fixed by its members; try the grid on each of them.")
-    if detector.residual.adjacent:
-        raise ConfigError(
-            f"The run averages maps over adjacent slices (detection.residual.adjacent {detector.residual.adjacent:g}), "
-            "and the grid judges slices one by one. Set it to 0 for the grid, and evaluate the chosen score with it."
-        )
-    parts = _parts(folder, detector, settled, settings, unlabelled)
-    cells, notes = evaluate_grid(detector, parts, settled, config or GridConfig(), on_progress)
-    table = pd.DataFrame([cell.row() for cell in cells])
+    chosen = _chosen(settled, settings, unlabelled)
+    tried = worth_trying(config or GridConfig(), settled, chosen.values())
+    parts, read = _parts(folder, detector, settled, settings, chosen, whole=settled.whole or any(tried.adjacents))
+    cells, notes = evaluate_grid(detector, parts, settled, tried, on_progress)
+    table, notes = pd.DataFrame([cell.row() for cell in cells]), (*read, *notes)
     used = _criterion(table, criterion)
     if used != criterion:
         notes = (*notes, f"There is no {criterion} on this develop set; {used} chose instead.")
@@ -127,9 +128,7 @@ def grid(
     return result
 
 
-def _parts(
-    folder: RunFolder, detector: Detector, config: RunConfig, settings: Settings, unlabelled: Unlabelled
-) -> dict[Part, KeptAnswers]:
+def _chosen(config: RunConfig, settings: Settings, unlabelled: Unlabelled) -> dict[Part, Selection]:
     with Catalogue.open(settings) as catalogue:
         chosen: dict[Part, Selection] = {
             "validate": choose(catalogue, config, settings, sets=("validate",)),
@@ -142,17 +141,41 @@ def _parts(
             f"No labelled scans in the develop set of {config.data.route!r}. Import labels of abnormal and normal "
             "scans: nightread labels import FILE.csv"
         )
+    return chosen
+
+
+def worth_trying(tried: GridConfig, config: RunConfig, chosen: Iterable[Selection]) -> GridConfig:
+    """Return what the grid tries on these scans: a slice alone in its series has no neighbour to average with."""
+    if any(len(refs) > 1 for selection in chosen for refs in selection.members.values()):
+        return tried
+    return tried.model_copy(update={"adjacents": (config.detection.residual.adjacent,)})
+
+
+def _parts(
+    folder: RunFolder,
+    detector: Detector,
+    config: RunConfig,
+    settings: Settings,
+    chosen: dict[Part, Selection],
+    whole: bool,
+) -> tuple[dict[Part, KeptAnswers], tuple[str, ...]]:
+    """Return the answers of each part, and notes on series that the run alone would have read."""
     kept: dict[Part, KeptAnswers] = {}
     for name, selection in chosen.items():
-        guard(selection.slices)
-        data = dataset(selection, config, settings, cache="disk")
+        guard(chain.from_iterable(selection.members.values()))
+        data = dataset(selection, config, settings, cache="disk", whole=whole)
         kept[name] = keep_answers(detector, data, folder.path / "grid" / name)
-    return kept if "incoming" in kept else {**kept, "incoming": kept["develop"]}
+    refused = sum(len(part.data.rejected) for part in kept.values()) if whole and not config.whole else 0
+    note = f"Series left out of every cell, as they could not be read whole: {refused}."
+    return {"incoming": kept["develop"], **kept}, (note,) if refused else ()
 
 
 def nobodys(selection: Selection) -> Selection:
     """Return the slices of patients in no set: nobody has said anything of them, and nobody will be tested on them."""
-    return replace(selection, slices=tuple(ref for ref in selection.slices if ref.set_name is None))
+    kept = tuple(ref for ref in selection.slices if ref.set_name is None)
+    series = {ref.series_id for ref in kept}
+    members = {key: refs for key, refs in selection.members.items() if key in series}
+    return replace(selection, slices=kept, members=members)
 
 
 def guard(refs: Iterable[SliceRef]) -> None:

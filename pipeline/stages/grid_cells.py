@@ -12,17 +12,18 @@ import torch
 
 from pipeline.detection.aggregate import AggregateConfig, aggregate_study
 from pipeline.detection.detector import Detector
-from pipeline.detection.grid import GridConfig, MapCell, aggregates, cleaned_maps, map_cells, masked, slice_scores
+from pipeline.detection.grid import GridConfig, MapCell, aggregates, cleaned_maps, counted_maps, map_cells, slice_scores
 from pipeline.detection.residual import ResidualConfig
 from pipeline.detection.slices import SliceResult
 from pipeline.detection.two_sided import TwoSided
+from pipeline.detection.volumes import in_parts, joined
 from pipeline.errors import ConfigError, Rejected, TooFewNormals
 from pipeline.evaluation.pixel_point import PixelPoint
 from pipeline.evaluation.pixels import PixelCase
 from pipeline.methods.base import Reconstructor
 from pipeline.stages.aucp import auroc
 from pipeline.stages.config import RunConfig
-from pipeline.stages.kept import KeptAnswers
+from pipeline.stages.kept import Answered, KeptAnswers
 from pipeline.stages.measuring import OnProgress
 from pipeline.types import SliceRef, SliceScore
 
@@ -65,6 +66,7 @@ class GridCell:
             "median": residual.median,
             "smooth_fraction": residual.smooth_fraction,
             "erode": residual.erode,
+            "adjacent": residual.adjacent,
             "map": aggregate.map,
             "fraction": aggregate.fraction if aggregate.map == "top_fraction" else None,
             "transform": self.transform,
@@ -108,41 +110,50 @@ class _Walk:
         self.masks = {ref.slice_id: develop.mask(ref.slice_id) for ref in develop.slices if ref.mask_key}
 
     def cells(self, cell: MapCell) -> Iterator[GridCell]:
-        """Yield the cells of one cleaned map: every erosion, aggregate and transform."""
-        points = [PixelPoint(self.config.evaluation, MAP) for _ in cell.erosions]
+        """Yield the cells of one cleaned map: every erosion, weight of adjacent slices, aggregate and transform."""
+        configs = cell.configs()
+        points = [PixelPoint(self.config.evaluation, MAP) for _ in configs]
         distinct = {id(kept): self._scores(kept, cell, points) for kept in self._distinct()}
         scores = {name: distinct[id(kept)] for name, kept in self.parts.items()}
-        for e, residual in enumerate(cell.configs()):
-            pixels = dict(zip(("pixel_ap", "oracle_dice"), points[e].result(), strict=True))
+        for c, residual in enumerate(configs):
+            pixels = dict(zip(("pixel_ap", "oracle_dice"), points[c].result(), strict=True))
             for a, aggregate in enumerate(self.wanted):
-                raw = {name: scores[name][e, a] for name in self.parts}
+                raw = {name: scores[name][c, a] for name in self.parts}
                 yield from self._transformed(residual, aggregate, raw, pixels)
 
     def _distinct(self) -> list[KeptAnswers]:
         return list({id(kept): kept for kept in self.parts.values()}.values())
 
     def _scores(self, kept: KeptAnswers, cell: MapCell, points: Sequence[PixelPoint]) -> np.ndarray:
-        """Return float64 [erosions, aggregates, N]; the pixels of develop go to `points`."""
-        found: list[torch.Tensor] = []
-        for batch, answer in kept:
-            maps = cleaned_maps(answer, batch.images, cell.residual, self.reconstructs)
-            rows = []
-            for point, pixels in zip(points, cell.erosions, strict=True):
-                inside, counted = masked(maps, batch.body, pixels)
+        """Return float64 [configs of the cell, aggregates, N]; the pixels of develop go to `points`."""
+        configs, found = cell.configs(), []
+        for answered in kept:
+            maps, rows = self._maps(answered, cell.residual), []
+            judged = list(answered.wanted)
+            for point, config in zip(points, configs, strict=True):
+                inside, counted = (tensor[judged] for tensor in counted_maps(maps, answered.batch.body, config))
                 rows.append(slice_scores(inside, counted, self.wanted))
                 if self.masks and kept is self.parts["develop"]:
-                    self._pixels(batch.ids, inside.numpy(), batch.body.numpy(), point)
+                    self._pixels(answered, inside, counted, point)
             found.append(torch.stack(rows))
-        return torch.cat(found, dim=2).numpy() if found else np.zeros((len(cell.erosions), len(self.wanted), 0))
+        return torch.cat(found, dim=2).numpy() if found else np.zeros((len(configs), len(self.wanted), 0))
 
-    def _pixels(self, ids: Sequence[str], maps: np.ndarray, bodies: np.ndarray, point: PixelPoint) -> None:
-        """Add a batch's maps, on the native grid, to the pixel figures of develop."""
+    def _maps(self, answered: Answered, residual: ResidualConfig) -> torch.Tensor:
+        """Return the cleaned maps of a batch, or of a series, which may be long, no more than a batch at once."""
+        images, answers = answered.batch.images, answered.answers
+        parts = in_parts(self.detector.config.batch_size, len(images))
+        return joined([cleaned_maps(answers[part], images[part], residual, self.reconstructs) for part in parts])
+
+    def _pixels(self, answered: Answered, maps: torch.Tensor, counted: torch.Tensor, point: PixelPoint) -> None:
+        """Add the judged slices' maps, on the native grid, to the pixel figures of develop; as in its evaluation, a
+        slice of which nothing counts has no part in them."""
         data = self.parts["develop"].data
-        for row, name in enumerate(ids):
+        for row, (place, name) in enumerate(answered.wanted.items()):
             ref, mask = data.ref(name), self.masks.get(name)
-            if ref.label == "abnormal" and mask is None:
+            if not counted[row].any() or (ref.label == "abnormal" and mask is None):
                 continue
-            result = SliceResult(name, math.nan, maps[row, 0], bodies[row, 0], None)
+            body = answered.batch.body[place, 0].numpy()
+            result = SliceResult(name, math.nan, maps[row, 0].numpy(), body, None)
             anomaly = self.detector.native(result, data.step(name), reconstruction=False)
             if anomaly is not None:
                 none = np.zeros(anomaly.body.shape, bool)

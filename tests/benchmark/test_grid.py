@@ -51,8 +51,10 @@ def test_the_runs_own_cell_is_what_its_evaluation_measured(
 
 
 def test_every_cell_is_there_once_and_the_best_is_the_best(result: GridResult) -> None:
-    # 3 maps (own, l1, ssim) x 2 erosions x 4 aggregates (own, mean, max_smoothed, 5 %) x 2 transforms
-    assert len(result.table) == 3 * 2 * 4 * 2
+    # 3 maps (own, l1, ssim) x 2 erosions x 2 weights of adjacent slices x 4 aggregates (own, mean, max_smoothed, 5 %)
+    # x 2 transforms
+    assert len(result.table) == 3 * 2 * 2 * 4 * 2
+    assert set(result.table["adjacent"]) == {0, 1}
     settings = result.table.drop(columns=["auroc", "auroc_central", "pixel_ap", "oracle_dice", "aucp"])
     assert not settings.duplicated().any()
     assert result.best_row["auroc"] == result.table["auroc"].max()
@@ -98,9 +100,9 @@ def test_only_validate_develop_and_unlabelled_pixels_are_read(
     assert not read & forbidden
 
 
-def uncached(selection: Selection, config: RunConfig, settings: Settings, cache: str) -> SliceDataset:
+def uncached(selection: Selection, config: RunConfig, settings: Settings, cache: str, whole: bool) -> SliceDataset:
     """A data set whose every pixel comes from the store."""
-    return dataset(selection, config, settings, cache="ram")
+    return dataset(selection, config, settings, cache="ram", whole=whole)
 
 
 def test_the_guard_refuses_test_slices(hospital: Any, trained_run: RunRef) -> None:

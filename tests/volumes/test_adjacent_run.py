@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from pipeline.config import Settings, load_config
 from pipeline.data.catalogue import Catalogue
+from pipeline.data.labels import add_label
 from pipeline.detection.filters import across_slices
+from pipeline.detection.grid import GridConfig
 from pipeline.detection.load import load_detector
-from pipeline.errors import ConfigError
+from pipeline.detection.residual import ResidualConfig
 from pipeline.stages.calibrate import calibrate
 from pipeline.stages.config import RunConfig
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.grid import grid
+from pipeline.stages.rescore import rescore
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.score import score
 from pipeline.stages.selecting import choose, dataset
@@ -39,7 +44,20 @@ def judged(hospital: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any
     settings = Settings(workspace=tmp_path_factory.mktemp("adjacent") / "workspace")
     shutil.copytree(hospital.settings.workspace, settings.workspace, ignore=shutil.ignore_patterns("runs", "mlflow"))
     config = load_config(hospital.run_file, RunConfig, SLICES)
+    withdraw(config, settings)
     return calibrate(train(config, settings), settings), settings, config
+
+
+def withdraw(config: RunConfig, settings: Settings) -> None:
+    """Take the label off three slices of every other develop series: averaged with, and judged nowhere."""
+    with Catalogue.open(settings) as catalogue:
+        develop = choose(catalogue, config, settings, sets=("develop",))
+        with catalogue.session() as session:
+            for refs in list(develop.members.values())[::2]:
+                for ref in refs[6:9]:
+                    assert add_label(session, "instance", ref.instance_id, "unknown", source="second look")
+        fewer = choose(catalogue, config, settings, sets=("develop",))
+    assert len(fewer.slices) == len(develop.slices) - 3 * ((len(develop.members) + 1) // 2)
 
 
 def test_scores_are_those_of_averaged_maps_whatever_was_asked_for(judged: Any) -> None:
@@ -47,9 +65,9 @@ def test_scores_are_those_of_averaged_maps_whatever_was_asked_for(judged: Any) -
     detector = load_detector(RunFolder.behind(report.run).detector, sha256=report.run.sha256)
     with Catalogue.open(settings) as catalogue:
         develop = choose(catalogue, config, settings, sets=("develop",))
-    refs = [ref for ref in develop.slices if ref.series_id == develop.slices[0].series_id]
+    refs = list(develop.members[develop.slices[-1].series_id])
+    data = dataset(replace(develop, slices=tuple(refs)), config, settings, cache="none")
     some = {ref.slice_id for ref in refs[3:9]}
-    data = dataset(develop, config, settings, cache="none")
     alone = detector.under(config.model_copy(deep=True).detection.model_copy(
         update={"residual": config.detection.residual.model_copy(update={"adjacent": 0.0})}
     ))  # fmt: skip
@@ -81,7 +99,38 @@ def test_it_goes_through_the_night_and_files_score_the_same(judged: Any, hospita
     assert all(any(math.isclose(a, b, rel_tol=1e-6) for b in from_files) for a in listed)
 
 
-def test_the_grid_refuses_what_it_cannot_judge(judged: Any) -> None:
+def test_the_grids_cells_are_what_evaluations_measure(judged: Any) -> None:
+    """The run's own weight, none and another in one grid; as runs of their own they measure what their cells said."""
+    report, settings, config = judged
+    tried = GridConfig(kinds=("l1",), medians=(3,), erosions=(1,), maps=("mean",), adjacents=(0.0, 1.0))
+    result = grid(report.run, settings, tried, criterion="auroc")
+    assert set(result.table["adjacent"]) == {0.8, 0.0, 1.0}
+    measured = evaluate(report.run, settings)
+    own, (image, pixels) = result.table.iloc[0], (measured.tables[0], measured.tables[-1])
+    assert own["adjacent"] == 0.8 and pixels.level == "pixel level"
+    assert own["auroc"] == pytest.approx(image.row("ae").metrics["AUROC"].value, abs=1e-12)
+    assert own["pixel_ap"] == pytest.approx(pixels.row("ae").metrics["AP"].value, abs=1e-6)
+    assert own["oracle_dice"] == pytest.approx(pixels.row("ae").metrics["best Dice (oracle)"].value, abs=1e-6)
+    for weight in (0.0, 1.0):
+        cell = result.table.query(
+            f"adjacent == {weight} and median == 3 and erode == 1 and map == 'mean' and transform == 'none'"
+        ).iloc[0]
+        residual = ResidualConfig(kind="l1", median=3, erode=1, adjacent=weight)
+        aggregate = config.detection.aggregate.model_copy(update={"map": "mean"})
+        other = rescore(
+            report.run,
+            config.detection.model_copy(update={"residual": residual, "aggregate": aggregate}),
+            settings,
+        )
+        found = evaluate(calibrate(other, settings, to_registry=False).run, settings).tables
+        assert cell["auroc"] == pytest.approx(found[0].row("ae").metrics["AUROC"].value, abs=1e-12)
+        assert cell["pixel_ap"] == pytest.approx(found[-1].row("ae").metrics["AP"].value, abs=1e-6)
+
+
+def test_the_best_cell_says_its_weight_even_where_it_is_none(judged: Any) -> None:
+    """Laid over a run with 0.8, a snippet without the field would leave 0.8 there."""
     report, settings, _ = judged
-    with pytest.raises(ConfigError, match="slices one by one"):
-        grid(report.run, settings)
+    tried = GridConfig(kinds=("l1",), medians=(1,), erosions=(0,), maps=("mean",), adjacents=(0.0,))
+    result = grid(report.run, settings, tried, criterion="auroc")
+    bare = replace(result, best=result.best.model_copy(update={"residual": ResidualConfig(kind="l1")}))
+    assert yaml.safe_load(bare.snippet())["detection"]["residual"]["adjacent"] == 0
