@@ -7,6 +7,7 @@ to DeLong when every cluster has one unit. The paired patient bootstrap stands b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy.stats import norm, rankdata
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, EmptySelection
-from pipeline.evaluation.bootstrap import Sampled
+from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.ranking import Ranking, roc_area
 from pipeline.evaluation.table import ScoreTable
@@ -118,7 +119,9 @@ def compare(
     _check(table, chosen, margin, alpha)
     scores = np.stack([table.scores(first), table.scores(second)])
     if chosen == "bootstrap":
-        return _by_bootstrap(table, (first, second), config, margin, alpha)
+        bootstrap = table.bootstrap(config)
+        areas = _areas(table, bootstrap, (first, second))
+        return _by_bootstrap(table, (first, second), bootstrap, areas, margin, alpha)
     clusters = np.arange(len(table.patient)) if chosen == "delong" else table.patient
     areas, covariance = auroc_covariance(scores, table.abnormal, clusters)
     contrast = np.array([1.0, -1.0])
@@ -214,14 +217,57 @@ def _non_inferiority(difference: float, error: float, margin: float, alpha: floa
     return NonInferiority(margin=margin, alpha=alpha, lower=lower, p_value=p_value, non_inferior=lower > -margin)
 
 
-def _by_bootstrap(
-    table: ScoreTable, names: tuple[str, str], config: EvaluationConfig, margin: float | None, alpha: float
+def compare_seeds(
+    frame: pd.DataFrame, name: str, seeds: Sequence[str], second: str, config: EvaluationConfig
 ) -> Comparison:
-    bootstrap = table.bootstrap(config)
+    """Compare the mean AUROC of one method's trainings with the AUROC of another score, by the paired bootstrap.
+
+    Each resample draws the patients, and the trainings as well: both are chance (Bouthillier et al., arXiv:2103.03098).
+    S trainings drawn from S show (S - 1) / S of their variance, so few of them are made too much of, slightly.
+
+    Args:
+        frame: see `ScoreTable.from_frame`; all columns on the same units.
+        name: what the mean is called.
+        seeds: columns of the same method, each trained with another seed; with one this is `compare` by bootstrap.
+        second: column that the mean is compared with.
+        config: confidence of the interval; resamples and seed of the bootstrap.
+
+    Raises:
+        EmptySelection: too few units of a class for an interval.
+    """
+    table = ScoreTable.from_frame(frame, (*seeds, second))
+    bootstrap, columns = table.bootstrap(config), (*seeds, second)
+    areas = _areas(table, bootstrap, columns)
+    drawn = np.random.default_rng([config.seed, len(seeds)]).integers(
+        len(seeds), size=(len(areas.replicates), len(seeds))
+    )
+    means = Sampled(
+        np.array([areas.values[:-1].mean(), areas.values[-1]]),
+        np.stack([np.take_along_axis(areas.replicates, drawn, axis=1).mean(axis=1), areas.replicates[:, -1]], axis=1),
+        np.stack([areas.jackknife[:, :-1].mean(axis=1), areas.jackknife[:, -1]], axis=1),
+    )
+    found = _by_bootstrap(table, (name, second), bootstrap, means, None, 0.025)
+    what = NAMES["bootstrap"] if len(seeds) == 1 else f"paired bootstrap of patients and of {len(seeds)} trainings"
+    return found.model_copy(update={"test": what})
+
+
+def _areas(table: ScoreTable, bootstrap: PatientBootstrap, names: Sequence[str]) -> Sampled:
+    """Return the AUROC of each column, on the sample and on every resample."""
     rankings = [Ranking.of(table.scores(name), table.abnormal, table.patient) for name in names]
-    parts = [bootstrap.sample(lambda w, r=r: roc_area(r.curve(w))[:, None], len(table.patient)) for r in rankings]
-    joined = Sampled.join(parts)
-    paired = joined.difference(0, 1)
+    return Sampled.join(
+        [bootstrap.sample(lambda w, r=r: roc_area(r.curve(w))[:, None], len(table.patient)) for r in rankings]
+    )
+
+
+def _by_bootstrap(
+    table: ScoreTable,
+    names: tuple[str, str],
+    bootstrap: PatientBootstrap,
+    areas: Sampled,
+    margin: float | None,
+    alpha: float,
+) -> Comparison:
+    paired = areas.difference(0, 1)
     (estimate,) = bootstrap.estimates(paired)
     draws = paired.replicates[np.isfinite(paired.replicates)]
     if estimate.low is None or estimate.high is None:
@@ -233,11 +279,11 @@ def _by_bootstrap(
         p_value = float((np.sum(draws <= -margin) + 1) / (len(draws) + 1))
         test = NonInferiority(margin=margin, alpha=alpha, lower=lower, p_value=p_value, non_inferior=lower > -margin)
     return Comparison(
-        **_header(table, names, "bootstrap", joined.values),
+        **_header(table, names, "bootstrap", areas.values),
         standard_error=float(draws.std(ddof=1)),
         low=estimate.low,
         high=estimate.high,
-        confidence=config.confidence,
+        confidence=bootstrap.confidence,
         p_value=float(min(1.0, 2 * min(below, above) / (len(draws) + 1))),
         non_inferiority=test,
     )

@@ -28,7 +28,7 @@ from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, NightreadError, UnforeseenError
 from pipeline.evaluation.report import EvaluationReport
-from pipeline.stages.benchmark_config import Benchmark, Cell, named
+from pipeline.stages.benchmark_config import Benchmark, Cell
 from pipeline.stages.calibrate import calibrate
 from pipeline.stages.config import RunConfig
 from pipeline.stages.evaluate import evaluate
@@ -146,7 +146,7 @@ def _config(benchmark: Benchmark, cell: Cell, settings: Settings) -> RunConfig:
 
     Of a grid cell an ensemble reads series as its members do, whatever the grid has chosen for them.
     """
-    found = [_member(benchmark, cell, name, settings) for name in cell.method.members]
+    found = [_member(benchmark, member, settings) for member in benchmark.members(cell)]
     runs = [RunRef(**result["run"]) for result in found]
     members = [{"run": RunFolder.behind(run).run_id, "sha256": run.sha256} for run in runs]
     if not (found and cell.score.grid):
@@ -156,11 +156,13 @@ def _config(benchmark: Benchmark, cell: Cell, settings: Settings) -> RunConfig:
     return benchmark.run_config(replace(cell, score=cell.score.model_copy(update={"detection": read})), members)
 
 
-def _member(benchmark: Benchmark, cell: Cell, name: str, settings: Settings) -> dict[str, Any]:
-    member = Cell(named(benchmark.config.methods, name), cell.score, cell.seed)
+def _member(benchmark: Benchmark, member: Cell, settings: Settings) -> dict[str, Any]:
     result = result_of(benchmark, member, settings)
     if result is None or result["state"] != "done":
-        raise ConfigError(f"The member {name} has no finished cell under the score {cell.score.name}.")
+        raise ConfigError(
+            f"The member {member.method.name} has no finished cell under the score {member.score.name} with seed "
+            f"{member.seed}."
+        )
     return result
 
 

@@ -37,10 +37,12 @@ class MethodEntry(Config):
     members: tuple[str, ...] = Field(
         (), description="in place of a method: other rows, whose cells of the same score and seed form an ensemble"
     )
+    over_seeds: bool = Field(False, description="of an ensemble: each member with all of its seeds, as one ensemble")
     data: dict[str, Any] = Field({}, description="over the base's data: a method may look at smaller images")
     training: dict[str, Any] = Field({}, description="over the base's training: images, batch, max_seconds")
     detection: dict[str, Any] = Field({}, description="over the base's detection, under every score")
     scores: tuple[str, ...] | None = Field(None, description="only these scores; default all")
+    seeds: tuple[int, ...] | None = Field(None, min_length=1, description="only of this row: its training seeds")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -48,6 +50,8 @@ class MethodEntry(Config):
             raise ValueError(f"{self.name} needs a method or members, and not both")
         if {"route", "splits"} & set(self.data):
             raise ValueError(f"{self.name} names a route or splits; all rows share those of the base")
+        if self.over_seeds and not self.members:
+            raise ValueError(f"{self.name} joins seeds (over_seeds) and has no members; name the rows that it joins")
         return self
 
 
@@ -87,10 +91,22 @@ class BenchmarkConfig(Config):
 
     @model_validator(mode="after")
     def _members_exist(self) -> Self:
-        plain = {entry.name for entry in self.methods if not entry.members}
-        if odd := sorted({name for entry in self.methods for name in entry.members} - plain):
+        plain = {entry.name: entry for entry in self.methods if not entry.members}
+        if odd := sorted({name for entry in self.methods for name in entry.members} - set(plain)):
             raise ValueError(f"members {', '.join(odd)} are no rows with a method of their own")
+        for entry in self.methods:
+            for name in entry.members:
+                if lacking := set(self.seeds_of(entry)) - set(self.seeds_of(plain[name])):
+                    raise ValueError(
+                        f"{entry.name} joins the seeds {sorted(lacking)} of {name}, which has "
+                        f"{list(self.seeds_of(plain[name]))}; give them to {name}, or to {entry.name} fewer"
+                    )
         return self
+
+    def seeds_of(self, entry: MethodEntry) -> tuple[int, ...]:
+        """Return the training seeds of a row, its own or the benchmark's; the first alone where it joins all."""
+        seeds = self.seeds if entry.seeds is None else entry.seeds
+        return seeds[:1] if entry.over_seeds else seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +160,19 @@ class Benchmark:
     def cells(self) -> Iterator[Cell]:
         """Yield every cell, method by method, seed by seed, score by score."""
         for entry in self.config.methods:
-            for seed in self.config.seeds:
+            for seed in self.config.seeds_of(entry):
                 for score in self.config.scores:
                     if entry.scores is None or score.name in entry.scores:
                         yield Cell(entry, score, seed)
+
+    def members(self, cell: Cell) -> list[Cell]:
+        """Return the cells that an ensemble's cell joins, under its own score; none for a method of its own."""
+        entries = [named(self.config.methods, name) for name in cell.method.members]
+        return [
+            Cell(entry, cell.score, seed)
+            for entry in entries
+            for seed in (self.config.seeds_of(entry) if cell.method.over_seeds else (cell.seed,))
+        ]
 
     def groups(self) -> list[tuple[str, int]]:
         """Return (method, seed) of the cells that share a trained model."""
@@ -164,13 +189,15 @@ class Benchmark:
 
         Args:
             cell: one of `cells`.
-            members: of an ensemble: run and SHA-256 of each; without them the rows' names stand there.
+            members: of an ensemble: run and SHA-256 of each; without them the keys of their cells stand there.
 
         Raises:
             ConfigError: the base cannot be read, or a field is unknown or out of range.
         """
         method = cell.method.method
-        values = _section(self.file.parent / method) if isinstance(method, str) else method or _ensemble(cell, members)
+        values = (
+            _section(self.file.parent / method) if isinstance(method, str) else method or self._ensemble(cell, members)
+        )
         detection = merge(cell.method.detection, cell.score.detection)
         overrides = [
             *self.config.base.set,
@@ -183,9 +210,8 @@ class Benchmark:
         ]
         return load_config(self.file.parent / self.config.base.file, RunConfig, overrides)
 
-
-def _ensemble(cell: Cell, members: Sequence[dict[str, str]]) -> dict[str, Any]:
-    return {"name": "ensemble", "members": list(members) or [{"run": name} for name in cell.method.members]}
+    def _ensemble(self, cell: Cell, members: Sequence[dict[str, str]]) -> dict[str, Any]:
+        return {"name": "ensemble", "members": list(members) or [{"run": found.key} for found in self.members(cell)]}
 
 
 class _Open(Config):

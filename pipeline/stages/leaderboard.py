@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
+import pandas as pd
+
 from pipeline.config import Config, Settings
 from pipeline.errors import ArtefactError, EmptySelection, NightreadError
 from pipeline.evaluation.bootstrap import Estimate
-from pipeline.evaluation.compare import Comparison, compare
+from pipeline.evaluation.compare import Comparison, compare_seeds
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.results import ResultTable, ScoreRow
 from pipeline.evaluation.table import CONTROL, ScoreTable, central_subset
 from pipeline.stages.benchmark import figures_of, result_of
 from pipeline.stages.benchmark_config import Benchmark, Cell
-from pipeline.stages.comparing import stored_scores
+from pipeline.stages.comparing import joined, stored_scores
 from pipeline.stages.run_folder import RunFolder
 from pipeline.types import RunRef
 
@@ -31,7 +33,8 @@ class LeaderRow(Config):
         control: True for a trivial control.
         figures: auroc, auroc_central, pixel_ap, dice, oracle_dice: those that could be had.
         seeds: the figures on this set by training seed, of the chosen score; `figures` are those of the first.
-        against: the method against the best control, by the paired patient bootstrap; None where it was not measured.
+        against: the method against the best control, by the paired bootstrap: the mean AUROC of all its seeds, patients
+            and seeds both resampled; None where it was not measured.
         holm_p: its p-value, corrected over the methods of the table.
         failure: why there are no figures.
     """
@@ -154,9 +157,19 @@ def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Setting
     figures = {k: Estimate.model_validate(v) for k, v in figures_of(report).items()}
     against = None
     with suppress(NightreadError):  # the central slices may lack a class: the figures stand all the same
-        against = against_best_control(_run_folder(result), set_name, cell.method.name)
+        against = against_best_control(_measured(benchmark, cell, set_name, settings), set_name, cell.method.name)
     update = {"figures": figures, "against": against, "units": report.tables[0].counts["units"]}
     return row.model_copy(update={**update, "seeds": _seeds(benchmark, cell, set_name, settings)})
+
+
+def _measured(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> list[RunFolder]:
+    """Return the runs of a method and score that were measured on this set, one a seed, the first seed's first."""
+    found = []
+    for other in same_choice(benchmark, cell):
+        with suppress(ArtefactError):
+            _report(benchmark, other, set_name, settings)
+            found.append(_run_folder(result_of(benchmark, other, settings) or {}))
+    return found
 
 
 def _seeds(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> dict[int, dict[str, float]]:
@@ -200,26 +213,42 @@ def _report(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Sett
     return EvaluationReport.model_validate(folder.read(f"evaluation/{set_name}/report.json"))
 
 
-def against_best_control(folder: RunFolder, set_name: SetShown, name: str) -> Comparison:
-    """Compare a run with the strongest trivial control of the same units, by the paired patient bootstrap.
+def against_best_control(folders: Sequence[RunFolder], set_name: SetShown, name: str) -> Comparison:
+    """Compare a method with the strongest trivial control of the same units, by the paired bootstrap.
 
     The control and its sign are chosen on these labels, which favours the control and never the model. Central slices
     where there are any: over all slices, where in the head a slice lies decides most.
 
+    Args:
+        folders: its runs, one a training seed; the mean of their AUROC is compared.
+        set_name: develop or test.
+        name: of the method.
+
     Raises:
-        ArtefactError: the run was not measured on this set.
+        ArtefactError: a run was not measured on this set.
+        ConfigError: they were measured on different units.
         EmptySelection: too few units of a class.
     """
-    config, frame = folder.config().evaluation, stored_scores(folder, set_name)
+    frame, seeds = _with_seeds([stored_scores(folder, set_name) for folder in folders])
+    config = folders[0].config().evaluation
     if "relative_position" in frame and frame["relative_position"].nunique() > 1:
         frame = central_subset(frame, config)
-    table = ScoreTable.from_frame(frame)
-    scores = {k: v for k, v in table.named_scores().items() if k != "score"}
+    table = ScoreTable.from_frame(frame, seeds)
+    scores = {k: v for k, v in table.named_scores().items() if k not in seeds}
     areas = {k: table.area(v) for k, v in scores.items()}
     best = max(areas, key=lambda k: areas[k])
     plain = table.frame.drop(columns=[column for column in table.frame if str(column).startswith(CONTROL)])
-    both = plain.rename(columns={"score": name}).assign(**{f"control {best}": scores[best]})
-    return compare(both, name, f"control {best}", config, test="bootstrap")
+    named = f"{name}, mean of {len(seeds)} seeds" if len(seeds) > 1 else name
+    both = plain.assign(**{f"control {best}": scores[best]})
+    return compare_seeds(both, named, seeds, f"control {best}", config)
+
+
+def _with_seeds(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the first frame with the score of every frame in a column of its own, and those columns."""
+    columns = {
+        f"seed {place}": joined(frames[0], frame, ("first", "this"))["this"] for place, frame in enumerate(frames)
+    }
+    return frames[0].drop(columns="score").assign(**columns), tuple(columns)
 
 
 def corrected(rows: Sequence[LeaderRow]) -> list[LeaderRow]:

@@ -54,8 +54,8 @@ def seeds_table(board: Leaderboard) -> str:
     shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
     cells = [[row.name, str(len(row.seeds)), *(_spread(row, name) for name in shown)] for row in rows]
     return (
-        "Over training seeds, mean ± standard deviation. The table above shows each method's first seed, and its "
-        "intervals are about patients, not about seeds.\n\n"
+        "Over training seeds, mean ± standard deviation. The figures above are each method's first seed and their "
+        "intervals are about patients; the comparisons with the best control are of the seeds' mean.\n\n"
         + markdown_table(["method", "seeds", *(FIGURES[name] for name in shown)], cells)
     )
 

@@ -36,7 +36,8 @@ methods:
   - {name: ae, method: {name: ae, widths: [8, 16, 16], hidden: 64}}
   - {name: broken, method: {name: ae, widths: [8, 16, 16], hidden: 64, lr: 1.0e+30}}
   - {name: both, members: [ae, small], scores: [own]}
-  - {name: small, method: {name: ae, widths: [8, 8], hidden: 16}, training: {images: 64}, scores: [own]}
+  - {name: small, method: {name: ae, widths: [8, 8], hidden: 16}, training: {images: 64}, scores: [own], seeds: [0, 1]}
+  - {name: pair, members: [small], over_seeds: true, scores: [own]}
 scores:
   - {name: own}
   - {name: smooth, detection: {residual: {kind: ssim}, transform: two_sided}}

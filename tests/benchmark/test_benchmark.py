@@ -42,6 +42,8 @@ def test_a_broken_method_fails_its_cells_only_and_says_why(hospital: Any, bench:
         "broken.smooth.0": "failed",
         "both.own.0": "done",
         "small.own.0": "done",
+        "small.own.1": "done",
+        "pair.own.0": "done",
     }
     report = finish(bench, hospital.settings, COMMAND)
     assert "broken failed: " in report.markdown
@@ -70,10 +72,30 @@ def test_an_ensemble_is_made_of_its_members_runs(hospital: Any, bench: Benchmark
     assert ensemble["training_seconds"] >= sum(member["training_seconds"] for member in members)
 
 
+def test_an_ensemble_over_seeds_is_made_of_every_training(hospital: Any, bench: Benchmark) -> None:
+    found = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
+    config = RunFolder.behind(RunRef(**found["pair.own.0"]["run"])).config()
+    trainings = [found[f"small.own.{seed}"]["run"]["sha256"] for seed in (0, 1)]
+    assert [member.sha256 for member in config.method.members] == trainings
+    assert trainings[0] != trainings[1]
+
+
+def test_the_seeds_mean_is_what_is_compared_with_the_best_control(hospital: Any, bench: Benchmark) -> None:
+    finish(bench, hospital.settings, COMMAND)
+    (board,) = folder_of(bench, hospital.settings).read("leaderboard.json")
+    row = next(row for row in board["rows"] if row["name"] == "small")
+    areas = [
+        figures["auroc_central" if board["part"] == "central slices" else "auroc"] for figures in row["seeds"].values()
+    ]
+    assert len(areas) == 2
+    assert row["against"]["auroc_first"] == pytest.approx(sum(areas) / 2)
+    assert row["against"]["first"] == "small, mean of 2 seeds"
+
+
 def test_cells_stay_out_of_the_registry(hospital: Any, bench: Benchmark) -> None:
     results = [result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()]
     runs = {RunFolder.behind(RunRef(**result["run"])).run_id for result in results if "run" in result}
-    assert len(runs) == 4
+    assert len(runs) == 6
     assert not runs & registered(hospital.settings, "phantom-mr").keys()
 
 
@@ -125,9 +147,9 @@ def test_test_is_opened_once_for_the_frozen_choice(hospital: Any, bench: Benchma
     finish(bench, settings, COMMAND)
     assert openings() == []  # develop alone opens nothing
     report = finish(bench, settings, COMMAND, open_test="final table")
-    assert openings() == ["final table"] * 3  # one a method that has a choice
+    assert openings() == ["final table"] * 5  # one a training of each method that has a choice
     again = finish(bench, settings, COMMAND, open_test="final table")
-    assert openings() == ["final table"] * 3
+    assert openings() == ["final table"] * 5
     assert again.markdown == report.markdown
     assert report.markdown.startswith("# tiny: test set")
     text = hospital.benchmark_file.read_text().replace("file: run.yaml", f"file: {hospital.run_file}")

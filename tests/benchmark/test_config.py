@@ -95,18 +95,17 @@ def test_an_unknown_method_is_told_when_its_cell_is_resolved(file: Path) -> None
         benchmark.run_config(broken)
 
 
-JOINED = """
-  - {name: both, members: [one, two], scores: [wide]}
-"""
+def _with_row(file: Path, row: str) -> Benchmark:
+    head, tail = file.read_text().split("scores:\n", 1)
+    file.write_text(f"{head}  - {row}\nscores:\n{tail}")
+    return Benchmark.read(file)
 
 
 def test_an_ensemble_names_other_rows_and_comes_after_them(file: Path) -> None:
-    head, tail = file.read_text().split("scores:\n", 1)
-    file.write_text(head + JOINED.lstrip("\n") + "scores:\n" + tail)
-    benchmark = Benchmark.read(file)
+    benchmark = _with_row(file, "{name: both, members: [one, two], scores: [wide]}")
     cell = next(cell for cell in benchmark.cells() if cell.method.name == "both")
     named = benchmark.run_config(cell).method.model_dump()["members"]
-    assert [member["run"] for member in named] == ["one", "two"]
+    assert [member["run"] for member in named] == ["one.wide.0", "two.wide.0"]
     found = benchmark.run_config(cell, [{"run": "r1", "sha256": "aa"}, {"run": "r2", "sha256": "bb"}])
     assert [(member.run, member.sha256) for member in found.method.members] == [("r1", "aa"), ("r2", "bb")]
     groups = [("both", 0), ("one", 0), ("both", 5), ("two", 5)]
@@ -116,13 +115,33 @@ def test_an_ensemble_names_other_rows_and_comes_after_them(file: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
+        (
+            "{name: both, members: [one, two], seeds: [0, 9]}",
+            r"both joins the seeds \[9\] of one, which has \[0, 5\]",
+        ),
+        ("{name: both, members: [one, two], seeds: [0, 9]}", r"joins the seeds \[9\] of one, which has \[0, 5\]"),
+        ("{name: none, method: ae.yaml, seeds: []}", "at least 1 item"),
+        ("{name: wide, method: ae.yaml, over_seeds: true}", "wide joins seeds .* and has no members"),
         ("{name: both, members: [one, three]}", "members three are no rows"),
         ("{name: both, method: ae.yaml, members: [one, two]}", "both needs a method or members, and not both"),
         ("{name: both}", "both needs a method or members"),
     ],
 )
 def test_odd_members_are_refused(file: Path, row: str, reason: str) -> None:
-    head, tail = file.read_text().split("scores:\n", 1)
-    file.write_text(f"{head}  - {row}\nscores:\n{tail}")
     with pytest.raises(ConfigError, match=reason):
-        Benchmark.read(file)
+        _with_row(file, row)
+
+
+def test_a_row_may_have_seeds_of_its_own(file: Path) -> None:
+    benchmark = _with_row(file, "{name: three, method: ae.yaml, seeds: [7, 8], scores: [own]}")
+    assert [cell.key for cell in benchmark.cells() if cell.method.name == "three"] == ["three.own.7", "three.own.8"]
+    assert [cell.seed for cell in benchmark.cells() if cell.method.name == "two"] == [0, 5]
+
+
+def test_an_ensemble_over_seeds_joins_every_training(file: Path) -> None:
+    benchmark = _with_row(file, "{name: all, members: [one, two], over_seeds: true, scores: [wide]}")
+    (cell,) = [cell for cell in benchmark.cells() if cell.method.name == "all"]
+    joined = [member.key for member in benchmark.members(cell)]
+    assert cell.key == "all.wide.0"
+    assert joined == ["one.wide.0", "one.wide.5", "two.wide.0", "two.wide.5"]
+    assert [member["run"] for member in benchmark.run_config(cell).method.model_dump()["members"]] == joined

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from pipeline.errors import ConfigError, EmptySelection
-from pipeline.evaluation.compare import Comparison, auroc_covariance, compare, structural_components
+from pipeline.evaluation.compare import Comparison, auroc_covariance, compare, compare_seeds, structural_components
 from pipeline.evaluation.config import EvaluationConfig
 
 MakeScores = Callable[..., pd.DataFrame]
@@ -147,3 +147,28 @@ def test_too_few_patients_of_a_class_are_refused(make_scores: MakeScores, quick:
 def test_comparisons_travel_as_json(make_scores: MakeScores, quick: EvaluationConfig) -> None:
     result = compare(two_models(make_scores()), "score", "other", quick, margin=0.1)
     assert Comparison.model_validate_json(result.model_dump_json()) == result
+
+
+def test_one_training_is_the_paired_patient_bootstrap(make_scores: MakeScores, quick: EvaluationConfig) -> None:
+    frame = two_models(make_scores())
+    drawn = compare(frame, "score", "other", quick, test="bootstrap")
+    assert compare_seeds(frame, "score", ["score"], "other", quick) == drawn
+
+
+def test_trainings_that_agree_add_no_uncertainty(make_scores: MakeScores, quick: EvaluationConfig) -> None:
+    frame = two_models(make_scores()).assign(again=lambda f: f["score"])
+    drawn = compare(frame, "score", "other", quick, test="bootstrap")
+    meaned = compare_seeds(frame, "model", ["score", "again"], "other", quick)
+    assert meaned.model_copy(update={"first": drawn.first, "test": drawn.test}) == drawn
+    assert meaned.first == "model" and "of patients and of 2 trainings" in meaned.sentence
+
+
+def test_trainings_that_disagree_widen_the_interval_as_by_hand(make_scores: MakeScores) -> None:
+    # Perfect and inverted scores: 1 and 0 on every resample of the patients, so that the trainings alone vary. The mean
+    # of two that are drawn from two is 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4: deviation sqrt(1/8).
+    frame = make_scores(patients=60).assign(right=lambda f: (f["label"] == "abnormal") * 1.0, flat=0.0)
+    frame = frame.assign(wrong=lambda f: -f["right"])
+    found = compare_seeds(frame, "model", ["right", "wrong"], "flat", EvaluationConfig(resamples=4000))
+    assert (found.auroc_first, found.auroc_second, found.difference) == (0.5, 0.5, 0)
+    assert found.standard_error == pytest.approx(np.sqrt(1 / 8), rel=0.03)
+    assert (found.low, found.high) == (-0.5, 0.5)
