@@ -24,7 +24,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
         "HEART", "HIP", "KNEE", "LIVER", "LSPINE", "LUNG", "NECK", "PELVIS", "PROSTATE", "SHOULDER", "SKULL", "SPINE",
         "THORAX", "TSPINE", "WRIST",
     ),
-    "view": ("AP", "CC", "LAT", "LATERAL", "LL", "LLD", "LLO", "ML", "MLO", "PA", "RL", "RLD", "RLO"),
+    "view": ("AP", "CC", "LAT", "LATERAL", "LL", "LLD", "LLO", "ML", "MLO", "PA", "RL", "RLD", "RLO", "LM"),
     "sex": ("F", "M", "O"),
     "age_band": ("0-17", "18-39", "40-59", "60-79", "80+"),
 }  # fmt: skip

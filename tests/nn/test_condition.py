@@ -9,6 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from pipeline.dicom.attributes import AGE_BANDS, InstanceAttributes
+from pipeline.dicom.vocabulary import VIEW_CODES
 from pipeline.errors import ConfigError
 from pipeline.nn.condition import VOCABULARY, ConditionConfig, Conditions
 from pipeline.nn.rng import Rng
@@ -81,6 +82,10 @@ def test_nothing_is_hidden_without_randomness() -> None:
 def test_the_vocabulary_knows_every_age_band() -> None:
     bands = {InstanceAttributes(age_years=age).age_band for age in range(0, 91)}
     assert bands == set(VOCABULARY["age_band"]) and len(AGE_BANDS) + 1 == len(bands)
+
+
+def test_the_vocabulary_knows_every_view_that_a_code_stands_for() -> None:
+    assert set(VIEW_CODES.values()) <= set(VOCABULARY["view"])
 
 
 def test_rows_and_what_is_known_must_fit() -> None:
