@@ -16,7 +16,7 @@ from scipy.stats import norm, rankdata
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, EmptySelection
-from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled
+from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled, bca_levels
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.ranking import Ranking, roc_area
 from pipeline.evaluation.table import ScoreTable
@@ -273,7 +273,9 @@ def _by_bootstrap(
     if estimate.low is None or estimate.high is None:
         raise EmptySelection(f"The bootstrap has no interval: {estimate.note}. Add patients of the rarer class.")
     below, above = np.sum(draws <= 0) + 1, np.sum(draws >= 0) + 1
-    lower = float(np.quantile(draws, alpha))
+    # by the same BCa as the interval beside it, which would contradict a plain percentile
+    level = bca_levels(float(paired.values[0]), draws, paired.jackknife[:, 0], 1 - 2 * alpha)[0]
+    lower = float(np.quantile(draws, level))
     test = None
     if margin is not None:
         p_value = float((np.sum(draws <= -margin) + 1) / (len(draws) + 1))

@@ -129,6 +129,14 @@ def test_non_inferiority(make_scores: MakeScores, quick: EvaluationConfig) -> No
     assert "300 units of 300 patients" in text
 
 
+def test_the_bound_at_one_sided_2_5_percent_is_the_lower_end_of_the_95_percent_interval(
+    make_scores: MakeScores, quick: EvaluationConfig
+) -> None:
+    frame = two_models(make_scores(patients=20, seed=3), noise=1.0)
+    found = compare(frame, "other", "score", quick, test="bootstrap", margin=0.05, alpha=0.025)
+    assert found.non_inferiority.lower == pytest.approx(found.low, abs=1e-12)
+
+
 @pytest.mark.parametrize("wrong", [{"margin": 0.0}, {"margin": 1.5}, {"alpha": 0.6}, {"test": "t"}])
 def test_wrong_arguments_are_refused(
     make_scores: MakeScores, quick: EvaluationConfig, wrong: dict[str, object]
