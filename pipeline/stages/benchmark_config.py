@@ -37,6 +37,7 @@ class MethodEntry(Config):
     members: tuple[str, ...] = Field(
         (), description="in place of a method: other rows, whose cells of the same score and seed form an ensemble"
     )
+    change: dict[str, Any] = Field({}, description="over the method's configuration: what an ablation leaves out")
     over_seeds: bool = Field(False, description="of an ensemble: each member with all of its seeds, as one ensemble")
     data: dict[str, Any] = Field({}, description="over the base's data: a method may look at smaller images")
     training: dict[str, Any] = Field({}, description="over the base's training: images, batch, max_seconds")
@@ -50,6 +51,8 @@ class MethodEntry(Config):
             raise ValueError(f"{self.name} needs a method or members, and not both")
         if {"route", "splits"} & set(self.data):
             raise ValueError(f"{self.name} names a route or splits; all rows share those of the base")
+        if self.change and self.members:
+            raise ValueError(f"{self.name} is an ensemble, and changes {', '.join(self.change)}; change its members")
         if self.over_seeds and not self.members:
             raise ValueError(f"{self.name} joins seeds (over_seeds) and has no members; name the rows that it joins")
         return self
@@ -194,14 +197,10 @@ class Benchmark:
         Raises:
             ConfigError: the base cannot be read, or a field is unknown or out of range.
         """
-        method = cell.method.method
-        values = (
-            _section(self.file.parent / method) if isinstance(method, str) else method or self._ensemble(cell, members)
-        )
         detection = merge(cell.method.detection, cell.score.detection)
         overrides = [
             *self.config.base.set,
-            f"method={json.dumps(values)}",
+            f"method={json.dumps(self._method(cell, members))}",
             *_flat("data", cell.method.data),
             *_flat("training", cell.method.training),
             f"training.seed={cell.seed}",
@@ -210,8 +209,12 @@ class Benchmark:
         ]
         return load_config(self.file.parent / self.config.base.file, RunConfig, overrides)
 
-    def _ensemble(self, cell: Cell, members: Sequence[dict[str, str]]) -> dict[str, Any]:
-        return {"name": "ensemble", "members": list(members) or [{"run": found.key} for found in self.members(cell)]}
+    def _method(self, cell: Cell, members: Sequence[dict[str, str]]) -> dict[str, Any]:
+        """Return the section `method` of a cell's run: its file's or its own, changed, or its members."""
+        method = cell.method.method
+        if method is None:
+            return {"name": "ensemble", "members": list(members) or [{"run": m.key} for m in self.members(cell)]}
+        return merge(_section(self.file.parent / method) if isinstance(method, str) else method, cell.method.change)
 
 
 class _Open(Config):

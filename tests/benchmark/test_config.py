@@ -120,6 +120,7 @@ def test_an_ensemble_names_other_rows_and_comes_after_them(file: Path) -> None:
             r"both joins the seeds \[9\] of one, which has \[0, 5\]",
         ),
         ("{name: both, members: [one, two], seeds: [0, 9]}", r"joins the seeds \[9\] of one, which has \[0, 5\]"),
+        ("{name: both, members: [one, two], change: {latent: 8}}", "both is an ensemble, and changes latent"),
         ("{name: none, method: ae.yaml, seeds: []}", "at least 1 item"),
         ("{name: wide, method: ae.yaml, over_seeds: true}", "wide joins seeds .* and has no members"),
         ("{name: both, members: [one, three]}", "members three are no rows"),
@@ -136,6 +137,13 @@ def test_a_row_may_have_seeds_of_its_own(file: Path) -> None:
     benchmark = _with_row(file, "{name: three, method: ae.yaml, seeds: [7, 8], scores: [own]}")
     assert [cell.key for cell in benchmark.cells() if cell.method.name == "three"] == ["three.own.7", "three.own.8"]
     assert [cell.seed for cell in benchmark.cells() if cell.method.name == "two"] == [0, 5]
+
+
+def test_a_row_may_change_its_method(file: Path) -> None:
+    benchmark = _with_row(file, "{name: wider, method: ae.yaml, change: {latent: 8, widths: [8, 8]}, scores: [own]}")
+    found = {cell.method.name: benchmark.run_config(cell).method.model_dump() for cell in benchmark.cells()}
+    assert (found["wider"]["latent"], found["wider"]["widths"]) == (8, (8, 8))
+    assert found["wider"] | {"latent": 4, "widths": found["one"]["widths"]} == found["one"]
 
 
 def test_an_ensemble_over_seeds_joins_every_training(file: Path) -> None:
