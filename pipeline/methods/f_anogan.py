@@ -2,7 +2,7 @@
 
 f-AnoGAN: Schlegl et al., Medical Image Analysis 2019. Generator G and critic D are trained as WGAN-GP
 (arXiv:1704.00028, algorithm 1); then, both kept as they are, the encoder E is trained with residuals of the image and
-of the critic's features ("izi_f"). The answer is x_hat = G(E(x)); the paper's own score is `discrepancy`. Deviations:
+of the critic's features ("izi_f"). The answer is x_hat = G(E(x)), or the paper's own score of an image. Deviations:
 plain convolutions with norms over one image instead of residual blocks; Adam for the encoder instead of RMSProp; the
 averaged weights of G and D are the ones that are kept.
 """
@@ -27,6 +27,9 @@ class FAnoGanConfig(MethodConfig):
     """Configuration of `f_anogan`."""
 
     name: Literal["f_anogan"] = "f_anogan"
+    answer: Literal["reconstruction", "discrepancy"] = Field(
+        "reconstruction", description="x_hat, or the paper's score of an image, which has no map"
+    )
     widths: tuple[int, ...] = Field((32, 64, 128, 128), min_length=2, description="channels per level, last repeated")
     latent: int = Field(64, ge=1, description="length of the code z")
     penalty: float = Field(10.0, ge=0, description="lambda, weight of the gradient penalty")
@@ -36,13 +39,14 @@ class FAnoGanConfig(MethodConfig):
     lr: float = Field(1e-4, gt=0, description="learning rate of generator and critic")
     encoder_lr: float = Field(2e-4, gt=0, description="learning rate of the encoder")
 
-    def _build(self, image_size: int, channels: int, spatial_dims: int) -> FAnoGan:
+    def _build(self, image_size: int, channels: int, spatial_dims: int) -> Method:
         require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
-        return FAnoGan(self, image_size, channels, spatial_dims)
+        answer = Restorer if self.answer == "reconstruction" else DiscrepancyScorer
+        return answer(self, image_size, channels, spatial_dims)
 
 
-class FAnoGan(Method):
-    """z -> x by the generator, x -> z by the encoder."""
+class _FAnoGan(Method):
+    """z -> x by the generator, x -> z by the encoder; the classes below say what is answered with them."""
 
     channels_last = True
 
@@ -95,13 +99,21 @@ class FAnoGan(Method):
         """Return the encoder's loss in its time; before, nothing: no term of a GAN falls as it gets better."""
         return self._encoder_terms(batch.images) if phase == "encoder" else {}
 
-    def discrepancy(self, x: Tensor) -> Tensor:
-        """Return the paper's score A(x) = A_R(x) + kappa A_D(x), float32 [B], higher = more anomalous."""
-        with self.inference():
-            image, features = self._residuals(self.check(x))
-            return image + self.config.kappa * features
+
+class Restorer(_FAnoGan):
+    """Answers with the normal image whose code the encoder finds."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return G(E(x)); no randomness."""
         with self.inference():
             return self(self.check(x)).to(x.dtype)
+
+
+class DiscrepancyScorer(_FAnoGan):
+    """Answers with the paper's score of an image."""
+
+    def score(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return A(x) = A_R(x) + kappa A_D(x), float32 [B], higher = more anomalous; no randomness."""
+        with self.inference():
+            image, features = self._residuals(self.check(x))
+            return (image + self.config.kappa * features).float()
