@@ -155,31 +155,28 @@ def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Setting
     except NightreadError as error:
         return row.model_copy(update={"failure": str(error)})
     figures = {k: Estimate.model_validate(v) for k, v in figures_of(report).items()}
+    measured = _measured(benchmark, cell, set_name, settings)
     against = None
     with suppress(NightreadError):  # the central slices may lack a class: the figures stand all the same
-        against = against_best_control(_measured(benchmark, cell, set_name, settings), set_name, cell.method.name)
+        against = against_best_control([folder for folder, _ in measured.values()], set_name, cell.method.name)
     update = {"figures": figures, "against": against, "units": report.tables[0].counts["units"]}
-    return row.model_copy(update={**update, "seeds": _seeds(benchmark, cell, set_name, settings)})
+    return row.model_copy(update={**update, "seeds": {seed: _values(found) for seed, (_, found) in measured.items()}})
 
 
-def _measured(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> list[RunFolder]:
-    """Return the runs of a method and score that were measured on this set, one a seed, the first seed's first."""
-    found = []
-    for other in same_choice(benchmark, cell):
-        with suppress(ArtefactError):
-            _report(benchmark, other, set_name, settings)
-            found.append(_run_folder(result_of(benchmark, other, settings) or {}))
-    return found
-
-
-def _seeds(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> dict[int, dict[str, float]]:
-    """Return the figures on this set by seed, of the same method and score."""
-    found: dict[int, dict[str, float]] = {}
+def _measured(
+    benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings
+) -> dict[int, tuple[RunFolder, EvaluationReport]]:
+    """Return, by seed, the runs of a method and score that were measured on this set, and their reports."""
+    found: dict[int, tuple[RunFolder, EvaluationReport]] = {}
     for other in same_choice(benchmark, cell):
         with suppress(NightreadError):
-            shown = figures_of(_report(benchmark, other, set_name, settings))
-            found[other.seed] = {name: float(figure["value"]) for name, figure in shown.items()}
+            report = _report(benchmark, other, set_name, settings)
+            found[other.seed] = (_run_folder(result_of(benchmark, other, settings) or {}), report)
     return found
+
+
+def _values(report: EvaluationReport) -> dict[str, float]:
+    return {name: float(figure["value"]) for name, figure in figures_of(report).items()}
 
 
 def same_choice(benchmark: Benchmark, cell: Cell) -> list[Cell]:
