@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import Config
+from pipeline.data.folds import Fold
 from pipeline.data.intensity import NormaliserConfig
 from pipeline.data.splits import SplitPolicy
 from pipeline.data.volume import VolumeConfig
@@ -28,6 +29,11 @@ class DataConfig(Config):
         None,
         description="read series as volumes; null reads them slice by slice",
         exclude_if=lambda volumes: volumes is None,  # so that the fingerprints of runs without it stay
+    )
+    fold: Fold | None = Field(
+        None,
+        description="cross-fitting: the fold of patients that is this run's develop set; null keeps the stored sets",
+        exclude_if=lambda fold: fold is None,
     )
     splits: SplitPolicy = Field(SplitPolicy(), description="how patients are divided into sets")
 

@@ -42,13 +42,13 @@ def unassigned_evidence(session: Session, by_pixels: bool = False) -> list[Patie
         for patient_id, label in standing.values():
             found[patient_id].labels.add(label)
     if by_pixels:
-        for patient_id, least in session.execute(_least_pixels()):
+        for patient_id, least in session.execute(least_pixels()):
             if patient_id in found:
                 found[patient_id].draw = draw_of(hashlib.sha256(least.encode()).hexdigest())
     return sorted(found.values(), key=lambda evidence: evidence.patient_id)
 
 
-def _least_pixels() -> Select[tuple[str, str]]:
+def least_pixels() -> Select[tuple[str, str]]:
     """Select the smallest content address among each patient's images; hashed, since the least of many is small."""
     images = select(Study.patient_id, func.min(Instance.pixel_key)).select_from(Study)
     images = images.join(Series, Series.study_id == Study.study_id)

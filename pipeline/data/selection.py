@@ -20,12 +20,14 @@ from pipeline.data.standing import CHUNK, StandingLabels, chunks
 from pipeline.dicom.attributes import InstanceAttributes
 from pipeline.dicom.geometry import REGULAR, Allowed, SeriesGeometry, assemble
 from pipeline.errors import ConfigError, Rejected, RejectionCode
-from pipeline.types import NORMAL_SETS, Label, SetName, SliceRef
+from pipeline.types import LABELLED_SETS, NORMAL_SETS, Label, SetName, SliceRef
 
 if TYPE_CHECKING:
     from pipeline.data.catalogue import Catalogue
 
 __all__ = ["NotScoredSeries", "Selection", "select_slices", "slices"]
+
+ALL_SETS: tuple[SetName, ...] = (*NORMAL_SETS, *LABELLED_SETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def select_slices(
     labels: Collection[Label] | None = None,
     study_ids: Collection[str] | None = None,
     allowed: Allowed = REGULAR,
+    sets_of: Mapping[str, SetName] | None = None,
 ) -> Selection:
     """Choose slices. Every argument narrows; None does not.
 
@@ -94,6 +97,7 @@ def select_slices(
         labels: labels that may stand on the slice.
         study_ids: pseudonyms of studies.
         allowed: what a stack may lack without being refused.
+        sets_of: sets by patient (pseudonym) in place of those stored, for cross-fitting (`folds.sets_under`).
 
     Raises:
         ConfigError: `route` is not among `routes`.
@@ -102,10 +106,13 @@ def select_slices(
         raise ConfigError(f"The route {route!r} is not among {[one.name for one in routes]}; name one of those.")
     not_scored: list[NotScoredSeries] = []
     with catalogue.reading() as session:
-        wanted = _on_route(_series(session, modality, sets, study_ids), route, routes, not_scored)
+        asked = _asked(
+            _series(session, modality, sets if sets_of is None else ALL_SETS, study_ids), sets, sets_of or {}
+        )
+        wanted = _on_route(asked, route, routes, not_scored)
         found = dict(_ordered(session, wanted, allowed, not_scored))
         standing = StandingLabels.read(session, _subjects(found.values()))
-    members = {series_id: tuple(_labelled(refs, standing)) for series_id, refs in found.items()}
+    members = {series_id: tuple(_labelled(refs, standing, sets_of or {})) for series_id, refs in found.items()}
     chosen = tuple(ref for refs in members.values() for ref in refs if _fits(ref, sets, labels))
     kept = {ref.series_id for ref in chosen}
     return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in kept})
@@ -155,6 +162,11 @@ def _series(
         query = query.where(Patient.set_name.in_(sorted(sets)), known)
     parts = [query] if study_ids is None else [query.where(Study.study_id.in_(part)) for part in chunks(study_ids)]
     return chain.from_iterable(session.execute(part) for part in parts)
+
+
+def _asked(series: Iterable[Row], sets: Collection[SetName] | None, sets_of: Mapping[str, SetName]) -> Iterator[Row]:
+    """Yield the series of the sets that are asked for, after `sets_of` has its say."""
+    return (row for row in series if sets is None or sets_of.get(row.patient_id, row.set_name) in sets)
 
 
 def _on_route(
@@ -238,11 +250,12 @@ def _subjects(members: Iterable[list[SliceRef]]) -> dict[str, set[str]]:
     return found
 
 
-def _labelled(refs: Iterable[SliceRef], standing: StandingLabels) -> Iterator[SliceRef]:
+def _labelled(refs: Iterable[SliceRef], standing: StandingLabels, sets_of: Mapping[str, SetName]) -> Iterator[SliceRef]:
     for ref in refs:
         position = standing.relative_position(ref)
         yield replace(
             ref,
+            set_name=sets_of.get(ref.patient_id, ref.set_name),
             label=standing.label(ref),
             mask_key=standing.mask_key(ref),
             dismissed_flag=standing.dismissed_flag(ref),

@@ -59,7 +59,7 @@ def _assemble_in(
     folder: RunFolder, config: RunConfig, validate: Selection, settings: Settings, catalogue: Catalogue
 ) -> dict[str, Any]:
     """Write the artefact; return the members and what their trainings cost together."""
-    found = [_member(wanted, settings) for wanted in members_of(config)]
+    found = [_member(wanted, config, settings) for wanted in members_of(config)]
     normaliser = Normaliser(config.data.normaliser)
     volumes = config.data.volumes
     refuse_strangers([detector for detector, _ in found], normaliser, config.data.route, volumes)
@@ -85,8 +85,13 @@ def members_of(config: RunConfig) -> tuple[MemberConfig, ...]:
     return config.method.members
 
 
-def _member(wanted: MemberConfig, settings: Settings) -> tuple[Detector, RunRef]:
+def _member(wanted: MemberConfig, config: RunConfig, settings: Settings) -> tuple[Detector, RunRef]:
     folder = RunFolder.of(settings, wanted.run)
+    if folder.config().data.fold != config.data.fold:
+        raise ConfigError(
+            f"The member {folder.run_id} holds out other patients (data.fold) than its ensemble, which would be judged "
+            "on patients that the member learned from. Join members of one fold, and give the ensemble the same."
+        )
     if not (folder.detector / "detector.json").exists():
         raise ArtefactError(f"The member {folder.run_id} is not calibrated. Finish it: nightread train CONFIG")
     found = reference(folder.detector, folder.path)

@@ -49,8 +49,8 @@ class MethodEntry(Config):
     def _one_of_both(self) -> Self:
         if (self.method is None) == (not self.members):
             raise ValueError(f"{self.name} needs a method or members, and not both")
-        if {"route", "splits"} & set(self.data):
-            raise ValueError(f"{self.name} names a route or splits; all rows share those of the base")
+        if {"route", "splits", "fold"} & set(self.data):
+            raise ValueError(f"{self.name} names a route, splits or a fold; all rows share those of the base")
         if self.change and self.members:
             raise ValueError(f"{self.name} is an ensemble, and changes {', '.join(self.change)}; change its members")
         if self.over_seeds and not self.members:
@@ -76,6 +76,13 @@ class BenchmarkConfig(Config):
     seeds: tuple[int, ...] = Field(
         (0,), min_length=1, description="training seeds; rows are the first one's, a second table is over all"
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=50,
+        description="cross-fitting in place of seeds: every patient outside test and gate is held out once, and cell "
+        "k of a row is trained with seed k without fold k; figures are means over the folds",
+    )
     criterion: Criterion = Field("auroc_central", description="on develop; chooses each method's score")
 
     @field_validator("methods", "scores")
@@ -93,6 +100,16 @@ class BenchmarkConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _folds_or_seeds(self) -> Self:
+        if self.folds is None:
+            return self
+        if self.seeds != (0,) or any(entry.seeds for entry in self.methods):
+            raise ValueError("folds take the place of seeds: each fold is trained with a seed of its own; give one")
+        if joined := [entry.name for entry in self.methods if entry.over_seeds]:
+            raise ValueError(f"{', '.join(joined)} would join trainings that hold out other patients (over_seeds)")
+        return self
+
+    @model_validator(mode="after")
     def _members_exist(self) -> Self:
         plain = {entry.name: entry for entry in self.methods if not entry.members}
         if odd := sorted({name for entry in self.methods for name in entry.members} - set(plain)):
@@ -107,7 +124,12 @@ class BenchmarkConfig(Config):
         return self
 
     def seeds_of(self, entry: MethodEntry) -> tuple[int, ...]:
-        """Return the training seeds of a row, its own or the benchmark's; the first alone where it joins all."""
+        """Return the training seeds of a row, its own or the benchmark's; the first alone where it joins all.
+
+        With folds they are the folds.
+        """
+        if self.folds is not None:
+            return tuple(range(self.folds))
         seeds = self.seeds if entry.seeds is None else entry.seeds
         return seeds[:1] if entry.over_seeds else seeds
 
@@ -203,11 +225,17 @@ class Benchmark:
             f"method={json.dumps(self._method(cell, members))}",
             *_flat("data", cell.method.data),
             *_flat("training", cell.method.training),
+            *_flat("data", self._fold(cell)),
             f"training.seed={cell.seed}",
             *_flat("detection", detection),
             f"name={self.config.name}-{cell.method.name}",
         ]
         return load_config(self.file.parent / self.config.base.file, RunConfig, overrides)
+
+    def _fold(self, cell: Cell) -> dict[str, Any]:
+        """Return what a cell's data says of the patients that it holds out: nothing without folds."""
+        folds = self.config.folds
+        return {} if folds is None else {"fold": {"of": folds, "held_out": cell.seed}}
 
     def _method(self, cell: Cell, members: Sequence[dict[str, str]]) -> dict[str, Any]:
         """Return the section `method` of a cell's run: its file's or its own, changed, or its members."""

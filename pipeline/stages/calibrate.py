@@ -20,6 +20,7 @@ from pipeline.dicom.phantom.example import example_series
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import EmptySelection, TooFewNormals
 from pipeline.stages.config import RunConfig
+from pipeline.stages.learning import refuse_other_folds
 from pipeline.stages.measuring import findings, measured, usable
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.selecting import choose, dataset
@@ -89,6 +90,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     with Catalogue.open(settings) as catalogue:
         selection = choose(catalogue, config, settings, sets=("calibrate",))
         learned = choose(catalogue, config, settings, sets=("train", "validate"))
+        refuse_other_folds(folder, config, settings, catalogue)
     if not selection.slices:
         raise EmptySelection(
             f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."

@@ -37,6 +37,16 @@ class RunConfig(Config):
         return self.data.volumes is not None or self.detection.residual.adjacent > 0
 
     @model_validator(mode="after")
+    def _codec_of_this_fold(self) -> Self:
+        codec = getattr(self.method, "codec", None)
+        if self.data.fold is not None and getattr(codec, "sha256", None) is not None:
+            raise ValueError(
+                "a codec that is trained already may have learned from the patients that data.fold holds out: leave "
+                "method.codec.folder and sha256 out, so that it is trained here"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fits(self) -> Self:
         volumes = self.data.volumes
         if volumes is None or volumes.tile == self.data.normaliser.image_size:

@@ -25,6 +25,7 @@ from pipeline.evaluation.report import EvaluationReport, Opening
 from pipeline.stages.cases import PixelCases, slice_table, study_table
 from pipeline.stages.config import RunConfig
 from pipeline.stages.drawing import Draw, figures, panels, shown_slices
+from pipeline.stages.learning import refuse_other_folds
 from pipeline.stages.measuring import OnProgress
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.selecting import choose, dataset
@@ -120,6 +121,7 @@ class _Evaluation:
     def _prove_disjoint(self, selection: Selection) -> None:
         learned = choose(self.catalogue, self.config, self.settings, sets=NORMAL_SETS)
         check_disjoint({"learned": learned.slices, self.set_name: selection.slices})
+        refuse_other_folds(self.folder, self.config, self.settings, self.catalogue)
 
     def _controls(self) -> ControlModel:
         """Return the PCA control, fitted once on the training normals."""

@@ -6,6 +6,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.dataset import fingerprint
 from pipeline.data.selection import Selection
+from pipeline.errors import CatalogueError
 from pipeline.stages.config import RunConfig
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.selecting import choose
@@ -30,3 +31,22 @@ def folder_of(config: RunConfig, sets: dict[SetName, Selection], settings: Setti
         folder.write("data.json", {name: fingerprint(chosen.slices) for name, chosen in sets.items()})
         folder.write("config.json", config.model_dump(mode="json"))
     return folder
+
+
+def refuse_other_folds(folder: RunFolder, config: RunConfig, settings: Settings, catalogue: Catalogue) -> None:
+    """Refuse a run under a fold whose patients were dealt anew since it was trained: it may have learned from develop.
+
+    Stored sets never change; a fold is worked out each time, and follows the patients and images that are there.
+
+    Raises:
+        CatalogueError: what it learns from today is not what it learned from.
+    """
+    if config.data.fold is None:
+        return
+    learned, sets = folder.read("data.json"), learning_sets(config, settings, catalogue)
+    changed = [name for name, chosen in sets.items() if fingerprint(chosen.slices)["sha256"] != learned[name]["sha256"]]
+    if changed:
+        raise CatalogueError(
+            f"The sets {', '.join(changed)} of {folder.run_id} are not those that it was trained on: images or labels "
+            "came since, and with them patients may change folds. Train it again: nightread train CONFIG"
+        )

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pipeline.config import Settings
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.dataset import Cache, SliceDataset
+from pipeline.data.folds import sets_under
 from pipeline.data.normalise import Normaliser
 from pipeline.data.patches import PatchDataset
 from pipeline.data.routes import load_routes
@@ -24,7 +25,7 @@ def choose(
     labels: Collection[Label] | None = None,
     study_ids: Collection[str] | None = None,
 ) -> Selection:
-    """Choose slices of the configuration's route; with `sets` the law of the sets holds.
+    """Choose slices of the configuration's route; with `sets` the law of the sets holds, under its fold if it has one.
 
     Of volumes, those with slices that may not enter the sets of normals are left out of these whole: a cube shows what
     lies around a slice.
@@ -37,9 +38,18 @@ def choose(
         labels=labels,
         study_ids=study_ids,
         allowed=config.data.allowed,
+        sets_of=None if sets is None else _folded(catalogue, config),
     )
     normals = sets is not None and set(sets) <= set(NORMAL_SETS)
     return chosen.whole() if normals and config.data.volumes is not None else chosen
+
+
+def _folded(catalogue: Catalogue, config: RunConfig) -> dict[str, SetName] | None:
+    """Return the patients' sets under the configuration's fold; None without one."""
+    if config.data.fold is None:
+        return None
+    with catalogue.reading() as session:
+        return sets_under(session, config.data.fold, by_pixels=config.data.splits.drawn_from == "pixels")
 
 
 def dataset(
