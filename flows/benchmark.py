@@ -48,6 +48,7 @@ def end(file: str, workspace: str, command: str, open_test: str | None) -> dict[
 def benchmark(file: str, workspace: str, command: str, open_test: str | None = None) -> dict[str, Any]:
     """Compute every cell that is not done, then write the table; finished cells are never computed again."""
     asked, states = Benchmark.read(file), []
+    asked.check_purpose(open_test)
     for wave in asked.waves(prepare(asked, Settings.load(workspace))):
         waiting = [run_model.submit(file, method, seed, workspace) for method, seed in wave]
         states += [future.wait() or future.state for future in waiting]

@@ -42,13 +42,14 @@ def benchmark_run(context: click.Context, config: Path, workers: int, purpose: s
     """Train, calibrate and measure every cell that is not done, then write the table, the figures and leaderboard.md.
 
     What is done is never done again, and what was stopped goes on. A cell that fails says why in the table and stops
-    nothing else; the exit code is then 1. Every choice is made on develop.
+    nothing else; the exit code is then 1. Every choice is made on develop. With `folds` in the file every patient
+    outside test is held out once, and figures are means over the folds.
     """
     settings, file = settings_of(context), shipped(config)
     use_workspace(settings)
     from pipeline.stages.benchmark_config import Benchmark
 
-    Benchmark.read(file)  # a mistyped configuration is told before Prefect starts
+    Benchmark.read(file).check_purpose(purpose)  # what cannot be is told before Prefect starts
     from flows.benchmark import run_benchmark
 
     told = f"nightread benchmark {config}" + (f" --open-test {shlex.quote(purpose)}" if purpose else "")

@@ -73,6 +73,16 @@ class Sampled:
         return Sampled(value[0], replicates, jackknife)
 
     @staticmethod
+    def mean(parts: Sequence[Sampled]) -> Sampled:
+        """Return the mean of the same statistics over samples that share no patient, each resampled by itself.
+
+        Leaving out a patient changes the part that it is in, so the jackknife samples of all parts stand together.
+        """
+        values = np.mean([part.values for part in parts], axis=0)
+        left_out = [values + (part.jackknife - part.values) / len(parts) for part in parts]
+        return Sampled(values, np.mean([part.replicates for part in parts], axis=0), np.concatenate(left_out))
+
+    @staticmethod
     def join(parts: Sequence[Sampled]) -> Sampled:
         """Put the statistics of several samplings by the same bootstrap side by side."""
         return Sampled(

@@ -120,8 +120,8 @@ def compare(
     scores = np.stack([table.scores(first), table.scores(second)])
     if chosen == "bootstrap":
         bootstrap = table.bootstrap(config)
-        areas = _areas(table, bootstrap, (first, second))
-        return _by_bootstrap(table, (first, second), bootstrap, areas, margin, alpha)
+        areas = sampled_areas(table, bootstrap, (first, second))
+        return by_bootstrap(table, (first, second), bootstrap, areas, margin, alpha)
     clusters = np.arange(len(table.patient)) if chosen == "delong" else table.patient
     areas, covariance = auroc_covariance(scores, table.abnormal, clusters)
     contrast = np.array([1.0, -1.0])
@@ -237,7 +237,7 @@ def compare_seeds(
     """
     table = ScoreTable.from_frame(frame, (*seeds, second))
     bootstrap, columns = table.bootstrap(config), (*seeds, second)
-    areas = _areas(table, bootstrap, columns)
+    areas = sampled_areas(table, bootstrap, columns)
     drawn = np.random.default_rng([config.seed, len(seeds)]).integers(
         len(seeds), size=(len(areas.replicates), len(seeds))
     )
@@ -246,12 +246,12 @@ def compare_seeds(
         np.stack([np.take_along_axis(areas.replicates, drawn, axis=1).mean(axis=1), areas.replicates[:, -1]], axis=1),
         np.stack([areas.jackknife[:, :-1].mean(axis=1), areas.jackknife[:, -1]], axis=1),
     )
-    found = _by_bootstrap(table, (name, second), bootstrap, means, None, 0.025)
+    found = by_bootstrap(table, (name, second), bootstrap, means)
     what = NAMES["bootstrap"] if len(seeds) == 1 else f"paired bootstrap of patients and of {len(seeds)} trainings"
     return found.model_copy(update={"test": what})
 
 
-def _areas(table: ScoreTable, bootstrap: PatientBootstrap, names: Sequence[str]) -> Sampled:
+def sampled_areas(table: ScoreTable, bootstrap: PatientBootstrap, names: Sequence[str]) -> Sampled:
     """Return the AUROC of each column, on the sample and on every resample."""
     rankings = [Ranking.of(table.scores(name), table.abnormal, table.patient) for name in names]
     return Sampled.join(
@@ -259,14 +259,15 @@ def _areas(table: ScoreTable, bootstrap: PatientBootstrap, names: Sequence[str])
     )
 
 
-def _by_bootstrap(
+def by_bootstrap(
     table: ScoreTable,
     names: tuple[str, str],
     bootstrap: PatientBootstrap,
     areas: Sampled,
-    margin: float | None,
-    alpha: float,
+    margin: float | None = None,
+    alpha: float = 0.025,
 ) -> Comparison:
+    """Return the comparison that sampled AUROCs of two scores make, the first minus the second."""
     paired = areas.difference(0, 1)
     (estimate,) = bootstrap.estimates(paired)
     draws = paired.replicates[np.isfinite(paired.replicates)]

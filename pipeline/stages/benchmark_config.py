@@ -182,6 +182,18 @@ class Benchmark:
         """The route that all cells share."""
         return load_config(self.file.parent / self.config.base.file, RunConfig, self.config.base.set).data.route
 
+    def check_purpose(self, open_test: str | None) -> None:
+        """Refuse to open test for a benchmark of folds: each fold is another model, and none is the one to be judged.
+
+        Raises:
+            ConfigError: a purpose is given and the benchmark has folds.
+        """
+        if open_test is not None and self.config.folds is not None:
+            raise ConfigError(
+                f"{self.config.name} is cross-fitted over {self.config.folds} folds and reads develop alone. Leave "
+                "--open-test out; test is for a benchmark without folds."
+            )
+
     def cells(self) -> Iterator[Cell]:
         """Yield every cell, method by method, seed by seed, score by score."""
         for entry in self.config.methods:

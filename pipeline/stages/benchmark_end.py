@@ -47,8 +47,9 @@ def finish(benchmark: Benchmark, settings: Settings, command: str, open_test: st
 
     Raises:
         EmptySelection: no cell is finished.
-        ConfigError: test was opened for another choice.
+        ConfigError: test was opened for another choice, or the benchmark has folds.
     """
+    benchmark.check_purpose(open_test)
     folder, cells = folder_of(benchmark, settings), chosen_cells(benchmark, settings)
     boards = [leaderboard(benchmark, cells, "develop", command, settings)]
     if open_test is not None:

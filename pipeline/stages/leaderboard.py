@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
-
-import pandas as pd
 
 from pipeline.config import Config, Settings
 from pipeline.errors import ArtefactError, EmptySelection, NightreadError
 from pipeline.evaluation.bootstrap import Estimate
-from pipeline.evaluation.compare import Comparison, compare_seeds
+from pipeline.evaluation.compare import Comparison
+from pipeline.evaluation.cross_fit import mean_estimate
 from pipeline.evaluation.report import EvaluationReport
-from pipeline.evaluation.results import ResultTable, ScoreRow
-from pipeline.evaluation.table import CONTROL, ScoreTable, central_subset
 from pipeline.stages.benchmark import figures_of, result_of
 from pipeline.stages.benchmark_config import Benchmark, Cell
-from pipeline.stages.comparing import joined, stored_scores
+from pipeline.stages.leaderboard_controls import against_best_control, strongest_controls
 from pipeline.stages.run_folder import RunFolder
 from pipeline.types import RunRef
 
 SetShown = Literal["develop", "test"]
-SHOWN_CONTROLS = 3  # of each selection
 
 
 class LeaderRow(Config):
@@ -34,7 +31,7 @@ class LeaderRow(Config):
         figures: auroc, auroc_central, pixel_ap, dice, oracle_dice: those that could be had.
         seeds: the figures on this set by training seed, of the chosen score; `figures` are those of the first.
         against: the method against the best control, by the paired bootstrap: the mean AUROC of all its seeds, patients
-            and seeds both resampled; None where it was not measured.
+            and seeds both resampled, or of its folds; None where it was not measured.
         holm_p: its p-value, corrected over the methods of the table.
         failure: why there are no figures.
     """
@@ -64,6 +61,7 @@ class Leaderboard(Config):
         counts: of the first image-level table: units, patients, normal, abnormal.
         rows: methods, best first; those that failed last; then the controls.
         command: what makes this table.
+        folds: over how many folds figures are means, and seeds mean folds; 0 without cross-fitting.
     """
 
     title: str
@@ -73,6 +71,7 @@ class Leaderboard(Config):
     counts: dict[str, int]
     rows: tuple[LeaderRow, ...]
     command: str
+    folds: int = 0
 
 
 def chosen_cells(benchmark: Benchmark, settings: Settings) -> dict[str, Cell]:
@@ -126,7 +125,8 @@ def leaderboard(
     if not done:
         reasons = "; ".join(sorted({row.failure for row in _failures(benchmark, cells, settings)})) or "none was tried"
         raise EmptySelection(f"No cell of the benchmark {benchmark.config.name!r} is finished: {reasons}")
-    first = _report(benchmark, cells[done[0].name], set_name, settings)
+    measured = _measured(benchmark, cells[done[0].name], set_name, settings)
+    reports = [report for _, report in measured.values()][: benchmark.config.folds or 1]
     ranked = sorted(done, key=lambda row: -_rank(row, benchmark.config.criterion))
     failures = [row for row in rows if row.failure] + _failures(benchmark, cells, settings)
     return Leaderboard(
@@ -134,9 +134,10 @@ def leaderboard(
         set_name=set_name,
         criterion=benchmark.config.criterion,
         part="central slices" if "auroc_central" in done[0].figures else "all units",
-        counts=first.tables[0].counts,
-        rows=(*corrected(ranked), *failures, *_controls(first)),
+        counts=dict(sum((Counter(report.tables[0].counts) for report in reports), Counter())),
+        rows=(*corrected(ranked), *failures, *_controls(reports)),
         command=command,
+        folds=benchmark.config.folds or 0,
     )
 
 
@@ -150,17 +151,43 @@ def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Setting
     known = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second")}
     stages = result.get("stage_seconds") or ()  # cells from before they were noted have none
     row = LeaderRow(name=cell.method.name, score=cell.score.name, stage_seconds=stages, **known)
+    measured = _measured(benchmark, cell, set_name, settings)
     try:
-        report = _report(benchmark, cell, set_name, settings)
+        judged = _judged(benchmark, cell, set_name, measured, settings)
     except NightreadError as error:
         return row.model_copy(update={"failure": str(error)})
-    figures = {k: Estimate.model_validate(v) for k, v in figures_of(report).items()}
-    measured = _measured(benchmark, cell, set_name, settings)
     against = None
     with suppress(NightreadError):  # the central slices may lack a class: the figures stand all the same
-        against = against_best_control([folder for folder, _ in measured.values()], set_name, cell.method.name)
-    update = {"figures": figures, "against": against, "units": report.tables[0].counts["units"]}
+        runs, folds = [folder for folder, _ in measured.values()], benchmark.config.folds is not None
+        against = against_best_control(runs, set_name, cell.method.name, folds=folds)
+    update = {"figures": _figures(judged), "against": against}
+    update["units"] = sum(report.tables[0].counts["units"] for report in judged)
     return row.model_copy(update={**update, "seeds": {seed: _values(found) for seed, (_, found) in measured.items()}})
+
+
+def _judged(
+    benchmark: Benchmark,
+    cell: Cell,
+    set_name: SetShown,
+    measured: Mapping[int, tuple[RunFolder, EvaluationReport]],
+    settings: Settings,
+) -> list[EvaluationReport]:
+    """Return the reports behind a row's figures: the first seed's, or those of all folds.
+
+    Raises:
+        ArtefactError: it, or a fold, is not finished or not measured.
+    """
+    if benchmark.config.folds is None:
+        return [_report(benchmark, cell, set_name, settings)]
+    if lacking := [fold for fold in range(benchmark.config.folds) if fold not in measured]:
+        raise ArtefactError(f"The folds {', '.join(map(str, lacking))} are not finished; the mean is over all of them.")
+    return [report for _, report in measured.values()]
+
+
+def _figures(reports: Sequence[EvaluationReport]) -> dict[str, Estimate]:
+    """Return the figures that all reports have, averaged."""
+    found = [{k: Estimate.model_validate(v) for k, v in figures_of(report).items()} for report in reports]
+    return {name: mean_estimate([one[name] for one in found]) for name in found[0] if all(name in one for one in found)}
 
 
 def _measured(
@@ -210,44 +237,6 @@ def _report(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Sett
     return EvaluationReport.model_validate(folder.read(f"evaluation/{set_name}/report.json"))
 
 
-def against_best_control(folders: Sequence[RunFolder], set_name: SetShown, name: str) -> Comparison:
-    """Compare a method with the strongest trivial control of the same units, by the paired bootstrap.
-
-    The control and its sign are chosen on these labels, which favours the control and never the model. Central slices
-    where there are any: over all slices, where in the head a slice lies decides most.
-
-    Args:
-        folders: its runs, one a training seed; the mean of their AUROC is compared.
-        set_name: develop or test.
-        name: of the method.
-
-    Raises:
-        ArtefactError: a run was not measured on this set.
-        ConfigError: they were measured on different units.
-        EmptySelection: too few units of a class.
-    """
-    frame, seeds = _with_seeds([stored_scores(folder, set_name) for folder in folders])
-    config = folders[0].config().evaluation
-    if "relative_position" in frame and frame["relative_position"].nunique() > 1:
-        frame = central_subset(frame, config)
-    table = ScoreTable.from_frame(frame, seeds)
-    scores = {k: v for k, v in table.named_scores().items() if k not in seeds}
-    areas = {k: table.area(v) for k, v in scores.items()}
-    best = max(areas, key=lambda k: areas[k])
-    plain = table.frame.drop(columns=[column for column in table.frame if str(column).startswith(CONTROL)])
-    named = f"{name}, mean of {len(seeds)} seeds" if len(seeds) > 1 else name
-    both = plain.assign(**{f"control {best}": scores[best]})
-    return compare_seeds(both, named, seeds, f"control {best}", config)
-
-
-def _with_seeds(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the first frame with the score of every frame in a column of its own, and those columns."""
-    columns = {
-        f"seed {place}": joined(frames[0], frame, ("first", "this"))["this"] for place, frame in enumerate(frames)
-    }
-    return frames[0].drop(columns="score").assign(**columns), tuple(columns)
-
-
 def corrected(rows: Sequence[LeaderRow]) -> list[LeaderRow]:
     """Return the rows with Holm's p-values over all methods that were compared."""
     tested = sorted(
@@ -262,20 +251,6 @@ def corrected(rows: Sequence[LeaderRow]) -> list[LeaderRow]:
     return [row.model_copy(update={"holm_p": found.get(place)}) for place, row in enumerate(rows)]
 
 
-def _controls(report: EvaluationReport) -> list[LeaderRow]:
-    """Return the strongest controls of each selection, in the order of the image-level figures."""
-    rows: dict[str, LeaderRow] = {}
-    for table in report.tables:
-        pixels = table.level == "pixel level"
-        central = "auroc_central" if table.title.startswith("central") else "auroc"
-        names = {"pixel_ap": "AP", "oracle_dice": "best Dice (oracle)"} if pixels else {central: "AUROC"}
-        for row in _strongest(table, next(iter(names.values()))):
-            figures = {k: row.metrics[v] for k, v in names.items() if v in row.metrics}
-            known = rows.get(row.name, LeaderRow(name=row.name, control=True))
-            rows[row.name] = known.model_copy(update={"figures": {**known.figures, **figures}})
-    return list(rows.values())
-
-
-def _strongest(table: ResultTable, metric: str) -> list[ScoreRow]:
-    controls = [row for row in table.rows if row.control]
-    return sorted(controls, key=lambda row: -row.metrics[metric].value)[:SHOWN_CONTROLS]
+def _controls(reports: Sequence[EvaluationReport]) -> list[LeaderRow]:
+    found = strongest_controls(reports)
+    return [LeaderRow(name=name, control=True, figures=figures) for name, figures in found.items()]

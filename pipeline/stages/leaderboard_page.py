@@ -26,14 +26,27 @@ def leaderboard_page(board: Leaderboard) -> str:
     counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in board.counts.items() if value)
     parts = [
         f"# {board.title}: {board.set_name} set",
-        f"{counts}. Intervals: 95 % patient bootstrap. Each method's score was chosen on develop by "
-        f"{FIGURES.get(board.criterion, board.criterion)}; nothing was chosen on the labels of test.",
+        f"{counts}. {_how(board)}",
         leaderboard_table(board),
         seeds_table(board),
         "\n".join(f"- {line}" for line in _remarks(board)),
         f"```\n{board.command}\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _how(board: Leaderboard) -> str:
+    criterion = FIGURES.get(board.criterion, board.criterion)
+    if not board.folds:
+        return (
+            f"Intervals: 95 % patient bootstrap. Each method's score was chosen on develop by {criterion}; nothing was "
+            "chosen on the labels of test."
+        )
+    return (
+        f"Cross-fitted over patients: figures are means over {board.folds} folds, each judged on patients that its "
+        "training never saw, each training with a seed of its own. Intervals: 95 % patient bootstrap within folds. "
+        f"Where a method has several scores, the one shown has the best {criterion} on these same patients."
+    )
 
 
 def leaderboard_table(board: Leaderboard) -> str:
@@ -47,17 +60,20 @@ def leaderboard_table(board: Leaderboard) -> str:
 
 
 def seeds_table(board: Leaderboard) -> str:
-    """Return a Markdown table of what training again with another seed changes; "" where nobody did."""
+    """Return a Markdown table of what training again with another seed, or on other patients, changes; "" for none."""
     rows = [row for row in board.rows if len(row.seeds) > 1]
     if not rows:
         return ""
     shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
     cells = [[row.name, str(len(row.seeds)), *(_spread(row, name) for name in shown)] for row in rows]
-    return (
-        "Over training seeds, mean ± standard deviation. The figures above are each method's first seed and their "
-        "intervals are about patients; the comparisons with the best control are of the seeds' mean.\n\n"
-        + markdown_table(["method", "seeds", *(FIGURES[name] for name in shown)], cells)
+    told = (
+        "Over the folds, mean ± standard deviation."
+        if board.folds
+        else "Over training seeds, mean ± standard deviation. The figures above are each method's first seed and their "
+        "intervals are about patients; the comparisons with the best control are of the seeds' mean."
     )
+    headers = ["method", "folds" if board.folds else "seeds", *(FIGURES[name] for name in shown)]
+    return f"{told}\n\n{markdown_table(headers, cells)}"
 
 
 def _spread(row: LeaderRow, name: str) -> str:
@@ -120,7 +136,7 @@ def _verdict(row: LeaderRow) -> str:
 def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
     """Draw one figure's intervals, methods in colour and controls in grey; None where no row has it.
 
-    Open circles are the same method after training with other seeds.
+    Open circles are the same method after training with other seeds; with folds, each fold.
 
     Args:
         board: the leaderboard.
@@ -136,7 +152,9 @@ def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
             if found.low is not None and found.high is not None:
                 axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.6)
             axes.plot([found.value], [place], "o", color=colour, markersize=5)
-            others = [figures[name] for figures in list(row.seeds.values())[1:] if name in figures]
+            others = [
+                figures[name] for figures in list(row.seeds.values())[0 if board.folds else 1 :] if name in figures
+            ]
             axes.plot(others, [place] * len(others), "o", color=colour, markersize=5, fillstyle="none")
         axes.set_yticks(range(len(rows)), [f"control: {row.name}" if row.control else row.name for row in rows])
         if name.startswith("auroc"):
@@ -144,3 +162,8 @@ def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
         axes.set(xlabel=f"{FIGURES[name]}, 95 % patient bootstrap", ylim=(-0.6, len(rows) - 0.4))
         axes.set_title(f"{board.title}, {board.set_name} set")
     return figure
+
+
+def _apart(row: LeaderRow, board: Leaderboard) -> list[dict[str, float]]:
+    """Return the figures of trainings that stand beside a row's own: other seeds, or all folds of the mean."""
+    return list(row.seeds.values())[0 if board.folds else 1 :]

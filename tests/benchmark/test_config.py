@@ -78,7 +78,7 @@ def test_a_run_configuration_is_a_benchmark_of_one(file: Path) -> None:
         (("scores: [wide]", "scores: [narrow]"), "narrow are named by a method and not defined"),
         (("name: b", "name: ../b"), "name"),
         (("methods:", "method:"), "method"),
-        (("training: {images: 7}", "data: {route: cxr}"), "one names a route or splits"),
+        (("training: {images: 7}", "data: {route: cxr}"), "one names a route, splits or a fold"),
     ],
 )
 def test_what_does_not_fit_is_refused(file: Path, change: tuple[str, str], message: str) -> None:
