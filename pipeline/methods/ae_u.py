@@ -48,15 +48,28 @@ class UncertaintyAutoencoder(Method):
         bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
         flat, hidden, latent = math.prod(bottom), config.hidden, config.latent
         self.encoder = halving(spatial_dims, [channels, *sizes])
-        self.code = nn.Sequential(*squeeze(flat, hidden, latent), *spread(latent, hidden, flat))
+        narrowing = squeeze(flat, hidden, latent)
+        self.code = nn.Sequential(*narrowing, *spread(latent, hidden, flat))
+        self._narrow = len(narrowing)  # layers of `code` up to the code itself
         self.expand = nn.Unflatten(1, bottom)
         self.decoder = doubling(spatial_dims, [*reversed(sizes), channels + 1])
         self.phases = (Phase("train", lr=config.lr),)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return x_hat [B, C, *spatial] and s = log sigma^2 [B, 1, *spatial]."""
-        out = self.decoder(self.expand(self.code(self.encoder(x).flatten(1)))).float()
+        return self._decoded(self.code(self.encoder(x).flatten(1)))
+
+    def _decoded(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.decoder(self.expand(flat)).float()
         return out[:, :-1], out[:, -1:]
+
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return the code on a grid of 1: [B, latent, 1, 1]."""
+        return self.code[: self._narrow](self.encoder(x).flatten(1)).unflatten(1, (-1, *[1] * self.spatial_dims))
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Return x_hat."""
+        return self._decoded(self.code[self._narrow :](z.flatten(1)))[0]
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return eq. 1, its two terms, and the plain mean squared error for comparison (not differentiated)."""

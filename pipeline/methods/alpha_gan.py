@@ -61,6 +61,14 @@ class AlphaGan(Method):
         z = self.encoder(x)
         return z if z.ndim == 2 else z[:, None]
 
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return z_hat on a grid of 1: [B, latent, 1, 1]."""
+        return self.encode(x).unflatten(1, (-1, *[1] * self.spatial_dims))
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Return G(z)."""
+        return self.generator(z.flatten(1))
+
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the loss of the phase's own network and its terms (algorithm 1)."""
         x, z = batch.images, rng.normal(self.config.latent)

@@ -96,8 +96,8 @@ def _checked(codec: Method, sizes: tuple[int, int, int]) -> Method:
     name = codec.config.name
     if not isinstance(codec, Codec):
         raise ConfigError(
-            f"{name} cannot be a codec: it does not offer a code to read back. Take one that does: ae, vae, vq_vae or "
-            "vqgan."
+            f"{name} cannot be a codec: it does not offer a code to read back. Take one that does: ae, ae_u, vae, "
+            "vampprior, vq_vae, vq_vae2, vqgan, f_anogan or alpha_gan."
         )
     if sizes != (found := (codec.image_size, codec.channels, codec.spatial_dims)):
         raise ConfigError(

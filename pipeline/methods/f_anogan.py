@@ -72,6 +72,14 @@ class _FAnoGan(Method):
         z = self.encoder(x)
         return z if z.ndim == 2 else z[:, None]
 
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return E(x) on a grid of 1: [B, latent, 1, 1]."""
+        return self._code(x).unflatten(1, (-1, *[1] * self.spatial_dims))
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Return G(z)."""
+        return self.generator(z.flatten(1))
+
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the critic's, the generator's or the encoder's loss and its terms."""
         if phase == "encoder":

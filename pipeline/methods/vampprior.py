@@ -65,6 +65,14 @@ class VampPriorAutoencoder(Method):
         """Return the mean x_hat of p(x|z)."""
         return self.network.decode_forward(z, use_sigmoid=False).float()
 
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return the mean of q(z|x) on a grid of 1: [B, latent, 1, 1]."""
+        return self.encode(x)[0].unflatten(1, (-1, *[1] * self.spatial_dims))
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Return the mean of p(x|z)."""
+        return self.decode(z.flatten(1))
+
     def seen_inputs(self) -> Tensor:
         """Return u_1 .. u_K as the encoder sees them: [K, C, *spatial] in [-1, 1]."""
         return F.hardtanh(self.pseudo_inputs)

@@ -116,6 +116,14 @@ class _TwoLevels(Method):
         if phase == "codec":
             self.codec.update()
 
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return both levels before quantisation, [B, 2 D, *fine grid], the coarse one enlarged to the fine grid."""
+        return self.codec.features(x)
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Quantise and decode: the quantisers belong to the decoder (arXiv:2112.10752, section 3.1)."""
+        return self.codec.of_features(z)
+
     def nll(self, codes: Coded) -> tuple[Tensor, Tensor]:
         """Return -log p of each code in nats, [B, *grid] of the top and of the bottom level."""
         return self.prior["top"].nll(codes.top), self.prior["bottom"].nll(codes.bottom, codes.top)

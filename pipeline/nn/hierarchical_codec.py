@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
@@ -51,8 +52,24 @@ class HierarchicalCodec(nn.Module):
         """Return both levels quantised, top first; with `rng` (in training) the codebooks learn."""
         features = self.encode_bottom(x)
         top = self.quantise_top(self.encode_top(features), None if rng is None else rng.fork("top"))
-        joined = self.join(torch.cat([features, self.tell_bottom(top.codes).to(features.dtype)], dim=1))
-        return top, self.quantise_bottom(joined, None if rng is None else rng.fork("bottom"))
+        return top, self.quantise_bottom(self._joined(features, top), None if rng is None else rng.fork("bottom"))
+
+    def _joined(self, features: Tensor, top: Quantised) -> Tensor:
+        """Return the bottom level before quantisation: it is told of the top level's codes."""
+        return self.join(torch.cat([features, self.tell_bottom(top.codes).to(features.dtype)], dim=1))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return both levels before quantisation, [B, 2 code_width, *bottom grid]: the top one, enlarged, is first."""
+        features = self.encode_bottom(x)
+        top = self.encode_top(features)
+        bottom = self._joined(features, self.quantise_top(top))
+        return torch.cat([F.interpolate(top, scale_factor=2.0).to(bottom.dtype), bottom], dim=1)
+
+    def of_features(self, z: Tensor) -> Tensor:
+        """Return x_hat of what `features` gives; the top level is brought back to its own grid by the mean of 2 x 2."""
+        top, bottom = z.chunk(2, dim=1)
+        top = F.interpolate(top, size=[edge // 2 for edge in top.shape[2:]], mode="area")
+        return self.decode(self.quantise_top(top).codes, self.quantise_bottom(bottom).codes)
 
     def decode(self, e_top: Tensor, e_bottom: Tensor) -> Tensor:
         """Return x_hat [B, C, *spatial]."""
