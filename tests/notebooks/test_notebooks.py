@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 
 PROMISES = {
     "01_first_detector": ["120 new, 0 rejected; again: 0 new, 120 seen before", "heatmap (1, 64, 64) float32"],
-    "02_lesion_generators": ["60 to learn from, 12 healthy and 12 of each kind", "12 rows, 4 kinds of lesion"],
+    "02_lesion_generators": ["60 to learn from, 12 healthy and 12 of each kind", "24 rows, 4 kinds of lesion"],
 }
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 
