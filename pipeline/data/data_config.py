@@ -32,7 +32,8 @@ class DataConfig(Config):
     )
     fold: Fold | None = Field(
         None,
-        description="cross-fitting: the fold of patients that is this run's develop set; null keeps the stored sets",
+        description="cross-fitting: the fold of patients that is this run's develop set; null keeps the stored sets; a "
+        "run with a fold is never registered",
         exclude_if=lambda fold: fold is None,
     )
     splits: SplitPolicy = Field(SplitPolicy(), description="how patients are divided into sets")

@@ -34,8 +34,8 @@ def read_sealed(folder: Path, sha256: str | None) -> dict[str, Any]:
     found = reference(folder, folder).sha256
     if sha256 is not None and found != sha256:
         raise ArtefactError(
-            f"This detector has SHA-256 {found[:12]}…, and {sha256[:12]}… is registered. It was altered or exchanged; "
-            "take the registered one, or register this one."
+            f"This detector has SHA-256 {found[:12]}…, and {sha256[:12]}… is asked for. It was altered or exchanged; "
+            "take the one that is registered or named, or register or name this one."
         )
     _check_files(folder)
     spec = _json(folder / SPEC)

@@ -75,7 +75,8 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     Args:
         run: a trained run.
         settings: the workspace.
-        to_registry: False keeps it out of the registry, as the cells of a benchmark; a later call may enter it.
+        to_registry: False keeps it out of the registry, as the cells of a benchmark; a later call may enter it. A run
+            under a fold (`data.fold`) never enters: it lacks patients on purpose, and learned from others of develop.
 
     Raises:
         ArtefactError: the run folder is gone or altered.
@@ -84,6 +85,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     """
     folder = RunFolder.behind(run)
     config = folder.config()
+    to_registry = to_registry and config.data.fold is None
     if (folder.path / "calibration.json").exists():
         known = _read(folder)
         return known if known.version or not to_registry else _enter(folder, known, config, settings)

@@ -25,6 +25,7 @@ from pipeline.stages.evaluate import evaluate
 from pipeline.stages.run_folder import RunFolder
 from pipeline.stages.selecting import choose
 from pipeline.stages.train import train
+from pipeline.tracking.registry import registered
 from pipeline.types import RunRef
 
 FOLDS = """
@@ -171,7 +172,8 @@ def test_a_run_whose_patients_were_dealt_anew_is_refused(new_hospital: Any, hosp
     asked = ["data.fold={of: 2, held_out: 0}", "method={name: ae, widths: [8, 8], hidden: 16}", "training.images=32"]
     config = load_config(hospital.run_file, RunConfig, asked)
     run = train(config, settings)
-    report = calibrate(run, settings, to_registry=False)
+    report = calibrate(run, settings)
+    assert not report.version and registered(settings, "phantom-mr") == {}  # a fold's model reads no night
     with Catalogue.open(settings) as catalogue:
         one = choose(catalogue, config, settings, sets=("train",)).slices[0]
         with catalogue.session() as session:

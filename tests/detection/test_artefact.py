@@ -61,7 +61,7 @@ def test_another_artefact_than_the_registered_is_refused(detector: Detector, tmp
     registered = detector.save(tmp_path).sha256
     replace(detector, route="other").save(tmp_path)
     assert Detector.load(tmp_path).route == "other"
-    with pytest.raises(ArtefactError, match="is registered"):
+    with pytest.raises(ArtefactError, match="is asked for"):
         Detector.load(tmp_path, sha256=registered)
 
 

@@ -115,7 +115,7 @@ def test_a_single_detector_is_told_from_an_ensemble(
 
 def test_a_changed_byte_or_a_missing_member_is_refused(ensemble: Ensemble, tmp_path: Path) -> None:
     ref = ensemble.save(tmp_path)
-    with pytest.raises(ArtefactError, match="is registered"):
+    with pytest.raises(ArtefactError, match="is asked for"):
         load_detector(tmp_path, sha256="f" * 64)
     spec = json.loads((tmp_path / "detector.json").read_text())
     (tmp_path / "detector.json").write_text(json.dumps({**spec, "members": spec["members"][:1]}))

@@ -179,6 +179,6 @@ def test_a_codec_that_is_missing_or_another_one_stops_the_training_before_it_beg
 
     with pytest.raises(ArtefactError, match="holds no detector"):
         trained_on(tmp_path / "nowhere", codec.sha256)
-    with pytest.raises(ArtefactError, match="is registered. It was altered or exchanged"):
+    with pytest.raises(ArtefactError, match="is asked for. It was altered or exchanged"):
         trained_on(Path(codec.path), "0" * 64)
     trained_on(Path(codec.path), codec.sha256)

@@ -101,7 +101,7 @@ def test_another_detector_in_its_place_is_refused(tracked: Any, tmp_path: Path) 
     detector = Detector.load(place)
     shutil.rmtree(place)
     Detector(detector.method, detector.normaliser, detector.config, detector.route, seed=99).save(place)
-    with pytest.raises(ArtefactError, match="is registered"):
+    with pytest.raises(ArtefactError, match="is asked for"):
         mlflow.pyfunc.load_model(str(folder))
 
 
