@@ -169,16 +169,40 @@ def bca_levels(value: float, replicates: np.ndarray, jackknife: np.ndarray, conf
         jackknife: statistic without each patient or group [G]; NaN entries are ignored.
     """
     plain = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
+    bias, acceleration = _corrections(value, replicates, jackknife)
+    shifted = bias + norm.ppf(plain)
+    return norm.cdf(bias + shifted / (1 - acceleration * shifted))
+
+
+def bca_tails(value: float, replicates: np.ndarray, jackknife: np.ndarray, threshold: float) -> tuple[float, float]:
+    """Return the one-sided p-values of "the statistic is at most `threshold`" and of "it is at least that".
+
+    Each is the level at which that bound of the BCa interval would lie at the threshold, `bca_levels` turned around, so
+    that p-value and interval do not contradict each other. One replicate is added on either side, and none is 0.
+
+    Args:
+        value, replicates, jackknife: as for `bca_levels`.
+        threshold: of the hypothesis.
+    """
+    bias, acceleration = _corrections(value, replicates, jackknife)
+    counts = np.array([np.sum(replicates <= threshold), np.sum(replicates >= threshold)])
+    least = 1 / (len(replicates) + 2)
+    reach = norm.ppf((counts + 1) * least) * [1, -1] - bias  # the second tail as the share that lies below
+    levels = norm.cdf(reach / np.maximum(1 + acceleration * reach, 1e-9) - bias)
+    lower, upper = np.clip([levels[0], 1 - levels[1]], least, 1)
+    return float(lower), float(upper)
+
+
+def _corrections(value: float, replicates: np.ndarray, jackknife: np.ndarray) -> tuple[float, float]:
+    """Return the bias correction z0 and the acceleration a; (0, 0), the plain percentiles, where undefined."""
     below = (np.mean(replicates < value) + np.mean(replicates <= value)) / 2  # ties count half: rank metrics have many
     deviation = (
         np.nanmean(jackknife) - jackknife[np.isfinite(jackknife)] if np.isfinite(jackknife).any() else np.zeros(1)
     )
     spread = float(np.sum(deviation**2))
     if not 0 < below < 1 or spread == 0:
-        return plain
-    acceleration = float(np.sum(deviation**3)) / (6 * spread**1.5)
-    shifted = norm.ppf(below) + norm.ppf(plain)
-    return norm.cdf(norm.ppf(below) + shifted / (1 - acceleration * shifted))
+        return 0.0, 0.0
+    return float(norm.ppf(below)), float(np.sum(deviation**3)) / (6 * spread**1.5)
 
 
 def _counts(rng: np.random.Generator, patients: int, resamples: int) -> np.ndarray:

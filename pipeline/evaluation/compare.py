@@ -16,7 +16,7 @@ from scipy.stats import norm, rankdata
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, EmptySelection
-from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled, bca_levels
+from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled, bca_levels, bca_tails
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.ranking import Ranking, roc_area
 from pipeline.evaluation.table import ScoreTable
@@ -273,13 +273,11 @@ def by_bootstrap(
     draws = paired.replicates[np.isfinite(paired.replicates)]
     if estimate.low is None or estimate.high is None:
         raise EmptySelection(f"The bootstrap has no interval: {estimate.note}. Add patients of the rarer class.")
-    below, above = np.sum(draws <= 0) + 1, np.sum(draws >= 0) + 1
-    # by the same BCa as the interval beside it, which would contradict a plain percentile
-    level = bca_levels(float(paired.values[0]), draws, paired.jackknife[:, 0], 1 - 2 * alpha)[0]
-    lower = float(np.quantile(draws, level))
+    value, without = float(paired.values[0]), paired.jackknife[:, 0]
     test = None
     if margin is not None:
-        p_value = float((np.sum(draws <= -margin) + 1) / (len(draws) + 1))
+        lower = float(np.quantile(draws, bca_levels(value, draws, without, 1 - 2 * alpha)[0]))
+        p_value = bca_tails(value, draws, without, -margin)[0]
         test = NonInferiority(margin=margin, alpha=alpha, lower=lower, p_value=p_value, non_inferior=lower > -margin)
     return Comparison(
         **_header(table, names, "bootstrap", areas.values),
@@ -287,7 +285,7 @@ def by_bootstrap(
         low=estimate.low,
         high=estimate.high,
         confidence=bootstrap.confidence,
-        p_value=float(min(1.0, 2 * min(below, above) / (len(draws) + 1))),
+        p_value=min(1.0, 2 * min(bca_tails(value, draws, without, 0.0))),
         non_inferiority=test,
     )
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 
 from pipeline.errors import EmptySelection
-from pipeline.evaluation.bootstrap import Estimate, PatientBootstrap, bca_levels
+from pipeline.evaluation.bootstrap import Estimate, PatientBootstrap, bca_levels, bca_tails
 from pipeline.evaluation.config import EvaluationConfig
 
 
@@ -57,6 +57,34 @@ def test_bca_agrees_with_scipy_on_a_skewed_mean() -> None:
     assert ours.value == pytest.approx(values.mean())
     assert ours.low == pytest.approx(theirs.low, abs=0.015)
     assert ours.high == pytest.approx(theirs.high, abs=0.015)
+
+
+@pytest.mark.parametrize("alpha", [0.005, 0.025, 0.2, 0.5])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_p_value_is_the_level_whose_bound_lies_at_the_threshold(alpha: float, sign: int) -> None:
+    """Of a skewed mean, where plain percentiles are off: the bound at `alpha` has the p-value `alpha`, both ways."""
+    values = sign * np.random.default_rng(2).exponential(size=40)
+    sampled = (drawn := PatientBootstrap.draw(np.zeros(40, int), EvaluationConfig(resamples=20_000))).sample(
+        mean_of(values), 40
+    )
+    known = (float(values.mean()), sampled.replicates[:, 0], sampled.jackknife[:, 0])
+    low, high = np.quantile(known[1], bca_levels(*known, 1 - 2 * alpha))
+    assert bca_tails(*known, low)[0] == pytest.approx(alpha, abs=3e-4)
+    assert bca_tails(*known, high)[1] == pytest.approx(alpha, abs=3e-4)
+    if alpha == 0.025:
+        assert abs(np.mean(known[1] <= low) - alpha) > 0.005  # the share of replicates alone would say something else
+    assert drawn.confidence == 0.95
+
+
+def test_p_values_of_hopeless_thresholds_are_small_and_never_zero() -> None:
+    values = np.random.default_rng(3).normal(size=30)
+    sampled = PatientBootstrap.draw(np.zeros(30, int), EvaluationConfig(resamples=500)).sample(mean_of(values), 30)
+    known = (float(values.mean()), sampled.replicates[:, 0], sampled.jackknife[:, 0])
+    below, above = bca_tails(*known, -9.0), bca_tails(*known, 9.0)
+    assert 1 / 502 <= below[0] < 0.01 and below[1] > 0.99  # bias and acceleration move it by a little
+    assert 1 / 502 <= above[1] < 0.01 and above[0] > 0.99
+    flat = (0.0, np.zeros(500), np.zeros(30))
+    assert min(bca_tails(*flat, 0.0)) > 0.99
 
 
 def test_grouped_jackknife_gives_nearly_the_same_acceleration() -> None:

@@ -137,6 +137,20 @@ def test_the_bound_at_one_sided_2_5_percent_is_the_lower_end_of_the_95_percent_i
     assert found.non_inferiority.lower == pytest.approx(found.low, abs=1e-12)
 
 
+def test_a_bootstrap_p_value_and_its_interval_belong_together(make_scores: MakeScores) -> None:
+    """Sixty small samples: p < 0.05 where the interval leaves 0 out, p < alpha where not inferior; rounding aside."""
+    config, excluded = EvaluationConfig(resamples=1000), 0
+    for seed in range(60):
+        frame = two_models(make_scores(patients=15, seed=seed, shift=0.8), seed, noise=1.5)
+        found = compare(frame, "score", "other", config, test="bootstrap", margin=0.02, alpha=0.05)
+        excluded += found.low > 0 or found.high < 0
+        if abs(found.p_value - 0.05) > 0.005:
+            assert (found.p_value < 0.05) == (found.low > 0 or found.high < 0)
+        if abs(found.non_inferiority.p_value - 0.05) > 0.003:
+            assert (found.non_inferiority.p_value < 0.05) == found.non_inferiority.non_inferior
+    assert 10 < excluded < 50
+
+
 @pytest.mark.parametrize("wrong", [{"margin": 0.0}, {"margin": 1.5}, {"alpha": 0.6}, {"test": "t"}])
 def test_wrong_arguments_are_refused(
     make_scores: MakeScores, quick: EvaluationConfig, wrong: dict[str, object]
