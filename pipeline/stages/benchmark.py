@@ -24,6 +24,7 @@ from pipeline.config import Settings, merge
 from pipeline.data.catalogue import Catalogue
 from pipeline.data.dataset import SliceDataset, fingerprint
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.grid import GridConfig
 from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, NightreadError, UnforeseenError
@@ -94,11 +95,12 @@ def run_group(benchmark: Benchmark, method: str, seed: int, settings: Settings) 
 
 
 def _question(benchmark: Benchmark, cell: Cell, settings: Settings) -> str:
-    """SHA-256 of what a cell's answer depends on: configuration, score, and the develop set."""
+    """SHA-256 of what a cell's answer depends on: configuration, score, what a grid tries, and the develop set."""
     config = _config(benchmark, cell, settings)
     with Catalogue.open(settings) as catalogue:
         develop = choose(catalogue, config, settings, sets=("develop",))
-    facts = [config.fingerprint(), cell.score.grid, benchmark.config.criterion, fingerprint(develop.slices)["sha256"]]
+    tried = cell.score.grid and GridConfig().model_dump(mode="json")
+    facts = [config.fingerprint(), tried, benchmark.config.criterion, fingerprint(develop.slices)["sha256"]]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

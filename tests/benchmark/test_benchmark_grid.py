@@ -12,7 +12,7 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.detection.grid import GridConfig
 from pipeline.detection.load import load_detector
 from pipeline.stages import benchmark as stage
-from pipeline.stages.benchmark import prepare, result_of, run_group
+from pipeline.stages.benchmark import finished, prepare, result_of, run_group
 from pipeline.stages.benchmark_config import Benchmark
 from pipeline.stages.grid import GridResult, grid
 from pipeline.stages.run_folder import RunFolder
@@ -91,5 +91,11 @@ def test_a_cell_is_finished_whatever_weight_the_grid_chose(
     assert result and result["state"] == "done", result
     assert result["images_per_second"] > 0
     assert set(tried[0].table["adjacent"]) == {own, 0.0, 1.0}
+    assert finished(benchmark, cell, hospital.settings) == result
+    with monkeypatch.context() as wider:  # a grid that tries something else is another question
+        wider.setattr(stage, "GridConfig", lambda: FEW)
+        assert finished(benchmark, cell, hospital.settings) is None
+        fixed = next(c for c in benchmark.cells() if (c.method.name, c.score.name) == ("small", "fixed"))
+        assert finished(benchmark, fixed, hospital.settings) is not None
     folder = RunFolder.behind(RunRef(**result["run"]))
     assert load_detector(folder.detector).config.residual.adjacent == weight
