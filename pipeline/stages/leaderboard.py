@@ -125,8 +125,8 @@ def leaderboard(
     if not done:
         reasons = "; ".join(sorted({row.failure for row in _failures(benchmark, cells, settings)})) or "none was tried"
         raise EmptySelection(f"No cell of the benchmark {benchmark.config.name!r} is finished: {reasons}")
-    measured = _measured(benchmark, cells[done[0].name], set_name, settings)
-    reports = [report for _, report in measured.values()][: benchmark.config.folds or 1]
+    first = cells[done[0].name]
+    reports = _judged(benchmark, first, set_name, _measured(benchmark, first, set_name, settings), settings)
     ranked = sorted(done, key=lambda row: -_rank(row, benchmark.config.criterion))
     failures = [row for row in rows if row.failure] + _failures(benchmark, cells, settings)
     return Leaderboard(

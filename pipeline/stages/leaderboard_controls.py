@@ -43,21 +43,21 @@ def against_best_control(folders: Sequence[RunFolder], set_name: str, name: str,
         return _over_folds([_central(frame, config) for frame in frames], name, config)
     frame, seeds = _with_seeds(frames)
     table = ScoreTable.from_frame(_central(frame, config), seeds)
-    scores = {k: v for k, v in table.named_scores().items() if k not in seeds}
-    areas = {k: table.area(v) for k, v in scores.items()}
-    best = max(areas, key=lambda k: areas[k])
     named = f"{name}, mean of {len(seeds)} seeds" if len(seeds) > 1 else name
-    both = _without_controls(table.frame).assign(**{f"control {best}": scores[best]})
-    return compare_seeds(both, named, seeds, f"control {best}", config)
+    (both,), shown = _with_best_control([table])
+    return compare_seeds(both, named, seeds, shown, config)
 
 
 def _over_folds(frames: Sequence[pd.DataFrame], name: str, config: EvaluationConfig) -> Comparison:
-    tables = [ScoreTable.from_frame(frame) for frame in frames]
-    columns = [column for column in tables[0].columns if column.startswith(CONTROL)]
-    best, sign = best_control(tables, columns)
-    shown = f"control {NEGATIVE if sign < 0 else ''}{best.removeprefix(CONTROL)}"
-    both = [_without_controls(frame).assign(**{shown: sign * frame[best]}) for frame in frames]
+    both, shown = _with_best_control([ScoreTable.from_frame(frame) for frame in frames])
     return compare_folds(both, f"{name}, mean of {len(frames)} folds", "score", shown, config)
+
+
+def _with_best_control(tables: Sequence[ScoreTable]) -> tuple[list[pd.DataFrame], str]:
+    """Return the tables' frames with the strongest control of all of them in the place of every one, and its column."""
+    best, sign = best_control(tables, [column for column in tables[0].columns if column.startswith(CONTROL)])
+    shown = f"control {NEGATIVE if sign < 0 else ''}{best.removeprefix(CONTROL)}"
+    return [_without_controls(table.frame).assign(**{shown: sign * table.frame[best]}) for table in tables], shown
 
 
 def _central(frame: pd.DataFrame, config: EvaluationConfig) -> pd.DataFrame:

@@ -153,9 +153,7 @@ def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
             if found.low is not None and found.high is not None:
                 axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.6)
             axes.plot([found.value], [place], "o", color=colour, markersize=5)
-            others = [
-                figures[name] for figures in list(row.seeds.values())[0 if board.folds else 1 :] if name in figures
-            ]
+            others = [figures[name] for figures in _apart(row, board) if name in figures]
             axes.plot(others, [place] * len(others), "o", color=colour, markersize=5, fillstyle="none")
         axes.set_yticks(range(len(rows)), [f"control: {row.name}" if row.control else row.name for row in rows])
         if name.startswith("auroc"):
