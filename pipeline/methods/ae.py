@@ -17,12 +17,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
-from pipeline.nn.bottleneck import doubling, halving, spread, squeeze
+from pipeline.nn.bottleneck import SQUEEZE, doubling, halving, on_grid, spread, squeeze
 from pipeline.nn.perceptual import Perceptual, PerceptualConfig
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
-
-SQUEEZE = 3  # layers before the code
 
 
 class AeConfig(MethodConfig):
@@ -75,7 +73,7 @@ class Autoencoder(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return the code on a grid of 1: [B, latent, 1, 1]."""
-        return self.code[:SQUEEZE](self.encoder(x).flatten(1)).unflatten(1, (-1, *[1] * self.spatial_dims))
+        return on_grid(self.code[:SQUEEZE](self.encoder(x).flatten(1)), self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return images of codes."""

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
-from pipeline.nn.bottleneck import doubling, halving, spread, squeeze
+from pipeline.nn.bottleneck import SQUEEZE, doubling, halving, on_grid, spread, squeeze
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -48,9 +48,7 @@ class UncertaintyAutoencoder(Method):
         bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
         flat, hidden, latent = math.prod(bottom), config.hidden, config.latent
         self.encoder = halving(spatial_dims, [channels, *sizes])
-        narrowing = squeeze(flat, hidden, latent)
-        self.code = nn.Sequential(*narrowing, *spread(latent, hidden, flat))
-        self._narrow = len(narrowing)  # layers of `code` up to the code itself
+        self.code = nn.Sequential(*squeeze(flat, hidden, latent), *spread(latent, hidden, flat))
         self.expand = nn.Unflatten(1, bottom)
         self.decoder = doubling(spatial_dims, [*reversed(sizes), channels + 1])
         self.phases = (Phase("train", lr=config.lr),)
@@ -65,11 +63,11 @@ class UncertaintyAutoencoder(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return the code on a grid of 1: [B, latent, 1, 1]."""
-        return self.code[: self._narrow](self.encoder(x).flatten(1)).unflatten(1, (-1, *[1] * self.spatial_dims))
+        return on_grid(self.code[:SQUEEZE](self.encoder(x).flatten(1)), self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return x_hat."""
-        return self._decoded(self.code[self._narrow :](z.flatten(1)))[0]
+        return self._decoded(self.code[SQUEEZE:](z.flatten(1)))[0]
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return eq. 1, its two terms, and the plain mean squared error for comparison (not differentiated)."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.adversarial import Generator, Judge, said_fake, said_real
+from pipeline.nn.bottleneck import on_grid
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -63,7 +64,7 @@ class AlphaGan(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return z_hat on a grid of 1: [B, latent, 1, 1]."""
-        return self.encode(x).unflatten(1, (-1, *[1] * self.spatial_dims))
+        return on_grid(self.encode(x), self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return G(z)."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.adversarial import Generator, Judge, critic_terms
+from pipeline.nn.bottleneck import on_grid
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -74,7 +75,7 @@ class _FAnoGan(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return E(x) on a grid of 1: [B, latent, 1, 1]."""
-        return self._code(x).unflatten(1, (-1, *[1] * self.spatial_dims))
+        return on_grid(self._code(x), self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return G(z)."""

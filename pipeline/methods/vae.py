@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
+from pipeline.nn.bottleneck import on_grid
 from pipeline.nn.energy import Restoration, normal_version
 from pipeline.nn.gaussian import StandardNormal, gaussian_nll, kl_to_standard_normal
 from pipeline.nn.rng import Rng
@@ -65,7 +66,7 @@ class VariationalAutoencoder(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return the mean of q(z|x) on a grid of 1: [B, latent, 1, 1]."""
-        return self.network.encode_forward(x)[0].unflatten(1, (-1, *[1] * self.spatial_dims))
+        return on_grid(self.network.encode_forward(x)[0], self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return the mean of p(x|z)."""

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
+from pipeline.nn.bottleneck import on_grid
 from pipeline.nn.energy import Restoration, normal_version
 from pipeline.nn.gaussian import Mixture, gaussian_nll
 from pipeline.nn.rng import Rng
@@ -67,7 +68,7 @@ class VampPriorAutoencoder(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return the mean of q(z|x) on a grid of 1: [B, latent, 1, 1]."""
-        return self.encode(x)[0].unflatten(1, (-1, *[1] * self.spatial_dims))
+        return on_grid(self.encode(x)[0], self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return the mean of p(x|z)."""

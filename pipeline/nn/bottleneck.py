@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from monai.networks.blocks import Convolution
-from torch import nn
+from torch import Tensor, nn
+
+SQUEEZE = 3  # layers of `squeeze`
 
 
 def halving(spatial_dims: int, sizes: Sequence[int]) -> nn.Sequential:
@@ -32,6 +34,11 @@ def squeeze(flat: int, hidden: int, latent: int) -> list[nn.Module]:
 def spread(latent: int, hidden: int, flat: int) -> list[nn.Module]:
     """Return the layers [B, latent] -> [B, flat]."""
     return [nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, flat)]
+
+
+def on_grid(z: Tensor, spatial_dims: int) -> Tensor:
+    """Return a flat code [B, latent] on a grid of 1: [B, latent, 1, 1], with a third 1 in three dimensions."""
+    return z.unflatten(1, (-1, *[1] * spatial_dims))
 
 
 def _halve(spatial_dims: int, a: int, b: int) -> nn.Module:
