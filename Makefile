@@ -34,10 +34,10 @@ lint: $(STAMP)
 figures: demo
 	mkdir -p notebooks/figures
 	cp demo/workspace/runs/phantom-mr-*/evaluation/develop/panels.png notebooks/figures/
-	NIGHTREAD_FIGURES=notebooks/figures $(BIN)/python -m pytest -q tests/review_web/test_pictures.py
+	NIGHTREAD_FIGURES=notebooks/figures $(BIN)/python -m pytest -q tests/review/web/test_pictures.py
 
 docs: $(STAMP)
-	$(BIN)/python -m pipeline.stages.config_table
+	$(BIN)/python -m pipeline.cli.config_table
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo

@@ -20,9 +20,9 @@ from flows.names import benchmark_name
 from flows.outcome import settled
 from flows.policies import HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
-from pipeline.stages.benchmark import note_crash, prepare
-from pipeline.stages.benchmark_config import Benchmark
-from pipeline.stages.benchmark_end import finish
+from pipeline.stages.benchmark.config import Benchmark
+from pipeline.stages.benchmark.report import finish
+from pipeline.stages.benchmark.run import note_crash, prepare
 
 
 # No time limit of Prefect's: in a thread it could not interrupt the wait. `training.max_seconds` bounds a model.
@@ -30,7 +30,7 @@ from pipeline.stages.benchmark_end import finish
 def run_model(file: str, method: str, seed: int, workspace: str) -> str:
     """Compute the cells of one (method, seed) in a process of its own; what fails is noted in its cells."""
     with discreet():
-        command = [sys.executable, "-m", "pipeline.stages.benchmark", file, method, str(seed), workspace]
+        command = [sys.executable, "-m", "pipeline.stages.benchmark.run", file, method, str(seed), workspace]
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         if done.returncode:
             note_crash(Benchmark.read(file), method, seed, done.returncode, Settings.load(workspace))

@@ -15,8 +15,8 @@ from rich.markdown import Markdown
 from flows import WORKSPACE
 from flows.nightly import run_nightly
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.dicom.identity import Pseudonyms
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.dicom.identity.pseudonyms import Pseudonyms
 from pipeline.dicom.phantom.demo import FAMILY, write_demo
 from pipeline.dicom.phantom.folder import PhantomStudy, write_phantoms
 

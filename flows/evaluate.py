@@ -14,9 +14,9 @@ from flows.names import evaluate_name
 from flows.outcome import ended, of_every_champion
 from flows.policies import CACHED, HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
-from pipeline.stages.evaluate import evaluate as evaluate_stage
-from pipeline.stages.evaluate import headline
-from pipeline.stages.inputs import evaluation_inputs
+from pipeline.stages.detect.evaluate import evaluate as evaluate_stage
+from pipeline.stages.detect.evaluate import headline
+from pipeline.stages.detect.evaluation_key import evaluation_inputs
 from pipeline.types import RunRef
 
 

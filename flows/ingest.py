@@ -18,8 +18,8 @@ from flows.outcome import ended, settled
 from flows.policies import HOUR, QUIET, STEADY, discreet
 from flows.request import read_request, requested, roots_of
 from pipeline.config import Settings
-from pipeline.data.ingest import ingest as ingest_paths
-from pipeline.data.labels import import_labels
+from pipeline.data.ingest.ingest import ingest as ingest_paths
+from pipeline.data.labels.labels import import_labels
 
 
 @task(name="ingest-root", timeout_seconds=12 * HOUR, **STEADY)

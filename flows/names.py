@@ -10,8 +10,8 @@ from prefect.runtime import flow_run
 from flows.request import read_request, roots_of
 from pipeline.config import load_config
 from pipeline.errors import NightreadError
-from pipeline.stages.benchmark_config import Benchmark
-from pipeline.stages.config import RunConfig
+from pipeline.stages.benchmark.config import Benchmark
+from pipeline.stages.run.run_config import RunConfig
 
 
 def _parameters() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from flows.score import score
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.errors import NightreadError
-from pipeline.stages.night import night_report, untrained
+from pipeline.stages.operations.night_report import night_report, untrained
 
 
 @flow(name="nightly", flow_run_name=night_name, **QUIET)

@@ -11,7 +11,7 @@ from prefect.states import Failed
 from prefect.tasks import Task
 
 from pipeline.config import Settings
-from pipeline.stages.score import detectors_to_run
+from pipeline.stages.detect.score import detectors_to_run
 
 
 def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:

@@ -18,16 +18,16 @@ from typing import Any
 
 from flows import WORKSPACE
 from pipeline.config import Settings
-from pipeline.data.ingest import ingest
-from pipeline.data.labels import import_labels
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.labels.labels import import_labels
 from pipeline.dicom.phantom.folder import write_labels, write_phantoms
 from pipeline.errors import ConfigError
-from pipeline.stages.calibrate import calibrate
-from pipeline.stages.config import RunConfig
-from pipeline.stages.pictures import flagged_pictures
-from pipeline.stages.score import detectors_to_run
-from pipeline.stages.score import score as score_stage
-from pipeline.stages.train import train
+from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.detect.score import detectors_to_run
+from pipeline.stages.detect.score import score as score_stage
+from pipeline.stages.detect.train import train
+from pipeline.stages.operations.flagged_pictures import flagged_pictures
+from pipeline.stages.run.run_config import RunConfig
 
 NORMALS = 60
 CONFIG = {
@@ -47,9 +47,10 @@ def overhead_rows(scans: int = 100, rounds: int = 3) -> list[dict[str, Any]]:
     """Measure in a new process with a workspace of its own, which is gone afterwards.
 
     Returns:
-        rows as `pipeline.stages.speed.speed` gives. The first is milliseconds a scan of one slice, in the flow (`ours`)
-        and in its stages alone (`bare`), medians of turns: their difference is what Prefect costs a scan. The second
-        is seconds of the first flow in a process, which starts Prefect's server, against the next one.
+        rows as `pipeline.stages.speed.ingest_train_score.speed` gives. The first is milliseconds a scan of one slice,
+        in the flow (`ours`) and in its stages alone (`bare`), medians of turns: their difference is what Prefect costs
+        a scan. The second is seconds of the first flow in a process, which starts Prefect's server, against the next
+        one.
 
     Raises:
         ConfigError: the measurement ended with an error.

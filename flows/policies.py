@@ -1,11 +1,11 @@
 """How every task behaves when the disk, the database or the network stumbles: retries, time limits, caching, silence.
 
 **Caching by input hash.** Only an evaluation is cached by Prefect: it alone is a pure answer, keyed by the hash of
-detector, configuration, develop set and code (`pipeline.stages.inputs`), and kept as JSON. Every other task changes the
-catalogue, the pixel store or the registry, and a cached answer would not know that they changed since, or that a run
-folder was deleted. Those stages are themselves keyed by the hash of their inputs, and look before they work: ingest by
-each file's identity and content, training by configuration and data (`runs/<route>-<method>-<hash>`), calibration by
-the trained detector, scoring by (detector, study). Repeated, they cost a look-up.
+detector, configuration, develop set and code (`pipeline.stages.detect.evaluation_key`), and kept as JSON. Every other
+task changes the catalogue, the pixel store or the registry, and a cached answer would not know that they changed since,
+or that a run folder was deleted. Those stages are themselves keyed by the hash of their inputs, and look before they
+work: ingest by each file's identity and content, training by configuration and data (`runs/<route>-<method>-<hash>`),
+calibration by the trained detector, scoring by (detector, study). Repeated, they cost a look-up.
 """
 
 from __future__ import annotations

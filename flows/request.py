@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field
 
 from pipeline.config import Config, Settings, ZoneName, load_config
-from pipeline.dicom.keyfile import private_folder
+from pipeline.dicom.identity.keyfile import private_folder
 
 
 class Schedule(Config):

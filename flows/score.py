@@ -12,8 +12,8 @@ from flows.names import score_name
 from flows.outcome import ended, of_every_champion, settled
 from flows.policies import HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
-from pipeline.stages.pictures import flagged_pictures
-from pipeline.stages.score import score as score_stage
+from pipeline.stages.detect.score import score as score_stage
+from pipeline.stages.operations.flagged_pictures import flagged_pictures
 from pipeline.types import RunRef
 
 

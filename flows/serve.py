@@ -10,7 +10,7 @@ from flows.request import Schedule, read_request, write_request
 from flows.server import prefect_server
 from pipeline.config import Settings, load_config
 from pipeline.errors import ConfigError
-from pipeline.stages.config import RunConfig
+from pipeline.stages.run.run_config import RunConfig
 
 
 def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:

@@ -12,9 +12,9 @@ from flows import WORKSPACE
 from flows.names import train_name
 from flows.policies import HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings, load_config
-from pipeline.stages.calibrate import calibrate
-from pipeline.stages.config import RunConfig
-from pipeline.stages.train import train as train_stage
+from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.detect.train import train as train_stage
+from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import RunRef
 
 

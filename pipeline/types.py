@@ -58,8 +58,8 @@ class SliceRef:
 
     `relative_position` is 0..1 along the series (0.5 for a single image); `label` is the most specific label that
     stands (instance before series before study before patient), "unknown" where none does. `geometric_position` is the
-    position that the files themselves give, whatever a label says of it; None for a single image. `dismissed_flag`:
-    its normal label rests on a flag that a reader dismissed, and on nothing else (`pipeline.data.review_labels`).
+    position that the files themselves give, whatever a label says of it; None for a single image. `dismissed_flag`: its
+    normal label rests on a flag that a reader dismissed, and on nothing else (`pipeline.data.labels.review_labels`).
     `slice_mm`: distance of the series' slices, None where they are no regular stack.
     """
 
@@ -97,8 +97,8 @@ class Batch:
     Attributes:
         images: float32 [B, C, *spatial] in [-1, 1].
         body: bool [B, 1, *spatial], True inside the body and inside the original frame (not in letterbox margins).
-        ids: one id an item; at scoring it seeds the item's own randomness.
-        about: what the files say of each item (`pipeline.data.about`), for conditional methods; () where nobody asked.
+        ids: one id per item; at scoring it seeds the item's own randomness.
+        about: what the files say of each item (`pipeline.data.images.conditions`), for conditional methods; else ().
         slice_mm: distance of neighbouring slices where the batch is a series; None where that is not known or not so.
     """
 

@@ -31,7 +31,7 @@ import yaml
 from pipeline.config import Settings
 
 if TYPE_CHECKING:
-    from pipeline.stages.calibrate import CalibrationReport
+    from pipeline.stages.detect.calibrate import CalibrationReport
 
 RUN_CONFIG = """
 name: tiny
@@ -126,11 +126,11 @@ def new_hospital(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Setti
     """Return a function that makes an empty workspace whose pseudonym key, and so every patient's set, is known."""
 
     def make() -> Settings:
-        from pipeline.dicom.keyfile import create_key
+        from pipeline.dicom.identity.keyfile import create_key
 
         settings = Settings(workspace=tmp_path_factory.mktemp("hospital") / "workspace")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipeline.dicom.keyfile.secrets.token_bytes", lambda count: b"k" * count)
+            patch.setattr("pipeline.dicom.identity.keyfile.secrets.token_bytes", lambda count: b"k" * count)
             create_key(settings.key_file)
         return settings
 
@@ -149,11 +149,11 @@ class TrainedWorkspace:
 def trained(phantom_night: PhantomNight, new_hospital: Callable[[], Settings]) -> TrainedWorkspace:
     """Archive and inbox ingested, labels imported, a tiny model trained, calibrated and registered."""
     from pipeline.config import load_config
-    from pipeline.data.ingest import ingest
-    from pipeline.data.labels import import_labels
-    from pipeline.stages.calibrate import calibrate
-    from pipeline.stages.config import RunConfig
-    from pipeline.stages.train import train
+    from pipeline.data.ingest.ingest import ingest
+    from pipeline.data.labels.labels import import_labels
+    from pipeline.stages.detect.calibrate import calibrate
+    from pipeline.stages.detect.train import train
+    from pipeline.stages.run.run_config import RunConfig
 
     settings = new_hospital()
     ingest([phantom_night.archive, phantom_night.inbox], settings)
@@ -176,7 +176,7 @@ def scored(
     trained: TrainedWorkspace, phantom_night: PhantomNight, tmp_path_factory: pytest.TempPathFactory
 ) -> ScoredNight:
     """A copy of the trained workspace whose inbox was scored; the one that all share has no findings."""
-    from pipeline.stages.score import detectors_to_run, score
+    from pipeline.stages.detect.score import detectors_to_run, score
 
     settings = Settings(workspace=tmp_path_factory.mktemp("scored") / "workspace")
     shutil.copytree(trained.settings.workspace, settings.workspace)

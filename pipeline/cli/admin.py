@@ -22,7 +22,7 @@ def identity() -> None:
 @click.pass_context
 def identity_rotate(context: click.Context) -> None:
     """Make a new key and rewrite every pseudonym; nobody changes sets. Stopped half-way, it goes on when run again."""
-    from pipeline.data.rotation import rotate
+    from pipeline.data.catalogue.rotation import rotate
 
     rotate(settings_of(context))
     click.echo("The key was rotated; old pseudonyms can still be resolved through the crosswalk.")
@@ -33,7 +33,7 @@ def identity_rotate(context: click.Context) -> None:
 @click.pass_context
 def identity_reveal(context: click.Context, pseudonym: str) -> None:
     """Print the real identifiers behind a patient, study, series or instance pseudonym (identifying)."""
-    from pipeline.dicom.crosswalk import Crosswalk
+    from pipeline.dicom.identity.crosswalk import Crosswalk
 
     with Crosswalk.open(settings_of(context)) as crosswalk:
         found = crosswalk.reveal(pseudonym)
@@ -59,9 +59,9 @@ def identity_merge(context: click.Context, keep: str, absorb: str, as_json: bool
     Where the two stood in different sets, test wins over all others, so that no later model learns from a test patient.
     It cannot be undone. Files that come in with the absorbed Patient ID go to KEEP from now on.
     """
-    from pipeline.data.catalogue import Catalogue
-    from pipeline.data.patients import find_patient, merge_patients
-    from pipeline.dicom.crosswalk import Crosswalk
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.data.catalogue.patients import find_patient, merge_patients
+    from pipeline.dicom.identity.crosswalk import Crosswalk
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue, Crosswalk.open(settings) as crosswalk:

@@ -47,7 +47,7 @@ def benchmark_run(context: click.Context, config: Path, workers: int, purpose: s
     """
     settings, file = settings_of(context), shipped(config)
     use_workspace(settings)
-    from pipeline.stages.benchmark_config import Benchmark
+    from pipeline.stages.benchmark.config import Benchmark
 
     Benchmark.read(file).check_purpose(purpose)  # what cannot be is told before Prefect starts
     from flows.benchmark import run_benchmark
@@ -80,7 +80,7 @@ def benchmark_diffusion(
     context: click.Context, run: str, images: int, rounds: int, compiled: bool, as_json: bool
 ) -> None:
     """Compare ways to score by a trained ddpm with one forward pass: few steps, one batch, bf16, layout, early exit."""
-    from pipeline.stages.diffusion_speed import diffusion_speed
+    from pipeline.stages.speed.diffusion import diffusion_speed
 
     rows = diffusion_speed(settings_of(context), run, images, rounds, compiled)
     print_rows(rows, as_json, "Nothing was measured.")

@@ -9,7 +9,7 @@ import click
 from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
 
 if TYPE_CHECKING:
-    from pipeline.stages.grid import GridResult
+    from pipeline.stages.choose.grid_search import GridResult
 
 SHOWN = 12  # best cells on the screen; the file has all
 
@@ -47,7 +47,7 @@ def compare(
     as_json: bool,
 ) -> None:
     """Compare two runs on the same units: DeLong (one unit a patient) or Obuchowski, and a paired patient bootstrap."""
-    from pipeline.stages.comparing import compare_runs
+    from pipeline.stages.choose.compare_runs import compare_runs
 
     part = "central" if central else "all"
     found = compare_runs(first, second, settings_of(context), set_name=set_name, part=part, margin=margin, alpha=alpha)
@@ -104,11 +104,11 @@ def grid(
     test is not read. Writes grid/grid.csv and grid/best.yaml into the run's folder.
     """
     from pipeline.detection.artefact import reference
-    from pipeline.detection.grid import GridConfig
-    from pipeline.stages.calibrate import calibrate
-    from pipeline.stages.grid import grid as run_grid
-    from pipeline.stages.rescore import rescore
-    from pipeline.stages.run_folder import RunFolder
+    from pipeline.detection.score_grid import GridConfig
+    from pipeline.stages.choose.grid_search import grid as run_grid
+    from pipeline.stages.detect.calibrate import calibrate
+    from pipeline.stages.detect.rescore import rescore
+    from pipeline.stages.run.run_folder import RunFolder
 
     settings = settings_of(context)
     folder = RunFolder.of(settings, run)
@@ -149,9 +149,9 @@ def checkpoints(context: click.Context, run: str, unlabelled: str, adopt: bool, 
     Training keeps the lowest loss on normals; this asks for what a detector is for. Test is not read.
     """
     from pipeline.detection.artefact import reference
-    from pipeline.stages.calibrate import calibrate
-    from pipeline.stages.checkpoints import adopt_checkpoint, choose_checkpoint
-    from pipeline.stages.run_folder import RunFolder
+    from pipeline.stages.choose.checkpoints import adopt_checkpoint, choose_checkpoint
+    from pipeline.stages.detect.calibrate import calibrate
+    from pipeline.stages.run.run_folder import RunFolder
 
     settings = settings_of(context)
     folder = RunFolder.of(settings, run)

@@ -109,7 +109,7 @@ def _disk(settings: Settings) -> Iterator[Check]:
 
 
 def _database(settings: Settings) -> Iterator[Check]:
-    from pipeline.data.catalogue import Catalogue
+    from pipeline.data.catalogue.catalogue import Catalogue
 
     file = settings.workspace / "catalogue.db"
     if settings.catalogue_url is None and not file.exists():
@@ -128,7 +128,7 @@ def _store(settings: Settings) -> Iterator[Check]:
 
 
 def _identity(settings: Settings) -> Iterator[Check]:
-    from pipeline.dicom.keyfile import read_key
+    from pipeline.dicom.identity.keyfile import read_key
     from pipeline.errors import IdentityError
 
     if not settings.key_file.exists():
@@ -142,7 +142,7 @@ def _identity(settings: Settings) -> Iterator[Check]:
 
 
 def _routes(settings: Settings) -> Iterator[Check]:
-    from pipeline.data.routes import load_routes
+    from pipeline.data.sets.routes import load_routes
 
     yield _check("routes", True, f"{len(load_routes(settings.routes_folder))} from {settings.routes_folder}")
 

@@ -31,7 +31,7 @@ def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> No
     for path in paths:
         if not os.path.lexists(path):
             raise ConfigError(f"There is nothing at {path}. Is it mounted, and spelled right? Nothing was ingested.")
-    from pipeline.data.ingest import ingest as run
+    from pipeline.data.ingest.ingest import ingest as run
 
     with progress_bar("Ingesting", quiet=as_json) as update:
         report = run(paths, settings_of(context), on_progress=update)
@@ -73,7 +73,7 @@ def wrap(
     relative_position. A medmnist-style .npz is taken in place of a manifest. No geometry is invented; labels and masks
     go into labels.csv, never into the pixels.
     """
-    from pipeline.dicom.wrap import wrap as run
+    from pipeline.dicom.wrap.wrap import wrap as run
 
     with progress_bar("Wrapping", quiet=as_json) as update:
         report = run(manifest, out, modality=modality, normal=normal, on_progress=update)
@@ -100,7 +100,7 @@ Example (columns: StudyInstanceUID or AccessionNumber or PatientID and date; lab
 @click.pass_context
 def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json: bool) -> None:
     """Import normal/abnormal/unknown labels; identifiers are replaced by pseudonyms before anything is stored."""
-    from pipeline.data.labels import import_labels
+    from pipeline.data.labels.labels import import_labels
 
     report = import_labels(csv_file, settings_of(context))
     if as_json:
@@ -120,8 +120,8 @@ def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json:
 @click.pass_context
 def labels_show(context: click.Context, as_json: bool) -> None:
     """Show the labels, newest last."""
-    from pipeline.data.catalogue import Catalogue
-    from pipeline.data.labels import labels as rows
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.data.labels.labels import labels as rows
 
     with Catalogue.open(settings_of(context)) as catalogue:
         print_rows(list(rows(catalogue)), as_json, "No labels yet. Import some: nightread labels import FILE.csv")
@@ -133,8 +133,8 @@ def labels_show(context: click.Context, as_json: bool) -> None:
 @click.pass_context
 def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
     """List files that were refused, and series that no detector could read, and why."""
-    from pipeline.data.catalogue import Catalogue
-    from pipeline.dicom.crosswalk import Crosswalk
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.dicom.identity.crosswalk import Crosswalk
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue:

@@ -10,7 +10,7 @@ from pipeline.cli.output import json_option, print_rows, settings_of
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
-    from pipeline.data.schema import RunRow
+    from pipeline.data.catalogue.schema import RunRow
 
 
 @click.command(short_help="List the flagged scans, most unusual first.", epilog="Example: nightread flagged --json")
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.pass_context
 def flagged(context: click.Context, run_id: str | None, everything: bool, as_json: bool) -> None:
     """List the flagged scans, most unusual first."""
-    from pipeline.data.catalogue import Catalogue
-    from pipeline.stages.flagged import flagged_rows
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.stages.operations.flagged_list import flagged_rows
 
     with Catalogue.open(settings_of(context)) as catalogue:
         if run_id is not None:
@@ -38,7 +38,7 @@ def flagged(context: click.Context, run_id: str | None, everything: bool, as_jso
 @click.pass_context
 def runs(context: click.Context, kind: str | None, as_json: bool) -> None:
     """List training, scoring and evaluation runs, newest first, and which training runs are champions."""
-    from pipeline.data.catalogue import Catalogue
+    from pipeline.data.catalogue.catalogue import Catalogue
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue:

@@ -23,7 +23,7 @@ from pipeline.cli.output import (
 from pipeline.errors import DEBUG, ArtefactError, NightreadError, UnforeseenError
 
 if TYPE_CHECKING:
-    from pipeline.stages.measuring import OnProgress
+    from pipeline.stages.run.score_slices import OnProgress
     from pipeline.types import RunRef
 
 Report = TypeVar("Report")
@@ -52,9 +52,9 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
     """
     config = shipped(config)  # before the slow imports: a mistyped name is told at once
     from pipeline.config import load_config
-    from pipeline.stages.calibrate import calibrate
-    from pipeline.stages.config import RunConfig
-    from pipeline.stages.train import train as run
+    from pipeline.stages.detect.calibrate import calibrate
+    from pipeline.stages.detect.train import train as run
+    from pipeline.stages.run.run_config import RunConfig
 
     settings = settings_of(context)
     trained = run(load_config(config, RunConfig, overrides), settings, again=again, progress=not as_json)
@@ -78,9 +78,9 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
 
     A detector that cannot be used is reported and stops no other; the exit code then says so.
     """
-    from pipeline.stages.night import in_words, without_model
-    from pipeline.stages.score import detectors_to_run
-    from pipeline.stages.score import score as run
+    from pipeline.stages.detect.score import detectors_to_run
+    from pipeline.stages.detect.score import score as run
+    from pipeline.stages.operations.night_report import in_words, without_model
 
     settings = settings_of(context)
     detectors = _some(detectors_to_run(settings, route, run_id), route)
@@ -157,9 +157,9 @@ def evaluate(
     With --prospective, on the scans that readers decided. A detector that cannot be used is reported and stops no
     other; the exit code then says so.
     """
-    from pipeline.stages.evaluate import evaluate as run
-    from pipeline.stages.prospective import prospective as run_in_use
-    from pipeline.stages.score import detectors_to_run
+    from pipeline.stages.detect.evaluate import evaluate as run
+    from pipeline.stages.detect.prospective import prospective as run_in_use
+    from pipeline.stages.detect.score import detectors_to_run
 
     if prospective and purpose is not None:
         raise click.UsageError("--prospective reads no test set; leave --open-test out.")
@@ -193,7 +193,7 @@ def promote(context: click.Context, run: str, as_json: bool) -> None:
 
     A route's first model is its champion at once; every later one is its challenger until it is promoted.
     """
-    from pipeline.stages.run_folder import RunFolder
+    from pipeline.stages.run.run_folder import RunFolder
     from pipeline.tracking.registry import aliases, version_of
     from pipeline.tracking.registry import promote as promote_version
 
@@ -283,7 +283,7 @@ def benchmark_speed(files: int, images: int, scans: int, memory: bool, as_json: 
 
     A ratio above 1 means that ours is quicker, or needs less.
     """
-    from pipeline.stages.speed import speed
+    from pipeline.stages.speed.ingest_train_score import speed
 
     rows = speed(files, images)
     if scans:
@@ -291,7 +291,7 @@ def benchmark_speed(files: int, images: int, scans: int, memory: bool, as_json: 
 
         rows += overhead_rows(scans)
     if memory:
-        from pipeline.stages.speed_memory import memory_rows
+        from pipeline.stages.speed.memory import memory_rows
 
         rows += memory_rows()
     print_rows(rows, as_json, "Nothing was measured.")

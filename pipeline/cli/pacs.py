@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.dicom.network.config import ListenConfig, TlsFiles
     from pipeline.dicom.network.listener import Listener
-    from pipeline.stages.push import PushReport
-    from pipeline.stages.push_fhir import FhirReport
+    from pipeline.stages.pacs.push import PushReport
+    from pipeline.stages.pacs.push_fhir import FhirReport
 
 PACS_EXTRA = 'Install it: pip install "nightread[pacs]"'
 ConfigT = TypeVar("ConfigT", bound="Config")
@@ -131,8 +131,8 @@ def push(context: click.Context, run: str, to: str | None, fhir: Path | None, as
 def _send(context: click.Context, run: str, to: str, as_json: bool, options: dict[str, Any]) -> PushReport:
     from pipeline.dicom.network.send import destination
     from pipeline.dicom.network.web import Credential
-    from pipeline.stages.push import KINDS
-    from pipeline.stages.push import push as run_push
+    from pipeline.stages.pacs.push import KINDS
+    from pipeline.stages.pacs.push import push as run_push
 
     settings = settings_of(context)
     tls = tls_files(*(options[name] for name in ("tls_cert", "tls_key", "tls_ca")))
@@ -152,8 +152,8 @@ def _send(context: click.Context, run: str, to: str, as_json: bool, options: dic
 
 def _sent_so_far(context: click.Context, run: str) -> list[dict[str, Any]]:
     """Return a row for every object that was made of a run for a destination."""
-    from pipeline.data.catalogue import Catalogue
-    from pipeline.data.exports import exports
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.data.catalogue.exports import exports
 
     with Catalogue.open(settings_of(context)) as catalogue:
         studies = {row.id: row.study_id[:12] for row in catalogue.findings(run)}
@@ -172,7 +172,7 @@ def _sent_so_far(context: click.Context, run: str) -> list[dict[str, Any]]:
 
 
 def _write_fhir(context: click.Context, run: str, folder: Path) -> FhirReport:
-    from pipeline.stages.push_fhir import push_fhir
+    from pipeline.stages.pacs.push_fhir import push_fhir
 
     return push_fhir(run, settings_of(context), folder)
 

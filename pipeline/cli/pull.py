@@ -11,7 +11,7 @@ from pipeline.cli.output import json_option, print_json, progress_bar, settings_
 from pipeline.cli.pacs import auth_options, needs_extra, tls_files, validated
 
 if TYPE_CHECKING:
-    from pipeline.stages.pull import PullReport
+    from pipeline.stages.pacs.pull import PullReport
 
 
 @click.command(
@@ -60,7 +60,7 @@ def pull(context: click.Context, as_json: bool, **options: Any) -> None:
 
     with needs_extra():
         from pipeline.dicom.network.web import Credential
-        from pipeline.stages.pull import pull as run_pull
+        from pipeline.stages.pacs.pull import pull as run_pull
 
     credential = Credential.read(options.pop("auth_env"), options.pop("auth_file"))
     config = _config(context, options)

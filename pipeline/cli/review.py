@@ -14,7 +14,7 @@ from pipeline.cli.output import json_option, print_json, print_rows, settings_of
 from pipeline.cli.review_start import REVIEW_EXTRA, start
 
 if TYPE_CHECKING:
-    from pipeline.review.room import Review
+    from pipeline.review.services import Review
 
 ROLES = ("reader", "lead", "admin", "auditor")
 
@@ -172,8 +172,8 @@ def sample(context: click.Context, as_json: bool) -> None:
 
     How much is drawn: `review: {sample_share: 0.02, sample_least: 5}` in the workspace's settings.yaml.
     """
-    from pipeline.data.catalogue import Catalogue
-    from pipeline.data.reading import draw_reading_lists
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.data.catalogue.reading_list import draw_reading_lists
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue:
@@ -187,12 +187,12 @@ def sample(context: click.Context, as_json: bool) -> None:
 @contextmanager
 def _opened(context: click.Context) -> Iterator[tuple[Review, Any]]:
     """Open the reading list for whoever has the workspace."""
-    from pipeline.data.catalogue import Catalogue
+    from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.errors import ConfigError
 
     try:
         from pipeline.review.permissions import CommandLine
-        from pipeline.review.room import Review
+        from pipeline.review.services import Review
     except ModuleNotFoundError as error:
         if str(error.name).startswith("pipeline"):
             raise

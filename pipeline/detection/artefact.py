@@ -21,7 +21,7 @@ import pipeline
 from pipeline.errors import ArtefactError
 from pipeline.methods.artefact import fill_weights, load_weights, method_from_spec, save_weights
 from pipeline.methods.base import Method
-from pipeline.methods.sealed import FORMAT, MANIFEST, SPEC, WEIGHTS, file_sha256, read_sealed, reference
+from pipeline.sealed_folder import FORMAT, MANIFEST, SPEC, WEIGHTS, file_sha256, read_sealed, reference
 from pipeline.types import RunRef
 
 __all__ = ["read_method", "read_sealed", "reference", "write_artefact"]

@@ -20,10 +20,10 @@ from safetensors.numpy import load_file, save_file
 from scipy.ndimage import convolve
 from sklearn.decomposition import PCA
 
-from pipeline.data.dataset import SliceDataset
-from pipeline.data.grid import resample
-from pipeline.data.normalise import Normaliser
-from pipeline.data.planes import FrameStore
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.images.letterbox import resample
+from pipeline.data.images.load_slice import FrameStore
+from pipeline.data.images.normalise import Normaliser
 from pipeline.detection.slices import SliceResult, native_map
 from pipeline.errors import ArtefactError, ConfigError, EmptySelection
 from pipeline.types import AnomalyMap, Step

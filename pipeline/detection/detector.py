@@ -11,12 +11,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from pipeline.data.normalise import Normaliser
-from pipeline.data.volume import VolumeConfig
+from pipeline.data.images.normalise import Normaliser
+from pipeline.data.images.volume import VolumeConfig
 from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.artefact import read_method, read_sealed, reference, write_artefact
-from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.conformal import Calibration
 from pipeline.detection.residual import ResidualConfig, across, clean, counted_body, residual
 from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit, shared_fields
 from pipeline.detection.slices import Scored

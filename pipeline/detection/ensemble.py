@@ -18,11 +18,11 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from pipeline.config import Config
-from pipeline.data.normalise import Normaliser
-from pipeline.data.volume import VolumeConfig
+from pipeline.data.images.normalise import Normaliser
+from pipeline.data.images.volume import VolumeConfig
 from pipeline.detection.artefact import read_sealed, read_weights, require, write_artefact
-from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.conformal import Calibration
 from pipeline.detection.detector import Detector
 from pipeline.detection.residual import counted_body
 from pipeline.detection.scorer import Scorer, shared_fields

@@ -17,7 +17,7 @@ from pydantic import Field
 from scipy.stats import false_discovery_control
 
 from pipeline.config import Config
-from pipeline.detection.calibrate import allowed_exceedances
+from pipeline.detection.conformal import allowed_exceedances
 from pipeline.errors import ConfigError
 from pipeline.types import Finding
 

@@ -11,12 +11,12 @@ from typing import Any, Self
 import torch
 
 from pipeline.config import DecodeLimits
-from pipeline.data.normalise import Normaliser
-from pipeline.data.volume import VolumeConfig
+from pipeline.data.images.normalise import Normaliser
+from pipeline.data.images.volume import VolumeConfig
 from pipeline.detection.aggregate import AggregateConfig, aggregate_study
-from pipeline.detection.calibrate import Calibration
 from pipeline.detection.config import DetectionConfig
-from pipeline.detection.scan import ScanResult, score_files, score_scan
+from pipeline.detection.conformal import Calibration
+from pipeline.detection.score_files import ScanResult, score_files, score_scan
 from pipeline.detection.slices import (
     Scored,
     SliceResult,
@@ -28,7 +28,7 @@ from pipeline.detection.slices import (
     slice_results,
 )
 from pipeline.detection.two_sided import TwoSided
-from pipeline.dicom.sandbox import DecodeWorkers
+from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.methods.base import Method
 from pipeline.types import AnomalyMap, Batch, Finding, RunRef, Scan, SliceScore, Step
@@ -185,17 +185,17 @@ class Scorer:
         )
 
     def score_scan(self, scan: Scan) -> ScanResult:
-        """Score one series in physical units; see `pipeline.detection.scan.score_scan`."""
+        """Score one series in physical units; see `pipeline.detection.score_files.score_scan`."""
         return score_scan(self, scan)
 
     def score_file(self, path: str | Path, limits: DecodeLimits | None = None) -> ScanResult:
-        """Score one DICOM file: score, p-value and heatmap; see `pipeline.detection.scan.score_files`."""
+        """Score one DICOM file: score, p-value and heatmap; see `pipeline.detection.score_files.score_files`."""
         return score_files(self, [Path(path)], limits or DecodeLimits())
 
     def score_files(
         self, paths: Sequence[str | Path], limits: DecodeLimits | None = None, workers: DecodeWorkers | None = None
     ) -> ScanResult:
-        """Score the DICOM files of one study together; see `pipeline.detection.scan.score_files`."""
+        """Score the DICOM files of one study together; see `pipeline.detection.score_files.score_files`."""
         return score_files(self, [Path(path) for path in paths], limits or DecodeLimits(), workers)
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
-from pipeline.data.dataset import SliceDataset, Stack, batches, collate
-from pipeline.data.normalise import Normaliser
+from pipeline.data.images.dataset import SliceDataset, Stack, batches, collate
+from pipeline.data.images.normalise import Normaliser
 from pipeline.errors import ConfigError
 from pipeline.types import AnomalyMap, Batch, Step
 
@@ -46,7 +46,7 @@ class SliceResult:
 
 
 class Slices(Protocol):
-    """A data set of normalised slices; `pipeline.data.dataset.SliceDataset` is one."""
+    """A data set of normalised slices; `pipeline.data.images.dataset.SliceDataset` is one."""
 
     def __len__(self) -> int: ...
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from pipeline.data.volume import AIR, Depth, VolumeConfig, padded, padding
+from pipeline.data.images.volume import AIR, Depth, VolumeConfig, padded, padding
 from pipeline.detection.tiles import Start, TileConfig, tiled
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, check_finite

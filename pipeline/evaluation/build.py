@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from pipeline.detection.calibrate import Threshold
+from pipeline.detection.conformal import Threshold
 from pipeline.errors import EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import evaluate_images

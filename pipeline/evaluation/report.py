@@ -9,7 +9,7 @@ import pandas as pd
 from pydantic import ConfigDict, Field
 
 from pipeline.config import Config
-from pipeline.detection.calibrate import Threshold
+from pipeline.detection.conformal import Threshold
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.compare import Comparison
 from pipeline.evaluation.markdown import markdown_table

@@ -58,7 +58,7 @@ class Method(nn.Module):
 
     supervision: Supervision = "normals"
     phases: tuple[Phase, ...] = ()
-    conditional: bool = False  # True: its answer takes `about`, what is known of each image (`pipeline.data.about`)
+    conditional: bool = False  # True: its answer takes `about` (`pipeline.data.images.conditions`)
     channels_last: bool = False  # True where this memory format was measured to be faster on CPU
 
     def __init__(self, config: MethodConfig, image_size: int, channels: int, spatial_dims: int) -> None:

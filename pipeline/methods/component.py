@@ -17,8 +17,8 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config import Config
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods.base import Codec, Method
-from pipeline.methods.sealed import MANIFEST, SPEC, WEIGHTS, file_sha256, read_sealed
 from pipeline.nn.backbone import trained_weights_follow
+from pipeline.sealed_folder import MANIFEST, SPEC, WEIGHTS, file_sha256, read_sealed
 
 
 class CodecConfig(Config):

@@ -88,7 +88,7 @@ class ConditionalVariationalAutoencoder(Method):
         Args:
             x: [B, C, *spatial].
             rng, body: not used.
-            about: what is known of each image (`pipeline.data.about`); () where nothing is.
+            about: what is known of each image (`pipeline.data.images.conditions`); () where nothing is.
         """
         with self.inference():
             c = self.conditions(about, len(self.check(x)))

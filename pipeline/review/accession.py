@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.review_schema import ReadingEntry
-from pipeline.data.schema import FindingRow
-from pipeline.data.standing import chunks
-from pipeline.dicom.crosswalk import Crosswalk
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import ReadingEntry
+from pipeline.data.catalogue.schema import FindingRow
+from pipeline.data.labels.effective_label import chunks
+from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import Actor
 from pipeline.review.text import kept

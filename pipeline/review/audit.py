@@ -16,9 +16,9 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.review_schema import AuditEntry, Decision
-from pipeline.data.schema import now
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import AuditEntry, Decision
+from pipeline.data.catalogue.schema import now
 from pipeline.review.chain import Chain, Verdict
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import BadInput

@@ -19,9 +19,9 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.review_schema import AuditEntry, Decision
-from pipeline.dicom.keyfile import create_key
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import AuditEntry, Decision
+from pipeline.dicom.identity.keyfile import create_key
 from pipeline.errors import IdentityError
 
 Chained = type[Decision] | type[AuditEntry]

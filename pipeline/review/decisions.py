@@ -15,12 +15,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.coded import CodedFinding
-from pipeline.data.decisions import CLOSED, NEW, OUTCOMES, last_decision, standing
-from pipeline.data.review_labels import label_study
-from pipeline.data.review_schema import Decision, ReadingEntry
-from pipeline.data.schema import FindingRow, now
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.decisions import CLOSED, NEW, OUTCOMES, last_decision, standing
+from pipeline.data.catalogue.review_schema import Decision, ReadingEntry
+from pipeline.data.catalogue.schema import FindingRow, now
+from pipeline.data.labels.finding_codes import CodedFinding
+from pipeline.data.labels.review_labels import label_study
 from pipeline.review.audit import Audit
 from pipeline.review.chain import Chain, Verdict
 from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease

@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, CompoundSelect, Select, exists, or_, select
 from sqlalchemy.orm import aliased
 
-from pipeline.data.decisions import CLOSED, NEW, is_last
-from pipeline.data.review_schema import Decision, Lease, ReadingEntry
-from pipeline.data.schema import FindingRow
+from pipeline.data.catalogue.decisions import CLOSED, NEW, is_last
+from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry
+from pipeline.data.catalogue.schema import FindingRow
 from pipeline.review.refusals import BadInput
 
 IN_REVIEW = "in-review"

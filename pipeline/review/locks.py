@@ -13,10 +13,10 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.decisions import last_decision
-from pipeline.data.review_schema import Lease, ReadingEntry, User
-from pipeline.data.schema import now
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.decisions import last_decision
+from pipeline.data.catalogue.review_schema import Lease, ReadingEntry, User
+from pipeline.data.catalogue.schema import now
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import PERMISSIONS, Actor
 from pipeline.review.refusals import BadInput, HeldByAnother, checked_id, unknown

@@ -15,9 +15,9 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.review_schema import LoginFailure
-from pipeline.data.schema import now
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import LoginFailure
+from pipeline.data.catalogue.schema import now
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import LoginRefused, TooManyFailures

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from pipeline.data.schema import FindingRow, Instance, Series
+from pipeline.data.catalogue.schema import FindingRow, Instance, Series
 from pipeline.review.refusals import BadInput, ScanGone
 
 Region = tuple[dict[str, Any] | None, str | None]

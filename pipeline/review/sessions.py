@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, insert, or_, select, update
 
 from pipeline.config import ReviewPolicy
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.review_schema import User as UserRow
-from pipeline.data.review_schema import UserSession
-from pipeline.data.schema import now
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import User as UserRow
+from pipeline.data.catalogue.review_schema import UserSession
+from pipeline.data.catalogue.schema import now
 from pipeline.review.audit import Audit
 from pipeline.review.users import User, Users
 

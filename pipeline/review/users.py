@@ -13,9 +13,9 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from sqlalchemy import delete, select
 
 from pipeline.config import ReviewPolicy
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.review_schema import User as UserRow
-from pipeline.data.review_schema import UserSession
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import User as UserRow
+from pipeline.data.catalogue.review_schema import UserSession
 from pipeline.errors import ReviewError
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import PERMISSIONS, ROLES, Actor

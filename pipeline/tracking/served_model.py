@@ -24,7 +24,7 @@ import mlflow
 import pandas as pd
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.sandbox import DecodeWorkers
+from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ArtefactError, ConfigError, NightreadError, Rejected, RejectionCode
 
 SERVERS = frozenset({"mlflow.pyfunc.scoring_server.app", "mlflow.pyfunc.stdin_server", "mlserver"})

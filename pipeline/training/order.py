@@ -19,7 +19,7 @@ from pipeline.types import Batch
 class Images(Protocol):
     """What training reads: items {"image": float32 [C, *spatial], "body": bool [1, *spatial], "id": str}.
 
-    "about", what is known of an image (`pipeline.data.about`), may be left out.
+    "about", what is known of an image (`pipeline.data.images.conditions`), may be left out.
     """
 
     def __len__(self) -> int:

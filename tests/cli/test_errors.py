@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.data.catalogue import Catalogue
+from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.errors import DEBUG
 
 

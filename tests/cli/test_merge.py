@@ -10,10 +10,10 @@ import pytest
 from pydicom import dcmread
 
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.patients import merged_into
-from pipeline.data.schema import Patient
-from pipeline.dicom.identity import Pseudonyms
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.patients import merged_into
+from pipeline.data.catalogue.schema import Patient
+from pipeline.dicom.identity.pseudonyms import Pseudonyms
 from pipeline.dicom.phantom.folder import write_phantoms
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from pipeline.data.normalise import Normaliser, normaliser_config
+from pipeline.data.images.normalise import Normaliser, normaliser_config
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.detection.load import load_detector

@@ -14,9 +14,9 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.stats import betabinom
 
-from pipeline.data.normalise import Normaliser, Plane, normaliser_config
-from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.data.images.normalise import Normaliser, Plane, normaliser_config
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.scorer import Scorer
 from pipeline.dicom.phantom.patient import PhantomPatient, make_patient

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.data.normalise import FixedRange, Normaliser
+from pipeline.data.images.normalise import FixedRange, Normaliser
 from pipeline.detection.aggregate import AggregateConfig, aggregate_maps
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector

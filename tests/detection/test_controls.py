@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from pipeline.data.normalise import Normaliser, Plane, normaliser_config
+from pipeline.data.images.normalise import Normaliser, Plane, normaliser_config
 from pipeline.detection.controls import (
     CONTROLS,
     ControlModel,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.volume import VolumeConfig
+from pipeline.data.images.volume import VolumeConfig
 from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.detector import Detector
 from pipeline.detection.residual import residual

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.normalise import Normaliser, normaliser_config
-from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.data.images.normalise import Normaliser, normaliser_config
+from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble import Ensemble, Member, Moments, z_scored
 from pipeline.detection.ensemble_config import EnsembleConfig

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom, kstest
 
-from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.flag import flag_by_fdr
 from pipeline.types import Finding
 

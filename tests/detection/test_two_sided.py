@@ -14,7 +14,7 @@ import torch
 from scipy.stats import median_abs_deviation
 from sklearn.metrics import roc_auc_score
 
-from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.two_sided import LEAST, TwoSided
 from pipeline.errors import ConfigError, TooFewNormals

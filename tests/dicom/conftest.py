@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.read import DecodedInstance, read_instance
-from pipeline.dicom.sandbox import DecodeWorkers
+from pipeline.dicom.decode.read import DecodedInstance, read_instance
+from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import Rejected
 
 

@@ -12,18 +12,18 @@ import yaml
 from click import Command, Context, Group
 
 from pipeline.cli import group
+from pipeline.cli.config_table import document
 from pipeline.config import load_config
-from pipeline.data.data_config import DataConfig
-from pipeline.data.intensity import MRPercentile
-from pipeline.data.normalise import Normaliser
+from pipeline.data.images.data_config import DataConfig
+from pipeline.data.images.intensity import MRPercentile
+from pipeline.data.images.normalise import Normaliser
 from pipeline.detection import Detector
-from pipeline.detection.calibrate import Calibration, Unit
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.conformal import Calibration, Unit
 from pipeline.dicom.phantom.example import example_file
 from pipeline.methods import METHODS
 from pipeline.methods.ae import AeConfig
-from pipeline.stages.config import RunConfig
-from pipeline.stages.config_table import document
+from pipeline.stages.run.run_config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.detection.calibrate import Threshold
+from pipeline.detection.conformal import Threshold
 from pipeline.evaluation.build import build_report
 from pipeline.evaluation.compare import compare
 from pipeline.evaluation.config import EvaluationConfig

@@ -20,7 +20,7 @@ from flows.nightly import run_nightly
 from flows.policies import STEADY, discreet
 from flows.request import requested
 from pipeline.config import Settings
-from pipeline.data.ingest import IngestReport
+from pipeline.data.ingest.ingest import IngestReport
 from pipeline.errors import CatalogueError, ConfigError, UnforeseenError
 
 DONE = IngestReport(files=1, added=1, same=0, new_versions=0, skipped=0)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.catalogue import Catalogue
+from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.tracking.registry import registered
 
 Night = Any
@@ -62,8 +62,8 @@ def test_training_again_is_a_look_up(night: Night, phantom_night: Any) -> None:
 
 
 def test_an_evaluation_is_asked_again_when_its_inputs_change(night: Night) -> None:
-    from pipeline.stages.inputs import evaluation_inputs
-    from pipeline.stages.score import detectors_to_run
+    from pipeline.stages.detect.evaluation_key import evaluation_inputs
+    from pipeline.stages.detect.score import detectors_to_run
     from pipeline.types import RunRef
 
     settings, _ = night

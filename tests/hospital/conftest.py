@@ -11,11 +11,11 @@ import pytest
 from pydicom import Dataset
 
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.ingest import ingest
-from pipeline.data.schema import Instance, RejectionRow, SourceFile
-from pipeline.data.selection import select_slices
-from pipeline.dicom.identity import Pseudonyms
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import Instance, RejectionRow, SourceFile
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.sets.selection import select_slices
+from pipeline.dicom.identity.pseudonyms import Pseudonyms
 from pipeline.dicom.phantom.objects import Visit, datasets
 from pipeline.dicom.phantom.patient import make_patient
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from pipeline.data.normalise import Normaliser, normaliser_config
+from pipeline.data.images.normalise import Normaliser, normaliser_config
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.errors import ArtefactError, ConfigError

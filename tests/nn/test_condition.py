@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from pipeline.dicom.attributes import AGE_BANDS, InstanceAttributes
-from pipeline.dicom.vocabulary import VIEW_CODES
+from pipeline.dicom.decode.attributes import AGE_BANDS, InstanceAttributes
+from pipeline.dicom.decode.vocabulary import VIEW_CODES
 from pipeline.errors import ConfigError
 from pipeline.nn.condition import VOCABULARY, ConditionConfig, Conditions
 from pipeline.nn.rng import Rng

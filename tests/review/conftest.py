@@ -15,12 +15,12 @@ from argon2 import PasswordHasher
 from sqlalchemy import select
 
 from pipeline.config import ReviewPolicy, Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.reading import draw_reading_lists
-from pipeline.data.schema import FindingRow, Instance, Patient, Series, Study
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.reading_list import draw_reading_lists
+from pipeline.data.catalogue.schema import FindingRow, Instance, Patient, Series, Study
 from pipeline.review.decisions import Form
 from pipeline.review.permissions import Actor
-from pipeline.review.room import Review
+from pipeline.review.services import Review
 from pipeline.types import Finding, SliceScore
 
 

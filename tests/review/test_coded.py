@@ -8,7 +8,7 @@ import pytest
 from pydicom.sr import _concepts_dict
 
 from pipeline.config import ReviewPolicy
-from pipeline.data.coded import coded_findings
+from pipeline.data.labels.finding_codes import coded_findings
 from pipeline.errors import ConfigError
 
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from pipeline.cli import group
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.review.room import Review
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.review.services import Review
 
 Run = Callable[..., Result]
 

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.review_schema import AuditEntry, Decision
-from pipeline.data.schema import Base, Instance
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import AuditEntry, Decision
+from pipeline.data.catalogue.schema import Base, Instance
 from pipeline.errors import CatalogueError, IdentityError
 from pipeline.review.refusals import (
     BadInput,
@@ -22,7 +22,7 @@ from pipeline.review.refusals import (
     StaleDecision,
     UnknownFinding,
 )
-from pipeline.review.room import Review
+from pipeline.review.services import Review
 from pipeline.review.worklist import WorklistQuery
 
 SCRIPTS = "Läsion, опухоль, 病変, 종양, ورم, όγκος, ก้อน, é (decomposed), 🩻"

@@ -13,10 +13,10 @@ from scipy.stats import chi2, chisquare, kstest, ncx2
 from sqlalchemy import select
 
 from pipeline.config import ReviewPolicy, Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.reading import Drawn, chosen, draw_reading_lists, places, sample_size
-from pipeline.data.review_schema import ReadingEntry, ReadingFrame
-from pipeline.data.schema import FindingRow
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.reading_list import Drawn, chosen, draw_reading_lists, places, sample_size
+from pipeline.data.catalogue.review_schema import ReadingEntry, ReadingFrame
+from pipeline.data.catalogue.schema import FindingRow
 
 
 def frame(catalogue: Catalogue) -> list[ReadingFrame]:
@@ -123,7 +123,7 @@ def _one_night(seed: int, flagged: int, unflagged: int) -> tuple[list[int], list
 
 def test_the_score_stage_draws(trained: Any, tmp_path: Path) -> None:
     """The hook: after a scoring run everything flagged is on the list, and the run has its draw."""
-    from pipeline.stages.score import detectors_to_run, score
+    from pipeline.stages.detect.score import detectors_to_run, score
 
     workspace = tmp_path / "workspace"
     shutil.copytree(trained.settings.workspace, workspace)

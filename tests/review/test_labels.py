@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import select, update
 
 from pipeline.config import ReviewPolicy
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.labels import add_label
-from pipeline.data.review_labels import DISMISSED_FLAG, REVIEW
-from pipeline.data.schema import LabelRow, Patient
-from pipeline.data.selection import slices
-from pipeline.data.splits import SplitPolicy, assign_sets
-from pipeline.review.room import Review
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import LabelRow, Patient
+from pipeline.data.labels.labels import add_label
+from pipeline.data.labels.review_labels import DISMISSED_FLAG, REVIEW
+from pipeline.data.sets.selection import slices
+from pipeline.data.sets.splits import SplitPolicy, assign_sets
+from pipeline.review.services import Review
 from pipeline.types import LABELLED_SETS, NORMAL_SETS
 
 EVERY_SET = (*NORMAL_SETS, *LABELLED_SETS)
@@ -100,7 +100,7 @@ def test_a_changed_mind_and_an_undo_change_the_label(
 def test_a_study_with_two_findings_is_abnormal_where_one_is(
     nights: Any, review: Review, people: Any, form: Any, catalogue: Catalogue, name_of: Any
 ) -> None:
-    from pipeline.data.schema import FindingRow
+    from pipeline.data.catalogue.schema import FindingRow
 
     nights.scans("x")
     for model in ("a" * 64, "b" * 64):

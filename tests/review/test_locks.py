@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.data import schema
+from pipeline.data.catalogue import schema
 from pipeline.review import decisions, locks, worklist
 from pipeline.review.permissions import Actor, CommandLine
 from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, UnknownFinding
-from pipeline.review.room import Review
+from pipeline.review.services import Review
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import insert, select
 
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.decisions import OUTCOMES
-from pipeline.data.review_schema import Decision, Lease, ReadingEntry
-from pipeline.data.schema import FindingRow, LabelRow, Patient, Study, now
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.decisions import OUTCOMES
+from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry
+from pipeline.data.catalogue.schema import FindingRow, LabelRow, Patient, Study, now
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import HeldByAnother, StaleDecision
-from pipeline.review.room import Review
+from pipeline.review.services import Review
 from pipeline.review.worklist import STATES, WorklistQuery
 
 READERS, SCANS, PROCESSES = 50, 25, 4
@@ -88,11 +88,11 @@ def test_processes_decide_on_one_list(nights: Any, review: Review, any_settings:
     code = (
         "import json, sys\n"
         "from pipeline.config import Settings\n"
-        "from pipeline.data.catalogue import Catalogue\n"
+        "from pipeline.data.catalogue.catalogue import Catalogue\n"
         "from pipeline.errors import ReviewError\n"
         "from pipeline.review.decisions import Form\n"
         "from pipeline.review.permissions import Actor\n"
-        "from pipeline.review.room import Review\n"
+        "from pipeline.review.services import Review\n"
         "settings, name = Settings.model_validate_json(sys.argv[1]), sys.argv[2]\n"
         "mine = []\n"
         "with Catalogue.open(settings) as catalogue:\n"

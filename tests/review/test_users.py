@@ -12,13 +12,13 @@ from argon2 import PasswordHasher
 from sqlalchemy import select, text
 
 from pipeline.config import Settings
-from pipeline.data import schema
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.review_schema import User as UserRow
+from pipeline.data.catalogue import schema
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import User as UserRow
 from pipeline.review import logins, sessions
 from pipeline.review.permissions import PERMISSIONS, ROLES, CommandLine
 from pipeline.review.refusals import BadInput, BadText, LoginRefused, NotAllowed, TooManyFailures
-from pipeline.review.room import Review
+from pipeline.review.services import Review
 
 PASSWORD, HOUSE = "correct horse battery", CommandLine()
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from pipeline.config import ReviewPolicy, Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.dicom.attributes import RawIdentity
-from pipeline.dicom.crosswalk import Crosswalk
-from pipeline.dicom.identity import Ids
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.dicom.decode.attributes import RawIdentity
+from pipeline.dicom.identity.crosswalk import Crosswalk
+from pipeline.dicom.identity.pseudonyms import Ids
 from pipeline.review.refusals import BadInput, NotAllowed, UnknownFinding
-from pipeline.review.room import Review
+from pipeline.review.services import Review
 from pipeline.review.worklist import STATES, WorklistQuery
 
 NAMES = "abcdefgh"

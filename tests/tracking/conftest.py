@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pipeline.detection.detector import Detector
-from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import connect
 from pipeline.tracking.registry import requirements
 

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.data.intensity import MRPercentile
-from pipeline.data.normalise import Normaliser
-from pipeline.detection.calibrate import Calibration, Unit
+from pipeline.data.images.intensity import MRPercentile
+from pipeline.data.images.normalise import Normaliser
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.dae import DaeConfig

@@ -14,12 +14,12 @@ STORY = """
 import sys
 from pathlib import Path
 from pipeline.config import Settings, load_config
-from pipeline.data.ingest import ingest
-from pipeline.data.labels import import_labels
-from pipeline.stages.calibrate import calibrate
-from pipeline.stages.config import RunConfig
-from pipeline.stages.score import detectors_to_run, score
-from pipeline.stages.train import train
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.labels.labels import import_labels
+from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.detect.score import detectors_to_run, score
+from pipeline.stages.detect.train import train
 archive, inbox, labels, config, workspace = sys.argv[1:]
 settings = Settings(workspace=Path(workspace))
 ingest([Path(archive), Path(inbox)], settings)

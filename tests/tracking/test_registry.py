@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.config import Settings
 from pipeline.errors import ArtefactError
-from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking import registry
 from pipeline.tracking.experiment import connect, track
 from pipeline.types import RunRef

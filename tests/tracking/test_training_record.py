@@ -9,7 +9,7 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.run.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")

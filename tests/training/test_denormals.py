@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from pipeline.methods.ae import AeConfig
-from pipeline.training.benchmark import RandomImages
+from pipeline.stages.speed.training_ratio import RandomImages
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import train
 from pipeline.training.state import TrainState

@@ -24,7 +24,7 @@ import torch
 from pipeline.methods.artefact import save_weights
 from pipeline.methods.dae import DaeConfig
 from pipeline.training import fit
-from pipeline.training.benchmark import RandomImages
+from pipeline.stages.speed.training_ratio import RandomImages
 from pipeline.training.config import TrainingConfig
 from pipeline.training.state import accelerator
 

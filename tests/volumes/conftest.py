@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from pipeline.config import Settings, load_config
-from pipeline.data.dataset import SliceDataset
-from pipeline.data.normalise import CTWindow, Normaliser
-from pipeline.data.store import PixelStore
-from pipeline.data.volume import VolumeConfig
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.images.normalise import CTWindow, Normaliser
+from pipeline.data.images.volume import VolumeConfig
+from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
-from pipeline.dicom.attributes import InstanceAttributes
+from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.phantom.folder import write_labels, write_phantoms
 from pipeline.methods import method_config
-from pipeline.stages.calibrate import CalibrationReport, calibrate
-from pipeline.stages.config import RunConfig
-from pipeline.stages.train import train
+from pipeline.stages.detect.calibrate import CalibrationReport, calibrate
+from pipeline.stages.detect.train import train
+from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import SliceRef
 
 SIZE = 32
@@ -140,8 +140,8 @@ class VolumeHospital:
 @pytest.fixture(scope="session")
 def hospital(tmp_path_factory: pytest.TempPathFactory, new_hospital: Callable[[], Settings]) -> VolumeHospital:
     """36 labelled phantoms and 3 unlabelled ones, brain MR, 16 slices of 32 pixels each; trained and calibrated."""
-    from pipeline.data.ingest import ingest
-    from pipeline.data.labels import import_labels
+    from pipeline.data.ingest.ingest import ingest
+    from pipeline.data.labels.labels import import_labels
 
     folder, settings = tmp_path_factory.mktemp("volumes"), new_hospital()
     studies = write_phantoms(folder / "archive", 36, "MR", 1 / 6, 5, size=32, slices=16, grades=(3,)).studies

@@ -13,21 +13,21 @@ import torch
 import yaml
 
 from pipeline.config import Settings, load_config
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.labels import add_label
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.labels.labels import add_label
 from pipeline.detection.filters import across_slices
-from pipeline.detection.grid import GridConfig
 from pipeline.detection.load import load_detector
 from pipeline.detection.residual import ResidualConfig
-from pipeline.stages.calibrate import calibrate
-from pipeline.stages.config import RunConfig
-from pipeline.stages.evaluate import evaluate
-from pipeline.stages.grid import grid
-from pipeline.stages.rescore import rescore
-from pipeline.stages.run_folder import RunFolder
-from pipeline.stages.score import score
-from pipeline.stages.selecting import choose, dataset
-from pipeline.stages.train import train
+from pipeline.detection.score_grid import GridConfig
+from pipeline.stages.choose.grid_search import grid
+from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.detect.evaluate import evaluate
+from pipeline.stages.detect.rescore import rescore
+from pipeline.stages.detect.score import score
+from pipeline.stages.detect.train import train
+from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
 
 SLICES = [
     "name=adjacent",

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.dataset import SliceDataset
+from pipeline.data.images.dataset import SliceDataset
 from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble import Ensemble, Member, Moments, z_scored
@@ -210,10 +210,10 @@ def test_a_bright_spot_is_found_in_its_own_slice_and_place(build: Build, kind: t
 
 def test_files_catalogue_and_memory_give_one_score(build: Build, tmp_path: Path) -> None:
     from pipeline.config import DecodeLimits
-    from pipeline.data.store import PixelStore
+    from pipeline.data.store.pixel_store import PixelStore
+    from pipeline.dicom.decode.physical import to_physical
+    from pipeline.dicom.decode.read import read_instance
     from pipeline.dicom.phantom.folder import write_phantoms
-    from pipeline.dicom.physical import to_physical
-    from pipeline.dicom.read import read_instance
 
     (study,) = write_phantoms(tmp_path / "in", 1, "CT", 0.0, 3, size=48, slices=12).studies
     paths = [file.path for file in study.files]
@@ -242,7 +242,7 @@ def test_files_catalogue_and_memory_give_one_score(build: Build, tmp_path: Path)
 def test_a_nifti_volume_is_one_file(build: Build, tmp_path: Path) -> None:
     import nibabel
 
-    from pipeline.dicom.wrap import wrap
+    from pipeline.dicom.wrap.wrap import wrap
 
     hu = np.full((40, 36, 22), -1000, np.int16)
     hu[6:34, 5:31, 2:20] = 30

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.data.dataset import SliceDataset
+from pipeline.data.images.dataset import SliceDataset
 from pipeline.detection.detector import Detector
 from pipeline.detection.load import load_detector
 from pipeline.types import SliceRef

@@ -9,12 +9,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.data.data_config import DataConfig
-from pipeline.data.volume import Depth, VolumeConfig, padded
-from pipeline.dicom.attributes import InstanceAttributes
-from pipeline.dicom.geometry import Allowed, assemble
+from pipeline.data.images.data_config import DataConfig
+from pipeline.data.images.volume import Depth, VolumeConfig, padded
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.geometry import Allowed, assemble
 from pipeline.errors import ConfigError, Rejected
-from pipeline.stages.config import RunConfig
+from pipeline.stages.run.run_config import RunConfig
 
 CT = InstanceAttributes(
     sop_class_uid="1.2.840.10008.5.1.4.1.1.2", modality="CT", rows=8, columns=8, pixel_spacing_mm=(1.0, 1.0),

@@ -13,13 +13,13 @@ SCRIPT = """
 import re, sys, tempfile
 from pathlib import Path
 import numpy as np
-from pipeline.data.dataset import SliceDataset
-from pipeline.data.normalise import CTWindow, Normaliser
-from pipeline.data.store import PixelStore
-from pipeline.data.volume import VolumeConfig
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.images.normalise import CTWindow, Normaliser
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.data.images.volume import VolumeConfig
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
-from pipeline.dicom.attributes import InstanceAttributes
+from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.methods import method_config
 from pipeline.types import SliceRef
 

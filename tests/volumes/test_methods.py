@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.dataset import SliceDataset
-from pipeline.data.patches import PatchDataset
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.images.patches import PatchDataset
 from pipeline.detection.detector import Detector
 from pipeline.detection.load import load_detector
 from pipeline.detection.tiles import Tiling

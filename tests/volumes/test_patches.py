@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.dataset import SliceDataset
-from pipeline.data.patches import PatchDataset
-from pipeline.data.store import PixelStore
-from pipeline.data.volume import VolumeConfig
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.images.patches import PatchDataset
+from pipeline.data.images.volume import VolumeConfig
+from pipeline.data.store.pixel_store import PixelStore
 from pipeline.types import SliceRef
 
 Refs = Callable[..., list[SliceRef]]

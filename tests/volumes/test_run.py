@@ -15,24 +15,24 @@ from click.testing import CliRunner
 
 from pipeline.cli import group
 from pipeline.config import load_config
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.schema import FindingRow
-from pipeline.data.selection import Selection, select_slices
-from pipeline.detection.grid import GridConfig
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import FindingRow
+from pipeline.data.sets.selection import Selection, select_slices
 from pipeline.detection.load import load_detector
+from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import EmptySelection
 from pipeline.review.web.maps import MapMaker
 from pipeline.review.web.stacks import StudyStacks
-from pipeline.stages.calibrate import calibrate
-from pipeline.stages.config import RunConfig
-from pipeline.stages.evaluate import evaluate
-from pipeline.stages.grid import grid
-from pipeline.stages.measuring import Measured, measured
-from pipeline.stages.run_folder import RunFolder
-from pipeline.stages.score import score
-from pipeline.stages.selecting import choose, dataset, lessons
-from pipeline.stages.train import train
+from pipeline.stages.choose.grid_search import grid
+from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.detect.evaluate import evaluate
+from pipeline.stages.detect.score import score
+from pipeline.stages.detect.train import train
+from pipeline.stages.run.load_slices import choose, dataset, lessons
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.stages.run.score_slices import Measured, measured
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_a_partly_normal_series_teaches_nothing(hospital: Any, monkeypatch: pyte
     with Catalogue.open(hospital.settings) as catalogue:
         chosen = choose(catalogue, config, hospital.settings, sets=["train"])
         labelled = choose(catalogue, config, hospital.settings, sets=["develop"])
-        monkeypatch.setattr("pipeline.stages.selecting.select_slices", one_slice_less)
+        monkeypatch.setattr("pipeline.stages.run.load_slices.select_slices", one_slice_less)
         partly = choose(catalogue, config, hospital.settings, sets=["train"])
         assert len(choose(catalogue, config, hospital.settings, sets=["develop"]).slices) == len(labelled.slices) - 1
     first = chosen.slices[0].series_id

@@ -13,24 +13,24 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from pipeline.data.dataset import SliceDataset
-from pipeline.data.normalise import CTWindow, Normaliser
-from pipeline.data.selection import Selection
-from pipeline.data.store import PixelStore
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.images.normalise import CTWindow, Normaliser
+from pipeline.data.sets.selection import Selection
+from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.aggregate import AggregateConfig
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
-from pipeline.detection.grid import GridConfig
 from pipeline.detection.residual import ResidualConfig
+from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.two_sided import TwoSided
 from pipeline.evaluation.pixel_point import PixelPoint
 from pipeline.evaluation.pixels import PixelCase
 from pipeline.methods import method_config
-from pipeline.stages import grid_cells
-from pipeline.stages.config import RunConfig
-from pipeline.stages.grid import worth_trying
-from pipeline.stages.grid_cells import GridCell, evaluate_grid
-from pipeline.stages.kept import KeptAnswers, keep_answers
+from pipeline.stages.choose import grid_cells
+from pipeline.stages.choose.answer_cache import KeptAnswers, keep_answers
+from pipeline.stages.choose.grid_cells import GridCell, evaluate_grid
+from pipeline.stages.choose.grid_search import worth_trying
+from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import SliceRef
 
 OWN = DetectionConfig(

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom import Dataset, charset
 from pydicom.sr.coding import Code
 
-from pipeline.dicom.uids import derived_uid
+from pipeline.dicom.identity.uids import derived_uid
 
 ObjectKind = Literal["seg", "sc", "sr", "ko"]
 KINDS: tuple[ObjectKind, ...] = ("seg", "sc", "sr", "ko")  # in the order of sending: what is referenced comes first

@@ -26,7 +26,7 @@ from pipeline.dicom.export.described import (
     WORTH,
     Described,
 )
-from pipeline.dicom.uids import derived_uid
+from pipeline.dicom.identity.uids import derived_uid
 
 PSEUDONYMS, CODES = "urn:x-nightread:pseudonym", "urn:x-nightread:codes"
 _DICOM_UID, _DCM, _UCUM = "urn:dicom:uid", "http://dicom.nema.org/resources/ontology/DCM", "http://unitsofmeasure.org"

@@ -15,7 +15,7 @@ from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import EnhancedUSVolumeStorage, Verification  # type: ignore[attr-defined]
 
-from pipeline.dicom.pixels import PLUGINS
+from pipeline.dicom.decode.pixels import PLUGINS
 
 TRANSFER_SYNTAXES: tuple[str, ...] = (
     ExplicitVRLittleEndian,

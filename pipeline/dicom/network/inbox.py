@@ -27,8 +27,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
 
-from pipeline.dicom.identity import Pseudonyms
-from pipeline.dicom.keyfile import create_key, private_folder, sync_folder
+from pipeline.dicom.identity.keyfile import create_key, private_folder, sync_folder
+from pipeline.dicom.identity.pseudonyms import Pseudonyms
 from pipeline.errors import CatalogueError, RejectionCode
 
 FOLDERS = ("open", "complete", "quarantine", "part")

@@ -11,11 +11,11 @@ from pydicom.errors import InvalidDicomError
 from pynetdicom.events import Event
 
 from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.source import quietly
 from pipeline.dicom.network.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from pipeline.dicom.network.inbox import Inbox
 from pipeline.dicom.network.pace import Pace
 from pipeline.dicom.network.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, UNSUPPORTED, Receiver, status
-from pipeline.dicom.source import quietly
 
 _HEAD = 144  # preamble, prefix, and the element with the length of the other file meta elements (PS3.10 7.1)
 

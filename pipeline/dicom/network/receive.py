@@ -21,12 +21,12 @@ from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.events import Event
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.fields import text
-from pipeline.dicom.header import identity_of
+from pipeline.dicom.decode.fields import text
+from pipeline.dicom.decode.header import identity_of
+from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
+from pipeline.dicom.decode.source import guarded, open_dataset, quietly
+from pipeline.dicom.identity.uids import derived_uid
 from pipeline.dicom.network.inbox import Inbox, Kept
-from pipeline.dicom.payload import PIXEL_KEYWORDS
-from pipeline.dicom.source import guarded, open_dataset, quietly
-from pipeline.dicom.uids import derived_uid
 from pipeline.errors import Rejected, RejectionCode
 
 SUCCESS, FAILED, UNSUPPORTED, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0, 0x0110, 0x0122, 0xA700, 0xA900, 0xC000

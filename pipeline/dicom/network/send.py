@@ -11,7 +11,7 @@ from typing import Protocol
 from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from pipeline.dicom.keyfile import private_folder
+from pipeline.dicom.identity.keyfile import private_folder
 from pipeline.dicom.network.address import PASSING, Address
 from pipeline.dicom.network.config import TlsFiles
 from pipeline.dicom.network.patience import ATTEMPTS, patiently

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pipeline.dicom.keyfile import check_private
+from pipeline.dicom.identity.keyfile import check_private
 from pipeline.dicom.network.config import TlsFiles
 from pipeline.errors import ConfigError, SendError
 

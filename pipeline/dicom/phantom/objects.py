@@ -25,9 +25,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from pipeline.dicom.identity.uids import derived_uid
 from pipeline.dicom.phantom.patient import AXIS_MM, PhantomPatient
 from pipeline.dicom.phantom.scanner import MANUFACTURER, PADDING
-from pipeline.dicom.uids import derived_uid
 
 SOP_CLASS = {
     "CT": CTImageStorage,

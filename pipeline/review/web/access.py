@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 from pipeline.errors import ReviewError
 from pipeline.review.permissions import Actor
 from pipeline.review.users import name_of
-from pipeline.review.web.room import Room
+from pipeline.review.web.app_state import Room
 
 # The prefix makes browsers insist on Secure, on this host alone and on the whole path. They take Secure cookies over
 # plain HTTP from the loopback too (Chromium and Firefox do).

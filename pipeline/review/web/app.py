@@ -12,8 +12,8 @@ from starlette.staticfiles import StaticFiles
 from pipeline.errors import CatalogueError, NightreadError
 from pipeline.review.web import assigning, login, overview, pixels, reading, similar_page, users_page, worklist
 from pipeline.review.web.access import LogInFirst, reader_of, send_to_login
+from pipeline.review.web.app_state import STATIC, Room
 from pipeline.review.web.pages import message
-from pipeline.review.web.room import STATIC, Room
 from pipeline.review.web.security import STATIC as STATIC_PATH
 from pipeline.review.web.security import Guard
 

@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from pipeline.errors import ReviewError
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere
-from pipeline.review.web.room import Room
+from pipeline.review.web.app_state import Room
 
 router = APIRouter(prefix="/scan/{finding_id}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.review.web.night import Drift
+from pipeline.stages.operations.drift import Drift
 
 WIDTH, HEIGHT = 720, 170
 TOP, BOTTOM, LEFT = 8, 160, 34

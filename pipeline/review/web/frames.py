@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.planes import FrameStore, frame_attributes, pixel_shape
-from pipeline.dicom.attributes import InstanceAttributes
-from pipeline.dicom.luminance import MONOCHROME
-from pipeline.dicom.physical import DISPLAY_PERCENTILES
-from pipeline.dicom.voi import is_inverted
+from pipeline.data.images.load_slice import FrameStore, frame_attributes, pixel_shape
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.luminance import MONOCHROME
+from pipeline.dicom.decode.physical import DISPLAY_PERCENTILES
+from pipeline.dicom.decode.voi import is_inverted
 from pipeline.errors import CatalogueError
 from pipeline.types import SliceRef
 

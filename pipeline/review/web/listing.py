@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.review.web.access import Reader
-from pipeline.review.web.room import Room
+from pipeline.review.web.app_state import Room
 from pipeline.review.web.words import age, state_words, thousands
 from pipeline.review.worklist import STATES, Row, WorklistQuery
 

@@ -25,7 +25,7 @@ from pipeline.review.web.access import (
     proxy_user,
     set_cookie,
 )
-from pipeline.review.web.room import Room
+from pipeline.review.web.app_state import Room
 
 LOGIN_S = 3600
 

@@ -22,22 +22,22 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Settings
-from pipeline.data.about import about_slice
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.dataset import collate
-from pipeline.data.intensity import SeriesRange
-from pipeline.data.normalise import Plane
-from pipeline.data.planes import load_plane, pixel_shape
-from pipeline.data.schema import FindingRow
-from pipeline.data.store import PixelStore
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import FindingRow
+from pipeline.data.images.conditions import about_slice
+from pipeline.data.images.dataset import collate
+from pipeline.data.images.intensity import SeriesRange
+from pipeline.data.images.load_slice import load_plane, pixel_shape
+from pipeline.data.images.normalise import Plane
+from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_results
-from pipeline.dicom.geometry import require_volume
+from pipeline.dicom.decode.geometry import require_volume
 from pipeline.review.web.frames import block_means, in_16_bits, reduced
 from pipeline.review.web.stacks import Stack
-from pipeline.stages.pixel_outline import PixelOutline, pixel_outline
-from pipeline.stages.run_folder import RunFolder
+from pipeline.stages.pacs.pixel_outline import PixelOutline, pixel_outline
+from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import AnomalyMap, SliceRef
 
 DETECTORS = 2  # held in memory
@@ -217,7 +217,7 @@ def _in_integers(anomaly: AnomalyMap, ref: SliceRef) -> SliceMaps:
 
 
 def _is_projection(ref: SliceRef) -> bool:
-    from pipeline.dicom.attributes import InstanceAttributes
+    from pipeline.dicom.decode.attributes import InstanceAttributes
 
     return InstanceAttributes.from_json(ref.attributes).is_projection
 

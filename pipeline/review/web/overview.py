@@ -10,12 +10,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from pipeline.data.schema import now
+from pipeline.data.catalogue.schema import now
 from pipeline.review.web.access import Reader, RoomHere, allowing
 from pipeline.review.web.drift_plot import drift_plot
-from pipeline.review.web.model_card import model_card, models
-from pipeline.review.web.night import drift, night, nights
 from pipeline.review.web.pages import page
+from pipeline.stages.operations.drift import drift, night, nights
+from pipeline.stages.operations.model_card import model_card, models
 
 SHOWN = 100  # entries of the audit log on a page
 

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from pipeline.review.web.access import Reader
-from pipeline.review.web.room import Room
+from pipeline.review.web.app_state import Room
 
 PAGES = (
     ("list", "/", "Reading list", "list"),

@@ -12,14 +12,14 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from pipeline.data.schema import FindingRow
-from pipeline.dicom.attributes import InstanceAttributes
-from pipeline.dicom.voi import is_inverted
+from pipeline.data.catalogue.schema import FindingRow
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.voi import is_inverted
 from pipeline.errors import NightreadError
 from pipeline.review.web.access import FindingId, Reader, RoomHere, Viewer
+from pipeline.review.web.app_state import Room
 from pipeline.review.web.frames import Box, Frame, default_window
 from pipeline.review.web.maps import OpenModel, SliceMaps
-from pipeline.review.web.room import Room
 from pipeline.review.web.scan_data import spacing_mm
 from pipeline.review.web.stacks import CHANGED, Stack
 from pipeline.types import SliceRef

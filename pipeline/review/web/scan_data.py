@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.data.planes import frame_attributes
-from pipeline.data.schema import FindingRow
+from pipeline.data.catalogue.schema import FindingRow
+from pipeline.data.images.load_slice import frame_attributes
 from pipeline.review.decisions import Told
 from pipeline.review.web.presets import presets, unit
 from pipeline.review.web.stacks import Stack, Stacks

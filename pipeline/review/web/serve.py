@@ -11,8 +11,8 @@ import uvicorn
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
 from pipeline.review.web.app import create_app
+from pipeline.review.web.app_state import Room
 from pipeline.review.web.config import WebConfig
-from pipeline.review.web.room import Room
 
 BACKLOG = 256
 

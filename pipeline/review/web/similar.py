@@ -18,17 +18,17 @@ import torch
 from sqlalchemy import select
 
 from pipeline.config import Settings
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.dataset import SliceDataset, batches
-from pipeline.data.schema import FindingRow, Instance, Series, Study
-from pipeline.data.selection import Selection
-from pipeline.data.store import PixelStore
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import FindingRow, Instance, Series, Study
+from pipeline.data.images.dataset import SliceDataset, batches
+from pipeline.data.sets.selection import Selection
+from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.scorer import Scorer
 from pipeline.nn.backbone import Backbone, BackboneConfig
 from pipeline.nn.backbones import LITE0_SHA256
 from pipeline.review.web.stacks import Stack
-from pipeline.stages.run_folder import RunFolder
-from pipeline.stages.selecting import choose
+from pipeline.stages.run.load_slices import choose
+from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import SliceRef
 
 SLICES = 800  # normals in an index, drawn by hash where there are more

@@ -9,12 +9,12 @@ from fastapi import APIRouter, HTTPException, Request
 from PIL import Image
 from starlette.responses import Response
 
-from pipeline.data.planes import frame_attributes
-from pipeline.dicom.physical import for_display, to_physical
+from pipeline.data.images.load_slice import frame_attributes
+from pipeline.dicom.decode.physical import for_display, to_physical
 from pipeline.errors import NightreadError
 from pipeline.review.web.access import FindingId, RoomHere, Viewer
+from pipeline.review.web.app_state import Room
 from pipeline.review.web.frames import block_means
-from pipeline.review.web.room import Room
 from pipeline.review.web.scan_data import worst_places
 from pipeline.review.web.similar import Neighbour
 

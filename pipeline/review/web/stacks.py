@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.data.catalogue import Catalogue
-from pipeline.data.selection import select_slices
-from pipeline.data.series import NotScoredSeries
-from pipeline.dicom.geometry import Allowed
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.images.series import NotScoredSeries
+from pipeline.data.sets.selection import select_slices
+from pipeline.dicom.decode.geometry import Allowed
 from pipeline.review.web.lately import Lately
 from pipeline.types import SliceRef
 

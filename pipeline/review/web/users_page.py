@@ -12,8 +12,8 @@ from starlette.responses import RedirectResponse, Response
 from pipeline.errors import ReviewError
 from pipeline.review.permissions import ROLES
 from pipeline.review.web.access import CheckedForm, Reader, ReaderHere, RoomHere, address_of, allowing
+from pipeline.review.web.app_state import Room
 from pipeline.review.web.pages import page
-from pipeline.review.web.room import Room
 
 router = APIRouter()
 Admin = Annotated[Reader, Depends(allowing("users"))]

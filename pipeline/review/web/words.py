@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from pipeline.data.schema import now
+from pipeline.data.catalogue.schema import now
 
 
 def age(moment: datetime) -> str:

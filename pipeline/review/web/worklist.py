@@ -12,10 +12,10 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import ReviewError
 from pipeline.review.web.access import CheckedForm, Lister, Reader, ReaderHere, RoomHere
+from pipeline.review.web.app_state import Room
 from pipeline.review.web.assigning import readers
 from pipeline.review.web.listing import TO_READ, ListQuery, shown_row
 from pipeline.review.web.pages import first_page, page
-from pipeline.review.web.room import Room
 from pipeline.review.web.words import state_words, thousands
 from pipeline.review.worklist import STATES, Facets, Page, WorklistQuery
 

@@ -1,0 +1,97 @@
+"""The table of every configuration field, generated from the models: `make docs` writes it to `configs/README.md`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from pipeline.config import Config, Settings
+from pipeline.data.labels.finding_codes import FindingList
+from pipeline.data.sets.routes import Route
+from pipeline.detection.score_grid import GridConfig
+from pipeline.stages.benchmark.config import BenchmarkConfig
+from pipeline.stages.run.run_config import RunConfig
+
+HEAD = """# Configuration
+
+Generated from the models by `make docs`; a test fails when it is stale. Every file may start with `extends: other.yaml`
+(one level); on the command line, `-s section.field=value` overrides a field. An unknown field is an error.
+"""
+
+
+def models_below(model: type[Config], seen: dict[str, type[Config]] | None = None) -> dict[str, type[Config]]:
+    """Return `model` and every configuration model that its fields mention, in order of first mention."""
+    found = {} if seen is None else seen
+    if model.__name__ in found:
+        return found
+    found[model.__name__] = model
+    for field in model.model_fields.values():
+        for inner in _models_in(field.annotation):
+            models_below(inner, found)
+    return found
+
+
+def _models_in(annotation: Any) -> Iterator[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def table(model: type[Config]) -> str:
+    """Return one model's section: its first docstring line and a row a field."""
+    summary = (model.__doc__ or "").strip().splitlines()[0]
+    rows = [
+        f"| `{name}` | {_kind(field)} | {_default(field)} | {_text(field)} |"
+        for name, field in model.model_fields.items()
+    ]
+    return "\n".join(
+        [f"## {model.__name__}", summary, "", "| field | type | default | meaning |", "|---|---|---|---|", *rows, ""]
+    )
+
+
+def _kind(field: FieldInfo) -> str:
+    return f"`{_name(field.annotation)}`".replace("|", "\\|")
+
+
+def _name(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _name(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return " | ".join(_name(a) for a in get_args(annotation))
+    text = getattr(annotation, "__name__", str(annotation)) if origin is None else str(annotation)
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, Config):
+        return f"see {type(value).__name__}"
+    return "" if value is None or value == "" else f"`{value}`"
+
+
+def _text(field: FieldInfo) -> str:
+    limits = [str(limit) for limit in field.metadata if type(limit).__name__ in ("Gt", "Ge", "Lt", "Le")]
+    signs = {"Gt(gt=": "> ", "Ge(ge=": ">= ", "Lt(lt=": "< ", "Le(le=": "<= "}
+    for long, short in signs.items():
+        limits = [limit.replace(long, short).rstrip(")") for limit in limits]
+    return "; ".join([field.description or "", *limits]).strip("; ").replace("|", "\\|").replace("\n", " ")
+
+
+def document() -> str:
+    """Return the whole of `configs/README.md`."""
+    roots = (RunConfig, Route, BenchmarkConfig, GridConfig, Settings, FindingList)
+    models = {name: model for root in roots for name, model in models_below(root).items()}
+    return "\n".join([HEAD, *(table(model) for model in models.values())]).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    (Path(__file__).resolve().parents[2] / "configs" / "README.md").write_text(document(), encoding="utf-8")

@@ -1,0 +1,130 @@
+"""The catalogue: which patients, studies, series and instances there are, what was refused, and what runs found.
+
+SQLite in WAL mode by default, PostgreSQL by URL. Pseudonyms and allow-listed attributes only. Writers wait for each
+other on both databases (SQLite by its nature, PostgreSQL by an advisory lock), so that whoever reads, decides and
+writes in one session never decides on stale rows; readers wait for nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+from pipeline.data.catalogue import review_schema  # noqa: F401  (adds its tables to Base)
+from pipeline.data.catalogue.admission import Arrival, Outcome, admit
+from pipeline.data.catalogue.database import lock_writers, migrate, open_engine, translated, writing
+from pipeline.data.catalogue.run_records import RunRecords
+from pipeline.data.catalogue.schema import RejectionRow, now
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.errors import Rejected, RejectionCode
+
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+    from pipeline.dicom.identity.pseudonyms import Ids
+
+
+class Catalogue(RunRecords):
+    """An open catalogue; use it as a context manager, or `close()` it. Safe to share between threads."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._write = sessionmaker(writing(engine), expire_on_commit=False)
+        self._read = sessionmaker(engine, expire_on_commit=False)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Catalogue:
+        """Open the workspace's catalogue, creating it or bringing it to this version's tables.
+
+        Raises:
+            CatalogueError: the database cannot be reached or written, or belongs to a newer version.
+            ConfigError: the URL is not understood.
+        """
+        engine = open_engine(settings.catalogue)
+        try:
+            with translated("be opened"):
+                migrate(engine)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """A writing transaction: the only one at its time; commits on success, else nothing of it is kept.
+
+        Do not open one inside another, and keep it short: other writers wait. What it loaded stays readable afterwards.
+
+        Raises:
+            CatalogueError: whatever the database raises, without bound values.
+        """
+        with translated("be written"), self._write.begin() as session:
+            lock_writers(session.connection())
+            yield session
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A reading transaction: waits for nobody, sees one consistent state, and keeps no change."""
+        with translated("be read"), self._read() as session:
+            yield session
+
+    def add_instance(
+        self,
+        session: Session,
+        ids: Ids,
+        attributes: InstanceAttributes,
+        content_hash: str = "",
+        pixel_key: str = "",
+        *,
+        image_is_subject: bool = False,
+    ) -> Outcome:
+        """Enter one instance whose pixels are in the store; `admit` does the same for a batch.
+
+        An empty `content_hash` is computed. Returns whether it was added, the same, or a new version.
+
+        Raises:
+            Rejected: a conflicting duplicate, or attributes that the database cannot hold.
+        """
+        arrival = Arrival(ids, attributes, pixel_key, image_is_subject, content_hash)
+        outcome = admit(session, [arrival])[0]
+        if isinstance(outcome, Rejected):
+            raise outcome
+        return outcome
+
+    def add_rejection(
+        self, session: Session, subject: str, level: str, code: RejectionCode | str, sentence: str
+    ) -> None:
+        """Note a refused file, instance or series (`subject`: its pseudonym); seen again, only its date moves."""
+        values: dict[str, Any] = {"subject": subject, "code": str(code), "level": level, "sentence": sentence}
+        row = session.scalar(
+            select(RejectionRow).where(RejectionRow.subject == subject, RejectionRow.code == values["code"])
+        )
+        if row is None:
+            session.add(RejectionRow(**values))
+            session.flush()
+        else:
+            row.level, row.sentence, row.last_seen_at = level, sentence, now()
+
+    def rejection_counts(self) -> dict[str, int]:
+        """Return how many subjects were refused, by code."""
+        query = select(RejectionRow.code, func.count()).group_by(RejectionRow.code).order_by(RejectionRow.code)
+        with self.reading() as session:
+            return {code: count for code, count in session.execute(query)}
+
+    def rejections(self) -> list[RejectionRow]:
+        """Return every rejection, oldest first."""
+        with self.reading() as session:
+            return list(session.scalars(select(RejectionRow).order_by(RejectionRow.id)))

@@ -1,0 +1,77 @@
+"""What makes an instance the same instance again: hashes over content, and what a series' instances share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.dicom.decode.attributes import ENCODING_FIELDS, InstanceAttributes
+from pipeline.errors import Rejected, RejectionCode
+
+# What places the pixels in the patient and gives them their physical meaning.
+GEOMETRY_FIELDS = (
+    "sop_class_uid",
+    "modality",
+    "laterality",
+    "rows",
+    "columns",
+    "frames",
+    "pixel_spacing_mm",
+    "pixel_spacings_mm",
+    "imager_pixel_spacing_mm",
+    "slice_thickness_mm",
+    "spacing_between_slices_mm",
+    "gantry_tilt_degrees",
+    "positions",
+    "orientation",
+    "orientations",
+)
+
+
+def content_hash(attributes: InstanceAttributes, pixel_key: str) -> str:
+    """Return SHA-256 over decoded pixels and geometry, independent of the transfer syntax.
+
+    The identity part (patient, study, series) is compared by the row's own keys: a hash over pseudonyms would change
+    with the pseudonym key. Raises Rejected when a number is not finite.
+    """
+    return _content_hash(attributes.to_json(), pixel_key)
+
+
+def attributes_hash(attributes: InstanceAttributes) -> str:
+    """Return SHA-256 over all attributes that a lossless transcoding leaves alone; Rejected as `content_hash`."""
+    return _attributes_hash(attributes.to_json())
+
+
+def hashes(values: Mapping[str, Any], pixel_key: str) -> tuple[str, str]:
+    """Return `content_hash` and `attributes_hash` of attributes that are JSON already."""
+    return _content_hash(values, pixel_key), _attributes_hash(values)
+
+
+def _content_hash(values: Mapping[str, Any], pixel_key: str) -> str:
+    return _digest([pixel_key, {name: values[name] for name in GEOMETRY_FIELDS if name in values}])
+
+
+def _attributes_hash(values: Mapping[str, Any]) -> str:
+    return _digest({name: value for name, value in values.items() if name not in ENCODING_FIELDS})
+
+
+def _digest(value: Any) -> str:
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise Rejected(
+            RejectionCode.CORRUPT_HEADER, "A number of the header is infinite or not a number. Repair the header."
+        ) from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def draw_of(patient_id: str) -> float:
+    """Return the uniform number in [0, 1) of a patient pseudonym at first sight: its first 52 bits."""
+    return int(patient_id[:13], 16) / 16**13
+
+
+def shared_attributes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return the attributes that both have with equal values."""
+    return {name: value for name, value in one.items() if name in other and other[name] == value}

@@ -1,0 +1,63 @@
+"""Reading decisions: which one stands, and what each reader last said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, exists, select
+from sqlalchemy.orm import Session, aliased
+
+from pipeline.data.catalogue.review_schema import Decision
+
+NEW = "new"
+OUTCOMES = ("confirmed", "dismissed", "unsure", "second-opinion")
+CLOSED = ("confirmed", "dismissed", "unsure")  # after these the reader is told what the model said
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A reader's standing decision on a finding, its `number` among all; `blind`: unaware whether it was flagged."""
+
+    finding_id: int
+    number: int
+    reader: str
+    outcome: str
+    blind: bool
+
+
+def last_decision(session: Session, finding_id: int) -> Decision | None:
+    """Return the newest decision row of a finding: its `outcome` stands."""
+    query = select(Decision).where(Decision.finding_id == finding_id).order_by(Decision.number.desc()).limit(1)
+    return session.scalar(query)
+
+
+def is_last() -> ColumnElement[bool]:
+    """Return the condition that no newer row of the same finding exists."""
+    later = aliased(Decision)
+    return ~exists().where(later.finding_id == Decision.finding_id, later.number > Decision.number)
+
+
+def standing(rows: Iterable[Decision]) -> list[Decision]:
+    """Return the decisions of one finding that were not withdrawn, oldest first; withdrawals themselves are none."""
+    known = list(rows)
+    withdrawn = {row.withdraws for row in known}
+    return [row for row in known if row.withdraws is None and row.id not in withdrawn]
+
+
+def said_by_readers(session: Session, findings: Sequence[int] | None = None) -> dict[int, list[Said]]:
+    """Return, by finding, the last standing decision of each reader, in the order in which they first spoke."""
+    query = select(Decision).order_by(Decision.finding_id, Decision.number)
+    if findings is not None:
+        query = query.where(Decision.finding_id.in_(findings))
+    rows: dict[int, list[Decision]] = {}
+    for row in session.scalars(query):
+        rows.setdefault(row.finding_id, []).append(row)
+    return {finding_id: said for finding_id, of_one in rows.items() if (said := _by_reader(of_one))}
+
+
+def _by_reader(rows: list[Decision]) -> list[Said]:
+    found: dict[str, Said] = {}
+    for row in standing(rows):
+        found[row.reader] = Said(row.finding_id, row.number, row.reader, row.outcome, row.blind)
+    return list(found.values())

@@ -1,0 +1,46 @@
+"""The catalogue's record of what was made of findings: object by object and destination by destination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import ExportRow, FindingRow, now
+
+
+def export_states(catalogue: Catalogue, destination: str) -> dict[str, str]:
+    """Return the UIDs of the objects that were ever made for a destination, and the state of each."""
+    query = select(ExportRow.object_uid, ExportRow.state).where(ExportRow.destination == destination)
+    with catalogue.reading() as session:
+        return {uid: state for uid, state in session.execute(query)}
+
+
+def note_export(
+    catalogue: Catalogue,
+    finding: FindingRow,
+    kind: str,
+    object_uid: str,
+    destination: str,
+    state: str,
+    attempts: int = 0,
+    reason: str = "",
+) -> None:
+    """Note what became of an object at a destination (pending, sent or failed); attempts add up."""
+    query = select(ExportRow).where(ExportRow.object_uid == object_uid, ExportRow.destination == destination)
+    with catalogue.session() as session:
+        row = session.scalar(query)
+        if row is None:
+            row = ExportRow(object_uid=object_uid, destination=destination, attempts=0)
+            session.add(row)
+        row.finding_id, row.run_id, row.kind = finding.id, finding.run_id, kind
+        row.state, row.reason, row.changed_at = state, reason, now()
+        row.attempts += attempts
+
+
+def exports(catalogue: Catalogue, run_id: str | None = None) -> Sequence[ExportRow]:
+    """Return what was exported, oldest first."""
+    query = select(ExportRow).order_by(ExportRow.id)
+    with catalogue.reading() as session:
+        return list(session.scalars(query if run_id is None else query.where(ExportRow.run_id == run_id)))

@@ -1,0 +1,78 @@
+"""From an instance of the catalogue back to the file that it came in, through the crosswalk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydicom import Dataset
+from sqlalchemy import select
+
+from pipeline.config import DecodeLimits
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import SourceFile
+from pipeline.dicom.decode.header import identity_of
+from pipeline.dicom.decode.source import guarded, open_dataset, quietly
+from pipeline.dicom.identity.crosswalk import Crosswalk
+from pipeline.dicom.intake.archive import is_archive, members
+from pipeline.errors import Rejected, RejectionCode
+
+_GONE = Rejected(RejectionCode.UNREADABLE, "The original file is gone or is another one now. Ingest its study again.")
+
+
+@contextmanager
+def original(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk, limits: DecodeLimits) -> Iterator[Path]:
+    """Yield the path of the file that an instance came in; a member of an archive is unpacked while the block runs.
+
+    PHI: the path may name somebody.
+
+    Raises:
+        Rejected: no file that brought it is there any more, or it holds another object now.
+    """
+    sop_uid = crosswalk.identity(instance_id).sop_uid
+    for name in _names(instance_id, catalogue, crosswalk):
+        with _unpacked(name, limits) as path:
+            if path is not None and _holds(path, sop_uid, limits):
+                yield path
+                return
+    raise _GONE
+
+
+def header_of(path: Path, limits: DecodeLimits) -> Dataset:
+    """Return a file's data set without pixels.
+
+    Raises:
+        Rejected: it cannot be read.
+    """
+    with guarded(RejectionCode.CORRUPT_HEADER), quietly():
+        return open_dataset(path, limits, header_only=True)[0]
+
+
+def _names(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk) -> list[Path]:
+    query = select(SourceFile.path_id).where(SourceFile.instance_id == instance_id).order_by(SourceFile.outcome)
+    with catalogue.reading() as session:
+        found = [crosswalk.path(path_id) for path_id in session.scalars(query)]
+    return [Path(path) for path in found if path is not None]
+
+
+@contextmanager
+def _unpacked(name: Path, limits: DecodeLimits) -> Iterator[Path | None]:
+    if name.is_file():
+        yield name
+        return
+    archive = next((parent for parent in name.parents if parent.is_file()), None)
+    if archive is None or not is_archive(archive):
+        yield None
+        return
+    wanted = str(name.relative_to(archive))
+    found = (m for m in members(archive, limits) if m.rejected is None and m.name.lstrip("/") == wanted)
+    member = next(found, None)  # its temporary file lives as long as this object
+    yield None if member is None else member.path
+
+
+def _holds(path: Path, sop_uid: str, limits: DecodeLimits) -> bool:
+    try:
+        return identity_of(header_of(path, limits)).sop_uid == sop_uid
+    except Rejected:
+        return False

@@ -1,0 +1,161 @@
+"""What enters the reading list when a scoring run ends: every flagged finding, and unflagged ones drawn by lot.
+
+Who reads flagged scans only never learns what was missed. So a simple random sample without replacement of a run's
+unflagged findings is read too, unmarked, and its inclusion probability n / N is kept: `evaluate --prospective` weighs
+by its inverse. A sampled finding takes the place of a flagged one drawn by lot, and the rows of a run are written in
+random order, so that neither position nor row order gives it away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from pipeline.config import ReviewPolicy
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.review_schema import ReadingDraw, ReadingEntry, ReadingFrame
+from pipeline.data.catalogue.schema import FindingRow, Series, Study, now
+from pipeline.data.labels.effective_label import chunks
+
+UNCALIBRATED = 1.0  # place of a flagged finding without p-value: after all that have one
+NO_EXAMPLE = 0.05  # where nothing was ever flagged, sampled findings lie below this p-value, as flagged ones would
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one run brought to the list: its flagged and unflagged findings, and how many of those were sampled."""
+
+    run_id: str
+    flagged: int
+    unflagged: int
+    sampled: int
+    probability: float
+
+
+def sample_size(unflagged: int, policy: ReviewPolicy) -> int:
+    """Return how many of a run's unflagged findings are read."""
+    return min(unflagged, max(policy.sample_least, math.ceil(policy.sample_share * unflagged - 1e-9)))
+
+
+def draw_reading_lists(
+    catalogue: Catalogue, policy: ReviewPolicy, rng: np.random.Generator | None = None
+) -> list[Drawn]:
+    """Draw for every scoring run that has findings and no draw yet, and return what was drawn; repeating adds nothing.
+
+    `rng` is for tests; by default the operating system's randomness decides, and no seed is kept that could tell.
+    """
+    rng = rng or np.random.default_rng()
+    with catalogue.session() as session:
+        runs = session.scalars(select(FindingRow.run_id).distinct().order_by(FindingRow.run_id)).all()
+        done = set(session.scalars(select(ReadingDraw.run_id)))
+        return [_draw(session, run_id, policy, rng) for run_id in runs if run_id not in done]
+
+
+def _draw(session: Session, run_id: str, policy: ReviewPolicy, rng: np.random.Generator) -> Drawn:
+    """Enter one run. What an earlier run framed keeps its probability; newly flagged, it comes on the list."""
+    rows = list(session.scalars(select(FindingRow).where(FindingRow.run_id == run_id).order_by(FindingRow.id)))
+    framed = _known(session, ReadingFrame.finding_id, rows)
+    listed = _known(session, ReadingEntry.finding_id, rows)
+    fresh = [row for row in rows if row.id not in framed]
+    quiet = [row for row in fresh if not row.flagged]
+    sampled = chosen(quiet, policy, rng)
+    size = len(sampled)
+    flagged = [row for row in rows if row.flagged and row.id not in listed]
+    counts = {"flagged": len(fresh) - len(quiet), "unflagged": len(quiet), "sampled": size}
+    session.execute(
+        insert(ReadingDraw),
+        {"run_id": run_id, "share": policy.sample_share, "least": policy.sample_least, "drawn_at": now(), **counts},
+    )
+    probability = size / len(quiet) if quiet else 0.0
+    _insert(session, ReadingFrame, (_frame(row, run_id, probability, sampled) for row in fresh))
+    known = list(session.scalars(select(ReadingEntry.place))) if size and not flagged else []
+    found = places(flagged, [row for row in quiet if row.id in sampled], known, rng)
+    entries = _entries(session, found, blinded=bool(size))
+    _insert(session, ReadingEntry, [entries[int(index)] for index in rng.permutation(len(entries))])
+    return Drawn(run_id, probability=probability, **counts)
+
+
+def chosen(unflagged: Sequence[FindingRow], policy: ReviewPolicy, rng: np.random.Generator) -> set[int]:
+    """Return the ids of a simple random sample without replacement."""
+    size = sample_size(len(unflagged), policy)
+    return {unflagged[int(index)].id for index in rng.choice(len(unflagged), size, replace=False)} if size else set()
+
+
+def _known(session: Session, column: Any, rows: Sequence[FindingRow]) -> set[int]:
+    ids = [row.id for row in rows]
+    return {found for part in _parts(ids) for found in session.scalars(select(column).where(column.in_(part)))}
+
+
+def _parts(ids: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (ids[start : start + 5_000] for start in range(0, len(ids), 5_000))
+
+
+def _frame(row: FindingRow, run_id: str, probability: float, sampled: set[int]) -> dict[str, Any]:
+    certain = bool(row.flagged)
+    return {
+        "finding_id": row.id,
+        "run_id": run_id,
+        "flagged": certain,
+        "probability": 1.0 if certain else probability,
+        "selected": certain or row.id in sampled,
+    }
+
+
+Place = tuple[FindingRow, float, float]
+
+
+def places(
+    flagged: Sequence[FindingRow], sampled: Sequence[FindingRow], known: Sequence[float], rng: np.random.Generator
+) -> list[Place]:
+    """Give every row its place (the p-value) and tie: flagged ones by rank, sampled ones beside one drawn by lot.
+
+    Where the run flagged nothing, sampled rows lie among the `known` places of the list.
+    """
+    order = sorted(flagged, key=lambda row: (_place(row), -row.score, row.id))
+    count = max(len(order), 1)
+    found = [(row, _place(row), (rank + rng.random()) / count) for rank, row in enumerate(order)]
+    if not order:
+        among = known or list(rng.random(len(sampled)) * NO_EXAMPLE)
+        return [(row, float(rng.choice(among)), rng.random()) for row in sampled]
+    beside = rng.integers(len(order), size=len(sampled))
+    near = [(row, _place(order[j]), (j + rng.random()) / count) for row, j in zip(sampled, beside, strict=True)]
+    return found + near
+
+
+def _place(row: FindingRow) -> float:
+    return UNCALIBRATED if row.p_value is None else row.p_value
+
+
+def _entries(session: Session, found: Sequence[Place], blinded: bool) -> list[dict[str, Any]]:
+    """Return the rows of the list, with what their scans are copied from the series that the detector read."""
+    series = {row.id: str(row.evidence[0].get("series_id", "")) if row.evidence else "" for row, _, _ in found}
+    scans: dict[str, tuple[str, str]] = {}
+    for part in chunks(set(series.values())):
+        query = select(Series.series_id, Series.modality, Series.attributes).where(Series.series_id.in_(part))
+        scans |= {key: (modality, _body_part(known)) for key, modality, known in session.execute(query)}
+    arrived: dict[str, Any] = {}
+    for part in chunks({row.study_id for row, _, _ in found}):
+        query = select(Study.study_id, Study.first_seen_at).where(Study.study_id.in_(part))
+        arrived |= {study: at for study, at in session.execute(query)}
+    rows = []
+    for row, place, tie in found:
+        modality, body_part = scans.get(series[row.id], ("", ""))
+        about = {"modality": modality, "body_part": body_part, "route": row.route, "model_sha256": row.model_sha256}
+        when = {"arrived_at": arrived[row.study_id], "listed_at": now()}
+        rows.append({"finding_id": row.id, "place": place, "tie": float(tie), "blinded": blinded, **about, **when})
+    return rows
+
+
+def _body_part(attributes: dict[str, Any]) -> str:
+    return str(attributes.get("body_part") or "")[:64]
+
+
+def _insert(session: Session, table: type[Any], rows: Iterable[dict[str, Any]]) -> None:
+    if values := list(rows):
+        session.execute(insert(table), values)

@@ -1,0 +1,135 @@
+"""The catalogue's part of a key rotation: where pseudonyms stand in it, and how all of them are replaced.
+
+Every function works inside the transaction of the connection that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+from sqlalchemy import Column, Connection, MetaData, String, Table, and_, literal, select, update
+
+from pipeline.data.catalogue import review_schema  # noqa: F401  (adds its tables to Base)
+from pipeline.data.catalogue.schema import Base
+from pipeline.dicom.identity.pseudonyms import Kind
+
+# Every column that holds a pseudonym, and its kind; "level" where the row's `level` says it. A test compares this with
+# the tables, so that a new column is not forgotten.
+PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
+    "patients": {"patient_id": "patient"},
+    "merged_patients": {"absorbed_id": "patient", "patient_id": "patient"},
+    "studies": {"study_id": "study", "patient_id": "patient"},
+    "series": {"series_id": "series", "study_id": "study"},
+    "instances": {"instance_id": "instance", "series_id": "series"},
+    "instance_versions": {"instance_id": "instance"},
+    "source_files": {"path_id": "path", "instance_id": "instance"},
+    "rejections": {"subject": "level"},
+    "labels": {"subject": "level"},
+    "findings": {"study_id": "study", "patient_id": "patient"},
+    "not_scored": {"series_id": "series"},
+    "decisions": {"region_instance_id": "instance"},
+}
+# JSON in which pseudonyms may stand anywhere, alone or as `<instance>/<frame>`.
+PSEUDONYM_JSON: dict[str, str] = {"findings": "evidence", "runs": "summary"}
+# Tables whose rows must be recognised again: an unknown pseudonym in them stops the rotation.
+_OWNERS = frozenset({"patients", "merged_patients", "studies", "series", "instances"})
+_CHUNK = 500
+
+_MAP = Table(
+    "rotation_ids",
+    MetaData(),
+    Column("former_id", String(64), primary_key=True),
+    Column("next_id", String(64), nullable=False),
+    prefixes=["TEMPORARY"],
+)
+
+
+def load_map(connection: Connection, chunks: Iterable[list[tuple[str, str, str]]]) -> None:
+    """Copy the map, chunks of (kind, former id, next id), into a temporary table of this connection."""
+    _MAP.create(connection, checkfirst=False)
+    for chunk in chunks:
+        connection.execute(_MAP.insert(), [{"former_id": former, "next_id": fresh} for _, former, fresh in chunk])
+
+
+def strays(connection: Connection) -> Iterator[tuple[Kind, str, bool]]:
+    """Yield (kind, pseudonym, whether it names a row of its own) once for each that the loaded map does not hold."""
+    seen: set[str] = set()
+    for name, columns in PSEUDONYM_COLUMNS.items():
+        for column, kind in columns.items():
+            for found, level in _unmapped(connection, Base.metadata.tables[name], column, kind):
+                if found not in seen:
+                    seen.add(found)
+                    yield cast(Kind, "path" if level == "file" else level), found, name in _OWNERS
+
+
+def _unmapped(connection: Connection, table: Table, column: str, kind: str) -> Iterator[tuple[str, str]]:
+    value = table.c[column]
+    known = select(_MAP.c.former_id).where(_MAP.c.former_id == value).exists()
+    # The next ids are no strays: an interrupted rotation may have renamed some rows already.
+    fresh = value.in_(select(_MAP.c.next_id))
+    wanted = and_(value.is_not(None), value != "", ~known, ~fresh)
+    level = table.c.level if kind == "level" else literal(kind)
+    for row in connection.execute(select(value, level).where(wanted).distinct()):
+        yield row[0], row[1]
+
+
+def rename_everything(connection: Connection) -> None:
+    """Replace every pseudonym of the catalogue by the loaded map; done twice, the second finds nothing to do."""
+    for table in Base.metadata.sorted_tables:  # parents first: children follow by ON UPDATE CASCADE
+        for column in PSEUDONYM_COLUMNS.get(table.name, {}):
+            _rename(connection, table, column)
+    for name, column in PSEUDONYM_JSON.items():
+        _rename_json(connection, Base.metadata.tables[name], column)
+
+
+def _rename(connection: Connection, table: Table, column: str) -> None:
+    value = table.c[column]
+    fresh = select(_MAP.c.next_id).where(_MAP.c.former_id == value).scalar_subquery()
+    known = value.in_(select(_MAP.c.former_id))
+    connection.execute(update(table).where(known).values({column: fresh}))
+
+
+def _rename_json(connection: Connection, table: Table, column: str) -> None:
+    key = next(iter(table.primary_key.columns))
+    keys = list(connection.execute(select(key).order_by(key)).scalars())
+    for start in range(0, len(keys), _CHUNK):
+        rows = connection.execute(select(key, table.c[column]).where(key.in_(keys[start : start + _CHUNK]))).all()
+        fresh = _next_ids(connection, {word for _, value in rows for word in _words(value)})
+        for row_key, value in rows:
+            changed = _replaced(value, fresh)
+            if changed != value:
+                connection.execute(update(table).where(key == row_key).values({column: changed}))
+
+
+def _next_ids(connection: Connection, words: set[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    ordered = sorted(words)
+    for start in range(0, len(ordered), _CHUNK):
+        query = select(_MAP.c.former_id, _MAP.c.next_id).where(_MAP.c.former_id.in_(ordered[start : start + _CHUNK]))
+        found.update((former, fresh) for former, fresh in connection.execute(query))
+    return found
+
+
+def _words(value: Any) -> Iterator[str]:
+    """Yield every text of a JSON value that may be a pseudonym, without its frame number."""
+    if isinstance(value, str):
+        yield value.partition("/")[0]
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _words(key)
+            yield from _words(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _words(item)
+
+
+def _replaced(value: Any, fresh: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        head, slash, tail = value.partition("/")
+        return fresh.get(head, head) + slash + tail
+    if isinstance(value, Mapping):
+        return {_replaced(key, fresh): _replaced(item, fresh) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, fresh) for item in value]
+    return value

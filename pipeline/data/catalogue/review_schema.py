@@ -1,0 +1,158 @@
+"""Tables of the reading list: what may be read, what was decided, by whom, and who looked at what.
+
+`reading_frame`, `decisions` and `audit_log` are append-only: triggers refuse UPDATE and DELETE (`region_instance_id` of
+a decision apart, which follows its instance through a key rotation). `reading_list` holds nothing that tells a flagged
+finding from a sampled one; that stands in `reading_frame` alone. No table here holds a pseudonym but that one column.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint, false
+from sqlalchemy.orm import Mapped, mapped_column
+
+from pipeline.data.catalogue.schema import Base, now
+
+
+class ReadingDraw(Base):
+    """One draw of unflagged findings at the end of a scoring run: its policy and what came of it."""
+
+    __tablename__ = "reading_draws"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
+    share: Mapped[float]
+    least: Mapped[int]
+    flagged: Mapped[int]
+    unflagged: Mapped[int]
+    sampled: Mapped[int]
+    drawn_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ReadingFrame(Base):
+    """A finding as it was when its run ended: flagged or not, and with what probability it came on the list.
+
+    Append-only: a finding that is scored again keeps its first row, for its probability belongs to that draw.
+    """
+
+    __tablename__ = "reading_frame"
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("reading_draws.run_id"), index=True)
+    flagged: Mapped[bool]
+    probability: Mapped[float]  # of inclusion; 1 for flagged findings
+    selected: Mapped[bool]
+
+
+class ReadingEntry(Base):
+    """A finding on the reading list. `place` and `tie` order the list; `blinded` is the same for a whole run.
+
+    Modality, body part, route and model are copied from the finding's scan, so that filters read one table.
+    """
+
+    __tablename__ = "reading_list"
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
+    place: Mapped[float]
+    tie: Mapped[float]
+    modality: Mapped[str] = mapped_column(String(16))
+    body_part: Mapped[str] = mapped_column(String(64))
+    route: Mapped[str] = mapped_column(String(64))
+    model_sha256: Mapped[str] = mapped_column(String(64))
+    arrived_at: Mapped[datetime]
+    blinded: Mapped[bool]
+    listed_at: Mapped[datetime] = mapped_column(default=now)
+    __table_args__ = (Index(None, "place", "tie", "finding_id"),)
+
+
+class Decision(Base):
+    """A reader's decision on a finding; append-only. `outcome` is what stands after this row.
+
+    A row that `withdraws` another repeats the outcome that stood before it. `number` counts the rows of one finding;
+    `token` makes a double click one decision. Run, model, score and p-value are copied: a later run may score the study
+    again. `region` is `{"pixel_key", "frame", "points": [[x, y], ...]}` in stored pixels; `region_instance_id` is the
+    pseudonym of the image that holds them, and no part of `chain_hash`.
+    """
+
+    __tablename__ = "decisions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"))
+    number: Mapped[int]
+    token: Mapped[str] = mapped_column(String(64), unique=True)
+    outcome: Mapped[str] = mapped_column(String(16))
+    withdraws: Mapped[int | None] = mapped_column(ForeignKey("decisions.id"))
+    reader: Mapped[str] = mapped_column(String(64), index=True)
+    code: Mapped[str] = mapped_column(String(64), default="")
+    scheme: Mapped[str] = mapped_column(String(16), default="")
+    meaning: Mapped[str] = mapped_column(String(255), default="")
+    free_text: Mapped[str] = mapped_column(default="")
+    comment: Mapped[str] = mapped_column(default="")
+    region: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    region_instance_id: Mapped[str | None] = mapped_column(
+        ForeignKey("instances.instance_id", onupdate="CASCADE"), index=True
+    )
+    run_id: Mapped[str] = mapped_column(String(64))
+    model_sha256: Mapped[str] = mapped_column(String(64))
+    score: Mapped[float]
+    p_value: Mapped[float | None]
+    blind: Mapped[bool]  # the reader did not know whether it was flagged
+    decided_at: Mapped[datetime] = mapped_column(default=now)
+    chain_hash: Mapped[str] = mapped_column(String(64))
+    __table_args__ = (UniqueConstraint("finding_id", "number"), Index(None, "outcome", "finding_id", "number"))
+
+
+class Lease(Base):
+    """Who reads a finding now, until when. `assigned`: it is kept for that reader beforehand, opened or not."""
+
+    __tablename__ = "leases"
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64), index=True)
+    taken_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    assigned: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class User(Base):
+    """Somebody who may log in. An empty `password_hash` fits no password: such a user comes through a proxy."""
+
+    __tablename__ = "users"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    password_hash: Mapped[str] = mapped_column(String(255), default="")
+    disabled: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class UserSession(Base):
+    """One log-in. Only the SHA-256 of its token is kept."""
+
+    __tablename__ = "user_sessions"
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_name: Mapped[str] = mapped_column(ForeignKey("users.name"), index=True)
+    address: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class LoginFailure(Base):
+    """A failed log-in, under a hash of the name and another of the address: a name box may hold a password."""
+
+    __tablename__ = "login_failures"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(64))
+    failed_at: Mapped[datetime] = mapped_column(index=True)
+    __table_args__ = (Index(None, "key", "failed_at"),)
+
+
+class AuditEntry(Base):
+    """Who did what, when, from where; append-only and chained. Subjects are row numbers and run ids."""
+
+    __tablename__ = "audit_log"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    user_name: Mapped[str] = mapped_column(String(64), index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(32), index=True)
+    subject: Mapped[str] = mapped_column(String(80))
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    chain_hash: Mapped[str] = mapped_column(String(64))

@@ -1,0 +1,164 @@
+"""The catalogue's record of runs: what was trained, scored and evaluated, what came out, and what was not scored."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from pipeline.data.catalogue.schema import FindingRow, NotScored, RunRow, Series, TestOpening, now
+from pipeline.data.labels.effective_label import chunks
+from pipeline.errors import CatalogueError
+from pipeline.types import Finding
+
+
+class RunRecords:
+    """The part of the catalogue that runs write; `Catalogue` gives the sessions."""
+
+    def session(self) -> contextlib.AbstractContextManager[Session]:
+        """A writing transaction."""
+        raise NotImplementedError
+
+    def reading(self) -> contextlib.AbstractContextManager[Session]:
+        """A reading transaction."""
+        raise NotImplementedError
+
+    def start_run(self, kind: str, route: str = "", folder: str | Path = "", run_id: str = "") -> str:
+        """Note that a run (train, score or evaluate) has begun; return its id, which sorts by time.
+
+        With `run_id`, that run goes on where an earlier process stopped, or begins under that id.
+        """
+        run_id = run_id or f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+        with self.session() as session:
+            row = session.merge(RunRow(run_id=run_id, kind=kind, route=route, folder=str(folder), state="running"))
+            row.summary, row.ended_at = row.summary or {}, None
+        return run_id
+
+    def finish_run(
+        self, run_id: str, state: str = "done", summary: dict[str, Any] | None = None, sha256: str = ""
+    ) -> None:
+        """Note how a run ended ("done" or "failed"), its summary (JSON) and the SHA-256 of its manifest."""
+        with self.session() as session:
+            run = _run(session, run_id)
+            run.state, run.summary, run.sha256, run.ended_at = state, summary or {}, sha256, now()
+
+    def run(self, run_id: str) -> RunRow:
+        """Return one run.
+
+        Raises:
+            CatalogueError: there is no such run.
+        """
+        with self.reading() as session:
+            return _run(session, run_id)
+
+    def runs(self, kind: str | None = None) -> list[RunRow]:
+        """Return the runs, newest first."""
+        query = select(RunRow).order_by(RunRow.started_at.desc(), RunRow.run_id.desc())
+        with self.reading() as session:
+            return list(session.scalars(query if kind is None else query.where(RunRow.kind == kind)))
+
+    def add_findings(self, run_id: str, findings: Sequence[Finding], model_sha256: str) -> None:
+        """Store findings; the same model's earlier answer for a study and route is replaced, so none counts twice."""
+        with self.session() as session:
+            _run(session, run_id)
+            known = _known_findings(session, model_sha256, {finding.study_id for finding in findings})
+            for finding in findings:
+                key = (finding.study_id, finding.route)
+                row = known.setdefault(key, FindingRow(model_sha256=model_sha256))
+                _fill(row, run_id, finding)
+                session.add(row)
+
+    def findings(self, run_id: str | None = None, flagged: bool | None = None) -> list[FindingRow]:
+        """Return findings, the most unusual first: by p-value where there is one, then by raw score."""
+        query = select(FindingRow).order_by(
+            FindingRow.p_value.asc().nulls_last(), FindingRow.score.desc(), FindingRow.id
+        )
+        if run_id is not None:
+            query = query.where(FindingRow.run_id == run_id)
+        if flagged is not None:
+            query = query.where(FindingRow.flagged.is_(flagged))
+        with self.reading() as session:
+            return list(session.scalars(query))
+
+    def add_not_scored(self, run_id: str, rows: Sequence[tuple[str, str, str]]) -> int:
+        """Store (series_id, code, sentence) of series that a run could not score; return how many are news.
+
+        What stands there already, from whichever route or night, is not counted again.
+        """
+        with self.session() as session:
+            _run(session, run_id)
+            known = _known_refusals(session, {series_id for series_id, _, _ in rows})
+            fresh = [row for row in dict.fromkeys(rows) if row not in known]
+            session.add_all(
+                NotScored(run_id=run_id, series_id=series_id, code=code, sentence=sentence)
+                for series_id, code, sentence in fresh
+            )
+            return len(fresh)
+
+    def not_scored(self, run_id: str | None = None) -> list[NotScored]:
+        """Return the series that were not scored, by series; with `run_id`, those that this run was first to list."""
+        query = select(NotScored).order_by(NotScored.series_id, NotScored.id)
+        with self.reading() as session:
+            return list(session.scalars(query if run_id is None else query.where(NotScored.run_id == run_id)))
+
+    def still_not_scored(self) -> list[NotScored]:
+        """Return the latest reason of every series that no detector has read to this day, by series."""
+        latest = {row.series_id: row for row in self.not_scored()}
+        with self.reading() as session:
+            for part in chunks(set(latest)):
+                studies = select(Series.study_id).where(Series.series_id.in_(part))
+                for evidence in session.scalars(select(FindingRow.evidence).where(FindingRow.study_id.in_(studies))):
+                    for scored in evidence:
+                        latest.pop(scored.get("series_id"), None)
+        return list(latest.values())
+
+    def open_test(self, run_id: str, purpose: str) -> None:
+        """Note that the test set is being read, before it is read."""
+        with self.session() as session:
+            _run(session, run_id)
+            session.add(TestOpening(run_id=run_id, purpose=purpose))
+
+    def test_openings(self) -> list[TestOpening]:
+        """Return every opening of the test set, oldest first."""
+        with self.reading() as session:
+            return list(session.scalars(select(TestOpening).order_by(TestOpening.id)))
+
+
+def _run(session: Session, run_id: str) -> RunRow:
+    run = session.get(RunRow, run_id)
+    if run is None:
+        raise CatalogueError(f"The catalogue has no run {run_id!r:.80}. `nightread runs` lists them.")
+    return run
+
+
+def _known_refusals(session: Session, series_ids: set[str]) -> set[tuple[str, str, str]]:
+    columns = (NotScored.series_id, NotScored.code, NotScored.sentence)
+    found: set[tuple[str, str, str]] = set()
+    for part in chunks(series_ids):
+        found |= {tuple(row) for row in session.execute(select(*columns).where(NotScored.series_id.in_(part)))}
+    return found
+
+
+def _known_findings(session: Session, model_sha256: str, studies: set[str]) -> dict[tuple[str, str], FindingRow]:
+    found: dict[tuple[str, str], FindingRow] = {}
+    wanted = sorted(studies)
+    for start in range(0, len(wanted), 500):
+        query = select(FindingRow).where(
+            FindingRow.model_sha256 == model_sha256, FindingRow.study_id.in_(wanted[start : start + 500])
+        )
+        found |= {(row.study_id, row.route): row for row in session.scalars(query)}
+    return found
+
+
+def _fill(row: FindingRow, run_id: str, finding: Finding) -> None:
+    values = asdict(finding)
+    values["evidence"] = list(values["evidence"])
+    for name, value in {**values, "run_id": run_id, "scored_at": now()}.items():
+        setattr(row, name, value)

@@ -1,0 +1,133 @@
+"""Which pixels belong to the patient: one small mask on the model grid, computed from physical values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from scipy import ndimage
+
+from pipeline.config import Config
+from pipeline.data.images.letterbox import Letterbox
+
+SPECK = 0.01  # components below this share of the largest are noise
+
+
+class BodyConfig(Config):
+    """How the body is found.
+
+    `threshold`: pixels above `threshold` (physical units). `otsu`: pixels more than `otsu_factor` of the way from
+    the background's mean to Otsu's threshold of the series. `frame`: everything that is neither padding nor a flat
+    collimation border. For the first two: close gaps, drop small components, fill holes, in this order.
+    """
+
+    method: Literal["threshold", "otsu", "frame"] = Field("threshold", description="how foreground is told from air")
+    threshold: float = Field(-300.0, description="foreground lies above it, physical units (method threshold)")
+    otsu_factor: float = Field(0.25, gt=0, le=2, description="how far towards Otsu's threshold (method otsu)")
+    closing: float = Field(
+        0.0, ge=0, le=0.1, description="gaps up to twice this share of the image size are closed first (0: never)"
+    )
+    smaller_parts: float = Field(
+        0.25, ge=0, le=1, description="components smaller than this share of the largest are dropped; 1 keeps one"
+    )
+    fill_holes: bool = Field(True, description="count enclosed air and fluid as body")
+    flat_border: float = Field(
+        0.02, ge=0, lt=1, description="border rows and columns whose values span less of the range are collimation"
+    )
+
+
+def foreground_cut(values: np.ndarray, factor: float, bins: int = 256) -> float:
+    """Return `factor` of the way from the background's mean to Otsu's threshold (Otsu 1979, eq. 18) of `values`.
+
+    Otsu's threshold maximises the variance between two classes, and with bright fat it lies above dark tissue: hence
+    the factor. Where several thresholds are equally good (an empty gap) the middle one counts. The histogram spans
+    minimum to 99.9th percentile, so that a few hot pixels do not coarsen it. Constant values return that constant.
+    """
+    low, high = float(values.min()), float(np.percentile(values, 99.9))
+    if not high > low:
+        return low
+    counts, edges = np.histogram(np.minimum(values, high), bins=bins, range=(low, high))
+    centres = (edges[:-1] + edges[1:]) / 2
+    weight, moment = np.cumsum(counts).astype(np.float64), np.cumsum(counts * centres)
+    below, above = weight[:-1], weight[-1] - weight[:-1]
+    background, foreground = moment[:-1] / below, (moment[-1] - moment[:-1]) / above
+    between = below * above * (foreground - background) ** 2
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
+    middle = int(best[len(best) // 2])
+    return float(background[middle] + factor * (edges[1 + middle] - background[middle]))
+
+
+def body_mask(
+    pixels: np.ndarray, valid: np.ndarray | None, box: Letterbox, config: BodyConfig, cut: float
+) -> np.ndarray:
+    """Return bool [size, size]: True inside the body and inside the original frame.
+
+    `pixels` float [H, W] physical and finite; `valid` bool [H, W] or None; `cut` is the foreground threshold (methods
+    threshold and otsu) or the width of the intensity range (method frame). A grid cell is foreground when at least half
+    of its (antialiased) footprint is. May be empty, as in a slice of air.
+    """
+    if config.method == "frame":
+        return _frame(pixels, valid, box, config.flat_border * cut)
+    inside = pixels > cut if valid is None else (pixels > cut) & valid
+    mask = box.place(inside, 0.0) >= 0.5
+    radius = round(config.closing * box.size)
+    if radius:
+        mask = _closed(_large_parts(mask, SPECK), radius)  # specks of noise would grow arms towards the body
+    mask = _large_parts(mask, config.smaller_parts)
+    if config.fill_holes:
+        mask = ndimage.binary_fill_holes(mask)
+    return mask & _inside(box)
+
+
+def _inside(box: Letterbox) -> np.ndarray:
+    inside = np.zeros((box.size, box.size), dtype=bool)
+    inside[box.window] = True
+    return inside
+
+
+def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
+    """Morphological closing with a disc, by two distance maps; nothing is assumed beyond the frame."""
+    if not mask.any():
+        return mask
+    wide = np.pad(mask, radius + 1)
+    grown = ndimage.distance_transform_edt(~wide) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    return closed[radius + 1 : -radius - 1, radius + 1 : -radius - 1] | mask
+
+
+def _large_parts(mask: np.ndarray, share: float) -> np.ndarray:
+    parts, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    keep = sizes >= share * sizes.max()
+    keep[0] = False
+    if share == 1:
+        keep[:] = False
+        keep[int(sizes.argmax())] = True
+    return keep[parts]
+
+
+def _frame(pixels: np.ndarray, valid: np.ndarray | None, box: Letterbox, tolerance: float) -> np.ndarray:
+    """Everything valid inside the outermost rows and columns that are not flat (upright collimation only)."""
+    known = np.ones(pixels.shape, dtype=bool) if valid is None else valid
+    inner = np.zeros((box.size, box.size), dtype=bool)
+    small = np.where(box.place(known, 0.0) >= 0.5, box.place(np.where(known, pixels, 0.0), 0.0), np.nan)[box.window]
+    rows, columns = _span(small, tolerance, axis=1), _span(small, tolerance, axis=0)
+    kept = np.isfinite(small)
+    kept[: rows.start], kept[rows.stop :] = False, False
+    kept[:, : columns.start], kept[:, columns.stop :] = False, False
+    inner[box.window] = kept
+    return inner
+
+
+def _span(small: np.ndarray, tolerance: float, axis: int) -> slice:
+    """First to last line along the other axis that is not flat; all of them where every line is flat."""
+    known = np.isfinite(small)
+    wide = small.astype(np.float64)
+    highest = np.where(known, wide, -np.inf).max(axis=axis)
+    lowest = np.where(known, wide, np.inf).min(axis=axis)
+    lines = np.flatnonzero(highest - lowest > tolerance)
+    return slice(int(lines[0]), int(lines[-1]) + 1) if lines.size else slice(0, len(highest))

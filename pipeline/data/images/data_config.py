@@ -1,0 +1,57 @@
+"""What a run says about its data: route, normalisation, caching, sets. `configs/data/*.yaml` hold these."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config import Config
+from pipeline.data.images.intensity import NormaliserConfig
+from pipeline.data.images.volume import VolumeConfig
+from pipeline.data.sets.folds import Fold
+from pipeline.data.sets.splits import SplitPolicy
+from pipeline.dicom.decode.geometry import Allowed
+
+
+class DataConfig(Config):
+    """Which scans, and how they become what the model sees."""
+
+    route: str = Field(min_length=1, description="name of the route whose series are read")
+    normaliser: NormaliserConfig = Field(description="intensity range, image size and body mask")
+    cache: Literal["ram", "disk", "none"] = Field(
+        "ram", description="where normalised slices wait; beyond ram_gib the disk is used"
+    )
+    ram_gib: float = Field(4.0, gt=0, description="most memory that the cache may take, GiB")
+    allow_gaps: bool = Field(False, description="take stacks with missing slices, and score their slices")
+    allow_tilt: bool = Field(False, description="take stacks sheared by a tilted gantry, and score their slices")
+    volumes: VolumeConfig | None = Field(
+        None,
+        description="read series as volumes; null reads them slice by slice",
+        exclude_if=lambda volumes: volumes is None,  # so that the fingerprints of runs without it stay
+    )
+    fold: Fold | None = Field(
+        None,
+        description="cross-fitting: the fold of patients that is this run's develop set; null keeps the stored sets; a "
+        "run with a fold is never registered",
+        exclude_if=lambda fold: fold is None,
+    )
+    splits: SplitPolicy = Field(SplitPolicy(), description="how patients are divided into sets")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.volumes is None:
+            return self
+        if self.allow_gaps or self.allow_tilt:
+            raise ValueError("a volume has neither gaps nor tilt: leave allow_gaps and allow_tilt false with volumes")
+        if self.volumes.tile > self.normaliser.image_size:
+            raise ValueError(
+                f"volumes.tile ({self.volumes.tile}) must not exceed normaliser.image_size "
+                f"({self.normaliser.image_size}): a cube is cut from the square"
+            )
+        return self
+
+    @property
+    def allowed(self) -> Allowed:
+        """What a series' stack may lack."""
+        return Allowed(self.allow_gaps, self.allow_tilt, self.volumes.least_slices if self.volumes else None)

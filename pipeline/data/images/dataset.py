@@ -1,0 +1,269 @@
+"""Normalised slices, as training and scoring read them: the same code, the same values, whatever the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from pipeline.data.images.cache import SeriesCache
+from pipeline.data.images.conditions import about_slice
+from pipeline.data.images.load_slice import FrameStore, load_mask, load_plane
+from pipeline.data.images.normalise import Normaliser, Plane
+from pipeline.data.images.series import NotScoredSeries, SeriesPlan, SeriesReader, plan
+from pipeline.data.images.slice_storage import Backing, InMemory, Nowhere, OnDisk
+from pipeline.errors import CatalogueError, ConfigError, Rejected
+from pipeline.types import Batch, SliceRef, Step
+
+Cache = Literal["ram", "disk", "none"]
+
+
+class Stack(NamedTuple):
+    """A whole series: `batch` holds all its slices in order, `wanted` the ids of those that were chosen, by place.
+
+    The ids of the batch are content addresses and frames, what the randomness of scoring comes from.
+    """
+
+    batch: Batch
+    wanted: dict[int, str]
+
+
+class HeldSeries(NamedTuple):
+    """A series in a backing: what is wanted of it, where it begins, how many slices are held."""
+
+    plan: SeriesPlan
+    first: int
+    held: int
+
+    @property
+    def slice_mm(self) -> float | None:
+        """Distance of its slices."""
+        return self.plan.members[0].slice_mm
+
+    def stack(self, images: torch.Tensor, bodies: torch.Tensor) -> Stack:
+        """Return the series as one batch around its images and bodies [n, 1, S, S]."""
+        members = self.plan.members
+        ids, told = tuple(ref.content_id for ref in members), tuple(about_slice(ref) for ref in members)
+        wanted = {place: members[place].slice_id for place in self.plan.wanted}
+        return Stack(Batch(images, bodies, ids, told, self.slice_mm), wanted)
+
+
+class SliceDataset:
+    """Slices of a selection, grouped by series, normalised with the statistics of their whole series.
+
+    A series that cannot be normalised, or whose pixels are missing or damaged, is left out whole and listed in
+    `rejected`: with a cache when the data set is made, without one when it is read. An item is a dictionary of `image`
+    float32 [1, S, S] in [-1, 1], `body` bool [1, S, S], `id` and `about` (`pipeline.data.images.conditions`).
+
+    Args:
+        slices: what is wanted; order is kept within a series, and series stand in order of first appearance.
+        store: the pixel store.
+        normaliser: of the route.
+        cache: "ram" (one tensor, filled now), "disk" (files below `cache_dir`, filled now where absent) or "none".
+        cache_dir: needed by "disk"; with "ram" it is where a selection larger than `ram_bytes` goes instead.
+        members: all slices of each series (`Selection.members`); needed where statistics are taken over the series.
+        ram_bytes: the most that "ram" may take.
+        whole: keep all members of each series at hand too, for `stacks` and `part`: what volumes are made of.
+        on_progress: called with (series done, series in all).
+
+    Raises:
+        ConfigError: `cache_dir` or `members` is missing where it is needed, or memory would not do.
+    """
+
+    def __init__(
+        self,
+        slices: Sequence[SliceRef],
+        store: FrameStore,
+        normaliser: Normaliser,
+        cache: Cache = "ram",
+        cache_dir: Path | None = None,
+        members: Mapping[str, Sequence[SliceRef]] | None = None,
+        ram_bytes: int = 4 * 2**30,
+        on_progress: Callable[[int, int], None] | None = None,
+        whole: bool = False,
+    ) -> None:
+        self.normaliser, self._store, self.whole = normaliser, store, whole
+        self._plans = plan(slices, members, normaliser.needs_series or whole)
+        count = sum(len(one.members if whole else one.wanted) for one in self._plans)
+        self.cache = _affordable(cache, count * normaliser.image_size**2 * 5, ram_bytes, cache_dir)
+        self._backing = _backing(self.cache, SeriesReader(store, normaliser), count, cache_dir)
+        self._refused: dict[str, NotScoredSeries] = {}
+        self._places: list[int] = []  # of each slice in the backing
+        self.series: list[HeldSeries] = []
+        self.slices = self._fill(on_progress)
+        self._index = {ref.slice_id: index for index, ref in enumerate(self.slices)}
+
+    @property
+    def rejected(self) -> tuple[NotScoredSeries, ...]:
+        """The series that were left out so far, with their codes."""
+        return tuple(self._refused.values())
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image, body = self._backing.get(self._places[index])
+        ref = self.slices[index]
+        return {"image": image, "body": body, "id": ref.slice_id, "about": about_slice(ref)}
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> Batch:
+        """Return the slices at `indices` as one batch of new tensors."""
+        wanted = torch.as_tensor(indices, dtype=torch.long).tolist()
+        images, bodies = self._backing.gather(torch.tensor([self._places[index] for index in wanted], dtype=torch.long))
+        refs = [self.slices[index] for index in wanted]
+        return Batch(images, bodies, tuple(ref.slice_id for ref in refs), tuple(about_slice(ref) for ref in refs))
+
+    def ref(self, slice_id: str) -> SliceRef:
+        """Return the reference behind an item's id."""
+        return self.slices[self._index[slice_id]]
+
+    def step(self, slice_id: str) -> Step:
+        """Return the step that leads a slice's grid back to its native one."""
+        return self._backing.step(self._places[self._index[slice_id]])
+
+    def plane(self, slice_id: str) -> Plane:
+        """Read a slice in physical units on its native grid."""
+        return load_plane(self._store, self.ref(slice_id))
+
+    def mask(self, slice_id: str) -> np.ndarray | None:
+        """Read a slice's lesion mask, bool [H, W] native; None where there is none."""
+        return load_mask(self._store, self.ref(slice_id))
+
+    def part(self, series: HeldSeries, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return slices `first` .. `last` - 1 of a series, of all its members: images and bodies [n, 1, S, S].
+
+        They may be views of what the cache holds, and are not to be written to.
+        """
+        return self._backing.span(series.first + first, series.first + last)
+
+    def stacks(self) -> Iterator[Stack]:
+        """Yield every series whole, one at a time; unusable ones are noted and skipped, as `batches` does."""
+        for series in self.series:
+            try:
+                images, bodies = self.part(series, 0, len(series.plan.members))
+            except (Rejected, CatalogueError) as error:
+                self.refuse_series(series, error)
+            else:
+                yield series.stack(images, bodies)
+
+    def refuse_series(self, series: HeldSeries, error: Rejected | CatalogueError) -> None:
+        """Note that a series cannot be used."""
+        self._refused.setdefault(series.plan.series_id, series.plan.refused(error))
+
+    def refuse(self, index: int, error: Rejected | CatalogueError) -> None:
+        """Note that the series of a slice cannot be used; reading in order skips what is left of it."""
+        ref = self.slices[index]
+        series = SeriesPlan(ref.series_id, (ref,), (0,))
+        self._refused.setdefault(ref.series_id, series.refused(error))
+
+    def is_refused(self, index: int) -> bool:
+        """Whether the series of a slice was refused."""
+        return self.slices[index].series_id in self._refused
+
+    def _fill(self, on_progress: Callable[[int, int], None] | None) -> tuple[SliceRef, ...]:
+        taken: list[SliceRef] = []
+        for done, series in enumerate(self._plans, start=1):
+            try:
+                self._backing.add(series.whole if self.whole else series)
+                self._hold(series)
+                taken.extend(series.slices)
+            except (Rejected, CatalogueError) as error:
+                self._refused[series.series_id] = series.refused(error)
+            if on_progress is not None:
+                on_progress(done, len(self._plans))
+        return tuple(taken)
+
+    def _hold(self, series: SeriesPlan) -> None:
+        before = self.series[-1] if self.series else None
+        first = before.first + before.held if before else 0
+        self.series.append(HeldSeries(series, first, len(series.members if self.whole else series.wanted)))
+        self._places += [first + place for place in (series.wanted if self.whole else range(len(series.wanted)))]
+
+
+def batches(dataset: SliceDataset, batch_size: int, indices: Iterable[int] | None = None) -> Iterator[Batch]:
+    """Yield slices in order, `batch_size` at a time (the last may be smaller); for scoring.
+
+    A series that turns out to be unusable is skipped whole, noted in `dataset.rejected`, and stops nothing.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"A batch of {batch_size} was asked; at least 1 is needed.")
+    waiting: list[dict[str, Any]] = []
+    for index in range(len(dataset)) if indices is None else indices:
+        if dataset.is_refused(index):
+            continue
+        try:
+            waiting.append(dataset[index])
+        except (Rejected, CatalogueError) as error:
+            dataset.refuse(index, error)
+        if len(waiting) == batch_size:
+            yield collate(waiting)
+            waiting = []
+    if waiting:
+        yield collate(waiting)
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> Batch:
+    """Stack items of a data set (torch tensors or arrays) into one batch."""
+    images = torch.stack([torch.as_tensor(item["image"]) for item in items])
+    bodies = torch.stack([torch.as_tensor(item["body"]) for item in items])
+    about = tuple(item.get("about", {}) for item in items)
+    return Batch(images, bodies, tuple(item["id"] for item in items), about)
+
+
+def fingerprint(slices: Sequence[SliceRef]) -> dict[str, Any]:
+    """Describe which data these are, for the run's record: counts, and one hash over what each slice is.
+
+    The hash covers patient, slice, pixels, mask, label and set of every slice; their order does not matter. Pseudonyms
+    go into the hash only.
+    """
+    lines = sorted(
+        "|".join((r.patient_id, r.slice_id, r.pixel_key, r.mask_key or "", r.label, r.set_name or "")) for r in slices
+    )
+    return {
+        **_counts(slices),
+        "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        "by_set": {name: _counts(part) for name, part in sorted(_by_set(slices).items())},
+    }
+
+
+def _counts(slices: Sequence[SliceRef]) -> dict[str, Any]:
+    return {
+        "patients": len({ref.patient_id for ref in slices}),
+        "studies": len({ref.study_id for ref in slices}),
+        "series": len({ref.series_id for ref in slices}),
+        "slices": len(slices),
+        "labels": dict(sorted(Counter(ref.label for ref in slices).items())),
+    }
+
+
+def _by_set(slices: Sequence[SliceRef]) -> dict[str, list[SliceRef]]:
+    parts: dict[str, list[SliceRef]] = {}
+    for ref in slices:
+        parts.setdefault(ref.set_name or "none", []).append(ref)
+    return parts
+
+
+def _affordable(cache: Cache, needed: int, ram_bytes: int, cache_dir: Path | None) -> Cache:
+    if cache == "disk" and cache_dir is None:
+        raise ConfigError("The disk cache has no folder; pass cache_dir.")
+    if cache != "ram" or needed <= ram_bytes:
+        return cache
+    if cache_dir is None:
+        raise ConfigError(
+            f"The memory cache would take {needed / 2**30:.1f} GiB, more than the {ram_bytes / 2**30:.1f} GiB allowed. "
+            "Allow more, or give a cache folder, which is used instead."
+        )
+    return "disk"
+
+
+def _backing(cache: Cache, reader: SeriesReader, count: int, cache_dir: Path | None) -> Backing:
+    if cache == "ram":
+        return InMemory(reader, count)
+    if cache == "disk" and cache_dir is not None:
+        return OnDisk(reader, SeriesCache(cache_dir))
+    return Nowhere(reader)

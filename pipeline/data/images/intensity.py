@@ -1,0 +1,230 @@
+"""The intensity range that becomes [-1, 1]: its five kinds, and how it is estimated from a series' own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from pipeline.config import Config
+from pipeline.data.images.body import BodyConfig, foreground_cut
+from pipeline.errors import ConfigError, Rejected, RejectionCode
+
+SAMPLE = 2**19  # pixels that a percentile looks at; a longer series is thinned evenly (rank error of a tail < 0.1 %)
+
+
+MR_BODY = BodyConfig(method="otsu", otsu_factor=0.25, smaller_parts=0.05, closing=0.03)
+
+
+class PhysicalPlane(Protocol):
+    """One physical image: `pixels` float [H, W]; `valid` bool [H, W], False = padding, None = all valid."""
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """Physical values."""
+
+    @property
+    def valid(self) -> np.ndarray | None:
+        """Where they are not padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRange:
+    """The values that become -1 and 1, and the foreground threshold (None where the body mask uses none)."""
+
+    low: float
+    high: float
+    cut: float | None = None
+
+
+class _Base(Config):
+    image_size: int = Field(64, ge=32, le=256, description="edge of the square that models see, pixels")
+
+
+class CTWindow(_Base):
+    """Hounsfield units within a fixed window; the same for every scanner, so nothing is estimated."""
+
+    kind: Literal["ct_window"] = "ct_window"
+    centre: float = Field(40.0, allow_inf_nan=False, description="window centre, HU")
+    width: float = Field(400.0, gt=0, allow_inf_nan=False, description="window width, HU")
+    body: BodyConfig = Field(BodyConfig(), description="body mask")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Ends of the window, HU."""
+        return self.centre - self.width / 2, self.centre + self.width / 2
+
+
+class _Pair(_Base):
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _Pair:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low}) must lie below high ({self.high})")
+        return self
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The two fields, lower first."""
+        return self.low, self.high
+
+
+class MRPercentile(_Pair):
+    """MR has no unit: two percentiles of the whole series' foreground become the ends of the range."""
+
+    kind: Literal["mr_percentile"] = "mr_percentile"
+    low: float = Field(0.5, ge=0, lt=100, description="lower percentile of the foreground")
+    high: float = Field(99.5, gt=0, le=100, description="upper percentile of the foreground")
+    body: BodyConfig = Field(
+        MR_BODY,
+        description="foreground of the statistics, and body mask",
+    )
+
+
+class MRMedian(_Base):
+    """MR has no unit: 0 becomes -1, and the median of the whole series' foreground a fixed share of the range.
+
+    A lesion, bright fat or a vessel moves a percentile near the end of the range, and the median hardly at all (Nyul
+    and Udupa 1999 standardise by landmarks for the same reason; this is the one landmark that needs no population).
+    """
+
+    kind: Literal["mr_median"] = "mr_median"
+    span: float = Field(4.0, gt=1, le=64, description="value that becomes 1 / median of the foreground")
+    body: BodyConfig = Field(
+        MR_BODY,
+        description="foreground of the median, and body mask",
+    )
+
+
+class RobustRange(_Pair):
+    """Projection images (CR, DX): two percentiles of each image's own valid pixels become the ends of the range."""
+
+    kind: Literal["range"] = "range"
+    low: float = Field(1.0, ge=0, lt=100, description="lower percentile of the valid pixels")
+    high: float = Field(99.0, gt=0, le=100, description="upper percentile of the valid pixels")
+    body: BodyConfig = Field(BodyConfig(method="frame"), description="body mask")
+
+
+class FixedRange(_Pair):
+    """Two fixed values: wrapped 8-bit images, whose intensities were chosen by whoever made them."""
+
+    kind: Literal["fixed_range"] = "fixed_range"
+    low: float = Field(0.0, allow_inf_nan=False, description="value that becomes -1")
+    high: float = Field(255.0, allow_inf_nan=False, description="value that becomes 1")
+    body: BodyConfig = Field(BodyConfig(threshold=12.0, smaller_parts=0.05, closing=0.03), description="body mask")
+
+
+AnyRange = CTWindow | MRPercentile | MRMedian | RobustRange | FixedRange
+NormaliserConfig = Annotated[AnyRange, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[AnyRange] = TypeAdapter(NormaliserConfig)
+
+
+def normaliser_config(values: Mapping[str, Any]) -> AnyRange:
+    """Return the configuration that `values["kind"]` names; raises ConfigError with the fields that do not fit."""
+    try:
+        return _ADAPTER.validate_python(dict(values))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'kind'}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"This normaliser configuration does not fit: {faults}.") from None
+
+
+def needs_series(config: AnyRange) -> bool:
+    """True where the statistics are estimated over all slices of a series; a projection image is estimated alone."""
+    if isinstance(config, RobustRange):
+        return False
+    return isinstance(config, (MRPercentile, MRMedian)) or config.body.method == "otsu"
+
+
+def series_range(config: AnyRange, planes: Iterable[PhysicalPlane], total: int) -> SeriesRange:
+    """Return the range of the given planes: one series, or one image for `range`. Their order does not matter.
+
+    `total` is the number of pixels of all planes; with it the planes may come one by one, never all in memory.
+
+    Raises:
+        Rejected: a non-finite value, nothing but padding, no foreground, or no contrast to estimate a range from.
+    """
+    if isinstance(config, (CTWindow, FixedRange)) and config.body.method != "otsu":
+        return SeriesRange(*config.limits, _fixed_cut(config.body))
+    values = _sample(planes, total)
+    cut = _cut(values, config.body)
+    if isinstance(config, (CTWindow, FixedRange)):
+        return SeriesRange(*config.limits, cut)
+    if isinstance(config, (MRPercentile, MRMedian)) and cut is not None:
+        values = _above(values, cut)
+    if isinstance(config, MRMedian):
+        return _median_range(values, config, cut)
+    return _percentiles(values, config, cut)
+
+
+def valid_values(plane: PhysicalPlane) -> np.ndarray:
+    """Return the valid pixels, flat float32; raises Rejected(NON_FINITE) where one is NaN or infinite."""
+    pixels = np.asarray(plane.pixels, dtype=np.float32)
+    values = pixels.ravel() if plane.valid is None else pixels[plane.valid]
+    if not np.isfinite(values).all():
+        bad = int(values.size - np.isfinite(values).sum())
+        raise Rejected(
+            RejectionCode.NON_FINITE,
+            f"{bad} of {values.size} pixels are NaN or infinite outside the declared padding; a finite value is needed "
+            "everywhere. Correct the source, or declare these pixels as padding.",
+        )
+    return values
+
+
+def _sample(planes: Iterable[PhysicalPlane], total: int) -> np.ndarray:
+    stride = -(-total // SAMPLE) | 1  # odd, so that it never walks down the columns of an even-sized image
+    parts = [valid_values(plane)[::stride].copy() for plane in planes]
+    values = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    if values.size == 0:
+        raise Rejected(
+            RejectionCode.EMPTY_FOREGROUND,
+            "Every pixel is declared padding, so there is nothing to normalise. Exclude the series.",
+        )
+    return values
+
+
+def _fixed_cut(body: BodyConfig) -> float | None:
+    return body.threshold if body.method == "threshold" else None
+
+
+def _cut(values: np.ndarray, body: BodyConfig) -> float | None:
+    if body.method != "otsu":
+        return _fixed_cut(body)
+    return foreground_cut(values, body.otsu_factor)
+
+
+def _above(values: np.ndarray, cut: float) -> np.ndarray:
+    foreground = values[values > cut]
+    if foreground.size == 0:
+        raise Rejected(
+            RejectionCode.EMPTY_FOREGROUND,
+            f"No pixel of the series lies above the foreground threshold of {cut:g}; its brightest is "
+            f"{float(values.max()):g}. Exclude the series, or lower the threshold of the body mask.",
+        )
+    return foreground
+
+
+def _percentiles(values: np.ndarray, config: MRPercentile | RobustRange, cut: float | None) -> SeriesRange:
+    low, high = (float(v) for v in np.percentile(values, config.limits))
+    if not high > low:
+        raise Rejected(
+            RejectionCode.NO_CONTRAST,
+            f"The percentiles {config.low:g} and {config.high:g} are both {low:g}: the image is constant there, and no "
+            "range can be estimated from it. Exclude it, or use a fixed range.",
+        )
+    return SeriesRange(low, high, cut)
+
+
+def _median_range(values: np.ndarray, config: MRMedian, cut: float | None) -> SeriesRange:
+    median = float(np.median(values))
+    if not median > 0:
+        raise Rejected(
+            RejectionCode.NO_CONTRAST,
+            f"The median of the foreground is {median:g}, and it must lie above 0 to scale the image by. Use "
+            "mr_percentile, or a fixed range.",
+        )
+    return SeriesRange(0.0, config.span * median, cut)

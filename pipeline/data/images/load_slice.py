@@ -1,0 +1,78 @@
+"""From a catalogue reference to one physical image: stored values out of the pixel store, rescaled and inverted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.data.images.normalise import Plane
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.physical import to_physical
+from pipeline.errors import CatalogueError
+from pipeline.types import SliceRef
+
+
+class FrameStore(Protocol):
+    """What is read of `pipeline.data.store.pixel_store.PixelStore`."""
+
+    def get(self, key: str, frame: int | None = None) -> np.ndarray:
+        """Return stored values [F, H, W], or one frame [H, W]."""
+
+
+def load_plane(store: FrameStore, ref: SliceRef) -> Plane:
+    """Read one slice and return it in physical units.
+
+    Raises:
+        CatalogueError: the pixel object is missing, damaged, or of another size than the catalogue says.
+        Rejected: its values cannot be made physical.
+    """
+    attributes = frame_attributes(ref.attributes, ref.frame)
+    stored = store.get(ref.pixel_key, ref.frame)
+    _check_size(stored.shape, (attributes.rows, attributes.columns), ref)
+    physical = to_physical(stored[None], attributes)
+    return Plane(physical.pixels[0], None if physical.valid is None else physical.valid[0])
+
+
+def load_mask(store: FrameStore, ref: SliceRef) -> np.ndarray | None:
+    """Read the lesion mask of one slice, bool [H, W] on the native grid; None where the catalogue has none."""
+    if ref.mask_key is None:
+        return None
+    mask = store.get(ref.mask_key, ref.frame)
+    _check_size(mask.shape, pixel_shape(ref), ref)
+    return mask > 0
+
+
+def frame_attributes(values: Mapping[str, Any], frame: int) -> InstanceAttributes:
+    """Return the attributes of one frame: what is given one a frame becomes that frame's own."""
+    attributes = InstanceAttributes.from_json(values)
+    if attributes.frames == 1:
+        return attributes
+    return replace(
+        attributes,
+        frames=1,
+        rescale=_of_frame(attributes.rescale, frame),
+        frame_windows=_of_frame(attributes.frame_windows, frame),
+        positions=_of_frame(attributes.positions, frame),
+        orientations=_of_frame(attributes.orientations, frame),
+        pixel_spacings_mm=_of_frame(attributes.pixel_spacings_mm, frame),
+    )
+
+
+def pixel_shape(ref: SliceRef) -> tuple[int, int]:
+    """Return (rows, columns) of a slice as the catalogue has them."""
+    return int(ref.attributes.get("rows", 0)), int(ref.attributes.get("columns", 0))
+
+
+def _of_frame(values: Sequence[Any], frame: int) -> tuple[Any, ...]:
+    return tuple(values) if len(values) <= 1 else (values[frame],)
+
+
+def _check_size(found: tuple[int, ...], declared: tuple[int, int], ref: SliceRef) -> None:
+    if tuple(found) != declared:
+        raise CatalogueError(
+            f"Slice {ref.slice_id} has {declared} rows and columns in the catalogue and {tuple(found)} in the pixel "
+            "store. Ingest its file again."
+        )

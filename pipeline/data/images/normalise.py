@@ -1,0 +1,190 @@
+"""Physical values to the [-1, 1] square that models see, and back; carried inside every model artefact.
+
+Statistics come from the series itself and from nothing else, so a score never depends on the batch around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.images.body import body_mask
+from pipeline.data.images.intensity import (
+    AnyRange,
+    CTWindow,
+    FixedRange,
+    MRMedian,
+    MRPercentile,
+    NormaliserConfig,
+    PhysicalPlane,
+    RobustRange,
+    SeriesRange,
+    needs_series,
+    normaliser_config,
+    series_range,
+    valid_values,
+)
+from pipeline.data.images.letterbox import Letterbox
+from pipeline.errors import ArtefactError, ConfigError, Rejected, RejectionCode
+from pipeline.types import Step
+
+__all__ = [
+    "CTWindow",
+    "FixedRange",
+    "MRMedian",
+    "MRPercentile",
+    "Normalised",
+    "Normaliser",
+    "NormaliserConfig",
+    "Plane",
+    "RobustRange",
+    "SeriesRange",
+    "normaliser_config",
+    "planes",
+]
+
+VERSION = 1  # raised by any change, here or in body, grid and intensity, that moves a normalised pixel
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One physical image: `pixels` float32 [H, W]; `valid` bool [H, W], False = padding, None = all valid."""
+
+    pixels: np.ndarray
+    valid: np.ndarray | None = None
+
+
+def planes(physical: PhysicalPlane) -> Iterator[Plane]:
+    """Split a `Physical` of [F, H, W] into its F planes."""
+    for frame in range(physical.pixels.shape[0]):
+        yield Plane(physical.pixels[frame], None if physical.valid is None else physical.valid[frame])
+
+
+@dataclass(frozen=True, slots=True)
+class Normalised:
+    """One image on the model grid: `image` float32 [1, S, S] in [-1, 1], `body` bool [1, S, S], and the way back."""
+
+    image: np.ndarray
+    body: np.ndarray
+    step: Step
+
+
+class Normaliser:
+    """Physical values to [-1, 1] on a square grid, and back.
+
+    Deterministic. The same object serves training and scoring, and its JSON travels in the model artefact.
+    """
+
+    def __init__(self, config: AnyRange) -> None:
+        self.config = config
+
+    @property
+    def image_size(self) -> int:
+        """Edge of the square grid, pixels."""
+        return self.config.image_size
+
+    @property
+    def needs_series(self) -> bool:
+        """True where all slices of a series are needed to normalise one of them."""
+        return needs_series(self.config)
+
+    def series(self, slices: Sequence[PhysicalPlane]) -> list[Normalised]:
+        """Normalise all slices of one series, in the order given.
+
+        A single slice without foreground is a blank image with an empty body.
+
+        Raises:
+            Rejected: a non-finite value, no foreground in any slice, or no contrast where a range is estimated.
+        """
+        estimated = self.estimate(slices)
+        found = [self.apply(plane, estimated) for plane in slices]
+        self.require_body([bool(item.body.any()) for item in found])
+        return found
+
+    def estimate(self, slices: Iterable[PhysicalPlane], total: int | None = None) -> SeriesRange | None:
+        """Return the statistics of one series, or None where each slice needs only itself.
+
+        `total` is the pixel count of all slices; given it, `slices` may be a generator, never whole in memory.
+        """
+        if not self.needs_series:
+            return None
+        if total is None:
+            slices = list(slices)
+            total = sum(plane.pixels.size for plane in slices)
+        return series_range(self.config, slices, total)
+
+    def apply(self, plane: PhysicalPlane, estimated: SeriesRange | None = None) -> Normalised:
+        """Normalise one slice; `estimated` is what `estimate` returned for its whole series."""
+        if estimated is None and self.needs_series:
+            raise ConfigError(
+                f"{self.config.kind} needs the statistics of the whole series; pass the result of estimate()."
+            )
+        pixels = _plane_pixels(plane)
+        found = estimated or series_range(self.config, [plane], pixels.size)
+        filled = pixels if plane.valid is None else np.where(plane.valid, pixels, np.float32(found.low))
+        box = Letterbox.of(pixels.shape, self.image_size)
+        grid = box.place(np.clip(filled, found.low, found.high), found.low)
+        # In double precision, so that neither a large offset nor a huge range loses the result.
+        image = np.clip((grid.astype(np.float64) - found.low) / (found.high - found.low) * 2 - 1, -1, 1)
+        cut = found.high - found.low if found.cut is None else found.cut
+        body = body_mask(filled, plane.valid, box, self.config.body, cut)
+        step = Step("normalise", {"kind": self.config.kind, "low": found.low, "high": found.high, **box.to_json()})
+        return Normalised(image.astype(np.float32)[None], body[None], step)
+
+    def require_body(self, shown: Sequence[bool]) -> None:
+        """Raise Rejected(EMPTY_FOREGROUND) where none of a series' slices shows a body."""
+        if shown and not any(shown):
+            raise Rejected(
+                RejectionCode.EMPTY_FOREGROUND,
+                f"None of the {len(shown)} slices shows a body by the rule {self.config.body.method!r}, so there is "
+                "nothing to score. Exclude the series, or change the body mask of its route.",
+            )
+
+    def invert(self, image: np.ndarray, step: Step) -> np.ndarray:
+        """Return native float32 [H, W] in physical units from [S, S] in [-1, 1]; clipping and resampling stay."""
+        low, high = float(step.params["low"]), float(step.params["high"])
+        unit = self.to_native(image, step).astype(np.float64)
+        return (low + (unit + 1) / 2 * (high - low)).astype(np.float32)
+
+    def to_native(self, grid: np.ndarray, step: Step) -> np.ndarray:
+        """Bring a map [S, S] to the native grid by linear interpolation, values untouched; float32 [H, W]."""
+        return Letterbox.from_json(step.params).restore(np.asarray(grid, dtype=np.float32))
+
+    def mask_to_native(self, mask: np.ndarray, step: Step) -> np.ndarray:
+        """Bring a mask [S, S] to the native grid: True where interpolation gives one half or more."""
+        return self.to_native(np.asarray(mask, dtype=np.float32), step) >= 0.5
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything needed to rebuild this normaliser."""
+        return {"version": VERSION, "config": self.config.model_dump(mode="json")}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Normaliser:
+        """Rebuild from `to_json`; raises ArtefactError for another version, ConfigError for a wrong field."""
+        if values.get("version") != VERSION:
+            raise ArtefactError(
+                f"This normaliser has version {values.get('version')!r}; this Nightread reads version {VERSION}. "
+                "Retrain the model, or use the release that made it."
+            )
+        return cls(normaliser_config(values.get("config", {})))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the JSON: equal fingerprints normalise equally."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def _plane_pixels(plane: PhysicalPlane) -> np.ndarray:
+    pixels = np.asarray(plane.pixels, dtype=np.float32)
+    if pixels.ndim != 2:
+        raise ConfigError(f"A slice of shape {pixels.shape} was given; [H, W] is needed. Split frames with planes().")
+    if plane.valid is not None and plane.valid.shape != pixels.shape:
+        raise ConfigError(
+            f"The valid mask has shape {plane.valid.shape}, its image {pixels.shape}; they must be equal."
+        )
+    valid_values(plane)
+    return pixels

@@ -1,0 +1,113 @@
+"""A series as the unit of loading: its statistics need all of its slices, whichever of them are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from pipeline.data.images.load_slice import FrameStore, load_plane, pixel_shape
+from pipeline.data.images.normalise import Normalised, Normaliser, Plane
+from pipeline.errors import CatalogueError, ConfigError, Rejected, RejectionCode
+from pipeline.types import SliceRef
+
+HOLD_PIXELS = 2**26  # a series of more pixels (256 MiB as float32) is read twice instead of held
+
+
+@dataclass(frozen=True, slots=True)
+class NotScoredSeries:
+    """A series that cannot be used, with the stable code and the sentence that say why."""
+
+    series_id: str
+    study_id: str
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPlan:
+    """What is wanted of a series: `members` are all its slices, `wanted` the positions among them, in wanted order."""
+
+    series_id: str
+    members: tuple[SliceRef, ...]
+    wanted: tuple[int, ...]
+
+    @property
+    def slices(self) -> tuple[SliceRef, ...]:
+        """The wanted slices."""
+        return tuple(self.members[index] for index in self.wanted)
+
+    @property
+    def whole(self) -> SeriesPlan:
+        """The same series with every slice wanted."""
+        return SeriesPlan(self.series_id, self.members, tuple(range(len(self.members))))
+
+    def refused(self, error: Rejected | CatalogueError) -> NotScoredSeries:
+        """Return the record of a refusal; a missing or damaged pixel object counts as unreadable."""
+        rejected = isinstance(error, Rejected)
+        code, sentence = (error.code, error.sentence) if rejected else (RejectionCode.UNREADABLE, str(error))
+        return NotScoredSeries(self.series_id, self.members[0].study_id, code.value, sentence)
+
+
+def plan(
+    slices: Sequence[SliceRef], members: Mapping[str, Sequence[SliceRef]] | None, needs_series: bool
+) -> list[SeriesPlan]:
+    """Group slices by series, series in order of first appearance.
+
+    Raises:
+        ConfigError: statistics over whole series are needed and `members` lacks a series or one of its slices.
+    """
+    if needs_series and members is None and slices:
+        raise ConfigError(
+            "This normaliser estimates its range from whole series, and the slices alone do not say what else their "
+            "series hold. Pass members=selection.members."
+        )
+    wanted: dict[str, list[SliceRef]] = {}
+    for ref in slices:
+        wanted.setdefault(ref.series_id, []).append(ref)
+    return [_plan_series(series_id, refs, members, needs_series) for series_id, refs in wanted.items()]
+
+
+def _plan_series(
+    series_id: str, refs: list[SliceRef], members: Mapping[str, Sequence[SliceRef]] | None, needs_series: bool
+) -> SeriesPlan:
+    whole = tuple((members or {}).get(series_id, ())) if needs_series else tuple(refs)
+    place = {ref.slice_id: index for index, ref in enumerate(whole)}
+    missing = [ref.slice_id for ref in refs if ref.slice_id not in place]
+    if missing:
+        raise ConfigError(
+            f"Slice {missing[0]} is wanted, but the members given for its series do not hold it. Take slices and "
+            "members from the same selection."
+        )
+    return SeriesPlan(series_id, whole, tuple(place[ref.slice_id] for ref in refs))
+
+
+class SeriesReader:
+    """Reads and normalises whole series, holding at most one of them."""
+
+    def __init__(self, store: FrameStore, normaliser: Normaliser) -> None:
+        self.store, self.normaliser = store, normaliser
+
+    def normalise(self, series: SeriesPlan) -> list[Normalised]:
+        """Return the wanted slices, normalised with the statistics of all members.
+
+        Raises:
+            Rejected, CatalogueError: the series cannot be used; nothing of it is returned.
+        """
+        estimated, held = None, {}
+        if self.normaliser.needs_series:
+            total = sum(prod(pixel_shape(ref)) for ref in series.members)
+            keep = set(series.wanted) if total <= HOLD_PIXELS else set()
+            estimated = self.normaliser.estimate(self._planes(series, keep, held), total)
+        found = []
+        for index in series.wanted:
+            plane = held.pop(index, None) or load_plane(self.store, series.members[index])
+            found.append(self.normaliser.apply(plane, estimated))
+        return found
+
+    def _planes(self, series: SeriesPlan, keep: set[int], held: dict[int, Plane]) -> Iterator[Plane]:
+        for index, ref in enumerate(series.members):
+            plane = load_plane(self.store, ref)
+            if index in keep:
+                held[index] = plane
+            yield plane

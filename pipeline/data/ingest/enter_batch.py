@@ -1,0 +1,187 @@
+"""What an ingest enters: accepted and refused files, in batches; and which files need no second look."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from pipeline.data.catalogue.admission import Arrival, Outcome, admit
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.database import reason_of
+from pipeline.data.catalogue.schema import Instance, SourceFile, now
+from pipeline.data.ingest.sources import Refused, Seen
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
+from pipeline.dicom.identity.crosswalk import Crosswalk
+from pipeline.dicom.identity.pseudonyms import Ids
+from pipeline.errors import CatalogueError, Rejected, RejectionCode
+
+ACCEPTED, SAME = "accepted", "same"
+# Refusals that may end without the file changing: another user, another limit or policy, a quieter machine.
+_PASSING = frozenset(
+    {
+        RejectionCode.PERMISSION_DENIED,
+        RejectionCode.STILL_WRITING,
+        RejectionCode.UNREADABLE,
+        RejectionCode.FILE_TOO_LARGE,
+        RejectionCode.TOO_MANY_PIXELS,
+        RejectionCode.BURNED_IN_TEXT,
+        RejectionCode.DECODE_TIMEOUT,
+        RejectionCode.DECODE_MEMORY,
+        RejectionCode.DECODER_CRASHED,
+        RejectionCode.UNSUPPORTED_TRANSFER_SYNTAX,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Accepted:
+    """A file that was decoded, its pixels in the store."""
+
+    seen: Seen
+    ids: Ids
+    identity: RawIdentity
+    attributes: InstanceAttributes
+    pixel_key: str
+
+
+Record = Accepted | Refused
+# The database, its driver or the encoding of text refuses a value; everything else is the database's own trouble.
+_BAD_VALUE = (DataError, IntegrityError, ValueError, OverflowError)
+
+
+def settled(catalogue: Catalogue, store: PixelStore, files: Sequence[Seen]) -> set[str]:
+    """Return the path pseudonyms of those files that are as they were when they were last entered or refused.
+
+    An accepted file whose object has gone from the (local) store is not settled, nor is one whose refusal may pass.
+    """
+    known = SourceFile
+    query = (
+        select(known.path_id, known.size_bytes, known.modified_ns, known.outcome, Instance.pixel_key)
+        .outerjoin(Instance, Instance.instance_id == known.instance_id)
+        .where(known.path_id.in_({file.path_id for file in files}))
+    )
+    with catalogue.reading() as session:
+        rows = {row.path_id: row for row in session.execute(query)}
+    return {file.path_id for file in files if file.path_id in rows and _is_settled(file, rows[file.path_id], store)}
+
+
+def _is_settled(file: Seen, row: Any, store: PixelStore) -> bool:
+    if (file.size_bytes, file.modified_ns) != (row.size_bytes, row.modified_ns):
+        return False
+    if row.outcome not in (ACCEPTED, SAME):
+        return row.outcome not in _PASSING
+    # Asking a remote store costs a round trip a file; there `verify` is the way.
+    return row.pixel_key is not None and (not store.is_local or store.exists(row.pixel_key))
+
+
+def enter(catalogue: Catalogue, crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Outcome | Rejected]:
+    """Enter a batch: crosswalk first, then catalogue in one transaction. Returns what became of each, in order.
+
+    Raises:
+        CatalogueError: the database cannot be written; nothing of the batch is in the catalogue then.
+    """
+    entered = _remember(crosswalk, batch)
+    accepted = [record for record in entered if isinstance(record, Accepted)]
+    with catalogue.session() as session:
+        admitted = iter(admit(session, [Arrival(r.ids, r.attributes, r.pixel_key) for r in accepted]))
+        outcomes = [next(admitted) if isinstance(record, Accepted) else record.reason for record in entered]
+        for record, outcome in zip(entered, outcomes, strict=True):
+            if isinstance(outcome, Rejected):
+                catalogue.add_rejection(session, record.seen.path_id, "file", outcome.code, outcome.sentence)
+        _note_files(session, entered, outcomes)
+    return outcomes
+
+
+def _remember(crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Record]:
+    """Write the crosswalk; an identity that it cannot hold makes its file refused and spares the others."""
+    try:
+        with _crosswalk_errors(), crosswalk.transaction():
+            _remember_all(crosswalk, batch)
+    except _BAD_VALUE:
+        return [_remember_alone(crosswalk, record) for record in batch]
+    return list(batch)
+
+
+def _remember_all(crosswalk: Crosswalk, batch: Sequence[Record]) -> None:
+    crosswalk.remember_paths([(record.seen.path_id, record.seen.name) for record in batch])
+    crosswalk.remember_many([(r.ids, r.identity) for r in batch if isinstance(r, Accepted)])
+
+
+def _remember_alone(crosswalk: Crosswalk, record: Record) -> Record:
+    try:
+        with _crosswalk_errors(), crosswalk.transaction():
+            _remember_all(crosswalk, [record])
+    except _BAD_VALUE:
+        with _crosswalk_errors():
+            crosswalk.remember_path(record.seen.path_id, record.seen.name)
+        return Refused(
+            record.seen,
+            Rejected(
+                RejectionCode.CORRUPT_HEADER,
+                "An identifier of this file is no valid text: no result could go back to it. Repair the header.",
+            ),
+        )
+    return record
+
+
+@contextlib.contextmanager
+def _crosswalk_errors() -> Iterator[None]:
+    """Let errors about values through, and name every other one without what it was about."""
+    try:
+        yield
+    except _BAD_VALUE:
+        raise
+    except SQLAlchemyError as error:
+        raise CatalogueError(
+            f"The crosswalk cannot be written: {reason_of(error)}. Nothing of this batch was kept; repair the "
+            "cause and ingest again."
+        ) from None
+
+
+def _note_files(session: Session, batch: Sequence[Record], outcomes: Sequence[Outcome | Rejected]) -> None:
+    rows: dict[str, dict[str, Any]] = {}
+    for record, outcome in zip(batch, outcomes, strict=True):
+        row = _source_row(record, outcome)
+        rows[row["path_id"]] = _keep_first(rows.get(row["path_id"]), row)
+    _upsert(session, rows)
+
+
+def _upsert(session: Session, rows: dict[str, dict[str, Any]]) -> None:
+    known = select(SourceFile).where(SourceFile.path_id.in_(rows))
+    old = {row.path_id: {"outcome": row.outcome, "instance_id": row.instance_id} for row in session.scalars(known)}
+    new = [row for path_id, row in rows.items() if path_id not in old]
+    again = [_keep_first(old[path_id], row) for path_id, row in rows.items() if path_id in old]
+    if new:
+        session.execute(insert(SourceFile), new)
+    if again:
+        session.execute(update(SourceFile), again)
+
+
+def _source_row(record: Record, outcome: Outcome | Rejected) -> dict[str, Any]:
+    accepted = SAME if outcome is Outcome.SAME else ACCEPTED
+    code = outcome.code.value if isinstance(outcome, Rejected) else accepted
+    return _row(record.seen, code, record.ids.instance_id if isinstance(record, Accepted) else None)
+
+
+def _row(seen: Seen, outcome: str, instance_id: str | None = None) -> dict[str, Any]:
+    return {
+        "path_id": seen.path_id,
+        "size_bytes": seen.size_bytes,
+        "modified_ns": seen.modified_ns,
+        "outcome": outcome,
+        "instance_id": instance_id,
+        "seen_at": now(),
+    }
+
+
+def _keep_first(old: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any]:
+    """Leave a file "accepted" that brought its object and is read again."""
+    brought_it = old is not None and old["outcome"] == ACCEPTED and old["instance_id"] == row["instance_id"]
+    return {**row, "outcome": ACCEPTED} if brought_it and row["outcome"] == SAME else row

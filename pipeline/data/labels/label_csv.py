@@ -1,0 +1,86 @@
+"""Reading a label file as hospitals write them: spellings of columns, and lines that are no lines.
+
+The columns are those of `pipeline.dicom.wrap.label_table`, and SeriesInstanceUID and IssuerOfPatientID, without regard
+to case, blanks and underscores. A message names lines and columns, never a value of an identifying column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.dicom.wrap.csv_lines import csv_lines, plain_name, wrong_length
+from pipeline.dicom.wrap.label_table import COLUMNS
+from pipeline.errors import ConfigError
+
+IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "AccessionNumber", "PatientID")
+_COLUMNS = (*COLUMNS, "SeriesInstanceUID", "IssuerOfPatientID")
+_ALSO = {"officialsplit": "official_set", "split": "official_set", "labelledon": "date", "labeldate": "date"}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LabelLine:
+    """One line of the file: its number, and its values by column (blank where the column is missing)."""
+
+    number: int
+    values: Mapping[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.values.get(column, "")
+
+    def __repr__(self) -> str:
+        return f"LabelLine({self.number})"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelProblem:
+    """A line that was not used, and why; no value of the line is in it."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+def read_label_csv(path: Path) -> Iterator[LabelLine | LabelProblem]:
+    """Yield the lines in order; one whose number of fields is wrong is a problem, blank ones are passed over.
+
+    Raises:
+        ConfigError: the file cannot be read, is no such table, or has columns that are unknown, double or too few.
+    """
+    lines = csv_lines(path, "label file")
+    columns = _columns(next(lines, (0, []))[1])
+    for number, fields in lines:
+        yield _line(number, fields, columns)
+
+
+def _line(number: int, fields: list[str], columns: list[str]) -> LabelLine | LabelProblem:
+    if problem := wrong_length(fields, columns):
+        return LabelProblem(number, problem)
+    return LabelLine(number, {name: value.strip(" \t\0") for name, value in zip(columns, fields, strict=True)})
+
+
+def _columns(header: list[str]) -> list[str]:
+    if not any(name.strip() for name in header):
+        raise ConfigError(f"The label file has no header line. Its first line must name columns: {_expected()}.")
+    known = {plain_name(name): name for name in _COLUMNS} | _ALSO
+    unknown = [name.strip()[:40] for name in header if plain_name(name) not in known]
+    if len(unknown) == len(header):  # not shown: without a header, the first line is somebody's data
+        raise ConfigError(f"No column of the label file's first line is known. It must name columns: {_expected()}.")
+    if unknown:
+        raise ConfigError(f"The label file has unknown columns: {', '.join(unknown)}. Known ones: {_expected()}.")
+    columns = [known[plain_name(name)] for name in header]
+    double = sorted({name for name in columns if columns.count(name) > 1})
+    if double:
+        raise ConfigError(f"The label file has the column {double[0]} twice. Remove one.")
+    if "label" not in columns:
+        raise ConfigError("The label file has no column `label` (normal, abnormal or unknown).")
+    if not set(columns) & set(IDENTIFIERS):
+        raise ConfigError(f"The label file names no scans: it needs one of the columns {', '.join(IDENTIFIERS)}.")
+    return columns
+
+
+def _expected() -> str:
+    return ", ".join(_COLUMNS)

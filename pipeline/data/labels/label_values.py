@@ -1,0 +1,94 @@
+"""What a label line says, checked and in one spelling: label, source, date, official set, position."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Literal, cast
+
+from pipeline.data.labels.label_csv import LabelLine
+from pipeline.dicom.wrap.label_table import OFFICIAL_SETS, relative_position
+from pipeline.errors import NightreadError
+from pipeline.types import Label
+
+_TRUTH = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
+_LONGEST = 64
+DEFAULT_SOURCE = "csv"
+
+
+class BadValue(NightreadError):
+    """A value of a label line is not what its column allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelValues:
+    """The checked values of a line; `mask` is still the file name."""
+
+    label: Label
+    source: str = DEFAULT_SOURCE
+    reader: str = ""
+    labelled_on: str = ""
+    official_set: Literal["", "train", "validate", "test"] = ""
+    relative_position: float | None = None
+    mask: str = ""
+    image_is_subject: bool = False
+
+
+def label_values(line: LabelLine) -> LabelValues:
+    """Check a line's values.
+
+    Raises:
+        BadValue: naming the column and the rule; the value is shown only where the column cannot identify anyone.
+    """
+    label = line["label"].lower()
+    if label not in ("normal", "abnormal", "unknown"):
+        raise BadValue("its label is none of normal, abnormal, unknown")
+    return LabelValues(
+        label=cast(Label, label),
+        source=_short(line, "source") or DEFAULT_SOURCE,
+        reader=_short(line, "reader"),
+        labelled_on=iso_date(line["date"], "date"),
+        official_set=_choice(line, "official_set", OFFICIAL_SETS),
+        relative_position=_position(line["relative_position"]),
+        mask=line["mask"],
+        image_is_subject=_choice(line, "image_is_subject", _TRUTH),
+    )
+
+
+def iso_date(text: str, column: str) -> str:
+    """Return YYYY-MM-DD from YYYY-MM-DD or YYYYMMDD; "" stays.
+
+    Raises:
+        BadValue: any other form (the order of day and month is never guessed), or no such day.
+    """
+    if not text:
+        return ""
+    try:
+        return date.fromisoformat(text).isoformat() if len(text) in (8, 10) and "W" not in text else _fail(column)
+    except ValueError:
+        return _fail(column)
+
+
+def _fail(column: str) -> str:
+    raise BadValue(f"its {column} is no date of the form YYYY-MM-DD or YYYYMMDD")
+
+
+def _short(line: LabelLine, column: str) -> str:
+    if len(line[column]) > _LONGEST:
+        raise BadValue(f"its {column} has {len(line[column])} characters; at most {_LONGEST} are kept")
+    return line[column]
+
+
+def _choice(line: LabelLine, column: str, allowed: Mapping[str, Any]) -> Any:
+    value = line[column].lower()
+    if value not in allowed:
+        raise BadValue(f"its {column} is none of {', '.join(sorted(filter(None, allowed)))}")
+    return allowed[value]
+
+
+def _position(text: str) -> float | None:
+    try:
+        return relative_position(text)
+    except ValueError:
+        raise BadValue("its relative_position is no number from 0 to 1") from None

@@ -1,0 +1,219 @@
+"""Labels: how a hospital says which scans are normal. Pseudonymised at the door, append-only, never dropped silently.
+
+The newest row of a subject stands (`pipeline.data.labels.effective_label`). A row that is there already, word for word,
+is not added again, so that the same file may be imported every night; to restore a label that a later row has replaced,
+give the new row its own date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import LabelRow, Patient
+from pipeline.data.labels.label_csv import LabelLine, LabelProblem, read_label_csv
+from pipeline.data.labels.label_matching import Match, Matcher, Unmatched
+from pipeline.data.labels.label_values import BadValue, LabelValues, label_values
+from pipeline.data.labels.masks import MaskRefused, read_mask
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.dicom.identity.crosswalk import Crosswalk
+from pipeline.dicom.identity.pseudonyms import Pseudonyms
+from pipeline.errors import ConfigError
+from pipeline.types import Label
+
+_SAID = ("label", "source", "reader", "labelled_on", "official_set", "relative_position")
+_COLUMNS = ("level", "subject", *_SAID, "mask_key")
+LEVELS = ("patient", "study", "series", "instance")
+_CHUNK = 500
+Key = tuple[Any, ...]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """What an import did.
+
+    Attributes:
+        rows: lines that were read, blank ones apart.
+        added: new label rows.
+        known: rows that were there already.
+        superseded: of the known ones, those that another label has replaced since; they stay replaced.
+        problems: lines that were not used, with the reason.
+    """
+
+    rows: int
+    added: int
+    known: int
+    superseded: int
+    problems: tuple[LabelProblem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A line that is understood: whom it means, what it says, and its mask in the store."""
+
+    match: Match
+    values: LabelValues
+    mask_key: str | None
+
+    def columns(self) -> dict[str, Any]:
+        """Return the values of the label row."""
+        said = {name: getattr(self.values, name) for name in _SAID}
+        return {"level": self.match.level, "subject": self.match.subject, "mask_key": self.mask_key, **said}
+
+
+def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
+    """Import a label file (`pipeline.dicom.wrap.label_table`); importing it again adds nothing.
+
+    Masks go into the pixel store. A line that means nothing or several things, or whose mask does not fit, is reported
+    with its number and adds nothing; the others are kept.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no such table.
+    """
+    problems: list[LabelProblem] = []
+    counts = dict.fromkeys(("rows", "added", "known", "superseded"), 0)
+    with (
+        Pseudonyms.open(settings) as pseudonyms,
+        Crosswalk.open(settings) as crosswalk,
+        Catalogue.open(settings) as catalogue,
+    ):
+        door = _Door(csv_path, Matcher(crosswalk, pseudonyms), PixelStore(settings.store), problems)
+        for part in _parts(read_label_csv(csv_path)):
+            with catalogue.reading() as session, crosswalk.transaction():
+                ready = [item for line in part if (item := door.admit(session, line)) is not None]
+            with catalogue.session() as session:
+                outcomes = add_labels(session, [item.columns() for item in ready])
+                _mark_image_subjects(session, ready)
+            counts["rows"] += len(part)
+            for outcome in outcomes:
+                counts["added" if outcome == "added" else "known"] += 1
+                counts["superseded"] += outcome == "superseded"
+    return LabelReport(**counts, problems=tuple(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Where real identifiers end: a line comes in, a pseudonymised row goes on, or a problem is noted."""
+
+    table: Path
+    matcher: Matcher
+    store: PixelStore
+    problems: list[LabelProblem]
+
+    def admit(self, session: Session, line: LabelLine | LabelProblem) -> _Ready | None:
+        if isinstance(line, LabelProblem):
+            self.problems.append(line)
+            return None
+        try:
+            values = label_values(line)
+            match = self.matcher.match(session, line)
+            return _Ready(match, values, self._mask(match, values))
+        except (BadValue, Unmatched, MaskRefused) as error:
+            self.problems.append(LabelProblem(line.number, str(error)))
+            return None
+
+    def _mask(self, match: Match, values: LabelValues) -> str | None:
+        if not values.mask:
+            return None
+        if match.shape is None:
+            raise MaskRefused(f"its mask has no instance: it names a {match.level}; give the SOPInstanceUID")
+        mask = read_mask(self.table, values.mask, match.shape)
+        if values.label == "normal" and mask.any():
+            raise MaskRefused("it is labelled normal, and its mask marks a lesion")
+        return self.store.put(mask)
+
+
+def _parts(lines: Iterator[Item]) -> Iterator[list[Item]]:
+    while part := list(islice(lines, _CHUNK)):
+        yield part
+
+
+def add_label(
+    session: Session,
+    level: str,
+    subject: str,
+    label: Label,
+    *,
+    source: str,
+    reader: str = "",
+    labelled_on: str = "",
+    official_set: str = "",
+    mask_key: str | None = None,
+    relative_position: float | None = None,
+) -> bool:
+    """Append one label to a pseudonym; return False where the same row is there already.
+
+    Raises:
+        ConfigError: no such level.
+    """
+    if level not in LEVELS:
+        raise ConfigError(f"There is no label level {level[:20]!r}; use one of {', '.join(LEVELS)}.")
+    row = {"level": level, "subject": subject, "label": label, "source": source, "reader": reader}
+    row |= {"labelled_on": labelled_on, "official_set": official_set}
+    row |= {"mask_key": mask_key, "relative_position": relative_position}
+    return add_labels(session, [row]) == ["added"]
+
+
+def add_labels(session: Session, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Append label rows in order; return for each "added", "known", or "superseded" (known, and replaced since)."""
+    there, standing = _existing(session, {row["subject"] for row in rows})
+    new, outcomes = [], []
+    for row in rows:
+        key, subject = _key(row), (row["level"], row["subject"])
+        if key in there:
+            outcomes.append("known" if standing[subject] == row["label"] else "superseded")
+            continue
+        there.add(key)
+        standing[subject] = row["label"]
+        new.append(row)
+        outcomes.append("added")
+    if new:
+        session.execute(insert(LabelRow), new)
+    return outcomes
+
+
+def _existing(session: Session, subjects: set[str]) -> tuple[set[Key], dict[tuple[str, str], str]]:
+    query = select(*(getattr(LabelRow, name) for name in _COLUMNS)).order_by(LabelRow.id)
+    rows = session.execute(query.where(LabelRow.subject.in_(subjects))).mappings().all()
+    return {_key(row) for row in rows}, {(row["level"], row["subject"]): row["label"] for row in rows}
+
+
+def _key(row: Any) -> Key:
+    return tuple(row[name] for name in _COLUMNS)
+
+
+def _mark_image_subjects(session: Session, ready: Iterable[_Ready]) -> None:
+    """Note that these patients are single images whose persons nobody knows."""
+    patients = {item.match.patient_id for item in ready if item.values.image_is_subject}
+    if patients:
+        session.execute(update(Patient).where(Patient.patient_id.in_(patients)).values(image_is_subject=True))
+
+
+def labels(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Return every label row, oldest first: level, subject (a pseudonym), label, source, reader, date, set, mask."""
+    with catalogue.reading() as session:
+        return [_shown(row) for row in session.scalars(select(LabelRow).order_by(LabelRow.id))]
+
+
+def _shown(row: LabelRow) -> dict[str, Any]:
+    return {
+        "level": row.level,
+        "subject": row.subject,
+        "label": row.label,
+        "source": row.source,
+        "reader": row.reader,
+        "date": row.labelled_on,
+        "official_set": row.official_set,
+        "mask": row.mask_key is not None,
+        "relative_position": row.relative_position,
+        "imported_at": row.imported_at.isoformat(sep=" "),
+    }

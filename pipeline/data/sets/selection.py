@@ -1,0 +1,267 @@
+"""From the catalogue to slices in order: which scans a route, a set and a label choose, and which it cannot use."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Row, or_, select
+from sqlalchemy.orm import Session
+
+from pipeline.data.catalogue.schema import Instance, Patient, Series, Study
+from pipeline.data.images.series import NotScoredSeries
+from pipeline.data.labels.effective_label import CHUNK, StandingLabels, chunks
+from pipeline.data.sets.routes import NotScoredReason, Route, route_of
+from pipeline.data.sets.splits import eligible
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.geometry import REGULAR, Allowed, SeriesGeometry, assemble
+from pipeline.errors import ConfigError, Rejected, RejectionCode
+from pipeline.types import LABELLED_SETS, NORMAL_SETS, Label, SetName, SliceRef
+
+if TYPE_CHECKING:
+    from pipeline.data.catalogue.catalogue import Catalogue
+
+__all__ = ["NotScoredSeries", "Selection", "select_slices", "slices"]
+
+ALL_SETS: tuple[SetName, ...] = (*NORMAL_SETS, *LABELLED_SETS)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What was chosen.
+
+    Attributes:
+        slices: the chosen slices, series by series, each in geometric order.
+        not_scored: series that match, but that no route takes or whose geometry is refused, with their codes.
+        members: every slice of each chosen series, chosen or not: what its statistics are taken over.
+    """
+
+    slices: tuple[SliceRef, ...]
+    not_scored: tuple[NotScoredSeries, ...]
+    members: Mapping[str, tuple[SliceRef, ...]]
+
+    def left_out(self) -> str:
+        """Return a sentence on the series that match and cannot be used, beginning with a space; "" where none is."""
+        counts = Counter(series.code for series in self.not_scored)
+        named = ", ".join(f"{number} {code}" for code, number in counts.most_common())
+        return f" Series that could not be used: {named}." if named else ""
+
+    def whole(self) -> Selection:
+        """Leave out series of which not every slice was chosen, and list them (partly-normal)."""
+        count = Counter(ref.series_id for ref in self.slices)
+        partly = {key: refs for key, refs in self.members.items() if count[key] < len(refs)}
+        sentence = "Of {1} slices only {0} may enter a set of normals, and a volume enters it whole. Label the others."
+        listed = [
+            NotScoredSeries(
+                key, refs[0].study_id, RejectionCode.PARTLY_NORMAL.value, sentence.format(count[key], len(refs))
+            )
+            for key, refs in partly.items()
+        ]
+        return Selection(
+            tuple(ref for ref in self.slices if ref.series_id not in partly),
+            (*self.not_scored, *listed),
+            {key: refs for key, refs in self.members.items() if key not in partly},
+        )
+
+
+def slices(catalogue: Catalogue, **choices: Any) -> list[SliceRef]:
+    """Return only the slices of `select_slices`."""
+    return list(select_slices(catalogue, **choices).slices)
+
+
+def select_slices(
+    catalogue: Catalogue,
+    *,
+    modality: str | None = None,
+    route: str | None = None,
+    routes: Sequence[Route] = (),
+    sets: Collection[SetName] | None = None,
+    labels: Collection[Label] | None = None,
+    study_ids: Collection[str] | None = None,
+    allowed: Allowed = REGULAR,
+    sets_of: Mapping[str, SetName] | None = None,
+) -> Selection:
+    """Choose slices. Every argument narrows; None does not.
+
+    Args:
+        catalogue: where to look.
+        modality: DICOM modality.
+        route: name of the route that must take the series; needs `routes`.
+        routes: all routes, in order of precedence; given, series that none of them takes are listed in `not_scored`.
+        sets: sets of the patients. With it the law of the sets holds (`splits.eligible`): train, validate and calibrate
+            give normal slices of identified patients only. Without it everything is chosen, as for scoring.
+        labels: labels that may stand on the slice.
+        study_ids: pseudonyms of studies.
+        allowed: what a stack may lack without being refused.
+        sets_of: sets by patient (pseudonym) in place of those stored, for cross-fitting (`folds.sets_under`).
+
+    Raises:
+        ConfigError: `route` is not among `routes`.
+    """
+    if route is not None and route not in {one.name for one in routes}:
+        raise ConfigError(f"The route {route!r} is not among {[one.name for one in routes]}; name one of those.")
+    not_scored: list[NotScoredSeries] = []
+    with catalogue.reading() as session:
+        asked = _asked(
+            _series(session, modality, sets if sets_of is None else ALL_SETS, study_ids), sets, sets_of or {}
+        )
+        wanted = _on_route(asked, route, routes, not_scored)
+        found = dict(_ordered(session, wanted, allowed, not_scored))
+        standing = StandingLabels.read(session, _subjects(found.values()))
+    members = {series_id: tuple(_labelled(refs, standing, sets_of or {})) for series_id, refs in found.items()}
+    chosen = tuple(ref for refs in members.values() for ref in refs if _fits(ref, sets, labels))
+    kept = {ref.series_id for ref in chosen}
+    return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in kept})
+
+
+def patients_on(catalogue: Catalogue, route: str, routes: Sequence[Route]) -> set[str]:
+    """Return the patients (pseudonyms) who have a series that the route takes, labelled or not."""
+    with catalogue.reading() as session:
+        return {row.patient_id for row in _on_route(_series(session, None, None, None), route, routes, [])}
+
+
+def studies_by_route(catalogue: Catalogue, routes: Sequence[Route]) -> Counter[str]:
+    """Return how many studies have a series that each route takes."""
+    found: set[tuple[str, str]] = set()
+    with catalogue.reading() as session:
+        for row in _series(session, None, None, None):
+            route = route_of(InstanceAttributes.from_json(row.attributes), routes)
+            if isinstance(route, Route):
+                found.add((route.name, row.study_id))
+    return Counter(name for name, _ in found)
+
+
+def _series(
+    session: Session,
+    modality: str | None,
+    sets: Collection[SetName] | None,
+    study_ids: Collection[str] | None,
+) -> Iterator[Row]:
+    query = (
+        select(
+            Series.series_id,
+            Series.attributes,
+            Study.study_id,
+            Patient.patient_id,
+            Patient.set_name,
+            Patient.image_is_subject,
+        )
+        .join(Study, Series.study_id == Study.study_id)
+        .join(Patient, Study.patient_id == Patient.patient_id)
+        .order_by(Study.study_id, Series.series_id)
+    )
+    if modality is not None:
+        query = query.where(Series.modality == modality)
+    if sets is not None:
+        # Nobody without an identity is trained on, even if a set was given to them by mistake.
+        known = or_(Patient.identified, Patient.image_is_subject, Patient.set_name.not_in(NORMAL_SETS))
+        query = query.where(Patient.set_name.in_(sorted(sets)), known)
+    parts = [query] if study_ids is None else [query.where(Study.study_id.in_(part)) for part in chunks(study_ids)]
+    return chain.from_iterable(session.execute(part) for part in parts)
+
+
+def _asked(series: Iterable[Row], sets: Collection[SetName] | None, sets_of: Mapping[str, SetName]) -> Iterator[Row]:
+    """Yield the series of the sets that are asked for, after `sets_of` has its say."""
+    return (row for row in series if sets is None or sets_of.get(row.patient_id, row.set_name) in sets)
+
+
+def _on_route(
+    series: Iterable[Row], route: str | None, routes: Sequence[Route], not_scored: list[NotScoredSeries]
+) -> list[Row]:
+    """Return the series that the route reads; what the instances of a series share decides."""
+    if not routes:
+        return list(series)
+    wanted = []
+    for row in series:
+        found = route_of(InstanceAttributes.from_json(row.attributes), routes)
+        if isinstance(found, NotScoredReason):
+            not_scored.append(NotScoredSeries(row.series_id, row.study_id, found.code, found.sentence))
+        elif route is None or found.name == route:
+            wanted.append(row)
+    return wanted
+
+
+def _ordered(
+    session: Session, wanted: Sequence[Row], allowed: Allowed, not_scored: list[NotScoredSeries]
+) -> Iterator[tuple[str, list[SliceRef]]]:
+    """Yield each series with its slices in geometric order; a refused geometry goes to `not_scored`."""
+    for start in range(0, len(wanted), CHUNK):
+        part = wanted[start : start + CHUNK]
+        instances = _instances(session, [row.series_id for row in part])
+        for row in part:
+            rows = instances.pop(row.series_id, [])
+            try:
+                geometry = assemble(
+                    [(one.instance_id, InstanceAttributes.from_json(one.attributes)) for one in rows], allowed
+                )
+            except Rejected as error:
+                not_scored.append(NotScoredSeries(row.series_id, row.study_id, error.code.value, error.sentence))
+            else:
+                yield row.series_id, list(_refs(row, rows, geometry))
+
+
+def _instances(session: Session, series_ids: list[str]) -> dict[str, list[Row]]:
+    columns = (Instance.series_id, Instance.instance_id, Instance.pixel_key, Instance.attributes)
+    query = select(*columns).where(Instance.series_id.in_(series_ids)).order_by(Instance.instance_id)
+    found: dict[str, list[Row]] = {}
+    for row in session.execute(query.execution_options(yield_per=2_000)):
+        found.setdefault(row.series_id, []).append(row)
+    return found
+
+
+def _refs(series: Row, rows: Sequence[Row], geometry: SeriesGeometry) -> Iterator[SliceRef]:
+    """Yield the slices of a series in geometric order; the frames of an instance share one mapping of attributes."""
+    several = len(geometry.order) > 1
+    pixel_keys = {row.instance_id: row.pixel_key for row in rows}
+    attributes = {row.instance_id: _compact(row.attributes, rows[0].attributes) for row in rows}
+    for (instance_id, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
+        yield SliceRef(
+            instance_id=instance_id,
+            frame=frame,
+            series_id=series.series_id,
+            study_id=series.study_id,
+            patient_id=series.patient_id,
+            pixel_key=pixel_keys[instance_id],
+            attributes=attributes[instance_id],
+            relative_position=position,
+            set_name=series.set_name,
+            image_is_subject=series.image_is_subject,
+            geometric_position=position if several else None,
+            slice_mm=geometry.spacing_mm[0],
+        )
+
+
+def _compact(values: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with keys interned, and what equals the series' first instance shared with it: memory only."""
+    return {sys.intern(key): first[key] if first.get(key) == value else value for key, value in values.items()}
+
+
+def _subjects(members: Iterable[list[SliceRef]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {"instance": set(), "series": set(), "study": set(), "patient": set()}
+    for refs in members:
+        found["instance"].update(ref.instance_id for ref in refs)
+        found["series"].add(refs[0].series_id)
+        found["study"].add(refs[0].study_id)
+        found["patient"].add(refs[0].patient_id)
+    return found
+
+
+def _labelled(refs: Iterable[SliceRef], standing: StandingLabels, sets_of: Mapping[str, SetName]) -> Iterator[SliceRef]:
+    for ref in refs:
+        position = standing.relative_position(ref)
+        yield replace(
+            ref,
+            set_name=sets_of.get(ref.patient_id, ref.set_name),
+            label=standing.label(ref),
+            mask_key=standing.mask_key(ref),
+            dismissed_flag=standing.dismissed_flag(ref),
+            relative_position=ref.relative_position if position is None else position,
+        )
+
+
+def _fits(ref: SliceRef, sets: Collection[SetName] | None, labels: Collection[Label] | None) -> bool:
+    return (labels is None or ref.label in labels) and (sets is None or eligible(ref))

@@ -1,0 +1,75 @@
+"""What kind of image a series holds, from Image Type (PS3.3 C.7.6.1.1.2), SOP class and description."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pipeline.dicom.decode.attributes import InstanceAttributes
+
+# PS3.4 B.5: Secondary Capture Image Storage and its multi-frame forms
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_LOCALISER = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "TOPOGRAM", "SURVEY"})
+_DOSE = frozenset({"DOSE", "DOSE_INFO", "DOSE REPORT", "SCREEN SAVE DOSE"})
+# PS3.3 A.26, A.27, A.28: what a detector measured, before the manufacturer's processing; no radiologist reads it
+_FOR_PROCESSING = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.1.1.1",  # DX
+        "1.2.840.10008.5.1.4.1.1.1.2.1",  # MG
+        "1.2.840.10008.5.1.4.1.1.1.3.1",  # IO
+        "1.2.840.10008.5.1.4.1.1.13.1.4",  # breast projections of a tomosynthesis
+        "1.2.840.10008.5.1.4.1.1.200.1",  # CT
+    }
+)
+# Made from other images, whatever the first value claims
+_REFORMATTED = frozenset({"MPR", "MIP", "MINIP", "PROJECTION IMAGE", "REFORMATTED", "AVERAGE", "SUB", "SUBTRACTION"})
+# A processed radiograph ("for presentation") is DERIVED\PRIMARY: it is the image itself.
+_PROCESSED_IS_PRIMARY = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "US"})
+
+
+class SeriesKind(StrEnum):
+    """The kinds that a route may name; localisers and dose reports are on no route."""
+
+    PRIMARY = "primary"
+    DERIVED = "derived"
+    SECONDARY = "secondary"
+    PHANTOM = "phantom"
+    FOR_PROCESSING = "for-processing"
+    LOCALISER = "localiser"
+    DOSE = "dose"
+
+
+def kind_of(attributes: InstanceAttributes) -> SeriesKind:
+    """Return the kind of a series from the attributes that its instances share.
+
+    A secondary capture (by SOP class or Conversion Type) stays one whatever else it says, except that a dose page is a
+    dose page. A description with the token PHANTOM is a quality-control phantom. A radiograph "for processing" has
+    other values than the same one "for presentation", and a detector of the one must not read the other.
+    """
+    types = {value.upper() for value in attributes.image_type}
+    tokens = set(attributes.description)
+    if attributes.modality == "SR" or types & _DOSE or "DOSE" in tokens:
+        return SeriesKind.DOSE
+    if is_secondary_capture(attributes):
+        return SeriesKind.SECONDARY
+    if types & _LOCALISER or "SCOUT" in tokens:
+        return SeriesKind.LOCALISER
+    if "PHANTOM" in tokens or "CALIBRATION" in tokens:
+        return SeriesKind.PHANTOM
+    if attributes.sop_class_uid in _FOR_PROCESSING:
+        return SeriesKind.FOR_PROCESSING
+    return SeriesKind.DERIVED if _is_derived(attributes, types) else SeriesKind.PRIMARY
+
+
+def is_secondary_capture(attributes: InstanceAttributes) -> bool:
+    """Say whether the image was converted or captured and not acquired (PS3.3 A.8)."""
+    uid = attributes.sop_class_uid
+    return bool(attributes.conversion_type) or uid == _SECONDARY_CAPTURE or uid.startswith(_SECONDARY_CAPTURE + ".")
+
+
+def _is_derived(attributes: InstanceAttributes, types: set[str]) -> bool:
+    if types & _REFORMATTED or {"MPR", "MIP", "MINIP", "SUB"} & set(attributes.description):
+        return True
+    second = attributes.image_type[1].upper() if len(attributes.image_type) > 1 else ""
+    if second == "SECONDARY":
+        return True
+    return "DERIVED" in types and attributes.modality not in _PROCESSED_IS_PRIMARY

@@ -1,0 +1,201 @@
+"""What a score means: conformal p-values and thresholds from held-out normals, one independent unit a patient.
+
+With n calibration units and k = floor(alpha (n + 1)), a score is flagged where it exceeds the k-th largest of them. The
+false alarms among m fresh normal units then follow BetaBinomial(m, k, n + 1 - k), whatever the scores' distribution
+(Vovk 2012, "Conditional validity of inductive conformal predictors"; Bates et al. 2023); ties only make them
+fewer. The units must be exchangeable: with several slices of one patient, or slices of diseased patients, they are not,
+and `GUARANTEES` says so in every table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+from scipy.stats import beta
+
+from pipeline.config import Config
+from pipeline.detection.pixel_threshold import PixelQuantiles
+from pipeline.errors import ConfigError, Rejected, RejectionCode, TooFewNormals
+
+Design = Literal["independent", "clustered"]
+GUARANTEES: dict[Design, str] = {
+    "independent": "conformal",
+    "clustered": "empirical, clustered, no guarantee",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One normal case of the calibrate set: a study (or, where `clustered`, a slice), its patient, its raw score."""
+
+    unit_id: str
+    patient_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A score above `value` is flagged.
+
+    Attributes:
+        value: the k-th largest of n calibration scores.
+        alpha: the false-positive rate that was asked for.
+        n, k: calibration units, and floor(alpha (n + 1)).
+        expected_fpr: k / (n + 1), never above alpha.
+        interval: 95 % of calibrations realise a rate in here (Beta(k, n + 1 - k)); None without guarantee.
+        guarantee: one of `GUARANTEES`.
+    """
+
+    value: float
+    alpha: float
+    n: int
+    k: int
+    expected_fpr: float
+    interval: tuple[float, float] | None
+    guarantee: str
+
+
+class Calibration(Config):
+    """The scores of held-out normals, frozen with the detector that gave them.
+
+    JSON: `model_dump(mode="json")` and `model_validate`, exact to the last bit.
+    """
+
+    scores: tuple[float, ...] = Field(min_length=1, description="raw scores of the units, ascending")
+    design: Design = Field("independent", description="independent: one unit a patient; clustered: no guarantee")
+    patients: int = Field(ge=1, description="patients behind the units")
+    pixels: PixelQuantiles | None = Field(None, description="in-body residual quantiles of the same normals")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if not all(math.isfinite(score) for score in self.scores):
+            raise ValueError("a calibration score is not finite")
+        if any(a > b for a, b in zip(self.scores, self.scores[1:], strict=False)):
+            raise ValueError("calibration scores must ascend")
+        if self.design == "independent" and self.patients != len(self.scores):
+            raise ValueError("independent units are one a patient")
+        return self
+
+    @classmethod
+    def fit(
+        cls,
+        units: Iterable[Unit],
+        *,
+        clustered: bool = False,
+        pixels: PixelQuantiles | None = None,
+        trained_on: Collection[str] = (),
+    ) -> Calibration:
+        """Calibrate on normal units; of a patient's several studies the one with the smallest hash stands for all.
+
+        Args:
+            units: in any order; the order changes nothing.
+            clustered: keep every unit, and give up the guarantee.
+            pixels: quantiles of the pixels, to be stored along.
+            trained_on: patients that the model has seen (train, validate): none may be among the units.
+
+        Raises:
+            TooFewNormals: no unit at all.
+            Rejected: a score is not finite (non-finite-pixels).
+            ConfigError: a unit twice, or a patient that the model was trained on.
+        """
+        found = list(units)
+        _check(found, trained_on)
+        kept = found if clustered else one_per_patient(found)
+        return cls(
+            scores=tuple(sorted(float(unit.score) for unit in kept)),
+            design="clustered" if clustered else "independent",
+            patients=len({unit.patient_id for unit in kept}),
+            pixels=pixels,
+        )
+
+    @property
+    def n(self) -> int:
+        """Calibration units."""
+        return len(self.scores)
+
+    @property
+    def guarantee(self) -> str:
+        """What the p-values are worth, in words that go beside them."""
+        return GUARANTEES[self.design]
+
+    @cached_property
+    def _ascending(self) -> np.ndarray:
+        return np.asarray(self.scores, dtype=np.float64)
+
+    def p_values(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Return (1 + #{calibration >= s}) / (n + 1) for each score: float64 in [1/(n+1), 1]; NaN stays NaN."""
+        asked = np.asarray(scores, dtype=np.float64)
+        at_least = self.n - np.searchsorted(self._ascending, asked, side="left")
+        return np.where(np.isnan(asked), np.nan, (1 + at_least) / (self.n + 1))
+
+    def p_value(self, score: float) -> float:
+        """Return one score's p-value."""
+        return float(self.p_values([score])[0])
+
+    def threshold(self, alpha: float) -> Threshold:
+        """Return the threshold for a false-positive rate of at most alpha.
+
+        Raises:
+            TooFewNormals: alpha (n + 1) < 1: with so few normals no score could be called so rare.
+        """
+        k = allowed_exceedances(alpha, self.n)
+        low, high = beta.ppf([0.025, 0.975], k, self.n + 1 - k)
+        return Threshold(
+            value=self.scores[self.n - k],
+            alpha=alpha,
+            n=self.n,
+            k=k,
+            expected_fpr=k / (self.n + 1),
+            interval=(float(low), float(high)) if self.design == "independent" else None,
+            guarantee=self.guarantee,
+        )
+
+
+def allowed_exceedances(alpha: float, n: int) -> int:
+    """Return k = floor(alpha (n + 1)), with alpha taken as the decimal number that was written (0.29 x 100 is 29).
+
+    Raises:
+        ConfigError: alpha is not within (0, 1).
+        TooFewNormals: k would be 0.
+    """
+    if not 0 < alpha < 1:
+        raise ConfigError(f"A false-positive rate of {alpha} was asked for; it must lie strictly between 0 and 1.")
+    exact = Fraction(repr(float(alpha)))
+    k = math.floor(exact * (n + 1))
+    if k < 1:
+        raise TooFewNormals(n, math.ceil(1 / exact) - 1, f"A false-positive rate of {100 * alpha:g} %")
+    return k
+
+
+def one_per_patient(units: Iterable[Unit]) -> list[Unit]:
+    """Keep one unit a patient, chosen by the hash of its id: never by its score, and whatever the order."""
+    groups: dict[str, list[Unit]] = defaultdict(list)
+    for unit in units:
+        groups[unit.patient_id].append(unit)
+    return [min(group, key=lambda unit: hashlib.sha256(unit.unit_id.encode()).digest()) for group in groups.values()]
+
+
+def _check(units: Sequence[Unit], trained_on: Collection[str]) -> None:
+    if not units:
+        raise TooFewNormals(0, 1, "A calibration")
+    if twice := [name for name, count in Counter(unit.unit_id for unit in units).items() if count > 1]:
+        raise ConfigError(f"{len(twice)} calibration units occur more than once, first {twice[0]}. Give each once.")
+    if leaked := {unit.patient_id for unit in units} & set(trained_on):
+        raise ConfigError(
+            f"{len(leaked)} calibration patients were trained on, first {min(leaked)}: their scores are too low and "
+            "every threshold would be wrong. Calibrate on patients that the model has never seen."
+        )
+    if bad := sum(not math.isfinite(unit.score) for unit in units):
+        raise Rejected(
+            RejectionCode.NON_FINITE,
+            f"{bad} of {len(units)} calibration scores are not finite. Exclude units without a score beforehand.",
+        )

@@ -1,0 +1,223 @@
+"""Scoring what has not been ingested: a scan in memory, or DICOM files, by the same steps as a night's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipeline.config import DecodeLimits
+from pipeline.data.images.conditions import about
+from pipeline.data.images.normalise import Normalised, Plane, planes
+from pipeline.data.store.pixel_store import content_key
+from pipeline.detection.aggregate import aggregate_series, over
+from pipeline.detection.slices import SliceResult, native_map, slice_results
+from pipeline.detection.volumes import in_parts
+from pipeline.dicom.decode.geometry import REGULAR, Allowed, assemble, require_volume
+from pipeline.dicom.decode.physical import to_physical
+from pipeline.dicom.decode.read import DecodedInstance
+from pipeline.dicom.intake.sandbox import DecodeWorkers
+from pipeline.errors import ConfigError, EmptySelection
+from pipeline.types import AnomalyMap, Batch, Scan, Step
+
+if TYPE_CHECKING:
+    from pipeline.detection.scorer import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPlane:
+    """One slice of a scan: raw score (NaN without a body), map on the native grid, and every step up to the model."""
+
+    score: float
+    anomaly: AnomalyMap | None
+    history: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """What a detector says of a scan.
+
+    Attributes:
+        score: raw, higher = more anomalous.
+        p_value: conformal, None without calibration; it holds when the scan is as complete as those calibrated on.
+        n_calibration: normal units behind it.
+        guarantee: what it is worth.
+        route: the detector's route; whether the scan belongs on it is not checked here.
+        planes: the slices, in geometric order.
+    """
+
+    score: float
+    p_value: float | None
+    n_calibration: int
+    guarantee: str
+    route: str
+    planes: tuple[ScoredPlane, ...]
+
+    @property
+    def heatmap(self) -> np.ndarray | None:
+        """float32 [F, H, W] on the native grid, higher = more anomalous, 0 outside the body; None without a map."""
+        return self._stack("values")
+
+    @property
+    def body(self) -> np.ndarray | None:
+        """bool [F, H, W]; None without a map."""
+        return self._stack("body")
+
+    @property
+    def reconstruction(self) -> np.ndarray | None:
+        """float32 [F, H, W] in physical units: what it would look like if it were normal; None where there is none."""
+        return self._stack("reconstruction")
+
+    @property
+    def history(self) -> tuple[Step, ...]:
+        """The steps of the first slice, from the file to the model."""
+        return self.planes[0].history
+
+    def _stack(self, name: str) -> np.ndarray | None:
+        found = [None if plane.anomaly is None else getattr(plane.anomaly, name) for plane in self.planes]
+        if any(item is None for item in found):
+            return None
+        if len({item.shape for item in found}) > 1:
+            raise ConfigError("The slices have different sizes and no common grid; look at `planes` one by one.")
+        return np.stack(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """One slice before normalisation; `seed_id` is what its randomness comes from, `about` what is known of it."""
+
+    plane: Plane
+    seed_id: str
+    history: tuple[Step, ...]
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """The slices of a series in order, and their distance where they are a regular stack."""
+
+    sources: list[_Source]
+    slice_mm: float | None
+
+
+def score_scan(detector: Scorer, scan: Scan) -> ScanResult:
+    """Score one series in physical units.
+
+    Randomness: of the detector's seed and each slice's pixels. A conditional method is told modality and position.
+
+    Raises:
+        ConfigError: more than one channel.
+        Rejected: what the normaliser refuses (non-finite pixels, no foreground, no contrast); for a detector of
+            volumes, too few slices or an unknown spacing.
+    """
+    if scan.pixels.ndim != 4 or scan.pixels.shape[0] != 1 or scan.pixels.shape[1] == 0:
+        raise ConfigError(f"A scan of shape {scan.pixels.shape} was given; [1, slices, rows, columns] is needed.")
+    if detector.volumes is not None:
+        require_volume(scan.pixels.shape[1], scan.spacing_mm, detector.volumes.least_slices)
+    return _result(detector, [_Series(list(_scan_sources(scan)), scan.spacing_mm[0])])
+
+
+def _scan_sources(scan: Scan) -> Iterator[_Source]:
+    last = scan.pixels.shape[1] - 1
+    for i, pixels in enumerate(np.asarray(scan.pixels[0], dtype=np.float32)):
+        plane = Plane(pixels, None if scan.valid is None else scan.valid[i])
+        known = about({"modality": scan.modality}, i / last if last else None)
+        yield _Source(plane, content_key(pixels[None]), scan.history, known)
+
+
+def score_files(
+    detector: Scorer, paths: Sequence[Path], limits: DecodeLimits, workers: DecodeWorkers | None = None
+) -> ScanResult:
+    """Score the files of one study, series by series; the files are not changed.
+
+    Files are decoded in `workers`, or in one that is started for this call: a hostile file may kill a decoder, and must
+    not kill the caller.
+
+    Randomness: of the detector's seed and the stored pixels, as for a scan from the catalogue: the scores are the same.
+
+    Raises:
+        EmptySelection: no file was given.
+        Rejected: a file, or a series that is no regular stack, or no volume for a detector of volumes; a night would
+            not score it either.
+        ConfigError: the files are of several studies.
+    """
+    if not paths:
+        raise EmptySelection("No files were given to score. Give the DICOM files of one study.")
+    with nullcontext(workers) if workers is not None else DecodeWorkers(1, limits) as decoders:
+        decoded = [decoders.read(path) for path in paths]
+    if len({item.identity.study_uid for item in decoded}) > 1:
+        raise ConfigError(f"The {len(paths)} files are of several studies, and a score is about one. Split them.")
+    series: dict[str, list[DecodedInstance]] = {}
+    for item in decoded:
+        series.setdefault(item.identity.series_uid, []).append(item)
+    return _result(detector, [_in_order(series[key], detector) for key in sorted(series)])
+
+
+def _in_order(instances: Sequence[DecodedInstance], detector: Scorer) -> _Series:
+    sources = {str(i): list(_sources(item)) for i, item in enumerate(instances)}
+    allowed = Allowed(volume_of=detector.volumes.least_slices) if detector.volumes else REGULAR
+    geometry = assemble([(str(i), item.attributes) for i, item in enumerate(instances)], allowed)
+    several = len(geometry.order) > 1
+    found = []
+    for (name, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
+        attributes = instances[int(name)].attributes.to_json()
+        found.append(replace(sources[name][frame], about=about(attributes, position if several else None)))
+    return _Series(found, geometry.spacing_mm[0])
+
+
+def _sources(item: DecodedInstance) -> Iterator[_Source]:
+    physical, key = to_physical(item.stored, item.attributes), content_key(item.stored)
+    for frame, plane in enumerate(planes(physical)):
+        yield _Source(plane, f"{key}/{frame}", (*item.history, *physical.history), {})
+
+
+def _result(detector: Scorer, series: Sequence[_Series]) -> ScanResult:
+    scored = [_scored_series(detector, one) for one in series]
+    values = [[plane.score for plane in found] for found in scored]
+    present = [found for found in values if any(not math.isnan(score) for score in found)] or values
+    aggregate = detector.aggregate
+    score = over([aggregate_series(found, aggregate) for found in present], aggregate.series, aggregate.top_k)
+    calibration = detector.calibration
+    return ScanResult(
+        score=score,
+        p_value=None if calibration is None else calibration.p_value(score),
+        n_calibration=0 if calibration is None else calibration.n,
+        guarantee="" if calibration is None else calibration.guarantee,
+        route=detector.route,
+        planes=tuple(plane for found in scored for plane in found),
+    )
+
+
+def _scored_series(detector: Scorer, series: _Series) -> list[ScoredPlane]:
+    sources = series.sources
+    normalised = detector.normaliser.series([source.plane for source in sources])
+    size, found = len(sources) if detector.whole else detector.config.batch_size, []
+    for part in in_parts(size, len(sources)):
+        batch = _batch(normalised[part], sources[part], series.slice_mm)
+        results = slice_results(batch, detector.score_batch(batch))
+        found += _planes(detector, results, normalised[part], sources[part])
+    return found
+
+
+def _batch(normalised: Sequence[Normalised], sources: Sequence[_Source], slice_mm: float | None) -> Batch:
+    return Batch(
+        images=torch.from_numpy(np.stack([item.image for item in normalised])),
+        body=torch.from_numpy(np.stack([item.body for item in normalised])),
+        ids=tuple(source.seed_id for source in sources),
+        about=tuple(source.about for source in sources),
+        slice_mm=slice_mm,
+    )
+
+
+def _planes(
+    detector: Scorer, scored: Iterable[SliceResult], normalised: Sequence[Normalised], sources: Sequence[_Source]
+) -> Iterator[ScoredPlane]:
+    for result, item, source in zip(scored, normalised, sources, strict=True):
+        anomaly = native_map(detector.normaliser, result, item.step)
+        yield ScoredPlane(result.score, anomaly, (*source.history, item.step))

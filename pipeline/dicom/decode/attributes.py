@@ -1,0 +1,192 @@
+"""What Nightread keeps of a DICOM header: the allow-list, and apart from it the identity that never leaves memory.
+
+Nothing else of a header travels on. `InstanceAttributes` is what the catalogue stores; `RawIdentity` goes to the
+crosswalk only. Filling them from a data set is the work of `pipeline.dicom.decode.header`.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+# Modalities whose image is a projection: what a reader sees, VOI and inversion included, is the physical image.
+PROJECTION = frozenset({"CR", "DX", "MG", "XA", "RF", "IO", "PX", "DR", "RG", "DS"})
+
+# Fields that a lossless transcoding may change: they stand outside every content hash.
+ENCODING_FIELDS = frozenset({"transfer_syntax_uid", "original_photometric", "bits_allocated"})
+
+AGE_BANDS = ((17, "0-17"), (39, "18-39"), (59, "40-59"), (79, "60-79"))
+
+Vector = tuple[float, float, float]
+Cosines = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RawIdentity:
+    """Who and what a file says it is, as written in it. PHI: memory and crosswalk only; its repr shows nothing.
+
+    Attributes:
+        issuer: (0010,0021) IssuerOfPatientID or "".
+        patient_id: (0010,0020) without surrounding blanks; may be "".
+        study_uid, series_uid, sop_uid: (0020,000D), (0020,000E), (0008,0018).
+        accession_number: (0008,0050) or "".
+        study_date: (0008,0020) as YYYYMMDD or "".
+    """
+
+    issuer: str = ""
+    patient_id: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    sop_uid: str = ""
+    accession_number: str = ""
+    study_date: str = ""
+
+    def __repr__(self) -> str:
+        return "RawIdentity(hidden)"
+
+
+@dataclass(frozen=True, slots=True)
+class LookupTable:
+    """A Modality or VOI LUT (PS3.3 C.11.1, C.11.2), its entries packed so that JSON stays small.
+
+    Attributes:
+        first: the stored value that the first entry maps; smaller inputs take the first entry.
+        bits: bits of an entry, the third descriptor value.
+        packed: the entries as base64 of zlib of little-endian unsigned 16-bit.
+    """
+
+    first: int
+    bits: int
+    packed: str
+
+    @classmethod
+    def pack(cls, first: int, bits: int, values: np.ndarray) -> LookupTable:
+        """Build a table from its entries, integers in [0, 65535]."""
+        data = np.ascontiguousarray(values, dtype="<u2").tobytes()
+        return cls(int(first), int(bits), base64.b64encode(zlib.compress(data)).decode("ascii"))
+
+    @property
+    def values(self) -> np.ndarray:
+        """The entries, uint16 [N]."""
+        return np.frombuffer(zlib.decompress(base64.b64decode(self.packed)), dtype="<u2")
+
+    def apply(self, stored: np.ndarray) -> np.ndarray:
+        """Map integers to entries (float32, same shape); values outside take the nearest end (PS3.3 C.11.1.1)."""
+        table = self.values.astype(np.float32)
+        index = np.clip(stored.astype(np.int64) - self.first, 0, len(table) - 1)
+        return table[index]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceAttributes:
+    """The allow-listed attributes of one instance. JSON round trip by `to_json` and `from_json`.
+
+    Attributes:
+        transfer_syntax_uid: of the file as it came; part of no hash.
+        description: tokens of SeriesDescription and ProtocolName that stand in a fixed vocabulary; no free text.
+        age_years: from PatientAge; more than 89 becomes 90.
+        photometric: of the stored luminance (MONOCHROME1 or MONOCHROME2); `original_photometric` of the file.
+        bits_stored, pixel_representation: of the stored luminance.
+        pixel_spacing_mm: (row, column) distance in the patient; None where the file gives none or it varies by frame.
+        pixel_spacings_mm, orientations: one a frame, filled only where they vary between frames.
+        imager_pixel_spacing_mm: at the detector, before magnification: never a distance in the patient.
+        positions: ImagePositionPatient of each frame, or empty.
+        rescale: (slope, intercept), one for all frames or one a frame; empty where the file gives none.
+        windows: (centre, width) alternatives for all frames; `frame_windows` one a frame where they vary.
+        padding_value, padding_range_limit: stored values (0028,0120) and (0028,0121).
+        burned_in: (0028,0301), None where absent.
+    """
+
+    sop_class_uid: str = ""
+    transfer_syntax_uid: str = ""
+    modality: str = ""
+    body_part: str = ""
+    view: str = ""
+    laterality: str = ""
+    image_type: tuple[str, ...] = ()
+    description: tuple[str, ...] = ()
+    manufacturer: str = ""
+    scanner: str = ""
+    kernel: str = ""
+    sex: str = ""
+    age_years: int | None = None
+    site: str = ""
+    rows: int = 0
+    columns: int = 0
+    frames: int = 1
+    bits_allocated: int = 16
+    bits_stored: int = 16
+    pixel_representation: int = 0
+    photometric: str = "MONOCHROME2"
+    original_photometric: str = "MONOCHROME2"
+    conversion_type: str = ""
+    lossy: bool = False
+    instance_number: int | None = None
+    pixel_spacing_mm: tuple[float, float] | None = None
+    pixel_spacings_mm: tuple[tuple[float, float], ...] = ()
+    imager_pixel_spacing_mm: tuple[float, float] | None = None
+    slice_thickness_mm: float | None = None
+    spacing_between_slices_mm: float | None = None
+    gantry_tilt_degrees: float | None = None
+    positions: tuple[Vector, ...] = ()
+    orientation: Cosines | None = None
+    orientations: tuple[Cosines, ...] = ()
+    rescale: tuple[tuple[float, float], ...] = ()
+    rescale_type: str = ""
+    modality_lut: LookupTable | None = None
+    voi_luts: tuple[LookupTable, ...] = ()
+    windows: tuple[tuple[float, float], ...] = ()
+    frame_windows: tuple[tuple[float, float], ...] = ()
+    voi_function: str = "LINEAR"
+    presentation_lut_shape: str = ""
+    padding_value: int | None = None
+    padding_range_limit: int | None = None
+    burned_in: bool | None = None
+
+    @property
+    def age_band(self) -> str:
+        """Age group for subgroup tables: "", "0-17", "18-39", "40-59", "60-79" or "80+"."""
+        if self.age_years is None:
+            return ""
+        return next((band for last, band in AGE_BANDS if self.age_years <= last), "80+")
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether the modality is a projection (CR, DX, MG, XA, ...): VOI and inversion are then physical."""
+        return self.modality in PROJECTION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary for JSON; fields that stand at their default are left out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: _plain(values[f.name]) for f in fields(self) if values[f.name] != f.default}
+
+    def content_json(self) -> dict[str, Any]:
+        """Like `to_json`, without what a lossless transcoding may change: what a content hash may cover."""
+        return {name: value for name, value in self.to_json().items() if name not in ENCODING_FIELDS}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> InstanceAttributes:
+        """Rebuild from `to_json`; keys that are no field are ignored, missing ones take their default."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: _typed(value) for name, value in values.items() if name in known})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, LookupTable):
+        return {"first": value.first, "bits": value.bits, "packed": value.packed}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return LookupTable(**value)
+    if isinstance(value, list | tuple):
+        return tuple(_typed(item) for item in value)
+    return value

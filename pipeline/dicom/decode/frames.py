@@ -1,0 +1,184 @@
+"""Geometry, value transformation and VOI of every frame: classic elements, or functional groups (PS3.3 C.7.6.16)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from pipeline.dicom.decode.attributes import LookupTable
+from pipeline.dicom.decode.fields import code, first_item, items, malformed, number, numbers, raw_value, text
+from pipeline.errors import Rejected
+
+Value = TypeVar("Value")
+MAX_LUT_ENTRIES = 65536
+VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """The functional groups of an enhanced multi-frame; of a classic image, the data set itself stands for each."""
+
+    ds: Dataset
+    shared: Dataset | None
+    frames: Sequence[Dataset]
+
+    @classmethod
+    def of(cls, ds: Dataset, frames: int) -> Groups:
+        """Read the groups of `ds`, which declares `frames` frames.
+
+        Raises:
+            Rejected: CORRUPT_HEADER, the number of per-frame items is another.
+        """
+        per_frame = items(ds, "PerFrameFunctionalGroupsSequence")
+        if per_frame and len(per_frame) != frames:
+            rule = f"it must hold one item for each of the {frames} frames and holds {len(per_frame)}"
+            raise malformed("PerFrameFunctionalGroupsSequence", rule)
+        return cls(ds, first_item(ds, "SharedFunctionalGroupsSequence"), per_frame)
+
+    def macro(self, name: str, frame: int) -> Dataset | None:
+        """Return the item of a macro that holds for a frame: per-frame before shared, None where neither has it."""
+        own = first_item(self.frames[frame], name) if self.frames else None
+        return own if own is not None else first_item(self.shared, name)
+
+    def each(self, name: str) -> list[Dataset | None]:
+        """Return the macro for every frame; one item when only the shared groups can answer."""
+        if any(name in item for item in self.frames):
+            return [self.macro(name, frame) for frame in range(len(self.frames))]
+        return [first_item(self.shared, name)]
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether there are functional groups at all."""
+        return self.shared is not None or bool(self.frames)
+
+
+def frame_attributes(ds: Dataset, frames: int) -> dict[str, Any]:
+    """Return the fields of `InstanceAttributes` that may differ from frame to frame."""
+    groups = Groups.of(ds, frames)
+    return {**_spacing(groups), **_plane(groups, frames), **_values(groups, frames), **_voi(groups)}
+
+
+def _constant(values: Sequence[Value]) -> tuple[Value | None, tuple[Value, ...]]:
+    """Split into (the one value of all frames, ()) or (None, one value a frame)."""
+    return (values[0], ()) if all(value == values[0] for value in values) else (None, tuple(values))
+
+
+def positive_pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
+    """Return two positive distances, None where absent or not positive: some devices write 0 for unknown."""
+    pair = numbers(ds, keyword, 2)
+    return None if pair is None or min(pair) <= 0 else (pair[0], pair[1])
+
+
+def _spacing(groups: Groups) -> dict[str, Any]:
+    sources = groups.each("PixelMeasuresSequence") if groups.enhanced else [groups.ds]
+    found = [item for item in sources if item is not None]
+    if not found or len(found) != len(sources):
+        return {}
+    spacing, spacings = _constant([positive_pair(item, "PixelSpacing") for item in found])
+    thickness, _ = _constant([number(item, "SliceThickness") for item in found])
+    between, _ = _constant([number(item, "SpacingBetweenSlices") for item in found])
+    return {
+        "pixel_spacing_mm": spacing,
+        "pixel_spacings_mm": () if None in spacings else spacings,
+        "slice_thickness_mm": thickness,
+        "spacing_between_slices_mm": between,
+    }
+
+
+def _plane(groups: Groups, frames: int) -> dict[str, Any]:
+    if groups.enhanced:
+        places, planes = groups.each("PlanePositionSequence"), groups.each("PlaneOrientationSequence")
+    else:
+        places, planes = [groups.ds], [groups.ds]
+    positions = [numbers(item, "ImagePositionPatient", 3) if item is not None else None for item in places]
+    cosines = [numbers(item, "ImageOrientationPatient", 6) if item is not None else None for item in planes]
+    orientation, orientations = _constant(cosines)
+    complete = None not in positions and len(positions) == frames
+    return {
+        "positions": tuple(positions) if complete else (),
+        "orientation": orientation,
+        "orientations": () if None in orientations else orientations,
+    }
+
+
+def _values(groups: Groups, frames: int) -> dict[str, Any]:
+    sources = groups.each("PixelValueTransformationSequence") if groups.enhanced else [groups.ds]
+    if sources == [None]:
+        sources = [groups.ds]
+    found = [_rescale(item) for item in sources]
+    present = [item for item in found if item is not None]
+    if present and len(present) != len(found):
+        raise malformed("RescaleSlope", "all frames must have it, or none")
+    rescale = tuple(present[:1]) if len(set(present)) <= 1 else tuple(present)
+    kind = next((code(item, "RescaleType") for item in sources if item is not None), "")
+    return {"rescale": rescale, "rescale_type": kind, "modality_lut": _table(groups.ds, "ModalityLUTSequence", True)}
+
+
+def _rescale(ds: Dataset | None) -> tuple[float, float] | None:
+    if ds is None:
+        return None
+    slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
+    if slope is None and intercept is None:
+        return None
+    if slope == 0:
+        raise malformed("RescaleSlope", "a slope of 0 would make every pixel equal")
+    return (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
+
+
+def _voi(groups: Groups) -> dict[str, Any]:
+    sources = [groups.ds]
+    if groups.enhanced:
+        sources = [item for item in groups.each("FrameVOILUTSequence") if item is not None] or [groups.ds]
+    windows = [_windows(item) for item in sources]
+    same, varied = _constant(windows)
+    function = text(sources[0], "VOILUTFunction").upper()
+    table = _table(groups.ds, "VOILUTSequence", False)
+    one_each = varied and all(varied) and len(varied) == len(groups.frames)
+    return {
+        "windows": same or (),
+        "frame_windows": tuple(item[0] for item in varied) if one_each else (),
+        "voi_function": function if function in VOI_FUNCTIONS else "LINEAR",
+        "voi_luts": () if table is None else (table,),
+    }
+
+
+def _windows(ds: Dataset) -> tuple[tuple[float, float], ...]:
+    """Return the usable windows; a window is for display, so a malformed one counts as absent."""
+    try:
+        centres, widths = numbers(ds, "WindowCenter") or (), numbers(ds, "WindowWidth") or ()
+    except Rejected:
+        return ()
+    return tuple((centre, width) for centre, width in zip(centres, widths, strict=False) if width > 0)
+
+
+def _table(ds: Dataset, sequence: str, physical: bool) -> LookupTable | None:
+    """Return the first lookup table of a sequence (PS3.3 C.11.1.1.1, C.11.2.1.1)."""
+    item = first_item(ds, sequence)
+    descriptor = numbers(item, "LUTDescriptor", 3) if item is not None else None
+    data = raw_value(item, "LUTData") if item is not None else None
+    if descriptor is None or data is None:
+        if item is not None and physical:
+            raise malformed("LUTData", "a modality LUT needs its descriptor and its data")
+        return None
+    length, first, bits = (int(value) for value in descriptor)
+    values = _entries(ds, data, length or MAX_LUT_ENTRIES, bits)
+    signed = raw_value(ds, "PixelRepresentation") == 1
+    return LookupTable.pack(first - 65536 if signed and first > 32767 else first, bits, values)
+
+
+def _entries(ds: Dataset, data: Any, length: int, bits: int) -> np.ndarray:
+    if not 1 <= length <= MAX_LUT_ENTRIES or not 8 <= bits <= 16:
+        raise malformed("LUTDescriptor", "a table has 1 to 65536 entries of 8 to 16 bits")
+    if isinstance(data, bytes):
+        order = ">" if ds.original_encoding[1] is False else "<"
+        wide = len(data) >= 2 * length
+        values = np.frombuffer(data[: 2 * length if wide else length], dtype=f"{order}u2" if wide else "u1")
+    else:
+        values = np.asarray(data if isinstance(data, Sequence) else [data], dtype=np.int64) & 0xFFFF
+    if len(values) < length:
+        raise malformed("LUTData", f"the descriptor promises {length} entries and {len(values)} are there")
+    return values[:length].astype(np.uint16)

@@ -1,0 +1,266 @@
+"""Series to volume: order the slices of a series and refuse what is no regular stack, each fault under its own code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.dicom.decode.attributes import Cosines, InstanceAttributes, Vector
+from pipeline.errors import Rejected, RejectionCode
+
+SPACING_TOLERANCE = 0.01  # of the median distance between slices
+ROUNDING_MM = 0.001  # positions are written as decimal text
+COSINE_TOLERANCE = 1e-3
+TILT_DEGREES = 0.5
+
+# SOP classes whose slices must have a place in the patient; a secondary capture need not (PS3.4 B.5)
+CROSS_SECTIONAL = frozenset(
+    {
+        "1.2.840.10008.5.1.4.1.1.2",  # CT
+        "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT
+        "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT
+        "1.2.840.10008.5.1.4.1.1.4",  # MR
+        "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR
+        "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR
+        "1.2.840.10008.5.1.4.1.1.128",  # PET
+        "1.2.840.10008.5.1.4.1.1.130",  # Enhanced PET
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a stack may lack without being refused.
+
+    Attributes:
+        gaps: slices may be missing and distances irregular; z spacing is None where they are irregular.
+        tilt: slices may slide sideways, as with a tilted gantry; the stack is then slices in order, and no volume.
+        volume_of: given, what is no volume of so many slices is refused too.
+    """
+
+    gaps: bool = False
+    tilt: bool = False
+    volume_of: int | None = None
+
+
+REGULAR = Allowed()
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesGeometry:
+    """The slices of a series in order.
+
+    Attributes:
+        order: (instance id, frame), by position along the normal, or by instance number where there is no position.
+        relative_positions: 0..1 for each of `order`; 0.5 for a single slice.
+        spacing_mm: (z, y, x), None where the files do not say; z is measured between positions, never a thickness.
+        orientation: row and column cosines, None without geometry.
+        is_volume: whether the slices form one regular stack of at least two.
+        missing: slices that the regular stack lacks (only with `Allowed.gaps`).
+    """
+
+    order: tuple[tuple[str, int], ...]
+    relative_positions: tuple[float, ...]
+    spacing_mm: tuple[float | None, float | None, float | None]
+    orientation: Cosines | None
+    is_volume: bool
+    missing: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    instance_id: str
+    index: int
+    number: int | None
+    position: Vector | None
+    cosines: Cosines | None
+    spacing: tuple[float, float] | None
+    size: tuple[int, int]
+
+
+def assemble(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed = REGULAR) -> SeriesGeometry:
+    """Order the frames of one series and check that they form a stack.
+
+    Args:
+        instances: (instance id, attributes) of one series, in any order.
+        allowed: what the stack may lack.
+
+    Raises:
+        Rejected: MIXED_SIZES, MIXED_ORIENTATION, MIXED_SPACING, DUPLICATE_SLICES, GANTRY_TILT, MISSING_SLICES,
+            IRREGULAR_SPACING or NO_GEOMETRY. Projections and secondary captures without geometry are never refused,
+            unless a volume is asked for (`Allowed.volume_of`): then NOT_A_VOLUME or TOO_FEW_SLICES.
+
+    Source: PS3.3 C.7.6.2.1.1: positions are of the centre of the first pixel, the normal is row x column.
+    """
+    geometry = _assembled(instances, allowed)
+    if allowed.volume_of is not None:
+        require_volume(len(geometry.order), geometry.spacing_mm, allowed.volume_of, geometry.is_volume)
+    return geometry
+
+
+def require_volume(slices: int, spacing_mm: Sequence[float | None], least: int, regular: bool = True) -> None:
+    """Refuse what is no volume.
+
+    Args:
+        slices: of the series.
+        spacing_mm: (z, y, x), None where it is not known.
+        least: fewest slices that a volume has.
+        regular: whether the slices form one regular stack.
+
+    Raises:
+        Rejected: TOO_FEW_SLICES, or NOT_A_VOLUME where the stack is not regular or a distance is not known.
+    """
+    if slices < least:
+        sentence = (
+            f"The series has {slices} slices, and a volume at least {least}. Lower data.volumes.least_slices, or "
+        )
+        raise Rejected(RejectionCode.TOO_FEW_SLICES, sentence + "score it slice by slice.")
+    if not regular or None in spacing_mm:
+        shown = " x ".join("unknown" if mm is None else f"{mm:g}" for mm in spacing_mm)
+        sentence = f"{slices} slices with a spacing (z, y, x) of {shown} mm are no regular stack, and a volume is one. "
+        raise Rejected(RejectionCode.NOT_A_VOLUME, sentence + "Score the series slice by slice, or exclude it.")
+
+
+def _assembled(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed) -> SeriesGeometry:
+    frames = [frame for name, attributes in instances for frame in _frames(name, attributes)]
+    if not frames:
+        raise Rejected(RejectionCode.NO_GEOMETRY, "The series holds no image. Exclude it.")
+    projection = any(attributes.is_projection for _, attributes in instances)
+    placed = [frame for frame in frames if frame.position is not None and frame.cosines is not None]
+    if projection or not placed:
+        if any(attributes.sop_class_uid in CROSS_SECTIONAL for _, attributes in instances):
+            raise _no_geometry(len(frames), len(frames))
+        return _unplaced(frames)
+    if len(placed) < len(frames):
+        raise _no_geometry(len(frames) - len(placed), len(frames))
+    return _stack(placed, allowed)
+
+
+def _frames(name: str, attributes: InstanceAttributes) -> list[_Frame]:
+    def pick(varied: Sequence, same: object, index: int) -> object:
+        return varied[index] if index < len(varied) else same
+
+    return [
+        _Frame(
+            name,
+            index,
+            attributes.instance_number,
+            pick(attributes.positions, None, index),
+            pick(attributes.orientations, attributes.orientation, index),
+            pick(attributes.pixel_spacings_mm, attributes.pixel_spacing_mm, index),
+            (attributes.rows, attributes.columns),
+        )
+        for index in range(attributes.frames)
+    ]
+
+
+def _no_geometry(without: int, total: int) -> Rejected:
+    sentence = (
+        f"{without} of {total} slices have no position or orientation, and a stack needs both. Export them again."
+    )
+    return Rejected(RejectionCode.NO_GEOMETRY, sentence)
+
+
+def _unplaced(frames: list[_Frame]) -> SeriesGeometry:
+    ordered = sorted(frames, key=lambda f: (f.number is None, f.number or 0, f.instance_id, f.index))
+    last = len(ordered) - 1
+    spacings = {frame.spacing for frame in frames}
+    spacing = spacings.pop() if len(spacings) == 1 else None
+    return SeriesGeometry(
+        order=tuple((frame.instance_id, frame.index) for frame in ordered),
+        relative_positions=tuple(i / last if last else 0.5 for i in range(len(ordered))),
+        spacing_mm=(None, *(spacing or (None, None))),
+        orientation=None,
+        is_volume=False,
+    )
+
+
+def _stack(frames: list[_Frame], allowed: Allowed) -> SeriesGeometry:
+    _refuse_mixed(frames)
+    normal = _normal(frames[0].cosines)
+    points = np.array([frame.position for frame in frames], dtype=np.float64)
+    heights = points @ normal
+    order = np.argsort(heights, kind="stable")
+    heights, points = heights[order], points[order]
+    step, missing = (None, 0) if len(frames) == 1 else _step(heights, allowed.gaps)
+    sheared = len(frames) > 1 and _sheared(heights, points, normal, allowed.tilt)
+    extent = heights[-1] - heights[0]
+    ordered = [frames[i] for i in order]
+    return SeriesGeometry(
+        order=tuple((frame.instance_id, frame.index) for frame in ordered),
+        relative_positions=tuple(float((h - heights[0]) / extent) if extent > 0 else 0.5 for h in heights),
+        spacing_mm=(step, *(frames[0].spacing or (None, None))),
+        orientation=frames[0].cosines,
+        is_volume=len(frames) > 1 and step is not None and not sheared,
+        missing=missing,
+    )
+
+
+def _refuse_mixed(frames: list[_Frame]) -> None:
+    sizes = sorted({frame.size for frame in frames})
+    if len(sizes) > 1:
+        shown = ", ".join(f"{rows} x {columns}" for rows, columns in sizes[:3])
+        raise Rejected(
+            RejectionCode.MIXED_SIZES, f"Slices have {len(sizes)} sizes ({shown}); a stack has one. Split it."
+        )
+    cosines = np.array([frame.cosines for frame in frames])
+    spread = float(np.ptp(cosines, axis=0).max())
+    if spread > COSINE_TOLERANCE:
+        sentence = f"Direction cosines vary by {spread:.4f}, more than {COSINE_TOLERANCE}; a stack has one orientation."
+        raise Rejected(RejectionCode.MIXED_ORIENTATION, sentence + " Split the series by orientation.")
+    known = [frame.spacing for frame in frames if frame.spacing is not None]
+    uneven = known and np.any(np.ptp(known, axis=0) > SPACING_TOLERANCE * np.min(known, axis=0))
+    if uneven or 0 < len(known) < len(frames):
+        sentence = "Pixel spacing varies between slices, or some have none; a stack has one. Split the series."
+        raise Rejected(RejectionCode.MIXED_SPACING, sentence)
+
+
+def _normal(cosines: Cosines) -> np.ndarray:
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    lengths = (np.linalg.norm(row), np.linalg.norm(column))
+    if max(abs(length - 1.0) for length in lengths) > 0.01 or abs(row @ column) > 0.01:
+        sentence = "The direction cosines are no two perpendicular unit vectors (PS3.3 C.7.6.2.1.1). Export them again."
+        raise Rejected(RejectionCode.NO_GEOMETRY, sentence)
+    normal = np.cross(row, column)
+    return normal / np.linalg.norm(normal)
+
+
+def _step(heights: np.ndarray, allow_gaps: bool) -> tuple[float | None, int]:
+    """Return (distance of slices in mm, missing slices); the distance is None where it is irregular and allowed."""
+    gaps = np.diff(heights)
+    duplicates = int(np.sum(gaps <= ROUNDING_MM))
+    if duplicates:
+        of = f"{duplicates} of {len(heights)}"
+        sentence = f"Slices at the place of another: {of}; a stack has one slice a place. Split the series."
+        raise Rejected(RejectionCode.DUPLICATE_SLICES, sentence)
+    step = float(np.median(gaps))
+    multiples = np.rint(gaps / step)
+    tolerance = SPACING_TOLERANCE * step + ROUNDING_MM
+    regular = bool(np.all(np.abs(gaps - multiples * step) <= tolerance) and multiples.min() >= 1)
+    missing = int(multiples.sum() - len(gaps)) if regular else 0
+    if regular and not missing:
+        return float(gaps.mean()), 0
+    if allow_gaps:
+        return (step, missing) if regular else (None, 0)
+    advice = "Set data.allow_gaps=true, or exclude the series."
+    if regular:
+        sentence = f"Missing slices: {missing}, in a stack with {step:.3f} mm between slices. {advice}"
+        raise Rejected(RejectionCode.MISSING_SLICES, sentence)
+    sentence = (
+        f"Slice spacing varies from {gaps.min():.3f} to {gaps.max():.3f} mm, more than the 1 % allowed for a volume. "
+    )
+    raise Rejected(RejectionCode.IRREGULAR_SPACING, sentence + advice)
+
+
+def _sheared(heights: np.ndarray, points: np.ndarray, normal: np.ndarray, allow_tilt: bool) -> bool:
+    """Whether slices slide sideways: tilted gantry (PS3.3 C.8.2.1.1.2), or no stack at all. Refused unless allowed."""
+    sideways = points - points[0] - np.outer(heights - heights[0], normal)
+    angles = np.degrees(np.arctan2(np.linalg.norm(sideways[1:], axis=1), heights[1:] - heights[0]))
+    worst = float(angles.max())
+    if worst <= TILT_DEGREES or allow_tilt:
+        return worst > TILT_DEGREES
+    sentence = f"Slices move {worst:.1f} degrees off their normal, more than {TILT_DEGREES}; the stack is sheared by"
+    advice = " a tilted gantry. Set data.allow_tilt=true to score its slices, or exclude the series."
+    raise Rejected(RejectionCode.GANTRY_TILT, sentence + advice)

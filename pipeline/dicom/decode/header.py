@@ -1,0 +1,185 @@
+"""From a data set to what is kept of it: `RawIdentity` for the crosswalk, `InstanceAttributes` for everything else."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
+from pipeline.dicom.decode.fields import (
+    MODEL_NAME,
+    code,
+    first_item,
+    identifier,
+    integer,
+    number,
+    optional_text,
+    required_integer,
+    text,
+    texts,
+)
+from pipeline.dicom.decode.frames import frame_attributes, positive_pair
+from pipeline.dicom.decode.vocabulary import TOKENS, VIEW_CODES, tokens_of
+from pipeline.errors import Rejected, RejectionCode
+
+# The words of these elements may not come back in any attribute: a name typed into a code field stays out.
+_PERSONAL = ("PatientName", "PatientID", "ReferringPhysicianName", "OperatorsName", "PerformingPhysicianName")
+_WORD = re.compile(r"[^A-Z0-9]+")
+MAX_FRAMES = 2**31 - 1
+OLDEST_NAMED_AGE = 89
+
+
+def identity_of(ds: Dataset) -> RawIdentity:
+    """Return who and what the data set says it is.
+
+    Raises:
+        Rejected: MISSING_IDENTITY, one of the three UIDs is absent; CORRUPT_HEADER, an identifier is no text.
+    """
+    uids = {
+        name: identifier(ds, name, required=True)
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    }
+    missing = [name for name, value in uids.items() if not value]
+    if missing:
+        raise Rejected(
+            RejectionCode.MISSING_IDENTITY,
+            f"{', '.join(missing)} absent: the image belongs to no series. Export it again from its source.",
+        )
+    date = optional_text(ds, "StudyDate").replace(".", "")
+    return RawIdentity(
+        issuer=identifier(ds, "IssuerOfPatientID"),
+        patient_id=identifier(ds, "PatientID"),
+        study_uid=uids["StudyInstanceUID"],
+        series_uid=uids["SeriesInstanceUID"],
+        sop_uid=uids["SOPInstanceUID"],
+        accession_number=identifier(ds, "AccessionNumber"),
+        study_date=date if re.fullmatch(r"\d{8}", date) else "",
+    )
+
+
+def attributes_of(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes:
+    """Return the allow-listed attributes of an image; its photometric fields are those of the file.
+
+    Raises:
+        Rejected: MISSING_ATTRIBUTE or CORRUPT_HEADER.
+    """
+    declared = integer(ds, "NumberOfFrames")
+    frames = 1 if declared is None else declared
+    if not 1 <= frames <= MAX_FRAMES:
+        raise Rejected(
+            RejectionCode.CORRUPT_HEADER, f"NumberOfFrames is {frames}; at least 1 is needed. Send it again."
+        )
+    return InstanceAttributes(
+        transfer_syntax_uid=transfer_syntax_uid,
+        frames=frames,
+        **_pixel_attributes(ds),
+        **_context(ds),
+        **_subject(ds),
+        **frame_attributes(ds, frames),
+    )
+
+
+def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
+    photometric = text(ds, "PhotometricInterpretation").upper()
+    if not photometric:
+        raise Rejected(
+            RejectionCode.MISSING_ATTRIBUTE,
+            "PhotometricInterpretation is absent: nobody can say which end is bright. Send the image again.",
+        )
+    allocated = required_integer(ds, "BitsAllocated", 1, 64)
+    has_integers = "BitsStored" in ds
+    signed = 1 if has_integers else 0
+    return {
+        "rows": required_integer(ds, "Rows", 1, 65535),
+        "columns": required_integer(ds, "Columns", 1, 65535),
+        "bits_allocated": allocated,
+        "bits_stored": required_integer(ds, "BitsStored", 1, allocated) if has_integers else allocated,
+        "pixel_representation": required_integer(ds, "PixelRepresentation", 0, 1) if has_integers else signed,
+        "photometric": photometric,
+        "original_photometric": photometric,
+        "lossy": text(ds, "LossyImageCompression") == "01",
+        **_padding(ds, allocated),
+    }
+
+
+def _padding(ds: Dataset, allocated: int) -> dict[str, Any]:
+    """Return padding value and range limit as stored values: their VR may have been written with the other sign."""
+    found: dict[str, Any] = {}
+    signed = integer(ds, "PixelRepresentation") == 1
+    keywords = {"padding_value": "PixelPaddingValue", "padding_range_limit": "PixelPaddingRangeLimit"}
+    for name, keyword in keywords.items():
+        value = integer(ds, keyword)
+        if value is not None and signed and value >= 2 ** (allocated - 1):
+            value -= 2**allocated
+        elif value is not None and not signed and value < 0:
+            value += 2**allocated
+        found[name] = value
+    return found
+
+
+def _context(ds: Dataset) -> dict[str, Any]:
+    modality = code(ds, "Modality")
+    if not modality:
+        raise Rejected(
+            RejectionCode.MISSING_ATTRIBUTE, "Modality is absent: no rule knows how to read the values. Send it again."
+        )
+    personal = _personal_words(ds)
+    burned_in = code(ds, "BurnedInAnnotation")
+    return {
+        "sop_class_uid": text(ds, "SOPClassUID"),
+        "modality": modality,
+        "body_part": _clean(_body_part(ds), personal),
+        "view": _clean(_view(ds), personal),
+        "laterality": _laterality(ds),
+        "image_type": tuple(filter(None, (_clean(part.upper(), personal) for part in texts(ds, "ImageType")))),
+        "description": tokens_of(*(optional_text(ds, name) for name in ("SeriesDescription", "ProtocolName"))),
+        "manufacturer": _model(ds, "Manufacturer", personal),
+        "scanner": _model(ds, "ManufacturerModelName", personal),
+        "kernel": _model(ds, "ConvolutionKernel", personal),
+        "conversion_type": code(ds, "ConversionType"),
+        "instance_number": integer(ds, "InstanceNumber"),
+        "imager_pixel_spacing_mm": positive_pair(ds, "ImagerPixelSpacing"),
+        "gantry_tilt_degrees": number(ds, "GantryDetectorTilt"),
+        "presentation_lut_shape": code(ds, "PresentationLUTShape"),
+        "burned_in": {"YES": True, "NO": False}.get(burned_in),
+    }
+
+
+def _subject(ds: Dataset) -> dict[str, Any]:
+    sex = code(ds, "PatientSex")
+    age = re.fullmatch(r"(\d{3})([DWMY])", optional_text(ds, "PatientAge").upper())
+    years = None
+    if age:
+        years = int(int(age[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[age[2]])
+        years = years if years <= OLDEST_NAMED_AGE else OLDEST_NAMED_AGE + 1
+    return {"sex": sex if sex in ("F", "M", "O") else "", "age_years": years}
+
+
+def _personal_words(ds: Dataset) -> frozenset[str]:
+    joined = " ".join(optional_text(ds, name) for name in _PERSONAL).upper()
+    return frozenset(word for word in _WORD.split(joined) if len(word) > 2 and word not in TOKENS)
+
+
+def _clean(value: str, personal: frozenset[str]) -> str:
+    return "" if personal.intersection(_WORD.split(value.upper())) else value
+
+
+def _model(ds: Dataset, keyword: str, personal: frozenset[str]) -> str:
+    value = optional_text(ds, keyword).replace("\\", "/")
+    return _clean(value, personal) if MODEL_NAME.fullmatch(value) else ""
+
+
+def _body_part(ds: Dataset) -> str:
+    return code(ds, "BodyPartExamined")
+
+
+def _view(ds: Dataset) -> str:
+    item = first_item(ds, "ViewCodeSequence")
+    return code(ds, "ViewPosition") or VIEW_CODES.get(text(item, "CodeValue") if item is not None else "", "")
+
+
+def _laterality(ds: Dataset) -> str:
+    value = code(ds, "ImageLaterality") or code(ds, "Laterality")
+    return value if value in ("L", "R", "B", "U") else ""

@@ -1,0 +1,123 @@
+"""From stored values to physical ones, and to a picture.
+
+What a technologist chose for display, a window, may never move a CT or MR value: it is applied to projection images
+only, whose values mean nothing before it, and to the 8-bit picture for display. Every step is in the history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.voi import apply_voi, is_inverted, voi_step
+from pipeline.types import Step
+
+DISPLAY_PERCENTILES = (0.5, 99.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Physical:
+    """Frames in physical units.
+
+    Attributes:
+        pixels: float32 [F, H, W]: Hounsfield units (CT), the modality's output units, or [0, 1] after a VOI step.
+        valid: bool [F, H, W], False where a stored value is padding; None where the file declares none.
+        history: the steps from stored values to `pixels`.
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray | None
+    history: tuple[Step, ...]
+
+
+def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
+    """Apply padding, modality LUT or rescale and, for projection modalities, VOI and inversion.
+
+    Args:
+        stored: [F, H, W] as `read_instance` gives it, or frames of it (then with the attributes of those frames).
+        attributes: of the same instance.
+
+    Source: PS3.3 C.7.5.1.1.2 (padding), C.11.1 (modality), C.11.2 (VOI), C.11.6 (presentation LUT shape); PS3.4 N.2 for
+    their order. Padding is matched on stored values, before any table.
+    """
+    valid = _valid(stored, attributes)
+    pixels, step = _modality(stored, attributes)
+    steps = [step] if step else []
+    if attributes.is_projection:
+        pixels, shown = _presentation(pixels, attributes)
+        steps += shown
+    if valid is not None:
+        limits = [attributes.padding_value, attributes.padding_range_limit]
+        steps.insert(0, Step("padding", {"stored_values": limits}))
+    return Physical(pixels, valid, tuple(steps))
+
+
+def for_display(physical: Physical, attributes: InstanceAttributes) -> np.ndarray:
+    """Return the picture a viewer shows: uint8 [F, H, W], 255 bright, padding 0.
+
+    The window of the file, or without one the 0.5 to 99.5 % range of the valid pixels of all frames.
+    """
+    if attributes.is_projection:
+        shown = physical.pixels if voi_step(attributes) else _robust(physical)
+    else:
+        shown = apply_voi(physical.pixels, attributes) if voi_step(attributes) else _robust(physical)
+        shown = 1.0 - shown if is_inverted(attributes) else shown
+    picture = np.rint(np.clip(shown, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return picture if physical.valid is None else np.where(physical.valid, picture, np.uint8(0))
+
+
+def _valid(stored: np.ndarray, attributes: InstanceAttributes) -> np.ndarray | None:
+    if attributes.padding_value is None:
+        return None
+    limit = attributes.padding_range_limit
+    low, high = sorted((attributes.padding_value, attributes.padding_value if limit is None else limit))
+    return (stored < low) | (stored > high)
+
+
+def _modality(stored: np.ndarray, attributes: InstanceAttributes) -> tuple[np.ndarray, Step | None]:
+    if attributes.modality_lut is not None:
+        table = attributes.modality_lut
+        return table.apply(stored), Step("modality-lut", {"first": table.first, "bits": table.bits})
+    if not attributes.rescale:
+        return stored.astype(np.float32), None
+    lines = np.array(attributes.rescale, dtype=np.float64)
+    pixels = np.empty(stored.shape, dtype=np.float32)
+    exact = (
+        np.float64 if stored.dtype.itemsize > 2 else np.float32
+    )  # 32 bits do not fit into a float32 before the slope
+    for frame in range(len(stored)):
+        slope, intercept = lines[frame % len(lines)]
+        pixels[frame] = stored[frame].astype(exact) * exact(slope) + exact(intercept)
+    return pixels, Step("rescale", {"slope_intercept": lines.tolist(), "type": attributes.rescale_type})
+
+
+def _presentation(pixels: np.ndarray, attributes: InstanceAttributes) -> tuple[np.ndarray, list[Step]]:
+    steps = [step for step in [voi_step(attributes)] if step]
+    low, high = (0.0, 1.0) if steps else _output_range(attributes)
+    if steps:
+        pixels = apply_voi(pixels, attributes)
+    if is_inverted(attributes):
+        pixels = np.float32(low + high) - pixels
+        steps.append(Step("invert", {"low": low, "high": high}))
+    return pixels, steps
+
+
+def _output_range(attributes: InstanceAttributes) -> tuple[float, float]:
+    """Return what the modality step can give: by declaration, so that inversion never depends on the image."""
+    if attributes.modality_lut is not None:
+        return 0.0, float(2**attributes.modality_lut.bits - 1)
+    bits = attributes.bits_stored
+    ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if attributes.pixel_representation else [0, 2**bits - 1])
+    slope, intercept = attributes.rescale[0] if attributes.rescale else (1.0, 0.0)
+    low, high = np.sort(ends * slope + intercept)
+    return float(low), float(high)
+
+
+def _robust(physical: Physical) -> np.ndarray:
+    values = physical.pixels if physical.valid is None else physical.pixels[physical.valid]
+    if values.size == 0:
+        return np.zeros(physical.pixels.shape, dtype=np.float32)
+    low, high = np.percentile(values, DISPLAY_PERCENTILES)
+    return (physical.pixels - low) / max(high - low, np.finfo(np.float32).tiny)

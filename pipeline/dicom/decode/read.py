@@ -1,0 +1,80 @@
+"""Read one DICOM file in this process: identity, allow-listed attributes, stored values.
+
+`pipeline.dicom.intake.sandbox` does the same in a worker that may die; use that for files from outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
+from pipeline.dicom.decode.fields import text
+from pipeline.dicom.decode.header import attributes_of, identity_of
+from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
+from pipeline.dicom.decode.pixels import decode
+from pipeline.dicom.decode.source import guarded, open_dataset, quietly
+from pipeline.errors import Rejected, RejectionCode
+from pipeline.types import Step
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedInstance:
+    """One SOP instance.
+
+    Attributes:
+        identity: who and what, as written in the file; PHI.
+        attributes: the allow-listed attributes, photometric and bits as they hold for `stored`.
+        stored: [F, H, W], the smallest integer type of BitsStored; float32 or float64 for (Double) Float Pixel Data.
+        history: every step from the file to `stored`.
+    """
+
+    identity: RawIdentity
+    attributes: InstanceAttributes
+    stored: np.ndarray
+    history: tuple[Step, ...]
+
+
+def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
+    """Read and decode one file. The file is not changed.
+
+    Raises:
+        Rejected: for every content that cannot be read within `limits`; no other exception.
+    """
+    with guarded(RejectionCode.CORRUPT_HEADER), quietly():
+        ds, syntax, deduced = open_dataset(Path(path), limits)
+        _require_image(ds, with_pixels=True)
+        identity = identity_of(ds)
+        attributes = attributes_of(ds, str(syntax))
+        assumed = (Step("assume-transfer-syntax", {"transfer_syntax": str(syntax)}),) if deduced else ()
+    with guarded(RejectionCode.DECODE_FAILED), quietly():
+        stored, attributes, steps = decode(ds, attributes, syntax, limits)
+    return DecodedInstance(identity, attributes, stored, (*assumed, *steps))
+
+
+def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, InstanceAttributes]:
+    """Read identity and attributes without pixels; photometric and bits are those of the file.
+
+    Raises:
+        Rejected: as `read_instance`, except for what only the pixels can tell.
+    """
+    with guarded(RejectionCode.CORRUPT_HEADER), quietly():
+        ds, syntax, _ = open_dataset(Path(path), limits, header_only=True)
+        _require_image(ds, with_pixels=False)
+        return identity_of(ds), attributes_of(ds, str(syntax))
+
+
+def _require_image(ds: Dataset, with_pixels: bool) -> None:
+    has_pixels = any(name in ds for name in PIXEL_KEYWORDS)
+    if has_pixels or (not with_pixels and "Rows" in ds):
+        return
+    if "Rows" in ds or UID(text(ds, "SOPClassUID")).name.endswith("Image Storage"):
+        raise Rejected(RejectionCode.NO_PIXEL_DATA, "The image has no pixel data. Send the whole object.")
+    raise Rejected(
+        RejectionCode.NOT_AN_IMAGE, "The object is no image (a report, plan, index or the like). Nothing needs doing."
+    )

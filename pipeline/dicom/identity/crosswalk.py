@@ -1,0 +1,283 @@
+"""The crosswalk: the way back from pseudonyms to real identifiers, because results must go back to the real study.
+
+Its own database with its own tables, apart from the catalogue, mode 0600 in a folder of mode 0700 (SQLite gives its
+`-wal` and `-shm` files the mode of the database). It is written before the catalogue names a pseudonym, so that every
+pseudonym of the catalogue can be resolved, and it knows which key made them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, bindparam, func, select
+
+from pipeline.config import Settings
+from pipeline.dicom.decode.attributes import RawIdentity
+from pipeline.dicom.identity.crosswalk_database import bind_key, current_key, open_engine, upsert
+from pipeline.dicom.identity.crosswalk_tables import FormerId, Instance, Path_, Person, Series, Study
+from pipeline.dicom.identity.pseudonyms import Ids, Kind, Pseudonyms, trim
+from pipeline.errors import IdentityError
+
+_REMEMBERED = 100_000  # known rows kept in memory, so that a study of 2 000 slices writes its patient once
+
+
+class Crosswalk:
+    """Real identifiers behind pseudonyms. PHI: never print, log or commit what it returns, but where a person asks."""
+
+    def __init__(self, engine: Engine, site: str, key_id: str) -> None:
+        self.engine = engine
+        self.key_id = key_id
+        self._site = site
+        self._open: Connection | None = None
+        self._known: set[tuple[str, ...]] = set()
+
+    @classmethod
+    def open(cls, settings: Settings) -> Crosswalk:
+        """Open the workspace's crosswalk, creating it on first use, and bind it to the pseudonym key.
+
+        Raises:
+            IdentityError: its file is exposed, or it was written with another key, or the key is lost.
+        """
+        engine = open_engine(settings)
+        try:
+            current = current_key(engine)
+            if current and not settings.key_file.exists():
+                raise IdentityError(
+                    "The pseudonym key is missing, but the crosswalk holds pseudonyms made with it. Restore the key "
+                    "file from your backup; a new key would give every known patient a second pseudonym."
+                )
+            with Pseudonyms.open(settings) as pseudonyms:
+                bind_key(engine, pseudonyms.key_id)
+                return cls(engine, settings.site, pseudonyms.key_id)
+        except BaseException:
+            engine.dispose()
+            raise
+
+    def __enter__(self) -> Crosswalk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Group many `remember` calls into one durable commit; nested uses join the outer one."""
+        if self._open is not None:
+            yield self._open
+            return
+        try:
+            with self.engine.begin() as connection:
+                self._open = connection
+                yield connection
+        except BaseException:
+            self._known.clear()
+            raise
+        finally:
+            self._open = None
+
+    def remember(self, ids: Ids, identity: RawIdentity) -> None:
+        """Record what the pseudonyms stand for; remembering twice changes nothing.
+
+        Raises:
+            IdentityError: the pseudonyms were made with another key than the crosswalk's.
+        """
+        self.remember_many([(ids, identity)])
+
+    def remember_many(self, entries: Iterable[tuple[Ids, RawIdentity]]) -> None:
+        """Like `remember` for each entry in turn, all or none, in a fraction of the time.
+
+        Raises:
+            IdentityError: pseudonyms were made with another key than the crosswalk's.
+        """
+        fresh: dict[Table, dict[tuple[str, ...], dict[str, str]]] = defaultdict(dict)
+        for ids, identity in entries:
+            if ids.key_id and ids.key_id != self.key_id:
+                raise IdentityError(
+                    "These pseudonyms were made with another key: it was rotated meanwhile. Start again."
+                )
+            for table, row in _rows(ids, identity, self._site):
+                key = (table.name, *row.values())
+                if key not in self._known:
+                    fresh[table].setdefault(key, row)
+        with self.transaction() as connection:
+            for table in _PARENTS_FIRST:
+                upsert(connection, table, _ordered(table, fresh[table].values()))
+                self._learn(fresh[table])
+
+    def remember_path(self, path_id: str, path: str | Path) -> None:
+        """Record the path behind a path pseudonym."""
+        self.remember_paths([(path_id, path)])
+
+    def remember_paths(self, paths: Iterable[tuple[str, str | Path]]) -> None:
+        """Record the paths behind path pseudonyms, all or none."""
+        rows = [{"path_id": path_id, "path": os.fsencode(path)} for path_id, path in paths]
+        with self.transaction() as connection:
+            upsert(connection, Path_.__table__, _ordered(Path_.__table__, rows))
+
+    def _learn(self, keys: Iterable[tuple[str, ...]]) -> None:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        # An instance comes once; remembering it would only fill memory.
+        self._known.update(key for key in keys if key[0] != "instances")
+
+    def identity(self, pseudonym: str) -> RawIdentity:
+        """Return what a patient, study, series or instance pseudonym stands for; retired pseudonyms resolve too.
+
+        Fields below the level of the pseudonym are "".
+
+        Raises:
+            IdentityError: the crosswalk does not know it.
+        """
+        with self.transaction() as connection:
+            current = _current(connection, pseudonym)
+            for statement in _LEVELS:
+                row = connection.execute(statement, {"id": current}).mappings().first()
+                if row is not None:
+                    return RawIdentity(**{name: value or "" for name, value in row.items()})
+        raise IdentityError(f"The crosswalk does not know the pseudonym {pseudonym[:12]}. Name one of this workspace.")
+
+    def reveal(self, pseudonym: str) -> dict[str, str]:
+        """Return the non-empty real identifiers (or the path) behind any pseudonym, by name.
+
+        Raises:
+            IdentityError: the crosswalk does not know it.
+        """
+        path = self.path(pseudonym)
+        if path is not None:
+            return {"path": path}
+        found = self.identity(pseudonym)
+        return {name: value for name in RawIdentity.__slots__ if (value := getattr(found, name))}
+
+    def path(self, path_id: str) -> str | None:
+        """Return the path behind a path pseudonym, or None where it is none that is known."""
+        with self.transaction() as connection:
+            wanted = select(Path_.path).where(Path_.path_id == _current(connection, path_id))
+            found = connection.execute(wanted).scalar()
+        return None if found is None else os.fsdecode(found)
+
+    def find_studies(
+        self, *, study_uid: str = "", accession: str = "", patient_id: str = "", date: str = "", issuer: str = ""
+    ) -> list[str]:
+        """Return the pseudonyms of the studies that match every identifier given, sorted; none given, none found.
+
+        `date` is YYYYMMDD. `patient_id` alone matches all studies of the person under any issuer.
+        """
+        asked = zip(_SEARCHED, map(trim, (study_uid, accession, patient_id, date, issuer)), strict=True)
+        wanted = {name: value for name, value in asked if value}
+        if not wanted:
+            return []
+        with self.transaction() as connection:
+            return sorted(connection.execute(_search(tuple(wanted)), wanted).scalars())
+
+    def find_patients(self, patient_id: str, issuer: str = "") -> list[str]:
+        """Return the pseudonyms of a Patient ID, sorted: of every issuer that gave it out, or of the one named.
+
+        An empty Patient ID finds nobody.
+        """
+        wanted = select(Person.person_id).where(Person.patient_id == trim(patient_id), Person.unnamed_study_uid == "")
+        if trim(issuer):
+            wanted = wanted.where(Person.issuer == trim(issuer))
+        if not trim(patient_id):
+            return []
+        with self.transaction() as connection:
+            return sorted(connection.execute(wanted).scalars())
+
+    def current_id(self, pseudonym: str) -> str:
+        """Return the pseudonym that stands today for one that a rotation has retired; others come back unchanged."""
+        with self.transaction() as connection:
+            return _current(connection, pseudonym)
+
+    def count(self, kind: Kind) -> int:
+        """Return how many pseudonyms of a kind the crosswalk knows."""
+        tables = {"patient": Person, "study": Study, "series": Series, "instance": Instance, "path": Path_}
+        with self.transaction() as connection:
+            return connection.execute(select(func.count()).select_from(tables[kind])).scalar_one()
+
+
+_PARENTS_FIRST: tuple[Table, ...] = tuple(table.__table__ for table in (Person, Study, Series, Instance))
+
+
+def _ordered(table: Table, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort rows by pseudonym, so that no two processes wait for each other; of one pseudonym the first stays first."""
+    (key,) = table.primary_key.columns.keys()
+    return sorted(rows, key=lambda row: row[key])
+
+
+_SEARCHED: dict[str, Any] = {
+    "study_uid": Study.study_uid,
+    "accession": Study.accession_number,
+    "patient_id": Person.patient_id,
+    "date": Study.study_date,
+    "issuer": Person.issuer,
+}
+
+
+@cache
+def _search(names: tuple[str, ...]) -> Any:
+    """Return the query for these identifiers, built once: building takes longer than asking."""
+    conditions = [_SEARCHED[name] == bindparam(name) for name in names]
+    return select(Study.study_id).join(Person, Person.person_id == Study.person_id).where(*conditions)
+
+
+_PERSON = (Person.issuer, Person.patient_id)
+_STUDY = (*_PERSON, Study.study_uid, Study.accession_number, Study.study_date)
+_TO_STUDY = Series.__table__.join(Study).join(Person)
+_TO_SERIES = Instance.__table__.join(Series).join(Study).join(Person)
+
+
+def _levels() -> tuple[Any, ...]:
+    wanted = bindparam("id")
+    return (
+        select(*_STUDY, Series.series_uid, Instance.sop_uid)
+        .select_from(_TO_SERIES)
+        .where(Instance.instance_id == wanted),
+        select(*_STUDY, Series.series_uid).select_from(_TO_STUDY).where(Series.series_id == wanted),
+        select(*_STUDY).select_from(Study.__table__.join(Person)).where(Study.study_id == wanted),
+        select(*_PERSON).where(Person.person_id == wanted),
+    )
+
+
+_LEVELS = _levels()
+
+
+def _rows(ids: Ids, identity: RawIdentity, site: str) -> Iterator[tuple[Table, dict[str, str]]]:
+    issuer = trim(identity.issuer) or site
+    number = trim(identity.patient_id)
+    yield (
+        Person.__table__,
+        {
+            "person_id": ids.patient_id,
+            "issuer": issuer,
+            "patient_id": number,
+            "unnamed_study_uid": "" if number else trim(identity.study_uid),
+        },
+    )
+    yield (
+        Study.__table__,
+        {
+            "study_id": ids.study_id,
+            "person_id": ids.patient_id,
+            "study_uid": trim(identity.study_uid),
+            "accession_number": trim(identity.accession_number),
+            "study_date": trim(identity.study_date),
+        },
+    )
+    series = {"series_id": ids.series_id, "study_id": ids.study_id, "series_uid": trim(identity.series_uid)}
+    yield Series.__table__, series
+    instance = {"instance_id": ids.instance_id, "series_id": ids.series_id, "sop_uid": trim(identity.sop_uid)}
+    yield Instance.__table__, instance
+
+
+def _current(connection: Connection, pseudonym: str) -> str:
+    wanted = select(FormerId.current_id).where(FormerId.former_id == pseudonym)
+    return connection.execute(wanted).scalar() or pseudonym

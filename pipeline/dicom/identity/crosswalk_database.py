@@ -1,0 +1,149 @@
+"""Opening the crosswalk's database: private file, pragmas, upserts, and the key that it is bound to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
+
+from pipeline.config import Settings
+from pipeline.dicom.identity.crosswalk_tables import KeyState, metadata
+from pipeline.dicom.identity.keyfile import check_private, private_folder
+from pipeline.errors import ConfigError, IdentityError
+
+_INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+_BUSY_SECONDS = 30
+_CREATOR_LOCK = 0x63726F7373  # "cross"
+
+
+def open_engine(settings: Settings) -> Engine:
+    """Open the crosswalk's database with its tables; a SQLite file is private before the first byte is in it.
+
+    Errors of the engine never show bound values: they are real identifiers.
+
+    Raises:
+        ConfigError: neither SQLite nor PostgreSQL.
+        IdentityError: the file is exposed, or the database cannot be opened.
+    """
+    url = make_url(settings.crosswalk)
+    if url.get_backend_name() not in _INSERTS:
+        raise ConfigError(f"crosswalk_url names the database {url.get_backend_name()}; use sqlite or postgresql.")
+    if url.drivername == "postgresql":  # would mean psycopg2, which is no dependency
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite":
+        return _open_file(url)
+    engine = create_engine(url, hide_parameters=True)
+    _create_tables(engine)
+    return engine
+
+
+def _open_file(url: URL) -> Engine:
+    path = Path(url.database or "")
+    private_folder(path.parent)
+    with _alone(path):
+        _private_file(path)
+        # The driver sets the busy timeout as it connects, so before the pragmas.
+        engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
+        event.listen(engine, "connect", _pragmas)
+        _create_tables(engine)
+    return engine
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time make the file: SQLite does not wait for others when it changes the journal mode."""
+    lock = FileLock(f"{path}.lock", timeout=_BUSY_SECONDS, mode=0o600, poll_interval=0.01)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise IdentityError(
+            f"The crosswalk has been locked by another process for {_BUSY_SECONDS} s. Find out which one hangs, stop "
+            "it, and start again."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _create_tables(engine: Engine) -> None:
+    try:
+        with engine.begin() as connection:
+            if connection.dialect.name == "postgresql":  # two that create the same table collide in its system tables
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATOR_LOCK})
+            metadata.create_all(connection)
+    except DBAPIError as error:
+        engine.dispose()
+        raise IdentityError(
+            f"The crosswalk cannot be opened ({type(error.orig).__name__}). Check that its database is up."
+        ) from None
+
+
+def _private_file(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        check_private(path.stat(), "crosswalk")
+
+
+def _pragmas(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def current_key(engine: Engine) -> str:
+    """Return the id of the key that made the crosswalk's pseudonyms, "" while there is none."""
+    with engine.connect() as connection:
+        return connection.execute(select(KeyState.key_id).where(KeyState.retired_at.is_(None))).scalar() or ""
+
+
+def bind_key(engine: Engine, key_id: str) -> None:
+    """Note the key of a new crosswalk, or check that it is the one of an old one.
+
+    Raises:
+        IdentityError: another key made the pseudonyms that are in it.
+    """
+    with engine.begin() as connection:
+        known = connection.execute(select(KeyState.key_id).where(KeyState.retired_at.is_(None))).scalar()
+        if known is None:
+            upsert(connection, KeyState.__table__, [{"key_id": key_id}])
+        elif known != key_id:
+            raise IdentityError(
+                f"The pseudonym key ({key_id}) is not the one that made this crosswalk's pseudonyms ({known}). Restore "
+                "the right key file from your backup."
+            )
+
+
+def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert, or fill in what was empty before (an accession number that only some files of a study carry).
+
+    All rows go in one call: SQLAlchemy compiles an insert with a conflict clause anew each time, in about 1 ms.
+    """
+    if rows:
+        connection.execute(_statement(connection.dialect.name, table), rows)
+
+
+@cache
+def _statement(dialect: str, table: Table) -> Any:
+    insert = _INSERTS[dialect](table)
+    keys = list(table.primary_key.columns)
+    filled = {
+        name: func.coalesce(func.nullif(table.c[name], ""), insert.excluded[name])
+        for name in ("accession_number", "study_date")
+        if name in table.c
+    }
+    if not filled:
+        return insert.on_conflict_do_nothing(index_elements=keys)
+    return insert.on_conflict_do_update(index_elements=keys, set_=filled)

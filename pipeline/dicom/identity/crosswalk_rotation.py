@@ -1,0 +1,99 @@
+"""The crosswalk's part of a key rotation: the map of old to new pseudonyms, and its own renaming.
+
+Every function works inside the transaction of the connection that it is given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sqlalchemy import Column, Connection, Row, delete, func, insert, literal, select, update
+
+from pipeline.dicom.identity.crosswalk_tables import (
+    FormerId,
+    Instance,
+    KeyState,
+    Path_,
+    Person,
+    RotationMap,
+    Series,
+    Study,
+    now,
+)
+from pipeline.dicom.identity.pseudonyms import Kind, Pseudonyms
+from pipeline.errors import IdentityError
+
+_CHUNK = 5_000
+
+
+def _person(keys: Pseudonyms, row: Row[Any]) -> str:
+    return keys.patient(row.issuer, row.patient_id) if row.patient_id else keys.patient_of_study(row.unnamed_study_uid)
+
+
+# kind, table, its pseudonym, and how a key makes that pseudonym from the row
+_MAKERS: tuple[tuple[Kind, Any, Any, Callable[[Pseudonyms, Any], str]], ...] = (
+    ("patient", Person, Person.person_id, _person),
+    ("study", Study, Study.study_id, lambda keys, row: keys.study(row.study_uid)),
+    ("series", Series, Series.series_id, lambda keys, row: keys.series(row.series_uid)),
+    ("instance", Instance, Instance.instance_id, lambda keys, row: keys.instance(row.sop_uid)),
+    ("path", Path_, Path_.path_id, lambda keys, row: keys.path(os.fsdecode(row.path))),
+)
+
+# Parents before children: where the database cascades, the children are then already done.
+_COLUMNS = (
+    *(Person.person_id, Study.study_id, Study.person_id, Series.series_id, Series.study_id),
+    *(Instance.instance_id, Instance.series_id, Path_.path_id, FormerId.current_id),
+)
+
+
+def build_map(connection: Connection, old: Pseudonyms, new: Pseudonyms) -> None:
+    """Fill `rotation_map` for every pseudonym of the crosswalk.
+
+    Raises:
+        IdentityError: a pseudonym is not what `old` makes of its row, so `new` would give it another's place.
+    """
+    for kind, table, column, make in _MAKERS:
+        rows = connection.execute(select(table.__table__), execution_options={"yield_per": _CHUNK})
+        for part in rows.partitions():
+            pairs = [(getattr(row, column.name), make(old, row), make(new, row)) for row in part]
+            wrong = next((known for known, expected, _ in pairs if known != expected), None)
+            if wrong is not None:
+                raise IdentityError(
+                    f"The crosswalk's {kind} {wrong[:12]} was not made by the present key from the identifiers that "
+                    "stand beside it; rotating would mix people up. Restore the key and crosswalk that belong together."
+                )
+            values = [{"former_id": known, "kind": kind, "next_id": fresh} for known, _, fresh in pairs]
+            connection.execute(insert(RotationMap), values)
+
+
+def mapped(connection: Connection) -> Iterator[list[tuple[str, str, str]]]:
+    """Yield the map in chunks of (kind, former id, next id)."""
+    query = select(RotationMap.kind, RotationMap.former_id, RotationMap.next_id)
+    rows = connection.execute(query, execution_options={"yield_per": _CHUNK})
+    for part in rows.partitions():
+        yield [tuple(row) for row in part]
+
+
+def finish(connection: Connection, old_key: str, new_key: str) -> dict[str, int]:
+    """Rename the crosswalk's own pseudonyms, keep the old ones as former ids, make the new key current.
+
+    Returns the number of pseudonyms renamed of each kind; the map is empty afterwards.
+    """
+    for column in _COLUMNS:
+        _rename(connection, column)
+    columns = [RotationMap.former_id, RotationMap.kind, RotationMap.next_id]
+    connection.execute(insert(FormerId).from_select(["former_id", "kind", "current_id"], select(*columns)))
+    connection.execute(update(KeyState).where(KeyState.key_id == old_key).values(retired_at=now()))
+    connection.execute(insert(KeyState).from_select(["key_id", "since"], select(literal(new_key), literal(now()))))
+    counts = connection.execute(select(RotationMap.kind, func.count()).group_by(RotationMap.kind)).all()
+    connection.execute(delete(RotationMap))
+    return {kind: count for kind, count in counts}
+
+
+def _rename(connection: Connection, attribute: Any) -> None:
+    column: Column[str] = attribute.property.columns[0]
+    fresh = select(RotationMap.next_id).where(RotationMap.former_id == column).scalar_subquery()
+    known = column.in_(select(RotationMap.former_id))
+    connection.execute(update(column.table).where(known).values({column.name: fresh}))

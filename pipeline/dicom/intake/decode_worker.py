@@ -1,0 +1,105 @@
+"""The process that decodes: reads paths from its standard input, answers on a pipe, leaves pixels in shared memory.
+
+Started by `pipeline.dicom.intake.sandbox` as `python -m pipeline.dicom.intake.decode_worker`, a fresh interpreter:
+nothing of the parent (its threads, torch, its main module) comes along. It may die at any moment; its parent replaces
+it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.read import DecodedInstance, read_instance
+from pipeline.errors import Rejected
+
+HEADER = struct.Struct(">Q")
+GRACE_SECONDS = 5.0  # the parent kills at `seconds`; the alarm is for a worker whose parent is gone
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the input ends. Arguments: the limits as JSON, the reply descriptor, the pixel descriptor."""
+    limits = DecodeLimits.model_validate_json(arguments[0])
+    replies, pixels = int(arguments[1]), int(arguments[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _confine(limits)
+    write_message(replies, {"ready": True})
+    while (request := read_message(sys.stdin.buffer)) is not None:
+        signal.setitimer(signal.ITIMER_REAL, limits.seconds + GRACE_SECONDS)
+        write_message(replies, _answer(Path(os.fsdecode(bytes.fromhex(request["path"]))), limits, pixels))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _confine(limits: DecodeLimits) -> None:
+    """Cap the address space above what the interpreter and the decoders hold already; write no core dumps."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        now = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + limits.memory_bytes, now + limits.memory_bytes))
+
+
+def _answer(path: Path, limits: DecodeLimits, pixels: int) -> dict[str, Any]:
+    try:
+        instance = read_instance(path, limits)
+        write_array(pixels, instance.stored)
+    except Rejected as error:
+        return {"rejected": [error.code.value, error.sentence]}
+    return _describe(instance)
+
+
+def _describe(instance: DecodedInstance) -> dict[str, Any]:
+    return {
+        "identity": {field.name: getattr(instance.identity, field.name) for field in fields(instance.identity)},
+        "attributes": instance.attributes.to_json(),
+        "history": [step.to_json() for step in instance.history],
+        "dtype": instance.stored.dtype.str,
+        "shape": instance.stored.shape,
+    }
+
+
+def read_message(stream: BinaryIO) -> dict[str, Any] | None:
+    """Return the next message, None at the end of the stream."""
+    head = stream.read(HEADER.size)
+    return json.loads(stream.read(HEADER.unpack(head)[0])) if len(head) == HEADER.size else None
+
+
+def write_message(descriptor: int, message: dict[str, Any]) -> None:
+    """Write one message: its length, then JSON."""
+    body = json.dumps(message).encode("ascii")
+    data = memoryview(HEADER.pack(len(body)) + body)
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def write_array(descriptor: int, array: np.ndarray) -> None:
+    """Write the bytes of `array` to the start of a file; one call moves at most 2 GiB, so there may be several."""
+    data, at = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b""), 0
+    while at < len(data):
+        at += os.pwrite(descriptor, data[at:], at)
+
+
+def read_array(descriptor: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a new array from the bytes that `write_array` left."""
+    array = np.empty(shape, dtype=dtype)
+    data, at = memoryview(array).cast("B"), 0
+    while at < len(data):
+        count = os.preadv(descriptor, [data[at:]], at)
+        if count == 0:
+            raise EOFError("the pixel memory ends early")
+        at += count
+    return array
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

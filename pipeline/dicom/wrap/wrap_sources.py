@@ -1,0 +1,248 @@
+"""Read the images that `nightread wrap` takes: PNG, JPEG, TIFF, NIfTI, npy, npz, each as an array of frames.
+
+Nothing is scaled here. Colour becomes luminance (ITU-R BT.601, as Pillow computes it) and the note says so. A format
+that Pillow would quietly cut down (16-bit colour PNG) is refused. Orientation tags of cameras are not applied.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+import zipfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageSequence, UnidentifiedImageError
+
+from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.source import guarded
+from pipeline.dicom.wrap.wrap_geometry import FrameGeometry
+from pipeline.dicom.wrap.wrap_manifest import bad_row
+from pipeline.errors import Rejected, RejectionCode
+
+LUMINANCE = "RGB to luminance (ITU-R BT.601)"
+_ADDRESS = re.compile(r"(?P<file>.+?)(?:::(?P<member>[^\[\]:]+))?(?:\[(?P<index>\d+)\])?")
+_GREY = {"1", "L", "I;16", "I;16B", "I;16L", "I", "F"}
+_COLOUR = {"P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"}
+_PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image or volume.
+
+    Attributes:
+        frames: numbers [F, H, W].
+        volume: the frames belong together (written as one multi-frame object), else there is one.
+        notes: what was done to the pixels, each a short English phrase.
+        lossy_ratio: how much the source had been compressed with loss (JPEG); None where it had not.
+        geometry: where the frames lie, None where the source does not say.
+    """
+
+    frames: np.ndarray
+    volume: bool = False
+    notes: tuple[str, ...] = ()
+    lossy_ratio: float | None = None
+    geometry: FrameGeometry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A file, and where it is an archive of arrays the member and index in it."""
+
+    path: Path
+    member: str
+    index: int | None
+
+    @classmethod
+    def parse(cls, text: str, folder: Path) -> Address:
+        """Read `file`, `file::member`, `file::member[index]` or `file[index]`, relative to `folder`.
+
+        Raises:
+            Rejected: the file lies outside `folder`: a manifest that came with its images may not reach for others.
+        """
+        found = _ADDRESS.fullmatch(text)
+        plain = folder / text
+        whole = found is None or plain.is_file()
+        path = plain if whole else folder / found["file"]
+        if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
+            raise bad_row("The file lies outside the folder of the manifest. Put the manifest above all its files.")
+        if whole:
+            return cls(plain, "", None)
+        index = found["index"]
+        return cls(path, found["member"] or "", None if index is None else int(index))
+
+
+def read_picture(address: Address, limits: DecodeLimits) -> Picture:
+    """Read one image or volume.
+
+    Raises:
+        Rejected: missing, unreadable, larger than `limits` allow, of a form that is not supported, or not finite.
+    """
+    path = address.path
+    if not path.is_file():
+        raise Rejected(RejectionCode.UNREADABLE, "The file does not exist. Correct the column `file`.")
+    if path.stat().st_size > limits.file_bytes:
+        raise Rejected(RejectionCode.FILE_TOO_LARGE, "The file is larger than `file_bytes` allows. Raise the limit.")
+    with guarded(RejectionCode.DECODE_FAILED):  # Pillow, nibabel and NumPy raise what comes to hand on damaged files
+        picture = _read(address, limits)
+    return _checked(picture)
+
+
+def _read(address: Address, limits: DecodeLimits) -> Picture:
+    name = address.path.name.lower()
+    if name.endswith((".npz", ".npy")):
+        return _from_array(_array(address, limits))
+    if address.member or address.index is not None:
+        raise bad_row("Only npz and npy files have members and indices.")
+    if name.endswith((".nii", ".nii.gz")):
+        return _nifti(address.path, limits)
+    if address.path.suffix.lower() in _PICTURES:
+        return _pillow(address.path, limits)
+    raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The file is none of PNG, JPEG, TIFF, NIfTI, npy, npz.")
+
+
+def _checked(picture: Picture) -> Picture:
+    frames = picture.frames
+    if frames.size == 0 or max(frames.shape[1:]) > 65535:
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The image is empty or has more than 65535 rows or columns.")
+    if frames.dtype.kind == "f" and not np.isfinite(frames).all():
+        raise Rejected(RejectionCode.NON_FINITE, "The image holds NaN or infinity. Replace them before wrapping.")
+    return picture
+
+
+def _too_many(limits: DecodeLimits) -> Rejected:
+    sentence = f"The image needs more than `decoded_bytes` = {limits.decoded_bytes}. Raise the limit if this is right."
+    return Rejected(RejectionCode.TOO_MANY_PIXELS, sentence)
+
+
+def _pillow(path: Path, limits: DecodeLimits) -> Picture:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
+                count = getattr(image, "n_frames", 1)
+                if image.width * image.height * count * 4 > limits.decoded_bytes:
+                    raise _too_many(limits)
+                _refuse_deep_colour(image, path)
+                frames, notes = zip(*(_one(frame) for frame in ImageSequence.Iterator(image)), strict=True)
+                ratio = _lossy_ratio(image, path)
+        except UnidentifiedImageError:
+            raise Rejected(RejectionCode.DECODE_FAILED, "The file is no PNG, JPEG or TIFF that can be read.") from None
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise _too_many(limits) from None
+    if len({frame.shape for frame in frames}) > 1:
+        raise Rejected(RejectionCode.MIXED_SIZES, "The pages of the file differ in size. Wrap each page as a file.")
+    return Picture(np.stack(frames), count > 1, tuple(sorted(set(notes) - {""})), ratio)
+
+
+def _refuse_deep_colour(image: Image.Image, path: Path) -> None:
+    """Pillow opens a PNG of 16-bit colour or 16-bit grey with alpha as 8 bit (PNG 11.2.2: bytes 24 and 25)."""
+    if image.format != "PNG":
+        return
+    with path.open("rb") as stream:
+        head = stream.read(26)
+    if head[24] == 16 and head[25] != 0:
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The PNG has 16-bit colour or alpha. Convert it to grey.")
+
+
+def _one(frame: Image.Image) -> tuple[np.ndarray, str]:
+    if frame.mode in _GREY:
+        values = np.asarray(frame)
+        return (values.astype(np.uint8) * 255 if frame.mode == "1" else values.copy()), ""
+    if frame.mode not in _COLOUR:
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, f"The colour mode {frame.mode} is not supported.")
+    rgba = frame.convert("RGBA")
+    if rgba.getextrema()[3] != (255, 255):
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The image is partly transparent. Flatten it before wrapping.")
+    red, green, blue = (np.asarray(band) for band in rgba.split()[:3])
+    if np.array_equal(red, green) and np.array_equal(green, blue):
+        return red.copy(), "equal colour channels to one"
+    return np.asarray(rgba.convert("RGB").convert("L")).copy(), LUMINANCE
+
+
+def _lossy_ratio(image: Image.Image, path: Path) -> float | None:
+    compression = str(image.info.get("compression", "")) if image.format == "TIFF" else ""
+    if image.format != "JPEG" and "jpeg" not in compression:
+        return None
+    return round(max(1.0, image.width * image.height * len(image.getbands()) / path.stat().st_size), 2)
+
+
+def _nifti(path: Path, limits: DecodeLimits) -> Picture:
+    """Frames along the patient's axis, feet first, each seen from the feet (patient's right on the left)."""
+    import nibabel
+    from nibabel.orientations import OrientationError
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        return _seen_from_the_feet(nibabel.load(path), limits, path.stat().st_mtime)
+    except (nibabel.filebasedimages.ImageFileError, HeaderDataError):
+        raise Rejected(RejectionCode.DECODE_FAILED, "The file is no NIfTI image that can be read.") from None
+    except (OrientationError, np.linalg.LinAlgError):
+        sentence = "The affine of the NIfTI gives some axis no direction. Correct its sform or qform."
+        raise Rejected(RejectionCode.NO_GEOMETRY, sentence) from None
+
+
+def _seen_from_the_feet(loaded: Any, limits: DecodeLimits, written: float) -> Picture:
+    from nibabel import as_closest_canonical
+
+    shape = loaded.shape[:3] if len(loaded.shape) > 3 and set(loaded.shape[3:]) == {1} else loaded.shape
+    if len(shape) not in (2, 3) or loaded.get_data_dtype().kind not in "iuf":
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The NIfTI is neither 2-D nor 3-D, or holds no real numbers.")
+    if int(np.prod(shape, dtype=np.int64)) * 8 > limits.decoded_bytes:
+        raise _too_many(limits)
+    if len(shape) == 2:
+        return Picture(np.ascontiguousarray(np.asanyarray(loaded.dataobj).reshape(shape)[::-1, ::-1].T)[None])
+    canonical = as_closest_canonical(loaded)
+    values = np.asanyarray(canonical.dataobj)
+    values = values.reshape(values.shape[:3])
+    frames, volume = np.ascontiguousarray(values[::-1, ::-1, :].transpose(2, 1, 0)), values.shape[2] > 1
+    return Picture(
+        frames, volume, geometry=FrameGeometry.of_nifti(loaded.header, canonical, written) if volume else None
+    )
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, stamp: tuple[int, int], member: str, largest: int) -> np.ndarray:
+    """One array of a file; a few stay loaded, because manifests address the same one row after row."""
+    if path.suffix.lower() == ".npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    with zipfile.ZipFile(path) as archive:
+        sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
+    if member not in sizes:
+        raise bad_row(f"The npz file has no such member; it has {len(sizes)}.")
+    if sizes[member] > largest:
+        raise Rejected(RejectionCode.TOO_MANY_PIXELS, "The member is larger than `decoded_bytes` allows. Raise it.")
+    with np.load(path, allow_pickle=False) as archive:
+        return archive[member]
+
+
+def _array(address: Address, limits: DecodeLimits) -> np.ndarray:
+    found = address.path.stat()
+    stamp = found.st_size, found.st_mtime_ns
+    array = _loaded(address.path, stamp, address.member, limits.decoded_bytes)
+    if address.index is None:
+        return array
+    if array.ndim == 0 or address.index >= len(array):
+        raise bad_row("The index lies beyond the end of the array.")
+    return array[address.index]
+
+
+def _from_array(array: np.ndarray) -> Picture:
+    if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
+        sentence = (
+            f"The array has {array.ndim} dimensions of kind {array.dtype.kind!r}; numbers [H, W], [H, W, 3] or "
+            "[F, H, W] are needed. Address one image with an index."
+        )
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
+    array = np.array(array, np.uint8 if array.dtype.kind == "b" else array.dtype)
+    if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
+        values, note = _one(Image.fromarray(np.ascontiguousarray(array)))
+        return Picture(values[None], notes=(note,))
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    return Picture(array[None] if array.ndim == 2 else array, volume=array.ndim == 3)

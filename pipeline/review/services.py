@@ -1,0 +1,56 @@
+"""Everything that reads and writes the reading list, opened on one catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.labels.finding_codes import coded_findings
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.review.accession import Accession
+from pipeline.review.audit import Audit
+from pipeline.review.chain import Chain
+from pipeline.review.decisions import Decisions
+from pipeline.review.locks import Locks
+from pipeline.review.logins import Logins
+from pipeline.review.sessions import Sessions
+from pipeline.review.users import Passwords, Users
+from pipeline.review.worklist import Worklist
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
+
+class Review:
+    """The reading list and its keepers; shared by threads, and by processes through the database.
+
+    Args:
+        catalogue: open; whoever opened it closes it.
+        settings: the workspace.
+        has_pixels: whether the pixels of a key can be shown; by default the store is asked.
+        hasher: of passwords; by default argon2's current parameters.
+
+    Raises:
+        ConfigError: the coded list cannot be read.
+        IdentityError: the key of the chains is exposed, damaged or lost.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        settings: Settings,
+        has_pixels: Callable[[str], bool] | None = None,
+        hasher: PasswordHasher | None = None,
+    ) -> None:
+        self.policy = settings.review
+        chain = Chain.open(settings, catalogue)
+        has_pixels = has_pixels or PixelStore(settings.store).exists
+        self.audit = Audit(catalogue, chain)
+        self.users = Users(catalogue, self.audit, self.policy, Passwords(hasher))
+        self.logins = Logins(catalogue, self.users, self.audit, self.policy)
+        self.sessions = Sessions(catalogue, self.users, self.audit, self.policy)
+        self.worklist = Worklist(catalogue, Accession(catalogue, settings, self.audit))
+        self.locks = Locks(catalogue, self.audit, self.policy)
+        self.decisions = Decisions(catalogue, chain, self.audit, self.policy, coded_findings(self.policy), has_pixels)

@@ -1,0 +1,113 @@
+"""What every request works with: the workspace opened once, and what is computed and remembered beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.templating import Jinja2Templates
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import FindingRow
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.errors import CatalogueError
+from pipeline.review.services import Review
+from pipeline.review.web.config import WebConfig
+from pipeline.review.web.frames import Frames
+from pipeline.review.web.lately import Lately
+from pipeline.review.web.looks import Looks
+from pipeline.review.web.maps import MapMaker
+from pipeline.review.web.similar import SimilarNormals
+from pipeline.review.web.stacks import StudyStacks
+from pipeline.stages.operations.model_card import models
+from pipeline.tracking.versions import ModelVersions
+
+HERE = Path(__file__).parent
+STATIC, TEMPLATES = HERE / "static", HERE / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The open workspace and its services; shared by threads. Close it, or use it as a context manager."""
+
+    settings: Settings
+    config: WebConfig
+    catalogue: Catalogue
+    review: Review
+    stacks: StudyStacks
+    frames: Frames
+    maps: MapMaker
+    similar: SimilarNormals
+    versions: ModelVersions
+    looks: Looks
+    findings: Lately[int, FindingRow]
+    names: Lately[str, dict[str, str]]
+    templates: Jinja2Templates
+
+    @classmethod
+    def open(cls, settings: Settings, config: WebConfig) -> Self:
+        """Open a workspace for readers (CatalogueError where its database cannot be opened)."""
+        catalogue = Catalogue.open(settings)
+        return cls(
+            settings,
+            config,
+            catalogue,
+            Review(catalogue, settings),
+            StudyStacks(catalogue),
+            Frames(PixelStore(settings.store)),
+            MapMaker(catalogue, settings),
+            SimilarNormals(catalogue, settings),
+            ModelVersions(catalogue, settings),
+            Looks(),
+            Lately(seconds=5.0, most=256),
+            Lately(seconds=30.0, most=1),
+            _templates(),
+        )
+
+    def close(self) -> None:
+        """Stop computing and close the database."""
+        self.maps.close()
+        self.similar.close()
+        self.versions.close()
+        self.catalogue.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def finding(self, finding_id: int) -> FindingRow:
+        """Return a finding that is on the list, as it was at most some seconds ago: pixels ask for it in hundreds.
+
+        Raises:
+            UnknownFinding: it is not, which tells nobody whether there is such a finding at all.
+        """
+        return self.findings.get(finding_id, self._finding)
+
+    def model_names(self) -> dict[str, str]:
+        """Return the names of all detectors by their SHA-256, as they were at most half a minute ago."""
+        return self.names.get("", lambda _: {one["sha256"]: one["name"] for one in models(self.catalogue)})
+
+    def _finding(self, finding_id: int) -> FindingRow:
+        self.review.worklist.row(finding_id)
+        with self.catalogue.reading() as session:
+            found = session.get(FindingRow, finding_id)
+        if found is None:
+            raise CatalogueError(f"The finding {finding_id} is gone from the catalogue. Load the list again.")
+        return found
+
+
+def _templates() -> Jinja2Templates:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["values"] = lambda mapping: list(mapping.values())
+    return Jinja2Templates(env=environment)

@@ -1,0 +1,240 @@
+"""The cells of a score grid: from kept answers to units, and from units to figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from pipeline.detection.aggregate import AggregateConfig, aggregate_study
+from pipeline.detection.detector import Detector
+from pipeline.detection.residual import ResidualConfig
+from pipeline.detection.score_grid import (
+    GridConfig,
+    MapCell,
+    aggregates,
+    cleaned_maps,
+    counted_maps,
+    map_cells,
+    slice_scores,
+)
+from pipeline.detection.slices import SliceResult
+from pipeline.detection.two_sided import TwoSided
+from pipeline.detection.volumes import in_parts, joined
+from pipeline.errors import ConfigError, Rejected, TooFewNormals
+from pipeline.evaluation.pixel_point import PixelPoint
+from pipeline.evaluation.pixels import PixelCase
+from pipeline.methods.base import Reconstructor
+from pipeline.stages.choose.answer_cache import Answered, KeptAnswers
+from pipeline.stages.choose.aucp import auroc
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.score_slices import OnProgress
+from pipeline.types import SliceRef, SliceScore
+
+Part = Literal["validate", "develop", "incoming"]
+MAP = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The scored units of one part: slices, or studies; `positions` are NaN for studies."""
+
+    scores: np.ndarray
+    patients: tuple[str, ...]
+    abnormal: np.ndarray
+    positions: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """One score: its settings, its units in each part, and its figures."""
+
+    residual: ResidualConfig
+    aggregate: AggregateConfig
+    transform: Literal["none", "two_sided"]
+    own_map: bool
+    units: Mapping[Part, Units]
+    figures: Mapping[str, float]
+
+    def update(self) -> dict[str, Any]:
+        """Return the fields of a DetectionConfig that make this cell."""
+        return {"residual": self.residual, "aggregate": self.aggregate, "transform": self.transform}
+
+    def row(self) -> dict[str, Any]:
+        """Return the cell's line in the table; what does not apply is None."""
+        residual, aggregate = self.residual, self.aggregate
+        return {
+            "kind": "own map" if self.own_map else residual.kind,
+            "direction": residual.direction if residual.kind == "signed" and not self.own_map else None,
+            "sigma_fraction": residual.sigma_fraction if residual.kind == "ssim" and not self.own_map else None,
+            "median": residual.median,
+            "smooth_fraction": residual.smooth_fraction,
+            "erode": residual.erode,
+            "adjacent": residual.adjacent,
+            "map": aggregate.map,
+            "fraction": aggregate.fraction if aggregate.map == "top_fraction" else None,
+            "transform": self.transform,
+            **self.figures,
+        }
+
+
+def evaluate_grid(
+    detector: Detector,
+    parts: Mapping[Part, KeptAnswers],
+    config: RunConfig,
+    tried: GridConfig,
+    on_progress: OnProgress | None = None,
+) -> tuple[list[GridCell], tuple[str, ...]]:
+    """Return every cell, the run's own setting first, and notes on what could not be tried.
+
+    One map at a time is computed for every slice, and reduced at once: memory does not grow with the grid's maps.
+    """
+    walk = _Walk(detector, parts, config, tried)
+    maps = map_cells(tried, config.detection, walk.reconstructs)
+    cells: list[GridCell] = []
+    for done, cell in enumerate(maps, start=1):
+        cells += walk.cells(cell)
+        if on_progress is not None:
+            on_progress(done, len(maps))
+    return cells, tuple(walk.notes)
+
+
+class _Walk:
+    """One pass over the kept answers for each map of the grid."""
+
+    def __init__(
+        self, detector: Detector, parts: Mapping[Part, KeptAnswers], config: RunConfig, tried: GridConfig
+    ) -> None:
+        self.detector, self.parts, self.config, self.tried = detector, parts, config, tried
+        self.reconstructs = isinstance(detector.method, Reconstructor)
+        self.wanted = aggregates(tried, config.detection.aggregate)
+        self.transforms = tuple(dict.fromkeys((config.detection.transform, *tried.transforms)))
+        self.notes: dict[str, None] = {}
+        develop = parts["develop"].data
+        self.masks = {ref.slice_id: develop.mask(ref.slice_id) for ref in develop.slices if ref.mask_key}
+
+    def cells(self, cell: MapCell) -> Iterator[GridCell]:
+        """Yield the cells of one cleaned map: every erosion, weight of adjacent slices, aggregate and transform."""
+        configs = cell.configs()
+        points = [PixelPoint(self.config.evaluation, MAP) for _ in configs]
+        distinct = {id(kept): self._scores(kept, cell, points) for kept in self._distinct()}
+        scores = {name: distinct[id(kept)] for name, kept in self.parts.items()}
+        for c, residual in enumerate(configs):
+            pixels = dict(zip(("pixel_ap", "oracle_dice"), points[c].result(), strict=True))
+            for a, aggregate in enumerate(self.wanted):
+                raw = {name: scores[name][c, a] for name in self.parts}
+                yield from self._transformed(residual, aggregate, raw, pixels)
+
+    def _distinct(self) -> list[KeptAnswers]:
+        return list({id(kept): kept for kept in self.parts.values()}.values())
+
+    def _scores(self, kept: KeptAnswers, cell: MapCell, points: Sequence[PixelPoint]) -> np.ndarray:
+        """Return float64 [configs of the cell, aggregates, N]; the pixels of develop go to `points`."""
+        configs, found = cell.configs(), []
+        for answered in kept:
+            maps, rows = self._maps(answered, cell.residual), []
+            judged = list(answered.wanted)
+            for point, config in zip(points, configs, strict=True):
+                inside, counted = (tensor[judged] for tensor in counted_maps(maps, answered.batch.body, config))
+                rows.append(slice_scores(inside, counted, self.wanted))
+                if self.masks and kept is self.parts["develop"]:
+                    self._pixels(answered, inside, counted, point)
+            found.append(torch.stack(rows))
+        return torch.cat(found, dim=2).numpy() if found else np.zeros((len(configs), len(self.wanted), 0))
+
+    def _maps(self, answered: Answered, residual: ResidualConfig) -> torch.Tensor:
+        """Return the cleaned maps of a batch, or of a series, which may be long, no more than a batch at once."""
+        images, answers = answered.batch.images, answered.answers
+        parts = in_parts(self.detector.config.batch_size, len(images))
+        return joined([cleaned_maps(answers[part], images[part], residual, self.reconstructs) for part in parts])
+
+    def _pixels(self, answered: Answered, maps: torch.Tensor, counted: torch.Tensor, point: PixelPoint) -> None:
+        """Add the judged slices' maps, on the native grid, to the pixel figures of develop; as in its evaluation, a
+        slice of which nothing counts has no part in them."""
+        data = self.parts["develop"].data
+        for row, (place, name) in enumerate(answered.wanted.items()):
+            ref, mask = data.ref(name), self.masks.get(name)
+            if not counted[row].any() or (ref.label == "abnormal" and mask is None):
+                continue
+            body = answered.batch.body[place, 0].numpy()
+            result = SliceResult(name, math.nan, maps[row, 0].numpy(), body, None)
+            anomaly = self.detector.native(result, data.step(name), reconstruction=False)
+            if anomaly is not None:
+                none = np.zeros(anomaly.body.shape, bool)
+                truth = none if mask is None else mask
+                point.add(PixelCase(ref.patient_id, name, ref.label, {MAP: anomaly.values}, anomaly.body, truth))
+
+    def _transformed(
+        self,
+        residual: ResidualConfig,
+        aggregate: AggregateConfig,
+        raw: Mapping[Part, np.ndarray],
+        pixels: Mapping[str, float],
+    ) -> Iterator[GridCell]:
+        for transform in self.transforms:
+            change = self._transform(transform, raw["validate"])
+            if change is None:
+                continue
+            units = {
+                name: units_of(change(raw[name]), kept.refs, self.config.unit, aggregate)
+                for name, kept in self.parts.items()
+            }
+            figures = {**image_figures(units, self.config), **pixels}
+            yield GridCell(residual, aggregate, transform, not self.reconstructs, units, figures)
+
+    def _transform(self, name: str, validate: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+        if name == "none":
+            return lambda scores: scores
+        try:
+            patients = [ref.patient_id for ref in self.parts["validate"].refs]
+            return TwoSided.fit(validate.tolist(), patients).apply_values
+        except (TooFewNormals, ConfigError) as reason:
+            self.notes[f"Two-sided cells are left out: {reason}"] = None
+            return None
+
+
+def units_of(scores: np.ndarray, refs: Sequence[SliceRef], unit: str, aggregate: AggregateConfig) -> Units:
+    """Return the units that have a score: slices as they are, or studies by the detector's own rule."""
+    present = [(float(score), ref) for score, ref in zip(scores, refs, strict=True) if math.isfinite(score)]
+    if unit == "slice":
+        positions = np.array([ref.relative_position for _, ref in present])
+        return _units([(score, ref.patient_id, ref.label == "abnormal") for score, ref in present], positions)
+    studies: dict[str, list[tuple[float, SliceRef]]] = {}
+    for score, ref in present:
+        studies.setdefault(ref.study_id, []).append((score, ref))
+    rows = []
+    for found in studies.values():
+        slices = [SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, s) for s, r in found]
+        try:
+            score, _ = aggregate_study(slices, aggregate)
+        except Rejected:
+            continue
+        rows.append((score, found[0][1].patient_id, any(ref.label == "abnormal" for _, ref in found)))
+    return _units(rows, np.full(len(rows), np.nan))
+
+
+def _units(rows: Sequence[tuple[float, str, bool]], positions: np.ndarray) -> Units:
+    scores, abnormal = np.array([row[0] for row in rows]), np.array([row[2] for row in rows], dtype=bool)
+    return Units(scores, tuple(row[1] for row in rows), abnormal, positions)
+
+
+def image_figures(units: Mapping[Part, Units], config: RunConfig) -> dict[str, float]:
+    """Return AUROC on develop, all and central, and AUCp; NaN where a figure cannot be had."""
+    develop, validate, incoming = units["develop"], units["validate"], units["incoming"]
+    low, high = config.evaluation.central
+    central = (develop.positions > low) & (develop.positions < high)
+    several = len(np.unique(develop.positions[np.isfinite(develop.positions)])) > 1
+    both = np.concatenate([validate.scores, incoming.scores])
+    return {
+        "auroc": auroc(develop.scores, develop.abnormal),
+        "auroc_central": _central(develop, central) if several else math.nan,
+        "aucp": auroc(both, np.arange(len(both)) >= len(validate.scores)) if len(both) else math.nan,
+    }
+
+
+def _central(develop: Units, central: np.ndarray) -> float:
+    return auroc(develop.scores[central], develop.abnormal[central]) if central.any() else math.nan

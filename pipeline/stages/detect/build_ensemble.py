@@ -1,0 +1,124 @@
+"""Stage `assemble`: an ensemble of trained runs. Its members' scores are put on one scale by validate normals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.images.normalise import Normaliser
+from pipeline.data.sets.selection import Selection
+from pipeline.detection.artefact import reference
+from pipeline.detection.detector import Detector
+from pipeline.detection.ensemble import Ensemble, refuse_strangers, z_scored
+from pipeline.detection.ensemble_config import EnsembleConfig, MemberConfig
+from pipeline.detection.load import load_detector
+from pipeline.detection.slices import content_id, slice_batches
+from pipeline.errors import ArtefactError, ConfigError
+from pipeline.stages.run.learning_sets import folder_of, learning_sets
+from pipeline.stages.run.load_slices import dataset
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.tracking.experiment import track
+from pipeline.types import Batch, RunRef
+
+
+def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunRef:
+    """Make an ensemble of the calibrated runs that `config.method` names; like a trained run, it is not calibrated yet.
+
+    Reads the validate normals only, for the members' z-scores; which weights are taken is frozen in the artefact.
+
+    Args:
+        config: a run whose method is an ensemble.
+        settings: the workspace.
+        again: assemble anew even if the run exists.
+
+    Raises:
+        ArtefactError: a member is missing, not calibrated, or not the one whose SHA-256 is given.
+        ConfigError: members of other routes or images, or an ensemble among them.
+        TooFewNormals: too few validate normals for z-scores.
+    """
+    with Catalogue.open(settings) as catalogue:
+        sets = learning_sets(config, settings, catalogue)
+        folder = folder_of(config, sets, settings, again)
+        if not (folder.trained / "detector.json").exists():
+            catalogue.start_run("train", config.data.route, folder.path, run_id=folder.run_id)
+            try:
+                summary = _assemble_in(folder, config, sets["validate"], settings, catalogue)
+            except BaseException:
+                catalogue.finish_run(folder.run_id, "failed", {})
+                raise
+            catalogue.finish_run(folder.run_id, "done", summary)
+    return reference(folder.trained, folder.path)
+
+
+def _assemble_in(
+    folder: RunFolder, config: RunConfig, validate: Selection, settings: Settings, catalogue: Catalogue
+) -> dict[str, Any]:
+    """Write the artefact; return the members and what their trainings cost together."""
+    found = [_member(wanted, config, settings) for wanted in members_of(config)]
+    normaliser = Normaliser(config.data.normaliser)
+    volumes = config.data.volumes
+    refuse_strangers([detector for detector, _ in found], normaliser, config.data.route, volumes)
+    _refuse_mixed([detector for detector, _ in found], config)
+    data = dataset(validate, config, settings, cache="disk")
+    members = z_scored(found, _batches(data, config.detection.batch_size))
+    ensemble = Ensemble(members, normaliser, config.detection, config.data.route, config.training.seed, volumes=volumes)
+    names = [origin.path for _, origin in found]
+    with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
+        folder.write("mlflow.json", {"run_id": tracked.run_id})
+        tracked.config(config)
+        tracked.tags({"run_id": folder.run_id, "members": ", ".join(names)})
+    ensemble.save(folder.trained)
+    costs = [catalogue.run(name).summary for name in names]
+    totals = {key: sum(cost.get(key) or 0 for cost in costs) for key in ("images_seen", "process_seconds")}
+    return {"members": names, **totals}
+
+
+def members_of(config: RunConfig) -> tuple[MemberConfig, ...]:
+    """Return the members that a run's configuration names (ConfigError where its method is no ensemble)."""
+    if not isinstance(config.method, EnsembleConfig):
+        raise ConfigError(f"The method {config.method.name} is no ensemble and has no members.")
+    return config.method.members
+
+
+def _member(wanted: MemberConfig, config: RunConfig, settings: Settings) -> tuple[Detector, RunRef]:
+    folder = RunFolder.of(settings, wanted.run)
+    if folder.config().data.fold != config.data.fold:
+        raise ConfigError(
+            f"The member {folder.run_id} holds out other patients (data.fold) than its ensemble, which would be judged "
+            "on patients that the member learned from. Join members of one fold, and give the ensemble the same."
+        )
+    if not (folder.detector / "detector.json").exists():
+        raise ArtefactError(f"The member {folder.run_id} is not calibrated. Finish it: nightread train CONFIG")
+    found = reference(folder.detector, folder.path)
+    if wanted.sha256 is not None and found.sha256 != wanted.sha256:
+        raise ArtefactError(
+            f"The member {folder.run_id} has SHA-256 {found.sha256[:12]}…, and {wanted.sha256[:12]}… is asked for. It "
+            "was trained or calibrated again; name its present SHA-256, or restore the old one."
+        )
+    detector = load_detector(folder.detector, sha256=found.sha256)
+    if not isinstance(detector, Detector):
+        raise ConfigError(f"The member {folder.run_id} is an ensemble itself; name its members instead.")
+    return detector, RunRef(folder.run_id, found.sha256)
+
+
+def _refuse_mixed(detectors: Sequence[Detector], config: RunConfig) -> None:
+    if any(detector.whole for detector in detectors) != config.whole:
+        raise ConfigError(
+            "Members that average their maps over adjacent slices are read by whole series, and so is their ensemble: "
+            "set detection.residual.adjacent above 0 in its run as well, and to 0 where no member does."
+        )
+
+
+def _batches(data: SliceDataset, batch_size: int) -> Iterator[tuple[Batch, list[int]]]:
+    """Yield slices, or whole series, with the randomness that scoring gives them, and which of their rows count."""
+    if data.whole:
+        for stack in data.stacks():
+            yield stack.batch, list(stack.wanted)
+        return
+    for batch in slice_batches(data, batch_size):
+        yield replace(batch, ids=tuple(content_id(data, item) for item in batch.ids)), list(range(len(batch.ids)))

@@ -1,0 +1,194 @@
+"""Stage `calibrate`: what the scores of a trained detector mean, from normals that nothing else has seen."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.images.dataset import SliceDataset, fingerprint
+from pipeline.data.sets.splits import check_disjoint
+from pipeline.detection.conformal import Calibration, Unit
+from pipeline.detection.load import load_detector
+from pipeline.detection.pixel_threshold import PixelHistogram
+from pipeline.detection.scorer import Scorer
+from pipeline.detection.two_sided import TwoSided
+from pipeline.dicom.phantom.example import example_series
+from pipeline.dicom.phantom.scanner import PhantomModality
+from pipeline.errors import EmptySelection, TooFewNormals
+from pipeline.stages.run.learning_sets import refuse_other_folds
+from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.stages.run.score_slices import findings, measured, usable
+from pipeline.tracking.experiment import track
+from pipeline.tracking.registry import register
+from pipeline.types import RunRef, SliceScore
+
+# which phantom shows a reader of the registry what the model takes
+EXAMPLES: dict[str, PhantomModality] = {"ct_window": "CT", "mr_percentile": "MR", "mr_median": "MR"}
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """A calibrated and registered detector.
+
+    Attributes:
+        run: the run folder, and the SHA-256 of the calibrated detector.
+        route, version: what it is registered as; no version where it was kept out of the registry.
+        n, patients, guarantee: calibration units, and what p-values from them are worth.
+        alpha, threshold, interval: the configured false-positive rate, its threshold and the 95 % interval of the rate
+            that it realises; None where n is too small, and `refusal` says how many are needed.
+    """
+
+    run: RunRef
+    route: str
+    version: str
+    n: int
+    patients: int
+    guarantee: str
+    alpha: float
+    threshold: float | None
+    interval: tuple[float, float] | None
+    refusal: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """Say it in words."""
+        entered = f" and registered {self.route} version {self.version}" if self.version else ""
+        head = f"Trained{entered}: calibrated on {self.n} normal units"
+        if self.threshold is None:
+            return f"{head}. {self.refusal}"
+        worth = f"95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else self.guarantee
+        return f"{head} ({self.guarantee}); threshold {self.threshold:.5g} for {100 * self.alpha:g} % ({worth})."
+
+
+def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> CalibrationReport:
+    """Calibrate a trained run, once: the set is read after everything else is frozen. Repeated, the report is returned.
+
+    Args:
+        run: a trained run.
+        settings: the workspace.
+        to_registry: False keeps it out of the registry, as the cells of a benchmark; a later call may enter it. A run
+            under a fold (`data.fold`) never enters: it lacks patients on purpose, and learned from others of develop.
+
+    Raises:
+        ArtefactError: the run folder is gone or altered.
+        EmptySelection: no normal scans in the calibrate set.
+        TooFewNormals: none of them has a score, or a two-sided score finds too few validate normals.
+    """
+    folder = RunFolder.behind(run)
+    config = folder.config()
+    to_registry = to_registry and config.data.fold is None
+    if (folder.path / "calibration.json").exists():
+        known = _read(folder)
+        return known if known.version or not to_registry else _enter(folder, known, config, settings)
+    with Catalogue.open(settings) as catalogue:
+        selection = choose(catalogue, config, settings, sets=("calibrate",))
+        learned = choose(catalogue, config, settings, sets=("train", "validate"))
+        refuse_other_folds(folder, config, settings, catalogue)
+    if not selection.slices:
+        raise EmptySelection(
+            f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
+            f"{selection.left_out()}"
+        )
+    check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
+    detector = centred(load_detector(folder.trained), config, settings)
+    calibration = _calibration(
+        detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
+    )
+    report = _save(folder, detector.calibrated(calibration), config, settings, fingerprint(selection.slices))
+    if to_registry:
+        return _enter(folder, report, config, settings)
+    folder.write("calibration.json", report.to_json())
+    return report
+
+
+def centred(detector: Scorer, config: RunConfig, settings: Settings) -> Scorer:
+    """Return a detector whose two-sided score, where it has one, is centred on validate normals.
+
+    Raises:
+        TooFewNormals, ConfigError: see `TwoSided.fit`.
+    """
+    if detector.config.transform == "none" or detector.two_sided is not None:
+        return detector
+    with Catalogue.open(settings) as catalogue:
+        chosen = choose(catalogue, config, settings, sets=("validate",))
+    validate = dataset(chosen, config, settings, cache="none")
+    scores = usable([item.score for item in measured(detector.raw(), validate)], validate)
+    return detector.centred(TwoSided.fit([s.score for s in scores], [s.patient_id for s in scores]))
+
+
+def _calibration(detector: Scorer, data: SliceDataset, config: RunConfig, learned: set[str]) -> Calibration:
+    scores: list[SliceScore] = []
+    pixels = PixelHistogram()
+    for item in measured(detector, data):
+        scores.append(item.score)
+        anomaly = item.anomaly(detector)
+        if anomaly is not None:
+            pixels.add(item.ref.patient_id, anomaly.values[anomaly.body])
+    clustered = config.unit == "slice" or config.data.splits.mixed_patients
+    return Calibration.fit(
+        units(detector, usable(scores, data), config),
+        clustered=clustered,
+        pixels=pixels.quantiles() if detector.has_maps else None,
+        trained_on=learned,
+    )
+
+
+def units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list[Unit]:
+    """Return the run's units, slices or studies, that have a score."""
+    if config.unit == "slice":
+        present = [score for score in scores if not math.isnan(score.score)]
+        return [Unit(f"{score.instance_id}/{score.frame}", score.patient_id, score.score) for score in present]
+    found, _ = findings(detector, scores)
+    return [Unit(finding.study_id, finding.patient_id, finding.score) for finding in found]
+
+
+def _save(
+    folder: RunFolder, detector: Scorer, config: RunConfig, settings: Settings, data: dict[str, Any]
+) -> CalibrationReport:
+    run = RunRef(str(folder.path), detector.save(folder.detector).sha256)
+    report = _report(run, detector, config)
+    with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]) as tracked:
+        tracked.data(data, "calibration")
+        tracked.metrics({"calibration/n": report.n, "calibration/patients": report.patients})
+        if report.threshold is not None:
+            tracked.metrics({"calibration/threshold": report.threshold})
+    return report
+
+
+def _enter(folder: RunFolder, report: CalibrationReport, config: RunConfig, settings: Settings) -> CalibrationReport:
+    """Register the detector, and note the version with the report."""
+    slices = config.data.volumes.least_slices if config.data.volumes else 1
+    files = example_series(EXAMPLES.get(config.data.normaliser.kind, "CR"), slices)
+    example = [base64.b64encode(file).decode() for file in files]
+    with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]):
+        version = register(settings, folder.detector, report.run.sha256, config.data.route, report.run, example)
+    entered = replace(report, version=version)
+    folder.write("calibration.json", entered.to_json())
+    return entered
+
+
+def _report(run: RunRef, detector: Scorer, config: RunConfig) -> CalibrationReport:
+    calibration, alpha = detector.calibration, config.detection.flagging.alpha
+    if calibration is None:
+        raise TooFewNormals(0, 1, "A calibration")
+    facts = (run, config.data.route, "", calibration.n, calibration.patients, calibration.guarantee, alpha)
+    try:
+        threshold = calibration.threshold(alpha)
+    except TooFewNormals as refusal:
+        return CalibrationReport(*facts, None, None, str(refusal))
+    return CalibrationReport(*facts, threshold.value, threshold.interval)
+
+
+def _read(folder: RunFolder) -> CalibrationReport:
+    values = folder.read("calibration.json")
+    interval = tuple(values["interval"]) if values["interval"] else None
+    return CalibrationReport(**{**values, "run": RunRef(**values["run"]), "interval": interval})

@@ -1,0 +1,211 @@
+"""Stage `evaluate`: a calibrated detector on labelled scans, logged beside the model."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.images.dataset import fingerprint
+from pipeline.data.sets.selection import Selection
+from pipeline.data.sets.splits import check_disjoint
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.detection.conformal import Threshold
+from pipeline.detection.controls import ControlModel, control_slices
+from pipeline.detection.load import load_detector
+from pipeline.errors import EmptySelection, TooFewNormals
+from pipeline.evaluation.build import build_report
+from pipeline.evaluation.pixel_alpha import AlphaChoice, choose_alpha
+from pipeline.evaluation.report import EvaluationReport, Opening
+from pipeline.stages.detect.figures import Draw, figures, panels, shown_slices
+from pipeline.stages.detect.score_table import PixelCases, slice_table, study_table
+from pipeline.stages.run.learning_sets import refuse_other_folds
+from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.stages.run.score_slices import OnProgress
+from pipeline.tracking.experiment import TrackedRun, track
+from pipeline.types import NORMAL_SETS, RunRef, SetName
+
+ALPHAS = (0.01, 0.05, 0.10)  # reported beside the configured false-positive rate
+
+
+def evaluate(
+    run: RunRef, settings: Settings, open_test: str | None = None, on_progress: OnProgress | None = None
+) -> EvaluationReport:
+    """Measure a calibrated run on develop, or, with a stated purpose, on test.
+
+    The pixel alpha is chosen on develop, once, and kept: test uses what develop chose. Opening test is noted in the
+    catalogue before a single test scan is read, and every opening is printed.
+
+    Args:
+        run: the run and the SHA-256 of its detector.
+        settings: the workspace.
+        open_test: why the test set is opened; None evaluates develop.
+        on_progress: called with (slices done, slices in all).
+
+    Raises:
+        EmptySelection: the set lacks normal or abnormal scans.
+        ArtefactError: the detector was altered.
+    """
+    folder = RunFolder.behind(run)
+    if open_test is not None and not (folder.path / "evaluation" / "develop").exists():
+        with suppress(EmptySelection):  # without masks on develop, test has no calibrated Dice, and says so
+            evaluate(run, settings)
+    set_name: SetName = "develop" if open_test is None else "test"
+    with Catalogue.open(settings) as catalogue:
+        run_id = catalogue.start_run("evaluate", folder.config().data.route, folder.path)
+        try:
+            if open_test is not None:
+                catalogue.open_test(run_id, open_test)
+            report = _Evaluation(folder, run, settings, catalogue, set_name).report(on_progress)
+        except BaseException:
+            catalogue.finish_run(run_id, "failed")
+            raise
+        catalogue.finish_run(run_id, "done", report.summary(), run.sha256)
+    return report
+
+
+def headline(report: EvaluationReport) -> str:
+    """Return the first figure of a report as one sentence."""
+    table = report.tables[0]
+    row, counts = table.rows[0], table.counts
+    return (
+        f"{report.facts['route']} ({row.name}), {report.set_name} set, {table.level}: AUROC "
+        f"{row.metrics['AUROC'].text()} on {counts['abnormal']} abnormal and {counts['normal']} normal units of "
+        f"{counts['patients']} patients. Report: {report.facts['run']}/evaluation/{report.set_name}/report.md"
+    )
+
+
+class _Evaluation:
+    """The evaluation of one run on one set."""
+
+    def __init__(
+        self, folder: RunFolder, run: RunRef, settings: Settings, catalogue: Catalogue, set_name: SetName
+    ) -> None:
+        self.folder, self.settings, self.catalogue, self.set_name = folder, settings, catalogue, set_name
+        self.config: RunConfig = folder.config()
+        self.detector = load_detector(folder.detector, sha256=run.sha256)
+        self.store = PixelStore(settings.store)
+        self.name = self.config.method.name
+
+    def report(self, on_progress: OnProgress | None) -> EvaluationReport:
+        """Score the set, build the report, draw and log."""
+        selection = choose(self.catalogue, self.config, self.settings, sets=(self.set_name,))
+        if not selection.slices:
+            raise EmptySelection(
+                f"No labelled scans in the {self.set_name} set of {self.config.data.route!r}. Import labels of "
+                f"abnormal and normal scans: nightread labels import FILE.csv.{selection.left_out()}"
+            )
+        self._prove_disjoint(selection)
+        # Cached, so that a series that cannot be used is found before anything is scored.
+        data = dataset(selection, self.config, self.settings, "disk")
+        with tempfile.TemporaryDirectory(prefix="nightread-") as place:
+            cases = PixelCases(Path(place), self.name) if self.detector.has_maps else None
+            slices = slice_table(self.detector, data, self.store, self._controls(), cases, on_progress)
+            report, units = self._build(slices, cases, selection)
+        drawn = figures(report, units, self.config.evaluation, self.name, self.config.unit)
+        self._keep(report, units, selection, drawn | self._panels(selection, slices))
+        return report
+
+    def _panels(self, selection: Selection, slices: pd.DataFrame) -> dict[str, Draw]:
+        shown = shown_slices(selection.slices, slices, self.settings.burned_in)
+        figure = panels(self.detector, dataset(replace(selection, slices=shown), self.config, self.settings, "none"))
+        return {} if figure is None else {"panels": lambda: figure}
+
+    def _prove_disjoint(self, selection: Selection) -> None:
+        learned = choose(self.catalogue, self.config, self.settings, sets=NORMAL_SETS)
+        check_disjoint({"learned": learned.slices, self.set_name: selection.slices})
+        refuse_other_folds(self.folder, self.config, self.settings, self.catalogue)
+
+    def _controls(self) -> ControlModel:
+        """Return the PCA control, fitted once on the training normals."""
+        file = self.folder.path / "controls.safetensors"
+        if not file.exists():
+            train = choose(self.catalogue, self.config, self.settings, sets=("train",))
+            data = dataset(train, self.config, self.settings, whole=False)
+            ControlModel.fit(control_slices(data, self.store, with_stored=False)).save(file)
+        return ControlModel.load(file)
+
+    def _build(
+        self, slices: pd.DataFrame, cases: PixelCases | None, selection: Selection
+    ) -> tuple[EvaluationReport, pd.DataFrame]:
+        calibration = self.detector.calibration
+        units = slices if self.config.unit == "slice" else study_table(self.detector, slices)
+        if calibration is not None and not units.empty:
+            units = units.assign(p_value=calibration.p_values(units["score"].to_numpy(float)))
+        masked = any(ref.mask_key for ref in selection.slices)
+        report = build_report(
+            units,
+            self.config.evaluation,
+            name=self.name,
+            title=f"{self.config.name}, {self.set_name} set",
+            set_name=self.set_name,
+            unit=self.config.unit,
+            facts=self._facts(selection),
+            guarantee=calibration.guarantee if calibration else "not calibrated",
+            thresholds=self._thresholds(),
+            n_calibration=calibration.n if calibration else None,
+            cases=cases if masked else None,
+            pixel_alpha=self._alpha(cases) if masked and cases is not None else None,
+            openings=[Opening(opened_at=str(o.opened_at), purpose=o.purpose) for o in self.catalogue.test_openings()],
+        )
+        return report, units
+
+    def _facts(self, selection: Selection) -> dict[str, str | int | float]:
+        return {
+            "run": self.folder.run_id,
+            "route": self.config.data.route,
+            "method": self.name,
+            "data": str(fingerprint(selection.slices)["sha256"])[:12],
+        }
+
+    def _thresholds(self) -> list[Threshold]:
+        found = []
+        for alpha in dict.fromkeys((self.config.detection.flagging.alpha, *ALPHAS)):
+            with suppress(TooFewNormals):  # with so few normals this rate cannot be promised; the table leaves it out
+                if self.detector.calibration is not None:
+                    found.append(self.detector.calibration.threshold(alpha))
+        return found
+
+    def _alpha(self, cases: PixelCases) -> AlphaChoice | None:
+        """Choose the pixel alpha on develop and keep it; return what develop chose on test."""
+        name = "evaluation/pixel_alpha.json"
+        if (self.folder.path / name).exists():
+            return AlphaChoice.model_validate(self.folder.read(name))
+        pixels = self.detector.calibration.pixels if self.detector.calibration else None
+        if self.set_name != "develop" or pixels is None:
+            return None
+        grid = {alpha: pixels.threshold(alpha) for alpha in pixels.alphas}
+        chosen = choose_alpha(cases, grid, self.name)
+        self.folder.write(name, chosen.model_dump(mode="json"))
+        return chosen
+
+    def _keep(
+        self, report: EvaluationReport, units: pd.DataFrame, selection: Selection, drawn: dict[str, Draw]
+    ) -> None:
+        """Write the report, the scores and the figures into the run folder and into MLflow."""
+        place = f"evaluation/{self.set_name}"
+        self.folder.write_text(f"{place}/report.md", report.to_markdown())
+        self.folder.write(f"{place}/report.json", report.model_dump(mode="json"))
+        self.folder.write_text(f"{place}/scores.csv", units.to_csv(index=False))
+        self.folder.write_text(f"{place}/roc.csv", report.roc_points.to_csv(index=False))
+        parent = self.folder.read("mlflow.json")["run_id"]
+        with track(self.settings, self.config.data.route, f"evaluate {self.set_name}", parent=parent) as tracked:
+            tracked.data(fingerprint(selection.slices), "evaluation")
+            tracked.metrics(report.summary())
+            tracked.text(report.to_markdown(), "report.md")
+            tracked.table(report.roc_points, "roc")
+            tracked.table(units.drop(columns=["instance_id", "series_id"], errors="ignore"), "scores")
+            self._draw(drawn, place, tracked)
+
+    def _draw(self, drawn: dict[str, Draw], place: str, tracked: TrackedRun) -> None:
+        for name, draw in drawn.items():
+            figure = draw()
+            figure.savefig(self.folder.path / place / f"{name}.png", dpi=110)
+            tracked.figure(figure, name)

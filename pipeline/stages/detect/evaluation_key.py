@@ -1,0 +1,47 @@
+"""What an evaluation's answer depends on, as one hash: whoever has the answer to the same hash need not ask again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.images.dataset import fingerprint
+from pipeline.stages.run.load_slices import choose
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.types import RunRef
+
+
+def evaluation_inputs(run: RunRef, settings: Settings) -> str:
+    """Return SHA-256 over detector, configuration, develop set (pixels, labels, masks), picture policy and our code.
+
+    Raises:
+        ArtefactError: the run folder is gone.
+    """
+    folder = RunFolder.behind(run)
+    config = folder.config()
+    with Catalogue.open(settings) as catalogue:
+        develop = choose(catalogue, config, settings, sets=("develop",))
+    facts = {
+        "detector": run.sha256,
+        "folder": folder.run_id,
+        "config": config.fingerprint(),
+        "data": fingerprint(develop.slices)["sha256"],
+        "pictures": settings.burned_in,
+        "mlflow": settings.mlflow,
+        "code": source_sha256(),
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def source_sha256() -> str:
+    """Return SHA-256 over every source file of the package: an evaluation by other code is another evaluation."""
+    package = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,96 @@
+"""The figures of an evaluation: curves from the report, panels from the scans that may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.detection.scorer import Scorer
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.burned_in import figures_allowed
+from pipeline.errors import ConfigError
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.figures import histogram_figure, p_value_figure, pr_figure, roc_figure
+from pipeline.evaluation.panels import Panel, in_words, panel_figure
+from pipeline.evaluation.report import EvaluationReport
+from pipeline.evaluation.roc import roc_band
+from pipeline.evaluation.table import ScoreTable
+from pipeline.stages.run.score_slices import Measured, measured
+from pipeline.types import SliceRef
+
+Draw = Callable[[], Figure]
+Policy = Literal["reject", "no-figures", "accept"]
+ABNORMAL_SHOWN = 3
+
+
+def figures(
+    report: EvaluationReport, units: pd.DataFrame, config: EvaluationConfig, name: str, unit: str
+) -> dict[str, Draw]:
+    """Return what draws each curve, by file name.
+
+    Args:
+        report: the finished report; its first table gives the legends.
+        units: the score table.
+        config: for the band of the ROC.
+        name: of the model.
+        unit: slice or study.
+    """
+    table = ScoreTable.from_frame(units.rename(columns={"score": name}), (name,), unit)
+    first = report.operating_points[0].threshold if report.operating_points else None
+    drawn: dict[str, Draw] = {
+        "roc": lambda: roc_figure(report.roc_points, report.tables[0], roc_band(table, name, config)),
+        "precision_recall": partial(pr_figure, report.roc_points, report.tables[0]),
+        "scores": partial(
+            histogram_figure, table, name, first.value if first else None, first.alpha if first else None
+        ),
+    }
+    if not report.p_values.empty:
+        drawn["p_values"] = partial(p_value_figure, report.p_values, report.guarantee)
+    return drawn
+
+
+def shown_slices(refs: Iterable[SliceRef], slices: pd.DataFrame, policy: Policy) -> tuple[SliceRef, ...]:
+    """Choose what a panel shows, one slice a patient: the highest scores of the abnormal, and a middling normal one.
+
+    Only slices that pass the burned-in-text policy leave the store.
+    """
+    allowed = {r.slice_id: r for r in refs if figures_allowed(InstanceAttributes.from_json(r.attributes), policy)}
+    usable = slices[slices["unit_id"].isin(allowed.keys())].sort_values("score", ascending=False)
+    one_each = {label: rows.drop_duplicates("patient_id")["unit_id"] for label, rows in usable.groupby("label")}
+    sick, sound = (one_each.get(label, pd.Series(dtype=str)) for label in ("abnormal", "normal"))
+    middle = len(sound) // 2
+    return tuple(allowed[name] for name in (*sick.iloc[:ABNORMAL_SHOWN], *sound.iloc[middle : middle + 1]))
+
+
+def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
+    """Draw every slice of a (small) data set; None where the method has no map or nothing may be shown."""
+    if not detector.has_maps or len(data) == 0:
+        return None
+    rows = [
+        panel(item, detector, data, in_words(item.score.score, label=item.ref.label), data.mask(item.ref.slice_id))
+        for item in measured(detector, data)
+    ]
+    return panel_figure(rows)
+
+
+def panel(item: Measured, detector: Scorer, data: SliceDataset, caption: str, mask: np.ndarray | None = None) -> Panel:
+    """Return one slice for display: in physical units on its native grid, the mask bool [H, W] where it is known."""
+    anomaly = item.anomaly(detector, reconstruction=True)
+    if anomaly is None:
+        raise ConfigError("A detector that promises maps gave none; look at its method.")
+    image, model = data.plane(item.ref.slice_id).pixels, anomaly.reconstruction
+    return Panel(
+        image=image,
+        heatmap=anomaly.values,
+        caption=caption,
+        # Outside the body nothing is asked of the model, and nothing of it is shown.
+        reconstruction=None if model is None else np.where(anomaly.body, model, image),
+        mask=mask,
+        body=anomaly.body,
+    )

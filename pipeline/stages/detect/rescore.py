@@ -1,0 +1,58 @@
+"""Stage `rescore`: the same trained model under another score. Nothing is trained; it is another run all the same."""
+
+from __future__ import annotations
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
+from pipeline.detection.load import load_detector
+from pipeline.stages.run.learning_sets import folder_of, learning_sets
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.tracking.experiment import track
+from pipeline.types import RunRef
+
+
+def rescore(run: RunRef, detection: DetectionConfig, settings: Settings) -> RunRef:
+    """Return a run with the weights of `run` and another detection; it is not calibrated yet.
+
+    Its id is what `train` would give to that configuration on today's data, so that `train` finds it finished. The
+    first one stays as it is. Repeated, the same run is returned.
+
+    Args:
+        run: a trained run.
+        detection: how the new one compares, aggregates and flags.
+        settings: the workspace.
+
+    Raises:
+        ArtefactError: the run folder is gone or altered.
+    """
+    source = RunFolder.behind(run)
+    if source.config().detection == detection:
+        return Detector.reference(source.trained, source.path)
+    config = source.config().model_copy(update={"detection": detection})
+    with Catalogue.open(settings) as catalogue:
+        target = folder_of(config, learning_sets(config, settings, catalogue), settings)
+        if not (target.trained / "detector.json").exists():
+            _copy(source, target, detection, catalogue, settings)
+    return Detector.reference(target.trained, target.path)
+
+
+def _copy(
+    source: RunFolder, target: RunFolder, detection: DetectionConfig, catalogue: Catalogue, settings: Settings
+) -> None:
+    config, origin = target.config(), Detector.reference(source.trained, source.path)
+    catalogue.start_run("train", config.data.route, target.path, run_id=target.run_id)
+    try:
+        with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
+            target.write("mlflow.json", {"run_id": tracked.run_id})
+            target.write("origin.json", {"run": source.run_id, "sha256": origin.sha256})
+            tracked.config(config)
+            tracked.tags({"run_id": target.run_id, "rescored_from": source.run_id})
+        detector = load_detector(source.trained, sha256=origin.sha256)
+        detector.under(detection).save(target.trained)
+    except BaseException:
+        catalogue.finish_run(target.run_id, "failed", {})
+        raise
+    summary = {**catalogue.run(source.run_id).summary, "rescored_from": source.run_id}
+    catalogue.finish_run(target.run_id, "done", summary)

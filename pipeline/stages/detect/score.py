@@ -1,0 +1,191 @@
+"""Stage `score`: the studies that nobody has read yet get a finding, and the unusual ones are flagged."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.reading_list import draw_reading_lists
+from pipeline.data.sets.selection import Selection
+from pipeline.detection.detector import Detector
+from pipeline.detection.flag import Flagged, flag
+from pipeline.detection.load import load_detector
+from pipeline.detection.scorer import Scorer
+from pipeline.errors import Rejected
+from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.stages.run.score_slices import Measured, OnProgress, findings, measured, usable
+from pipeline.tracking.experiment import track
+from pipeline.tracking.registry import champion, routes_with_champions
+from pipeline.types import Finding, RunRef, SliceScore
+
+HEATMAPS_A_STUDY = 3  # the most anomalous slices of a flagged study keep their maps
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReport:
+    """What one scoring run did on one route; `not_scored` counts the series that no earlier run had listed."""
+
+    run_id: str
+    route: str
+    studies: int
+    flagged: int
+    not_scored: int
+    statement: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """Return the report in two lines for a person."""
+        unread = f", {self.not_scored} more series cannot be scored (nightread rejections)" if self.not_scored else ""
+        return f"{self.route}: {self.studies} studies scored, {self.flagged} flagged{unread}.\n  {self.statement}"
+
+
+def detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
+    """Return the calibrated runs to use: one named run, or the champion of one route or of every route."""
+    if run_id is not None:
+        folder = RunFolder.of(settings, run_id)
+        return [Detector.reference(folder.detector, folder.path)]
+    routes = [route] if route is not None else routes_with_champions(settings)
+    found = [champion(settings, name) for name in routes]
+    return [run for run in found if run is not None]
+
+
+def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnProgress | None = None) -> ScoreReport:
+    """Score the studies of the run's route that nobody has labelled and that it has not scored yet.
+
+    A labelled study has been read: it belongs to learning or to evaluation, not on tonight's list. A series that cannot
+    be scored is listed with its code and stops nothing. The findings of a run are written at once, at its end: a
+    stopped run leaves none, and the next one scores them all.
+
+    Args:
+        run: a calibrated run.
+        settings: the workspace.
+        again: score also what has a finding of this detector already.
+        on_progress: called with (slices done, slices in all).
+
+    Raises:
+        ArtefactError: the detector is not the one that was registered.
+    """
+    folder = RunFolder.behind(run)
+    config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256)
+    with Catalogue.open(settings) as catalogue:
+        run_id = catalogue.start_run("score", config.data.route, folder.path)
+        try:
+            report = _score_in(run_id, run, folder, config, detector, catalogue, settings, again, on_progress)
+        except BaseException:
+            catalogue.finish_run(run_id, "failed")
+            raise
+        catalogue.finish_run(run_id, "done", report.to_json(), run.sha256)
+    _log(report, folder, settings)
+    return report
+
+
+def _score_in(
+    run_id: str,
+    run: RunRef,
+    folder: RunFolder,
+    config: RunConfig,
+    detector: Scorer,
+    catalogue: Catalogue,
+    settings: Settings,
+    again: bool,
+    on_progress: OnProgress | None,
+) -> ScoreReport:
+    done = set() if again else {row.study_id for row in catalogue.findings() if row.model_sha256 == run.sha256}
+    selection = _unread(choose(catalogue, config, settings), done)
+    data = dataset(selection, config, settings, cache="none")
+    keeper = _Heatmaps(folder.path / "heatmaps")
+    scores = []
+    for item in measured(detector, data, on_progress):
+        scores.append(item.score)
+        keeper.offer(item)
+    scores = usable(scores, data)
+    found, refused = findings(detector, scores)
+    flagged = flag(_meaning(found, detector, config), config.detection.flagging)
+    rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *data.rejected)]
+    rows += _refused(refused, scores)
+    news = catalogue.add_not_scored(run_id, rows)
+    catalogue.add_findings(run_id, flagged.findings, run.sha256)
+    draw_reading_lists(catalogue, settings.review)
+    keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
+    return _report(run_id, config, flagged, news)
+
+
+def _unread(selection: Selection, done: set[str]) -> Selection:
+    """Leave out the studies that are done, and those that carry a label anywhere."""
+    read = {ref.study_id for ref in selection.slices if ref.label != "unknown"}
+    return replace(selection, slices=tuple(ref for ref in selection.slices if ref.study_id not in done | read))
+
+
+def _meaning(found: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
+    """Where the calibration unit is a slice, a study's p-value is its best slice's times its slices (Bonferroni)."""
+    if config.unit == "study" or detector.calibration is None:
+        return found
+    calibration = detector.calibration
+    merged = []
+    for finding in found:
+        best = float(np.min(calibration.p_values([slice_.score for slice_ in finding.evidence])))
+        merged.append(replace(finding, p_value=min(1.0, best * len(finding.evidence))))
+    return merged
+
+
+def _refused(refused: dict[str, Rejected], scores: list[SliceScore]) -> list[tuple[str, str, str]]:
+    series = {score.study_id: score.series_id for score in scores}
+    return [(series[study], error.code.value, error.sentence) for study, error in refused.items()]
+
+
+def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int) -> ScoreReport:
+    statement = flagged.statement if flagged.findings else "There was nothing new to score."
+    return ScoreReport(run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, statement)
+
+
+def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
+    """Note the decisions beside the model that made them."""
+    with track(
+        settings, report.route, f"score {report.run_id}", parent=folder.read("mlflow.json")["run_id"]
+    ) as tracked:
+        tracked.metrics({"studies": report.studies, "flagged": report.flagged, "not_scored": report.not_scored})
+        tracked.text(json.dumps(report.to_json(), indent=2), "score.json")
+        with Catalogue.open(settings) as catalogue:
+            rows = catalogue.findings(report.run_id)
+        decisions = [
+            {"study": r.study_id, "score": r.score, "p_value": r.p_value, "flagged": r.flagged, "rule": r.rule}
+            for r in rows
+        ]
+        tracked.text(json.dumps(decisions, indent=1), "decisions.json")
+
+
+class _Heatmaps:
+    """Keeps the maps of each study's most anomalous slices, and writes those of the flagged ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._best: dict[str, list[Measured]] = {}
+
+    def offer(self, item: Measured) -> None:
+        """Keep the slice while it is among its study's highest."""
+        if math.isnan(item.score.score) or item.result.values is None:
+            return
+        kept = self._best.setdefault(item.score.study_id, [])
+        kept.append(item)
+        kept.sort(key=lambda kept_item: (-kept_item.score.score, kept_item.ref.slice_id))
+        del kept[HEATMAPS_A_STUDY:]
+
+    def write(self, studies: set[str], detector: Scorer) -> None:
+        """Write one npz a flagged study: float16 [H, W] on the native grid, by `instance.frame`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for study in sorted(studies & self._best.keys()):
+            maps = {f"{item.ref.instance_id}.{item.ref.frame}": item.anomaly(detector) for item in self._best[study]}
+            arrays = {name: found.values.astype(np.float16) for name, found in maps.items() if found is not None}
+            np.savez_compressed(self.folder / f"{study}.npz", **arrays)

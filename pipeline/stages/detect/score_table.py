@@ -1,0 +1,116 @@
+"""One pass of a detector over a labelled set: the rows of the score table, and the pixel cases put aside on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.detection.controls import CONTROLS, ControlModel, brightness_map, control_scores, control_slices
+from pipeline.detection.scorer import Scorer
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.evaluation.pixels import PixelCase
+from pipeline.evaluation.table import CONTROL
+from pipeline.stages.run.score_slices import OnProgress, findings, measured
+from pipeline.types import AnomalyMap, SliceRef, SliceScore
+
+BRIGHTNESS = f"{CONTROL}brightness"
+GROUPS = ("site", "scanner", "sex")
+
+
+class PixelCases:
+    """Pixel cases in a folder, one file a slice: they are read twice on develop, and need not fit in memory."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        self._refs: list[SliceRef] = []
+
+    def add(self, ref: SliceRef, anomaly: AnomalyMap, brightness: np.ndarray, mask: np.ndarray | None) -> None:
+        """Put one slice aside; arrays [H, W] on the native grid."""
+        none = np.zeros(anomaly.body.shape, bool)
+        arrays = {"model": anomaly.values, "brightness": brightness, "body": anomaly.body}
+        np.savez(self._file(len(self._refs)), mask=none if mask is None else mask, **arrays)
+        self._refs.append(ref)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __iter__(self) -> Iterator[PixelCase]:
+        for number, ref in enumerate(self._refs):
+            with np.load(self._file(number)) as arrays:
+                maps = {self.name: arrays["model"], BRIGHTNESS: arrays["brightness"]}
+                yield PixelCase(ref.patient_id, ref.slice_id, ref.label, maps, arrays["body"], arrays["mask"])
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.npz"
+
+
+def slice_table(
+    detector: Scorer,
+    data: SliceDataset,
+    store: PixelStore,
+    controls: ControlModel,
+    cases: PixelCases | None,
+    on_progress: OnProgress | None = None,
+) -> pd.DataFrame:
+    """Score a labelled data set and return one row a slice, the trivial controls beside the score.
+
+    Slices whose body is empty have no score and no row. With `cases`, their maps, masks and brightness are put aside.
+    """
+    rows: list[dict[str, Any]] = []
+    for item, seen in zip(measured(detector, data, on_progress), control_slices(data, store), strict=True):
+        if math.isnan(item.score.score):
+            continue
+        values = {f"{CONTROL}{name}": value[0] for name, value in control_scores([seen], controls).items()}
+        rows.append(_row(item.ref, item.score, values))
+        anomaly = item.anomaly(detector) if cases is not None else None
+        if cases is not None and anomaly is not None:
+            bright = brightness_map(detector.normaliser, seen, item.step)
+            cases.add(item.ref, anomaly, bright.values, data.mask(item.ref.slice_id))
+    frame = pd.DataFrame(rows)
+    return frame.dropna(axis="columns", how="all") if rows else frame
+
+
+def _row(ref: SliceRef, score: SliceScore, controls: Mapping[str, float]) -> dict[str, Any]:
+    attributes = InstanceAttributes.from_json(ref.attributes)
+    return {
+        "unit_id": ref.slice_id,
+        "instance_id": ref.instance_id,
+        "frame": ref.frame,
+        "series_id": ref.series_id,
+        "study_id": ref.study_id,
+        "patient_id": ref.patient_id,
+        "label": ref.label,
+        "score": score.score,
+        "relative_position": ref.relative_position,
+        "image_is_subject": ref.image_is_subject,
+        **{name: getattr(attributes, name) for name in GROUPS},
+        "age_band": attributes.age_band,
+        **controls,
+    }
+
+
+def study_table(detector: Scorer, slices: pd.DataFrame) -> pd.DataFrame:
+    """Aggregate a slice table to studies: the detector's own rule for the score, the mean over slices for controls.
+
+    A study is abnormal where one of its slices is.
+    """
+    if slices.empty:
+        return slices
+    scores = [
+        SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, r.score) for r in slices.itertuples()
+    ]
+    found, _ = findings(detector, scores)
+    score = pd.Series({finding.study_id: finding.score for finding in found}, name="score")
+    groups = slices.groupby("study_id")
+    controls = [f"{CONTROL}{name}" for name in CONTROLS if name != "slice_position" and f"{CONTROL}{name}" in slices]
+    kept = ["patient_id", "image_is_subject", "age_band", *GROUPS]
+    table = pd.concat([score, groups[kept].first(), groups[controls].mean()], axis="columns", join="inner")
+    table["label"] = groups["label"].agg(lambda labels: "abnormal" if (labels == "abnormal").any() else "normal")
+    return table.rename_axis("unit_id").reset_index()

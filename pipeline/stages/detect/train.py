@@ -1,0 +1,144 @@
+"""Stage `train`: from a configuration to a detector that is not calibrated yet."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import pandas as pd
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.images.dataset import fingerprint
+from pipeline.data.images.normalise import Normaliser
+from pipeline.data.sets.routes import load_routes
+from pipeline.data.sets.selection import Selection, patients_on
+from pipeline.data.sets.splits import assign_sets, check_disjoint
+from pipeline.detection.detector import Detector
+from pipeline.detection.ensemble_config import EnsembleConfig
+from pipeline.errors import EmptySelection
+from pipeline.methods.base import Method
+from pipeline.stages.detect.build_ensemble import assemble
+from pipeline.stages.run.learning_sets import LEARNING, folder_of, learning_sets
+from pipeline.stages.run.load_slices import lessons
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.tracking.experiment import TrackedRun, track
+from pipeline.training.fitting import FitResult, TrainingRecord, fit
+from pipeline.types import RunRef, SetName
+
+
+def train(config: RunConfig, settings: Settings, again: bool = False, progress: bool = False) -> RunRef:
+    """Train a detector on the normals of the train set; nothing of calibrate, develop, gate or test is read.
+
+    An ensemble is assembled of its trained members instead. The run's id is its route and the hash of configuration
+    and data: the same question finds the same run, finished or half-way, unless `again` asks for a new one.
+
+    Args:
+        config: what to train, and on which route.
+        settings: the workspace.
+        again: train anew even if the run exists.
+        progress: show a bar.
+
+    Raises:
+        EmptySelection: no normal training scans on this route.
+        TrainingDiverged: NaN or infinity in a loss.
+    """
+    if isinstance(config.method, EnsembleConfig):
+        return assemble(config, settings, again)
+    with Catalogue.open(settings) as catalogue:
+        there = patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
+        assign_sets(catalogue, config.data.splits, there)
+        sets = learning_sets(config, settings, catalogue)
+        check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
+        _refuse_empty(sets, config)
+        folder = folder_of(config, sets, settings, again)
+        if not (folder.trained / "detector.json").exists():
+            _train_in(folder, config, sets, settings, catalogue, progress)
+    return Detector.reference(folder.trained, folder.path)
+
+
+def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
+    if not sets["train"].slices:
+        raise EmptySelection(
+            f"No normal scans to train on for the route {config.data.route!r}. Ingest scans and import labels that say "
+            f"which are normal: nightread labels import FILE.csv.{sets['train'].left_out()}"
+        )
+
+
+def _train_in(
+    folder: RunFolder,
+    config: RunConfig,
+    sets: dict[SetName, Selection],
+    settings: Settings,
+    catalogue: Catalogue,
+    progress: bool,
+) -> None:
+    catalogue.start_run("train", config.data.route, folder.path, run_id=folder.run_id)
+    try:
+        with track(settings, config.data.route, config.name, _mlflow_run(folder)) as tracked:
+            folder.write("mlflow.json", {"run_id": tracked.run_id})
+            result = _fit(folder, config, sets, settings, tracked, progress)
+            _log(tracked, folder, config, result)
+        _save(folder, config, result)
+    except BaseException:
+        catalogue.finish_run(folder.run_id, "failed", {})
+        raise
+    seconds = {"process_seconds": result.process_seconds, "stage_seconds": result.stage_seconds}
+    summary = {"images_seen": result.images_seen, "stopped": result.stopped, **seconds}
+    catalogue.finish_run(folder.run_id, "done", summary)
+
+
+def _mlflow_run(folder: RunFolder) -> str | None:
+    return folder.read("mlflow.json")["run_id"] if (folder.path / "mlflow.json").exists() else None
+
+
+def _fit(
+    folder: RunFolder,
+    config: RunConfig,
+    sets: dict[SetName, Selection],
+    settings: Settings,
+    tracked: TrackedRun,
+    progress: bool,
+) -> FitResult:
+    data = {name: lessons(chosen, config, settings) for name, chosen in sets.items()}
+    for name, chosen in sets.items():
+        tracked.data(fingerprint(chosen.slices), LEARNING[name])
+    return fit(
+        built(config),
+        data["train"],
+        data["validate"] if len(data["validate"]) else None,
+        config.training,
+        folder.training,
+        on_record=lambda record: tracked.terms([(record.images_seen, _terms(record))]),
+        progress=progress,
+    )
+
+
+def built(config: RunConfig) -> Method:
+    """Return the method with fresh weights, for the slices that the normaliser gives, or for the cubes of volumes."""
+    volumes, seed = config.data.volumes, config.training.seed
+    if volumes is not None:
+        return config.method.build(volumes.tile, spatial_dims=3, seed=seed)
+    return config.method.build(config.data.normaliser.image_size, seed=seed)
+
+
+def _terms(record: TrainingRecord) -> dict[str, float]:
+    terms = {f"train/{name}": value for name, value in record.training.items()}
+    terms |= {f"validate/{name}": value for name, value in record.validation.items()}
+    return terms | {"images_per_second": record.images_per_second, "process_seconds": record.process_seconds}
+
+
+def _log(tracked: TrackedRun, folder: RunFolder, config: RunConfig, result: FitResult) -> None:
+    tracked.config(config)
+    tracked.table(pd.json_normalize([asdict(record) for record in result.history]), "history")
+    tracked.metrics({"images_seen": result.images_seen, "process_seconds": result.process_seconds})
+    parameters = sum(p.numel() for p in result.method.parameters())
+    tracked.tags({"run_id": folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
+
+
+def _save(folder: RunFolder, config: RunConfig, result: FitResult) -> None:
+    data, normaliser = config.data, Normaliser(config.data.normaliser)
+    detector = Detector.of(
+        result.method, normaliser, config.detection, data.route, config.training.seed, volumes=data.volumes
+    )
+    detector.save(folder.trained)

@@ -1,0 +1,44 @@
+"""The flagged list in words that a reader of scans understands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import FindingRow
+
+
+def flagged_rows(catalogue: Catalogue, run_id: str | None = None, flagged: bool | None = True) -> list[dict[str, Any]]:
+    """Return findings as rows, the most unusual first; pseudonyms only.
+
+    Args:
+        catalogue: where the findings are.
+        run_id: only those of one scoring run.
+        flagged: True only flagged, False only unflagged, None all.
+    """
+    return [_row(finding) for finding in catalogue.findings(run_id, flagged)]
+
+
+def in_words(p_value: float | None, n_calibration: int, guarantee: str) -> str:
+    """Say what a p-value means: of how many normal units this one is more unusual than what share."""
+    if p_value is None:
+        return "not calibrated"
+    exceeded = round(p_value * (n_calibration + 1)) - 1  # calibration scores at least as high
+    kind = "normal scans" if guarantee == "conformal" else "normal slices (no guarantee)"
+    if exceeded <= 0:
+        return f"more unusual than all {n_calibration} {kind}"
+    return f"more unusual than {100 * (1 - exceeded / n_calibration):.1f} % of {n_calibration} {kind}"
+
+
+def _row(finding: FindingRow) -> dict[str, Any]:
+    worst = finding.evidence[0] if finding.evidence else {}
+    return {
+        "study": finding.study_id[:12],
+        "route": finding.route,
+        "how unusual": in_words(finding.p_value, finding.n_calibration, finding.guarantee),
+        "p": finding.p_value,
+        "score": finding.score,
+        "worst slice": str(worst.get("instance_id", ""))[:12],
+        "rule": finding.rule,
+        "flagged": bool(finding.flagged),
+    }

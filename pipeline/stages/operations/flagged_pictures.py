@@ -1,0 +1,93 @@
+"""Pictures of what was flagged, for reports that people open: worst slice, reconstruction, heatmap.
+
+Law 7: pictures of real scans leave the pixel store only where the policy on burned-in text lets them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import FindingRow, RunRow
+from pipeline.detection.load import load_detector
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.burned_in import figures_allowed
+from pipeline.evaluation.panels import Panel, panel_figure
+from pipeline.stages.detect.figures import panel
+from pipeline.stages.operations.flagged_list import flagged_rows, in_words
+from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.stages.run.score_slices import measured
+from pipeline.types import SliceRef
+
+PICTURES_A_RUN = 4
+DPI = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One flagged study's worst slice as PNG; `caption` says in words how unusual it is."""
+
+    route: str
+    study_id: str
+    caption: str
+    png: bytes
+
+    @property
+    def data_url(self) -> str:
+        """The picture as a `data:` URL, for pages that show pictures and cannot fetch files."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+def flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[Picture]]:
+    """Return the flagged rows of scoring runs, and pictures of each run's first ones.
+
+    A study is left without a picture where its worst slice may carry text, or where the method has no map.
+    """
+    rows: list[dict[str, Any]] = []
+    pictures: list[Picture] = []
+    with Catalogue.open(settings) as catalogue:
+        for run_id in run_ids:
+            rows += flagged_rows(catalogue, run_id)
+            found = catalogue.findings(run_id, flagged=True)
+            if found:
+                pictures += _drawn(catalogue.run(run_id), found, catalogue, settings)
+    return rows, pictures
+
+
+def _drawn(run: RunRow, found: Sequence[FindingRow], catalogue: Catalogue, settings: Settings) -> Iterator[Picture]:
+    folder = RunFolder(Path(run.folder))
+    config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256 or None)
+    if not detector.has_maps:
+        return
+    first = list(found)[:PICTURES_A_RUN]
+    selection = choose(catalogue, config, settings, study_ids=[finding.study_id for finding in first])
+    worst = {_worst(finding): finding for finding in first}
+    shown = [ref for ref in selection.slices if ref.slice_id in worst and _may_be_shown(ref, settings)]
+    data = dataset(replace(selection, slices=tuple(shown)), config, settings, cache="none")
+    for item in measured(detector, data) if shown else ():
+        finding = worst[item.ref.slice_id]
+        caption = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
+        drawn = panel(item, detector, data, caption.replace(" than ", "\nthan "))
+        yield Picture(finding.route, finding.study_id, caption, _png(drawn))
+
+
+def _worst(finding: FindingRow) -> str:
+    evidence = finding.evidence[0] if finding.evidence else {"instance_id": "", "frame": 0}
+    return f"{evidence['instance_id']}/{evidence['frame']}"
+
+
+def _may_be_shown(ref: SliceRef, settings: Settings) -> bool:
+    return figures_allowed(InstanceAttributes.from_json(ref.attributes), settings.burned_in)
+
+
+def _png(panel: Panel) -> bytes:
+    buffer = io.BytesIO()
+    panel_figure([panel]).savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()

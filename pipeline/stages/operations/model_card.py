@@ -1,0 +1,138 @@
+"""A model's card: what it learned from, how it was measured, beside which controls, and what it is not for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import select
+
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import RunRow
+from pipeline.errors import ArtefactError
+from pipeline.evaluation.report import EvaluationReport, verdict_lines
+from pipeline.evaluation.results import ResultTable
+from pipeline.evaluation.subgroups import subgroup_frame
+from pipeline.stages.run.run_folder import RunFolder
+
+SETS = ("test", "develop")
+LIMITS = (
+    "Research software: not a medical device, not validated on patients, not for diagnosis.",
+    "It says how unusual a scan is among the normals that calibrated it, not what is wrong, nor how urgent it is.",
+    "A scan that is like the normals is not shown to be normal: what the model does not see, it does not flag.",
+    "The promise on false alarms holds for scans like those that calibrated: other scanners, protocols and patients "
+    "may raise more. The page of the night shows whether scores drift.",
+)
+
+
+def models(catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Return every detector that has scored or was evaluated, the latest use first."""
+    query = select(RunRow).where(RunRow.sha256 != "").order_by(RunRow.started_at.desc())
+    found: dict[str, dict[str, Any]] = {}
+    with catalogue.reading() as session:
+        for run in session.scalars(query):
+            known = found.setdefault(
+                run.sha256,
+                {"sha256": run.sha256, "route": run.route, "name": Path(run.folder).name, "last": run.started_at},
+            )
+            known["runs"] = known.get("runs", 0) + (run.kind == "score")
+    return list(found.values())
+
+
+def model_card(catalogue: Catalogue, sha256: str) -> dict[str, Any] | None:
+    """Return what the card of a detector shows, None where no run used such a detector.
+
+    Args:
+        catalogue: where the runs are.
+        sha256: of the detector, or at least 8 digits of its beginning.
+    """
+    query = select(RunRow).where(RunRow.sha256.startswith(sha256, autoescape=True)).order_by(RunRow.started_at.desc())
+    with catalogue.reading() as session:
+        run = session.scalars(query).first() if len(sha256) >= 8 else None
+    if run is None:
+        return None
+    folder = RunFolder(Path(run.folder))
+    return {
+        "name": folder.run_id,
+        "route": run.route,
+        "sha256": run.sha256,
+        "facts": list(_facts(folder)),
+        "data": _data(folder),
+        "calibration": _read(folder, "calibration.json"),
+        "reports": [card for name in SETS if (card := _report(folder, name)) is not None],
+        "limits": LIMITS,
+    }
+
+
+def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
+    try:
+        config = folder.config()
+    except (ArtefactError, ValidationError):
+        return
+    yield "Method", config.method.name
+    yield "Image size", f"{config.data.normaliser.image_size} pixels"
+    if (volumes := config.data.volumes) is not None:
+        yield "Read as", f"volumes, in cubes of {volumes.tile} voxels"
+    yield "Normalisation", config.data.normaliser.kind
+    yield "Flagged by", ", ".join(f"{name} {value}" for name, value in config.detection.flagging.model_dump().items())
+
+
+def _data(folder: RunFolder) -> list[dict[str, Any]]:
+    return [
+        {"set": name, **{key: counts.get(key, 0) for key in ("patients", "studies", "series", "slices")}}
+        for name, counts in (_read(folder, "data.json") or {}).items()
+        if isinstance(counts, dict)
+    ]
+
+
+def _report(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    values = _read(folder, f"evaluation/{name}/report.json")
+    if values is None:
+        return None
+    try:
+        report = EvaluationReport.model_validate(values)
+    except ValidationError:  # written by another release; the file itself is still there to read
+        return None
+    frame = subgroup_frame(report.subgroups) if report.subgroups else None
+    return {
+        "set": name,
+        "guarantee": report.guarantee,
+        "tables": [_table(table) for table in report.tables],
+        "points": [point.sentence for point in report.operating_points if point.sentence],
+        "outline": report.pixel_alpha.sentence if report.pixel_alpha else "",
+        "subgroup_names": [] if frame is None else list(frame.columns),
+        "subgroups": [] if frame is None else frame.to_numpy().tolist(),
+        "notes": list(report.notes),
+        "openings": [(opening.opened_at, opening.purpose) for opening in report.openings],
+    }
+
+
+def _table(table: ResultTable) -> dict[str, Any]:
+    metrics = list(dict.fromkeys(name for row in table.rows for name in row.metrics))
+    rows = [
+        {
+            "name": row.name,
+            "control": row.control,
+            "values": [row.metrics[name].text() if name in row.metrics else "" for name in metrics],
+        }
+        for row in table.rows
+    ]
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in table.counts.items() if count)
+    return {
+        "title": f"{table.level.capitalize()}: {table.title}",
+        "counts": counts,
+        "interval": table.interval,
+        "metrics": metrics,
+        "rows": rows,
+        "verdicts": verdict_lines(table),
+        "notes": list(table.notes),
+    }
+
+
+def _read(folder: RunFolder, name: str) -> Any:
+    try:
+        return folder.read(name)
+    except ArtefactError:
+        return None

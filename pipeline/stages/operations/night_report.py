@@ -1,0 +1,100 @@
+"""The night in one page: what came, what was refused and why, what was scored, what is flagged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.config import Settings, load_config
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.sets.routes import load_routes
+from pipeline.data.sets.selection import studies_by_route
+from pipeline.data.sets.series_kind import SeriesKind
+from pipeline.stages.operations.flagged_list import flagged_rows
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.tracking.registry import champion, routes_with_champions
+
+SHOWN = 25  # flagged scans on the page; `nightread flagged` lists all
+
+
+def untrained(configs: Sequence[str], settings: Settings) -> list[str]:
+    """Return the configurations whose route has no champion yet."""
+    routes = {path: load_config(path, RunConfig).data.route for path in configs}
+    return [path for path, route in routes.items() if champion(settings, route) is None]
+
+
+def without_model(settings: Settings) -> dict[str, int]:
+    """Return the routes that no detector reads yet, with the studies that wait on them.
+
+    Routes of secondary captures alone are left out: they are for wrapped images, and screen captures would wait there.
+    """
+    routes = load_routes(settings.routes_folder)
+    with Catalogue.open(settings) as catalogue:
+        found = studies_by_route(catalogue, [route for route in routes if set(route.kinds) != {SeriesKind.SECONDARY}])
+    read = set(routes_with_champions(settings))
+    return {route: count for route, count in sorted(found.items()) if route not in read}
+
+
+def in_words(waiting: dict[str, int]) -> str:
+    """Say which routes have studies and no model; "" where there is none."""
+    named = ", ".join(f"{route} ({count})" for route, count in waiting.items())
+    return f"Studies on routes that have no model yet: {named}. Train one: nightread train CONFIG." if named else ""
+
+
+def night_report(
+    settings: Settings,
+    ingested: Sequence[dict[str, Any]],
+    scored: Sequence[dict[str, Any]],
+    evaluated: Sequence[dict[str, Any]],
+    failures: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the night's report as JSON: its counts, its flagged scans and `markdown`, the page itself."""
+    with Catalogue.open(settings) as catalogue:
+        flagged = [row for report in scored for row in flagged_rows(catalogue, report["run_id"])]
+        refused = catalogue.rejection_counts()
+        run_ids = [report["run_id"] for report in scored]
+        not_scored = Counter(row.code for run_id in run_ids for row in catalogue.not_scored(run_id))
+    report: dict[str, Any] = {
+        "files": sum(r["files"] for r in ingested),
+        "new": sum(r["added"] for r in ingested),
+        "seen_before": sum(r["skipped"] + r["same"] for r in ingested),
+        "rejected_tonight": dict(sum((Counter(r["rejected"]) for r in ingested), Counter())),
+        "rejected_ever": refused,
+        "not_scored": dict(not_scored),
+        "without_model": without_model(settings),
+        "scored": list(scored),
+        "flagged": flagged,
+        "evaluated": [r["sentence"] for r in evaluated],
+        "failures": list(failures),
+    }
+    return report | {"markdown": _page(report)}
+
+
+def _page(report: dict[str, Any]) -> str:
+    counts = f"{report['files']} files: {report['new']} new, {report['seen_before']} seen before"
+    parts = ["# The night", f"{counts}, {sum(report['rejected_tonight'].values())} rejected."]
+    parts += [_codes("Rejected, ever", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
+    parts += [in_words(report["without_model"])]
+    parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
+    parts += [f"**Failed**: {failure}" for failure in report["failures"]]
+    parts += [_flagged(report["flagged"])] + report["evaluated"]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _codes(title: str, counts: dict[str, int]) -> str:
+    return f"{title}: " + ", ".join(f"{n} {code}" for code, n in sorted(counts.items())) + "." if counts else ""
+
+
+def _flagged(rows: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return "No scan is flagged."
+    names = ("study", "route", "how unusual", "p", "score")
+    head = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines = ["| " + " | ".join(_cell(row[name]) for name in names) + " |" for row in rows[:SHOWN]]
+    more = [f"\n... and {len(rows) - SHOWN} more: `nightread flagged`"] if len(rows) > SHOWN else []
+    return "\n".join(head + lines + more)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,46 @@
+"""Where the outline of what differs is drawn: the pixel threshold of a run, as its evaluation chose it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.detection.scorer import Scorer
+from pipeline.errors import ArtefactError
+from pipeline.stages.run.run_folder import RunFolder
+
+USUAL_PIXEL_ALPHA = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class PixelOutline:
+    """At most a share `alpha` of a normal patient's in-body pixels, on average, lie above `threshold`."""
+
+    alpha: float
+    threshold: float
+
+
+def pixel_outline(detector: Scorer, folder: RunFolder, alpha: float | None = None) -> PixelOutline | None:
+    """Return the threshold for `alpha`, None where the detector has none for pixels.
+
+    Args:
+        detector: of the run.
+        folder: of the run.
+        alpha: a tabled one; default what an evaluation chose on develop masks, else the one nearest to 1 %.
+
+    Raises:
+        ConfigError: the alpha is not tabled.
+    """
+    pixels = None if detector.calibration is None else detector.calibration.pixels
+    if pixels is None:
+        return None
+    alpha = _chosen(folder, pixels.alphas) if alpha is None else alpha
+    return PixelOutline(alpha, pixels.threshold(alpha))
+
+
+def _chosen(folder: RunFolder, alphas: Sequence[float]) -> float:
+    try:
+        chosen = float(folder.read("evaluation/pixel_alpha.json")["alpha"])
+    except (ArtefactError, KeyError, TypeError, ValueError):
+        chosen = USUAL_PIXEL_ALPHA
+    return min(alphas, key=lambda tabled: abs(tabled - chosen))

@@ -1,0 +1,96 @@
+"""Stage `push --fhir`: the flagged findings of a scoring run as FHIR R4 bundles, one file a finding."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import FindingRow, Instance, Series
+from pipeline.dicom.export.fhir import ImagedStudy, StudyImage, bundle, bundle_id
+from pipeline.dicom.identity.crosswalk import Crosswalk
+from pipeline.dicom.identity.keyfile import private_folder
+from pipeline.errors import ConfigError, EmptySelection
+from pipeline.stages.pacs.push_evidence import Pusher
+
+
+@dataclass(frozen=True, slots=True)
+class FhirReport:
+    """How many bundles were written, and whether they name the real patients and studies."""
+
+    run_id: str
+    bundles: int
+    real_identifiers: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def push_fhir(run_id: str, settings: Settings, folder: Path) -> FhirReport:
+    """Write a bundle a flagged finding, readable by the owner only; written again, it is the same file.
+
+    Real identifiers are written only where the folder lies outside the workspace: that is a decision of who names it.
+    Within, the workspace's pseudonyms stand for them.
+
+    Raises:
+        CatalogueError: there is no such run. EmptySelection: it flagged nothing. ConfigError: the folder cannot be
+            written.
+    """
+    real = not folder.resolve().is_relative_to(settings.workspace.resolve())
+    with Catalogue.open(settings) as catalogue, Crosswalk.open(settings) as crosswalk:
+        pusher = Pusher.of(run_id, settings, catalogue, crosswalk, None)
+        found = catalogue.findings(run_id, flagged=True)
+        if not found:
+            raise EmptySelection(f"The run {run_id} flagged no study: there is nothing to write.")
+        for finding in found:
+            about = _about(finding, catalogue, crosswalk if real else None)
+            described = pusher.describe(finding)
+            _write(folder, f"{bundle_id(described)}.json", bundle(described, about))
+    return FhirReport(run_id, len(found), real)
+
+
+def _about(finding: FindingRow, catalogue: Catalogue, crosswalk: Crosswalk | None) -> ImagedStudy:
+    """Say what a finding is about: with the crosswalk by real identifiers, without by pseudonyms."""
+    images = _images(catalogue, [str(item["instance_id"]) for item in finding.evidence])
+    if crosswalk is None:
+        return ImagedStudy(False, finding.patient_id, finding.study_id, images)
+    study = crosswalk.identity(finding.study_id)
+    named = [
+        StudyImage(whose.series_uid, whose.sop_uid, image.sop_class, image.modality)
+        for image in images
+        for whose in [crosswalk.identity(image.instance)]
+    ]
+    return ImagedStudy(
+        True, study.patient_id, study.study_uid, named, study.issuer, study.accession_number, study.study_date
+    )
+
+
+def _images(catalogue: Catalogue, instance_ids: Sequence[str]) -> list[StudyImage]:
+    query = select(Instance, Series.modality).join(Series, Series.series_id == Instance.series_id)
+    with catalogue.reading() as session:
+        rows = session.execute(query.where(Instance.instance_id.in_(instance_ids))).all()
+        known = {
+            instance.instance_id: StudyImage(
+                instance.series_id, instance.instance_id, f"urn:oid:{instance.attributes['sop_class_uid']}", modality
+            )
+            for instance, modality in rows
+        }
+    return [known[name] for name in instance_ids if name in known]
+
+
+def _write(folder: Path, name: str, value: dict[str, Any]) -> None:
+    part = folder / f"{name}.part"
+    try:
+        private_folder(folder)
+        part.touch(mode=0o600)
+        part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(folder / name)
+    except OSError as error:
+        raise ConfigError(f"The folder of --fhir cannot be written: {error.strerror}. Give another one.") from None

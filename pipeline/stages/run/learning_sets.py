@@ -1,0 +1,52 @@
+"""What a run learns from, and the folder that is this configuration on this data."""
+
+from __future__ import annotations
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.images.dataset import fingerprint
+from pipeline.data.sets.selection import Selection
+from pipeline.errors import CatalogueError
+from pipeline.stages.run.load_slices import choose
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.types import SetName
+
+LEARNING: dict[SetName, str] = {"train": "training", "validate": "validation"}  # set -> its name in MLflow
+
+
+def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -> dict[SetName, Selection]:
+    """Return what a run learns from: its train and validate normals."""
+    return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
+
+
+def folder_of(config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool = False) -> RunFolder:
+    """Return the folder of this configuration on this data, made unless it is there; a fresh one with `again`."""
+    data = fingerprint([ref for chosen in sets.values() for ref in chosen.slices])
+    run_id = f"{config.data.route}-{config.method.name}-{config.fingerprint()[:6]}{data['sha256'][:6]}"
+    folder, number = RunFolder(settings.runs / run_id), 2
+    while again and folder.path.exists():
+        folder, number = RunFolder(settings.runs / f"{run_id}-{number}"), number + 1
+    if not (folder.path / "config.json").exists():
+        folder.write("data.json", {name: fingerprint(chosen.slices) for name, chosen in sets.items()})
+        folder.write("config.json", config.model_dump(mode="json"))
+    return folder
+
+
+def refuse_other_folds(folder: RunFolder, config: RunConfig, settings: Settings, catalogue: Catalogue) -> None:
+    """Refuse a run under a fold whose patients were dealt anew since it was trained: it may have learned from develop.
+
+    Stored sets never change; a fold is worked out each time, and follows the patients and images that are there.
+
+    Raises:
+        CatalogueError: what it learns from today is not what it learned from.
+    """
+    if config.data.fold is None:
+        return
+    learned, sets = folder.read("data.json"), learning_sets(config, settings, catalogue)
+    changed = [name for name, chosen in sets.items() if fingerprint(chosen.slices)["sha256"] != learned[name]["sha256"]]
+    if changed:
+        raise CatalogueError(
+            f"The sets {', '.join(changed)} of {folder.run_id} are not those that it was trained on: images or labels "
+            "came since, and with them patients may change folds. Train it again: nightread train CONFIG"
+        )

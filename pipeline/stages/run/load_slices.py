@@ -1,0 +1,77 @@
+"""Which slices a stage reads, and how they become a data set: the same door for training, scoring and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.images.dataset import Cache, SliceDataset
+from pipeline.data.images.normalise import Normaliser
+from pipeline.data.images.patches import PatchDataset
+from pipeline.data.sets.folds import sets_under
+from pipeline.data.sets.routes import load_routes
+from pipeline.data.sets.selection import Selection, select_slices
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.types import NORMAL_SETS, Label, SetName
+
+
+def choose(
+    catalogue: Catalogue,
+    config: RunConfig,
+    settings: Settings,
+    sets: Collection[SetName] | None = None,
+    labels: Collection[Label] | None = None,
+    study_ids: Collection[str] | None = None,
+) -> Selection:
+    """Choose slices of the configuration's route; with `sets` the law of the sets holds, under its fold if it has one.
+
+    Of volumes, those with slices that may not enter the sets of normals are left out of these whole: a cube shows what
+    lies around a slice.
+    """
+    chosen = select_slices(
+        catalogue,
+        route=config.data.route,
+        routes=load_routes(settings.routes_folder),
+        sets=sets,
+        labels=labels,
+        study_ids=study_ids,
+        allowed=config.data.allowed,
+        sets_of=None if sets is None else _folded(catalogue, config),
+    )
+    normals = sets is not None and set(sets) <= set(NORMAL_SETS)
+    return chosen.whole() if normals and config.data.volumes is not None else chosen
+
+
+def _folded(catalogue: Catalogue, config: RunConfig) -> dict[str, SetName] | None:
+    """Return the patients' sets under the configuration's fold; None without one."""
+    if config.data.fold is None:
+        return None
+    with catalogue.reading() as session:
+        return sets_under(session, config.data.fold, by_pixels=config.data.splits.drawn_from == "pixels")
+
+
+def dataset(
+    selection: Selection, config: RunConfig, settings: Settings, cache: Cache | None = None, whole: bool | None = None
+) -> SliceDataset:
+    """Return the normalised slices of a selection, cached as the configuration says unless `cache` is given.
+
+    `whole` keeps the rest of their series at hand; None does where the detector reads series whole.
+    """
+    return SliceDataset(
+        selection.slices,
+        PixelStore(settings.store),
+        Normaliser(config.data.normaliser),
+        cache=cache or config.data.cache,
+        cache_dir=settings.workspace / "cache",
+        members=selection.members,
+        ram_bytes=int(config.data.ram_gib * 2**30),
+        whole=config.whole if whole is None else whole,
+    )
+
+
+def lessons(selection: Selection, config: RunConfig, settings: Settings) -> SliceDataset | PatchDataset:
+    """Return what a model learns from: normalised slices, or cubes of volumes."""
+    data = dataset(selection, config, settings, whole=config.data.volumes is not None)
+    return data if config.data.volumes is None else PatchDataset(data, config.data.volumes)

@@ -1,0 +1,100 @@
+"""A run's folder: plain files that outlive the database. Results in it are written atomically.
+
+<workspace>/runs/<run id>/
+    config.json  data.json  mlflow.json     what was asked, on which data, where it is tracked
+    training/                                checkpoints and the history of terms
+    trained/                                 the detector before calibration
+    detector/                                the calibrated detector: its SHA-256 is the run's
+    scores/  heatmaps/  evaluation/          what the detector said
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.errors import ArtefactError
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.types import RunRef
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """One run's folder; see the module's docstring for what lies where."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, settings: Settings, run_id: str) -> RunFolder:
+        """Return the folder of a run by its id, which may be shortened to any unambiguous beginning.
+
+        Raises:
+            ArtefactError: no run, or several, begin so.
+        """
+        found = [p for p in settings.runs.glob(f"{run_id}*") if p.is_dir()] if run_id else []
+        exact = [p for p in found if p.name == run_id]
+        if len(exact or found) != 1:
+            raise ArtefactError(f"{len(found)} runs begin with {run_id!r}; name exactly one. See: nightread runs")
+        return cls((exact or found)[0])
+
+    @classmethod
+    def behind(cls, ref: RunRef) -> RunFolder:
+        """Return the folder that a reference points to.
+
+        Raises:
+            ArtefactError: the folder is gone.
+        """
+        folder = cls(Path(ref.path))
+        if not (folder.path / "config.json").exists():
+            raise ArtefactError(f"The run folder of {folder.run_id} is gone or incomplete. Train it again.")
+        return folder
+
+    @property
+    def run_id(self) -> str:
+        """The run's id: the folder's name."""
+        return self.path.name
+
+    @property
+    def training(self) -> Path:
+        """Checkpoints."""
+        return self.path / "training"
+
+    @property
+    def trained(self) -> Path:
+        """The detector before calibration."""
+        return self.path / "trained"
+
+    @property
+    def detector(self) -> Path:
+        """The calibrated detector."""
+        return self.path / "detector"
+
+    def config(self) -> RunConfig:
+        """Return the configuration that the run was made with."""
+        return RunConfig.model_validate(self.read("config.json"))
+
+    def write(self, name: str, value: Any) -> None:
+        """Write JSON atomically."""
+        self.write_text(name, json.dumps(value, indent=2, default=str))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write text atomically: a stopped night never leaves half a file."""
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(target.name + ".part")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+
+    def read(self, name: str) -> Any:
+        """Read JSON.
+
+        Raises:
+            ArtefactError: the file is missing or damaged.
+        """
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArtefactError(f"The run {self.run_id} has no readable {name} ({type(error).__name__}).") from None

@@ -1,0 +1,116 @@
+"""What scoring costs above the bare forward pass, measured in one run on one machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+
+from pipeline.data.images.letterbox import Letterbox
+from pipeline.detection.conformal import Calibration, Unit
+from pipeline.detection.detector import Detector
+from pipeline.detection.slices import native_map, slice_results
+from pipeline.errors import ConfigError
+from pipeline.methods.base import Reconstructor
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch, Step
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringRatio:
+    """Images per second, and their ratio: the median over pairs of runs that stand side by side in time.
+
+    On a CPU these are seconds of processor time, so that a busy machine weighs less; on a GPU, of the clock.
+    `bare` is `reconstruct` alone on the same batches; `scored` adds residual, heatmap, score and p-value.
+    """
+
+    bare: float
+    scored: float
+    ratio: float
+    batch_size: int
+    image_size: int
+    native_shape: tuple[int, int] | None
+    threads: int
+
+
+def scoring_ratio(
+    detector: Detector,
+    images: int = 256,
+    batch_size: int | None = None,
+    repeats: int = 5,
+    native_shape: tuple[int, int] | None = None,
+) -> ScoringRatio:
+    """Time the detector against its method's bare forward pass on made-up images.
+
+    Args:
+        detector: of a Reconstructor; where it is not calibrated, made-up scores stand in.
+        images: how many a run scores.
+        batch_size: default the detector's.
+        repeats: pairs of runs, after one that warms up.
+        native_shape: given, heatmaps and bodies are brought to this (rows, columns) grid too, as for pixel metrics;
+            without it they stay on the model grid.
+
+    Raises:
+        ConfigError: the method does not reconstruct.
+    """
+    if not isinstance(detector.method, Reconstructor):
+        raise ConfigError(f"{detector.method.config.name} does not reconstruct: it has no forward pass to compare to.")
+    if detector.calibration is None:
+        detector = detector.calibrated(Calibration.fit(Unit(str(i), str(i), i * 1e-3) for i in range(1000)))
+    size = batch_size or detector.config.batch_size
+    todo = [_batch(detector, size, first) for first in range(0, max(images, size), size)]
+    step = None if native_shape is None else _step(detector, native_shape)
+    count = sum(len(batch.ids) for batch in todo)
+    pairs = [
+        (_seconds(detector, lambda: _bare(detector, todo)), _seconds(detector, lambda: _scored(detector, todo, step)))
+        for _ in range(repeats + 1)
+    ][1:]
+    bare, scored = (count / median(column) for column in zip(*pairs, strict=True))
+    ratio = median(plain / full for plain, full in pairs)
+    return ScoringRatio(bare, scored, ratio, size, detector.method.image_size, native_shape, torch.get_num_threads())
+
+
+def _batch(detector: Detector, size: int, first: int) -> Batch:
+    shape = detector.method.image_shape
+    generator = torch.Generator().manual_seed(first)
+    images = torch.rand(size, *shape, generator=generator, dtype=torch.float32) * 2 - 1
+    body = torch.ones(size, 1, *shape[1:], dtype=torch.bool)
+    body[..., : shape[-1] // 8] = False
+    return Batch(images, body, tuple(f"{first + i}" for i in range(size)))
+
+
+def _step(detector: Detector, shape: tuple[int, int]) -> Step:
+    box = Letterbox.of(shape, detector.normaliser.image_size)
+    return Step("normalise", {"low": 0.0, "high": 1000.0, **box.to_json()})
+
+
+def _bare(detector: Detector, todo: list[Batch]) -> None:
+    for batch in todo:
+        rng = Rng.scoring(detector.seed, batch.ids, detector.device)
+        detector.method.reconstruct(batch.images.to(detector.device), rng, batch.body.to(detector.device))
+
+
+def _scored(detector: Detector, todo: list[Batch], step: Step | None) -> None:
+    scores: list[float] = []
+    for batch in todo:
+        for result in slice_results(batch, detector.score_batch(batch)):
+            scores.append(result.score)
+            if step is not None:
+                native_map(detector.normaliser, result, step, reconstruction=False)
+    detector.calibration.p_values(np.asarray(scores))
+
+
+def _seconds(detector: Detector, work: Callable[[], None]) -> float:
+    if detector.device.type == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize(detector.device)
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize(detector.device)
+    return time.perf_counter() - start

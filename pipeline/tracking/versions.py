@@ -1,0 +1,42 @@
+"""The registered version behind a detector: asked of the registry once, in the background, since that is slow."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.errors import NightreadError
+
+
+class ModelVersions:
+    """Knows versions by a detector's SHA-256; shared by threads. Close it."""
+
+    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
+        self._catalogue, self._settings, self._lock = catalogue, settings, threading.Lock()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="versions")
+        self._known: dict[str, str] = {}
+
+    def close(self) -> None:
+        """Stop asking; what is being asked is waited for, since the registry is not asked by two at once."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def of(self, sha256: str, run_id: str) -> str:
+        """Return a detector's version, "" while it is not known or where the registry does not know it."""
+        with self._lock:
+            if sha256 not in self._known:
+                self._known[sha256] = ""
+                self._pool.submit(self._ask, sha256, run_id)
+            return self._known[sha256]
+
+    def _ask(self, sha256: str, run_id: str) -> None:
+        from pipeline.tracking.registry import version_of
+
+        try:
+            run = self._catalogue.run(run_id)
+            version = str(version_of(self._settings, run.route, run.folder))
+        except NightreadError:
+            return
+        with self._lock:
+            self._known[sha256] = version

@@ -1,0 +1,115 @@
+"""Archives: what is unchanged is not extracted again, what changed is read, members of one name are told apart."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from pipeline.config import DecodeLimits, Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import Instance, SourceFile
+from pipeline.data.ingest.ingest import ingest
+from pipeline.dicom.intake import archive as archive_module
+from pipeline.dicom.intake.archive import members
+from pipeline.errors import Rejected
+
+WriteFile = Callable[..., Path]
+
+
+@pytest.fixture
+def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the members that were taken out."""
+    names: list[str] = []
+    really = archive_module._Sink._extract
+
+    def noted(sink: Any, name: str, source: Any) -> Any:
+        names.append(name)
+        return really(sink, name, source)
+
+    monkeypatch.setattr(archive_module._Sink, "_extract", noted)
+    return names
+
+
+def pack(target: Path, files: list[tuple[str, Path]]) -> Path:
+    """Write a zip or tar of (name, file); a name may come twice."""
+    if target.suffix == ".zip":
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, file in files:
+                archive.writestr(name, file.read_bytes())
+        return target
+    with tarfile.open(target, "w:gz" if target.suffix == ".gz" else "w") as archive:
+        for name, file in files:
+            archive.add(file, name)
+    return target
+
+
+def count(settings: Settings, table: type) -> int:
+    with Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        return len(session.scalars(select(table)).all())
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz"])
+def test_an_unchanged_archive_is_left_alone_and_a_changed_one_read(
+    in_process: ModuleType, tmp_path: Path, settings: Settings, write_file: WriteFile, extracted: list[str], name: str
+) -> None:
+    files = [(f"CD/{number}.dcm", write_file(tmp_path / f"{number}.dcm", number)) for number in (1, 2, 3)]
+    archive = pack(tmp_path / name, files[:2])
+    assert ingest([archive], settings).added == 2
+    extracted.clear()
+    again = ingest([archive], settings)
+    assert (again.files, again.skipped, extracted) == (2, 2, [])
+    pack(archive, files)
+    changed = ingest([archive], settings)
+    assert (changed.added, changed.same) == (1, 2)
+    assert extracted == ["CD/1.dcm", "CD/2.dcm", "CD/3.dcm"]
+    assert count(settings, SourceFile) == count(settings, Instance) == 3
+
+
+def test_lost_pixels_are_taken_from_an_unchanged_archive(
+    in_process: ModuleType, tmp_path: Path, settings: Settings, write_file: WriteFile, extracted: list[str]
+) -> None:
+    files = [(f"{number}.dcm", write_file(tmp_path / f"{number}.dcm", number)) for number in (1, 2)]
+    archive = pack(tmp_path / "a.zip", files)
+    ingest([archive], settings)
+    next(Path(settings.store).glob("*/*.zarr.zip")).unlink()
+    extracted.clear()
+    again = ingest([archive], settings)
+    assert (again.same, again.skipped, len(extracted)) == (1, 1, 1)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_members_of_one_name_are_two_files(
+    in_process: ModuleType, tmp_path: Path, settings: Settings, write_file: WriteFile, name: str
+) -> None:
+    one, two = (write_file(tmp_path / f"{number}.dcm", number) for number in (1, 2))
+    assert one.stat().st_size == two.stat().st_size
+    archive = pack(tmp_path / name, [("x.dcm", one), ("x.dcm", two)])
+    assert ingest([archive], settings).added == 2
+    assert count(settings, SourceFile) == 2
+    assert ingest([archive], settings).skipped == 2
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_looks_like_a_number_is_not_taken_twice(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x")
+    archive = pack(tmp_path / "a.zip", [(name, tmp_path / "f") for name in ("a#2", "a", "a", "a#2", "a")])
+    names = [member.name for member in members(archive, DecodeLimits())]
+    assert names == ["a#2", "a", "a#3", "a#2#2", "a#4"]
+
+
+def test_a_bomb_whose_first_members_are_known_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(40 * 2**20))
+    archive = pack(tmp_path / "a.zip", [(f"{number}", tmp_path / "zeros") for number in range(3)])
+    for known in (False, True):
+        taken = members(archive, DecodeLimits(), lambda name, size, known=known: known and name == "0")
+        assert next(taken).unchanged is known
+        with pytest.raises(Rejected, match="expands beyond"):
+            list(taken)

@@ -1,0 +1,82 @@
+"""Label files as they come out of hospitals: encodings, delimiters, line ends, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as budget
+from hypothesis import strategies as st
+
+from pipeline.data.labels.label_csv import LabelLine, LabelProblem, read_label_csv
+from pipeline.dicom.wrap.label_table import LabelTableRow, write_label_table
+from pipeline.errors import ConfigError
+
+Write = Callable[..., Path]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_encodings_line_ends_and_delimiters(write: Write, encoding: str, end: str, delimiter: str) -> None:
+    lines = [delimiter.join(words) for words in (["label", "AccessionNumber", "reader"], ["normal", "A,1;", "Müller"])]
+    lines[1] = delimiter.join(f'"{word}"' for word in ("normal", "A,1;", "Müller"))
+    found = list(read_label_csv(write(*lines, "", delimiter * 2, encoding=encoding, end=end)))
+    assert len(found) == 1 and isinstance(found[0], LabelLine)
+    assert (found[0]["AccessionNumber"], found[0]["reader"], found[0]["mask"]) == ("A,1;", "Müller", "")
+
+
+def test_line_numbers_are_those_of_the_file(write: Write) -> None:
+    found = list(read_label_csv(write("label,PatientID", "normal,1", "", "normal", "normal,2,3", "normal,4")))
+    assert [(type(item).__name__, getattr(item, "number", None) or getattr(item, "line", None)) for item in found] == [
+        ("LabelLine", 2),
+        ("LabelProblem", 4),
+        ("LabelProblem", 5),
+        ("LabelLine", 6),
+    ]
+    assert isinstance(found[1], LabelProblem) and "1 fields, and the header has 2" in str(found[1])
+
+
+@pytest.mark.parametrize(
+    ("lines", "match"),
+    [
+        ([""], "no header"),
+        (["label"], "names no scans"),
+        (["PatientID,StudyDate"], "no column `label`"),
+        (["label,PatientID,diagnosis"], "unknown columns: diagnosis"),
+        (["label,PatientID,patient_id"], "column PatientID twice"),
+        (["label,PatientID", '"normal,1'], "no valid CSV"),
+    ],
+)
+def test_what_is_no_label_table_is_refused(write: Write, lines: list[str], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        list(read_label_csv(write(*lines)))
+
+
+def test_a_file_without_header_does_not_leak_its_first_line(write: Write) -> None:
+    with pytest.raises(ConfigError) as caught:
+        list(read_label_csv(write("PLANTED^NAME,normal")))
+    assert "PLANTED" not in str(caught.value)
+
+
+def test_other_encodings_and_missing_files_are_named(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"not UTF-8 \(line 2\)"):
+        list(read_label_csv(write("label,PatientID,reader", "normal,1,Müller", encoding="latin-1")))
+    with pytest.raises(ConfigError, match="No such file") as caught:
+        list(read_label_csv(tmp_path / "PLANTED.csv"))
+    assert "PLANTED" not in str(caught.value)
+
+
+_WORD = st.text(st.characters(blacklist_categories=("Cs", "Cc"), max_codepoint=0x2FFF), max_size=12).map(str.strip)
+
+
+@budget(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(_WORD, _WORD, _WORD), min_size=1, max_size=5))
+def test_what_the_label_table_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, words: list) -> None:
+    rows = [LabelTableRow("normal", PatientID="p" + a, reader=b, source=c) for a, b, c in words]
+    path = write_label_table(tmp_path_factory.mktemp("table") / "labels.csv", rows)
+    found = [item for item in read_label_csv(path) if isinstance(item, LabelLine)]
+    read = [(line["PatientID"], line["reader"], line["source"], line["label"]) for line in found]
+    assert read == [(row.PatientID.strip(), row.reader, row.source, "normal") for row in rows]

@@ -1,0 +1,175 @@
+"""From DICOM files to score, p-value and heatmap; the same by every door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pipeline.config import DecodeLimits
+from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.store.pixel_store import PixelStore
+from pipeline.detection.detector import Detector
+from pipeline.detection.score_files import ScanResult
+from pipeline.dicom.decode.read import read_instance
+from pipeline.errors import ConfigError, EmptySelection, Rejected
+from pipeline.types import Batch, Scan, SliceRef
+
+Series = Callable[..., list[Path]]
+
+
+def test_the_five_lines_of_the_readme(detector: Detector, ct_series: Series, tmp_path: Path) -> None:
+    detector.save(tmp_path / "detector")
+    loaded = Detector.load(tmp_path / "detector")
+    result = loaded.score_file(str(ct_series(1)[0]))
+    assert np.isfinite(result.score)
+    assert 1 / 40 <= result.p_value <= 1
+    assert (result.n_calibration, result.guarantee, result.route) == (39, "conformal", "ct")
+    assert result.heatmap.shape == result.body.shape == result.reconstruction.shape == (1, 40, 48)
+    assert result.heatmap.dtype == np.float32
+    assert (result.heatmap[~result.body] == 0).all()
+    assert result.heatmap[result.body].max() > 0
+    assert result.history[-1].name == "normalise"
+
+
+def test_an_uncalibrated_detector_gives_no_p_value(detector: Detector, ct_series: Series) -> None:
+    result = replace(detector, calibration=None).score_file(ct_series(1)[0])
+    assert (result.p_value, result.n_calibration, result.guarantee) == (None, 0, "")
+
+
+def test_files_of_a_series_in_any_order(detector: Detector, ct_series: Series) -> None:
+    paths = ct_series(5)
+    result = detector.score_files(paths)
+    again = detector.score_files(paths[::-1])
+    assert again.score == pytest.approx(result.score, rel=1e-6)
+    np.testing.assert_allclose(again.heatmap, result.heatmap, rtol=1e-4, atol=1e-6)
+    assert result.score == max(plane.score for plane in result.planes)
+    single = [detector.score_file(path).score for path in paths]
+    assert single == pytest.approx([plane.score for plane in result.planes], rel=1e-5)
+
+
+def test_several_series_are_one_study(detector: Detector, ct_series: Series) -> None:
+    both = [*ct_series(2, series="1.2.3.4"), *ct_series(3, series="1.2.3.5", seed=9)]
+    result = detector.score_files(both)
+    assert len(result.planes) == 5
+    assert result.score == max(detector.score_files(both[:2]).score, detector.score_files(both[2:]).score)
+
+
+def test_a_scan_in_memory_scores_as_its_files(detector: Detector, ct_series: Series) -> None:
+    paths = ct_series(3)
+    hu = np.stack([read_instance(path, DecodeLimits()).stored[0] for path in paths]).astype(np.float32) - 1024
+    scan = Scan(hu[None], None, (5.0, 1.0, 1.0), "CT", "study", "series", "patient")
+    assert detector.score_scan(scan).score == pytest.approx(detector.score_files(paths).score, rel=1e-6)
+    with pytest.raises(ConfigError, match=r"\[1, slices, rows, columns\]"):
+        detector.score_scan(replace(scan, pixels=hu))
+
+
+def catalogued(paths: list[Path], store: PixelStore) -> list[SliceRef]:
+    refs = []
+    for number, path in enumerate(paths):
+        item, at = read_instance(path, DecodeLimits()), number / max(len(paths) - 1, 1)
+        key, attributes = store.put(item.stored), item.attributes.to_json()
+        of_label = SliceRef(f"pseudonym{number}", 0, "series", "study", "patient", key, attributes, 0.123)
+        refs.append(replace(of_label, geometric_position=at if len(paths) > 1 else None))
+    return refs
+
+
+@pytest.mark.parametrize("method", ["ae", "ddpm", "conditional_vae"])
+def test_the_catalogues_door_and_the_files_give_one_score(
+    build: Callable[..., Detector], ct_series: Series, tmp_path: Path, method: str
+) -> None:
+    detector, paths = build(method), ct_series(2)
+    listening(detector)
+    data = SliceDataset(catalogued(paths, store := PixelStore(str(tmp_path / "s"))), store, detector.normaliser)
+    results = list(detector.score_slices(data))
+    direct = detector.score_files(paths)
+    assert [r.score for r in results] == pytest.approx([plane.score for plane in direct.planes], rel=1e-5)
+    native = detector.native(results[1], data.step(results[1].id))
+    np.testing.assert_allclose(native.values, direct.heatmap[1], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(native.reconstruction, direct.reconstruction[1], rtol=1e-3, atol=1e-2)
+
+
+def listening(detector: Detector) -> None:
+    """Let a conditional method know every word, as after a training that met them all."""
+    for name, buffer in detector.method.named_buffers():
+        if name.startswith("conditions.seen_"):
+            buffer.fill_(1.0)
+
+
+def test_a_conditional_method_hears_of_each_slice_by_every_door(
+    build: Callable[..., Detector], ct_series: Series, tmp_path: Path
+) -> None:
+    detector, paths = build("conditional_vae"), ct_series(3)
+    listening(detector)
+    heard: list[tuple] = []
+    answer = detector.method.reconstruct
+    detector.method.reconstruct = lambda x, rng, body, about: (heard.append(about), answer(x, rng, body, about))[1]
+    data = SliceDataset(catalogued(paths, store := PixelStore(str(tmp_path / "s"))), store, detector.normaliser)
+    expected = tuple(
+        {"modality": "CT", "sex": "F", "age_band": "40-59", "relative_position": p} for p in (0.0, 0.5, 1.0)
+    )
+    list(detector.score_slices(data))
+    detector.score_files(paths[::-1])
+    detector.score_file(paths[0])
+    alone = {name: value for name, value in expected[0].items() if name != "relative_position"}
+    assert heard == [expected, expected, (alone,)]
+
+
+def test_what_is_known_moves_a_conditional_score_only(build: Callable[..., Detector], batch: Batch) -> None:
+    told = replace(batch, about=tuple({"modality": "CT", "relative_position": i / 6} for i in range(7)))
+    for method, moved in (("ae", False), ("conditional_vae", True)):
+        detector = build(method)
+        listening(detector)
+        same = torch.equal(detector.score_batch(batch).scores, detector.score_batch(told).scores)
+        assert same is not moved
+    alone = Batch(told.images[4:5], told.body[4:5], told.ids[4:5], told.about[4:5])
+    assert_close(detector.score_batch(alone).scores, detector.score_batch(told).scores[4:5], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ConfigError, match="7 images came with what is known of 6"):
+        detector.score_batch(replace(told, about=told.about[:6]))
+
+
+def test_what_a_night_refuses_is_refused_here(detector: Detector, ct_series: Series, tmp_path: Path) -> None:
+    (tmp_path / "Secret^Name.dcm").write_bytes(b"no dicom at all")
+    with pytest.raises(Rejected) as caught:
+        detector.score_file(tmp_path / "Secret^Name.dcm")
+    assert "Secret" not in str(caught.value)
+    paths = ct_series(5)
+    with pytest.raises(Rejected, match="missing-slices"):
+        detector.score_files([*paths[:2], *paths[3:]])
+    with pytest.raises(Rejected, match="duplicate-slices"):
+        detector.score_files([paths[0], paths[0]])
+    with pytest.raises(ConfigError, match="several studies") as mixed:
+        detector.score_files([paths[0], *ct_series(1, study="9.9", series="9.9.1")])
+    assert "9.9" not in str(mixed.value)
+    with pytest.raises(EmptySelection):
+        detector.score_files([])
+
+
+def test_a_scan_of_air_or_with_nan_has_no_score(detector: Detector) -> None:
+    air = Scan(np.full((1, 2, 40, 40), -1000, np.float32), None, (None,) * 3, "CT", "s", "s", "p")
+    with pytest.raises(Rejected, match="empty-foreground"):
+        detector.score_scan(air)
+    broken = air.pixels.copy()
+    broken[0, 1, 5, 5] = np.nan
+    with pytest.raises(Rejected, match="non-finite"):
+        detector.score_scan(replace(air, pixels=broken))
+
+
+def test_nothing_of_the_patient_is_in_the_result(detector: Detector, ct_series: Series) -> None:
+    text = repr(detector.score_file(ct_series(1)[0]))
+    assert "Secret" not in text
+    assert "SECRET" not in text
+
+
+def test_sizes_without_a_common_grid_are_told(detector: Detector, ct_series: Series) -> None:
+    result = detector.score_file(ct_series(1)[0])
+    plane = result.planes[0]
+    other = replace(plane, anomaly=replace(plane.anomaly, values=np.zeros((3, 3), np.float32)))
+    with pytest.raises(ConfigError, match="different sizes"):
+        _ = replace(result, planes=(plane, other)).heatmap
+    assert isinstance(result, ScanResult)

@@ -1,0 +1,195 @@
+"""Workers that crash, hang and swell: the file is refused, the next one is read, the parent never notices."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from pydicom.uid import RLELossless
+
+from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.read import DecodedInstance
+from pipeline.dicom.intake import sandbox
+from pipeline.dicom.intake.sandbox import DecodeWorkers
+from pipeline.errors import Rejected, RejectionCode
+
+CT = "pydicom/CT_small.dcm"
+
+
+def _children() -> set[int]:
+    return {
+        child.pid
+        for child in psutil.Process().children()
+        if "pipeline.dicom.intake.decode_worker" in " ".join(child.cmdline())
+    }
+
+
+def _same(one: DecodedInstance, other: DecodedInstance) -> bool:
+    parts = [(x.identity, x.attributes, json.dumps([s.to_json() for s in x.history])) for x in (one, other)]
+    return parts[0] == parts[1] and one.stored.dtype == other.stored.dtype and np.array_equal(one.stored, other.stored)
+
+
+NAMES = [
+    CT, "pydicom/MR_truncated.dcm", "pydicom/emri_small.dcm", "pydicom/examples_palette.dcm", "pydicom/README.txt",
+    "pydicom/SC_rgb_rle_32bit_2frame.dcm", "pydicom/MR_small_bigendian.dcm", "pydicom/examples_ybr_color.dcm",
+]  # fmt: skip
+
+
+def test_workers_give_what_reading_here_gives(
+    workers: DecodeWorkers, real_files: dict[str, Path], read_real: Callable
+) -> None:
+    names = [name for name in NAMES if name in real_files]
+    results = list(workers.read_many([real_files[name] for name in names]))
+    assert [path for path, _ in results] == [real_files[name] for name in names]
+    for name, (_, result) in zip(names, results, strict=True):
+        here = read_real(name)
+        if isinstance(here, Rejected):
+            assert isinstance(result, Rejected)
+            assert (result.code, result.sentence) == (here.code, here.sentence)
+        else:
+            assert _same(result, here)
+
+
+def test_look_ahead_is_bounded(workers: DecodeWorkers, real_files: dict[str, Path]) -> None:
+    """While the consumer holds the first result, at most a few more paths are taken from the source."""
+    taken = []
+
+    def source() -> Iterator[Path]:
+        for index in range(100):
+            taken.append(index)
+            yield real_files[CT]
+
+    results = workers.read_many(source())
+    next(results)
+    assert len(taken) <= 2 * sandbox.LOOK_AHEAD + 1
+    results.close()
+    assert workers.read(real_files[CT]).stored.shape == (1, 128, 128)
+
+
+def _read_while(pool: DecodeWorkers, path: Path, *signals: int) -> Rejected:
+    """Stop the only worker, let it be asked for `path`, send it `signals`, and return what comes of it."""
+    worker = pool._all[0]._process.pid
+    os.kill(worker, signal.SIGSTOP)
+    timer = threading.Timer(0.3, lambda: [os.kill(worker, number) for number in signals])
+    timer.start()
+    with pytest.raises(Rejected) as caught:
+        pool.read(path)
+    timer.join()
+    assert not psutil.pid_exists(worker)
+    return caught.value
+
+
+def test_a_crash_is_one_rejected_file(real_files: dict[str, Path], limits: DecodeLimits) -> None:
+    """A fault in a C decoder, and the system's answer to a want of memory, while a file is read."""
+    with DecodeWorkers(1, limits) as pool:
+        assert pool.read(real_files[CT]).stored.size
+        crash = _read_while(pool, real_files[CT], signal.SIGSEGV, signal.SIGCONT)
+        assert crash.code == RejectionCode.DECODER_CRASHED
+        assert "SIGSEGV" in crash.sentence
+        assert pool.read(real_files[CT]).stored.size
+        assert _read_while(pool, real_files[CT], signal.SIGKILL).code == RejectionCode.DECODE_MEMORY
+        assert pool.read(real_files[CT]).stored.size
+
+
+def test_a_file_that_aborts_gdcm(workers: DecodeWorkers, real_files: dict[str, Path], tmp_path: Path) -> None:
+    """Found by the fuzz test: two bytes less in a quantisation table, and GDCM 3.2.6 ends its process with SIGABRT.
+
+    A decoder that refuses it instead is welcome; a parent that goes on is demanded.
+    """
+    data = real_files["pydicom/SC_rgb_small_odd_jpeg.dcm"].read_bytes()
+    (tmp_path / "broken").write_bytes(data[:1770] + data[1772:])
+    with pytest.raises(Rejected) as caught:
+        workers.read(tmp_path / "broken")
+    assert caught.value.code in (RejectionCode.DECODER_CRASHED, RejectionCode.DECODE_FAILED)
+    assert workers.read(real_files[CT]).stored.size
+
+
+def test_a_death_between_files_is_nobodys_fault(real_files: dict[str, Path], limits: DecodeLimits) -> None:
+    with DecodeWorkers(1, limits) as pool:
+        assert pool.read(real_files[CT]).stored.size
+        pool._all[0]._process.kill()
+        pool._all[0]._process.wait()
+        assert pool.read(real_files[CT]).stored.size
+
+
+def test_a_hang_ends_at_the_time_limit(real_files: dict[str, Path], limits: DecodeLimits) -> None:
+    """The worker is stopped, as if it looped for ever; it is killed and replaced within the limit."""
+    with DecodeWorkers(1, limits.model_copy(update={"seconds": 2.0})) as pool:
+        assert pool.read(real_files[CT]).stored.size
+        started = time.monotonic()
+        assert _read_while(pool, real_files[CT]).code == RejectionCode.DECODE_TIMEOUT
+        assert 2.0 <= time.monotonic() - started < 10
+        assert pool.read(real_files[CT]).stored.size
+
+
+def test_memory_is_capped(
+    limits: DecodeLimits, make_dataset: Callable, write_dataset: Callable, real_files: dict[str, Path]
+) -> None:
+    """12 000 x 12 000 in 2 MB of RLE need 144 MB; with 96 MB above its start the worker refuses, with 1 GB it reads."""
+    frame = np.zeros((12_000, 12_000), dtype=np.uint8)
+    ds = make_dataset(frame)
+    ds.compress(RLELossless, frame, encoding_plugin="pylibjpeg", generate_instance_uid=False)
+    path = write_dataset(ds, syntax=RLELossless)
+    assert path.stat().st_size < 4_000_000
+    with DecodeWorkers(1, limits.model_copy(update={"memory_bytes": 96 * 2**20})) as pool:
+        with pytest.raises(Rejected) as caught:
+            pool.read(path)
+        assert caught.value.code == RejectionCode.DECODE_MEMORY
+        assert pool.read(real_files[CT]).stored.size
+    with DecodeWorkers(1, limits) as pool:
+        assert pool.read(path).stored.shape == (1, 12_000, 12_000)
+        assert os.fstat(pool._all[0]._pixels).st_size == 0
+
+
+def test_no_process_and_no_descriptor_is_left(real_files: dict[str, Path], limits: DecodeLimits) -> None:
+    before = (_children(), psutil.Process().num_fds())
+    for _ in range(2):
+        with DecodeWorkers(2, limits) as pool:
+            assert sum(1 for _ in pool.read_many([real_files[CT]] * 5)) == 5
+    assert (_children(), psutil.Process().num_fds()) == before
+
+
+def test_a_worker_ends_with_its_parent(limits: DecodeLimits) -> None:
+    """The parent is killed without a chance to clean up; its worker sees the end of its input and goes."""
+    code = (
+        "import sys, time; from pipeline.config import DecodeLimits\n"
+        "from pipeline.dicom.intake.sandbox import DecodeWorkers\n"
+        "pool = DecodeWorkers(1, DecodeLimits()).__enter__()\n"
+        "print(pool._all[0]._process.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    worker.wait(timeout=30)
+
+
+def test_threads_share_a_pool(workers: DecodeWorkers, real_files: dict[str, Path]) -> None:
+    shapes: list[tuple[int, ...]] = []
+    threads = [
+        threading.Thread(target=lambda: shapes.append(workers.read(real_files[CT]).stored.shape)) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shapes == [(1, 128, 128)] * 6
+
+
+def test_a_worker_loads_no_torch() -> None:
+    code = (
+        "import sys, pipeline.dicom.intake.decode_worker, pipeline.dicom.intake.sandbox; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,383 @@
+"""A reader's morning in a real Chromium without a screen, by keyboard."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.data.labels.labels import labels
+
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+SIZE = {"width": 1440, "height": 900}
+READY_MS = 20_000
+Person = Callable[..., Any]
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What pages complained of on the browser's console."""
+    return []
+
+
+@pytest.fixture
+def person(chromium: Any, site: str, complaints: list[str]) -> Iterator[Person]:
+    """Return a function that opens a window of its own, logged in; whatever the page complains of fails the test."""
+    windows = []
+
+    def open_one(name: str = "", password: str = "a long enough passphrase") -> Any:
+        window = chromium.new_context(viewport=SIZE, base_url=site)
+        windows.append(window)
+        page = window.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.goto("/")
+        if name:
+            page.fill("#name", name)
+            page.fill("#password", password)
+            page.keyboard.press("Enter")
+            page.wait_for_selector(".who")
+            page.wait_for_load_state()  # scripts are there
+        return page
+
+    yield open_one
+    for window in windows:
+        window.close()
+    assert complaints == []
+
+
+def ready(page: Any) -> Any:
+    """Wait until the image and its heatmap are drawn."""
+    page.wait_for_selector("#viewer[data-ready]", timeout=READY_MS)
+    page.wait_for_selector("#viewer[data-heat]", timeout=READY_MS)
+    return page
+
+
+def pixels(page: Any) -> Any:
+    """Return the drawn canvas as bytes of a picture: two are equal when the reader sees the same."""
+    page.wait_for_timeout(120)
+    return page.locator("#pane-main canvas.cornerstone-canvas").evaluate("canvas => canvas.toDataURL()")
+
+
+def test_a_reader_looks_and_decides_by_keyboard(person: Person, room: Any) -> None:
+    page = person("ann")
+    rows = page.locator("[data-row]").count()
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    assert page.locator("[data-row][aria-selected]").count() == 1
+    first = int(page.locator("[data-row][aria-selected]").get_attribute("data-href").split("/")[2].split("?")[0])
+    page.keyboard.press("Enter")
+    ready(page)
+
+    with_heat = pixels(page)
+    page.keyboard.press("h")
+    without = pixels(page)
+    assert with_heat != without
+    page.keyboard.press("h")
+    assert pixels(page) == with_heat
+
+    level = page.inner_text("#window-words")
+    page.keyboard.press("]")
+    page.keyboard.press("ArrowRight")
+    assert pixels(page) != with_heat
+    assert page.inner_text("#window-words") != level
+    page.keyboard.press("0")
+    assert pixels(page) == with_heat
+    assert page.inner_text("#window-words") == level
+
+    page.keyboard.press("r")
+    page.wait_for_selector("#pane-side canvas")
+    page.keyboard.press("r")
+
+    before = len(list(labels(room.catalogue)))
+    page.keyboard.press("c")
+    assert page.locator("[name=outcome]:checked").get_attribute("value") == "confirmed"
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: f"/scan/{first}" not in url)
+    ready(page)
+    row = room.review.worklist.row(first)
+    assert (row.state, row.decided_by) == ("confirmed", "ann")
+    assert len(list(labels(room.catalogue))) > before
+    page.keyboard.press("l")
+    page.wait_for_selector("#list")
+    assert page.locator("[data-row]").count() == rows - 1
+
+
+@pytest.mark.slow
+def test_a_decision_is_taken_back_by_key(person: Person, listed: list[int], room: Any) -> None:
+    page = person("ann")
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.uncheck("#go-on")
+    page.keyboard.press("Escape")
+    page.locator("#pane-main").focus()
+    page.keyboard.press("d")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#undo")
+    assert room.review.worklist.row(listed[0]).state == "dismissed"
+    ready(page)
+    page.locator("#pane-main").focus()
+    page.keyboard.press("z")
+    page.wait_for_selector(".withdrawn")
+    assert room.review.worklist.row(listed[0]).state in ("new", "in-review")
+
+
+@pytest.mark.slow
+def test_a_slip_is_found_again_from_the_next_scan(person: Person, listed: list[int], room: Any) -> None:
+    page = person("ann")
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.keyboard.press("d")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
+    ready(page)
+    assert room.finding(listed[0]).study_id[:12] in page.inner_text("#last-decided")
+    page.locator("#pane-main").focus()
+    page.keyboard.press("z")
+    page.wait_for_url(f"**/scan/{listed[0]}")
+    ready(page)
+    page.locator("#pane-main").focus()
+    page.keyboard.press("z")
+    page.wait_for_selector(".withdrawn")
+    assert room.review.worklist.row(listed[0]).state in ("new", "in-review")
+    assert not page.locator("#last-decided").is_visible()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["CR", "MR"])
+def test_original_and_reconstruction_flicker_in_windows_of_their_own(
+    person: Person, enter: Callable[..., int], modality: str
+) -> None:
+    ramp = np.add.outer(np.arange(64, dtype=np.uint16), np.arange(64, dtype=np.uint16)) * 30 + 200
+    finding = enter("flicker", [ramp[None]], modality=modality, photometric="MONOCHROME1", windows=((2000.0, 3600.0),))
+    page = person("ann")
+    page.goto(f"/scan/{finding}")
+    ready(page)
+    page.keyboard.press("h")
+    page.keyboard.press("]")
+    original, level = pixels(page), page.inner_text("#window-words")
+    page.keyboard.press("f")
+    shown = _brightness(page.evaluate(WHILE_RECONSTRUCTED))
+    assert shown.std() > 1, "a window of the original's would leave a projection's reconstruction black or white"
+    page.keyboard.press("f")
+    page.wait_for_selector("[data-do=flicker][aria-pressed=false]")
+    assert pixels(page) == original
+    assert page.inner_text("#window-words") == level
+
+
+# The picture as it is drawn while the reconstruction is there, before it gives way to the original again.
+WHILE_RECONSTRUCTED = """() => new Promise((done) => {
+  let frames = 0;
+  const look = () => {
+    const there = document.getElementById("viewer-status").textContent === "reconstruction";
+    frames = there ? frames + 1 : 0;
+    if (frames < 3) requestAnimationFrame(look);
+    else done(document.querySelector("#pane-main canvas.cornerstone-canvas").toDataURL());
+  };
+  look();
+})"""
+
+
+def _picture(url: str, mode: str) -> np.ndarray:
+    """Return a canvas's data as uint8 [H, W] or [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert(mode))
+
+
+def _brightness(url: str) -> np.ndarray:
+    """Return the middle of a picture, where the image is, in grey."""
+    grey = _picture(url, "L")
+    return grey[:, grey.shape[1] // 2 - 150 : grey.shape[1] // 2 + 150].astype(float)
+
+
+@pytest.mark.slow
+def test_a_region_is_drawn_with_the_mouse_and_signed(person: Person, listed: list[int], room: Any) -> None:
+    page = person("ann")
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.keyboard.press("g")
+    box = page.locator("#pane-main").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 90, y - 90)
+    page.mouse.down()
+    for dx, dy in ((90, -90), (90, 90), (-90, 90), (-90, -80)):
+        page.mouse.move(x + dx, y + dy, steps=6)
+    page.mouse.up()
+    assert "drawn on image" in page.inner_text("#region-words")
+    page.keyboard.press("u")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
+    region = room.review.decisions.history(listed[0], _lead(room))[-1].region
+    columns, rows = zip(*region["points"], strict=True)
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.keyboard.press("h")
+    assert _picture(pixels(page), "RGB").reshape(-1, 3).tolist().count([255, 212, 121]) > 100  # its dashed line
+    # Half the drawn square's edge is 90 screen pixels; the phantom has 32 pixels and fills the lower of the two edges;
+    # the middle of the image is the edge between its pixels 15 and 16.
+    half = 90 / (min(box["width"], box["height"]) / 32)
+    assert abs(min(columns) - (15.5 - half)) < 1
+    assert abs(max(rows) - (15.5 + half)) < 1
+
+
+def _lead(room: Any) -> Any:
+    from pipeline.review.permissions import Actor
+
+    return Actor("lea", "lead")
+
+
+@pytest.mark.slow
+def test_two_browsers_on_one_scan(person: Person, listed: list[int], room: Any) -> None:
+    ann, ben = person("ann"), person("ben")
+    ann.goto(f"/scan/{listed[0]}")
+    ready(ann)
+    ben.goto(f"/scan/{listed[0]}")
+    ready(ben)
+    assert "ann reads this scan" in ben.inner_text("#decision")
+    assert ben.locator("#decide").count() == 0
+    ben.keyboard.press("c")
+    ben.keyboard.press("Enter")
+    assert room.review.worklist.row(listed[0]).decision_id == 0
+    ann.keyboard.press("l")  # leaving gives it back
+    ann.wait_for_selector("#list")
+    ann.wait_for_timeout(300)
+    ben.reload()
+    ready(ben)
+    assert ben.locator("#decide").count() == 1
+
+
+@pytest.mark.slow
+def test_the_keys_are_shown_and_go_away(person: Person, listed: list[int]) -> None:
+    page = person("ann")
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.keyboard.press("?")
+    help_ = page.locator("#help")
+    assert help_.is_visible()
+    for word in ("heatmap on or off", "second opinion", "next window", "next scan"):
+        assert word in help_.inner_text()
+    page.keyboard.press("c")  # keys are not for what lies beneath
+    assert page.locator("[name=outcome]:checked").count() == 0
+    page.keyboard.press("Escape")
+    assert not help_.is_visible()
+
+
+@pytest.mark.slow
+def test_a_narrow_window_shows_the_image_too(person: Person, listed: list[int]) -> None:
+    page = person("ann")
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    assert page.locator("#pane-main").bounding_box()["height"] > 400
+    assert page.evaluate("document.documentElement.scrollWidth") <= 700
+
+
+@pytest.mark.slow
+def test_typing_is_not_a_command(person: Person, listed: list[int]) -> None:
+    page = person("ann")
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.fill("#text", "")
+    page.locator("#text").press_sequentially("chdu?")
+    assert page.input_value("#text") == "chdu?"
+    assert page.locator("[name=outcome]:checked").count() == 0
+
+
+@pytest.mark.slow
+def test_the_list_is_filtered_without_a_new_page(person: Person, room: Any, listed: list[int]) -> None:
+    page = person("ann")
+    page.evaluate("window.sameage = true")
+    page.fill("#search", room.finding(listed[2]).study_id[:10])
+    page.wait_for_selector("[data-row]:only-child")
+    assert page.evaluate("window.sameage")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/scan/{listed[2]}*")
+
+
+@pytest.mark.slow
+def test_an_ended_session_leads_to_the_log_in(person: Person, complaints: list[str], room: Any) -> None:
+    page = person("ann")
+    room.review.sessions.end_all("ann")
+    page.fill("#search", "abcd")
+    page.wait_for_selector("#password")
+    complaints[:] = [said for said in complaints if "401" not in said]  # which a browser reports as an error
+
+
+def serious(page: Any) -> list[str]:
+    """Return what axe-core finds serious or critical."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:3]}"
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.slow
+def test_nothing_serious_stands_in_the_way(person: Person, listed: list[int], room: Any) -> None:
+    entrance = person()
+    assert serious(entrance) == []
+    auditor, page = person("aud"), person("ann")
+    sha256 = room.finding(listed[0]).model_sha256
+    auditor.goto("/audit")
+    assert serious(auditor) == []
+    lead, admin = person("lea"), person("ada")
+    admin.goto("/users")
+    assert serious(lead) + serious(admin) == []
+    admin.goto("/password")
+    assert serious(admin) == []
+    for path in ("/", "/night", "/models", f"/model/{sha256[:16]}", "/?state=dismissed"):
+        page.goto(path)
+        assert serious(page) == [], path
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    assert serious(page) == []
+    page.keyboard.press("c")
+    page.keyboard.press("?")
+    assert serious(page) == []
+
+
+@pytest.mark.slow
+def test_axe_would_find_something(person: Person) -> None:
+    page = person()
+    page.evaluate("document.querySelector('#main').innerHTML += '<img src=/static/mark.svg>'")
+    assert any("image-alt" in line for line in serious(page))
+
+
+@pytest.mark.slow
+def test_scans_are_kept_by_key_and_leads_keep_them_for_others(person: Person, listed: list[int], room: Any) -> None:
+    ann, lea = person("ann"), person("lea")
+    ann.keyboard.press("j")
+    ann.keyboard.press("a")
+    ann.wait_for_selector("[data-row]:has-text('kept for ann')")
+    assert ann.locator("[data-row][aria-selected]").get_attribute("data-scan") == f"/scan/{listed[0]}"
+    lea.reload()
+    lea.select_option("#assignee", "ben")
+    for _ in range(2):
+        lea.keyboard.press("Escape")
+        lea.locator("#main").focus()
+        lea.keyboard.press("j")
+    lea.keyboard.press("a")
+    lea.wait_for_selector("[data-row]:has-text('kept for ben')")
+    assert [room.review.worklist.row(number).holder for number in listed[:3]] == ["ann", "ben", ""]
+    ann.goto(f"/scan/{listed[1]}")
+    ready(ann)
+    assert "kept for ben" in ann.inner_text("#decision")
+    ann.keyboard.press("l")
+    ann.wait_for_selector("#list")
+    ann.wait_for_load_state()
+    in_review = "[name=state][value=in-review] + span b"
+    assert ann.inner_text(in_review) == "2"
+    ann.keyboard.press("j")
+    ann.keyboard.press("a")
+    ann.wait_for_selector("#list-words:has-text('Anybody may read it')")
+    assert ann.inner_text(in_review) == "1"
+    assert room.review.worklist.row(listed[0]).holder == ""

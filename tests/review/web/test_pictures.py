@@ -1,0 +1,116 @@
+"""The pictures of README, taken from a phantom night: `make figures` keeps them.
+
+With NIGHTREAD_FIGURES=<folder> they are written there; without it they are taken all the same, and looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.config import Settings, load_config
+from pipeline.review.web.app_state import Room
+from pipeline.review.web.config import WebConfig
+
+pytestmark = pytest.mark.slow
+CONFIG = Path(__file__).resolve().parents[3] / "configs" / "runs" / "demo-mr.yaml"
+SHORT = (
+    "training.images=1600",
+    "training.validate_every_images=800",
+    "detection.flagging={rule: capacity, capacity: 5, alpha: 0.2}",
+)
+SIZE = {"width": 1280, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Phantom brains of 192 pixels, nine slices each, and a model that was trained for a minute."""
+    from pipeline.data.ingest.ingest import ingest
+    from pipeline.data.labels.labels import import_labels
+    from pipeline.dicom.phantom.demo import FAMILY, KINDS
+    from pipeline.dicom.phantom.folder import write_labels, write_phantoms
+    from pipeline.stages.detect.calibrate import calibrate
+    from pipeline.stages.detect.evaluate import evaluate
+    from pipeline.stages.detect.score import detectors_to_run, score
+    from pipeline.stages.detect.train import train
+    from pipeline.stages.run.run_config import RunConfig
+
+    folder = tmp_path_factory.mktemp("hospital")
+    settings = Settings(workspace=folder / "workspace")
+    studies = write_phantoms(
+        folder / "archive", 90, "MR", 1 / 5, 5, size=192, slices=5, family=FAMILY, kinds=KINDS, grades=(3, 2)
+    ).studies
+    labels = write_labels(studies, folder)
+    write_phantoms(folder / "inbox", 14, "MR", 0.4, 6, size=192, slices=9, grades=(3,), family=FAMILY, kinds=KINDS)
+    ingest([folder / "archive", folder / "inbox"], settings)
+    import_labels(labels, settings)
+    run = calibrate(train(load_config(CONFIG, RunConfig, SHORT), settings), settings).run
+    assert [one.sha256 for one in detectors_to_run(settings, "phantom-mr")] == [run.sha256]
+    score(run, settings)
+    evaluate(run, settings)
+    return settings
+
+
+@pytest.fixture
+def address(hospital: Settings, serving: Any, setup: Any) -> Iterator[str]:
+    with Room.open(hospital, WebConfig()) as room:
+        for name, role in (("ann", "reader"), ("ben", "reader")):
+            room.review.users.add(name, role, "a long enough passphrase", setup)
+        with serving(room) as where:
+            yield where
+
+
+def test_the_pictures_of_readme(chromium: Any, address: str, tmp_path: Path) -> None:
+    folder = Path(os.environ.get("NIGHTREAD_FIGURES") or tmp_path)
+    window = chromium.new_context(viewport=SIZE, base_url=address)
+    page = window.new_page()
+    page.goto("/")
+    page.fill("#name", "ann")
+    page.fill("#password", "a long enough passphrase")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#list")
+    flagged = read_some(page)
+    page.goto("/?state=all")
+    page.keyboard.press("j")
+    shoot(page, folder / "review-list.png")
+    page.goto(f"/scan/{flagged}")
+    page.wait_for_selector("#viewer[data-heat]")
+    page.wait_for_selector(".thumbs", timeout=120_000)
+    page.wait_for_timeout(1500)
+    page.keyboard.press("r")
+    page.wait_for_timeout(1500)
+    shoot(page, folder / "review-scan.png")
+    window.close()
+
+
+def read_some(page: Any) -> int:
+    """Decide on five scans; return one that the model had flagged, whose words and outline are told now."""
+    told = []
+    for outcome in ("c", "d", "c", "u", "s"):
+        page.goto("/")
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#viewer[data-ready]")
+        number = int(page.url.split("/scan/")[1].split("?")[0])
+        page.uncheck("#go-on")
+        page.locator("#pane-main").focus()
+        page.keyboard.press(outcome)
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".history")
+        told.append((number, page.inner_text(".unusual-words").lower()))
+    return next((number for number, words in told if "than all" in words), told[0][0])
+
+
+def shoot(page: Any, file: Path) -> None:
+    """Take a picture that is not blank."""
+    page.screenshot(path=file)
+    picture = Image.open(file).convert("RGB")
+    assert picture.size == (SIZE["width"], SIZE["height"])
+    assert np.asarray(picture).std() > 10
+    picture.save(file, optimize=True)

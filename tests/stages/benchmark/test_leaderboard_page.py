@@ -1,0 +1,51 @@
+"""The leaderboard's page: what training with other seeds changes is said of every figure, never of the best seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.stages.benchmark.leaderboard import Leaderboard, LeaderRow
+from pipeline.stages.benchmark.page import leaderboard_figure, leaderboard_page, seeds_table
+
+COUNTS = {"units": 20, "patients": 20}
+
+
+def row(name: str, seeds: dict[int, dict[str, float]], **more: Any) -> LeaderRow:
+    first = next(iter(seeds.values()))
+    figures = {k: {"value": v, "low": v - 0.1, "high": v + 0.1} for k, v in first.items()}
+    return LeaderRow.model_validate({"name": name, "figures": figures, "seeds": seeds, "units": 20, **more})
+
+
+def board(*rows: LeaderRow) -> Leaderboard:
+    facts = {"title": "t", "set_name": "develop", "criterion": "auroc", "part": "all units", "command": "nightread"}
+    return Leaderboard(counts=COUNTS, rows=rows, **facts)
+
+
+def test_mean_and_spread_over_seeds_by_hand() -> None:
+    # 0.6, 0.7, 0.8: mean 0.7, standard deviation 0.1 (n - 1). A figure that one seed has has no spread.
+    found = row("lucky", {0: {"auroc": 0.8, "dice": 0.5}, 1: {"auroc": 0.6}, 2: {"auroc": 0.7}})
+    text = seeds_table(board(found, row("alone", {0: {"auroc": 0.9}})))
+    (line,) = [line for line in text.splitlines() if line.startswith("| lucky")]
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == ["lucky", "3", "0.700 ± 0.100", ""]
+    assert "alone" not in text
+    assert text in leaderboard_page(board(found))
+
+
+def test_one_seed_says_nothing_of_seeds() -> None:
+    alone = board(row("alone", {0: {"auroc": 0.9}}))
+    assert seeds_table(alone) == "" and "seed" not in leaderboard_page(alone)
+
+
+def test_the_figure_shows_every_seed() -> None:
+    figure = leaderboard_figure(board(row("three", {0: {"auroc": 0.8}, 1: {"auroc": 0.6}, 2: {"auroc": 0.7}})), "auroc")
+    points = [
+        (line.get_fillstyle(), list(line.get_xdata())) for line in figure.axes[0].lines if line.get_marker() == "o"
+    ]
+    assert points == [("full", [0.8]), ("none", [0.6, 0.7])]
+
+
+def test_stages_of_a_training_are_told_apart() -> None:
+    staged = row("two", {0: {"auroc": 0.8}}, training_seconds=25.0, stage_seconds=(10.0, 15.0))
+    plain = row("one", {0: {"auroc": 0.7}}, training_seconds=25.0, stage_seconds=(25.0,))
+    page = leaderboard_page(board(staged, plain))
+    assert page.count("25 (10 + 15)") == 1 and "| 25  " in page

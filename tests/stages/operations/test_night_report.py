@@ -1,0 +1,22 @@
+"""The night's page: what waits for a model is named, and what was said before is not said again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.config import Settings
+from pipeline.data.ingest.ingest import ingest
+from pipeline.dicom.phantom.folder import write_phantoms
+from pipeline.stages.operations.night_report import in_words, night_report, without_model
+
+
+def test_studies_without_a_model_are_on_the_page(settings: Settings, tmp_path: Path) -> None:
+    """They arrived, nobody reads them, and no run lists them: the page is where somebody learns of it."""
+    assert without_model(settings) == {} and in_words({}) == ""
+    write_phantoms(tmp_path / "ct", 2, "CT", 0, 1, size=32)
+    write_phantoms(tmp_path / "mr", 1, "MR", 0, 2, size=32)
+    ingest([tmp_path / "ct", tmp_path / "mr"], settings)
+    assert without_model(settings) == {"phantom-ct": 2, "phantom-mr": 1}
+    report = night_report(settings, [], [], [])
+    assert report["without_model"] == {"phantom-ct": 2, "phantom-mr": 1}
+    assert "no model yet: phantom-ct (2), phantom-mr (1). Train one" in report["markdown"]

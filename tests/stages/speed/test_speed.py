@@ -1,0 +1,72 @@
+"""What `nightread benchmark speed` measures: that it is measured, and in which shape it is told."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import group
+from pipeline.errors import ConfigError
+from pipeline.stages.speed import memory
+from pipeline.stages.speed.memory import memory_rows
+
+COLUMNS = ["comparison", "ours", "bare", "ratio", "unit"]
+
+
+def test_memory_is_that_of_a_process_that_took_everything_in() -> None:
+    (row,) = memory_rows(3, 23)
+    assert list(row) == COLUMNS
+    assert row["comparison"] == "peak memory of ingesting 23 instances / 3"
+    assert 30 < row["bare"] < 1000  # MiB: Python and numpy at least
+    assert row["ratio"] == pytest.approx(row["bare"] / row["ours"], abs=0.006)
+    assert row["ratio"] > 0.8
+
+
+def test_memory_needs_a_system_that_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "STATUS", Path("/nowhere/status"))
+    with pytest.raises(ConfigError, match="Measure on Linux"):
+        memory_rows(1, 2)
+
+
+def test_the_command_tells_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(name: str) -> list[dict[str, Any]]:
+        return [{"comparison": name, "ours": 2.0, "bare": 1.0, "ratio": 2.0, "unit": "x/s"}]
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "pipeline.stages.speed.ingest_train_score.speed", lambda *a: asked.update(speed=a) or rows("scoring")
+    )
+    monkeypatch.setattr("flows.overhead.overhead_rows", lambda n: asked.update(scans=n) or rows("flow"))
+    monkeypatch.setattr("pipeline.stages.speed.memory.memory_rows", lambda: rows("memory"))
+    done = CliRunner().invoke(group, ["benchmark", "speed", "--files", "5", "--images", "7", "--memory", "--json"])
+    assert done.exit_code == 0, done.output
+    assert [row["comparison"] for row in json.loads(done.stdout)] == ["scoring", "flow", "memory"]
+    assert asked == {"speed": (5, 7), "scans": 100}
+    done = CliRunner().invoke(group, ["benchmark", "speed", "--scans", "0"])
+    assert "memory" not in done.stdout and "flow" not in done.stdout
+
+
+@pytest.mark.slow
+def test_everything_is_measured() -> None:
+    from flows.overhead import overhead_rows
+    from pipeline.stages.speed.ingest_train_score import speed
+
+    rows = [*speed(20, 64), *overhead_rows(4, rounds=1)]
+    for row in rows:
+        assert list(row) == COLUMNS
+        assert min(row["ours"], row["bare"], row["ratio"]) > 0 and math.isfinite(row["ratio"])
+    names = " ".join(row["comparison"] for row in rows)
+    for part in (
+        "ingest / bare pydicom loop",
+        "train ae",
+        "score dae",
+        "score flow, 4 scans",
+        "first flow of a process",
+    ):
+        assert part in names
+    assert rows[-2]["ours"] > rows[-2]["bare"]  # Prefect costs something
