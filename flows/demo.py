@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 
 from flows import WORKSPACE
 from flows.nightly import run_nightly
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
@@ -47,7 +48,7 @@ def _write(folder: Path, console: Console) -> tuple[Path, Path, tuple[PhantomStu
         write_demo(making, SEED, ARCHIVE_NORMAL, ARCHIVE_ABNORMAL)
         _tonight(making / "inbox" / "tonight")
         for name in ("labels.csv", "masks", "inbox"):
-            shutil.move(making / name, folder / name)
+            durable.move(making / name, folder / name)
         making.rmdir()
     return inbox, folder / "labels.csv", _tonight(folder / "inbox" / "tonight")
 

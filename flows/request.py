@@ -6,7 +6,6 @@ A folder may bear a patient's name, so flows are given the path of the request, 
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from pipeline import durable
 from pipeline.config import Config, Settings, ZoneName, load_config
 from pipeline.dicom.identity.keyfile import private_folder
 
@@ -60,11 +60,8 @@ def write_request(
     private_folder(folder.parent)
     private_folder(folder)
     file = folder / f"{name or uuid.uuid4().hex}.json"
-    part = file.with_suffix(".part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump({"roots": list(roots), "configs": list(configs), "labels": list(labels)}, stream, indent=1)
-    part.replace(file)
-    return file
+    request = {"roots": list(roots), "configs": list(configs), "labels": list(labels)}
+    return durable.write(file, json.dumps(request, indent=1), mode=0o600)
 
 
 @contextmanager

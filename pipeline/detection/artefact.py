@@ -5,10 +5,8 @@ Nothing in the folder is ever executed. The SHA-256 of the manifest is the detec
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ import torch
 from torch import nn
 
 import pipeline
+from pipeline import durable
 from pipeline.errors import ArtefactError
 from pipeline.methods.artefact import fill_weights, load_weights, method_from_spec, save_weights
 from pipeline.methods.base import Method
@@ -33,14 +32,13 @@ def write_artefact(folder: Path, spec: dict[str, Any], method: nn.Module) -> Run
     """Write the three files, `detector.json` last: while it is missing, the folder holds no detector."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPEC).unlink(missing_ok=True)
-    temporary = folder / f".{WEIGHTS}.part"
-    save_weights(method, temporary)
-    hashes = {WEIGHTS: file_sha256(temporary)}
-    temporary.replace(folder / WEIGHTS)
+    with durable.writing(folder / WEIGHTS) as part:
+        save_weights(method, part)
+        hashes = {WEIGHTS: file_sha256(part)}
     text = json.dumps({"format": FORMAT, "versions": _versions(), **spec}, indent=2)
     hashes[SPEC] = hashlib.sha256(text.encode()).hexdigest()
-    _write(folder / MANIFEST, json.dumps({"format": FORMAT, "sha256": hashes}, indent=2, sort_keys=True))
-    _write(folder / SPEC, text)
+    durable.write(folder / MANIFEST, json.dumps({"format": FORMAT, "sha256": hashes}, indent=2, sort_keys=True))
+    durable.write(folder / SPEC, text)
     return reference(folder, folder)
 
 
@@ -63,16 +61,6 @@ def require(spec: dict[str, Any], fields: Sequence[str]) -> None:
 def read_weights(module: nn.Module, folder: Path, what: str) -> None:
     """Read the weights of a folder that `read_sealed` checked (ArtefactError where they are not the module's)."""
     fill_weights(module, folder / WEIGHTS, what)
-
-
-def _write(target: Path, text: str) -> None:
-    temporary = target.with_name(f".{target.name}.part")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        with contextlib.suppress(OSError):
-            os.fsync(file.fileno())
-    temporary.replace(target)
 
 
 def _versions() -> dict[str, str]:

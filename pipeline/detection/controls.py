@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.ndimage import convolve
 from sklearn.decomposition import PCA
 
+from pipeline import durable
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.images.letterbox import resample
 from pipeline.data.images.load_slice import FrameStore
@@ -91,8 +92,9 @@ class ControlModel:
         return float(squared[inside].mean(dtype=np.float64)) if inside.any() else math.nan
 
     def save(self, path: Path) -> None:
-        """Write safetensors."""
-        save_file({"mean": self.mean, "components": self.components}, path)
+        """Write safetensors, whole or not at all."""
+        with durable.writing(path) as part:
+            save_file({"mean": self.mean, "components": self.components}, part)
 
     @classmethod
     def load(cls, path: Path) -> ControlModel:

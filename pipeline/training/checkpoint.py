@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pipeline.durable import sync_folder
+from pipeline import durable
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods.artefact import copy_tensors
 from pipeline.training.state import Progress, TrainState
@@ -26,18 +25,14 @@ NAME = re.compile(r"\d{12}-\d{3}")
 def save_checkpoint(state: TrainState, folder: Path, keep: int) -> Path:
     """Write `folder/<images_seen>-<n>/` (state.safetensors, state.json) and remove all but the newest `keep`.
 
-    The order is: temporary folder, fsync of both files and the folder, rename, fsync of the parent.
+    A checkpoint is a new folder each time, as a folder with content cannot be replaced in one step.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    target, beside = _next_name(folder, state.images_seen), folder / ".writing"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
     tensors = save({name: value.detach().cpu().contiguous().clone() for name, value in state.tensors().items()})
-    _write(beside / "state.safetensors", tensors)
-    _write(beside / "state.json", _metadata(state, tensors))
-    sync_folder(beside)
-    beside.rename(target)
-    sync_folder(folder)
+    target = _next_name(folder, state.images_seen)
+    with durable.writing_folder(target) as beside:
+        (beside / "state.safetensors").write_bytes(tensors)
+        (beside / "state.json").write_bytes(_metadata(state, tensors))
+    durable.sweep(folder, seconds=0)  # one process writes here, so what is left was left by a killed one
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return target
@@ -131,10 +126,3 @@ def _difference(other: dict, state: TrainState) -> str:
         if other.get(section, {}).get(key) != mine[section][key]
     ]
     return ", ".join(parts) or "format"
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.training import TrainingConfig, checkpoint, fit, loop
+from pipeline.training import TrainingConfig, fit, loop
 from pipeline.training.state import accelerator
 
 CONFIG = TrainingConfig(
@@ -74,7 +74,7 @@ def test_killed_at_every_moment_of_every_checkpoint(
     function: str, training: Callable, in_child: Callable, tmp_path: Path
 ) -> None:
     assert in_child(lambda: training("toy", tmp_path / "whole")) == 0
-    module = checkpoint.os if function == "fsync" else Path
+    module = os if function == "fsync" else Path
     for call in range(1, 40):
         folder = tmp_path / f"cut-{call}"
         status = in_child(lambda c=call, f=folder: killed(training, "toy", f, module, function, c))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, func, select
 
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.database import lock_writers, migrate, open_engine, translated, writing
 from pipeline.data.catalogue.rename_pseudonyms import load_map, rename_everything, strays
@@ -27,7 +28,6 @@ from pipeline.dicom.identity.crosswalk_rotation import build_map, finish, mapped
 from pipeline.dicom.identity.crosswalk_tables import RotationMap
 from pipeline.dicom.identity.keyfile import KeyLock, create_key
 from pipeline.dicom.identity.pseudonyms import Pseudonyms, next_key_file
-from pipeline.durable import sync_folder
 from pipeline.errors import IdentityError
 
 Observer = Callable[[str], None]
@@ -82,8 +82,7 @@ def _steps(settings: Settings, crosswalk: Engine, catalogue: Engine, done: Obser
         with crosswalk.begin() as connection:
             renamed = finish(connection, old.key_id, new.key_id)
         done("crosswalk")
-    next_key_file(settings).replace(settings.key_file)
-    sync_folder(settings.key_file.parent)
+    durable.move(next_key_file(settings), settings.key_file)
     done("rename")
     return RotationReport(new.key_id, renamed)
 

@@ -7,10 +7,8 @@ project never reads or writes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from pipeline import durable
 from pipeline.data.images.normalise import Normalised, Normaliser
 from pipeline.types import SliceRef, Step
 
@@ -51,15 +50,7 @@ class SeriesCache:
             "body": np.stack([item.body for item in items]),
         }
         steps = json.dumps([{**item.step.to_json(), "shown": bool(item.body.any())} for item in items])
-        target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f"{uuid.uuid4().hex}.writing")
-        try:
-            temporary.write_bytes(save(arrays, metadata={"steps": steps}))
-            temporary.replace(target)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+        durable.write(self.path(key), save(arrays, metadata={"steps": steps}), lasting=False)
 
     def steps(self, key: str) -> list[tuple[Step, bool]] | None:
         """Return every slice's step and whether it shows a body, or None where the series is not there."""

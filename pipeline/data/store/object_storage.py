@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from pipeline.durable import sync_folder
+from pipeline import durable
 from pipeline.errors import CatalogueError, ConfigError
-
-# Temporary files of a killed writer are removed by the next writer when they are older than this.
-_ABANDONED_SECONDS = 24 * 3600.0
 
 
 class ObjectStorage(Protocol):
@@ -71,16 +66,9 @@ class LocalObjects:
             ) from None
 
     def _replace(self, target: Path, data: bytes) -> None:
-        temporary = self._writing / uuid.uuid4().hex
-        self._prepare(target.parent)
-        try:
-            _write_durably(temporary, data)
-            temporary.replace(target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(target.parent)
+        # Written apart, so that a listing of the objects never meets a temporary file.
+        self._prepare()
+        durable.write(target, data, staging=self._writing)
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file; see ObjectStorage."""
@@ -98,21 +86,11 @@ class LocalObjects:
             if folder.is_dir() and folder.name != self._writing.name:
                 yield from (f"{folder.name}/{e.name}" for e in os.scandir(folder.path) if e.name.endswith(suffix))
 
-    def _prepare(self, folder: Path) -> None:
-        if not folder.is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            sync_folder(self._root)
+    def _prepare(self) -> None:
         if not self._swept:
-            self._writing.mkdir(exist_ok=True)
-            self._sweep()
+            durable.make_folder(self._writing)
+            durable.sweep(self._writing)
             self._swept = True
-
-    def _sweep(self) -> None:
-        oldest = time.time() - _ABANDONED_SECONDS
-        for entry in os.scandir(self._writing):
-            with contextlib.suppress(OSError):
-                if entry.stat().st_mtime < oldest:
-                    Path(entry.path).unlink()
 
 
 class RemoteObjects:
@@ -147,10 +125,3 @@ class RemoteObjects:
             for path in self._system.find(self._root):
                 if path.endswith(suffix):
                     yield path.removeprefix(self._root).lstrip("/")
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

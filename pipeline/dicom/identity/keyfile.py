@@ -13,7 +13,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from pipeline.durable import sync_folder
+from pipeline import durable
 from pipeline.errors import IdentityError
 
 _FORMAT = "nightread-key-1"
@@ -32,7 +32,8 @@ def create_key(path: Path) -> bytes:
     try:
         private_folder(path.parent)
         if not os.path.lexists(path):
-            _link_new(path, _render(secrets.token_bytes(KEY_BYTES)))
+            # False where another process was first: its key is the one that counts.
+            durable.create(path, _render(secrets.token_bytes(KEY_BYTES)))
     except OSError as error:
         raise IdentityError(
             f"The pseudonym key cannot be written: {error.strerror}. The identity folder must allow new files and hard "
@@ -45,23 +46,6 @@ def private_folder(folder: Path) -> None:
     """Create `folder` with mode 0700 if it is missing; its parents get the usual mode."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _link_new(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return  # another process was first: its key stands
-        sync_folder(path.parent)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _render(key: bytes) -> str:

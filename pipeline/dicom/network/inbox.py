@@ -27,7 +27,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
 
-from pipeline.dicom.identity.keyfile import create_key, private_folder, sync_folder
+from pipeline import durable
+from pipeline.dicom.identity.keyfile import create_key, private_folder
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
 from pipeline.errors import CatalogueError, RejectionCode
 
@@ -88,7 +89,7 @@ class Inbox:
         private_folder(self.folder)
         for name in FOLDERS:
             private_folder(self.folder / name)
-        sync_folder(self.folder)
+        durable.sync_folder(self.folder)
         self._lock = _lock(self.folder / ".lock")
         self._names = Pseudonyms(create_key(self.folder / "names.key"))
         for part in (self.folder / "part").iterdir():
@@ -128,7 +129,7 @@ class Inbox:
         """
         path = self.folder / "part" / uuid.uuid4().hex
         try:
-            write_synced(path, pieces)
+            durable.write_synced(path, pieces)
             yield path
         finally:
             path.unlink(missing_ok=True)
@@ -181,9 +182,9 @@ class Inbox:
         folder = target.parent
         if not folder.exists():
             private_folder(folder)
-            sync_folder(folder.parent)
-        draft.rename(target)
-        sync_folder(folder)
+            durable.sync_folder(folder.parent)
+        # The content was synced under `part`: with the name synced too, the sender may be told that it is here.
+        durable.move(draft, target)
 
     @contextlib.contextmanager
     def _study(self, study: str) -> Iterator[_Growing]:
@@ -233,28 +234,13 @@ def _move(source: Path, target: Path) -> int:
     if not names:
         source.rmdir()
     elif not target.exists():
-        source.rename(target)
+        durable.move(source, target)
     else:
         for name in names:
-            (source / name).rename(target / name)
-        sync_folder(target)
+            durable.move(source / name, target / name)
         source.rmdir()
-    sync_folder(target.parent)
-    sync_folder(source.parent)
+    durable.sync_folder(source.parent)
     return len(names)
-
-
-def write_synced(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
-    """Write a new file, readable by its owner only, and sync its content."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(path: Path) -> str:

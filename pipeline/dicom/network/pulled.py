@@ -7,9 +7,9 @@ import os
 import threading
 from typing import Self
 
+from pipeline import durable
 from pipeline.dicom.network.inbox import Inbox
 from pipeline.dicom.network.query import FoundSeries
-from pipeline.durable import sync_folder
 
 
 class Pulled:
@@ -35,7 +35,7 @@ class Pulled:
                 whole += len(line)
             file.truncate(whole)
         if new:
-            sync_folder(inbox.folder)
+            durable.sync_folder(inbox.folder)
         return pulled
 
     def knows(self, series: FoundSeries) -> bool:
@@ -47,8 +47,6 @@ class Pulled:
         """Add a series with as many objects as the PACS has; durable when this returns."""
         name = self._inbox.pseudonym("series", series.uid)
         line = json.dumps({"series": name, "objects": objects}) + "\n"
-        with self._guard, self._file.open("a", encoding="ascii") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        with self._guard:
+            durable.append(self._file, line)
             self._counts[name] = objects

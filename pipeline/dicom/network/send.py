@@ -11,6 +11,7 @@ from typing import Protocol
 from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from pipeline import durable
 from pipeline.dicom.identity.keyfile import private_folder
 from pipeline.dicom.network.address import PASSING, Address
 from pipeline.dicom.network.config import TlsFiles
@@ -101,12 +102,10 @@ class Folder:
         Raises:
             SendError: the folder cannot be written.
         """
-        part = self.path / f"{ds.SOPInstanceUID}.part"
         try:
             private_folder(self.path)
-            ds.save_as(part, enforce_file_format=True)
-            part.chmod(0o600)
-            part.replace(self.path / f"{ds.Modality}-{ds.SOPInstanceUID}.dcm")
+            with durable.writing(self.path / f"{ds.Modality}-{ds.SOPInstanceUID}.dcm", mode=0o600) as part:
+                ds.save_as(part, enforce_file_format=True)
         except OSError as error:
             raise SendError(f"The folder cannot be written: {error.strerror}.", passing=False) from None
 

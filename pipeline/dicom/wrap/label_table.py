@@ -24,6 +24,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from pipeline import durable
 from pipeline.types import Label
 
 
@@ -77,9 +78,8 @@ COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(LabelTableRow))
 
 def write_label_table(path: Path, rows: Iterable[LabelTableRow]) -> Path:
     """Write `rows` as CSV (UTF-8, header line), replacing the file in one step; return `path`."""
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
+    with durable.writing(path) as part, part.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    return part.replace(path)
+    return path

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow
@@ -226,12 +227,8 @@ def _write(file: Path, maps: SliceMaps) -> None:
     """Write whole or not at all; a full disk costs the next reader's time, nothing else."""
     values: dict[str, Any] = {name: getattr(maps, name) for name in SliceMaps.__slots__}
     arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
-    part = file.with_suffix(".part")
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            np.savez(stream, **arrays)
-        part.replace(file)
+    with suppress(OSError), durable.writing(file, lasting=False) as part, part.open("wb") as stream:
+        np.savez(stream, **arrays)
 
 
 def _read(file: Path) -> SliceMaps | None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from sqlalchemy import select
 
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, Instance, Series, Study
@@ -177,9 +178,5 @@ def _draw(ref: SliceRef) -> str:
 
 
 def _write(file: Path, index: NormalIndex) -> None:
-    part = file.with_suffix(".part")
-    with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            np.savez(stream, **{name: getattr(index, name) for name in NormalIndex.__slots__})
-        part.replace(file)
+    with suppress(OSError), durable.writing(file, lasting=False) as part, part.open("wb") as stream:
+        np.savez(stream, **{name: getattr(index, name) for name in NormalIndex.__slots__})

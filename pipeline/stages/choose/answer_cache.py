@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from pipeline import durable
 from pipeline.data.images.dataset import SliceDataset, batches
 from pipeline.detection.detector import Detector
 from pipeline.detection.slices import content_id, series_stacks
@@ -84,9 +85,7 @@ def keep_answers(
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _compute(detector, data, file, on_progress)
-        part = folder / "index.json.part"
-        part.write_text(json.dumps(question))
-        part.replace(folder / "index.json")
+        durable.write(folder / "index.json", json.dumps(question))  # last: it says that the answers are whole
     return KeptAnswers(data, _opened(file, question["count"]), detector.config.batch_size)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import fingerprint
@@ -207,5 +208,6 @@ class _Evaluation:
     def _draw(self, drawn: dict[str, Draw], place: str, tracked: TrackedRun) -> None:
         for name, draw in drawn.items():
             figure = draw()
-            figure.savefig(self.folder.path / place / f"{name}.png", dpi=110)
+            with durable.writing(self.folder.path / place / f"{name}.png") as part:
+                figure.savefig(part, dpi=110, format="png")
             tracked.figure(figure, name)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.reading_list import draw_reading_lists
@@ -188,4 +189,5 @@ class _Heatmaps:
         for study in sorted(studies & self._best.keys()):
             maps = {f"{item.ref.instance_id}.{item.ref.frame}": item.anomaly(detector) for item in self._best[study]}
             arrays = {name: found.values.astype(np.float16) for name, found in maps.items() if found is not None}
-            np.savez_compressed(self.folder / f"{study}.npz", **arrays)
+            with durable.writing(self.folder / f"{study}.npz") as part, part.open("wb") as stream:
+                np.savez_compressed(stream, **arrays)

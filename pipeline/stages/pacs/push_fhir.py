@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, Instance, Series
@@ -86,11 +87,8 @@ def _images(catalogue: Catalogue, instance_ids: Sequence[str]) -> list[StudyImag
 
 
 def _write(folder: Path, name: str, value: dict[str, Any]) -> None:
-    part = folder / f"{name}.part"
     try:
         private_folder(folder)
-        part.touch(mode=0o600)
-        part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(folder / name)
+        durable.write(folder / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n", mode=0o600)
     except OSError as error:
         raise ConfigError(f"The folder of --fhir cannot be written: {error.strerror}. Give another one.") from None

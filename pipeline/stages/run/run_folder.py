@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.errors import ArtefactError
 from pipeline.stages.run.run_config import RunConfig
@@ -77,16 +78,12 @@ class RunFolder:
         return RunConfig.model_validate(self.read("config.json"))
 
     def write(self, name: str, value: Any) -> None:
-        """Write JSON atomically."""
+        """Write JSON, whole or not at all."""
         self.write_text(name, json.dumps(value, indent=2, default=str))
 
     def write_text(self, name: str, text: str) -> None:
-        """Write text atomically: a stopped night never leaves half a file."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".part")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
+        """Write text, whole or not at all: neither a stopped night nor a power cut leaves half a file."""
+        durable.write(self.path / name, text)
 
     def read(self, name: str) -> Any:
         """Read JSON.

@@ -147,12 +147,12 @@ def test_wrong_content_under_a_key_is_found_by_verify(store: PixelStore, tmp_pat
 def test_abandoned_temporary_files_are_swept(tmp_path: Path) -> None:
     writing = tmp_path / "pixels" / ".writing"
     writing.mkdir(parents=True)
-    (writing / "old").write_bytes(b"half")
-    (writing / "fresh").write_bytes(b"half")
-    os.utime(writing / "old", (1, 1))
+    (writing / "old.part").write_bytes(b"half")
+    (writing / "fresh.part").write_bytes(b"half")
+    os.utime(writing / "old.part", (1, 1))
     store = PixelStore(tmp_path / "pixels")
     key = store.put(np.ones((1, 2, 2), np.uint8))
-    assert [entry.name for entry in writing.iterdir()] == ["fresh"]
+    assert [entry.name for entry in writing.iterdir()] == ["fresh.part"]
     assert list(store.keys()) == [key]
 
 

@@ -21,7 +21,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pynetdicom import AE
 
-from pipeline.dicom.network import inbox as inbox_module
+from pipeline import durable
 from pipeline.dicom.network.address import hold_reactor
 
 SENDER = "SCANNER1"
@@ -172,8 +172,8 @@ def test_the_order_holds_in_this_process_too(
         return run
 
     answer = running.listener.receiver.answer
-    monkeypatch.setattr(inbox_module, "write_synced", noted("file", inbox_module.write_synced))
-    monkeypatch.setattr(inbox_module, "sync_folder", noted("folder", inbox_module.sync_folder))
+    monkeypatch.setattr(durable, "write_synced", noted("file", durable.write_synced))
+    monkeypatch.setattr(durable, "sync_folder", noted("folder", durable.sync_folder))
     monkeypatch.setattr(Path, "rename", noted("rename", Path.rename))
     assert running.send(datasets[0]) == [0]
     assert told == ["file", "folder", "rename", "folder"] and callable(answer)
@@ -191,7 +191,7 @@ def test_a_full_disk_is_refused_and_nothing_is_lost(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(inbox_module, where, full)
+        patch.setattr(durable, where, full)
         assert running.send(datasets[1]) == [0x0110 if code == errno.EIO else 0xA700]
     assert list((running.inbox / "part").iterdir()) == []
     assert running.send(datasets[0], datasets[1]) == [0, 0]
