@@ -18,7 +18,7 @@ from pipeline.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of every configuration model: frozen, and an unknown field is an error."""
+    """Base of every configuration model: frozen, and unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ def _zone_name(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ValueError("is no IANA time zone such as Europe/Berlin") from None
+        raise ValueError("is not an IANA time zone such as Europe/Berlin") from None
     return name
 
 
@@ -44,12 +44,12 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 def load_config(path: str | Path, model: type[ConfigT], overrides: Sequence[str] = ()) -> ConfigT:
     """Read a YAML file into `model`.
 
-    `extends: other.yaml` (relative to the file) is merged beneath it, one level deep; a section given as
-    `section: other.yaml` is read from that file; `overrides` such as `training.images=5000` are laid on top in their
-    order, their values read as YAML, and `section=other.yaml` (relative to where the command runs) as that file.
+    `extends: other.yaml` (relative to the file) is merged beneath it, one level deep. A section given as
+    `section: other.yaml` is read from that file. Then `overrides` such as `training.images=5000` are applied in order;
+    their values are read as YAML, and `section=other.yaml` (relative to the working directory) as that file.
 
     Raises:
-        ConfigError: the file is missing or no mapping, extends twice, or a field is unknown or out of range.
+        ConfigError: the file is missing or not a mapping, extends twice, or has an unknown or out-of-range field.
     """
     values = _with_sections(Path(path))
     for override in overrides:
@@ -73,7 +73,9 @@ def _with_parent(path: Path) -> dict[str, Any]:
         return child
     parent = _read_mapping(path.parent / parent_name)
     if "extends" in parent:
-        raise ConfigError(f"{path} extends {parent_name}, which extends again; one level is allowed. Merge the two.")
+        raise ConfigError(
+            f"{path} extends {parent_name}, which extends another file; only one level is allowed. Merge the two files."
+        )
     return merge(parent, child)
 
 
@@ -82,12 +84,14 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"Cannot read the configuration {path}: {error.strerror}. Give an existing YAML file."
+            f"Cannot read the configuration {path}: {error.strerror}. Give the path of a readable YAML file."
         ) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        raise ConfigError(f"{path} is not valid YAML: {error}. Correct the file.") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}; a mapping of fields is needed.")
+        raise ConfigError(
+            f"{path} holds a {type(values).__name__}; it must hold a mapping, lines such as `field: value`."
+        )
     return values
 
 
@@ -103,24 +107,28 @@ def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 def _apply(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name:
-        raise ConfigError(f"The override {override!r} is not of the form section.field=value.")
+        raise ConfigError(
+            f"The override {override!r} is not of the form section.field=value. Write it like training.images=5000."
+        )
     *parents, leaf = name.split(".")
     node = values
     for parent in parents:
         node = node.setdefault(parent, {})
         if not isinstance(node, dict):
-            raise ConfigError(f"The override {override!r} goes below {parent!r}, which is a value, not a section.")
+            raise ConfigError(
+                f"The override {override!r} goes below {parent!r}, a value, not a section. Remove what follows it."
+            )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"The value of the override {override!r} is not valid YAML. Quote it, or close it.") from None
+        raise ConfigError(f"The value in {override!r} is not valid YAML. Put it in quotes.") from None
     a_file = not parents and isinstance(value, str) and value.endswith(FILES)
     node[leaf] = _with_parent(Path(value)) if a_file else value
 
 
 def explain(error: ValidationError, what: str) -> str:
-    """Return one line for each field of `what` that does not fit: where, why, and what was given."""
-    lines = [f"{what} does not fit:"]
+    """Return one line for each invalid field of `what`: its place, the reason, and the value given."""
+    lines = [f"{what} is not valid:"]
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "(top level)"
         lines.append(f"  {where}: {item['msg']} (got {item['input']!r:.80})")
@@ -128,10 +136,10 @@ def explain(error: ValidationError, what: str) -> str:
 
 
 def shipped_file(name: str | Path) -> Path:
-    """Return where a file or folder lies that came with the program, e.g. `configs/routes`.
+    """Return the path of a file or folder that is installed with the program, e.g. `configs/routes`.
 
-    It is looked for in the source tree, in the environment, and under the prefix that the package itself was installed
-    to (`pip install --user`, a distribution's /usr/local); found nowhere, its place in the source tree is returned.
+    It is searched for in the source tree, in the environment, and under the prefix that the package itself is installed
+    to (`pip install --user`, a distribution's /usr/local). If it is nowhere, its path in the source tree is returned.
     """
     here = Path(__file__).resolve()
     prefixes = (Path(sys.prefix), *here.parents[4:5])  # <prefix>/lib/python3.x/site-packages/pipeline/config.py
@@ -140,7 +148,7 @@ def shipped_file(name: str | Path) -> Path:
 
 
 class DecodeLimits(Config):
-    """What one file may cost; beyond it the file is rejected with the code of the limit that it broke."""
+    """Limits on what one file may use; a file that exceeds one is rejected with that limit's code."""
 
     file_bytes: int = Field(4 * 2**30, gt=0, description="largest file that is opened")
     decoded_bytes: int = Field(2 * 2**30, gt=0, description="largest decoded pixel array of one instance")
@@ -148,54 +156,58 @@ class DecodeLimits(Config):
     seconds: float = Field(60.0, gt=0, description="wall time for one file")
     sequence_depth: int = Field(32, gt=0, description="deepest nesting of sequences")
     settle_seconds: float = Field(
-        0.0, ge=0, description="a file changed within this time counts as still being written"
+        0.0, ge=0, description="a file changed more recently than this counts as still being written"
     )
 
 
 class ReviewPolicy(Config):
-    """The reading list: how many unflagged scans are read unmarked, and how long people may take."""
+    """Reading list settings: how many unflagged scans are read unmarked, and time limits for people."""
 
     sample_share: float = Field(
-        0.02, ge=0, le=1, description="of a scoring run's unflagged scans that enter the list, unmarked"
+        0.02, ge=0, le=1, description="share of a scoring run's unflagged scans that enter the list, unmarked"
     )
-    sample_least: int = Field(5, ge=0, description="at least so many a scoring run, all where there are fewer")
+    sample_least: int = Field(5, ge=0, description="at least this many per scoring run; all where there are fewer")
     findings: Path | None = Field(
-        None, description="coded findings; default the shipped `configs/review/findings.yaml`"
+        None, description="coded findings; default: the shipped `configs/review/findings.yaml`"
     )
-    lease_minutes: float = Field(15.0, gt=0, description="a scan that somebody reads is kept for them so long")
-    assign_hours: float = Field(12.0, gt=0, description="a scan that is assigned beforehand is kept so long")
-    idle_minutes: float = Field(30.0, gt=0, description="a log-in ends when nothing was asked for so long")
-    session_hours: float = Field(12.0, gt=0, description="a log-in ends after so long in any case")
+    lease_minutes: float = Field(15.0, gt=0, description="how long a scan is reserved for the person who reads it")
+    assign_hours: float = Field(12.0, gt=0, description="how long a scan assigned beforehand is reserved")
+    idle_minutes: float = Field(30.0, gt=0, description="a log-in ends after this long without a request")
+    session_hours: float = Field(12.0, gt=0, description="a log-in ends after this long in any case")
     comment_characters: int = Field(20_000, gt=0, description="longest comment, and longest finding in free text")
     region_points: int = Field(2_000, ge=3, description="most corners of a drawn region")
     password_characters: int = Field(12, ge=8, description="shortest password")
-    failures_a_name: int = Field(10, ge=1, description="failed log-ins of one name within the window, then wait")
-    failures_an_address: int = Field(
-        30, ge=1, description="failed log-ins from one address within the window, then wait"
+    failures_a_name: int = Field(
+        10, ge=1, description="failed log-ins with one name within the window before it must wait"
     )
-    failure_minutes: float = Field(15.0, gt=0, description="that window")
+    failures_an_address: int = Field(
+        30, ge=1, description="failed log-ins from one address within the window before it must wait"
+    )
+    failure_minutes: float = Field(15.0, gt=0, description="length of that window")
 
 
 class Settings(Config):
-    """Where things are and what the house rules are. Read from `<workspace>/settings.yaml` and `NIGHTREAD_*`."""
+    """Locations and house rules. Read from `<workspace>/settings.yaml` and `NIGHTREAD_*`."""
 
     workspace: Path = Field(Path("nightread-data"), description="folder that holds everything below")
-    catalogue_url: str | None = Field(None, description="SQLAlchemy URL; default SQLite in the workspace")
-    crosswalk_url: str | None = Field(None, description="SQLAlchemy URL of the crosswalk; default its own SQLite file")
+    catalogue_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the workspace")
+    crosswalk_url: str | None = Field(
+        None, description="SQLAlchemy URL of the crosswalk; default: an SQLite file of its own"
+    )
     store_url: str | None = Field(None, description="fsspec URL or folder of the pixel store")
-    mlflow_uri: str | None = Field(None, description="MLflow tracking URI; default SQLite in the workspace")
-    site: str = Field("local", min_length=1, description="issuer used where a file names none")
+    mlflow_uri: str | None = Field(None, description="MLflow tracking URI; default: SQLite in the workspace")
+    site: str = Field("local", min_length=1, description="issuer of patient IDs where a file names none")
     burned_in: Literal["reject", "no-figures", "accept"] = Field(
         "no-figures", description="policy for (0028,0301) BurnedInAnnotation = YES"
     )
-    routes: Path | None = Field(None, description="folder of the routes; default the shipped `configs/routes`")
+    routes: Path | None = Field(None, description="folder of the routes; default: the shipped `configs/routes`")
     decode: DecodeLimits = DecodeLimits()
     workers: int = Field(2, ge=1, description="decode workers of an ingest")
     review: ReviewPolicy = ReviewPolicy()
 
     @classmethod
     def load(cls, workspace: str | Path | None = None) -> Settings:
-        """Merge defaults, `<workspace>/settings.yaml` and `NIGHTREAD_<FIELD>` variables, the last winning.
+        """Merge defaults, `<workspace>/settings.yaml` and `NIGHTREAD_<FIELD>` variables; the last one wins.
 
         Raises:
             ConfigError: an unknown field or a value out of range.
@@ -216,12 +228,12 @@ class Settings(Config):
 
     @property
     def crosswalk(self) -> str:
-        """SQLAlchemy URL of the crosswalk (real identifiers; keep it apart)."""
+        """SQLAlchemy URL of the crosswalk (real identifiers; store it apart)."""
         return self.crosswalk_url or f"sqlite:///{self.workspace / 'identity' / 'crosswalk.db'}"
 
     @property
     def key_file(self) -> Path:
-        """The HMAC key of the pseudonyms, mode 0600."""
+        """Path of the HMAC key of the pseudonyms, mode 0600."""
         return self.workspace / "identity" / "pseudonym.key"
 
     @property
@@ -236,7 +248,7 @@ class Settings(Config):
 
     @property
     def routes_folder(self) -> Path:
-        """Folder of the routes: as set, else the one that came with the program."""
+        """Folder of the routes: as configured, otherwise the one installed with the program."""
         return self.routes or shipped_file("configs/routes")
 
     @property

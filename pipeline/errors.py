@@ -1,17 +1,17 @@
-"""Everything Nightread raises on purpose.
+"""Every error that Nightread raises on purpose, and every rejection code.
 
-NightreadError                 exit code 1; the message says what is wrong, the value, the rule, the next step
+NightreadError                 exit code 1; the message gives what is wrong, the value, the rule and the next step
 ├── ConfigError        (2)     a setting, YAML file, override or command argument
 ├── Rejected           (3)     one file or series refused, with a RejectionCode; never stops a night
 ├── IdentityError      (4)     key file, crosswalk, pseudonyms
 ├── CatalogueError     (5)     database or pixel store
-├── TooFewNormals      (6)     calibration asked for more than its normals can support
-├── ArtefactError      (7)     a model or run folder is missing, altered or of another version
+├── TooFewNormals      (6)     calibration needs more normals than there are
+├── ArtefactError      (7)     a model or run folder is missing, altered or from another version
 ├── TrainingDiverged   (8)     NaN or infinity in a loss
-├── EmptySelection     (9)     a query that must find scans found none
-├── SendError          (10)    a PACS did not take or give what it was asked for
-├── ReviewError        (11)    the reading list refuses what a person asked of it
-└── UnforeseenError    (70)    a fault of the program, told by its kind and place only
+├── EmptySelection     (9)     a query that must match scans matches none
+├── SendError          (10)    a PACS did not accept or deliver what was requested
+├── ReviewError        (11)    the reading list refuses a person's request
+└── UnforeseenError    (70)    a fault of the program, reported only by its type and place
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from traceback import extract_tb
 
-DEBUG = "NIGHTREAD_DEBUG"  # set in the environment, it lets an unforeseen error speak for itself, identifiers and all
+DEBUG = "NIGHTREAD_DEBUG"  # environment variable: show unforeseen errors in full, including any identifiers they quote
 
 
 class NightreadError(Exception):
@@ -36,7 +36,7 @@ class ConfigError(NightreadError):
 
 
 class RejectionCode(StrEnum):
-    """Why a file, instance or series was refused. The value is stored in the catalogue and never renamed."""
+    """Reason for refusing a file, instance or series. The value is stored in the catalogue and is never renamed."""
 
     # the file itself
     EMPTY_FILE = "empty-file"
@@ -93,11 +93,11 @@ class RejectionCode(StrEnum):
 
 
 class Rejected(NightreadError):
-    """One file, instance or series is refused. `sentence` names the value and the rule, and holds no PHI.
+    """One file, instance or series is refused. `sentence` gives the value and the rule, and holds no PHI.
 
     Args:
         code: the stable reason.
-        sentence: one sentence for a person: what was found, what the rule is, what to do.
+        sentence: one sentence for a person: the value, the rule, and what to do.
     """
 
     exit_code = 3
@@ -108,7 +108,7 @@ class Rejected(NightreadError):
         self.sentence = sentence
 
     def __reduce__(self) -> tuple[type[Rejected], tuple[RejectionCode, str]]:
-        """Survive the way back from a decode worker: the default would pass the joined message only."""
+        """Survive pickling between processes: the default would pass only the joined message."""
         return type(self), (self.code, self.sentence)
 
 
@@ -125,20 +125,20 @@ class CatalogueError(NightreadError):
 
 
 class TooFewNormals(NightreadError):
-    """Calibration cannot give what was asked with so few normal units.
+    """Calibration cannot give what was requested with so few normal units.
 
     Args:
-        have: calibration units at hand.
-        need: the smallest number that would do.
-        what: what was asked, e.g. "a threshold at 1 % false positives".
+        have: number of calibration units available.
+        need: smallest number that would be enough.
+        what: the request, e.g. "a threshold at 1 % false positives".
     """
 
     exit_code = 6
 
     def __init__(self, have: int, need: int, what: str) -> None:
         super().__init__(
-            f"{what} needs at least {need} independent normal units, and {have} are at hand. "
-            "Label more normal patients, or ask for a higher false-positive rate."
+            f"{what} needs at least {need} independent normal units, and only {have} are available. "
+            "Label more normal patients, or request a higher false-positive rate."
         )
         self.have, self.need, self.what = have, need, what
 
@@ -154,22 +154,22 @@ class ArtefactError(NightreadError):
 
 
 class TrainingDiverged(NightreadError):
-    """A loss became NaN or infinite; the last good checkpoint is kept."""
+    """A loss became NaN or infinite; the last good checkpoint remains."""
 
     exit_code = 8
 
 
 class EmptySelection(NightreadError):
-    """A query that must find scans found none."""
+    """A query that must match scans matches none."""
 
     exit_code = 9
 
 
 class SendError(NightreadError):
-    """A PACS did not take, or give, what it was asked for. Names no identifier.
+    """A PACS did not accept, or deliver, what was requested. Holds no identifier.
 
     Args:
-        reason: what was asked and what came back.
+        reason: the request and the answer.
         passing: whether trying again may help.
     """
 
@@ -180,24 +180,24 @@ class SendError(NightreadError):
         self.passing = passing
 
     def __reduce__(self) -> tuple[type[SendError], tuple[str, bool]]:
-        """Keep both when the error crosses a process boundary."""
+        """Keep both values when the error crosses a process boundary."""
         return type(self), (str(self), self.passing)
 
 
 class ReviewError(NightreadError):
-    """The reading list refuses what a person asked of it; the sentence may be shown, and names no identifier."""
+    """The reading list refuses a person's request; the sentence may be shown and holds no identifier."""
 
     exit_code = 11
 
 
 class UnforeseenError(NightreadError):
-    """Something that nobody foresaw. Its own text may hold what must not be written, so kind and place stand for it."""
+    """An error that nobody foresaw. Its own message may quote PHI, so only its type and place are reported."""
 
     exit_code = 70
 
     @classmethod
     def of(cls, error: BaseException) -> UnforeseenError:
-        """Return the sentence that may be shown of any error."""
+        """Return the error to show in place of any other exception."""
         frames = [f for f in extract_tb(error.__traceback__) if "pipeline" in Path(f.filename).parts]
         place = f"{'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno}" if frames else "a library"
-        return cls(f"{type(error).__name__} at {place}. This is a fault of the program; please report it.")
+        return cls(f"{type(error).__name__} at {place}. This is a fault in Nightread; please report it.")

@@ -1,4 +1,4 @@
-"""The values that travel between rooms: small, frozen, without behaviour beyond their own conversion."""
+"""Values that travel between rooms: small, frozen, without behaviour beyond converting themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABELLED_SETS: tuple[SetName, ...] = ("develop", "gate", "test")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One recorded operation on a scan's pixels; `params` is JSON and enough to undo or repeat the step."""
+    """One recorded operation on a scan's pixels; `params` is JSON and sufficient to undo or repeat the step."""
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Scan:
     Attributes:
         pixels: float32 [C, D, H, W]; Hounsfield units for CT, modality units otherwise.
         valid: bool [D, H, W], False where the file declares padding; None when it declares none.
-        spacing_mm: (z, y, x); None where the file does not say.
+        spacing_mm: (z, y, x); None where the file does not give it.
         modality: DICOM (0008,0060).
         study_id, series_id, patient_id: pseudonyms, never identifiers.
         history: every step from stored values to `pixels`.
@@ -56,11 +56,11 @@ class Scan:
 class SliceRef:
     """One two-dimensional image in the catalogue: enough to fetch it, place it and judge it. Pseudonyms only.
 
-    `relative_position` is 0..1 along the series (0.5 for a single image); `label` is the most specific label that
-    stands (instance before series before study before patient), "unknown" where none does. `geometric_position` is the
-    position that the files themselves give, whatever a label says of it; None for a single image. `dismissed_flag`: its
-    normal label rests on a flag that a reader dismissed, and on nothing else (`pipeline.data.labels.review_labels`).
-    `slice_mm`: distance of the series' slices, None where they are no regular stack.
+    `relative_position` is 0..1 along the series (0.5 for a single image). `label` is the most specific label in effect
+    (instance before series before study before patient), "unknown" where there is none. `geometric_position` is the
+    position in the files themselves, regardless of labels; None for a single image. `dismissed_flag`: the normal label
+    rests only on a flag that a reader dismissed (`pipeline.data.labels.review_labels`). `slice_mm`: distance between
+    the slices of the series, None where they are not a regular stack.
     """
 
     instance_id: str
@@ -86,20 +86,20 @@ class SliceRef:
 
     @property
     def content_id(self) -> str:
-        """`pixel_key/frame`: what the pixels are, whatever the pseudonyms; seeds the slice's randomness at scoring."""
+        """`pixel_key/frame`: identifies the pixels whatever the pseudonyms; seeds the slice's randomness at scoring."""
         return f"{self.pixel_key}/{self.frame}"
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Normalised slices (or cubes) on one grid; for a detector of volumes, all slices of one series in order.
+    """Normalised slices (or cubes) on one grid; for a detector on volumes, all slices of one series in order.
 
     Attributes:
         images: float32 [B, C, *spatial] in [-1, 1].
         body: bool [B, 1, *spatial], True inside the body and inside the original frame (not in letterbox margins).
         ids: one id per item; at scoring it seeds the item's own randomness.
-        about: what the files say of each item (`pipeline.data.images.conditions`), for conditional methods; else ().
-        slice_mm: distance of neighbouring slices where the batch is a series; None where that is not known or not so.
+        about: what the files say about each item (`pipeline.data.images.conditions`), for conditional methods; else ().
+        slice_mm: distance between neighbouring slices where the batch is a series; None where unknown or not a series.
     """
 
     images: Tensor
@@ -109,13 +109,13 @@ class Batch:
     slice_mm: float | None = None
 
     def part(self, rows: slice) -> Batch:
-        """Return some rows as a batch of their own; their tensors are views."""
+        """Return some of the rows as a batch; their tensors are views."""
         return Batch(self.images[rows], self.body[rows], self.ids[rows], self.about[rows], self.slice_mm)
 
 
 @dataclass(frozen=True, slots=True)
 class AnomalyMap:
-    """Where a slice differs from normal. `values` float32 [H, W] on the native grid, higher = more anomalous;
+    """Deviation of a slice from normal. `values` float32 [H, W] on the native grid, higher = more anomalous;
     `body` bool [H, W]; `reconstruction` float32 [H, W] in physical units or None where the method has none."""
 
     values: np.ndarray
@@ -137,12 +137,12 @@ class SliceScore:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The answer for one (study, route): evidence of slices and series aggregated.
+    """The result for one (study, route): the evidence of its slices and series, aggregated.
 
     Attributes:
         score: raw, higher = more anomalous.
         p_value: one-sided conformal p-value, None before calibration.
-        n_calibration: normal units behind the p-value.
+        n_calibration: number of normal units that the p-value rests on.
         guarantee: "conformal" when the units are independent patients, else "empirical, clustered, no guarantee".
         flagged: by `rule` (fpr, fdr or capacity), None before flagging.
         evidence: the slices, most anomalous first.
@@ -162,7 +162,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RunRef:
-    """A run folder and the SHA-256 of its manifest: what stages and flows pass to each other."""
+    """A run folder and the SHA-256 of its manifest, as stages and flows pass it on."""
 
     path: str
     sha256: str

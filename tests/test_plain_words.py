@@ -26,7 +26,7 @@ UNITS = (
 # Each construction with the sentence that a native engineer would write instead.
 BANNED = {
     '"is no X": write "is not an X"': r"(?<!there )\b(?:is|are|was|were|be) no (?!longer|more|less\b)",
-    '"is none": write "is missing", "does not exist"': r"\b(?:is|are|was|were|being|be) none\b",
+    '"is none": write "is missing", "does not exist"': r"\b(?:is|are|was|were|being|be) (?-i:none)\b",
     '"none that": write "no X"': r"\bnone that\b",
     '"stands": write "is", "is valid", "holds"': r"\b(?:stands?|stood)\b(?! (?:for|out)\b)",
     '"a study" for "per study"': rf"\b(?:{COUNTS}) an? (?:{UNITS})\b",

@@ -28,7 +28,7 @@ def test_a_missing_configuration(nightread: Any) -> None:
 
 def test_a_configuration_with_an_unknown_field(nightread: Any, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("name: x\ntraning: {images: 3}\n")
-    assert_error(nightread("train", "run.yaml"), 2, "traning", "run.yaml does not fit")
+    assert_error(nightread("train", "run.yaml"), 2, "traning", "run.yaml")
 
 
 def test_an_override_of_nothing(nightread: Any, phantom_night: Any) -> None:
@@ -73,7 +73,7 @@ def test_an_unknown_pseudonym(nightread: Any) -> None:
 def test_a_broken_settings_file(nightread: Any, tmp_path: Path) -> None:
     (tmp_path / "workspace").mkdir()
     (tmp_path / "workspace" / "settings.yaml").write_text("colour: blue\n")
-    assert_error(nightread("runs"), 2, "settings.yaml does not fit", "colour")
+    assert_error(nightread("runs"), 2, "settings.yaml", "colour")
 
 
 def test_a_broken_schedule(nightread: Any, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""What Nightread keeps of a DICOM header: the allow-list, and apart from it the identity that never leaves memory.
+"""The parts of a DICOM header that Nightread keeps: allow-listed attributes and, apart from them, the raw identity.
 
-Nothing else of a header travels on. `InstanceAttributes` is what the catalogue stores; `RawIdentity` goes to the
-crosswalk only. Filling them from a data set is the work of `pipeline.dicom.decode.header`.
+Nothing else of a header travels on. The catalogue stores `InstanceAttributes`; `RawIdentity` goes only to the crosswalk
+and otherwise never leaves memory. `pipeline.dicom.decode.header` fills both from a data set.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-# Modalities whose image is a projection: what a reader sees, VOI and inversion included, is the physical image.
+# Projection modalities: the image as displayed, VOI and inversion included, is the physical image.
 PROJECTION = frozenset({"CR", "DX", "MG", "XA", "RF", "IO", "PX", "DR", "RG", "DS"})
 
-# Fields that a lossless transcoding may change: they stand outside every content hash.
+# Fields that lossless transcoding may change, so no content hash covers them.
 ENCODING_FIELDS = frozenset({"transfer_syntax_uid", "original_photometric", "bits_allocated"})
 
 AGE_BANDS = ((17, "0-17"), (39, "18-39"), (59, "40-59"), (79, "60-79"))
@@ -28,7 +28,7 @@ Cosines = tuple[float, float, float, float, float, float]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RawIdentity:
-    """Who and what a file says it is, as written in it. PHI: memory and crosswalk only; its repr shows nothing.
+    """Patient and object identifiers as written in a file. PHI: memory and crosswalk only; its repr shows nothing.
 
     Attributes:
         issuer: (0010,0021) IssuerOfPatientID or "".
@@ -52,12 +52,12 @@ class RawIdentity:
 
 @dataclass(frozen=True, slots=True)
 class LookupTable:
-    """A Modality or VOI LUT (PS3.3 C.11.1, C.11.2), its entries packed so that JSON stays small.
+    """A Modality or VOI LUT (PS3.3 C.11.1, C.11.2). Its entries are packed to keep the JSON small.
 
     Attributes:
         first: the stored value that the first entry maps; smaller inputs take the first entry.
         bits: bits of an entry, the third descriptor value.
-        packed: the entries as base64 of zlib of little-endian unsigned 16-bit.
+        packed: the entries, little-endian unsigned 16-bit, zlib-compressed, then base64.
     """
 
     first: int
@@ -84,22 +84,22 @@ class LookupTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceAttributes:
-    """The allow-listed attributes of one instance. JSON round trip by `to_json` and `from_json`.
+    """The allow-listed attributes of one instance; `to_json` and `from_json` are inverses.
 
     Attributes:
-        transfer_syntax_uid: of the file as it came; part of no hash.
-        description: tokens of SeriesDescription and ProtocolName that stand in a fixed vocabulary; no free text.
-        age_years: from PatientAge; more than 89 becomes 90.
-        photometric: of the stored luminance (MONOCHROME1 or MONOCHROME2); `original_photometric` of the file.
+        transfer_syntax_uid: of the file as it arrived; not part of any hash.
+        description: tokens of SeriesDescription and ProtocolName that are in a fixed vocabulary; no free text.
+        age_years: from PatientAge; ages above 89 become 90.
+        photometric: of the stored luminance (MONOCHROME1 or MONOCHROME2); `original_photometric` is that of the file.
         bits_stored, pixel_representation: of the stored luminance.
         pixel_spacing_mm: (row, column) distance in the patient; None where the file gives none or it varies by frame.
-        pixel_spacings_mm, orientations: one a frame, filled only where they vary between frames.
-        imager_pixel_spacing_mm: at the detector, before magnification: never a distance in the patient.
+        pixel_spacings_mm, orientations: one per frame, filled only where they vary between frames.
+        imager_pixel_spacing_mm: at the detector, before magnification; it is never a distance in the patient.
         positions: ImagePositionPatient of each frame, or empty.
-        rescale: (slope, intercept), one for all frames or one a frame; empty where the file gives none.
-        windows: (centre, width) alternatives for all frames; `frame_windows` one a frame where they vary.
+        rescale: (slope, intercept), one for all frames or one per frame; empty where the file gives none.
+        windows: alternative (centre, width) pairs for all frames; `frame_windows`: one per frame where they vary.
         padding_value, padding_range_limit: stored values (0028,0120) and (0028,0121).
-        burned_in: (0028,0301), None where absent.
+        burned_in: (0028,0301), None where it is absent.
     """
 
     sop_class_uid: str = ""
@@ -161,19 +161,19 @@ class InstanceAttributes:
         return self.modality in PROJECTION
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary for JSON; fields that stand at their default are left out."""
+        """Return a plain dictionary for JSON; fields with their default value are omitted."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {f.name: _plain(values[f.name]) for f in fields(self) if values[f.name] != f.default}
 
     def content_json(self) -> dict[str, Any]:
-        """Like `to_json`, without what a lossless transcoding may change: what a content hash may cover."""
+        """Like `to_json`, without the fields that lossless transcoding may change: the input of content hashes."""
         return {name: value for name, value in self.to_json().items() if name not in ENCODING_FIELDS}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> InstanceAttributes:
-        """Rebuild from `to_json`; keys that are no field are ignored, missing ones take their default."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: _typed(value) for name, value in values.items() if name in known})
+        """Rebuild from `to_json`; unknown keys are ignored, missing ones take their default."""
+        names = {f.name for f in fields(cls)}
+        return cls(**{name: _typed(value) for name, value in values.items() if name in names})
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Text burned into pixels, Burned In Annotation (0028,0301), PS3.3 C.7.6.1: what may be ingested, what may be shown."""
+"""Policy for text burned into pixels, Burned In Annotation (0028,0301), PS3.3 C.7.6.1: what to ingest, what to show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from pipeline.dicom.decode.attributes import InstanceAttributes
 
 BurnedInPolicy = Literal["reject", "no-figures", "accept"]
-# Acquired by scanners that write text into pixels only on secondary captures; elsewhere silence proves nothing.
+# Scanners of these modalities write text into pixels only on secondary captures. For all others a missing
+# BurnedInAnnotation proves nothing.
 _TEXT_FREE = frozenset({"CT", "MR", "PT", "NM", "CR", "DX", "MG"})
 
 
@@ -29,11 +30,11 @@ def check_burned_in(attributes: InstanceAttributes, policy: BurnedInPolicy) -> N
 
 
 def figures_allowed(attributes: InstanceAttributes, policy: BurnedInPolicy) -> bool:
-    """Say whether a picture of this instance may leave the pixel store.
+    """Whether a picture of this instance may leave the pixel store.
 
-    Under "accept" every one may. Else a declared NO may, a declared YES may not, and an instance that is silent may
-    only where its modality writes no text into primary images: not for secondary captures (Conversion Type present
-    or ImageType SECONDARY), ultrasound, endoscopy, fluoroscopy or anything unknown.
+    Under "accept" every picture may. Otherwise a declared NO allows it and a declared YES forbids it. Where the
+    attribute is absent, only modalities that write no text into primary images are allowed: not secondary captures
+    (Conversion Type present or ImageType SECONDARY), ultrasound, endoscopy, fluoroscopy or unknown modalities.
     """
     if policy == "accept":
         return True

@@ -1,7 +1,7 @@
-"""What a compressed frame says of itself, read before any decoder allocates memory for it.
+"""The size that a compressed frame declares, read before any decoder allocates memory for it.
 
 A header of 16 x 16 pixels around a codestream of 60 000 x 60 000 is the classic decompression bomb: decoders allocate
-what the codestream says, not what the header says.
+memory for the size in the codestream, not for the size in the header.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FRAME_MARKERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOFn (ISO/IE
 
 
 class FrameSize(NamedTuple):
-    """Size of a codestream in pixels and samples a pixel."""
+    """Size of a codestream in pixels, and samples per pixel."""
 
     rows: int
     columns: int
@@ -24,7 +24,7 @@ class FrameSize(NamedTuple):
 
 
 def frame_size(frame: bytes, syntax: UID) -> FrameSize | None:
-    """Return the size that the codestream declares, None where it declares none (RLE, or no such marker)."""
+    """Return the size that the codestream declares, or None where it declares none (RLE, or no such marker)."""
     if syntax in JPEG2000TransferSyntaxes:
         return _jpeg2000_size(frame)
     if syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
@@ -33,11 +33,11 @@ def frame_size(frame: bytes, syntax: UID) -> FrameSize | None:
 
 
 def is_complete(frame: bytes, syntax: UID) -> bool:
-    """Whether the end marker stands before the padding; decoders fill what is missing after a cut with grey."""
+    """Whether the end marker comes before the padding. Decoders fill a cut frame with grey."""
     has_marker = (
         syntax in JPEG2000TransferSyntaxes or syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes
     )
-    return not has_marker or _END in frame[-64:]
+    return not has_marker or _END in frame[-64:]  # encoders and archives append padding after the marker
 
 
 def _jpeg2000_size(frame: bytes) -> FrameSize | None:
@@ -45,6 +45,7 @@ def _jpeg2000_size(frame: bytes) -> FrameSize | None:
     fields = frame[start + 8 : start + 42]
     if start < 0 or len(fields) < 34:
         return None
+    # Xsiz, Ysiz are the far corner of the reference grid, XOsiz, YOsiz the image offset (ISO/IEC 15444-1 A.5.1).
     right, bottom, left, top = (int.from_bytes(fields[at : at + 4], "big") for at in (0, 4, 8, 12))
     return FrameSize(bottom - top, right - left, int.from_bytes(fields[32:34], "big"))
 
@@ -56,5 +57,5 @@ def _jpeg_size(frame: bytes) -> FrameSize | None:
         if marker in _FRAME_MARKERS:
             rows, columns = (int.from_bytes(frame[at + i : at + i + 2], "big") for i in (5, 7))
             return FrameSize(rows, columns, frame[at + 9])
-        at += 1 if marker == 0xFF else 2 + length
+        at += 1 if marker == 0xFF else 2 + length  # a marker may be preceded by any number of 0xFF fill bytes
     return None

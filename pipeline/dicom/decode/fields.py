@@ -1,4 +1,4 @@
-"""Typed access to the elements of a data set: absent is one thing, malformed another, and both are said without PHI."""
+"""Typed access to the elements of a data set; absent and malformed differ, and no error quotes a value."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pipeline.errors import Rejected, RejectionCode
 
 CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, VR CS
 _TEXT = frozenset({"AS", "CS", "DA", "DS", "IS", "LO", "PN", "SH", "UI"})
-MODEL_NAME = re.compile(r"[A-Za-z0-9 ._+/()-]{1,64}")  # a narrower LO: no caret, so no person name in DICOM form
+MODEL_NAME = re.compile(r"[A-Za-z0-9 ._+/()-]{1,64}")  # a restricted LO: no caret, so it cannot be a DICOM person name
 
 
 def _plain_text(element: Any) -> str | list[str] | None:
-    """Return the text of an element that is not parsed yet, None where only pydicom can tell.
+    """Return the text of an element that is still raw bytes, or None where only pydicom can decode it.
 
     Three quarters of an image's elements are ASCII text, and pydicom takes ten times as long to validate each of them.
-    An escape character begins another character set (PS3.5 6.1.2.5), so such a value is left to pydicom.
+    An escape character switches to another character set (PS3.5 6.1.2.5), so such values are left to pydicom.
     """
     value = element.value if isinstance(element, RawDataElement) else None
     vr = (element.VR or _vr(element.tag)) if value else ""
@@ -45,10 +45,10 @@ def _tag(keyword: str) -> BaseTag:
 
 
 def raw_value(ds: Dataset, keyword: str) -> Any:
-    """Return the value of an element, None where it is absent or empty.
+    """Return the value of an element, or None where it is absent or empty.
 
     Raises:
-        Rejected: CORRUPT_HEADER, the element cannot be read as its VR says.
+        Rejected: CORRUPT_HEADER, the element cannot be read as its VR requires.
     """
     tag = _tag(keyword)
     if tag not in ds:
@@ -62,33 +62,33 @@ def raw_value(ds: Dataset, keyword: str) -> Any:
         raise
     except (MemoryError, RecursionError):
         raise
-    except Exception:
+    except Exception:  # pydicom raises many types for malformed values, and their texts quote the value
         raise malformed(keyword) from None
     return None if value is None or (isinstance(value, str | bytes | Sequence) and len(value) == 0) else value
 
 
 def malformed(keyword: str, rule: str = "") -> Rejected:
-    """Return the rejection of an element whose value breaks its VR or `rule`; the value itself is not told."""
+    """Return the rejection of an element whose value breaks its VR or `rule`. It may be PHI, so it is not quoted."""
     rule = rule or f"it must be a valid {dictionary_VR(keyword)}"
     return Rejected(
         RejectionCode.CORRUPT_HEADER,
-        f"{keyword} is malformed: {rule}. Correct it at the source and send the file again.",
+        f"{keyword} is malformed: {rule}. Correct the element at its source and send the file again.",
     )
 
 
 def text(ds: Dataset, keyword: str) -> str:
-    """Return an element as one trimmed string, several values joined by a backslash, "" where absent.
+    """Return an element as one trimmed string, several values joined by a backslash, "" where it is absent.
 
-    A NUL is no character of any text VR (PS3.5 6.1.3), PostgreSQL can hold none and SQLite can: it is left out.
+    NUL is not allowed in any text VR (PS3.5 6.1.3). SQLite can store it but PostgreSQL cannot, so it is removed.
     """
     return _joined(ds, keyword).replace("\0", "")
 
 
 def identifier(ds: Dataset, keyword: str, required: bool = False) -> str:
-    """Return an element that names somebody or something, "" where absent, or where malformed and not `required`.
+    """Return an element that identifies a person or object, "" where absent, or malformed and not `required`.
 
     Raises:
-        Rejected: CORRUPT_HEADER, there is a NUL inside it; leaving it out might give it another's name.
+        Rejected: CORRUPT_HEADER, it contains a NUL. Removing it might turn it into another identifier.
     """
     try:
         value = _joined(ds, keyword)
@@ -97,7 +97,7 @@ def identifier(ds: Dataset, keyword: str, required: bool = False) -> str:
             raise
         return ""
     if "\0" in value:
-        raise malformed(keyword, "an identifier must hold no NUL but padding")
+        raise malformed(keyword, "an identifier may contain NUL only as padding")
     return value
 
 
@@ -116,7 +116,7 @@ def texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
 
 
 def optional_text(ds: Dataset, keyword: str) -> str:
-    """Like `text`, for elements that nothing depends on: a malformed one counts as absent."""
+    """Like `text`, for elements that nothing depends on: a malformed element counts as absent."""
     try:
         return text(ds, keyword)
     except Rejected:
@@ -124,13 +124,13 @@ def optional_text(ds: Dataset, keyword: str) -> str:
 
 
 def code(ds: Dataset, keyword: str) -> str:
-    """Return a code string, "" where absent or not of the form of a CS: free text does not pass as a code."""
+    """Return a code string, "" where it is absent or not a valid CS, so that free text does not pass as a code."""
     value = optional_text(ds, keyword).upper()
     return value if CODE_STRING.fullmatch(value) else ""
 
 
 def numbers(ds: Dataset, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
-    """Return finite numbers, None where absent.
+    """Return finite numbers, or None where they are absent.
 
     Raises:
         Rejected: CORRUPT_HEADER, not numbers, not finite, or not `count` of them.
@@ -140,28 +140,28 @@ def numbers(ds: Dataset, keyword: str, count: int | None = None) -> tuple[float,
         return None
     items = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
     try:
-        found = tuple(float(item) for item in items)
+        values = tuple(float(item) for item in items)
     except (TypeError, ValueError, OverflowError):
         raise malformed(keyword) from None
-    if not all(math.isfinite(item) for item in found):
+    if not all(math.isfinite(item) for item in values):
         raise malformed(keyword, "numbers must be finite")
-    if count is not None and len(found) != count:
-        raise malformed(keyword, f"it must hold {count} values and holds {len(found)}")
-    return found
+    if count is not None and len(values) != count:
+        raise malformed(keyword, f"it must hold {count} values and holds {len(values)}")
+    return values
 
 
 def number(ds: Dataset, keyword: str) -> float | None:
-    """Return one finite number, None where absent."""
-    found = numbers(ds, keyword, 1)
-    return None if found is None else found[0]
+    """Return one finite number, or None where it is absent."""
+    values = numbers(ds, keyword, 1)
+    return None if values is None else values[0]
 
 
 def integer(ds: Dataset, keyword: str) -> int | None:
-    """Return one whole number, None where absent."""
-    found = number(ds, keyword)
-    if found is not None and found != int(found):
+    """Return one whole number, or None where it is absent."""
+    value = number(ds, keyword)
+    if value is not None and value != int(value):
         raise malformed(keyword, "it must be a whole number")
-    return None if found is None else int(found)
+    return None if value is None else int(value)
 
 
 def required_integer(ds: Dataset, keyword: str, low: int, high: int) -> int:
@@ -170,18 +170,19 @@ def required_integer(ds: Dataset, keyword: str, low: int, high: int) -> int:
     Raises:
         Rejected: MISSING_ATTRIBUTE or CORRUPT_HEADER.
     """
-    found = integer(ds, keyword)
-    if found is None:
+    value = integer(ds, keyword)
+    if value is None:
         raise Rejected(
-            RejectionCode.MISSING_ATTRIBUTE, f"{keyword} is absent, and no image can be read without it. Send it again."
+            RejectionCode.MISSING_ATTRIBUTE,
+            f"{keyword} is missing, and no image can be read without it. Send the complete file again.",
         )
-    if not low <= found <= high:
-        raise malformed(keyword, f"it must lie in {low} to {high} and is {found}")
-    return found
+    if not low <= value <= high:
+        raise malformed(keyword, f"it must lie in {low} to {high} and is {value}")
+    return value
 
 
 def items(ds: Dataset, keyword: str) -> Sequence[Dataset]:
-    """Return the items of a sequence, empty where absent."""
+    """Return the items of a sequence, or nothing where it is absent."""
     value = raw_value(ds, keyword)
     if value is None:
         return ()
@@ -191,6 +192,6 @@ def items(ds: Dataset, keyword: str) -> Sequence[Dataset]:
 
 
 def first_item(ds: Dataset | None, keyword: str) -> Dataset | None:
-    """Return the first item of a sequence, None where there is none."""
-    found = items(ds, keyword) if ds is not None else ()
-    return found[0] if found else None
+    """Return the first item of a sequence, or None where the sequence is absent or empty."""
+    sequence = items(ds, keyword) if ds is not None else ()
+    return sequence[0] if sequence else None

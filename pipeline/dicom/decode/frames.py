@@ -1,4 +1,4 @@
-"""Geometry, value transformation and VOI of every frame: classic elements, or functional groups (PS3.3 C.7.6.16)."""
+"""Geometry, value transformation and VOI per frame, from classic elements or functional groups (PS3.3 C.7.6.16)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The functional groups of an enhanced multi-frame; of a classic image, the data set itself stands for each."""
+    """Functional groups of an enhanced multi-frame image. For a classic image the data set takes their place."""
 
     ds: Dataset
     shared: Dataset | None
@@ -31,56 +31,56 @@ class Groups:
         """Read the groups of `ds`, which declares `frames` frames.
 
         Raises:
-            Rejected: CORRUPT_HEADER, the number of per-frame items is another.
+            Rejected: CORRUPT_HEADER, the number of per-frame items differs from `frames`.
         """
         per_frame = items(ds, "PerFrameFunctionalGroupsSequence")
         if per_frame and len(per_frame) != frames:
-            rule = f"it must hold one item for each of the {frames} frames and holds {len(per_frame)}"
+            rule = f"it must hold one item per frame, {frames}, and holds {len(per_frame)}"
             raise malformed("PerFrameFunctionalGroupsSequence", rule)
         return cls(ds, first_item(ds, "SharedFunctionalGroupsSequence"), per_frame)
 
     def macro(self, name: str, frame: int) -> Dataset | None:
-        """Return the item of a macro that holds for a frame: per-frame before shared, None where neither has it."""
+        """Return a macro's item for one frame: per-frame before shared, or None where neither has it."""
         own = first_item(self.frames[frame], name) if self.frames else None
         return own if own is not None else first_item(self.shared, name)
 
     def each(self, name: str) -> list[Dataset | None]:
-        """Return the macro for every frame; one item when only the shared groups can answer."""
+        """Return the macro for every frame, or a single item when only the shared groups contain it."""
         if any(name in item for item in self.frames):
             return [self.macro(name, frame) for frame in range(len(self.frames))]
         return [first_item(self.shared, name)]
 
     @property
     def enhanced(self) -> bool:
-        """Whether there are functional groups at all."""
+        """Whether the image has functional groups."""
         return self.shared is not None or bool(self.frames)
 
 
 def frame_attributes(ds: Dataset, frames: int) -> dict[str, Any]:
-    """Return the fields of `InstanceAttributes` that may differ from frame to frame."""
+    """Return the fields of `InstanceAttributes` that may vary between frames."""
     groups = Groups.of(ds, frames)
     return {**_spacing(groups), **_plane(groups, frames), **_values(groups, frames), **_voi(groups)}
 
 
 def _constant(values: Sequence[Value]) -> tuple[Value | None, tuple[Value, ...]]:
-    """Split into (the one value of all frames, ()) or (None, one value a frame)."""
+    """Split into (the one value of all frames, ()) or (None, one value per frame)."""
     return (values[0], ()) if all(value == values[0] for value in values) else (None, tuple(values))
 
 
 def positive_pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
-    """Return two positive distances, None where absent or not positive: some devices write 0 for unknown."""
+    """Return two positive distances, or None where absent or not positive: some devices write 0 for unknown."""
     pair = numbers(ds, keyword, 2)
     return None if pair is None or min(pair) <= 0 else (pair[0], pair[1])
 
 
 def _spacing(groups: Groups) -> dict[str, Any]:
     sources = groups.each("PixelMeasuresSequence") if groups.enhanced else [groups.ds]
-    found = [item for item in sources if item is not None]
-    if not found or len(found) != len(sources):
+    measures = [item for item in sources if item is not None]
+    if not measures or len(measures) != len(sources):
         return {}
-    spacing, spacings = _constant([positive_pair(item, "PixelSpacing") for item in found])
-    thickness, _ = _constant([number(item, "SliceThickness") for item in found])
-    between, _ = _constant([number(item, "SpacingBetweenSlices") for item in found])
+    spacing, spacings = _constant([positive_pair(item, "PixelSpacing") for item in measures])
+    thickness, _ = _constant([number(item, "SliceThickness") for item in measures])
+    between, _ = _constant([number(item, "SpacingBetweenSlices") for item in measures])
     return {
         "pixel_spacing_mm": spacing,
         "pixel_spacings_mm": () if None in spacings else spacings,
@@ -109,10 +109,10 @@ def _values(groups: Groups, frames: int) -> dict[str, Any]:
     sources = groups.each("PixelValueTransformationSequence") if groups.enhanced else [groups.ds]
     if sources == [None]:
         sources = [groups.ds]
-    found = [_rescale(item) for item in sources]
-    present = [item for item in found if item is not None]
-    if present and len(present) != len(found):
-        raise malformed("RescaleSlope", "all frames must have it, or none")
+    transformations = [_rescale(item) for item in sources]
+    present = [item for item in transformations if item is not None]
+    if present and len(present) != len(transformations):
+        raise malformed("RescaleSlope", "either all frames must have it or no frame")
     rescale = tuple(present[:1]) if len(set(present)) <= 1 else tuple(present)
     kind = next((code(item, "RescaleType") for item in sources if item is not None), "")
     return {"rescale": rescale, "rescale_type": kind, "modality_lut": _table(groups.ds, "ModalityLUTSequence", True)}
@@ -125,7 +125,7 @@ def _rescale(ds: Dataset | None) -> tuple[float, float] | None:
     if slope is None and intercept is None:
         return None
     if slope == 0:
-        raise malformed("RescaleSlope", "a slope of 0 would make every pixel equal")
+        raise malformed("RescaleSlope", "a slope of 0 would make all pixels equal")
     return (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
 
 
@@ -147,7 +147,7 @@ def _voi(groups: Groups) -> dict[str, Any]:
 
 
 def _windows(ds: Dataset) -> tuple[tuple[float, float], ...]:
-    """Return the usable windows; a window is for display, so a malformed one counts as absent."""
+    """Return the usable windows. A window only affects display, so a malformed one counts as absent."""
     try:
         centres, widths = numbers(ds, "WindowCenter") or (), numbers(ds, "WindowWidth") or ()
     except Rejected:
@@ -162,17 +162,19 @@ def _table(ds: Dataset, sequence: str, physical: bool) -> LookupTable | None:
     data = raw_value(item, "LUTData") if item is not None else None
     if descriptor is None or data is None:
         if item is not None and physical:
-            raise malformed("LUTData", "a modality LUT needs its descriptor and its data")
+            raise malformed("LUTData", "a modality LUT needs both LUTDescriptor and LUTData")
         return None
     length, first, bits = (int(value) for value in descriptor)
     values = _entries(ds, data, length or MAX_LUT_ENTRIES, bits)
     signed = raw_value(ds, "PixelRepresentation") == 1
+    # The descriptor's VR is US or SS. With the wrong one a negative first value appears as 65536 more than it is.
     return LookupTable.pack(first - 65536 if signed and first > 32767 else first, bits, values)
 
 
 def _entries(ds: Dataset, data: Any, length: int, bits: int) -> np.ndarray:
     if not 1 <= length <= MAX_LUT_ENTRIES or not 8 <= bits <= 16:
-        raise malformed("LUTDescriptor", "a table has 1 to 65536 entries of 8 to 16 bits")
+        raise malformed("LUTDescriptor", "a table must have 1 to 65536 entries of 8 to 16 bits")
+    # LUTData may be OW (bytes in the file's byte order) or US; 8-bit tables are stored packed by some devices.
     if isinstance(data, bytes):
         order = ">" if ds.original_encoding[1] is False else "<"
         wide = len(data) >= 2 * length
@@ -180,5 +182,5 @@ def _entries(ds: Dataset, data: Any, length: int, bits: int) -> np.ndarray:
     else:
         values = np.asarray(data if isinstance(data, Sequence) else [data], dtype=np.int64) & 0xFFFF
     if len(values) < length:
-        raise malformed("LUTData", f"the descriptor promises {length} entries and {len(values)} are there")
+        raise malformed("LUTData", f"the descriptor declares {length} entries and the data holds {len(values)}")
     return values[:length].astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Series to volume: order the slices of a series and refuse what is no regular stack, each fault under its own code."""
+"""Series to volume: order the slices of a series and refuse irregular stacks, with a separate code for each fault."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from pipeline.dicom.decode.attributes import Cosines, InstanceAttributes, Vector
 from pipeline.errors import Rejected, RejectionCode
 
-SPACING_TOLERANCE = 0.01  # of the median distance between slices
-ROUNDING_MM = 0.001  # positions are written as decimal text
+SPACING_TOLERANCE = 0.01  # relative to the median distance between slices
+ROUNDING_MM = 0.001  # positions are written as decimal strings
 COSINE_TOLERANCE = 1e-3
 TILT_DEGREES = 0.5
 
-# SOP classes whose slices must have a place in the patient; a secondary capture need not (PS3.4 B.5)
+# SOP classes whose slices must have a position in the patient; a secondary capture need not (PS3.4 B.5).
 CROSS_SECTIONAL = frozenset(
     {
         "1.2.840.10008.5.1.4.1.1.2",  # CT
@@ -32,12 +32,12 @@ CROSS_SECTIONAL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What a stack may lack without being refused.
+    """Irregularities that a stack may have without being refused.
 
     Attributes:
-        gaps: slices may be missing and distances irregular; z spacing is None where they are irregular.
-        tilt: slices may slide sideways, as with a tilted gantry; the stack is then slices in order, and no volume.
-        volume_of: given, what is no volume of so many slices is refused too.
+        gaps: slices may be missing and distances irregular; the z spacing is None where they are irregular.
+        tilt: slices may be shifted sideways, as with a tilted gantry; the result is an ordered stack, not a volume.
+        volume_of: if set, a series that is not a regular volume of at least this many slices is refused too.
     """
 
     gaps: bool = False
@@ -53,12 +53,12 @@ class SeriesGeometry:
     """The slices of a series in order.
 
     Attributes:
-        order: (instance id, frame), by position along the normal, or by instance number where there is no position.
+        order: (instance id, frame), by position along the normal, or by instance number where positions are missing.
         relative_positions: 0..1 for each of `order`; 0.5 for a single slice.
         spacing_mm: (z, y, x), None where the files do not say; z is measured between positions, never a thickness.
         orientation: row and column cosines, None without geometry.
         is_volume: whether the slices form one regular stack of at least two.
-        missing: slices that the regular stack lacks (only with `Allowed.gaps`).
+        missing: number of slices missing from the regular stack (only with `Allowed.gaps`).
     """
 
     order: tuple[tuple[str, int], ...]
@@ -85,14 +85,14 @@ def assemble(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allow
 
     Args:
         instances: (instance id, attributes) of one series, in any order.
-        allowed: what the stack may lack.
+        allowed: irregularities to accept.
 
     Raises:
         Rejected: MIXED_SIZES, MIXED_ORIENTATION, MIXED_SPACING, DUPLICATE_SLICES, GANTRY_TILT, MISSING_SLICES,
             IRREGULAR_SPACING or NO_GEOMETRY. Projections and secondary captures without geometry are never refused,
-            unless a volume is asked for (`Allowed.volume_of`): then NOT_A_VOLUME or TOO_FEW_SLICES.
+            unless a volume is required (`Allowed.volume_of`): then NOT_A_VOLUME or TOO_FEW_SLICES.
 
-    Source: PS3.3 C.7.6.2.1.1: positions are of the centre of the first pixel, the normal is row x column.
+    Source: PS3.3 C.7.6.2.1.1: a position is that of the centre of the first pixel; the normal is row x column.
     """
     geometry = _assembled(instances, allowed)
     if allowed.volume_of is not None:
@@ -101,32 +101,37 @@ def assemble(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allow
 
 
 def require_volume(slices: int, spacing_mm: Sequence[float | None], least: int, regular: bool = True) -> None:
-    """Refuse what is no volume.
+    """Refuse a series that is not a volume.
 
     Args:
-        slices: of the series.
-        spacing_mm: (z, y, x), None where it is not known.
-        least: fewest slices that a volume has.
+        slices: number of slices of the series.
+        spacing_mm: (z, y, x), None where unknown.
+        least: smallest number of slices of a volume.
         regular: whether the slices form one regular stack.
 
     Raises:
-        Rejected: TOO_FEW_SLICES, or NOT_A_VOLUME where the stack is not regular or a distance is not known.
+        Rejected: TOO_FEW_SLICES, or NOT_A_VOLUME where the stack is not regular or a distance is unknown.
     """
     if slices < least:
         sentence = (
-            f"The series has {slices} slices, and a volume at least {least}. Lower data.volumes.least_slices, or "
+            f"The series has {slices} slices, and a volume needs at least {least}. Lower data.volumes.least_slices, or "
         )
-        raise Rejected(RejectionCode.TOO_FEW_SLICES, sentence + "score it slice by slice.")
+        raise Rejected(RejectionCode.TOO_FEW_SLICES, sentence + "leave data.volumes out to score it slice by slice.")
     if not regular or None in spacing_mm:
-        shown = " x ".join("unknown" if mm is None else f"{mm:g}" for mm in spacing_mm)
-        sentence = f"{slices} slices with a spacing (z, y, x) of {shown} mm are no regular stack, and a volume is one. "
-        raise Rejected(RejectionCode.NOT_A_VOLUME, sentence + "Score the series slice by slice, or exclude it.")
+        spacing = " x ".join("unknown" if mm is None else f"{mm:g}" for mm in spacing_mm)
+        sentence = (
+            f"{slices} slices with a spacing (z, y, x) of {spacing} mm are not a regular stack, as a volume must be. "
+        )
+        raise Rejected(
+            RejectionCode.NOT_A_VOLUME,
+            sentence + "Leave data.volumes out to score it slice by slice; otherwise the series is left out.",
+        )
 
 
 def _assembled(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed) -> SeriesGeometry:
     frames = [frame for name, attributes in instances for frame in _frames(name, attributes)]
     if not frames:
-        raise Rejected(RejectionCode.NO_GEOMETRY, "The series holds no image. Exclude it.")
+        raise Rejected(RejectionCode.NO_GEOMETRY, "The series holds no image, so it is left out. No action is needed.")
     projection = any(attributes.is_projection for _, attributes in instances)
     placed = [frame for frame in frames if frame.position is not None and frame.cosines is not None]
     if projection or not placed:
@@ -158,7 +163,7 @@ def _frames(name: str, attributes: InstanceAttributes) -> list[_Frame]:
 
 def _no_geometry(without: int, total: int) -> Rejected:
     sentence = (
-        f"{without} of {total} slices have no position or orientation, and a stack needs both. Export them again."
+        f"{without} of {total} slices have no position or orientation, and a stack needs both. Export the series again."
     )
     return Rejected(RejectionCode.NO_GEOMETRY, sentence)
 
@@ -201,19 +206,23 @@ def _stack(frames: list[_Frame], allowed: Allowed) -> SeriesGeometry:
 def _refuse_mixed(frames: list[_Frame]) -> None:
     sizes = sorted({frame.size for frame in frames})
     if len(sizes) > 1:
-        shown = ", ".join(f"{rows} x {columns}" for rows, columns in sizes[:3])
+        listed = ", ".join(f"{rows} x {columns}" for rows, columns in sizes[:3])
         raise Rejected(
-            RejectionCode.MIXED_SIZES, f"Slices have {len(sizes)} sizes ({shown}); a stack has one. Split it."
+            RejectionCode.MIXED_SIZES,
+            f"The slices have {len(sizes)} sizes ({listed}); a stack must have one. Send each size as its own series.",
         )
     cosines = np.array([frame.cosines for frame in frames])
     spread = float(np.ptp(cosines, axis=0).max())
     if spread > COSINE_TOLERANCE:
-        sentence = f"Direction cosines vary by {spread:.4f}, more than {COSINE_TOLERANCE}; a stack has one orientation."
-        raise Rejected(RejectionCode.MIXED_ORIENTATION, sentence + " Split the series by orientation.")
-    known = [frame.spacing for frame in frames if frame.spacing is not None]
-    uneven = known and np.any(np.ptp(known, axis=0) > SPACING_TOLERANCE * np.min(known, axis=0))
-    if uneven or 0 < len(known) < len(frames):
-        sentence = "Pixel spacing varies between slices, or some have none; a stack has one. Split the series."
+        sentence = (
+            f"Direction cosines vary by {spread:.4f}, more than {COSINE_TOLERANCE}; a stack must have one orientation."
+        )
+        raise Rejected(RejectionCode.MIXED_ORIENTATION, sentence + " Send each orientation as its own series.")
+    spacings = [frame.spacing for frame in frames if frame.spacing is not None]
+    uneven = spacings and np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * np.min(spacings, axis=0))
+    if uneven or 0 < len(spacings) < len(frames):
+        sentence = "Pixel spacing varies between slices, or is missing from some; a stack must have one pixel spacing."
+        sentence += " Send each spacing as its own series."
         raise Rejected(RejectionCode.MIXED_SPACING, sentence)
 
 
@@ -221,22 +230,22 @@ def _normal(cosines: Cosines) -> np.ndarray:
     row, column = np.array(cosines[:3]), np.array(cosines[3:])
     lengths = (np.linalg.norm(row), np.linalg.norm(column))
     if max(abs(length - 1.0) for length in lengths) > 0.01 or abs(row @ column) > 0.01:
-        sentence = "The direction cosines are no two perpendicular unit vectors (PS3.3 C.7.6.2.1.1). Export them again."
+        sentence = "The direction cosines are not two perpendicular unit vectors (PS3.3 C.7.6.2.1.1). Export it again."
         raise Rejected(RejectionCode.NO_GEOMETRY, sentence)
     normal = np.cross(row, column)
     return normal / np.linalg.norm(normal)
 
 
 def _step(heights: np.ndarray, allow_gaps: bool) -> tuple[float | None, int]:
-    """Return (distance of slices in mm, missing slices); the distance is None where it is irregular and allowed."""
+    """Return (slice distance in mm, missing slices); the distance is None if it is irregular and gaps are allowed."""
     gaps = np.diff(heights)
     duplicates = int(np.sum(gaps <= ROUNDING_MM))
     if duplicates:
         of = f"{duplicates} of {len(heights)}"
-        sentence = f"Slices at the place of another: {of}; a stack has one slice a place. Split the series."
+        sentence = f"{of} slices have the position of another; a stack has one per position. Send them separately."
         raise Rejected(RejectionCode.DUPLICATE_SLICES, sentence)
-    step = float(np.median(gaps))
-    multiples = np.rint(gaps / step)
+    step = float(np.median(gaps))  # the median is not moved by a few gaps
+    multiples = np.rint(gaps / step)  # 1 for neighbours, k + 1 where k slices are missing
     tolerance = SPACING_TOLERANCE * step + ROUNDING_MM
     regular = bool(np.all(np.abs(gaps - multiples * step) <= tolerance) and multiples.min() >= 1)
     missing = int(multiples.sum() - len(gaps)) if regular else 0
@@ -244,23 +253,25 @@ def _step(heights: np.ndarray, allow_gaps: bool) -> tuple[float | None, int]:
         return float(gaps.mean()), 0
     if allow_gaps:
         return (step, missing) if regular else (None, 0)
-    advice = "Set data.allow_gaps=true, or exclude the series."
+    advice = "Set data.allow_gaps=true to use the series; otherwise it is left out."
     if regular:
-        sentence = f"Missing slices: {missing}, in a stack with {step:.3f} mm between slices. {advice}"
+        sentence = f"{missing} slices are missing from a stack with {step:.3f} mm between slices. {advice}"
         raise Rejected(RejectionCode.MISSING_SLICES, sentence)
     sentence = (
-        f"Slice spacing varies from {gaps.min():.3f} to {gaps.max():.3f} mm, more than the 1 % allowed for a volume. "
+        f"Slice spacing varies from {gaps.min():.3f} to {gaps.max():.3f} mm, more than the 1 % that a volume may vary. "
     )
     raise Rejected(RejectionCode.IRREGULAR_SPACING, sentence + advice)
 
 
 def _sheared(heights: np.ndarray, points: np.ndarray, normal: np.ndarray, allow_tilt: bool) -> bool:
-    """Whether slices slide sideways: tilted gantry (PS3.3 C.8.2.1.1.2), or no stack at all. Refused unless allowed."""
+    """Whether slices shift sideways: a tilted gantry (PS3.3 C.8.2.1.1.2), or not a stack. Refused unless allowed."""
     sideways = points - points[0] - np.outer(heights - heights[0], normal)
     angles = np.degrees(np.arctan2(np.linalg.norm(sideways[1:], axis=1), heights[1:] - heights[0]))
     worst = float(angles.max())
     if worst <= TILT_DEGREES or allow_tilt:
         return worst > TILT_DEGREES
-    sentence = f"Slices move {worst:.1f} degrees off their normal, more than {TILT_DEGREES}; the stack is sheared by"
-    advice = " a tilted gantry. Set data.allow_tilt=true to score its slices, or exclude the series."
+    sentence = (
+        f"The slices shift {worst:.1f} degrees off their normal, more than {TILT_DEGREES}: the stack is sheared by"
+    )
+    advice = " a tilted gantry. Set data.allow_tilt=true to score its slices; otherwise the series is left out."
     raise Rejected(RejectionCode.GANTRY_TILT, sentence + advice)

@@ -1,4 +1,4 @@
-"""From a data set to what is kept of it: `RawIdentity` for the crosswalk, `InstanceAttributes` for everything else."""
+"""Extract from a data set what is kept: `RawIdentity` for the crosswalk, `InstanceAttributes` for everything else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.dicom.decode.frames import frame_attributes, positive_pair
 from pipeline.dicom.decode.vocabulary import TOKENS, VIEW_CODES, tokens_of
 from pipeline.errors import Rejected, RejectionCode
 
-# The words of these elements may not come back in any attribute: a name typed into a code field stays out.
+# Attributes may not contain any word of these elements: a name typed into a code field is removed.
 _PERSONAL = ("PatientName", "PatientID", "ReferringPhysicianName", "OperatorsName", "PerformingPhysicianName")
 _WORD = re.compile(r"[^A-Z0-9]+")
 MAX_FRAMES = 2**31 - 1
@@ -32,10 +32,10 @@ OLDEST_NAMED_AGE = 89
 
 
 def identity_of(ds: Dataset) -> RawIdentity:
-    """Return who and what the data set says it is.
+    """Return the identifiers of the data set.
 
     Raises:
-        Rejected: MISSING_IDENTITY, one of the three UIDs is absent; CORRUPT_HEADER, an identifier is no text.
+        Rejected: MISSING_IDENTITY, one of the three UIDs is absent; CORRUPT_HEADER, an identifier is not text.
     """
     uids = {
         name: identifier(ds, name, required=True)
@@ -45,7 +45,7 @@ def identity_of(ds: Dataset) -> RawIdentity:
     if missing:
         raise Rejected(
             RejectionCode.MISSING_IDENTITY,
-            f"{', '.join(missing)} absent: the image belongs to no series. Export it again from its source.",
+            f"{', '.join(missing)} missing, so the image belongs to no series. Export it again from its source.",
         )
     date = optional_text(ds, "StudyDate").replace(".", "")
     return RawIdentity(
@@ -60,7 +60,7 @@ def identity_of(ds: Dataset) -> RawIdentity:
 
 
 def attributes_of(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes:
-    """Return the allow-listed attributes of an image; its photometric fields are those of the file.
+    """Return the allow-listed attributes of an image; the photometric fields are as in the file.
 
     Raises:
         Rejected: MISSING_ATTRIBUTE or CORRUPT_HEADER.
@@ -69,7 +69,8 @@ def attributes_of(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes:
     frames = 1 if declared is None else declared
     if not 1 <= frames <= MAX_FRAMES:
         raise Rejected(
-            RejectionCode.CORRUPT_HEADER, f"NumberOfFrames is {frames}; at least 1 is needed. Send it again."
+            RejectionCode.CORRUPT_HEADER,
+            f"NumberOfFrames is {frames}; it must be at least 1. Correct it at the source and send the file again.",
         )
     return InstanceAttributes(
         transfer_syntax_uid=transfer_syntax_uid,
@@ -86,7 +87,7 @@ def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
     if not photometric:
         raise Rejected(
             RejectionCode.MISSING_ATTRIBUTE,
-            "PhotometricInterpretation is absent: nobody can say which end is bright. Send the image again.",
+            "PhotometricInterpretation is missing, so it is unknown which values are bright. Send the image again.",
         )
     allocated = required_integer(ds, "BitsAllocated", 1, 64)
     has_integers = "BitsStored" in ds
@@ -105,8 +106,11 @@ def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
 
 
 def _padding(ds: Dataset, allocated: int) -> dict[str, Any]:
-    """Return padding value and range limit as stored values: their VR may have been written with the other sign."""
-    found: dict[str, Any] = {}
+    """Return padding value and range limit as stored values.
+
+    Their VR is US or SS and some devices choose the wrong one, so the sign is corrected to that of the pixels.
+    """
+    padding: dict[str, Any] = {}
     signed = integer(ds, "PixelRepresentation") == 1
     keywords = {"padding_value": "PixelPaddingValue", "padding_range_limit": "PixelPaddingRangeLimit"}
     for name, keyword in keywords.items():
@@ -115,15 +119,16 @@ def _padding(ds: Dataset, allocated: int) -> dict[str, Any]:
             value -= 2**allocated
         elif value is not None and not signed and value < 0:
             value += 2**allocated
-        found[name] = value
-    return found
+        padding[name] = value
+    return padding
 
 
 def _context(ds: Dataset) -> dict[str, Any]:
     modality = code(ds, "Modality")
     if not modality:
         raise Rejected(
-            RejectionCode.MISSING_ATTRIBUTE, "Modality is absent: no rule knows how to read the values. Send it again."
+            RejectionCode.MISSING_ATTRIBUTE,
+            "Modality is missing, so it is unknown what the values mean. Send the image again.",
         )
     personal = _personal_words(ds)
     burned_in = code(ds, "BurnedInAnnotation")
@@ -159,7 +164,9 @@ def _subject(ds: Dataset) -> dict[str, Any]:
 
 def _personal_words(ds: Dataset) -> frozenset[str]:
     joined = " ".join(optional_text(ds, name) for name in _PERSONAL).upper()
-    return frozenset(word for word in _WORD.split(joined) if len(word) > 2 and word not in TOKENS)
+    return frozenset(
+        word for word in _WORD.split(joined) if len(word) > 2 and word not in TOKENS
+    )  # names such as Head stay allowed
 
 
 def _clean(value: str, personal: frozenset[str]) -> str:

@@ -1,4 +1,4 @@
-"""Colour to one luminance channel, in integers and without loss where the colour is grey."""
+"""Convert colour to one luminance channel, in integer arithmetic and without loss where the colour is grey."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS = (299, 587, 114)  # of R, G, B in thousandths: the Y of YBR_FULL (PS3.3
 
 @dataclass(frozen=True, slots=True)
 class Luminance:
-    """How a decoded frame becomes one channel of type `dtype`; `table` is set for a palette."""
+    """Conversion of a decoded frame to one channel of type `dtype`; `table` is set for a palette."""
 
     dtype: np.dtype
     bits: int
@@ -37,7 +37,7 @@ class Luminance:
         return frame[..., 0] if space in LUMA_FIRST else weigh(frame)
 
     def describe(self, attributes: InstanceAttributes) -> InstanceAttributes:
-        """Return the attributes as they hold for the luminance; padding and LUTs are defined for grey images only."""
+        """Return the attributes of the luminance image; padding and LUTs are only defined for grey images."""
         if not self.colour:
             return attributes
         return replace(
@@ -51,7 +51,8 @@ class Luminance:
 
 
 def weigh(rgb: np.ndarray) -> np.ndarray:
-    """Return the luminance of [..., 3], rounded half up, in the same integer type: exact for grey pixels."""
+    """Return the luminance of RGB [..., 3], rounded half up, in the same integer type; exact for grey pixels."""
+    # The weights sum to 1000, so for grey pixels the integer division returns the value itself.
     wide = np.uint64 if rgb.dtype.itemsize > 2 else np.uint32
     red, green, blue = (rgb[..., channel].astype(wide) * wide(WEIGHTS[channel]) for channel in range(3))
     return ((red + green + blue + wide(500)) // wide(1000)).astype(rgb.dtype)
@@ -61,7 +62,7 @@ def luminance_of(ds: Dataset, attributes: InstanceAttributes, samples: int) -> L
     """Choose the conversion for an image.
 
     Raises:
-        Rejected: UNSUPPORTED_PIXELS, a photometric interpretation that is not read.
+        Rejected: UNSUPPORTED_PIXELS, the photometric interpretation is not supported.
     """
     photometric, bits = attributes.original_photometric, attributes.bits_stored
     if photometric in MONOCHROME and samples == 1:
@@ -71,15 +72,15 @@ def luminance_of(ds: Dataset, attributes: InstanceAttributes, samples: int) -> L
     if attributes.pixel_representation == 0 and photometric in COLOUR and samples == 3:
         step = Step("luminance", {"from": photometric, "weights_per_mille": list(WEIGHTS)})
         return Luminance(smallest_dtype(bits, 0), bits, (step,), colour=True)
-    known = photometric if photometric in (*MONOCHROME, *COLOUR, "PALETTE COLOR", "ARGB", "CMYK", "HSV") else "unknown"
+    name = photometric if photometric in (*MONOCHROME, *COLOUR, "PALETTE COLOR", "ARGB", "CMYK", "HSV") else "unknown"
     raise Rejected(
         RejectionCode.UNSUPPORTED_PIXELS,
-        f"Photometric interpretation {known} with {samples} samples a pixel is not read. Convert the image.",
+        f"Photometric interpretation {name} with {samples} samples per pixel is not read. Convert it to RGB or grey.",
     )
 
 
 def _palette(ds: Dataset, attributes: InstanceAttributes) -> Luminance:
-    """Build the table from index to luminance once; it is exact where the palette is grey."""
+    """Build the table from palette index to luminance once; it is exact where the palette is grey."""
     index_type = np.dtype(np.uint8 if attributes.bits_stored <= 8 else np.uint16)
     indices = np.arange(2 ** (8 * index_type.itemsize), dtype=np.int64).astype(index_type)
     table = weigh(apply_color_lut(indices, _little_endian_palette(ds))[:, :3])
@@ -89,7 +90,7 @@ def _palette(ds: Dataset, attributes: InstanceAttributes) -> Luminance:
 
 
 def _little_endian_palette(ds: Dataset) -> Dataset:
-    """Return the palette with its 16-bit entries in little endian: pydicom 3.0.2 reads them so, whatever they are."""
+    """Return the palette with little-endian 16-bit entries: pydicom 3.0.2 reads them so even in big-endian files."""
     if ds.original_encoding[1] or "RedPaletteColorLookupTableData" not in ds:
         return ds
     entries = int(ds.RedPaletteColorLookupTableDescriptor[0]) or 2**16
@@ -104,6 +105,6 @@ def _little_endian_palette(ds: Dataset) -> Dataset:
 
 
 def smallest_dtype(bits: int, signed: int) -> np.dtype:
-    """Return the smallest integer type of `bits` bits; by declaration, so that a series has one type."""
+    """Return the smallest integer type for `bits` declared bits (not for the values: a series must have one type)."""
     size = 1 if bits <= 8 else 2 if bits <= 16 else 4
     return np.dtype(f"{'i' if signed else 'u'}{size}")

@@ -1,4 +1,4 @@
-"""Hold what the header declares against the bytes that are there, before a decoder sees them."""
+"""Compare the size that the header declares with the bytes that are present, before a decoder sees them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def check_payload(ds: Dataset, attributes: InstanceAttributes, samples: int, syntax: UID, limits: DecodeLimits) -> None:
-    """Refuse what cannot be decoded in bounds.
+    """Refuse pixel data that cannot be decoded within the limits.
 
     Raises:
         Rejected: FRAME_COUNT, TRUNCATED_PIXELS, TOO_MANY_PIXELS, DECOMPRESSION_BOMB or CORRUPT_HEADER.
@@ -41,13 +41,14 @@ def check_payload(ds: Dataset, attributes: InstanceAttributes, samples: int, syn
 
 
 def _check_size(attributes: InstanceAttributes, samples: int, limits: DecodeLimits) -> None:
+    # Python integers do not overflow: 65535 x 65535 x 2^31 frames is a valid, and hostile, header.
     pixels = attributes.rows * attributes.columns * attributes.frames * samples
     needed = pixels * max(1, attributes.bits_allocated // 8)
     if needed > limits.decoded_bytes:
         raise Rejected(
             RejectionCode.TOO_MANY_PIXELS,
             f"{attributes.frames} frames of {attributes.rows} x {attributes.columns} need {needed} bytes, more than "
-            f"`decoded_bytes` = {limits.decoded_bytes}. Raise the limit if the image is real.",
+            f"`decoded_bytes` = {limits.decoded_bytes}. If the image is genuine, raise that value in settings.yaml.",
         )
 
 
@@ -60,29 +61,29 @@ def _check_native(length: int, attributes: InstanceAttributes, samples: int) -> 
     if length < expected and attributes.frames > 1:
         raise Rejected(
             RejectionCode.FRAME_COUNT,
-            f"NumberOfFrames is {attributes.frames} and the pixel data holds {whole}. Send the file again.",
+            f"NumberOfFrames is {attributes.frames} but the pixel data holds {whole} frames. Send the file again.",
         )
     if length < expected:
         raise Rejected(
             RejectionCode.TRUNCATED_PIXELS,
-            f"The pixel data holds {length} bytes and {expected} are needed. Send the file again.",
+            f"The pixel data holds {length} bytes, but the header requires {expected}. Send the file again.",
         )
     if length - expected >= frame_bytes and frame_bytes > 1:
         raise Rejected(
             RejectionCode.FRAME_COUNT,
-            f"NumberOfFrames is {attributes.frames} and the pixel data holds {whole}. Correct the header.",
+            f"NumberOfFrames is {attributes.frames} but the pixel data holds {whole} frames. Correct the header.",
         )
 
 
 def _check_fragments(data: bytes, attributes: InstanceAttributes, syntax: UID) -> None:
     offsets = parse_basic_offsets(data)
     count = parse_fragments(data[8 + 4 * len(offsets) :])[0]
-    exact = syntax == RLELossless  # one fragment a frame (PS3.5 A.4.2)
+    exact = syntax == RLELossless  # exactly one fragment per frame (PS3.5 A.4.2); JPEG frames may be split into several
     wrong_table = bool(offsets) and len(offsets) != attributes.frames
     if count < attributes.frames or wrong_table or (exact and count != attributes.frames):
         raise Rejected(
             RejectionCode.FRAME_COUNT,
-            f"NumberOfFrames is {attributes.frames}, and the pixel data holds {count} fragments and "
+            f"NumberOfFrames is {attributes.frames}, but the pixel data holds {count} fragments and "
             f"{len(offsets)} offsets. Send the file again.",
         )
 
@@ -96,12 +97,13 @@ def _check_codestreams(
         if size is not None and size.rows * size.columns * size.samples * 2 > limits.decoded_bytes:
             raise Rejected(
                 RejectionCode.DECOMPRESSION_BOMB,
-                f"A compressed frame is {size.rows} x {size.columns}, beyond `decoded_bytes`. Exclude the file.",
+                f"A compressed frame declares {size.rows} x {size.columns} pixels, more than `decode.decoded_bytes` "
+                "allows. If the image is genuine, raise that value in settings.yaml.",
             )
         if size is not None and size.rows and tuple(size) != declared:
             raise Rejected(
                 RejectionCode.CORRUPT_HEADER,
-                f"A compressed frame is {size.rows} x {size.columns} x {size.samples} and the header says "
+                f"A compressed frame is {size.rows} x {size.columns} x {size.samples} but the header declares "
                 f"{declared[0]} x {declared[1]} x {declared[2]}. Export the image again.",
             )
         if not is_complete(frame, syntax):

@@ -1,7 +1,7 @@
-"""From stored values to physical ones, and to a picture.
+"""Convert stored values to physical units, and to a picture for display.
 
-What a technologist chose for display, a window, may never move a CT or MR value: it is applied to projection images
-only, whose values mean nothing before it, and to the 8-bit picture for display. Every step is in the history.
+A window that a technologist chose for display must never change a CT or MR value. It is applied only to projection
+images, whose values mean nothing before it, and to the 8-bit picture for display. Every step is in the history.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Physical:
 
     Attributes:
         pixels: float32 [F, H, W]: Hounsfield units (CT), the modality's output units, or [0, 1] after a VOI step.
-        valid: bool [F, H, W], False where a stored value is padding; None where the file declares none.
+        valid: bool [F, H, W], False where the stored value is padding; None where the file declares none.
         history: the steps from stored values to `pixels`.
     """
 
@@ -36,18 +36,18 @@ def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
     """Apply padding, modality LUT or rescale and, for projection modalities, VOI and inversion.
 
     Args:
-        stored: [F, H, W] as `read_instance` gives it, or frames of it (then with the attributes of those frames).
+        stored: [F, H, W] as returned by `read_instance`, or some of its frames (then with those frames' attributes).
         attributes: of the same instance.
 
     Source: PS3.3 C.7.5.1.1.2 (padding), C.11.1 (modality), C.11.2 (VOI), C.11.6 (presentation LUT shape); PS3.4 N.2 for
-    their order. Padding is matched on stored values, before any table.
+    their order. Padding is compared with stored values, before any table.
     """
     valid = _valid(stored, attributes)
     pixels, step = _modality(stored, attributes)
     steps = [step] if step else []
     if attributes.is_projection:
-        pixels, shown = _presentation(pixels, attributes)
-        steps += shown
+        pixels, presentation = _presentation(pixels, attributes)
+        steps += presentation
     if valid is not None:
         limits = [attributes.padding_value, attributes.padding_range_limit]
         steps.insert(0, Step("padding", {"stored_values": limits}))
@@ -55,16 +55,16 @@ def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
 
 
 def for_display(physical: Physical, attributes: InstanceAttributes) -> np.ndarray:
-    """Return the picture a viewer shows: uint8 [F, H, W], 255 bright, padding 0.
+    """Return the picture that a viewer shows: uint8 [F, H, W], 255 bright, padding 0.
 
-    The window of the file, or without one the 0.5 to 99.5 % range of the valid pixels of all frames.
+    It uses the window of the file, or without one the 0.5 to 99.5 % range of the valid pixels of all frames.
     """
     if attributes.is_projection:
-        shown = physical.pixels if voi_step(attributes) else _robust(physical)
+        bright = physical.pixels if voi_step(attributes) else _robust(physical)
     else:
-        shown = apply_voi(physical.pixels, attributes) if voi_step(attributes) else _robust(physical)
-        shown = 1.0 - shown if is_inverted(attributes) else shown
-    picture = np.rint(np.clip(shown, 0.0, 1.0) * 255.0).astype(np.uint8)
+        bright = apply_voi(physical.pixels, attributes) if voi_step(attributes) else _robust(physical)
+        bright = 1.0 - bright if is_inverted(attributes) else bright
+    picture = np.rint(np.clip(bright, 0.0, 1.0) * 255.0).astype(np.uint8)
     return picture if physical.valid is None else np.where(physical.valid, picture, np.uint8(0))
 
 
@@ -84,9 +84,8 @@ def _modality(stored: np.ndarray, attributes: InstanceAttributes) -> tuple[np.nd
         return stored.astype(np.float32), None
     lines = np.array(attributes.rescale, dtype=np.float64)
     pixels = np.empty(stored.shape, dtype=np.float32)
-    exact = (
-        np.float64 if stored.dtype.itemsize > 2 else np.float32
-    )  # 32 bits do not fit into a float32 before the slope
+    # A float32 holds integers exactly only up to 24 bits, so 32-bit values are rescaled in float64.
+    exact = np.float64 if stored.dtype.itemsize > 2 else np.float32
     for frame in range(len(stored)):
         slope, intercept = lines[frame % len(lines)]
         pixels[frame] = stored[frame].astype(exact) * exact(slope) + exact(intercept)
@@ -105,7 +104,7 @@ def _presentation(pixels: np.ndarray, attributes: InstanceAttributes) -> tuple[n
 
 
 def _output_range(attributes: InstanceAttributes) -> tuple[float, float]:
-    """Return what the modality step can give: by declaration, so that inversion never depends on the image."""
+    """Return the declared range of the modality step's output, so that inversion does not depend on the image."""
     if attributes.modality_lut is not None:
         return 0.0, float(2**attributes.modality_lut.bits - 1)
     bits = attributes.bits_stored

@@ -1,4 +1,4 @@
-"""Decode pixel data to stored values: integers (or floats) of one luminance channel, exactly as the file means them."""
+"""Decode pixel data to stored values: integers (or floats) of one luminance channel, bit for bit as in the file."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ from pipeline.dicom.decode.source import is_control_flow
 from pipeline.errors import Rejected, RejectionCode
 from pipeline.types import Step
 
-# Each list: first those that are right on every file of the tests' table, among them the fastest first (512 x 512,
+# Decoders per transfer syntax: those that decode every file of the tests' table correctly, fastest first (512 x 512,
 # 16 bit, ms: J2K gdcm 16, pylibjpeg 26; JPEG-LS pyjpegls 5; JPEG lossless gdcm 4.5, pylibjpeg 10; RLE pylibjpeg 0.8).
-# Pillow and gdcm give the same bits of 8-bit JPEG, pylibjpeg rounds otherwise; gdcm aborts on some broken files: last.
+# Pillow and gdcm give the same bits for 8-bit JPEG, pylibjpeg rounds differently. gdcm aborts the whole process on some
+# broken JPEG files, so it comes last there.
 PLUGINS: dict[UID, tuple[str, ...]] = {
     JPEGBaseline8Bit: ("pillow", "pylibjpeg", "gdcm"),
     JPEGExtended12Bit: ("pillow", "pylibjpeg", "gdcm"),
@@ -50,12 +51,12 @@ PLUGINS: dict[UID, tuple[str, ...]] = {
     HTJ2K: ("pylibjpeg",),
     RLELossless: ("pylibjpeg", "pydicom"),
 }
-_UNPACKED = (*PLUGINS[RLELossless], "")  # plugins whose integers still carry whatever lies beyond BitsStored
+_UNPACKED = (*PLUGINS[RLELossless], "")  # plugins that leave bits beyond BitsStored in their output
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How samples lie in the pixel data, beyond what `InstanceAttributes` keeps."""
+    """Arrangement of samples in the pixel data, beyond what `InstanceAttributes` holds."""
 
     samples: int
     high_bit: int
@@ -73,14 +74,14 @@ class Layout:
         real = "FloatPixelData" in ds or "DoubleFloatPixelData" in ds
         if samples not in (1, 3) or (not real and attributes.bits_allocated not in (1, 8, 16, 32)):
             sentence = (
-                f"{samples} samples of {attributes.bits_allocated} bits a pixel; 1 or 3 of 1, 8, 16 or 32 are read."
+                f"{samples} samples of {attributes.bits_allocated} bits per pixel; 1 or 3 of 1, 8, 16 or 32 work."
             )
-            raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence + " Convert the image.")
+            raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence + " Convert the image to one of these.")
         return cls(samples, _high_bit(ds, attributes), real, syntax)
 
 
 def _high_bit(ds: Dataset, attributes: InstanceAttributes) -> int:
-    """Return the place of the highest significant bit: `bits_stored` of them must fit beneath it (PS3.5 8.1.1)."""
+    """Return the position of the highest significant bit: `bits_stored` bits must fit below it (PS3.5 8.1.1)."""
     least = attributes.bits_stored - 1
     return (
         least
@@ -95,13 +96,13 @@ def decode(
     """Decode all frames.
 
     Returns:
-        stored [F, H, W], the attributes as they hold for it (luminance: photometric, bits), and the steps taken.
+        stored [F, H, W], the attributes that describe it (luminance: photometric, bits), and the steps taken.
 
     Raises:
-        Rejected: the size breaks a limit, the data is short, or no decoder can read it.
+        Rejected: the size exceeds a limit, the data is too short, or no decoder can read it.
     """
     if "NumberOfFrames" in ds and integer(ds, "NumberOfFrames") is None:
-        del ds.NumberOfFrames  # blank is as good as absent: one frame; pydicom fails over it
+        del ds.NumberOfFrames  # blank means the same as absent, one frame; pydicom fails on it
     plugins = _available(syntax)
     layout = Layout.of(ds, attributes, syntax)
     check_payload(ds, attributes, layout.samples, syntax, limits)
@@ -111,7 +112,7 @@ def decode(
             stored = _decode_with(plugin, ds, attributes, layout, luminance)
         except (Rejected, MemoryError, RecursionError):
             raise
-        except BaseException as error:
+        except BaseException as error:  # panics of decoders in Rust are not an Exception
             if is_control_flow(error):
                 raise
             failure = type(error).__name__
@@ -128,16 +129,21 @@ def _available(syntax: UID) -> tuple[str, ...]:
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        name = syntax.name if syntax.is_transfer_syntax and not syntax.is_private else "an unknown transfer syntax"
-        sentence = f"No decoder reads {name}. Send the image in another transfer syntax."
+        name = (
+            syntax.name
+            if syntax.is_transfer_syntax and not syntax.is_private
+            else "the transfer syntax, which is unknown"
+        )
+        sentence = f"No decoder reads {name}. Configure the sender for another one, such as Explicit VR Little Endian."
         raise Rejected(RejectionCode.UNSUPPORTED_TRANSFER_SYNTAX, sentence) from None
     if not syntax.is_encapsulated:
         return ("",)
-    found = tuple(plugin for plugin in PLUGINS.get(syntax, ()) if plugin in decoder.available_plugins)
-    if not found:
-        sentence = f"The decoders of {syntax.name} are not installed. Install {' or '.join(PLUGINS.get(syntax, ()))}."
+    installed = tuple(plugin for plugin in PLUGINS.get(syntax, ()) if plugin in decoder.available_plugins)
+    if not installed:
+        packages = " or ".join(PLUGINS.get(syntax, ()))
+        sentence = f"No decoder for {syntax.name} is installed. Install {packages} and ingest again."
         raise Rejected(RejectionCode.UNSUPPORTED_TRANSFER_SYNTAX, sentence)
-    return found
+    return installed
 
 
 def _decode_with(
@@ -155,17 +161,19 @@ def _decode_with(
         count += 1
     if count != attributes.frames:
         raise Rejected(
-            RejectionCode.FRAME_COUNT, f"NumberOfFrames is {attributes.frames} and {count} are there. Send it again."
+            RejectionCode.FRAME_COUNT,
+            f"NumberOfFrames is {attributes.frames}, but {count} frames were decoded. Send the file again.",
         )
     if layout.real and not np.isfinite(stored).all():
         raise Rejected(
-            RejectionCode.NON_FINITE, "Some pixels are not finite numbers; every pixel must be. Correct them."
+            RejectionCode.NON_FINITE,
+            "Some pixels are NaN or infinite; all must be finite numbers. Correct them at the source and send again.",
         )
     return stored
 
 
 def _frames(plugin: str, ds: Dataset, layout: Layout) -> Iterator[tuple[np.ndarray, str]]:
-    """Yield (frame, colour space) as they were encoded: no colour conversion, no bits altered."""
+    """Yield (frame, colour space) as encoded: without colour conversion and with all bits unchanged."""
     options = {} if layout.syntax.is_encapsulated else {"view_only": True}
     if layout.syntax == RLELossless or not layout.syntax.is_encapsulated:
         options["correct_unused_bits"] = False
@@ -174,20 +182,20 @@ def _frames(plugin: str, ds: Dataset, layout: Layout) -> Iterator[tuple[np.ndarr
 
 
 def _significant(frame: np.ndarray, attributes: InstanceAttributes, layout: Layout, plugin: str) -> np.ndarray:
-    """Keep BitsStored bits below HighBit, sign-extended (PS3.5 8.1.1): old files hide overlays in the others.
+    """Keep BitsStored bits below HighBit, sign-extended (PS3.5 8.1.1): old files hide overlays in the other bits.
 
-    A padding value outside BitsStored, as some CT write it, is kept as it is, so that it can still be matched.
+    Some CT scanners write a padding value outside BitsStored; it is left as it is, so that it can still be recognised.
     """
     width, stored = frame.dtype.itemsize * 8, attributes.bits_stored
     if plugin not in _UNPACKED or attributes.bits_allocated == 1 or stored >= width:
         return frame
     up = width - 1 - layout.high_bit
-    wide = np.left_shift(frame, up) if up > 0 else frame.copy()
-    kept = np.right_shift(wide, width - stored)
+    wide = np.left_shift(frame, up) if up > 0 else frame.copy()  # moves HighBit to the top bit
+    significant = np.right_shift(wide, width - stored)  # arithmetic for signed types, so it extends the sign
     padding = attributes.padding_value
     if padding is not None and layout.samples == 1 and not _fits(padding, attributes):
-        kept[frame == padding] = padding
-    return kept
+        significant[frame == padding] = padding
+    return significant
 
 
 def _fits(value: int, attributes: InstanceAttributes) -> bool:

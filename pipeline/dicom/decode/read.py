@@ -1,6 +1,6 @@
-"""Read one DICOM file in this process: identity, allow-listed attributes, stored values.
+"""Read one DICOM file in this process: raw identity, allow-listed attributes and stored values.
 
-`pipeline.dicom.intake.sandbox` does the same in a worker that may die; use that for files from outside.
+`pipeline.dicom.intake.sandbox` does the same in a worker process that may die; use it for files from outside.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class DecodedInstance:
     """One SOP instance.
 
     Attributes:
-        identity: who and what, as written in the file; PHI.
-        attributes: the allow-listed attributes, photometric and bits as they hold for `stored`.
-        stored: [F, H, W], the smallest integer type of BitsStored; float32 or float64 for (Double) Float Pixel Data.
+        identity: the identifiers as written in the file; PHI.
+        attributes: the allow-listed attributes, with the photometric and bits of `stored`.
+        stored: [F, H, W], the smallest integer type for BitsStored; float32 or float64 for (Double) Float Pixel Data.
         history: every step from the file to `stored`.
     """
 
@@ -44,7 +44,7 @@ def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
     """Read and decode one file. The file is not changed.
 
     Raises:
-        Rejected: for every content that cannot be read within `limits`; no other exception.
+        Rejected: for any content that cannot be read within `limits`; no other exception is raised.
     """
     with guarded(RejectionCode.CORRUPT_HEADER), quietly():
         ds, syntax, deduced = open_dataset(Path(path), limits)
@@ -58,10 +58,10 @@ def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
 
 
 def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, InstanceAttributes]:
-    """Read identity and attributes without pixels; photometric and bits are those of the file.
+    """Read identity and attributes without pixels; photometric and bits are as in the file.
 
     Raises:
-        Rejected: as `read_instance`, except for what only the pixels can tell.
+        Rejected: as `read_instance`, except for faults that only show in the pixels.
     """
     with guarded(RejectionCode.CORRUPT_HEADER), quietly():
         ds, syntax, _ = open_dataset(Path(path), limits, header_only=True)
@@ -74,7 +74,8 @@ def _require_image(ds: Dataset, with_pixels: bool) -> None:
     if has_pixels or (not with_pixels and "Rows" in ds):
         return
     if "Rows" in ds or UID(text(ds, "SOPClassUID")).name.endswith("Image Storage"):
-        raise Rejected(RejectionCode.NO_PIXEL_DATA, "The image has no pixel data. Send the whole object.")
+        raise Rejected(RejectionCode.NO_PIXEL_DATA, "The image has no pixel data. Send the complete object.")
     raise Rejected(
-        RejectionCode.NOT_AN_IMAGE, "The object is no image (a report, plan, index or the like). Nothing needs doing."
+        RejectionCode.NOT_AN_IMAGE,
+        "The object is not an image but a report, plan, index or the like. No action is needed.",
     )

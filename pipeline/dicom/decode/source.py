@@ -1,7 +1,7 @@
-"""Open a file as a DICOM data set, whatever it turns out to be; every refusal has its own code.
+"""Open a file as a DICOM data set, whatever its content; every refusal has its own code.
 
-Bad input is the normal case here. `guarded` is the one place where an exception that nobody planned becomes a
-rejection; `quietly` keeps pydicom's messages, which quote values, away from every log.
+Bad input is the normal case here. `guarded` is the only place where an unexpected exception becomes a rejection;
+`quietly` keeps pydicom's messages, which quote values, out of every log.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
-_HEADER_ALLOWANCE = 64 * 2**20  # what a deflated header may weigh beyond its pixels
-_IN_MEMORY = 64 * 2**20  # below it a file is read at once, which is faster, and clamps as `_Clamped` does
+_HEADER_ALLOWANCE = 64 * 2**20  # bytes that a deflated header may take in addition to its pixels
+_IN_MEMORY = 64 * 2**20  # smaller files are read at once: faster, and as bounded as `_Clamped`
 _INFLATE_STEP = 2**24
-_WARNINGS_LOCK = threading.RLock()  # warnings.catch_warnings changes the whole process
+_WARNINGS_LOCK = threading.RLock()  # warnings.catch_warnings changes the state of the whole process
 
 
 @contextmanager
@@ -55,9 +55,9 @@ def quietly() -> Iterator[list[str]]:
 
 @contextmanager
 def guarded(fallback: RejectionCode) -> Iterator[None]:
-    """Turn every exception of the block into `Rejected`; those that no rule knows get the code `fallback`.
+    """Turn every exception of the block into `Rejected`; unexpected ones get the code `fallback`.
 
-    The texts of foreign exceptions are left out, because they quote values: the type's name is told.
+    The messages of foreign exceptions are dropped, because they quote values; only the type's name is reported.
     """
     try:
         yield
@@ -70,32 +70,39 @@ def guarded(fallback: RejectionCode) -> Iterator[None]:
 
 
 def is_control_flow(error: BaseException) -> bool:
-    """Whether an exception is meant for Python itself; others outside `Exception` are panics of decoders in Rust."""
+    """Whether an exception is meant for Python itself. Others outside `Exception` are panics of decoders in Rust."""
     return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
 
 
 def _as_rejected(error: BaseException, fallback: RejectionCode) -> Rejected:
     if isinstance(error, PermissionError):
         return Rejected(
-            RejectionCode.PERMISSION_DENIED, "The file may not be read by this user. Grant read permission."
+            RejectionCode.PERMISSION_DENIED, "This user may not read the file. Grant read permission and ingest again."
         )
-    if isinstance(error, OSError) and error.errno is not None:  # pydicom raises some of its own, without number
-        return Rejected(RejectionCode.UNREADABLE, f"The file cannot be read ({error.strerror}). Check disk and mount.")
+    if isinstance(error, OSError) and error.errno is not None:  # pydicom raises OSErrors of its own, without errno
+        return Rejected(
+            RejectionCode.UNREADABLE,
+            f"The file cannot be read ({error.strerror}). Check the disk and the mount, then ingest again.",
+        )
     if isinstance(error, RecursionError):
-        return Rejected(RejectionCode.NESTED_TOO_DEEP, "Sequences nest deeper than the reader can follow. Exclude it.")
+        sentence = (
+            "Sequences are nested deeper than the reader can follow. The file is damaged or hostile; send it again."
+        )
+        return Rejected(RejectionCode.NESTED_TOO_DEEP, sentence)
     if isinstance(error, MemoryError):
-        return Rejected(RejectionCode.DECODE_MEMORY, "Reading needs more memory than `memory_bytes` allows. Raise it.")
-    return Rejected(fallback, f"The file cannot be interpreted ({type(error).__name__}). Export it again.")
+        sentence = "Reading needs more memory than `decode.memory_bytes` allows. Raise that value in settings.yaml."
+        return Rejected(RejectionCode.DECODE_MEMORY, sentence)
+    return Rejected(fallback, f"The file cannot be interpreted ({type(error).__name__}). Export the image again.")
 
 
 def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) -> tuple[Dataset, UID, bool]:
     """Parse a file.
 
     Returns:
-        The data set, its transfer syntax, and whether that syntax was deduced for want of file meta information.
+        The data set, its transfer syntax, and whether that was deduced because file meta information is missing.
 
     Raises:
-        Rejected: with the code of whatever is wrong; no other exception for any content (inside `guarded`).
+        Rejected: with the code of the fault; inside `guarded` no content raises any other exception.
     """
     _examine(path, limits)
     with open(os.fspath(path), "rb", 0, opener=_open_no_follow) as file, quietly() as texts:  # noqa: PTH123, opener
@@ -104,6 +111,7 @@ def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) ->
         stream = io.BytesIO(file.read()) if in_memory else _Clamped(file, before.st_size)
         ds, syntax, deduced = _parse(stream, limits, header_only)
         after = os.fstat(file.fileno())
+    # A sender that is still writing changes size or time while we read: half a file must not pass as a whole one.
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise _still_writing()
     _refuse_truncation(ds, texts)
@@ -112,43 +120,47 @@ def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) ->
 
 
 class _Clamped(io.BufferedReader):
-    """A file that never makes room for more than it holds: an element may say that it is 4 GiB long."""
+    """Reader that never allocates more than the file holds, since an element may declare a length of 4 GiB."""
 
     def __init__(self, raw: io.FileIO, size: int) -> None:
         super().__init__(raw)
         self._size = size
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read up to `size` bytes, as every stream does, but allocate for what is left only."""
+        """Read up to `size` bytes, allocating only for the bytes that are left."""
         left = max(0, self._size - self.tell())
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _open_no_follow(name: str, flags: int) -> int:
+    # O_NOFOLLOW and O_NONBLOCK close the race after `_examine`: the path may have become a link or a pipe meanwhile.
     return os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _examine(path: Path, limits: DecodeLimits) -> None:
-    found = path.lstat()
-    if stat.S_ISLNK(found.st_mode):
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
         raise Rejected(
-            RejectionCode.SYMLINK, "The path is a symbolic link; links are never followed. Give the file itself."
+            RejectionCode.SYMLINK,
+            "The path is a symbolic link; links are never followed. Pass the path of the file itself.",
         )
-    if not stat.S_ISREG(found.st_mode):
-        raise Rejected(RejectionCode.NOT_A_FILE, "The path is no regular file (a folder, pipe or device). Exclude it.")
-    if time.time() - found.st_mtime < limits.settle_seconds:
+    if not stat.S_ISREG(status.st_mode):
+        sentence = "The path is not a regular file but a folder, pipe or device. Pass the path of a file."
+        raise Rejected(RejectionCode.NOT_A_FILE, sentence)
+    if time.time() - status.st_mtime < limits.settle_seconds:
         raise _still_writing()
-    if found.st_size == 0:
-        raise Rejected(RejectionCode.EMPTY_FILE, "The file holds 0 bytes. Send it again.")
-    if found.st_size > limits.file_bytes:
+    if status.st_size == 0:
+        raise Rejected(RejectionCode.EMPTY_FILE, "The file is empty (0 bytes). Copy or send it again.")
+    if status.st_size > limits.file_bytes:
         sentence = (
-            f"The file holds {found.st_size} bytes, more than `file_bytes` = {limits.file_bytes}. Raise the limit."
+            f"The file holds {status.st_size} bytes, more than `decode.file_bytes` = {limits.file_bytes}. If it is "
+            "genuine, raise that value in settings.yaml."
         )
         raise Rejected(RejectionCode.FILE_TOO_LARGE, sentence)
 
 
 def _still_writing() -> Rejected:
-    sentence = "The file changed within `settle_seconds` or while it was read. It is tried again at the next ingest."
+    sentence = "The file changed within `settle_seconds` or while it was read. The next ingest tries again."
     return Rejected(RejectionCode.STILL_WRITING, sentence)
 
 
@@ -156,7 +168,8 @@ def _parse(file: BinaryIO, limits: DecodeLimits, header_only: bool) -> tuple[Dat
     head = file.read(4096)
     file.seek(0)
     if not has_dicom_magic(head) and not _starts_with_element(head):
-        raise Rejected(RejectionCode.NOT_DICOM, "The file does not begin as DICOM does (PS3.10 7.1). Exclude it.")
+        sentence = "The file does not begin like a DICOM file (PS3.10 7.1). If it should be one, export it again."
+        raise Rejected(RejectionCode.NOT_DICOM, sentence)
     if DeflatedExplicitVRLittleEndian.encode() in head:
         return _inflate(file, limits), DeflatedExplicitVRLittleEndian, False
     ds = dcmread(file, force=True, stop_before_pixels=header_only)
@@ -172,7 +185,7 @@ def has_dicom_magic(head: bytes) -> bool:
 
 
 def _starts_with_element(head: bytes) -> bool:
-    """Whether the bytes begin with an element of group 2 or 8, as DICOM without preamble does."""
+    """Whether the bytes begin with an element of group 2 or 8, as a DICOM file without preamble does."""
     return any(
         int.from_bytes(head[:2], order) in (2, 8) and int.from_bytes(head[2:4], order) <= 0x0100 and len(head) >= 16
         for order in ("little", "big")
@@ -180,7 +193,7 @@ def _starts_with_element(head: bytes) -> bool:
 
 
 def _deduce(ds: Dataset) -> UID:
-    """Return the native syntax that the elements were written in; the file names none."""
+    """Return the native syntax in which the elements are written, for a file that names none."""
     implicit, little = ds.original_encoding
     syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     ds.file_meta.TransferSyntaxUID = syntax
@@ -188,10 +201,13 @@ def _deduce(ds: Dataset) -> UID:
 
 
 def _inflate(file: BinaryIO, limits: DecodeLimits) -> Dataset:
-    """Read a deflated data set (PS3.5 A.5) without inflating more than the limits allow; pydicom would."""
+    """Read a deflated data set (PS3.5 A.5) but never inflate more than the limits allow, as pydicom would."""
     data = file.read()
     if data[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
-        raise Rejected(RejectionCode.CORRUPT_HEADER, "The file meta group has no length (PS3.10 7.1). Export it again.")
+        raise Rejected(
+            RejectionCode.CORRUPT_HEADER,
+            "The file meta group has no length element (PS3.10 7.1). Export the image again.",
+        )
     start = 144 + int.from_bytes(data[140:144], "little")
     budget = limits.decoded_bytes + _HEADER_ALLOWANCE
     inflater, plain, rest = zlib.decompressobj(-zlib.MAX_WBITS), io.BytesIO(), data[start:]
@@ -199,14 +215,17 @@ def _inflate(file: BinaryIO, limits: DecodeLimits) -> Dataset:
         try:
             plain.write(inflater.decompress(rest, _INFLATE_STEP))
         except zlib.error:
-            sentence = "The deflated data set is no deflate stream, or damaged (PS3.5 A.5). Send it again."
+            sentence = "The deflated data set is damaged or not a deflate stream (PS3.5 A.5). Send the file again."
             raise Rejected(RejectionCode.CORRUPT_HEADER, sentence) from None
         rest = inflater.unconsumed_tail
         if plain.tell() > budget:
-            sentence = f"The deflated data set inflates beyond {budget} bytes, `decoded_bytes` included. Exclude."
+            sentence = (
+                f"The deflated data set inflates to more than {budget} bytes, which `decode.decoded_bytes` allows. "
+            )
+            sentence += "If the image is genuine, raise that value in settings.yaml."
             raise Rejected(RejectionCode.DECOMPRESSION_BOMB, sentence)
     if not inflater.eof:
-        sentence = "The deflated data set ends before its end marker. Send it again."
+        sentence = "The deflated data set ends before its end marker. Send the file again."
         raise Rejected(RejectionCode.TRUNCATED_PIXELS, sentence)
     plain.seek(0)
     ds = read_dataset(plain, is_implicit_VR=False, is_little_endian=True)
@@ -215,7 +234,7 @@ def _inflate(file: BinaryIO, limits: DecodeLimits) -> Dataset:
 
 
 def _refuse_truncation(ds: Dataset, texts: list[str]) -> None:
-    """pydicom warns of an early end and hands out what it has: that is no whole data set."""
+    """Reject a file that ends early: pydicom only warns about it and returns the elements read so far."""
     if not any("nd of file" in message for message in texts):
         return
     in_encapsulated = any("before delimiter" in message for message in texts)
@@ -225,11 +244,12 @@ def _refuse_truncation(ds: Dataset, texts: list[str]) -> None:
 
 
 def _refuse_depth(ds: Dataset, limit: int) -> None:
-    """Walk the sequences that are parsed already; the others are bytes that nobody has nested yet."""
+    """Refuse sequences nested too deep; only parsed ones are counted, the others are still unparsed bytes."""
     level, depth = [ds], 0
     while level:
         if depth > limit:
-            sentence = f"Sequences nest deeper than `sequence_depth` = {limit}. Exclude the file, or raise the limit."
+            sentence = f"Sequences are nested deeper than `decode.sequence_depth` = {limit}. If the file is genuine, "
+            sentence += "raise that value in settings.yaml."
             raise Rejected(RejectionCode.NESTED_TOO_DEEP, sentence)
         elements = (element for item in level for element in item.values())  # values() does not parse raw elements
         level = [inner for element in elements if isinstance(element.value, DicomSequence) for inner in element.value]

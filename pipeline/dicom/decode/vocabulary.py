@@ -1,14 +1,14 @@
-"""The words that may leave a header: everything else of its free text stays behind.
+"""Vocabulary of the words that may leave a header's free text; all other words are dropped.
 
 SeriesDescription and ProtocolName are typed by people, who also type names into them. Only tokens of this vocabulary
-pass, in the spelling of its left side, so that routes can tell a T1 from a FLAIR and nothing else gets through.
+pass, in their canonical spelling, so that routes can tell a T1 from a FLAIR and nothing else gets through.
 """
 
 from __future__ import annotations
 
 import re
 
-# canonical token: the other spellings that mean it
+# Canonical token: other spellings with the same meaning.
 _SYNONYMS = {
     "AX": "AXIAL TRA TRANS TRANSVERSE TRANSVERSAL",
     "COR": "CORONAL",
@@ -92,17 +92,17 @@ _SYNONYMS = {
 }
 TOKENS = {spelling: token for token, others in _SYNONYMS.items() for spelling in (token, *others.split())}
 
-# PS3.16 annex L, the defined terms of BodyPartExamined that whole-body routes meet; other values pass as codes.
+# Words are split at everything but letters, digits and the + and * of C+ and T2*.
 _SPLIT = re.compile(r"[^A-Z0-9+*]+")
 
 
 def tokens_of(*free_text: str) -> tuple[str, ...]:
-    """Return the vocabulary tokens of free text, sorted and unique; a word that is not listed is dropped."""
+    """Return the vocabulary tokens of free text, sorted and unique; unlisted words are dropped."""
     words = (word for part in free_text for word in _SPLIT.split(part.upper()))
     return tuple(sorted({TOKENS[word] for word in words if word in TOKENS}))
 
 
-# PS3.16 CID 4010 and 4014, SNOMED CT and the older SNOMED-RT codes, to the terms of ViewPosition (0018,5101)
+# Codes of PS3.16 CID 4010 and 4014 (SNOMED CT and the older SNOMED-RT) to terms of ViewPosition (0018,5101).
 VIEW_CODES = {
     "399348003": "AP",
     "R-10206": "AP",

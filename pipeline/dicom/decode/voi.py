@@ -1,4 +1,4 @@
-"""Values of interest to [0, 1]: windows and VOI LUTs (PS3.3 C.11.2), all four functions in one range."""
+"""Map values of interest to [0, 1]: windows and VOI LUTs (PS3.3 C.11.2), all four functions with the same range."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pipeline.types import Step
 
 
 def apply_window(values: np.ndarray, centre: float, width: float, function: str = "LINEAR") -> np.ndarray:
-    """Return float32 in [0, 1] of `values` through one window.
+    """Return float32 in [0, 1] : `values` mapped through one window.
 
-    Source: PS3.3 C.11.2.1.2.1 (LINEAR, width 1 is a step), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT). A
-    LINEAR width below 1 is not allowed there and is taken as a step.
+    Source: PS3.3 C.11.2.1.2.1 (LINEAR, width 1 is a step), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT). That
+    section forbids a LINEAR width below 1; it is treated as a step.
     """
     if function == "SIGMOID":
         return (1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width))).astype(np.float32)
@@ -24,12 +24,12 @@ def apply_window(values: np.ndarray, centre: float, width: float, function: str 
 
 
 def apply_table(values: np.ndarray, table: LookupTable) -> np.ndarray:
-    """Return float32 in [0, 1] of `values` (rounded to integers) through a VOI LUT (PS3.3 C.11.2.1.1)."""
+    """Return float32 in [0, 1] : `values`, rounded to integers, mapped through a VOI LUT (PS3.3 C.11.2.1.1)."""
     return table.apply(np.rint(values)) / np.float32(2**table.bits - 1)
 
 
 def voi_step(attributes: InstanceAttributes) -> Step | None:
-    """Return the VOI transformation that the file asks for, the LUT before a window; None where it asks for none."""
+    """Return the VOI transformation that the file requests, a LUT before a window, or None where it requests none."""
     if attributes.voi_luts:
         return Step("voi-lut", {"first": attributes.voi_luts[0].first, "bits": attributes.voi_luts[0].bits})
     windows = attributes.frame_windows or attributes.windows[:1]
@@ -39,7 +39,7 @@ def voi_step(attributes: InstanceAttributes) -> Step | None:
 
 
 def apply_voi(pixels: np.ndarray, attributes: InstanceAttributes) -> np.ndarray:
-    """Return float32 [F, H, W] in [0, 1]; `voi_step` must not be None for these attributes."""
+    """Return float32 [F, H, W] in [0, 1]; these attributes must have a `voi_step`."""
     if attributes.voi_luts:
         return apply_table(pixels, attributes.voi_luts[0])
     windows = attributes.frame_windows or attributes.windows[:1]
@@ -51,5 +51,5 @@ def apply_voi(pixels: np.ndarray, attributes: InstanceAttributes) -> np.ndarray:
 
 
 def is_inverted(attributes: InstanceAttributes) -> bool:
-    """Whether low values are shown bright: MONOCHROME1, or Presentation LUT Shape INVERSE, which says the same."""
+    """Whether low values are displayed bright: MONOCHROME1, or Presentation LUT Shape INVERSE, which means the same."""
     return attributes.photometric == "MONOCHROME1" or attributes.presentation_lut_shape == "INVERSE"

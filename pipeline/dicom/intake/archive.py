@@ -1,4 +1,4 @@
-"""Take files out of zip, tar and gzip archives; the archive chooses neither where they land nor how big they get."""
+"""Extract files from zip, tar and gzip archives, which choose neither where files land nor how big they become."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.source import has_dicom_magic
 from pipeline.errors import Rejected, RejectionCode
 
-BOMB_RATIO = 200  # beyond it ...
-BOMB_BYTES = 64 * 2**20  # ... and beyond this size, an archive is taken for a bomb
+BOMB_RATIO = 200  # an archive that swells by more than this ...
+BOMB_BYTES = 64 * 2**20  # ... to more than this many bytes is treated as a decompression bomb
 MAX_MEMBERS = 1_000_000
 CHUNK = 2**20
 Known = Callable[[str, int], bool]
@@ -46,7 +46,7 @@ _BROKEN = (
 
 
 class ExtractedPath(type(Path())):
-    """Path of a file taken out of an archive: the file is deleted when the last reference to this object goes."""
+    """Path of a file extracted from an archive: the file is deleted with the last reference to this object."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,13 +54,13 @@ class Member:
     """One file of an archive.
 
     Attributes:
-        name: its name in the archive, with `#2` and so on where the archive has several of that name; may hold PHI: for
-            a pseudonym of the path only.
+        name: its name in the archive, with `#2` and so on where several members share a name. It may hold PHI, so it
+            may only be used to derive a pseudonym of the path.
         path: where it was extracted to, mode 0600, under a name of our own, with the archive's modification time.
             The file lives as long as this path object.
-        rejected: why it was not extracted; `path` is then the archive's.
+        rejected: why it was not extracted; `path` is then the path of the archive.
         size: bytes.
-        unchanged: it was known, hence not extracted; `path` is then the archive's.
+        unchanged: the caller has seen it before, so it was not extracted; `path` is then the path of the archive.
     """
 
     name: str
@@ -71,22 +71,22 @@ class Member:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins as zip, tar, gzip, bzip2 or xz; a DICOM file with such a preamble is none."""
+    """Whether a file begins like zip, tar, gzip, bzip2 or xz. A DICOM file whose preamble looks like one is not one."""
     with path.open("rb") as file:
         head = file.read(512)
     return not has_dicom_magic(head) and (head[:4] == b"PK\x03\x04" or _opener(head) is not None or _is_tar(head))
 
 
 def members(path: Path, limits: DecodeLimits, is_known: Known = lambda name, size: False) -> Iterator[Member]:
-    """Extract the files of an archive one after another. Archives inside archives are not opened.
+    """Extract the files of an archive one by one. Archives inside archives are not opened.
 
     Args:
-        is_known: asked (name, bytes) before a member is extracted; True leaves it in the archive, unchanged. Not asked
-            of the file in a gzip, bzip2 or xz without tar: its size is known after the extraction only.
+        is_known: called with (name, bytes) before a member is extracted; True leaves it in the archive, unchanged. Not
+            called for a gzip, bzip2 or xz without tar: the size of its one file is only known after extraction.
 
     Raises:
-        Rejected: ARCHIVE_UNREADABLE, or ARCHIVE_BOMB for a member beyond `limits.file_bytes` or an archive that swells
-            more than 200-fold; what came before has been yielded, the rest is not looked at.
+        Rejected: ARCHIVE_UNREADABLE, or ARCHIVE_BOMB for a member larger than `limits.file_bytes` or an archive that
+            swells more than 200-fold. Members before that point have been yielded; the rest are not examined.
     """
     _sweep()
     try:
@@ -94,13 +94,16 @@ def members(path: Path, limits: DecodeLimits, is_known: Known = lambda name, siz
     except Rejected:
         raise
     except _BROKEN as error:
-        sentence = f"The archive cannot be read to its end ({type(error).__name__}). Make it again."
+        sentence = (
+            f"The archive cannot be read to its end ({type(error).__name__}). Create it again, or ask for a new copy."
+        )
         raise Rejected(RejectionCode.ARCHIVE_UNREADABLE, sentence) from None
 
 
 def _sweep() -> None:
-    """Delete what a killed process left behind."""
+    """Delete temporary files of processes that were killed before they could delete them."""
     for leftover in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        # The name holds the owner's process id: files of ingests that are still running must not be deleted.
         owner = leftover.name.removeprefix(_PREFIX).split("-")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):
             leftover.unlink(missing_ok=True)
@@ -121,31 +124,31 @@ def _walk(path: Path, sink: _Sink) -> Iterator[Member]:
 
 
 class _Sink:
-    """Where members are written: names of our own, and a check against bombs on the bytes that really come out."""
+    """Write members under names of our own, and detect bombs by counting the bytes that are really decompressed."""
 
     def __init__(self, archive: Path, largest: int, is_known: Known) -> None:
-        found = archive.stat()
-        self.archive, self._largest, self._size, self._modified = archive, largest, found.st_size, found.st_mtime_ns
+        status = archive.stat()
+        self.archive, self._largest, self._size, self._modified = archive, largest, status.st_size, status.st_mtime_ns
         self._count, self._written = 0, 0
         self._names: set[str] = set()
         self._is_known = is_known
 
     def take(self, name: str, size: int, source: Callable[[], BinaryIO]) -> Member:
-        """Copy one member of `size` bytes, unless it is known."""
+        """Copy one member of `size` bytes, unless the caller knows it already."""
         name = self._own(name)
         if not self._is_known(name, size):
             return self._extract(name, source())
         self._count += 1
-        self._written += size  # a bomb stays a bomb when its first members were taken out the last time
+        self._written += size  # count skipped members too: a bomb remains one when its first members are known
         self._check(size)
         return Member(name, self.archive, size=size, unchanged=True)
 
     def take_only(self, source: BinaryIO) -> Member:
-        """Copy the one file of an archive that knows no names."""
+        """Copy the only file of a format that stores no member names."""
         return self._extract("", source)
 
     def _own(self, name: str) -> str:
-        """Tell members of one name apart: the first keeps it."""
+        """Return a unique name: the first member with a name keeps it, later ones get a number."""
         own, number = name, 1
         while own in self._names:
             number += 1
@@ -159,6 +162,7 @@ class _Sink:
         path = ExtractedPath(target)
         weakref.finalize(path, _forget, target)
         with closing(source), os.fdopen(handle, "wb") as out:
+            # The declared size is not trusted: every chunk is counted before it is written.
             while chunk := source.read(CHUNK):
                 self._written += len(chunk)
                 self._check(out.tell() + len(chunk))
@@ -176,7 +180,8 @@ class _Sink:
             sentence = (
                 f"The archive of {self._size} bytes expands beyond {self._written} bytes: a member is larger than"
             )
-            sentence += f" `file_bytes`, or it swells {BOMB_RATIO}-fold. Unpack it by hand if it is real."
+            sentence += f" `file_bytes`, or the archive swells {BOMB_RATIO}-fold. If it is genuine, unpack it yourself"
+            sentence += " and ingest the folder."
             raise Rejected(RejectionCode.ARCHIVE_BOMB, sentence)
 
 
@@ -194,7 +199,9 @@ def _zip_members(path: Path, sink: _Sink) -> Iterator[Member]:
                 yield sink.refuse(info.filename, *problem)
             elif info.flag_bits & 1:
                 yield sink.refuse(
-                    info.filename, RejectionCode.ARCHIVE_UNREADABLE, "The member is encrypted. Decrypt it."
+                    info.filename,
+                    RejectionCode.ARCHIVE_UNREADABLE,
+                    "The member is encrypted. Decrypt the archive and ingest it again.",
                 )
             else:
                 yield sink.take(info.filename, info.file_size, partial(archive.open, info))
@@ -208,7 +215,7 @@ def _tar_members(stream: BinaryIO, sink: _Sink) -> Iterator[Member]:
             if problem := _problem(info.name, info.issym() or info.islnk()):
                 yield sink.refuse(info.name, *problem)
             elif not info.isfile():
-                sentence = "The member is a device or pipe; only files are read. Leave it out."
+                sentence = "The member is a device or pipe; only regular files are read. No action is needed."
                 yield sink.refuse(info.name, RejectionCode.NOT_A_FILE, sentence)
             else:
                 yield sink.take(info.name, info.size, partial(archive.extractfile, info))
@@ -221,10 +228,10 @@ def _single_member(stream: BinaryIO, sink: _Sink) -> Iterator[Member]:
 def _problem(name: str, is_link: bool) -> tuple[RejectionCode, str] | None:
     pure = PurePosixPath(name.replace("\\", "/"))
     if not pure.parts or pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
-        sentence = "A member's name leads out of the archive (absolute, or with '..'). Do not trust this archive."
+        sentence = "A member's name leads out of the archive (absolute, or with '..'). Ask for a new one."
         return RejectionCode.ARCHIVE_PATH_TRAVERSAL, sentence
     if is_link:
-        return RejectionCode.SYMLINK, "The member is a link; links are never followed. Put the file itself in."
+        return RejectionCode.SYMLINK, "The member is a link; links are never followed. Replace it by the file itself."
     return None
 
 

@@ -1,8 +1,7 @@
-"""The process that decodes: reads paths from its standard input, answers on a pipe, leaves pixels in shared memory.
+"""Decode worker process: reads paths from standard input, answers on a pipe, leaves pixels in shared memory.
 
-Started by `pipeline.dicom.intake.sandbox` as `python -m pipeline.dicom.intake.decode_worker`, a fresh interpreter:
-nothing of the parent (its threads, torch, its main module) comes along. It may die at any moment; its parent replaces
-it.
+Started by `pipeline.dicom.intake.sandbox` as `python -m pipeline.dicom.intake.decode_worker`, a fresh interpreter that
+inherits nothing from its parent (threads, torch, main module). It may die at any moment; its parent then replaces it.
 """
 
 from __future__ import annotations
@@ -24,13 +23,14 @@ from pipeline.dicom.decode.read import DecodedInstance, read_instance
 from pipeline.errors import Rejected
 
 HEADER = struct.Struct(">Q")
-GRACE_SECONDS = 5.0  # the parent kills at `seconds`; the alarm is for a worker whose parent is gone
+GRACE_SECONDS = 5.0  # the parent kills at `seconds`; the alarm only ends a worker whose parent has died
 
 
 def main(arguments: list[str]) -> None:
     """Serve until the input ends. Arguments: the limits as JSON, the reply descriptor, the pixel descriptor."""
     limits = DecodeLimits.model_validate_json(arguments[0])
     replies, pixels = int(arguments[1]), int(arguments[2])
+    # Ctrl-C reaches the whole process group, but only the parent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _confine(limits)
     write_message(replies, {"ready": True})
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _confine(limits: DecodeLimits) -> None:
-    """Cap the address space above what the interpreter and the decoders hold already; write no core dumps."""
+    """Limit the address space to what is in use now plus `memory_bytes`; disable core dumps, which would hold PHI."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     statm = Path("/proc/self/statm")
     if statm.exists():
@@ -69,7 +69,7 @@ def _describe(instance: DecodedInstance) -> dict[str, Any]:
 
 
 def read_message(stream: BinaryIO) -> dict[str, Any] | None:
-    """Return the next message, None at the end of the stream."""
+    """Return the next message, or None at the end of the stream."""
     head = stream.read(HEADER.size)
     return json.loads(stream.read(HEADER.unpack(head)[0])) if len(head) == HEADER.size else None
 
@@ -78,6 +78,7 @@ def write_message(descriptor: int, message: dict[str, Any]) -> None:
     """Write one message: its length, then JSON."""
     body = json.dumps(message).encode("ascii")
     data = memoryview(HEADER.pack(len(body)) + body)
+    # os.write on a pipe may write only a part of the data.
     while data:
         data = data[os.write(descriptor, data) :]
 
@@ -90,13 +91,13 @@ def write_array(descriptor: int, array: np.ndarray) -> None:
 
 
 def read_array(descriptor: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a new array from the bytes that `write_array` left."""
+    """Return a new array with the bytes that `write_array` wrote."""
     array = np.empty(shape, dtype=dtype)
     data, at = memoryview(array).cast("B"), 0
     while at < len(data):
         count = os.preadv(descriptor, [data[at:]], at)
         if count == 0:
-            raise EOFError("the pixel memory ends early")
+            raise EOFError("the shared pixel memory is shorter than the array")
         at += count
     return array
 

@@ -1,4 +1,4 @@
-"""Find the files below the given paths, in a fixed order; links are never followed, nothing is skipped in silence."""
+"""Find the files below the given paths, in a fixed order; links are never followed and nothing is skipped silently."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.errors import Rejected, RejectionCode
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Candidate:
-    """One file to look at, or the reason not to. Paths may hold PHI.
+    """One file to read, or the reason why it is not read. Paths may hold PHI.
 
     Attributes:
-        path: the file to read; for a member of an archive a temporary one, which lives as long as this path object.
-        size, mtime_ns: bytes and modification time; they tell whether a file was seen before.
-        name: what it is known by from run to run: `path`, or `<archive>/<member>` for a member of an archive.
-        rejected: set for what is not to be read: links, devices, what may not be read, what is not there, bombs.
-        unchanged: a known member of an archive, which was not extracted; `path` is the archive's then.
+        path: the file to read; for a member of an archive a temporary file that lives as long as this path object.
+        size, mtime_ns: bytes and modification time, by which a later ingest recognises an unchanged file.
+        name: stable name across runs: `path`, or `<archive>/<member>` for a member of an archive.
+        rejected: set where the path must not be read: links, devices, unreadable or missing paths, archive bombs.
+        unchanged: a member that is known already and was not extracted; `path` is then the path of the archive.
     """
 
     path: Path
@@ -40,13 +40,14 @@ Known = Callable[[Candidate], bool]
 def discover(
     paths: Iterable[Path], limits: DecodeLimits, is_known: Known = lambda candidate: False
 ) -> Iterator[Candidate]:
-    """Walk files, folders and archives depth-first in name order; a folder reached twice is walked once.
+    """Walk files, folders and archives depth-first in name order; a folder reached twice is walked only once.
 
-    A folder that is itself named may be a link (the caller meant it); every link below it is a rejected candidate.
-    Files are not opened but for their first bytes, which tell archives.
+    A path given by the caller may be a link to a folder, because the caller meant it; every link below it becomes a
+    rejected candidate. Of each file only the first bytes are read, to recognise archives.
 
     Args:
-        is_known: asked of an archive's member before it is extracted; True saves that, and yields it as unchanged.
+        is_known: called for an archive's member before it is extracted; True skips the extraction and yields it as
+            unchanged.
     """
     seen: set[tuple[int, int]] = set()
     for path in paths:
@@ -59,58 +60,62 @@ def _walk(root: Path, limits: DecodeLimits, seen: set[tuple[int, int]], is_known
     while waiting:
         path = waiting.pop()
         try:
-            found = path.lstat()
-            if stat.S_ISDIR(found.st_mode):
-                waiting += _children(path, found, seen)
+            status = path.lstat()
+            if stat.S_ISDIR(status.st_mode):
+                waiting += _children(path, status, seen)
             else:
-                yield from _candidates(path, found, limits, is_known)
+                yield from _candidates(path, status, limits, is_known)
         except OSError as error:
             yield Candidate(path, 0, 0, path, _refusal(error))
 
 
-def _children(path: Path, found: os.stat_result, seen: set[tuple[int, int]]) -> list[Path]:
-    key = (found.st_dev, found.st_ino)
+def _children(path: Path, status: os.stat_result, seen: set[tuple[int, int]]) -> list[Path]:
+    key = (status.st_dev, status.st_ino)  # a bind mount or a second path reaches the same inode
     if key in seen:
         return []
     seen.add(key)
     with os.scandir(path) as entries:
-        return sorted((Path(entry.path) for entry in entries), reverse=True)  # the last is popped first
+        return sorted(
+            (Path(entry.path) for entry in entries), reverse=True
+        )  # reversed, because the walk pops from the end
 
 
-def _candidates(path: Path, found: os.stat_result, limits: DecodeLimits, is_known: Known) -> Iterator[Candidate]:
-    rejected = _not_to_be_opened(found)
-    if rejected is None and is_archive(path) and time.time() - found.st_mtime >= limits.settle_seconds:
-        yield from _members(path, found, limits, is_known)
+def _candidates(path: Path, status: os.stat_result, limits: DecodeLimits, is_known: Known) -> Iterator[Candidate]:
+    rejected = _not_to_be_opened(status)
+    if rejected is None and is_archive(path) and time.time() - status.st_mtime >= limits.settle_seconds:
+        yield from _members(path, status, limits, is_known)
     else:
-        yield Candidate(path, found.st_size, found.st_mtime_ns, path, rejected)
+        yield Candidate(path, status.st_size, status.st_mtime_ns, path, rejected)
 
 
-def _not_to_be_opened(found: os.stat_result) -> Rejected | None:
-    if stat.S_ISLNK(found.st_mode):
-        sentence = "The path is a symbolic link; links are never followed. Give the file itself."
+def _not_to_be_opened(status: os.stat_result) -> Rejected | None:
+    if stat.S_ISLNK(status.st_mode):
+        sentence = "The path is a symbolic link; links are never followed. Pass the path of the file itself."
         return Rejected(RejectionCode.SYMLINK, sentence)
-    if not stat.S_ISREG(found.st_mode):
-        sentence = "The path is no regular file (a pipe, socket or device). Exclude it."
+    if not stat.S_ISREG(status.st_mode):
+        sentence = (
+            "The path is not a regular file but a pipe, socket or device, which is never read. No action is needed."
+        )
         return Rejected(RejectionCode.NOT_A_FILE, sentence)
-    if found.st_size == 0:
-        return Rejected(RejectionCode.EMPTY_FILE, "The file holds 0 bytes. Send it again.")
+    if status.st_size == 0:
+        return Rejected(RejectionCode.EMPTY_FILE, "The file is empty (0 bytes). Copy or send it again.")
     return None
 
 
-def _members(path: Path, found: os.stat_result, limits: DecodeLimits, is_known: Known) -> Iterator[Candidate]:
+def _members(path: Path, status: os.stat_result, limits: DecodeLimits, is_known: Known) -> Iterator[Candidate]:
     def candidate(name: str, size: int, file: Path = path, rejected: Rejected | None = None) -> Candidate:
-        return Candidate(file, size, found.st_mtime_ns, path / name.lstrip("/"), rejected)
+        return Candidate(file, size, status.st_mtime_ns, path / name.lstrip("/"), rejected)
 
     try:
         for one in members(path, limits, lambda name, size: is_known(candidate(name, size))):
             yield replace(candidate(one.name, one.size, one.path, one.rejected), unchanged=one.unchanged)
     except Rejected as rejected:
-        yield Candidate(path, found.st_size, found.st_mtime_ns, path, rejected)
+        yield Candidate(path, status.st_size, status.st_mtime_ns, path, rejected)
 
 
 def _refusal(error: OSError) -> Rejected:
     if isinstance(error, PermissionError):
         return Rejected(
-            RejectionCode.PERMISSION_DENIED, "The path may not be read by this user. Grant read permission."
+            RejectionCode.PERMISSION_DENIED, "This user may not read the path. Grant read permission and ingest again."
         )
     return Rejected(RejectionCode.UNREADABLE, f"The path cannot be read ({error.strerror}). Check that it exists.")

@@ -1,8 +1,8 @@
-"""Decode files from outside in processes that may crash, hang or blow up, and go on with the next file.
+"""Decode untrusted files in processes that may crash, hang or run out of memory, and continue with the next file.
 
 Each worker is a fresh interpreter with pydicom and the decoders loaded (half a second, once). Its address space is
-capped, its time is watched here. A worker that dies is replaced; the file that killed it is rejected. Pixels come back
-through an anonymous memory file, the rest as JSON: no pickle.
+limited, and the parent enforces the time limit. A worker that dies is replaced; the file that killed it is rejected.
+Pixels come back through an anonymous memory file, everything else as JSON: no pickle, which could execute code.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from pipeline.dicom.intake.decode_worker import HEADER, read_array, write_messag
 from pipeline.errors import NightreadError, Rejected, RejectionCode
 from pipeline.types import Step
 
-START_SECONDS = 120.0  # a loaded machine may take long to start Python
+START_SECONDS = 120.0  # starting Python may take long on a busy machine
 KEEP_BYTES = 32 * 2**20  # pixel memory that a worker keeps between files
-LOOK_AHEAD = 2  # decoded files a worker may be ahead of the consumer
+LOOK_AHEAD = 2  # decoded files that each worker may be ahead of the consumer
 
 
 class DecodeWorkers:
-    """A pool of decode workers; a context manager, safe to use from several threads.
+    """Pool of decode workers: a context manager, safe to use from several threads.
 
     Args:
-        workers: how many processes.
-        limits: what one file may cost.
+        workers: number of processes.
+        limits: time and memory that one file may use.
     """
 
     def __init__(self, workers: int, limits: DecodeLimits) -> None:
@@ -77,12 +77,13 @@ class DecodeWorkers:
             self._idle.put(worker)
 
     def read_many(self, paths: Iterable[Path]) -> Iterator[tuple[Path, DecodedInstance | Rejected]]:
-        """Decode files in parallel; yields in the order given, at most a few decoded files ahead of the consumer."""
+        """Decode files in parallel and yield them in the given order, at most a few files ahead of the consumer."""
         pending: deque[tuple[Path, Future[DecodedInstance | Rejected]]] = deque()
         threads = ThreadPoolExecutor(self._count, thread_name_prefix="decode")
         try:
             for path in paths:
                 pending.append((path, threads.submit(self._read_or_reject, path)))
+                # Decoded files are large, so the number that wait for the consumer is bounded.
                 if len(pending) > LOOK_AHEAD * self._count:
                     first, future = pending.popleft()
                     yield first, future.result()
@@ -100,7 +101,7 @@ class DecodeWorkers:
 
 
 class _Worker:
-    """One process and its channels, used by one thread at a time; it starts again after it died."""
+    """One process and its channels, used by one thread at a time. It is restarted after it has died."""
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
@@ -115,15 +116,16 @@ class _Worker:
             [sys.executable, "-m", "pipeline.dicom.intake.decode_worker", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # C decoders write there what they please
+            stderr=subprocess.DEVNULL,  # C decoders print to it, and what they print may quote header values
             pass_fds=(child_replies, self._pixels),
             env=_environment(),
+            # The parent keeps no copy of the child's end, or reading would never see the end of the pipe.
         )
         os.close(child_replies)
         self._ready = False
 
     def stop(self) -> None:
-        """End the process and close its channels; nothing happens when it is stopped already."""
+        """Kill the process and close its channels; does nothing if it is stopped already."""
         if self._process is None:
             return
         self._process.kill()
@@ -135,7 +137,7 @@ class _Worker:
 
     def read(self, path: Path) -> DecodedInstance:
         if self._process is not None and self._process.poll() is not None:
-            self.stop()  # it died between two files: neither is to blame
+            self.stop()  # it died between two files, so no file is blamed for it
         if self._process is None:
             self._start()
         if not self._ready:
@@ -145,7 +147,8 @@ class _Worker:
             reply = self._receive(time.monotonic() + self._limits.seconds)
         except TimeoutError:
             self.stop()
-            sentence = f"Decoding took longer than `seconds` = {self._limits.seconds:g}. Raise it, or exclude it."
+            sentence = f"Decoding took longer than `decode.seconds` = {self._limits.seconds:g}. If the file is genuine,"
+            sentence += " raise that value in settings.yaml and ingest it again."
             raise Rejected(RejectionCode.DECODE_TIMEOUT, sentence) from None
         except (EOFError, BrokenPipeError):
             raise self._post_mortem() from None
@@ -156,27 +159,29 @@ class _Worker:
             self._receive(time.monotonic() + START_SECONDS)
         except (TimeoutError, EOFError):
             self.stop()
-            raise NightreadError("A decode worker did not start. Run `nightread doctor`.") from None
+            raise NightreadError("A decode worker did not start. Run `nightread doctor` to find out why.") from None
         self._ready = True
 
     def _post_mortem(self) -> Rejected:
         status = self._process.wait()
         self.stop()
         if status == -signal.SIGKILL:
-            sentence = "The system killed the decoder, most likely for want of memory. Lower `workers`, or exclude it."
+            sentence = "The system killed the decoder, most likely because memory ran out. Lower `workers` in"
+            sentence += " settings.yaml and ingest the file again."
             return Rejected(RejectionCode.DECODE_MEMORY, sentence)
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        sentence = f"The decoder crashed ({how}). The file is damaged or hostile; send it again or exclude it."
+        sentence = f"The decoder crashed ({how}). The file is damaged or hostile. Send it again from its source."
         return Rejected(RejectionCode.DECODER_CRASHED, sentence)
 
     def _unpack(self, reply: dict[str, Any]) -> DecodedInstance:
         if "rejected" in reply:
             code, sentence = reply["rejected"]
             if code == RejectionCode.DECODE_MEMORY:
-                self.stop()  # what is left of its memory is in pieces
+                self.stop()  # its memory is fragmented now, so the next file might fail too
             raise Rejected(RejectionCode(code), sentence)
         stored = read_array(self._pixels, np.dtype(reply["dtype"]), tuple(reply["shape"]))
         if stored.nbytes > KEEP_BYTES:
+            # Give the memory of a large image back to the system at once.
             os.ftruncate(self._pixels, 0)
         return DecodedInstance(
             identity=RawIdentity(**reply["identity"]),
@@ -204,7 +209,7 @@ class _Worker:
 
 
 def _memory_file() -> int:
-    """Return the descriptor of an anonymous file in memory (on disk where the system has none)."""
+    """Return the descriptor of an anonymous file in memory, or on disk where the system has no memfd."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("decoded")
     with tempfile.TemporaryFile() as file:
@@ -212,7 +217,8 @@ def _memory_file() -> int:
 
 
 def _environment() -> dict[str, str]:
-    """Let the worker find this very `pipeline`, whatever its working folder holds, and keep it to one thread."""
+    """Make the worker import the same `pipeline`, whatever its working directory contains, and use a single thread."""
+    # PYTHONSAFEPATH keeps the working directory off sys.path: it may be a folder of untrusted files.
     root = str(Path(pipeline.__file__).parents[1])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
