@@ -221,6 +221,18 @@ class Settings(Config):
         except ValidationError as error:
             raise ConfigError(explain(error, str(file))) from None
 
+    def relative(self, path: str | Path) -> str:
+        """Return how a path is written down: beneath the workspace relative to it, elsewhere as it is.
+
+        A workspace is a folder that may be copied or moved, so nothing in it names its own place.
+        """
+        place = Path(path)
+        return place.relative_to(self.workspace).as_posix() if place.is_relative_to(self.workspace) else str(path)
+
+    def absolute(self, text: str) -> Path:
+        """Return the path that `relative` wrote down, in the workspace as it lies now."""
+        return self.workspace / text
+
     @property
     def catalogue(self) -> str:
         """SQLAlchemy URL of the catalogue."""

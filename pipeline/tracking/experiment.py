@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config, Settings
 from pipeline.errors import ConfigError
+from pipeline.tracking.relocate import artifact_root, relocate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ def connect(settings: Settings) -> str:
 
     if settings.mlflow_uri is None:
         (settings.workspace / "mlflow").mkdir(parents=True, exist_ok=True)
+        relocate(settings.workspace, settings.workspace / "mlflow" / "mlflow.db")
     mlflow.set_tracking_uri(settings.mlflow)
     mlflow.set_registry_uri(settings.mlflow)
     mlflow.set_system_metrics_sampling_interval(SAMPLE_SECONDS)
@@ -56,7 +58,7 @@ def _experiment(name: str, settings: Settings) -> str:
     if found is not None:
         return found.experiment_id
     local = settings.mlflow_uri is None
-    folder = (settings.workspace / "mlflow" / "artifacts").as_uri() if local else None
+    folder = artifact_root(settings.workspace) if local else None
     return mlflow.create_experiment(name, artifact_location=folder)
 
 

@@ -70,7 +70,10 @@ def register(
     """
     known = [v for v in _versions(settings, route) if _was_made_by(v, run_folder) and v.tags["sha256"] == sha256]
     version = str(known[0].version) if known else _log_model(detector, sha256, route, example)
-    _tag(settings, route, version, {"run_folder": run_folder.path, "run_sha256": run_folder.sha256, "sha256": sha256})
+    # The folder's name only: a workspace may be copied or moved, and the registry with it.
+    _tag(
+        settings, route, version, {"run": Path(run_folder.path).name, "run_sha256": run_folder.sha256, "sha256": sha256}
+    )
     return version
 
 
@@ -118,8 +121,6 @@ def promote(settings: Settings, route: str, version: str) -> None:
 def champion(settings: Settings, route: str) -> RunRef | None:
     """Return the training run of the route's champion, None where the route has none.
 
-    The run folder is looked for where it was and, since a workspace may be moved, among the workspace's runs.
-
     Raises:
         ArtefactError: the registry does not answer.
     """
@@ -127,9 +128,7 @@ def champion(settings: Settings, route: str) -> RunRef | None:
     if version is None:
         return None
     tags = _client(settings).get_model_version(model_name(route), version).tags
-    folder = Path(tags["run_folder"])
-    moved = settings.runs / folder.name
-    return RunRef(str(folder if folder.exists() or not moved.exists() else moved), tags["run_sha256"])
+    return RunRef(str(settings.runs / tags["run"]), tags["run_sha256"])
 
 
 def aliases(settings: Settings, route: str) -> dict[str, str]:
@@ -161,7 +160,7 @@ def _versions(settings: Settings, route: str) -> list[Any]:
 
 
 def _was_made_by(version: Any, run_folder: RunRef) -> bool:
-    return Path(version.tags.get("run_folder", "")).name == Path(run_folder.path).name
+    return version.tags.get("run") == Path(run_folder.path).name
 
 
 def version_of(settings: Settings, route: str, run_folder: str) -> str:
@@ -185,7 +184,7 @@ def registered(settings: Settings, route: str) -> dict[str, str]:
         named.setdefault(version, []).append(alias)
     found: dict[str, str] = {}
     for version in _versions(settings, route):
-        run_id, number = Path(version.tags.get("run_folder", "")).name, str(version.version)
+        run_id, number = version.tags.get("run", ""), str(version.version)
         found.setdefault(run_id, " ".join([number, *sorted(named.get(number, []))]))
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,14 +83,11 @@ def test_a_registry_that_fails_is_not_taken_for_an_empty_one(tracked: Any, monke
         registry.champion(tracked.settings, "phantom-mr")
 
 
-def test_a_moved_workspace_still_finds_its_run(tracked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = registry.champion(tracked.settings, "phantom-mr")
-    assert found is not None
-    moved = Settings(workspace=tmp_path, mlflow_uri=tracked.settings.mlflow)
-    shutil.copytree(found.path, moved.runs / Path(found.path).name)
-    assert registry.champion(moved, "phantom-mr") == found  # the old place is there
-    monkeypatch.setattr(Path, "exists", lambda self: self.is_relative_to(tmp_path))
-    assert registry.champion(moved, "phantom-mr") == RunRef(str(moved.runs / Path(found.path).name), found.sha256)
+def test_a_champion_is_a_run_of_the_workspace_that_asks(tracked: Any, tmp_path: Path) -> None:
+    first = registry.champion(tracked.settings, "phantom-mr")
+    assert first is not None and Path(first.path).parent == tracked.settings.runs
+    other = Settings(workspace=tmp_path, mlflow_uri=tracked.settings.mlflow)
+    assert registry.champion(other, "phantom-mr") == RunRef(str(other.runs / Path(first.path).name), first.sha256)
 
 
 def test_requirements_are_pinned_and_installable_anywhere() -> None:

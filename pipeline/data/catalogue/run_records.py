@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -30,14 +29,15 @@ class RunRecords:
         """A reading transaction."""
         raise NotImplementedError
 
-    def start_run(self, kind: str, route: str = "", folder: str | Path = "", run_id: str = "") -> str:
+    def start_run(self, kind: str, route: str = "", folder: str = "", run_id: str = "") -> str:
         """Note that a run (train, score or evaluate) has begun; return its id, which sorts by time.
 
-        With `run_id`, that run goes on where an earlier process stopped, or begins under that id.
+        With `run_id`, that run goes on where an earlier process stopped, or begins under that id. `folder` is the run
+        folder as `Settings.relative` writes it down.
         """
         run_id = run_id or f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         with self.session() as session:
-            row = session.merge(RunRow(run_id=run_id, kind=kind, route=route, folder=str(folder), state="running"))
+            row = session.merge(RunRow(run_id=run_id, kind=kind, route=route, folder=folder, state="running"))
             row.summary, row.ended_at = row.summary or {}, None
         return run_id
 

@@ -158,7 +158,7 @@ class LabelRow(Base):
 
 
 class RunRow(Base):
-    """One training, scoring or evaluation run and its folder."""
+    """One training, scoring or evaluation run and its folder, relative to the workspace."""
 
     __tablename__ = "runs"
     run_id: Mapped[str] = mapped_column(String(64), primary_key=True)

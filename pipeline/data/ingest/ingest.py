@@ -109,7 +109,7 @@ class _Intake:
 
     def run(self, paths: Sequence[Path]) -> Iterator[None]:
         """Enter everything below `paths`, pausing after each batch; the next one is decoded meanwhile."""
-        found = find(paths, self._pseudonyms, self._settings.decode, self._is_settled)
+        found = find(paths, self._pseudonyms, self._settings, self._is_settled)
         records = in_store(self._store, self._decoded(self._fresh(found)))
         entering: Future[list[Outcome | Rejected]] | None = None
         with ThreadPoolExecutor(1, "catalogue") as pool:

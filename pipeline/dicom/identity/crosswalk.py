@@ -30,10 +30,10 @@ _REMEMBERED = 100_000  # known rows kept in memory, so that a study of 2 000 sli
 class Crosswalk:
     """Real identifiers behind pseudonyms. PHI: never print, log or commit what it returns, but where a person asks."""
 
-    def __init__(self, engine: Engine, site: str, key_id: str) -> None:
+    def __init__(self, engine: Engine, settings: Settings, key_id: str) -> None:
         self.engine = engine
         self.key_id = key_id
-        self._site = site
+        self._settings = settings
         self._open: Connection | None = None
         self._known: set[tuple[str, ...]] = set()
 
@@ -54,7 +54,7 @@ class Crosswalk:
                 )
             with Pseudonyms.open(settings) as pseudonyms:
                 bind_key(engine, pseudonyms.key_id)
-                return cls(engine, settings.site, pseudonyms.key_id)
+                return cls(engine, settings, pseudonyms.key_id)
         except BaseException:
             engine.dispose()
             raise
@@ -105,7 +105,7 @@ class Crosswalk:
                 raise IdentityError(
                     "These pseudonyms were made with another key: it was rotated meanwhile. Start again."
                 )
-            for table, row in _rows(ids, identity, self._site):
+            for table, row in _rows(ids, identity, self._settings.site):
                 key = (table.name, *row.values())
                 if key not in self._known:
                     fresh[table].setdefault(key, row)
@@ -119,7 +119,7 @@ class Crosswalk:
         self.remember_paths([(path_id, path)])
 
     def remember_paths(self, paths: Iterable[tuple[str, str | Path]]) -> None:
-        """Record the paths behind path pseudonyms, all or none."""
+        """Record the paths behind path pseudonyms, as `Settings.relative` writes them down, all or none."""
         rows = [{"path_id": path_id, "path": os.fsencode(path)} for path_id, path in paths]
         with self.transaction() as connection:
             upsert(connection, Path_.__table__, _ordered(Path_.__table__, rows))
@@ -159,11 +159,11 @@ class Crosswalk:
         return {name: value for name in RawIdentity.__slots__ if (value := getattr(found, name))}
 
     def path(self, path_id: str) -> str | None:
-        """Return the path behind a path pseudonym, or None where it is none that is known."""
+        """Return the absolute path behind a path pseudonym, or None where the crosswalk does not know it."""
         with self.transaction() as connection:
             wanted = select(Path_.path).where(Path_.path_id == _current(connection, path_id))
             found = connection.execute(wanted).scalar()
-        return None if found is None else os.fsdecode(found)
+        return None if found is None else str(self._settings.absolute(os.fsdecode(found)))
 
     def find_studies(
         self, *, study_uid: str = "", accession: str = "", patient_id: str = "", date: str = "", issuer: str = ""

@@ -86,7 +86,7 @@ class MapMaker:
     """Computes and keeps maps; shared by threads. Close it, or use it as a context manager."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
-        self._catalogue, self._store = catalogue, PixelStore(settings.store)
+        self._catalogue, self._settings, self._store = catalogue, settings, PixelStore(settings.store)
         self._folder = settings.workspace / "cache" / "review" / "maps"
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="maps")
         self._lock = threading.Lock()
@@ -124,7 +124,7 @@ class MapMaker:
             if finding.model_sha256 in self._models:
                 self._models.move_to_end(finding.model_sha256)
                 return self._models[finding.model_sha256]
-        folder = RunFolder(Path(self._catalogue.run(finding.run_id).folder))
+        folder = RunFolder(self._settings.absolute(self._catalogue.run(finding.run_id).folder))
         detector = load_detector(folder.detector, sha256=finding.model_sha256)
         found = OpenModel(detector, pixel_outline(detector, folder), finding.model_sha256)
         with self._lock:

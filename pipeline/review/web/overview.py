@@ -45,7 +45,7 @@ def models_page(request: Request, room: RoomHere, reader: ModelReader) -> Respon
 @router.get("/model/{sha256}")
 def model_page(request: Request, room: RoomHere, reader: ModelReader, sha256: str) -> Response:
     """Show a model's card."""
-    card = model_card(room.catalogue, sha256)
+    card = model_card(room.catalogue, room.settings, sha256)
     if card is None:
         raise HTTPException(404, "No model has this number. The page of the models lists those that scored.")
     return page(request, room, reader, "model.html", "models", card=card)

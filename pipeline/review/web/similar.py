@@ -125,7 +125,7 @@ class SimilarNormals:
 
     def _index(self, finding: FindingRow, detector: Scorer) -> NormalIndex:
         if finding.model_sha256 not in self._indices:
-            config = RunFolder(Path(self._catalogue.run(finding.run_id).folder)).config()
+            config = RunFolder(self._settings.absolute(self._catalogue.run(finding.run_id).folder)).config()
             chosen = choose(self._catalogue, config, self._settings, sets=("train", "validate"))
             self._indices[finding.model_sha256] = self._kept_index(thinned(chosen, SLICES), detector)
         return self._indices[finding.model_sha256]

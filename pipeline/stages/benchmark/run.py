@@ -82,7 +82,12 @@ def finished(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, 
 def result_of(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any] | None:
     """Return what is known of a cell, done or failed; None where it was never tried."""
     folder, name = folder_of(benchmark, settings), f"cells/{cell.key}.json"
-    return folder.read(name) if (folder.path / name).exists() else None
+    if not (folder.path / name).exists():
+        return None
+    result = folder.read(name)
+    if "run" in result:
+        result["run"]["path"] = str(settings.absolute(result["run"]["path"]))
+    return result
 
 
 def run_group(benchmark: Benchmark, method: str, seed: int, settings: Settings) -> list[dict[str, Any]]:
@@ -216,7 +221,9 @@ def _timed(detector: Scorer, data: SliceDataset) -> tuple[int, float]:
 
 
 def _keep(benchmark: Benchmark, cell: Cell, result: dict[str, Any], settings: Settings) -> None:
-    """Write the cell's file and its MLflow run beneath the benchmark's."""
+    """Write the cell's file and its MLflow run beneath the benchmark's; `result_of` reads it."""
+    if "run" in result:
+        result = {**result, "run": {**result["run"], "path": settings.relative(result["run"]["path"])}}
     folder = folder_of(benchmark, settings)
     above = folder.read("benchmark.json")
     with track(settings, above["route"], cell.key, parent=above["mlflow"], system_metrics=False) as tracked:

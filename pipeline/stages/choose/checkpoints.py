@@ -157,7 +157,7 @@ def _note(source: RunFolder, target: RunFolder, images_seen: int, settings: Sett
     config = source.config()
     with Catalogue.open(settings) as catalogue:
         summary = {**catalogue.run(source.run_id).summary, "images_seen": images_seen, "checkpoint_of": source.run_id}
-        catalogue.start_run("train", config.data.route, target.path, run_id=target.run_id)
+        catalogue.start_run("train", config.data.route, settings.relative(target.path), run_id=target.run_id)
         with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
             target.write("mlflow.json", {"run_id": tracked.run_id})
             target.write("origin.json", {"run": source.run_id, "images_seen": images_seen})

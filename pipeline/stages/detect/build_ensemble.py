@@ -45,7 +45,7 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
         sets = learning_sets(config, settings, catalogue)
         folder = folder_of(config, sets, settings, again)
         if not (folder.trained / "detector.json").exists():
-            catalogue.start_run("train", config.data.route, folder.path, run_id=folder.run_id)
+            catalogue.start_run("train", config.data.route, settings.relative(folder.path), run_id=folder.run_id)
             try:
                 summary = _assemble_in(folder, config, sets["validate"], settings, catalogue)
             except BaseException:

@@ -106,7 +106,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     report = _save(folder, detector.calibrated(calibration), config, settings, fingerprint(selection.slices))
     if to_registry:
         return _enter(folder, report, config, settings)
-    folder.write("calibration.json", report.to_json())
+    _write(folder, report)
     return report
 
 
@@ -172,7 +172,7 @@ def _enter(folder: RunFolder, report: CalibrationReport, config: RunConfig, sett
     with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]):
         version = register(settings, folder.detector, report.run.sha256, config.data.route, report.run, example)
     entered = replace(report, version=version)
-    folder.write("calibration.json", entered.to_json())
+    _write(folder, entered)
     return entered
 
 
@@ -188,7 +188,14 @@ def _report(run: RunRef, detector: Scorer, config: RunConfig) -> CalibrationRepo
     return CalibrationReport(*facts, threshold.value, threshold.interval)
 
 
+def _write(folder: RunFolder, report: CalibrationReport) -> None:
+    """Write the report without the run's path: it lies in the run's own folder, which may be copied or moved."""
+    values = report.to_json()
+    folder.write("calibration.json", {"sha256": values.pop("run")["sha256"], **values})
+
+
 def _read(folder: RunFolder) -> CalibrationReport:
     values = folder.read("calibration.json")
     interval = tuple(values["interval"]) if values["interval"] else None
-    return CalibrationReport(**{**values, "run": RunRef(**values["run"]), "interval": interval})
+    run = RunRef(str(folder.path), values.pop("sha256"))
+    return CalibrationReport(**{**values, "run": run, "interval": interval})

@@ -60,7 +60,7 @@ def evaluate(
             evaluate(run, settings)
     set_name: SetName = "develop" if open_test is None else "test"
     with Catalogue.open(settings) as catalogue:
-        run_id = catalogue.start_run("evaluate", folder.config().data.route, folder.path)
+        run_id = catalogue.start_run("evaluate", folder.config().data.route, settings.relative(folder.path))
         try:
             if open_test is not None:
                 catalogue.open_test(run_id, open_test)

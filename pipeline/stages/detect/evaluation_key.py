@@ -31,7 +31,7 @@ def evaluation_inputs(run: RunRef, settings: Settings) -> str:
         "config": config.fingerprint(),
         "data": fingerprint(develop.slices)["sha256"],
         "pictures": settings.burned_in,
-        "mlflow": settings.mlflow,
+        "mlflow": settings.mlflow_uri,  # not the place of the workspace's own, which a copy answers as well
         "code": source_sha256(),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -42,7 +42,7 @@ def _copy(
     source: RunFolder, target: RunFolder, detection: DetectionConfig, catalogue: Catalogue, settings: Settings
 ) -> None:
     config, origin = target.config(), Detector.reference(source.trained, source.path)
-    catalogue.start_run("train", config.data.route, target.path, run_id=target.run_id)
+    catalogue.start_run("train", config.data.route, settings.relative(target.path), run_id=target.run_id)
     try:
         with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
             target.write("mlflow.json", {"run_id": tracked.run_id})

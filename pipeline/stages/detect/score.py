@@ -81,7 +81,7 @@ def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnP
     folder = RunFolder.behind(run)
     config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256)
     with Catalogue.open(settings) as catalogue:
-        run_id = catalogue.start_run("score", config.data.route, folder.path)
+        run_id = catalogue.start_run("score", config.data.route, settings.relative(folder.path))
         try:
             report = _score_in(run_id, run, folder, config, detector, catalogue, settings, again, on_progress)
         except BaseException:

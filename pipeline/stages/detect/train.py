@@ -73,7 +73,7 @@ def _train_in(
     catalogue: Catalogue,
     progress: bool,
 ) -> None:
-    catalogue.start_run("train", config.data.route, folder.path, run_id=folder.run_id)
+    catalogue.start_run("train", config.data.route, settings.relative(folder.path), run_id=folder.run_id)
     try:
         with track(settings, config.data.route, config.name, _mlflow_run(folder)) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})

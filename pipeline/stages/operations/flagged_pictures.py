@@ -9,7 +9,6 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import Settings
@@ -62,7 +61,7 @@ def flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[list[d
 
 
 def _drawn(run: RunRow, found: Sequence[FindingRow], catalogue: Catalogue, settings: Settings) -> Iterator[Picture]:
-    folder = RunFolder(Path(run.folder))
+    folder = RunFolder(settings.absolute(run.folder))
     config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256 or None)
     if not detector.has_maps:
         return

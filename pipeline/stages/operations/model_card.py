@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import select
 
+from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import RunRow
 from pipeline.errors import ArtefactError
@@ -41,11 +42,12 @@ def models(catalogue: Catalogue) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def model_card(catalogue: Catalogue, sha256: str) -> dict[str, Any] | None:
+def model_card(catalogue: Catalogue, settings: Settings, sha256: str) -> dict[str, Any] | None:
     """Return what the card of a detector shows, None where no run used such a detector.
 
     Args:
         catalogue: where the runs are.
+        settings: the workspace.
         sha256: of the detector, or at least 8 digits of its beginning.
     """
     query = select(RunRow).where(RunRow.sha256.startswith(sha256, autoescape=True)).order_by(RunRow.started_at.desc())
@@ -53,7 +55,7 @@ def model_card(catalogue: Catalogue, sha256: str) -> dict[str, Any] | None:
         run = session.scalars(query).first() if len(sha256) >= 8 else None
     if run is None:
         return None
-    folder = RunFolder(Path(run.folder))
+    folder = RunFolder(settings.absolute(run.folder))
     return {
         "name": folder.run_id,
         "route": run.route,

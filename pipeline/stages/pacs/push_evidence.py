@@ -61,7 +61,7 @@ class Pusher:
     ) -> None:
         self._run, self._detector, self._version = run, detector, version
         self._settings, self._catalogue, self._crosswalk = settings, catalogue, crosswalk
-        self._folder = RunFolder(Path(run.folder))
+        self._folder = RunFolder(settings.absolute(run.folder))
         self._alpha: float | None = None
         self._threshold: float | None = None
 
@@ -80,7 +80,7 @@ class Pusher:
             raise EmptySelection(
                 f"The run {run_id} is a {run.kind} run. Name a scoring run: nightread runs --kind score"
             )
-        detector = load_detector(RunFolder(Path(run.folder)).detector, sha256=run.sha256 or None)
+        detector = load_detector(RunFolder(settings.absolute(run.folder)).detector, sha256=run.sha256 or None)
         pusher = cls(run, detector, _version(settings, run), settings, catalogue, crosswalk)
         pusher._choose_threshold(pixel_alpha)
         return pusher

@@ -93,5 +93,5 @@ def test_errors_and_reprs_show_nothing(tmp_path: Path, write_file: Callable[...,
 
     inbox = planted(tmp_path, write_file)
     with Pseudonyms.open(settings) as pseudonyms:
-        shown = " ".join(repr(item) for item in find([inbox], pseudonyms, settings.decode))
+        shown = " ".join(repr(item) for item in find([inbox], pseudonyms, settings))
     assert not any(secret in shown for secret in SECRETS)

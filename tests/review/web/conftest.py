@@ -54,8 +54,8 @@ def quick_hashes() -> Iterator[None]:
 def peopled(scored: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of it with one user of each role and a second reader."""
     workspace = tmp_path_factory.mktemp("peopled") / "workspace"
-    # Runs stay where they are: the catalogue has their whole path.
     shutil.copytree(scored.settings.workspace, workspace, ignore=shutil.ignore_patterns("mlflow", "runs"))
+    (workspace / "runs").symlink_to(scored.settings.runs)  # only read here, and too large to copy for each test
     with Room.open(Settings(workspace=workspace), WebConfig()) as opened:
         for name, role in PEOPLE.items():
             opened.review.users.add(name, role, PASSWORD, SETUP)
@@ -65,7 +65,7 @@ def peopled(scored: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def night(scored: Any, peopled: Path, tmp_path: Path) -> Any:
     """A copy of that, so that decisions of one test are not those of the next."""
-    shutil.copytree(peopled, tmp_path / "workspace")
+    shutil.copytree(peopled, tmp_path / "workspace", symlinks=True)
     return replace(scored, settings=Settings(workspace=tmp_path / "workspace"))
 
 

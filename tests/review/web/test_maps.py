@@ -26,10 +26,10 @@ def opened(scored: Any) -> Any:
         maker.close()
 
 
-def test_a_heatmap_is_the_one_that_scoring_kept(opened: Any) -> None:
+def test_a_heatmap_is_the_one_that_scoring_kept(opened: Any, scored: Any) -> None:
     catalogue, maker, finding = opened
     stacks = StudyStacks(catalogue).of(finding.study_id)
-    file = Path(catalogue.run(finding.run_id).folder) / "heatmaps" / f"{finding.study_id}.npz"
+    file = scored.settings.absolute(catalogue.run(finding.run_id).folder) / "heatmaps" / f"{finding.study_id}.npz"
     with np.load(file) as kept:
         for name in kept.files:
             instance_id, _, frame = name.partition(".")
@@ -56,7 +56,7 @@ def test_a_reconstruction_is_the_one_that_scoring_makes(opened: Any, scored: Any
     catalogue, maker, finding = opened
     stack = StudyStacks(catalogue).of(finding.study_id).stacks[0]
     maps = maker.ask(finding, stack, 0).result()
-    config = RunFolder(Path(catalogue.run(finding.run_id).folder)).config()
+    config = RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).config()
     chosen = choose(catalogue, config, scored.settings, study_ids=[finding.study_id])
     detector = maker.model(finding).detector
     item = next(measured(detector, dataset(chosen, config, scored.settings, "none")))
@@ -71,12 +71,12 @@ def test_the_outline_is_the_calibrated_threshold(opened: Any) -> None:
     assert model.outline.threshold == pixels.threshold(model.outline.alpha)
 
 
-def test_an_altered_detector_is_not_loaded(opened: Any, tmp_path: Path) -> None:
+def test_an_altered_detector_is_not_loaded(opened: Any, scored: Any, tmp_path: Path) -> None:
     import shutil
 
     catalogue, maker, finding = opened
     copied = tmp_path / "detector"
-    shutil.copytree(RunFolder(Path(catalogue.run(finding.run_id).folder)).detector, copied)
+    shutil.copytree(RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).detector, copied)
     weights = copied / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with catalogue.session() as session:

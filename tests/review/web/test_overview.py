@@ -36,7 +36,7 @@ def test_drift_is_of_the_runs_own_p_values(room: Any, scored: Any) -> None:
 def test_a_card_says_data_limits_and_that_nothing_was_measured(room: Any, scored: Any, browser: Any) -> None:
     sha256 = room.catalogue.run(scored.run_id).sha256
     assert sha256 in [one["sha256"] for one in models(room.catalogue)]
-    card = model_card(room.catalogue, sha256[:16])
+    card = model_card(room.catalogue, room.settings, sha256[:16])
     assert card["limits"] == LIMITS
     assert {row["set"] for row in card["data"]} == {"train", "validate"}
     assert card["calibration"]["n"] > 0
@@ -44,5 +44,5 @@ def test_a_card_says_data_limits_and_that_nothing_was_measured(room: Any, scored
     assert "not for diagnosis" in page
     assert str(card["calibration"]["n"]) in page
     assert re.search("It was not evaluated|Measured on", page)
-    assert model_card(room.catalogue, "%") is None  # no pattern, and too short
-    assert model_card(room.catalogue, "%%%%%%%%") is None
+    assert model_card(room.catalogue, room.settings, "%") is None  # no pattern, and too short
+    assert model_card(room.catalogue, room.settings, "%%%%%%%%") is None

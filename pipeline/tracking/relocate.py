@@ -1,0 +1,78 @@
+"""MLflow's store after its workspace was copied or moved: the absolute artefact locations in it are rewritten.
+
+MLflow has no relative locations: a store keeps `file:///old/place/mlflow/artifacts/...` for every experiment, run and
+model, so that a copied workspace would go on writing into the original. They are therefore rewritten when the store is
+opened from another place than the one that it names, in one transaction and before MLflow itself reads them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+ARTIFACTS = "mlflow/artifacts"  # beneath the workspace
+# Every column of MLflow's tables in which it keeps where artefacts lie.
+LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+_BUSY_SECONDS = 60.0
+
+
+def artifact_root(workspace: Path) -> str:
+    """Return the URI of the folder that a workspace's own MLflow store keeps artefacts in."""
+    return (workspace.absolute() / ARTIFACTS).as_uri()
+
+
+def relocate(workspace: Path, database: Path) -> int:
+    """Make the locations in a workspace's own MLflow database those of `workspace`; return how many were rewritten.
+
+    Locations elsewhere (an object store, a folder that somebody chose) stay. Opened by two places in turn (a container
+    and its host), the store follows whoever opens it.
+
+    Raises:
+        ConfigError: the database cannot be read or written.
+    """
+    if not database.is_file():
+        return 0
+    new = artifact_root(workspace)
+    try:
+        # Without the driver's own transactions: BEGIN IMMEDIATE below takes the lock before anything is read.
+        with contextlib.closing(sqlite3.connect(database, _BUSY_SECONDS, isolation_level=None)) as store:
+            if not (former := _former_roots(store, new)):
+                return 0
+            store.execute("BEGIN IMMEDIATE")
+            changed = sum(_rewrite(store, table, column, old, new) for old in former for table, column in LOCATIONS)
+            store.execute("COMMIT")
+            return changed
+    except sqlite3.Error as error:
+        raise ConfigError(
+            f"The MLflow store {database.name} of the workspace cannot be adapted to its place ({error}). Make its "
+            "folder writable, or restore it from a backup: nightread restore FILE"
+        ) from None
+
+
+def _former_roots(store: sqlite3.Connection, new: str) -> list[str]:
+    """Return the artefact roots of other places; the longest first, as one place may lie beneath another."""
+    tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "experiments" not in tables:  # MLflow has not made its tables yet
+        return []
+    rows = store.execute("SELECT DISTINCT artifact_location FROM experiments WHERE artifact_location IS NOT NULL")
+    ours = {location for (location,) in rows if location.startswith("file:") and location.endswith(f"/{ARTIFACTS}")}
+    return sorted(ours - {new}, key=len, reverse=True)
+
+
+def _rewrite(store: sqlite3.Connection, table: str, column: str, old: str, new: str) -> int:
+    # The slash keeps `/data/ws-2/...` apart from `/data/ws`: only the root itself and what lies beneath it match.
+    done = store.execute(
+        f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "
+        f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
+        {"old": old, "new": new},
+    )
+    return done.rowcount
