@@ -20,7 +20,6 @@ from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
-from scipy.stats import beta
 
 from pipeline.config import Config
 from pipeline.detection.pixel_threshold import PixelQuantiles
@@ -147,6 +146,8 @@ class Calibration(Config):
         Raises:
             TooFewNormals: alpha (n + 1) < 1: with so few normals no score could be called so rare.
         """
+        from scipy.stats import beta
+
         k = allowed_exceedances(alpha, self.n)
         low, high = beta.ppf([0.025, 0.975], k, self.n + 1 - k)
         return Threshold(

@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 TRUNCATE = 3.5  # where the Gaussian ends, in sigma; scikit-image's SSIM ends there too
@@ -35,6 +34,8 @@ def gaussian_blur(maps: Tensor, sigma_fraction: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _blur_matrix(size: int, sigma_fraction: float) -> Tensor:
+    from scipy.ndimage import gaussian_filter1d
+
     sigma = sigma_fraction * size
     matrix = gaussian_filter1d(np.eye(size), sigma, axis=0, mode="nearest", truncate=TRUNCATE)
     return torch.from_numpy(matrix.astype(np.float32))

@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import false_discovery_control
 
 from pipeline.config import Config
 from pipeline.detection.conformal import allowed_exceedances
@@ -159,6 +158,8 @@ def plan_fdr(findings: Sequence[Finding], q: float, method: FdrMethod = "bh") ->
 
 def discovery_cut(p_values: np.ndarray, q: float, method: FdrMethod = "bh") -> float:
     """Return the largest p-value that is a discovery, or -inf when there is none."""
+    from scipy.stats import false_discovery_control
+
     found = false_discovery_control(np.minimum(p_values, 1), method=method) <= q + EPSILON
     return float(p_values[found].max()) if found.any() else -math.inf
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from monai.networks.nets import DiffusionModelUNet
 from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor, nn
 
@@ -77,6 +76,8 @@ class Unet(nn.Module):
     """
 
     def __init__(self, config: UnetConfig, spatial_dims: int, channels: int, condition: int | None) -> None:
+        from monai.networks.nets import DiffusionModelUNet
+
         super().__init__()
         self.patch = config.patch
         inner = channels * config.patch**spatial_dims

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-from monai.networks.schedulers import DDPMScheduler
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -53,6 +52,8 @@ class Process:
     """
 
     def __init__(self, config: ProcessConfig, shape: Sequence[int], limit: float | None) -> None:
+        from monai.networks.schedulers import DDPMScheduler
+
         self.config = config
         self.shape = tuple(shape)
         self.limit = limit

@@ -16,8 +16,6 @@ from __future__ import annotations
 from typing import Literal, Self
 
 import torch
-from monai.losses import SSIMLoss
-from monai.networks.nets import AutoEncoder
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -71,6 +69,8 @@ class DenoisingAutoencoder(Method):
     channels_last = True
 
     def __init__(self, config: DaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
+        from monai.losses import SSIMLoss
+
         super().__init__(config, image_size, channels, spatial_dims)
         if config.network == "unet":
             self.network: nn.Module = config.unet(spatial_dims, channels, channels)
@@ -124,6 +124,8 @@ class DenoisingAutoencoder(Method):
 
 def _bottleneck(spatial_dims: int, channels: int, config: DaeConfig) -> nn.Module:
     """Return MONAI's AutoEncoder: strided convolutions down to a code of few channels, and the mirror image."""
+    from monai.networks.nets import AutoEncoder
+
     levels = config.widths[:HALVINGS]
     return AutoEncoder(
         spatial_dims,

@@ -15,7 +15,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from monai.metrics.regression import compute_ssim_and_cs
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -100,6 +99,8 @@ class FeatureAutoencoder(Method):
 
 def dissimilarity(f: Tensor, f_hat: Tensor, window: int) -> Tensor:
     """Return 1 - SSIM at each position and channel, [B, F, *grid]; the border is repeated outwards."""
+    from monai.metrics.regression import compute_ssim_and_cs
+
     dims = f.ndim - 2
     padded = [F.pad(m, (window // 2,) * 2 * dims, mode="replicate") for m in (f_hat, f)]
     return 1 - compute_ssim_and_cs(*padded, dims, [window] * dims, [SIGMA] * dims, data_range=RANGE)[0]

@@ -22,7 +22,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import PatchDiscriminator
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -86,6 +85,8 @@ class _VectorQuantisedGan(Method):
     channels_last = True
 
     def __init__(self, config: VqganConfig, image_size: int, channels: int, spatial_dims: int) -> None:
+        from monai.networks.nets import PatchDiscriminator
+
         super().__init__(config, image_size, channels, spatial_dims)
         shape = (config.widths, config.residual_layers)
         self.encoder = code_encoder(spatial_dims, channels, config.code_width, *shape)

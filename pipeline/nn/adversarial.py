@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
 NORM = ("group", {"num_groups": 1})
@@ -104,12 +103,16 @@ def said_fake(logit: Tensor) -> Tensor:
 
 
 def _halve(spatial_dims: int, a: int, b: int, first: bool) -> nn.Module:
+    from monai.networks.blocks import Convolution
+
     return Convolution(
         spatial_dims, a, b, strides=2, kernel_size=4, padding=1, act=ACT, norm=None if first else NORM
     )  # fmt: skip
 
 
 def _double(spatial_dims: int, a: int, b: int, last: bool) -> nn.Module:
+    from monai.networks.blocks import Convolution
+
     return Convolution(
         spatial_dims, a, b, strides=2, kernel_size=4, padding=1, output_padding=0, is_transposed=True,
         act=ACT, norm=NORM, conv_only=last,

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from monai.networks import nets
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
@@ -27,14 +26,12 @@ LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db
 LITE0_BLOCKS = (0, 1, 3, 5, 11, 16)  # stage s + 1 is the blocks from the s-th number up to the next
 LITE0_WIDTHS = (16, 24, 40, 112, 320)
 RANDOM_WIDTHS = (4, 8, 8, 16, 16)
-RESNETS = {  # MONAI's builders, and how many times wider the blocks' outputs are
-    "resnet10": (nets.resnet10, 1), "resnet18": (nets.resnet18, 1), "resnet34": (nets.resnet34, 1),
-    "resnet50": (nets.resnet50, 4), "resnet101": (nets.resnet101, 4), "resnet152": (nets.resnet152, 4),
-    "resnet200": (nets.resnet200, 4),
+RESNETS = {  # name of MONAI's builder -> how many times wider the blocks' outputs are
+    "resnet10": 1, "resnet18": 1, "resnet34": 1, "resnet50": 4, "resnet101": 4, "resnet152": 4, "resnet200": 4,
 }  # fmt: skip
-DENSENETS = {
-    "densenet121": nets.DenseNet121, "densenet169": nets.DenseNet169, "densenet201": nets.DenseNet201,
-    "densenet264": nets.DenseNet264,
+DENSENETS = {  # kind -> MONAI's class
+    "densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201",
+    "densenet264": "DenseNet264",
 }  # fmt: skip
 DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)\.?([12])\.")
 
@@ -91,8 +88,10 @@ def _lite0(stages: int, trained: bool) -> Network:
 
 
 def _resnet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:
-    builder, wide = RESNETS[kind]
-    whole = builder(spatial_dims=spatial_dims, n_input_channels=3, conv1_t_stride=2, feed_forward=False)
+    from monai.networks import nets
+
+    wide = RESNETS[kind]
+    whole = getattr(nets, kind)(spatial_dims=spatial_dims, n_input_channels=3, conv1_t_stride=2, feed_forward=False)
     if file is not None:
         _fill(whole, {k: v for k, v in read_weights(file).items() if not k.startswith("fc.")}, kind)
     parts = [
@@ -105,6 +104,8 @@ def _resnet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | N
 
 
 def _efficientnet(model: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:
+    from monai.networks import nets
+
     try:
         whole = nets.EfficientNetBNFeatures(model, pretrained=False, in_channels=3, spatial_dims=spatial_dims)
     except ValueError as error:
@@ -120,7 +121,9 @@ def _efficientnet(model: str, stages: int, spatial_dims: int, file: tuple[str, s
 
 
 def _densenet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:
-    whole = DENSENETS[kind](spatial_dims=spatial_dims, in_channels=3, out_channels=1).features
+    from monai.networks import nets
+
+    whole = getattr(nets, DENSENETS[kind])(spatial_dims=spatial_dims, in_channels=3, out_channels=1).features
     if file is not None:  # torchvision's names of a layer differ from MONAI's by ".layers"
         read = {DENSE_LAYER.sub(r"\1.layers.\2\3.", name): value for name, value in read_weights(file).items()}
         heads = ("classifier.", "class_layers.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
 SQUEEZE = 3  # layers of `squeeze`
@@ -42,10 +41,14 @@ def on_grid(z: Tensor, spatial_dims: int) -> Tensor:
 
 
 def _halve(spatial_dims: int, a: int, b: int) -> nn.Module:
+    from monai.networks.blocks import Convolution
+
     return Convolution(spatial_dims, a, b, strides=2, kernel_size=4, padding=1, act="relu", norm="batch")
 
 
 def _double(spatial_dims: int, a: int, b: int, last: bool) -> nn.Module:
+    from monai.networks.blocks import Convolution
+
     return Convolution(
         spatial_dims, a, b, strides=2, kernel_size=4, padding=1, output_padding=0, is_transposed=True,
         act="relu", norm="batch", conv_only=last,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from monai.networks.nets import DecoderOnlyTransformer
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,6 +36,8 @@ class CodeTransformer(CodePrior):
     """p(codes) over a grid, without a condition."""
 
     def __init__(self, entries: int, grid: Sequence[int], config: CodeTransformerConfig) -> None:
+        from monai.networks.nets import DecoderOnlyTransformer
+
         super().__init__(entries, grid)
         self.network = DecoderOnlyTransformer(
             entries + 1, math.prod(grid), config.width, config.layers, config.heads, use_flash_attention=True

@@ -13,7 +13,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
@@ -67,6 +66,8 @@ class DiffusionTransformer(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         """Return [B, C, *spatial] for x_t of that shape, t [B] and c [B, condition]."""
+        from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
+
         tokens = self.embed(fold(x_t, self.patch).flatten(2).transpose(1, 2)) + self.position
         told = self.time(get_timestep_embedding(t, FREQUENCIES).to(x_t.dtype))
         if self.condition is not None and c is not None:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from monai.networks.blocks import Convolution
 from torch import Tensor, nn
 
 from pipeline.nn.quantise import CodebookConfig, Quantised, VectorQuantiser
@@ -37,6 +36,8 @@ class HierarchicalCodec(nn.Module):
         self, spatial_dims: int, channels: int, widths: Sequence[int], residual_layers: int, entries: int,
         code_width: int, codebook: CodebookConfig,
     ) -> None:  # fmt: skip
+        from monai.networks.blocks import Convolution
+
         super().__init__()
         width = widths[-1]
         self.encode_bottom = code_encoder(spatial_dims, channels, width, widths, residual_layers)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from monai.networks.nets import BasicUNet
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
@@ -57,6 +56,8 @@ class SmallUNet(nn.Module):
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, config: UNetFields) -> None:
+        from monai.networks.nets import BasicUNet
+
         super().__init__()
         self.patch, self.mirrored = config.patch, config.mirrored
         pixels = config.patch**spatial_dims

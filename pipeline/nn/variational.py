@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from monai.networks.nets import VarAutoEncoder
+if TYPE_CHECKING:
+    from monai.networks.nets import VarAutoEncoder
 
 
 def variational_network(image_shape: Sequence[int], latent: int, widths: Sequence[int]) -> VarAutoEncoder:
@@ -12,6 +14,8 @@ def variational_network(image_shape: Sequence[int], latent: int, widths: Sequenc
 
     Instance norm, MONAI's default, would hide an image's overall brightness from the code.
     """
+    from monai.networks.nets import VarAutoEncoder
+
     return VarAutoEncoder(
         len(image_shape) - 1,
         image_shape,

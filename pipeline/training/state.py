@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
@@ -17,6 +15,9 @@ from pipeline.methods.artefact import method_spec
 from pipeline.methods.base import Method, Phase
 from pipeline.training.config import TrainingConfig
 from pipeline.training.order import active, phase_borders, phase_cycle
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @lru_cache(maxsize=2)
@@ -28,6 +29,9 @@ def accelerator(cpu: bool) -> Accelerator:
     Raises:
         ConfigError: an earlier training of this process has settled on the other device.
     """
+    from accelerate import Accelerator
+    from accelerate.utils import parse_flag_from_env
+
     try:
         found = Accelerator(cpu=cpu)
     except ValueError:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pipeline.detection.detector import Detector
+from pipeline.detection.facts import read_facts
 from pipeline.errors import ArtefactError, NightreadError
 from pipeline.types import Batch
 
@@ -39,6 +40,18 @@ def test_loaded_equals_saved_bit_for_bit(detector: Detector, batch: Batch, tmp_p
     for ours, theirs in zip(loaded.score_batch(batch), detector.score_batch(batch), strict=True):
         assert torch.equal(ours, theirs)
     assert sorted(path.name for path in (tmp_path / "d").iterdir()) == sorted(FILES)
+
+
+def test_the_facts_are_read_without_the_network(detector: Detector, tmp_path: Path) -> None:
+    ref = detector.save(tmp_path)
+    facts = read_facts(tmp_path, ref.sha256)
+    assert facts.methods == (detector.method.config.name,)
+    assert facts.calibration == detector.calibration is not None
+    with pytest.raises(ArtefactError):
+        read_facts(tmp_path, "0" * 64)
+    (tmp_path / "weights.safetensors").write_bytes(b"altered")
+    with pytest.raises(ArtefactError):
+        read_facts(tmp_path, ref.sha256)
 
 
 @pytest.mark.parametrize("name", ["vae", "dae", "vq_vae", "ddpm"])

@@ -16,6 +16,7 @@ from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble import Ensemble, Member, Moments, z_scored
 from pipeline.detection.ensemble_config import EnsembleConfig
+from pipeline.detection.facts import read_facts
 from pipeline.detection.load import load_detector
 from pipeline.errors import ArtefactError, ConfigError, TooFewNormals
 from pipeline.types import Batch, RunRef, Scan
@@ -101,6 +102,11 @@ def test_it_calibrates_saves_and_loads_like_a_detector(ensemble: Ensemble, batch
     )
     result = loaded.score_scan(scan)
     assert result.p_value is not None and result.heatmap is not None and result.reconstruction is None
+
+
+def test_the_facts_name_every_member(ensemble: Ensemble, tmp_path: Path) -> None:
+    ref = ensemble.save(tmp_path)
+    assert read_facts(tmp_path, ref.sha256).methods == tuple(method.config.name for method in ensemble.methods)
 
 
 def test_a_single_detector_is_told_from_an_ensemble(

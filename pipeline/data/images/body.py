@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from pipeline.config import Config
 from pipeline.data.images.letterbox import Letterbox
@@ -76,6 +75,8 @@ def body_mask(
         mask = _closed(_large_parts(mask, SPECK), radius)  # specks of noise would grow arms towards the body
     mask = _large_parts(mask, config.smaller_parts)
     if config.fill_holes:
+        from scipy import ndimage
+
         mask = ndimage.binary_fill_holes(mask)
     return mask & _inside(box)
 
@@ -88,6 +89,8 @@ def _inside(box: Letterbox) -> np.ndarray:
 
 def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
     """Morphological closing with a disc, by two distance maps; nothing is assumed beyond the frame."""
+    from scipy import ndimage
+
     if not mask.any():
         return mask
     wide = np.pad(mask, radius + 1)
@@ -97,6 +100,8 @@ def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _large_parts(mask: np.ndarray, share: float) -> np.ndarray:
+    from scipy import ndimage
+
     parts, count = ndimage.label(mask)
     if count <= 1:
         return mask

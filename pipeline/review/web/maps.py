@@ -126,7 +126,7 @@ class MapMaker:
                 return self._models[finding.model_sha256]
         folder = RunFolder(self._settings.absolute(self._catalogue.run(finding.run_id).folder))
         detector = load_detector(folder.detector, sha256=finding.model_sha256)
-        found = OpenModel(detector, pixel_outline(detector, folder), finding.model_sha256)
+        found = OpenModel(detector, pixel_outline(detector.calibration, folder), finding.model_sha256)
         with self._lock:
             self._models[finding.model_sha256] = found
             while len(self._models) > DETECTORS:

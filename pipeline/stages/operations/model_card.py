@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from sqlalchemy import select
@@ -13,10 +13,10 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import RunRow
 from pipeline.errors import ArtefactError
-from pipeline.evaluation.report import EvaluationReport, verdict_lines
-from pipeline.evaluation.results import ResultTable
-from pipeline.evaluation.subgroups import subgroup_frame
 from pipeline.stages.run.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.results import ResultTable
 
 SETS = ("test", "develop")
 LIMITS = (
@@ -90,6 +90,9 @@ def _data(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def _report(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    from pipeline.evaluation.report import EvaluationReport
+    from pipeline.evaluation.subgroups import subgroup_frame
+
     values = _read(folder, f"evaluation/{name}/report.json")
     if values is None:
         return None
@@ -112,6 +115,8 @@ def _report(folder: RunFolder, name: str) -> dict[str, Any] | None:
 
 
 def _table(table: ResultTable) -> dict[str, Any]:
+    from pipeline.evaluation.report import verdict_lines
+
     metrics = list(dict.fromkeys(name for row in table.rows for name in row.metrics))
     rows = [
         {

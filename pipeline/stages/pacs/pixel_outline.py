@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.detection.scorer import Scorer
+from pipeline.detection.conformal import Calibration
 from pipeline.errors import ArtefactError
 from pipeline.stages.run.run_folder import RunFolder
 
@@ -20,18 +20,20 @@ class PixelOutline:
     threshold: float
 
 
-def pixel_outline(detector: Scorer, folder: RunFolder, alpha: float | None = None) -> PixelOutline | None:
-    """Return the threshold for `alpha`, None where the detector has none for pixels.
+def pixel_outline(
+    calibration: Calibration | None, folder: RunFolder, alpha: float | None = None
+) -> PixelOutline | None:
+    """Return the threshold for `alpha`, None where the calibration has none for pixels.
 
     Args:
-        detector: of the run.
+        calibration: of the run's detector.
         folder: of the run.
         alpha: a tabled one; default what an evaluation chose on develop masks, else the one nearest to 1 %.
 
     Raises:
         ConfigError: the alpha is not tabled.
     """
-    pixels = None if detector.calibration is None else detector.calibration.pixels
+    pixels = None if calibration is None else calibration.pixels
     if pixels is None:
         return None
     alpha = _chosen(folder, pixels.alphas) if alpha is None else alpha

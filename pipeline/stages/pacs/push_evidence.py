@@ -17,8 +17,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.originals import header_of, original
 from pipeline.data.catalogue.schema import FindingRow, RunRow
-from pipeline.detection.load import load_detector
-from pipeline.detection.scorer import Scorer
+from pipeline.detection.facts import DetectorFacts, read_facts
 from pipeline.dicom.decode.burned_in import figures_allowed
 from pipeline.dicom.decode.physical import to_physical
 from pipeline.dicom.export.described import Described, SourceImage, in_unicode
@@ -53,7 +52,7 @@ class Pusher:
     def __init__(
         self,
         run: RunRow,
-        detector: Scorer,
+        detector: DetectorFacts,
         version: str,
         settings: Settings,
         catalogue: Catalogue,
@@ -80,7 +79,7 @@ class Pusher:
             raise EmptySelection(
                 f"The run {run_id} is a {run.kind} run. Name a scoring run: nightread runs --kind score"
             )
-        detector = load_detector(RunFolder(settings.absolute(run.folder)).detector, sha256=run.sha256 or None)
+        detector = read_facts(RunFolder(settings.absolute(run.folder)).detector, sha256=run.sha256 or None)
         pusher = cls(run, detector, _version(settings, run), settings, catalogue, crosswalk)
         pusher._choose_threshold(pixel_alpha)
         return pusher
@@ -95,13 +94,13 @@ class Pusher:
         self._stack.close()
 
     def _choose_threshold(self, alpha: float | None) -> None:
-        outline = pixel_outline(self._detector, self._folder, alpha)
+        outline = pixel_outline(self._detector.calibration, self._folder, alpha)
         if outline is not None:
             self._alpha, self._threshold = outline.alpha, outline.threshold
 
     def describe(self, finding: FindingRow) -> Described:
         """Say a finding in the words and numbers of its objects."""
-        methods = "+".join(method.config.name for method in self._detector.methods)
+        methods = "+".join(self._detector.methods)
         return Described(
             key=f"{finding.run_id}/{finding.model_sha256}/{finding.id}",
             route=finding.route,

@@ -13,13 +13,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import durable
 from pipeline.config import Settings
 from pipeline.errors import ArtefactError
-from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import RunRef
+
+if TYPE_CHECKING:
+    from pipeline.stages.run.run_config import RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,8 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """Return the configuration that the run was made with."""
+        from pipeline.stages.run.run_config import RunConfig  # imports torch, which most readers do not need
+
         return RunConfig.model_validate(self.read("config.json"))
 
     def write(self, name: str, value: Any) -> None:

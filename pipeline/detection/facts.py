@@ -1,0 +1,44 @@
+"""Facts of a saved detector that need no network: its methods' names and its calibration. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.detection.conformal import Calibration
+from pipeline.errors import ArtefactError
+from pipeline.sealed_folder import read_sealed
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorFacts:
+    """The names of a detector's methods (one; several for an ensemble), and its calibration, where it has one."""
+
+    methods: tuple[str, ...]
+    calibration: Calibration | None
+
+
+def read_facts(folder: Path, sha256: str | None = None) -> DetectorFacts:
+    """Read the facts of a detector or an ensemble, after the check of every byte that `load_detector` makes.
+
+    Building the network takes seconds (it imports torch and MONAI), and words about a finding need none of it.
+
+    Args:
+        folder: written by `save`.
+        sha256: the registered one; given, the folder must be exactly that artefact.
+
+    Raises:
+        ArtefactError: a file is missing, altered, of another version, or not the registered one.
+    """
+    spec = read_sealed(folder, sha256)
+    try:
+        members = [item["detector"] for item in spec.get("members", ())] or [spec]
+        names = tuple(str(member["method"]["config"]["name"]) for member in members)
+        calibration = spec["calibration"]
+        return DetectorFacts(names, None if calibration is None else Calibration.model_validate(calibration))
+    except (KeyError, TypeError, ValidationError) as error:
+        raise ArtefactError(
+            f"The detector's specification does not fit this release ({type(error).__name__}). Train it again."
+        ) from None
