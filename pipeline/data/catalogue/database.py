@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipeline.data import migrations
-from pipeline.data.migrations import HEAD
+from pipeline.data.migrations import HEAD, UNRELEASED
 from pipeline.errors import CatalogueError, ConfigError
 
 if TYPE_CHECKING:
@@ -92,10 +92,16 @@ def migrate(engine: Engine) -> None:
     """Bring the tables to the newest revision; two processes may do so at once.
 
     Raises:
-        CatalogueError: the database is of a newer Nightread.
+        CatalogueError: the database is of a newer Nightread, or of one before the first release.
     """
-    if _stands_at_head(engine):
+    revision = _revision(engine)
+    if revision == HEAD:
         return
+    if revision in UNRELEASED:
+        raise CatalogueError(
+            f"The catalogue has revision {revision}, of a development version before the first release, and this "
+            f"version reads revision {HEAD} and later. Ingest into a new workspace: nightread -w NEW ingest FOLDER"
+        )
     from alembic.util import CommandError
 
     with writing(engine).begin() as connection:
@@ -109,11 +115,11 @@ def migrate(engine: Engine) -> None:
             ) from None
 
 
-def _stands_at_head(engine: Engine) -> bool:
+def _revision(engine: Engine) -> str | None:
     with engine.connect() as connection:
         if not connection.dialect.has_table(connection, "alembic_version"):
-            return False
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == HEAD
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def run_revisions(connection: Connection, down_to: str | None = None) -> None:

@@ -18,7 +18,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.database import revisions, run_revisions
 from pipeline.data.catalogue.schema import Base, Patient
-from pipeline.data.migrations import HEAD
+from pipeline.data.migrations import HEAD, UNRELEASED
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.identity.pseudonyms import Ids
 from pipeline.errors import CatalogueError, ConfigError
@@ -67,6 +67,14 @@ def test_a_newer_catalogue_is_refused(any_settings: Settings) -> None:
     with Catalogue.open(any_settings) as catalogue, catalogue.session() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(CatalogueError, match="newer Nightread"):
+        Catalogue.open(any_settings)
+
+
+@pytest.mark.parametrize("revision", sorted(UNRELEASED))
+def test_a_catalogue_of_before_the_first_release_is_refused(any_settings: Settings, revision: str) -> None:
+    with Catalogue.open(any_settings) as catalogue, catalogue.session() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = :old"), {"old": revision})
+    with pytest.raises(CatalogueError, match=f"{revision}.*nightread -w NEW ingest"):
         Catalogue.open(any_settings)
 
 
