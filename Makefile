@@ -1,4 +1,4 @@
-# Everything a person needs: make demo, make test, make test-slow, make lint, make clean.
+# Everything a person needs: make demo, make test, make test-slow, make lint, make docs, make clean.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,7 @@ figures: demo
 
 docs: $(STAMP)
 	$(BIN)/python -m pipeline.cli.config_table
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo
+	rm -rf $(VENV) build *.egg-info demo site
