@@ -20,8 +20,8 @@ from pipeline.review.web.frames import Frames
 from pipeline.review.web.lately import Lately
 from pipeline.review.web.looks import Looks
 from pipeline.review.web.maps import MapMaker
-from pipeline.review.web.similar import SimilarNormals
 from pipeline.review.web.stacks import StudyStacks
+from pipeline.stages.generate.retrieval import SimilarNormals
 from pipeline.stages.operations.model_card import models
 from pipeline.tracking.versions import ModelVersions
 

@@ -16,7 +16,7 @@ from pipeline.review.web.access import FindingId, RoomHere, Viewer
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.frames import block_means
 from pipeline.review.web.scan_data import worst_places
-from pipeline.review.web.similar import Neighbour
+from pipeline.stages.generate.retrieval import Neighbour
 
 PICTURE_EDGE = 320  # pixels
 ASK_AGAIN_S = 2

@@ -9,8 +9,8 @@ import numpy as np
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.selection import select_slices
 from pipeline.review.web.maps import MapMaker
-from pipeline.review.web.similar import NormalIndex, SimilarNormals
 from pipeline.review.web.stacks import StudyStacks
+from pipeline.stages.generate.retrieval import NormalIndex, SimilarNormals
 
 
 def index() -> NormalIndex:
