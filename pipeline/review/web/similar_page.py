@@ -62,7 +62,7 @@ def _found(room: Room, finding_id: int) -> list[Neighbour] | None:
     if not places:
         return []
     stack, index = places[0]
-    asked = room.similar.ask(finding, room.maps.model(finding).detector, stacks.stacks[stack], index)
+    asked = room.similar.ask(finding, room.maps.model(finding).detector, stacks.stacks[stack].refs, index)
     return asked.result() if asked.done() else None
 
 

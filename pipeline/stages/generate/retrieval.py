@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,7 +28,6 @@ from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.scorer import Scorer
 from pipeline.nn.backbone import Backbone, BackboneConfig
 from pipeline.nn.backbones import LITE0_SHA256
-from pipeline.review.web.stacks import Stack
 from pipeline.stages.run.load_slices import choose
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import SliceRef
@@ -89,12 +89,21 @@ class SimilarNormals:
         """Stop; what was not begun is dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def ask(self, finding: FindingRow, detector: Scorer, stack: Stack, index: int) -> Future[list[Neighbour]]:
-        """Return a future of the normal slices that are most like one slice of a finding."""
-        key = (finding.model_sha256, stack.refs[index].slice_id)
+    def ask(
+        self, finding: FindingRow, detector: Scorer, series: Sequence[SliceRef], index: int
+    ) -> Future[list[Neighbour]]:
+        """Return a future of the normal slices that are most like one slice of a finding.
+
+        Args:
+            finding: names the model and its run.
+            detector: the detector of that model: its normaliser prepares the slices.
+            series: every slice of the slice's series; a normaliser may need them all.
+            index: position of the slice in `series`.
+        """
+        key = (finding.model_sha256, series[index].slice_id)
         with self._lock:
             if key not in self._asked or (self._asked[key].done() and self._asked[key].exception()):
-                self._asked[key] = self._pool.submit(self._nearest, finding, detector, stack, index)
+                self._asked[key] = self._pool.submit(self._nearest, finding, detector, series, index)
             return self._asked[key]
 
     def slice_of(self, neighbour: Neighbour) -> SliceRef | None:
@@ -115,12 +124,13 @@ class SimilarNormals:
             row.instance_id, neighbour.frame, row.series_id, study_id, patient_id, row.pixel_key, row.attributes, 0.5
         )
 
-    def _nearest(self, finding: FindingRow, detector: Scorer, stack: Stack, index: int) -> list[Neighbour]:
-        ref = stack.refs[index]
-        data = SliceDataset(
-            [ref], PixelStore(self._settings.store), detector.normaliser, "none", members={stack.series_id: stack.refs}
-        )
-        own = {member.pixel_key for member in stack.refs}
+    def _nearest(
+        self, finding: FindingRow, detector: Scorer, series: Sequence[SliceRef], index: int
+    ) -> list[Neighbour]:
+        ref = series[index]
+        store, members = PixelStore(self._settings.store), {ref.series_id: series}
+        data = SliceDataset([ref], store, detector.normaliser, "none", members=members)
+        own = {member.pixel_key for member in series}
         return self._index(finding, detector).nearest(self._features(data)[0], ref.relative_position, own, SHOWN)
 
     def _index(self, finding: FindingRow, detector: Scorer) -> NormalIndex:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.selection import select_slices
-from pipeline.review.web.maps import MapMaker
-from pipeline.review.web.stacks import StudyStacks
+from pipeline.detection.load import load_detector
 from pipeline.stages.generate.retrieval import NormalIndex, SimilarNormals
+from pipeline.stages.run.run_folder import RunFolder
 
 
 def index() -> NormalIndex:
@@ -40,14 +41,14 @@ def test_the_same_place_in_the_body_comes_first() -> None:
 def test_neighbours_are_normals_of_train_and_validate(scored: Any) -> None:
     with Catalogue.open(scored.settings) as catalogue:
         finding = catalogue.findings(scored.run_id, flagged=True)[0]
-        maker, similar = MapMaker(catalogue, scored.settings), SimilarNormals(catalogue, scored.settings)
-        stack = StudyStacks(catalogue).of(finding.study_id).stacks[0]
-        found = similar.ask(finding, maker.model(finding).detector, stack, 0).result()
+        similar = SimilarNormals(catalogue, scored.settings)
+        detector = load_detector(RunFolder(Path(catalogue.run(finding.run_id).folder)).detector)
+        series = next(iter(select_slices(catalogue, study_ids=[finding.study_id]).members.values()))
+        found = similar.ask(finding, detector, series, 0).result()
         normals = {ref.pixel_key for ref in select_slices(catalogue, sets=("train", "validate")).slices}
         assert len(found) == 4
         assert {one.pixel_key for one in found} <= normals
         refs = [similar.slice_of(one) for one in found]
         assert len({ref.patient_id for ref in refs}) == 4
         assert finding.patient_id not in {ref.patient_id for ref in refs}
-        maker.close()
         similar.close()
