@@ -6,9 +6,9 @@ from sqlalchemy import select
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.review_schema import ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow
-from pipeline.data.labels.effective_label import chunks
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import Actor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 BUSY_SECONDS = 60.0
+CHUNK = 5_000  # pseudonyms per query; SQLite takes 32 766 variables, PostgreSQL 65 535
 # One lock for everything that reads, decides and writes; PostgreSQL then behaves as SQLite with its single writer.
 _WRITER_LOCK = 0x6E69676874  # "night"
 _BEGIN = "nightread_begin"
@@ -151,6 +152,12 @@ def revisions() -> ScriptDirectory:
     from alembic.script import ScriptDirectory
 
     return ScriptDirectory(str(Path(migrations.__file__).parent))
+
+
+def chunks(pseudonyms: Collection[str]) -> Iterator[list[str]]:
+    """Split pseudonyms, sorted, into parts that one query may name."""
+    ordered = sorted(pseudonyms)
+    return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
 
 
 @contextlib.contextmanager

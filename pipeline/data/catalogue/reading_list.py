@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.review_schema import ReadingDraw, ReadingEntry, ReadingFrame
 from pipeline.data.catalogue.schema import FindingRow, Series, Study, now
-from pipeline.data.labels.effective_label import chunks
 
 UNCALIBRATED = 1.0  # place of a flagged finding without p-value: after all that have one
 NO_EXAMPLE = 0.05  # where nothing was ever flagged, sampled findings lie below this p-value, as flagged ones would

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.schema import FindingRow, NotScored, RunRow, Series, TestOpening, now
-from pipeline.data.labels.effective_label import chunks
 from pipeline.errors import CatalogueError
 from pipeline.types import Finding
 

@@ -15,8 +15,9 @@ from pipeline.data.images.cache import SeriesCache
 from pipeline.data.images.conditions import about_slice
 from pipeline.data.images.load_slice import FrameStore, load_mask, load_plane
 from pipeline.data.images.normalise import Normaliser, Plane
-from pipeline.data.images.series import NotScoredSeries, SeriesPlan, SeriesReader, plan
+from pipeline.data.images.series import SeriesPlan, SeriesReader, plan
 from pipeline.data.images.slice_storage import Backing, InMemory, Nowhere, OnDisk
+from pipeline.data.sets.selection import NotScoredSeries
 from pipeline.errors import CatalogueError, ConfigError, Rejected
 from pipeline.types import Batch, SliceRef, Step
 

@@ -8,20 +8,11 @@ from math import prod
 
 from pipeline.data.images.load_slice import FrameStore, load_plane, pixel_shape
 from pipeline.data.images.normalise import Normalised, Normaliser, Plane
+from pipeline.data.sets.selection import NotScoredSeries
 from pipeline.errors import CatalogueError, ConfigError, Rejected, RejectionCode
 from pipeline.types import SliceRef
 
 HOLD_PIXELS = 2**26  # a series of more pixels (256 MiB as float32) is read twice instead of held
-
-
-@dataclass(frozen=True, slots=True)
-class NotScoredSeries:
-    """A series that cannot be used, with the stable code and the sentence that say why."""
-
-    series_id: str
-    study_id: str
-    code: str
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from itertools import chain
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.schema import LabelRow
 from pipeline.data.labels.review_labels import DISMISSED_FLAG
 from pipeline.types import Label, SliceRef
 
 LEVELS = ("instance", "series", "study", "patient")  # most specific first
-CHUNK = 5_000  # subjects a query; SQLite takes 32 766 variables, PostgreSQL 65 535
 WHOLE = 50_000  # more subjects than this read the whole table at once
 
 
@@ -103,12 +103,6 @@ def _rows(session: Session, subjects: Mapping[str, Collection[str]]) -> Iterator
         for level in LEVELS
         for part in chunks(subjects.get(level, ()))
     )
-
-
-def chunks(subjects: Collection[str]) -> Iterator[list[str]]:
-    """Split pseudonyms, sorted, into parts that one query may name."""
-    ordered = sorted(subjects)
-    return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
 
 
 def _after(standing: Standing | None, row: Row) -> Standing:

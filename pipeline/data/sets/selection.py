@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, or_, select
 from sqlalchemy.orm import Session
 
+from pipeline.data.catalogue.database import CHUNK, chunks
 from pipeline.data.catalogue.schema import Instance, Patient, Series, Study
-from pipeline.data.images.series import NotScoredSeries
-from pipeline.data.labels.effective_label import CHUNK, StandingLabels, chunks
+from pipeline.data.labels.effective_label import StandingLabels
 from pipeline.data.sets.routes import NotScoredReason, Route, route_of
 from pipeline.data.sets.splits import eligible
 from pipeline.dicom.decode.attributes import InstanceAttributes
@@ -25,9 +25,17 @@ from pipeline.types import LABELLED_SETS, NORMAL_SETS, Label, SetName, SliceRef
 if TYPE_CHECKING:
     from pipeline.data.catalogue.catalogue import Catalogue
 
-__all__ = ["NotScoredSeries", "Selection", "select_slices", "slices"]
-
 ALL_SETS: tuple[SetName, ...] = (*NORMAL_SETS, *LABELLED_SETS)
+
+
+@dataclass(frozen=True, slots=True)
+class NotScoredSeries:
+    """A series that cannot be used, with the stable code and the sentence that say why."""
+
+    series_id: str
+    study_id: str
+    code: str
+    sentence: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.images.series import NotScoredSeries
-from pipeline.data.sets.selection import select_slices
+from pipeline.data.sets.selection import NotScoredSeries, select_slices
 from pipeline.dicom.decode.geometry import Allowed
 from pipeline.review.web.lately import Lately
 from pipeline.types import SliceRef

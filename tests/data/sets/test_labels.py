@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.data.catalogue import database
 from pipeline.data.labels import effective_label
 from pipeline.data.sets.selection import slices
 
@@ -88,7 +89,7 @@ def test_both_ways_of_reading_give_the_same(hospital: Any, monkeypatch: pytest.M
         hospital.label("instance", f"s-{patient}-1", "abnormal", mask_key="m", relative_position=0.2)
         hospital.label("instance", f"s-{patient}-1", "normal")
     chunked = slices(hospital.catalogue)
-    monkeypatch.setattr(effective_label, "CHUNK", 2)
+    monkeypatch.setattr(database, "CHUNK", 2)
     assert slices(hospital.catalogue) == chunked
     monkeypatch.setattr(effective_label, "WHOLE", 0)
     assert slices(hospital.catalogue) == chunked
