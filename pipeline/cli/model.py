@@ -193,20 +193,13 @@ def promote(context: click.Context, run: str, as_json: bool) -> None:
 
     A route's first model is its champion at once; every later one is its challenger until it is promoted.
     """
-    from pipeline.stages.run.run_folder import RunFolder
-    from pipeline.tracking.registry import aliases, version_of
-    from pipeline.tracking.registry import promote as promote_version
+    from pipeline.stages.operations.promotion import promote_run
 
-    settings = settings_of(context)
-    folder = RunFolder.of(settings, run)
-    route = folder.config().data.route
-    before, version = aliases(settings, route).get("champion"), version_of(settings, route, str(folder.path))
-    promote_version(settings, route, version)
+    promotion = promote_run(settings_of(context), run)
     if as_json:
-        print_json({"route": route, "run": folder.run_id, "version": version, "replaced": before})
+        print_json(promotion.to_json())
         return
-    replaced = f" in place of version {before}" if before not in (None, version) else ""
-    click.echo(f"Version {version} ({folder.run_id}) is the champion of {route}{replaced}. Now: nightread score")
+    click.echo(f"{promotion.sentence()} Now: nightread score")
 
 
 @click.command(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
@@ -27,12 +28,22 @@ class Drift:
     """
 
     run_id: str
+    route: str
     at: datetime
     studies: int
     flagged: int
     median: float
     tail: float | None
     p: tuple[float, ...]
+
+    def sentence(self) -> str:
+        """Compare the share of small p-values with what normal scans give."""
+        if self.tail is None:
+            return f"{self.route}: {self.studies} studies without p-values, so drift cannot be told."
+        return (
+            f"{self.route}: {self.tail:.0%} of {self.studies} studies have a p-value of {TAIL:g} or less; scans like "
+            f"the normals that calibrated give {TAIL:.0%}."
+        )
 
 
 def nights(catalogue: Catalogue) -> list[date]:
@@ -120,6 +131,12 @@ def drift(catalogue: Catalogue) -> dict[str, list[Drift]]:
     return found
 
 
+def drift_of_runs(catalogue: Catalogue, run_ids: Sequence[str]) -> list[Drift]:
+    """Return the drift of scoring runs, in their order; a run without a finding is left out."""
+    measured = (_drift(catalogue, catalogue.run(run_id)) for run_id in run_ids)
+    return [one for one in measured if one is not None]
+
+
 def _drift(catalogue: Catalogue, run: RunRow) -> Drift | None:
     with catalogue.reading() as session:
         rows = session.execute(
@@ -130,6 +147,7 @@ def _drift(catalogue: Catalogue, run: RunRow) -> Drift | None:
     p_values = np.array([row.p_value for row in rows if row.p_value is not None])
     return Drift(
         run.run_id,
+        run.route,
         run.started_at,
         len(rows),
         sum(bool(row.flagged) for row in rows),

@@ -11,6 +11,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import studies_by_route
 from pipeline.data.sets.series_kind import SeriesKind
+from pipeline.stages.operations.drift import drift_of_runs
 from pipeline.stages.operations.flagged_list import flagged_rows
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.tracking.registry import champion, routes_with_champions
@@ -55,6 +56,7 @@ def night_report(
         refused = catalogue.rejection_counts()
         run_ids = [report["run_id"] for report in scored]
         not_scored = Counter(row.code for run_id in run_ids for row in catalogue.not_scored(run_id))
+        drifts = drift_of_runs(catalogue, run_ids)
     report: dict[str, Any] = {
         "files": sum(r["files"] for r in ingested),
         "new": sum(r["added"] for r in ingested),
@@ -64,6 +66,8 @@ def night_report(
         "not_scored": dict(not_scored),
         "without_model": without_model(settings),
         "scored": list(scored),
+        "drift": {one.route: one.tail for one in drifts},
+        "drift_sentences": [one.sentence() for one in drifts],
         "flagged": flagged,
         "evaluated": [r["sentence"] for r in evaluated],
         "failures": list(failures),
@@ -77,6 +81,7 @@ def _page(report: dict[str, Any]) -> str:
     parts += [_codes("Rejected, ever", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
     parts += [in_words(report["without_model"])]
     parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
+    parts += report["drift_sentences"]
     parts += [f"**Failed**: {failure}" for failure in report["failures"]]
     parts += [_flagged(report["flagged"])] + report["evaluated"]
     return "\n\n".join(part for part in parts if part)

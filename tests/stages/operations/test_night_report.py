@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.ingest.ingest import ingest
 from pipeline.dicom.phantom.folder import write_phantoms
 from pipeline.stages.operations.night_report import in_words, night_report, without_model
@@ -20,3 +24,14 @@ def test_studies_without_a_model_are_on_the_page(settings: Settings, tmp_path: P
     report = night_report(settings, [], [], [])
     assert report["without_model"] == {"phantom-ct": 2, "phantom-mr": 1}
     assert "no model yet: phantom-ct (2), phantom-mr (1). Train one" in report["markdown"]
+
+
+def test_the_night_says_whether_scores_drift(scored: Any) -> None:
+    with Catalogue.open(scored.settings) as catalogue:
+        p_values = np.array([row.p_value for row in catalogue.findings(scored.run_id)])
+    night = [{"run_id": scored.run_id, "route": "phantom-mr", "statement": ""}]
+    report = night_report(scored.settings, [], night, [])
+    tail = float((p_values <= 0.1).mean())
+    assert len(p_values) == 6 and report["drift"] == {"phantom-mr": tail}
+    assert f"{tail:.0%} of 6 studies have a p-value of 0.1 or less" in report["markdown"]
+    assert night_report(scored.settings, [], [], [])["drift"] == {}

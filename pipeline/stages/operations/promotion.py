@@ -1,0 +1,46 @@
+"""Promote a training run's model to champion of its route: the one that the night scores with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.config import Settings
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.tracking.registry import aliases, promote, version_of
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A run's model that became its route's champion, and the version that it replaced (None for the first)."""
+
+    route: str
+    run: str
+    version: str
+    replaced: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary for JSON."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """Say which version of which run is the champion now, and which it replaced."""
+        replaced = f" in place of version {self.replaced}" if self.replaced not in (None, self.version) else ""
+        return f"Version {self.version} ({self.run}) is the champion of {self.route}{replaced}."
+
+
+def promote_run(settings: Settings, run: str) -> Promotion:
+    """Make the newest registered model of a training run the champion of the run's route.
+
+    Args:
+        settings: where runs and registry are.
+        run: the run's id, or any unambiguous beginning of it.
+
+    Raises:
+        ArtefactError: no run, or several, begin so; the run registered no model; the registry does not answer.
+    """
+    folder = RunFolder.of(settings, run)
+    route = folder.config().data.route
+    before, version = aliases(settings, route).get("champion"), version_of(settings, route, str(folder.path))
+    promote(settings, route, version)
+    return Promotion(route, folder.run_id, version, before)
