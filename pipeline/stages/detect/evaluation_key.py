@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
-from pathlib import Path
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import fingerprint
+from pipeline.stages.detect.source_closure import hash_closure
 from pipeline.stages.run.load_slices import choose
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import RunRef
 
+EVALUATION = "pipeline.stages.detect.evaluate"
+
 
 def evaluation_inputs(run: RunRef, settings: Settings) -> str:
-    """Return SHA-256 over detector, configuration, develop set (pixels, labels, masks), picture policy and our code.
+    """Return SHA-256 over detector, configuration, develop set (pixels, labels, masks), picture policy and code.
+
+    Of our code, what the evaluation imports: a comment in the web pages measures no model again.
 
     Raises:
         ArtefactError: the run folder is gone.
@@ -32,16 +35,6 @@ def evaluation_inputs(run: RunRef, settings: Settings) -> str:
         "data": fingerprint(develop.slices)["sha256"],
         "pictures": settings.burned_in,
         "mlflow": settings.mlflow_uri,  # not the place of the workspace's own, which a copy answers as well
-        "code": source_sha256(),
+        "code": hash_closure(EVALUATION),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def source_sha256() -> str:
-    """Return SHA-256 over every source file of the package: an evaluation by other code is another evaluation."""
-    package = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
-    return digest.hexdigest()

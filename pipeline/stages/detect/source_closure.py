@@ -1,0 +1,66 @@
+"""Follow a module's imports through our own package, by reading the source: what its answer can depend on."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2]
+
+
+@cache
+def hash_closure(module: str, package: Path = PACKAGE) -> str:
+    """Return SHA-256 over the sources that a module imports, directly or not, with itself.
+
+    Args:
+        module: dotted name, e.g. `pipeline.stages.detect.evaluate`.
+        package: folder of the package that the name begins with.
+    """
+    digest = hashlib.sha256()
+    for file in closure(module, package):
+        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def closure(module: str, package: Path = PACKAGE) -> list[Path]:
+    """Return the files of the package that importing a module can run, sorted; imports inside functions count.
+
+    The packages on the way to a module count as well, since Python runs their `__init__` first. Imports for type
+    checkers alone do not: no answer can depend on them.
+    """
+    reached: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        file = _file_of(name, package)
+        if name in reached or file is None:
+            continue
+        reached[name] = file
+        waiting += [name.rpartition(".")[0], *imported_names(ast.parse(file.read_bytes()))]
+    return sorted(reached.values())
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Yield the dotted names that a syntax tree may import: `a.b` and `a.b.c` for `from a.b import c`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from (name for other in node.orelse for name in imported_names(other))
+        else:
+            yield from imported_names(node)
+
+
+def _file_of(module: str, package: Path) -> Path | None:
+    """Return the source of a module of the package; None for a name inside a module, and for other packages."""
+    top, *parts = module.split(".")
+    if top != package.name:
+        return None
+    place = package.joinpath(*parts)
+    files = (place / "__init__.py", place.with_suffix(".py"))
+    return next((file for file in files if file.is_file()), None)
