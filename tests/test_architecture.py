@@ -1,4 +1,7 @@
-"""The tree's rules, read off the source: who may import whom, who may import what, how long things are."""
+"""The tree's rules, read off the source: who may import whom, who may import what, how long things are.
+
+`python tests/test_architecture.py` prints files, arrows and circles.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +12,77 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
 WRITTEN = [f for f in SOURCES if "versions" not in f.parts]  # migrations are generated, and never edited afterwards
-LEVELS: dict[str, int] = {
-    **dict.fromkeys(("types", "errors", "config", "durable"), 0),
-    "dicom": 1,
-    **dict.fromkeys(("data", "nn"), 2),
-    "diffusion": 3,
-    "corruption": 4,
-    "methods": 5,
-    **dict.fromkeys(("training", "detection"), 6),
-    "evaluation": 7,
-    "tracking": 8,
-    "stages": 9,
-    "review": 10,
-    **dict.fromkeys(("cli", "flows"), 11),
-}
+# From the bottom to the top; rooms of one tuple lie side by side. A room that has sub-rooms is listed by them.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("types", "errors", "config", "durable", "sealed_folder"),
+    ("dicom.decode",),
+    ("dicom.identity", "dicom.intake"),
+    ("dicom.wrap", "dicom.export", "dicom.network"),
+    ("dicom.phantom",),
+    ("nn", "data.migrations", "data.store"),
+    ("data.catalogue",),
+    ("data.labels", "data.ingest"),
+    ("data.sets",),
+    ("data.images",),
+    ("diffusion",),
+    ("corruption",),
+    ("methods",),
+    ("training", "detection"),
+    ("evaluation",),
+    ("tracking",),
+    ("stages.run",),
+    ("stages.detect", "stages.generate", "stages.speed"),
+    ("stages.choose", "stages.operations"),
+    ("stages.benchmark", "stages.pacs"),
+    ("review",),
+    ("review.web",),
+    ("cli", "flows"),
+)
+LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+ALLOWED_CIRCLES: tuple[set[str], ...] = (
+    # Goes when `score_files` is a function over a detector, and the scorer knows no files.
+    {"pipeline.detection.score_files", "pipeline.detection.scorer"},
+    # A latent model's configuration is a method that holds another: goes when it names a stored model instead.
+    {
+        "pipeline.methods",
+        "pipeline.methods.artefact",
+        "pipeline.methods.component",
+        "pipeline.methods.latent_diffusion",
+    },
+)
 MAY_IMPORT = {"prefect": {"flows"}, "mlflow": {"tracking", "flows"}, "click": {"cli"}}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "manager"}
 
 
-def room_of(file: Path) -> str:
-    """Return the room of a source file: `flows`, a package of `pipeline`, or one of its top modules."""
+def room_of(name: str) -> str:
+    """Return the room of a dotted name, as `LAYERS` lists it; "" for what is not ours, or no room."""
+    top, *parts = name.split(".")
+    if top == "flows":
+        return "flows"
+    places = (".".join(parts[:depth]) for depth in (2, 1)) if top == "pipeline" else ()
+    return next((place for place in places if place in LEVELS), "")
+
+
+def module_of(file: Path) -> str:
+    """Return the dotted name of a source file."""
     parts = file.relative_to(ROOT).with_suffix("").parts
-    return "flows" if parts[0] == "flows" else parts[1] if len(parts) > 1 else ""
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports_of(file: Path) -> Iterator[str]:
-    """Yield every absolute module name that a file imports, wherever in the file."""
+    """Yield every absolute module name that a file imports, wherever in the file; `a.b.c` for `from a.b import c`."""
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def functions_of(file: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -57,15 +94,36 @@ def functions_of(file: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 def violations(file: Path) -> list[str]:
     """Return the imports of a file that go upwards or reach for a package that its room may not use."""
-    room, found = room_of(file), []
+    room, errors = room_of(module_of(file)), []
     for name in imports_of(file):
-        top, *rest = name.split(".")
-        target = "flows" if top == "flows" else rest[0] if top == "pipeline" and rest else ""
-        if target in LEVELS and room in LEVELS and LEVELS[target] > LEVELS[room]:
-            found.append(f"{room} imports {name}, which lies above it")
-        if top in MAY_IMPORT and room not in MAY_IMPORT[top]:
-            found.append(f"{room} imports {top}")
-    return found
+        top, target = name.split(".")[0], room_of(name)
+        if room and target and LEVELS[target] > LEVELS[room]:
+            errors.append(f"{room} imports {name}, which lies above it")
+        if top in MAY_IMPORT and room.split(".")[0] not in MAY_IMPORT[top]:
+            errors.append(f"{room} imports {top}")
+    return errors
+
+
+def file_arrows(sources: list[Path]) -> set[tuple[str, str]]:
+    """Return (importer, imported) for every two of our files of which one imports the other."""
+    ours = {module_of(file) for file in sources}
+    arrows = set()
+    for file in sources:
+        for name in imports_of(file):
+            target = name if name in ours else name.rpartition(".")[0]
+            arrows |= {(module_of(file), target)} if target in ours and target != module_of(file) else set()
+    return arrows
+
+
+def room_arrows(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the arrows between rooms that arrows between files make."""
+    return {pair for a, b in arrows if all(pair := (room_of(a), room_of(b))) and pair[0] != pair[1]}
+
+
+def circles(arrows: set[tuple[str, str]]) -> list[set[str]]:
+    """Return the groups of nodes that reach each other (strongly connected components of two or more)."""
+    graph = networkx.DiGraph(sorted(arrows))
+    return [group for group in networkx.strongly_connected_components(graph) if len(group) > 1]
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda f: str(f.relative_to(ROOT)))
@@ -81,9 +139,27 @@ def test_the_rule_would_catch_an_upward_import(tmp_path: Path, monkeypatch: pyte
     assert len(violations(planted)) == 2
 
 
+def test_every_source_has_a_room() -> None:
+    packages = {"pipeline", "pipeline.dicom", "pipeline.data", "pipeline.stages"}
+    assert {name for file in SOURCES if not room_of(name := module_of(file))} == packages
+
+
+def test_there_is_no_circle_between_rooms_or_files() -> None:
+    arrows = file_arrows(SOURCES)
+    assert circles(room_arrows(arrows)) == []
+    assert [group for group in circles(arrows) if group not in ALLOWED_CIRCLES] == []
+    assert [group for group in ALLOWED_CIRCLES if group not in circles(arrows)] == [], "gone: take it off the list"
+
+
+def test_a_circle_would_be_seen() -> None:
+    arrows = {("pipeline.data.sets.a", "pipeline.data.images.b"), ("pipeline.data.images.c", "pipeline.data.sets.a")}
+    assert circles(arrows) == []
+    assert circles(room_arrows(arrows)) == [{"data.sets", "data.images"}]
+
+
 def test_methods_do_not_import_each_other() -> None:
     shared = ("__init__", "base", "artefact", "sealed", "component")  # what methods are made, kept and nested with
-    methods = [f for f in SOURCES if room_of(f) == "methods" and f.stem not in shared]
+    methods = [f for f in SOURCES if room_of(module_of(f)) == "methods" and f.stem not in shared]
     names = {f"pipeline.methods.{f.stem}" for f in methods}
     assert methods
     assert not [(f.stem, n) for f in methods for n in imports_of(f) if n in names]
@@ -188,3 +264,22 @@ def test_nothing_names_where_it_was_made() -> None:
         and any(word in (ROOT / name).read_text(errors="replace") for word in words)
     ]
     assert suspicious == []
+
+
+def print_counts() -> None:
+    """Print files and arrows of each room with sub-rooms, the arrows between rooms, and every circle."""
+    arrows = file_arrows(SOURCES)
+    for top in ("dicom", "data", "stages", "review"):
+        within = {pair for pair in arrows if all(name.startswith(f"pipeline.{top}.") for name in pair)}
+        files = [file for file in SOURCES if module_of(file).startswith(f"pipeline.{top}.") and file.stem != "__init__"]
+        print(f"{top:7} {len(files):4} files {len(within):4} arrows, {len(room_arrows(within)):3} between sub-rooms")
+    upward = sorted({line for file in SOURCES for line in violations(file)})
+    print(f"all     {len(SOURCES):4} files {len(arrows):4} arrows, {len(room_arrows(arrows)):3} between rooms")
+    print(f"{len(upward)} upward or forbidden", *upward, sep="\n  ")
+    for title, edges in (("rooms", room_arrows(arrows)), ("files", arrows)):
+        groups = circles(edges)
+        print(f"{len(groups)} circles of {title}", *(", ".join(sorted(group)) for group in groups), sep="\n  ")
+
+
+if __name__ == "__main__":
+    print_counts()
