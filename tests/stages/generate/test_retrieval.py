@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ def test_neighbours_are_normals_of_train_and_validate(scored: Any) -> None:
     with Catalogue.open(scored.settings) as catalogue:
         finding = catalogue.findings(scored.run_id, flagged=True)[0]
         similar = SimilarNormals(catalogue, scored.settings)
-        detector = load_detector(RunFolder(Path(catalogue.run(finding.run_id).folder)).detector)
+        detector = load_detector(RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).detector)
         series = next(iter(select_slices(catalogue, study_ids=[finding.study_id]).members.values()))
         found = similar.ask(finding, detector, series, 0).result()
         normals = {ref.pixel_key for ref in select_slices(catalogue, sets=("train", "validate")).slices}
