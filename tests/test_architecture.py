@@ -132,11 +132,16 @@ def test_imports_go_downwards_only(file: Path) -> None:
 
 
 def test_the_rule_would_catch_an_upward_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted = tmp_path / "pipeline" / "dicom" / "planted.py"
+    planted = tmp_path / "pipeline" / "dicom" / "intake" / "planted.py"
     planted.parent.mkdir(parents=True)
-    planted.write_text("from pipeline.data.store.pixel_store import PixelStore\nimport prefect\n")
+    planted.write_text(
+        "from pipeline.data.store.pixel_store import PixelStore\n"
+        "from pipeline.dicom.wrap import wrap\n"
+        "from pipeline.dicom.decode import read\n"
+        "import prefect\n"
+    )
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    assert len(violations(planted)) == 2
+    assert len(violations(planted)) == 3
 
 
 def test_every_source_has_a_room() -> None:
