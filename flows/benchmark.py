@@ -21,7 +21,7 @@ from flows.outcome import settled
 from flows.policies import HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
 from pipeline.stages.benchmark.config import Benchmark
-from pipeline.stages.benchmark.report import finish
+from pipeline.stages.benchmark.final_tables import finish
 from pipeline.stages.benchmark.run import note_crash, prepare
 
 

@@ -6,7 +6,7 @@ patients do; all draw row by row.
 
 from __future__ import annotations
 
-from pipeline.corruption.intensity import IntensityConfig, jitter
+from pipeline.corruption.intensity_jitter import IntensityConfig, jitter
 from pipeline.corruption.lesions import LesionConfig, Painted, paint
 from pipeline.corruption.pose import PoseConfig, pose
 from pipeline.corruption.shapes import ShapeConfig, draw_shape

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.corruption.fields import between, smooth_field
+from pipeline.corruption.random_fields import between, smooth_field
 from pipeline.nn.rng import Rng
 
 WARP_LENGTH = (0.15, 0.3)  # of the warp's field, fractions of the edge: anatomy bends, texture does not

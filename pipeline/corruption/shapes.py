@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.corruption.fields import Range, between, log_between, smooth_field
+from pipeline.corruption.random_fields import Range, between, log_between, smooth_field
 from pipeline.nn.rng import Rng
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.corruption.fields import Range, between, blur, log_between, smooth_field
+from pipeline.corruption.random_fields import Range, between, blur, log_between, smooth_field
 from pipeline.nn.rng import Rng
 
 SOFT = 0.1  # of a cavity's border, in standard deviations of the field that shapes it

@@ -11,7 +11,7 @@ from pipeline.errors import EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import evaluate_images
 from pipeline.evaluation.pixel_alpha import AlphaChoice
-from pipeline.evaluation.pixels import PixelCase, evaluate_pixels
+from pipeline.evaluation.pixel_metrics import PixelCase, evaluate_pixels
 from pipeline.evaluation.realised import p_value_quantiles, realised_fpr
 from pipeline.evaluation.report import EvaluationReport, Opening, OperatingPoint
 from pipeline.evaluation.results import ResultTable

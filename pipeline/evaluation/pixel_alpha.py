@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, EmptySelection
-from pipeline.evaluation.pixels import PixelCase, SliceTallies, dice_of, split_pixels, usable
+from pipeline.evaluation.pixel_metrics import PixelCase, SliceTallies, dice_of, split_pixels, usable
 
 
 class AlphaChoice(Config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.pixels import PixelCase, new_pool, split_pixels
+from pipeline.evaluation.pixel_metrics import PixelCase, new_pool, split_pixels
 from pipeline.evaluation.ranking import Curve, average_precision, best_dice
 
 

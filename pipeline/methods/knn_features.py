@@ -21,7 +21,7 @@ from torch import Tensor
 from pipeline.errors import ArtefactError, EmptySelection
 from pipeline.methods.base import Method, MethodConfig, require_size
 from pipeline.nn.backbone import Backbone, BackboneConfig, aligned, enlarged
-from pipeline.nn.memory import Reservoir, k_centres, nearest
+from pipeline.nn.feature_memory import Reservoir, k_centres, nearest
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 

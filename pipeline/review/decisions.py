@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.decisions import CLOSED, NEW, OUTCOMES, last_decision, standing
+from pipeline.data.catalogue.effective_decision import CLOSED, NEW, OUTCOMES, last_decision, standing
 from pipeline.data.catalogue.review_schema import Decision, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, now
 from pipeline.data.labels.finding_codes import CodedFinding

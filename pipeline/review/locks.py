@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.decisions import last_decision
+from pipeline.data.catalogue.effective_decision import last_decision
 from pipeline.data.catalogue.review_schema import Lease, ReadingEntry, User
 from pipeline.data.catalogue.schema import now
 from pipeline.review.audit import Audit

@@ -21,13 +21,13 @@ from sqlalchemy import Row as Found
 from sqlalchemy.orm import Session, aliased
 
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.decisions import CLOSED, NEW, is_last
+from pipeline.data.catalogue.effective_decision import CLOSED, NEW, is_last
 from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, RunRow, now
 from pipeline.review.accession import Accession
-from pipeline.review.filters import IN_REVIEW, STATES, WorklistQuery, filtered, narrowed
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import checked_id, unknown
+from pipeline.review.worklist_query import IN_REVIEW, STATES, WorklistQuery, filtered, narrowed
 from pipeline.stages.operations.flagged_list import in_words
 
 __all__ = ["STATES", "Facets", "Page", "Row", "Worklist", "WorklistQuery"]

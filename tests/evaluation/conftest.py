@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.pixels import PixelCase
+from pipeline.evaluation.pixel_metrics import PixelCase
 
 MakeScores = Callable[..., pd.DataFrame]
 MakeCases = Callable[..., Iterator[PixelCase]]

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.pixel_alpha import choose_alpha
 from pipeline.evaluation.pixel_cells import PixelPool, edges_of, sortable
-from pipeline.evaluation.pixels import PixelCase, evaluate_pixels
+from pipeline.evaluation.pixel_metrics import PixelCase, evaluate_pixels
 
 MakeCases = Callable[..., Iterator[PixelCase]]
 floats = st.floats(width=32, allow_nan=False)

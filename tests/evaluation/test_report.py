@@ -15,7 +15,7 @@ from pipeline.evaluation.compare import compare
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.markdown import markdown_table
 from pipeline.evaluation.pixel_alpha import choose_alpha
-from pipeline.evaluation.pixels import PixelCase
+from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.report import EvaluationReport, Opening
 
 MakeScores = Callable[..., pd.DataFrame]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pipeline.data.images.dataset import SliceDataset
-from pipeline.data.images.patches import PatchDataset
+from pipeline.data.images.training_cubes import PatchDataset
 from pipeline.detection.detector import Detector
 from pipeline.detection.load import load_detector
 from pipeline.detection.tiles import Tiling

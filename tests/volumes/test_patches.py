@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.data.images.dataset import SliceDataset
-from pipeline.data.images.patches import PatchDataset
+from pipeline.data.images.training_cubes import PatchDataset
 from pipeline.data.images.volume import VolumeConfig
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.types import SliceRef

@@ -22,8 +22,8 @@ from pipeline.detection.load import load_detector
 from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import EmptySelection
-from pipeline.review.web.maps import MapMaker
-from pipeline.review.web.stacks import StudyStacks
+from pipeline.review.slice_maps import MapMaker
+from pipeline.review.stacks import StudyStacks
 from pipeline.stages.choose.grid_search import grid
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate

@@ -23,8 +23,8 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.residual import ResidualConfig
 from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.two_sided import TwoSided
+from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.pixel_point import PixelPoint
-from pipeline.evaluation.pixels import PixelCase
 from pipeline.methods import method_config
 from pipeline.stages.choose import grid_cells
 from pipeline.stages.choose.answer_cache import KeptAnswers, keep_answers

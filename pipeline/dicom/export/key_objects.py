@@ -17,7 +17,7 @@ from pipeline.dicom.export.described import (
     finish,
     series_of,
 )
-from pipeline.dicom.export.report import device
+from pipeline.dicom.export.structured_report import device
 
 
 def key_objects(found: Described, images: Sequence[SourceImage], made: Sequence[Dataset]) -> Dataset:

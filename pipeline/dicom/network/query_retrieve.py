@@ -25,9 +25,9 @@ from pipeline.dicom.decode.source import quietly
 from pipeline.dicom.network.address import PASSING, Address
 from pipeline.dicom.network.config import ListenConfig, PullConfig
 from pipeline.dicom.network.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
-from pipeline.dicom.network.intake import Intake
 from pipeline.dicom.network.listener import Listener
 from pipeline.dicom.network.query import FoundObject, FoundSeries, Query
+from pipeline.dicom.network.retrieved_objects import Intake
 from pipeline.errors import SendError
 
 _MOST_CONTEXTS = 127  # PS3.8 9.3.2: 128 in all, one of which is the request's own

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 
-from pipeline.dicom.network.intake import Intake
 from pipeline.dicom.network.query import FoundObject, FoundSeries, Query
 from pipeline.dicom.network.query_retrieve import number
+from pipeline.dicom.network.retrieved_objects import Intake
 from pipeline.dicom.network.web import Gone, WebService
 
 _AS_KEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'

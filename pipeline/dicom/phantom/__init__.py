@@ -8,8 +8,8 @@ from __future__ import annotations
 from pipeline.dicom.phantom.broken import write_broken
 from pipeline.dicom.phantom.demo import DemoFolder, write_demo
 from pipeline.dicom.phantom.folder import PhantomFile, PhantomManifest, PhantomStudy, write_labels, write_phantoms
-from pipeline.dicom.phantom.lesions import Lesion, LesionKind
 from pipeline.dicom.phantom.patient import PhantomPatient, make_patient
+from pipeline.dicom.phantom.phantom_lesions import Lesion, LesionKind
 from pipeline.dicom.phantom.scanner import SCANNERS, PhantomModality, Scanner
 
 __all__ = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.dicom.phantom.broken import write_broken
 from pipeline.dicom.phantom.folder import PhantomManifest, PhantomStudy, write_labels, write_phantoms
-from pipeline.dicom.phantom.lesions import LesionKind
+from pipeline.dicom.phantom.phantom_lesions import LesionKind
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import RejectionCode
 

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 from pydicom import Dataset
 
-from pipeline.dicom.phantom.lesions import LesionKind
 from pipeline.dicom.phantom.objects import SYNTAXES, Visit, datasets, encoded
 from pipeline.dicom.phantom.patient import PhantomPatient, Region, make_patient
+from pipeline.dicom.phantom.phantom_lesions import LesionKind
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.dicom.wrap.label_table import LabelTableRow, write_label_table
 from pipeline.errors import ConfigError

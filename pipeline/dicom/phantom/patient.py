@@ -11,7 +11,7 @@ from pipeline.dicom.phantom.abdomen import Abdomen
 from pipeline.dicom.phantom.brain import Brain, Rendered
 from pipeline.dicom.phantom.chest import Chest
 from pipeline.dicom.phantom.drawing import Field
-from pipeline.dicom.phantom.lesions import FULL_CONTRAST, Lesion, LesionKind, apply_lesion, draw_lesion
+from pipeline.dicom.phantom.phantom_lesions import FULL_CONTRAST, Lesion, LesionKind, apply_lesion, draw_lesion
 from pipeline.dicom.phantom.scanner import SCANNERS, Acquisition, PhantomModality, Scanner
 from pipeline.errors import ConfigError
 

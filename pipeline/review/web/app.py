@@ -10,7 +10,16 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from pipeline.errors import CatalogueError, NightreadError
-from pipeline.review.web import assigning, login, overview, pixels, reading, similar_page, users_page, worklist
+from pipeline.review.web import (
+    assigning,
+    login,
+    overview,
+    reading,
+    similar_page,
+    slice_pixels,
+    users_page,
+    worklist_page,
+)
 from pipeline.review.web.access import LogInFirst, reader_of, send_to_login
 from pipeline.review.web.app_state import STATIC, Room
 from pipeline.review.web.pages import message
@@ -27,7 +36,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.room = room
     app.add_middleware(Guard)
     app.mount(STATIC_PATH, StaticFiles(directory=STATIC), name="static")
-    for module in (login, worklist, reading, assigning, pixels, similar_page, overview, users_page):
+    for module in (login, worklist_page, reading, assigning, slice_pixels, similar_page, overview, users_page):
         app.include_router(module.router)
     app.add_api_route("/health", _health, methods=["GET"])
     _add_errors(app)

@@ -15,12 +15,12 @@ from pipeline.errors import NightreadError
 from pipeline.review.decisions import Form, Told
 from pipeline.review.locks import Claim
 from pipeline.review.refusals import BadInput
+from pipeline.review.scan_data import scan_data
+from pipeline.review.stacks import CHANGED, Stacks
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere, Viewer, new_token
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.listing import ListQuery, shown_row
 from pipeline.review.web.pages import page
-from pipeline.review.web.scan_data import scan_data
-from pipeline.review.web.stacks import CHANGED, Stacks
 from pipeline.review.web.words import age, state_words
 from pipeline.review.worklist import Row
 

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from pipeline.data.images.load_slice import frame_attributes
 from pipeline.dicom.decode.physical import for_display, to_physical
 from pipeline.errors import NightreadError
+from pipeline.review.display_frames import block_means
+from pipeline.review.scan_data import worst_places
 from pipeline.review.web.access import FindingId, RoomHere, Viewer
 from pipeline.review.web.app_state import Room
-from pipeline.review.web.frames import block_means
-from pipeline.review.web.scan_data import worst_places
 from pipeline.stages.generate.retrieval import Neighbour
 
 PICTURE_EDGE = 320  # pixels

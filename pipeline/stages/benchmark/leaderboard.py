@@ -14,7 +14,7 @@ from pipeline.evaluation.compare import Comparison
 from pipeline.evaluation.cross_fit import mean_estimate
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.benchmark.config import Benchmark, Cell
-from pipeline.stages.benchmark.controls import against_best_control, strongest_controls
+from pipeline.stages.benchmark.control_rows import against_best_control, strongest_controls
 from pipeline.stages.benchmark.run import figures_of, result_of
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import RunRef

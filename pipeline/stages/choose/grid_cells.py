@@ -26,8 +26,8 @@ from pipeline.detection.slices import SliceResult
 from pipeline.detection.two_sided import TwoSided
 from pipeline.detection.volumes import in_parts, joined
 from pipeline.errors import ConfigError, Rejected, TooFewNormals
+from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.pixel_point import PixelPoint
-from pipeline.evaluation.pixels import PixelCase
 from pipeline.methods.base import Reconstructor
 from pipeline.stages.choose.answer_cache import Answered, KeptAnswers
 from pipeline.stages.choose.aucp import auroc

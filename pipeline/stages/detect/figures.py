@@ -16,7 +16,7 @@ from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.burned_in import figures_allowed
 from pipeline.errors import ConfigError
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.figures import histogram_figure, p_value_figure, pr_figure, roc_figure
+from pipeline.evaluation.curves import histogram_figure, p_value_figure, pr_figure, roc_figure
 from pipeline.evaluation.panels import Panel, in_words, panel_figure
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.roc import roc_band

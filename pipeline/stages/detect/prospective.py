@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import Config, Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.decisions import Said, said_by_readers
+from pipeline.data.catalogue.effective_decision import Said, said_by_readers
 from pipeline.data.catalogue.review_schema import ReadingDraw, ReadingFrame
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.errors import EmptySelection

@@ -15,7 +15,7 @@ from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.controls import CONTROLS, ControlModel, brightness_map, control_scores, control_slices
 from pipeline.detection.scorer import Scorer
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.evaluation.pixels import PixelCase
+from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.table import CONTROL
 from pipeline.stages.run.score_slices import OnProgress, findings, measured
 from pipeline.types import AnomalyMap, SliceRef, SliceScore

@@ -14,12 +14,12 @@ from pipeline.dicom.network.address import Address
 from pipeline.dicom.network.config import PullConfig
 from pipeline.dicom.network.contexts import STORAGE_CLASSES
 from pipeline.dicom.network.inbox import Inbox
-from pipeline.dicom.network.intake import Intake
 from pipeline.dicom.network.pace import Pace, Window
 from pipeline.dicom.network.patience import patiently
 from pipeline.dicom.network.pulled import Pulled
 from pipeline.dicom.network.query import FoundObject, FoundSeries, Query, Source
 from pipeline.dicom.network.query_retrieve import QueryRetrieve
+from pipeline.dicom.network.retrieved_objects import Intake
 from pipeline.dicom.network.web import Credential, WebService
 from pipeline.dicom.network.web_retrieve import WebRetrieve
 from pipeline.errors import CatalogueError, ConfigError, SendError

@@ -17,8 +17,8 @@ from pipeline.dicom.decode.source import quietly
 from pipeline.dicom.export.capture import secondary_capture
 from pipeline.dicom.export.described import KINDS, Described, ObjectKind
 from pipeline.dicom.export.key_objects import key_objects
-from pipeline.dicom.export.report import structured_report
 from pipeline.dicom.export.segmentation import left_out, segmentation
+from pipeline.dicom.export.structured_report import structured_report
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.network.send import Destination, Folder, send_with_patience
 from pipeline.errors import EmptySelection, Rejected, SendError

@@ -8,7 +8,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import Cache, SliceDataset
 from pipeline.data.images.normalise import Normaliser
-from pipeline.data.images.patches import PatchDataset
+from pipeline.data.images.training_cubes import PatchDataset
 from pipeline.data.sets.folds import sets_under
 from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import Selection, select_slices

@@ -16,8 +16,8 @@ from pydicom import Dataset, dcmread
 from pipeline.dicom.export.capture import secondary_capture
 from pipeline.dicom.export.described import Described, SourceImage, in_unicode
 from pipeline.dicom.export.key_objects import key_objects
-from pipeline.dicom.export.report import structured_report
 from pipeline.dicom.export.segmentation import segmentation
+from pipeline.dicom.export.structured_report import structured_report
 
 PICTURE = np.arange(60 * 80 * 3, dtype=np.uint32).astype(np.uint8).reshape(60, 80, 3)
 

@@ -106,7 +106,7 @@ def test_a_scan_that_grew_is_not_shown_or_marked_by_numbers_that_moved(
     data = scan_data(one.get(f"/scan/{finding}").text)
     assert about(one, finding, f"pixels/0/0?layout={data['layout']}")["rows"] == 48
     enter("grown", [images[1:], images[:1]], modality="MR")  # its series came late
-    monkeypatch.setattr("pipeline.review.web.stacks.KEPT_S", 0.0)
+    monkeypatch.setattr("pipeline.review.stacks.KEPT_S", 0.0)
     room.stacks.__init__(room.catalogue)
     for path in ("pixels", "heat", "reconstruction"):
         answer = one.client.get(f"/scan/{finding}/{path}/0/0?layout={data['layout']}", headers={"accept": "*/*"})

@@ -12,8 +12,8 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.errors import ConfigError
 from pipeline.stages.benchmark import run as stage
 from pipeline.stages.benchmark.config import Benchmark
+from pipeline.stages.benchmark.final_tables import finish
 from pipeline.stages.benchmark.leaderboard import LeaderRow, chosen_cells, corrected
-from pipeline.stages.benchmark.report import finish
 from pipeline.stages.benchmark.run import finished, folder_of, note_crash, prepare, result_of, run_group
 from pipeline.stages.choose.compare_runs import compare_runs
 from pipeline.stages.run.run_folder import RunFolder

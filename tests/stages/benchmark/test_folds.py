@@ -15,7 +15,7 @@ from pipeline.data.sets.selection import slices
 from pipeline.dicom.phantom.folder import SYNTAXES, write_labels, write_phantoms
 from pipeline.errors import CatalogueError, ConfigError
 from pipeline.stages.benchmark.config import Benchmark
-from pipeline.stages.benchmark.report import finish
+from pipeline.stages.benchmark.final_tables import finish
 from pipeline.stages.benchmark.run import folder_of, prepare, result_of, run_group
 from pipeline.stages.choose.compare_runs import stored_scores
 from pipeline.stages.detect.build_ensemble import assemble

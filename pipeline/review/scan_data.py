@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.data.images.load_slice import frame_attributes
 from pipeline.review.decisions import Told
-from pipeline.review.web.presets import presets, unit
-from pipeline.review.web.stacks import Stack, Stacks
+from pipeline.review.stacks import Stack, Stacks
+from pipeline.review.window_presets import presets, unit
 from pipeline.types import SliceRef
 
 WORST = 5  # most unusual images that are offered by name

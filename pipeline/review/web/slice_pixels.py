@@ -16,12 +16,12 @@ from pipeline.data.catalogue.schema import FindingRow
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.voi import is_inverted
 from pipeline.errors import NightreadError
+from pipeline.review.display_frames import Box, Frame, default_window
+from pipeline.review.scan_data import spacing_mm
+from pipeline.review.slice_maps import OpenModel, SliceMaps
+from pipeline.review.stacks import CHANGED, Stack
 from pipeline.review.web.access import FindingId, Reader, RoomHere, Viewer
 from pipeline.review.web.app_state import Room
-from pipeline.review.web.frames import Box, Frame, default_window
-from pipeline.review.web.maps import OpenModel, SliceMaps
-from pipeline.review.web.scan_data import spacing_mm
-from pipeline.review.web.stacks import CHANGED, Stack
 from pipeline.types import SliceRef
 
 PATIENCE_S = 8.0  # that a request waits for a map before it is told to ask again

@@ -35,8 +35,8 @@ from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_results
 from pipeline.dicom.decode.geometry import require_volume
-from pipeline.review.web.frames import block_means, in_16_bits, reduced
-from pipeline.review.web.stacks import Stack
+from pipeline.review.display_frames import block_means, in_16_bits, reduced
+from pipeline.review.stacks import Stack
 from pipeline.stages.pacs.pixel_outline import PixelOutline, pixel_outline
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import AnomalyMap, SliceRef

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.dicom.decode.attributes import InstanceAttributes, LookupTable
 from pipeline.errors import CatalogueError
-from pipeline.review.web.frames import LARGEST_EDGE, Frames, in_16_bits
+from pipeline.review.display_frames import LARGEST_EDGE, Frames, in_16_bits
 from pipeline.types import SliceRef
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.corruption.fields import between, smooth_field
+from pipeline.corruption.random_fields import between, smooth_field
 from pipeline.nn.rng import Rng
 
 

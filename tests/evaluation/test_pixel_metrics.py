@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.pixels import PixelCase, evaluate_pixels
+from pipeline.evaluation.pixel_metrics import PixelCase, evaluate_pixels
 
 MakeCases = Callable[..., Iterator[PixelCase]]
 

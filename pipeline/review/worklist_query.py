@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, CompoundSelect, Select, exists, or_, select
 from sqlalchemy.orm import aliased
 
-from pipeline.data.catalogue.decisions import CLOSED, NEW, is_last
+from pipeline.data.catalogue.effective_decision import CLOSED, NEW, is_last
 from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.review.refusals import BadInput

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.selection import NotScoredSeries, select_slices
 from pipeline.dicom.decode.geometry import Allowed
-from pipeline.review.web.lately import Lately
+from pipeline.review.lately import Lately
 from pipeline.types import SliceRef
 
 KEPT = 64  # studies whose order is remembered; a reader goes back and forth between a few

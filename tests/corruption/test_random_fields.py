@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch.testing import assert_close
 
 from pipeline.corruption import ShapeConfig
-from pipeline.corruption.fields import between, blur, log_between, smooth_field
+from pipeline.corruption.random_fields import between, blur, log_between, smooth_field
 from pipeline.nn.rng import Rng
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.errors import ArtefactError
-from pipeline.review.web.maps import MapMaker, prune
-from pipeline.review.web.stacks import StudyStacks
+from pipeline.review.slice_maps import MapMaker, prune
+from pipeline.review.stacks import StudyStacks
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import measured

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.errors import EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.figures import histogram_figure, p_value_figure, pr_figure, roc_figure
+from pipeline.evaluation.curves import histogram_figure, p_value_figure, pr_figure, roc_figure
 from pipeline.evaluation.metrics import evaluate_images
 from pipeline.evaluation.panels import Panel, in_words, panel_figure
 from pipeline.evaluation.realised import p_value_quantiles

@@ -9,7 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.nn.memory import Reservoir, k_centres, nearest
+from pipeline.nn.feature_memory import Reservoir, k_centres, nearest
 from pipeline.nn.rng import Rng
 
 
