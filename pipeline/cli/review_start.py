@@ -42,7 +42,7 @@ def start(context: click.Context, as_json: bool, **options: Any) -> None:
 
     try:
         from pipeline.review.web.config import WebConfig
-        from pipeline.review.web.server import serve
+        from pipeline.review.web.web_server import serve
     except ModuleNotFoundError as error:
         if str(error.name).startswith("pipeline"):
             raise
