@@ -1,20 +1,26 @@
 """The pictures of README, taken from a phantom night: `make figures` keeps them.
 
-With NIGHTREAD_FIGURES=<folder> they are written there; without it they are taken all the same, and looked at.
+With NIGHTREAD_FIGURES=<folder> they are written there; without it they are taken all the same, and looked at. One of
+them moves: a scan is opened, looked at, decided and signed by keyboard.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 from pipeline.config import Settings, load_config
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import FindingRow
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.config import WebConfig
 
@@ -26,6 +32,7 @@ SHORT = (
     "detection.flagging={rule: capacity, capacity: 5, alpha: 0.2}",
 )
 SIZE = {"width": 1280, "height": 800}
+MOVING_SIZE, MOVING_BYTES = (880, 550), 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,7 @@ def address(hospital: Settings, serving: Any, setup: Any) -> Iterator[str]:
             yield where
 
 
-def test_the_pictures_of_readme(chromium: Any, address: str, tmp_path: Path) -> None:
+def test_the_pictures_of_readme(chromium: Any, address: str, hospital: Settings, tmp_path: Path) -> None:
     folder = Path(os.environ.get("NIGHTREAD_FIGURES") or tmp_path)
     window = chromium.new_context(viewport=SIZE, base_url=address)
     page = window.new_page()
@@ -75,6 +82,7 @@ def test_the_pictures_of_readme(chromium: Any, address: str, tmp_path: Path) -> 
     page.fill("#password", "a long enough passphrase")
     page.keyboard.press("Enter")
     page.wait_for_selector("#list")
+    shoot_moving(page, most_unusual(hospital), folder / "reading-list.webp")
     flagged = read_some(page)
     page.goto("/?state=all")
     page.keyboard.press("j")
@@ -87,6 +95,43 @@ def test_the_pictures_of_readme(chromium: Any, address: str, tmp_path: Path) -> 
     page.wait_for_timeout(1500)
     shoot(page, folder / "review-scan.png")
     window.close()
+
+
+def most_unusual(settings: Settings) -> int:
+    """Return the number of the flagged finding with the highest score."""
+    with Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        query = select(FindingRow.id).where(FindingRow.flagged).order_by(FindingRow.score.desc())
+        number = session.scalars(query).first()
+        assert number is not None
+        return number
+
+
+def shoot_moving(page: Any, number: int, file: Path) -> None:
+    """Read one scan by keyboard and keep what the screen shows after each key, as a picture that moves."""
+    frames = [(look(page), 1500)]
+    page.goto(f"/scan/{number}")
+    page.wait_for_selector("#viewer[data-heat]")
+    page.wait_for_selector(".thumbs", timeout=120_000)
+    page.uncheck("#go-on")
+    page.locator("#pane-main").focus()
+    for keys, milliseconds in (("", 1600), ("h", 1200), ("h", 1000), ("r", 2000), ("c", 1300), ("Enter", 3000)):
+        for key in keys and [keys]:
+            page.keyboard.press(key)
+        page.wait_for_timeout(2000)
+        frames.append((look(page), milliseconds))
+    pictures, times = zip(*frames, strict=True)
+    save = {"save_all": True, "append_images": pictures[1:], "duration": list(times), "loop": 0}
+    pictures[0].save(file, **save, quality=82, method=6)
+    with Image.open(file) as moving:
+        assert moving.n_frames == len(frames) and file.stat().st_size < MOVING_BYTES
+    changes = [np.abs(np.asarray(a, float) - np.asarray(b, float)).mean() for a, b in pairwise(pictures)]
+    assert min(changes) > 0.1, changes  # every key shows something
+
+
+def look(page: Any) -> Image.Image:
+    """Return what the screen shows, at the size of the moving picture."""
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    return picture.resize(MOVING_SIZE, Image.Resampling.LANCZOS)
 
 
 def read_some(page: Any) -> int:
