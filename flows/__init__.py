@@ -1,8 +1,8 @@
-"""Prefect flows: the only package that imports prefect. A flow tells the story; the arithmetic is in `pipeline`.
+"""Prefect flows: the only package that imports prefect. A flow lists the steps; the work is done in `pipeline`.
 
-Prefect reads its environment when it is imported, so its home, its silence towards the network and its patience with a
-slow start are set here, before any flow module imports it. Nothing is written by that: the home is made where Prefect
-is imported, in `flows.policies`.
+Prefect reads its environment when it is imported, so its home folder, its telemetry and its start-up timeout are set
+here, before any flow module imports it. Nothing is written here: the home folder is created where Prefect is imported,
+in `flows.policies`.
 """
 
 from __future__ import annotations
@@ -19,4 +19,6 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 os.environ.setdefault("PREFECT_RESULTS_DEFAULT_SERIALIZER", "json")  # law 6: no pickles
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-warnings.filterwarnings("ignore", "Failed to create the Prefect home directory", UserWarning)  # it makes one level only
+warnings.filterwarnings(
+    "ignore", "Failed to create the Prefect home directory", UserWarning
+)  # it creates one level only

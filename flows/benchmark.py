@@ -1,6 +1,6 @@
 """Flow `benchmark`: methods x scores x seeds on one route, in parallel. `python -m flows.benchmark FILE [WORKERS]`
 
-Each trained model is a process of its own: its CPU seconds are its own, and one that crashes takes no other with it.
+Each model is trained in a process of its own, so its CPU seconds are its own, and a crash does not affect the others.
 The threads of the task runner only wait for those processes.
 """
 
@@ -25,31 +25,31 @@ from pipeline.stages.benchmark.final_tables import finish
 from pipeline.stages.benchmark.run import note_crash, prepare
 
 
-# No time limit of Prefect's: in a thread it could not interrupt the wait. `training.max_seconds` bounds a model.
+# No Prefect timeout: in a thread it could not interrupt the wait. `training.max_seconds` limits each model.
 @task(name="benchmark-model", **{**STEADY, "retries": 0})
 def run_model(file: str, method: str, seed: int, workspace: str) -> str:
-    """Compute the cells of one (method, seed) in a process of its own; what fails is noted in its cells."""
+    """Compute the cells of one (method, seed) in a process of its own; failures are recorded in its cells."""
     with discreet():
         command = [sys.executable, "-m", "pipeline.stages.benchmark.run", file, method, str(seed), workspace]
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-        if done.returncode:
-            note_crash(Benchmark.read(file), method, seed, done.returncode, Settings.load(workspace))
+        process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        if process.returncode:
+            note_crash(Benchmark.read(file), method, seed, process.returncode, Settings.load(workspace))
         return f"{method}.{seed}"
 
 
 @task(name="benchmark-end", timeout_seconds=12 * HOUR, **{**STEADY, "retries": 0})
 def end(file: str, workspace: str, command: str, open_test: str | None) -> dict[str, Any]:
-    """Write the leaderboard; with a purpose, measure the frozen choice on test."""
+    """Write the leaderboard; given a purpose, evaluate the frozen choice on test."""
     with discreet():
         return finish(Benchmark.read(file), Settings.load(workspace), command, open_test).to_json()
 
 
 @flow(name="benchmark", flow_run_name=benchmark_name, **QUIET)
 def benchmark(file: str, workspace: str, command: str, open_test: str | None = None) -> dict[str, Any]:
-    """Compute every cell that is not done, then write the table; finished cells are never computed again."""
-    asked, states = Benchmark.read(file), []
-    asked.check_purpose(open_test)
-    for wave in asked.waves(prepare(asked, Settings.load(workspace))):
+    """Compute every unfinished cell, then write the table; finished cells are never computed again."""
+    requested, states = Benchmark.read(file), []
+    requested.check_purpose(open_test)
+    for wave in requested.waves(prepare(requested, Settings.load(workspace))):
         waiting = [run_model.submit(file, method, seed, workspace) for method, seed in wave]
         states += [future.wait() or future.state for future in waiting]
     _, failures = settled(states)
@@ -59,12 +59,12 @@ def benchmark(file: str, workspace: str, command: str, open_test: str | None = N
 
 
 def run_benchmark(file: str, workspace: str, command: str, open_test: str | None, workers: int) -> dict[str, Any]:
-    """Run the benchmark, `workers` models at a time, for callers that know nothing of Prefect."""
+    """Run the benchmark, `workers` models at a time, for callers that do not use Prefect."""
     runner = ThreadPoolTaskRunner(max_workers=workers)
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         return benchmark.with_options(task_runner=runner)(file, workspace, command, open_test)
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1]
-    print(run_benchmark(asked, str(WORKSPACE), f"nightread benchmark {asked}", None, int((sys.argv[2:] or ["1"])[0])))
+    file = sys.argv[1]
+    print(run_benchmark(file, str(WORKSPACE), f"nightread benchmark {file}", None, int((sys.argv[2:] or ["1"])[0])))

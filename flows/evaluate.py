@@ -20,18 +20,18 @@ from pipeline.stages.detect.evaluation_key import evaluation_inputs
 from pipeline.types import RunRef
 
 
-def _question(_: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Key of the cached answer: the hash of everything that the evaluation depends on."""
+def _cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
+    """Return the cache key: the hash of everything that the evaluation depends on."""
     with discreet():
         return evaluation_inputs(RunRef(**parameters["run"]), Settings.load(parameters["workspace"]))
 
 
-ASKED_BEFORE: dict[str, Any] = {**STEADY, **CACHED, "cache_policy": CachePolicy.from_cache_key_fn(_question)}
+REUSED: dict[str, Any] = {**STEADY, **CACHED, "cache_policy": CachePolicy.from_cache_key_fn(_cache_key)}
 
 
-@task(name="evaluate-route", timeout_seconds=4 * HOUR, **ASKED_BEFORE)
+@task(name="evaluate-route", timeout_seconds=4 * HOUR, **REUSED)
 def evaluate_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
-    """Evaluate one detector on its develop set; the same detector on the same data is answered from the cache."""
+    """Evaluate one detector on its develop set; the same detector on the same data is read from the cache."""
     with discreet():
         report = evaluate_stage(RunRef(**run), Settings.load(workspace))
         return {"run": run["path"], "sentence": headline(report), "markdown": report.to_markdown()}
@@ -41,7 +41,7 @@ def evaluate_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
 def evaluate(workspace: str) -> Any:
     """Evaluate every champion and publish the reports.
 
-    A route that fails stops no other. Returns {"reports", "failures"}.
+    A route that fails does not stop the others. Returns {"reports", "failures"}.
     """
     reports, failures = of_every_champion(evaluate_route, workspace)
     pages = [report["markdown"] for report in reports]

@@ -24,37 +24,39 @@ from pipeline.data.labels.labels import import_labels
 
 @task(name="ingest-root", timeout_seconds=12 * HOUR, **STEADY)
 def ingest_root(root: str, workspace: str) -> dict[str, Any]:
-    """Ingest one folder, file or archive; bad files become rejections, and a retry takes nothing in twice.
+    """Ingest one folder, file or archive; bad files become rejections, and a retry adds nothing twice.
 
     Raises:
-        OSError: the root is not there. That is no bad file, and it may come back: a share that is not mounted.
+        OSError: the root is missing. This is not a bad file: it may reappear, like a share that is not mounted.
     """
     with discreet():
         report = ingest_paths([Path(root)], Settings.load(workspace))
         if report.rejected and not os.path.lexists(root):
-            raise OSError(errno.ENOENT, "A folder of the night is not there. Is it mounted, and spelled right?")
+            raise OSError(
+                errno.ENOENT, "A folder of the night does not exist. Check the spelling and that the drive is mounted."
+            )
         return report.to_json()
 
 
 @task(name="import-labels", timeout_seconds=HOUR, **STEADY)
 def import_label_file(file: str, workspace: str) -> dict[str, Any]:
-    """Import one label file; rows that are there already add nothing."""
+    """Import one label file; rows that were imported before add nothing."""
     with discreet():
         return asdict(import_labels(Path(file), Settings.load(workspace)))
 
 
 @flow(name="ingest", flow_run_name=ingest_name, **QUIET)
 def ingest(request: str, workspace: str) -> Any:
-    """Ingest every root of the request and the network's inbox, then label files, and publish what came and what not.
+    """Ingest every root of the request and the network inbox, then the label files, and publish the rejections.
 
-    A root or label file that fails stops no other. Returns {"reports", "labels", "failures"}.
+    A root or label file that fails does not stop the others. Returns {"reports", "labels", "failures"}.
     """
-    asked = read_request(request)
+    night = read_request(request)
     roots = roots_of(request, workspace)
     reports, failures = settled([ingest_root(root, workspace, return_state=True) for root in roots])
-    labelled, unread = settled([import_label_file(file, workspace, return_state=True) for file in asked.labels])
+    labelled, unread = settled([import_label_file(file, workspace, return_state=True) for file in night.labels])
     rejected = [{"code": code, "files": count} for report in reports for code, count in report["rejected"].items()]
-    create_table_artifact(key="rejected", table=rejected, description="Files refused in this run, by reason")
+    create_table_artifact(key="rejected", table=rejected, description="Files rejected in this run, by reason")
     return ended({"reports": reports, "labels": labelled, "failures": failures + unread})
 
 

@@ -1,4 +1,4 @@
-"""Names of flow runs that a person can read. Counts, routes and dates only: a path may name a patient."""
+"""Readable names for flow runs, made of counts, routes and dates only, since a path may name a patient."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def ingest_name() -> str:
     except NightreadError:
         return f"ingest, {_when()}"
     counts = ((len(roots), "root"), (len(labels), "label file"))
-    told = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in counts if n]
-    return f"ingest of {' and '.join(told) or 'nothing'}, {_when()}"
+    parts = [f"{n} {noun}{'s' * (n != 1)}" for n, noun in counts if n]
+    return f"ingest of {' and '.join(parts) or 'nothing'}, {_when()}"
 
 
 def train_name() -> str:

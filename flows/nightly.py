@@ -25,18 +25,18 @@ from pipeline.stages.operations.night_report import night_report, untrained
 
 @flow(name="nightly", flow_run_name=night_name, **QUIET)
 def nightly(request: str, workspace: str) -> Any:
-    """Take in what arrived and what reports say of it, train routes that have no champion, score, evaluate, report.
+    """Ingest new scans and their labels, train routes that have no champion, score, evaluate and report.
 
-    What fails (an unreadable folder, a route with too few normals) is reported, and does not stop the rest. `request`
-    is the path of the file that says what (see `flows.request`).
+    A failing part (an unreadable folder, a route with too few normals) is reported and does not stop the rest.
+    `request` is the path of the file that describes the night (see `flows.request`).
     """
     settings = Settings.load(workspace)
     ingested, failures = settled([ingest(request, workspace, return_state=True)])
-    wanted, unreadable = _untrained(request, settings)
-    _, untaught = settled([train(config, workspace, return_state=True) for config in wanted])
+    configs, unreadable = _untrained(request, settings)
+    _, untrained_failures = settled([train(config, workspace, return_state=True) for config in configs])
     scored, unscored = settled([score(workspace, return_state=True)])
     measured, unmeasured = settled([evaluate(workspace, return_state=True)])
-    failures += unreadable + untaught + unscored + unmeasured
+    failures += unreadable + untrained_failures + unscored + unmeasured
     failures += [failure for part in (*ingested, *scored, *measured) for failure in part["failures"]]
     reports = [[report for part in parts for report in part["reports"]] for parts in (ingested, scored, measured)]
     report = night_report(settings, *reports, failures)
@@ -45,20 +45,20 @@ def nightly(request: str, workspace: str) -> Any:
 
 
 def _untrained(request: str, settings: Settings) -> tuple[list[str], list[str]]:
-    """Which configurations have no champion yet, and what is wrong with those that cannot be read."""
-    wanted, failures = [], []
+    """Return the configurations that have no champion yet, and the errors of those that cannot be read."""
+    pending, failures = [], []
     for config in read_request(request).configs:
         try:
-            wanted += untrained([config], settings)
+            pending += untrained([config], settings)
         except NightreadError as error:
             failures.append(f"{type(error).__name__}: {error}")
-    return wanted, failures
+    return pending, failures
 
 
 def run_nightly(roots: list[str], configs: list[str], labels: list[str], workspace: str) -> dict[str, Any]:
-    """Run the night once, for callers that know nothing of Prefect; `failures` in the report says what failed.
+    """Run the night once, for callers that do not use Prefect; `failures` in the report lists the errors.
 
-    No heartbeats: whoever called sees whether this process lives, and each of them costs a second a flow.
+    Heartbeats are off: the caller sees whether this process is alive, and each heartbeat costs a second per flow.
     """
     quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with quick, requested(workspace, roots, configs, labels) as request:

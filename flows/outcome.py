@@ -1,4 +1,4 @@
-"""How a flow ends when a part of it failed: the rest is done all the same, and what failed is said."""
+"""Outcome of a flow in which a part failed: the rest is still done, and the failures are reported."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.stages.detect.score import detectors_to_run
 
 
 def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
-    """Return what the completed steps gave, and one sentence for each step that failed."""
+    """Return the results of the completed steps, and one sentence for each step that failed."""
     done, failures = [], []
     for state in states:
         value = state.result(raise_on_failure=False)
@@ -27,13 +27,13 @@ def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
 
 
 def of_every_champion(step: Task[..., Any], workspace: str) -> tuple[list[Any], list[str]]:
-    """Take a step (detector, workspace) with each route's champion in turn; return as `settled` does."""
+    """Run a step (detector, workspace) for each route's champion in turn; return the same as `settled`."""
     champions = detectors_to_run(Settings.load(workspace))
     return settled([step(asdict(champion), workspace, return_state=True) for champion in champions])
 
 
 def ended(value: dict[str, Any]) -> dict[str, Any] | State[Any]:
-    """Return the flow's value; as a failed state that carries it where `value["failures"]` is not empty."""
+    """Return the flow's value; wrapped in a failed state if `value["failures"]` is not empty."""
     if not value["failures"]:
         return value
     return Failed(message=" ".join(value["failures"])[:1000], data=value)

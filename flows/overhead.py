@@ -1,6 +1,6 @@
-"""What Prefect adds to scoring: the flow `score` against its stages called directly (`nightread benchmark speed`).
+"""Cost of Prefect in scoring: the flow `score` against its stages called directly (`nightread benchmark speed`).
 
-It runs in a process of its own, since Prefect settles its home, and starts its server, once a process.
+It runs in a process of its own, since Prefect fixes its home folder and starts its server once per process.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ CONFIG = {
 
 
 def overhead_rows(scans: int = 100, rounds: int = 3) -> list[dict[str, Any]]:
-    """Measure in a new process with a workspace of its own, which is gone afterwards.
+    """Measure in a new process with a workspace of its own, which is deleted afterwards.
 
     Returns:
-        rows as `pipeline.stages.speed.ingest_train_score.speed` gives. The first is milliseconds a scan of one slice,
-        in the flow (`ours`) and in its stages alone (`bare`), medians of turns: their difference is what Prefect costs
-        a scan. The second is seconds of the first flow in a process, which starts Prefect's server, against the next
-        one.
+        rows as `pipeline.stages.speed.ingest_train_score.speed` gives. The first is milliseconds per scan of one slice,
+        in the flow (`ours`) and in its stages alone (`bare`), as medians of alternating rounds: their difference is
+        what Prefect costs per scan. The second compares the first flow in a process, which starts Prefect's server,
+        with the next one, in seconds.
 
     Raises:
         ConfigError: the measurement ended with an error.
@@ -60,15 +60,17 @@ def overhead_rows(scans: int = 100, rounds: int = 3) -> list[dict[str, Any]]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         environment["NIGHTREAD_WORKSPACE"] = str(Path(place) / "workspace")
         command = [sys.executable, "-m", "flows.overhead", str(scans), str(rounds), str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if done.returncode != 0 or not out.exists():
-            raise ConfigError(f"Measuring the flow ended with code {done.returncode}: {done.stderr[-500:]}")
+        process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if process.returncode != 0 or not out.exists():
+            raise ConfigError(f"Measuring the flow failed with exit code {process.returncode}: {process.stderr[-500:]}")
         rows: list[dict[str, Any]] = json.loads(out.read_text())
     return rows
 
 
 def main(scans: int, rounds: int, out: Path) -> None:
-    """Train a small detector on phantoms, then score fresh ones by the flow and directly, in turns; write the rows."""
+    """Train a small detector on phantoms, then score new ones through the flow and directly, alternating; write the
+    rows.
+    """
     settings = Settings.load(WORKSPACE)
     _prepare(settings)
     first = _seconds(_by_flow, settings, scans, seed=99)
@@ -108,7 +110,7 @@ def _by_flow(settings: Settings) -> None:
 
     from flows.score import score
 
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # as the night is run
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):  # as in the nightly run
         score(str(settings.workspace))
 
 

@@ -1,11 +1,12 @@
-"""How every task behaves when the disk, the database or the network stumbles: retries, time limits, caching, silence.
+"""Policies of all tasks for faults of disk, database and network: retries, time limits, caching and discretion.
 
-**Caching by input hash.** Only an evaluation is cached by Prefect: it alone is a pure answer, keyed by the hash of
-detector, configuration, develop set and code (`pipeline.stages.detect.evaluation_key`), and kept as JSON. Every other
-task changes the catalogue, the pixel store or the registry, and a cached answer would not know that they changed since,
-or that a run folder was deleted. Those stages are themselves keyed by the hash of their inputs, and look before they
-work: ingest by each file's identity and content, training by configuration and data (`runs/<route>-<method>-<hash>`),
-calibration by the trained detector, scoring by (detector, study). Repeated, they cost a look-up.
+**Caching by input hash.** Prefect caches only evaluations, because they alone are pure functions of their inputs. The
+key is the hash of detector, configuration, develop set and code (`pipeline.stages.detect.evaluation_key`), and the
+result is kept as JSON. Every other task changes the catalogue, the pixel store or the registry; a cached result would
+ignore later changes to them, or a deleted run folder. Those stages are themselves keyed by the hash of their inputs and
+look before they work: ingest by each file's identity and content, training by configuration and data
+(`runs/<route>-<method>-<hash>`), calibration by the trained detector, scoring by (detector, study). Repeating them
+costs a look-up.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from prefect.tasks import Task, exponential_backoff
 
 from pipeline.errors import DEBUG, CatalogueError, NightreadError, UnforeseenError
 
-# Here and not in `flows`, which many import that never start a flow. Prefect itself makes the last level only.
+# Here and not in `flows`, which is often imported without starting a flow. Prefect itself creates the last level only.
 Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
 
-HOUR = 3600.0  # a time limit takes effect between two instructions of Python; decoding has its own (`DecodeLimits`)
+HOUR = 3600.0  # a time limit acts only between two Python instructions; decoding has its own (`DecodeLimits`)
 
 
 class _Brief(logging.Filter):
-    """Errors that say it all in a sentence are logged as that sentence; tracebacks are for the unforeseen."""
+    """Filter that logs our own errors as their one sentence; only unforeseen errors get a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
@@ -46,9 +47,9 @@ for _logger in ("prefect.flow_runs", "prefect.task_runs"):
 
 
 async def is_passing(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Return True for faults that may pass (input/output, database); a wrong configuration is not tried again.
+    """Return True for faults that may be temporary (input/output, database); a wrong configuration is not retried.
 
-    A task that ran out of time is not tried again either: it would only run out of time once more.
+    A task that timed out is not retried either, since it would only time out again.
     """
     error = await state.aresult(raise_on_failure=False)
     return isinstance(error, (OSError, CatalogueError)) and not isinstance(error, TaskRunTimeoutError)
@@ -63,7 +64,7 @@ STEADY: dict[str, Any] = {
     "persist_result": False,
 }
 
-# Of a flow: its result goes to the caller only; what Prefect must keep (an error of a flow within a flow) is JSON.
+# For flows: the result goes to the caller only; anything Prefect must keep (an error in a subflow) is JSON.
 QUIET: dict[str, Any] = {"persist_result": False, "result_serializer": "json"}
 CACHED: dict[str, Any] = {
     "cache_expiration": timedelta(days=30),
@@ -74,12 +75,12 @@ CACHED: dict[str, Any] = {
 
 @contextlib.contextmanager
 def discreet() -> Iterator[None]:
-    """Let no error carry a path or a value into Prefect, which stores an error's text and shows it to everybody.
+    """Keep paths and values in errors out of Prefect, which stores an error's text and shows it to everybody.
 
     Raises:
-        NightreadError: as it was raised; our own sentences hold pseudonyms only.
-        OSError: with its number and reason, without the path.
-        UnforeseenError: instead of anything else, with its kind and the line of ours that it came from.
+        NightreadError: unchanged, since our own messages hold pseudonyms only.
+        OSError: with its number and reason, but without the path.
+        UnforeseenError: in place of any other error, with its type and the line of our code that raised it.
     """
     try:
         yield

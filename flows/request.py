@@ -1,6 +1,6 @@
-"""What one night is asked to do, kept in a private file: Prefect stores a flow's parameters and shows them around.
+"""Request of one night, kept in a private file because Prefect stores a flow's parameters and shows them to everybody.
 
-A folder may bear a patient's name, so flows are given the path of the request, and read the paths of scans from it.
+A folder may be named after a patient, so flows receive the path of the request and read the paths of scans from it.
 """
 
 from __future__ import annotations
@@ -19,43 +19,45 @@ from pipeline.dicom.identity.keyfile import private_folder
 
 
 class Schedule(Config):
-    """When the night runs, and on what: `configs/schedules/*.yaml`."""
+    """Schedule of the night and its inputs: `configs/schedules/*.yaml`."""
 
-    name: str = Field("nightly", pattern=r"^[\w.-]+$", description="deployment name in Prefect")
+    name: str = Field("nightly", pattern=r"^[\w.-]+$", description="name of the deployment in Prefect")
     cron: str = Field("30 1 * * *", description="minute hour day month weekday")
-    timezone: ZoneName = Field("UTC", description="IANA name; the clock that cron means")
-    roots: tuple[str, ...] = Field((), description="folders and archives to ingest, besides what was received")
-    configs: tuple[str, ...] = Field((), description="run configurations, one a route")
+    timezone: ZoneName = Field("UTC", description="IANA time zone of the cron line")
+    roots: tuple[str, ...] = Field(
+        (), description="folders and archives to ingest, besides scans received over the network"
+    )
+    configs: tuple[str, ...] = Field((), description="run configurations, one per route")
     labels: tuple[str, ...] = Field((), description="label files to import after every ingest")
 
 
 def read_request(file: str) -> Schedule:
-    """Return what a request file asks for.
+    """Return the content of a request file.
 
     Raises:
-        ConfigError: it cannot be read.
+        ConfigError: the file cannot be read.
     """
     return load_config(file, Schedule)
 
 
 def roots_of(request: str, workspace: str) -> list[str]:
-    """Return the folders and archives to ingest: those of the request, and what came over the network.
+    """Return the folders and archives to ingest: those of the request, and the network inbox.
 
-    Studies that `nightread listen` and `nightread pull` found complete are always among them, asked for or not.
+    Complete studies from `nightread listen` and `nightread pull` are always included, whatever the request says.
 
     Raises:
-        ConfigError: request or settings cannot be read.
+        ConfigError: the request or the settings cannot be read.
     """
-    asked, received = list(read_request(request).roots), Settings.load(workspace).inbox / "complete"
-    if not received.is_dir() or any(received.is_relative_to(root) for root in asked):
-        return asked
-    return [*asked, str(received)]
+    roots, received = list(read_request(request).roots), Settings.load(workspace).inbox / "complete"
+    if not received.is_dir() or any(received.is_relative_to(root) for root in roots):
+        return roots
+    return [*roots, str(received)]
 
 
 def write_request(
     settings: Settings, roots: Sequence[str], configs: Sequence[str], labels: Sequence[str], name: str = ""
 ) -> Path:
-    """Write a request, readable by nobody else, and return its path; a given `name` is overwritten."""
+    """Write a request, readable only by its owner, and return its path; a given `name` is overwritten."""
     folder = settings.key_file.parent / "requests"  # beside the crosswalk, where everything identifying is kept
     private_folder(folder.parent)
     private_folder(folder)
@@ -68,7 +70,7 @@ def write_request(
 def requested(
     workspace: str, roots: Sequence[str], configs: Sequence[str] = (), labels: Sequence[str] = ()
 ) -> Iterator[str]:
-    """Yield the path of a request that is there while the block runs."""
+    """Yield the path of a request that exists while the block runs."""
     file = write_request(Settings.load(workspace), roots, configs, labels)
     try:
         yield str(file)

@@ -19,14 +19,14 @@ from pipeline.types import RunRef
 
 @task(name="score-route", timeout_seconds=12 * HOUR, **STEADY)
 def score_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
-    """Score with one detector; studies that it has scored already are passed over, so a retry repeats nothing."""
+    """Score with one detector; studies that it has already scored are skipped, so a retry repeats nothing."""
     with discreet():
         return score_stage(RunRef(**run), Settings.load(workspace)).to_json()
 
 
 @task(name="show-flagged", timeout_seconds=HOUR, **STEADY)
 def show_flagged(reports: list[dict[str, Any]], workspace: str) -> int:
-    """Publish the flagged list, and pictures of its first scans where the policy on burned-in text lets them out."""
+    """Publish the flagged list, and pictures of its first scans where the policy on burned-in text allows it."""
     with discreet():
         rows, pictures = flagged_pictures(Settings.load(workspace), [report["run_id"] for report in reports])
         create_table_artifact(key="flagged", table=rows, description="Flagged scans, most unusual first")
@@ -39,9 +39,9 @@ def show_flagged(reports: list[dict[str, Any]], workspace: str) -> int:
 
 @flow(name="score", flow_run_name=score_name, **QUIET)
 def score(workspace: str) -> Any:
-    """Score what is new on every route and publish the flagged list.
+    """Score the new studies of every route and publish the flagged list.
 
-    A route that fails stops no other. Returns {"reports", "failures"}.
+    A route that fails does not stop the others. Returns {"reports", "failures"}.
     """
     reports, failures = of_every_champion(score_route, workspace)
     _, unshown = settled([show_flagged(reports, workspace, return_state=True)])

@@ -1,4 +1,4 @@
-"""Register the nightly flow with its schedule and stay up to run it. `nightread serve`"""
+"""Register the nightly flow with its schedule and keep running to execute it. `nightread serve`"""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from pipeline.stages.run.run_config import RunConfig
 def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
     """Serve the nightly flow until interrupted or terminated (SIGINT, SIGTERM); one night at a time.
 
-    What it started ends with it: the server, and a night that runs.
+    The server and a running night end with it.
 
     Args:
         file: the schedule.
         settings: the workspace that every night uses.
-        port: of the Prefect server that is started where PREFECT_API_URL names none; 0 takes a free one.
+        port: port of the Prefect server that is started if PREFECT_API_URL is not set; 0 chooses a free one.
 
     Raises:
-        ConfigError: the schedule file or its cron line is wrong, or Prefect's server does not start.
+        ConfigError: the schedule file or its cron line is not valid, or Prefect's server does not start.
     """
     schedule = read_request(str(file))
     for config in schedule.configs:
-        load_config(config, RunConfig)  # what is wrong with it is said now, not at half past one
-    # Until Prefect's runner takes the signal over, its default would end this process and leave the server behind.
+        load_config(config, RunConfig)  # report an error now rather than at half past one at night
+    # Until Prefect's runner handles the signal, its default action would end this process and orphan the server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     with prefect_server(home / "server.log", port) as url:
         print(f"Prefect: {url.removesuffix('/api')}", flush=True)
         print(
-            f"The night {schedule.name!r} runs at {schedule.cron!r} ({schedule.timezone}) while this stays up; Ctrl-C "
-            f"stops it.\nTo run it now: PREFECT_API_URL={url} prefect deployment run nightly/{schedule.name}",
+            f"The night {schedule.name!r} runs at {schedule.cron!r} ({schedule.timezone}) while this process runs; "
+            "Ctrl-C "
+            f"stops it.\nRun it now with PREFECT_API_URL={url} prefect deployment run nightly/{schedule.name}",
             flush=True,
         )
         _serve(schedule, settings)
 
 
 def _serve(schedule: Schedule, settings: Settings) -> None:
-    # Prefect settles its server when it is first imported, so nothing of it may be imported before the server is up.
+    # Prefect chooses its server when it is first imported, so no part of it may be imported before the server is up.
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.deployments.runner import EntrypointType
     from prefect.schedules import Cron
@@ -54,7 +55,9 @@ def _serve(schedule: Schedule, settings: Settings) -> None:
     try:
         cron = Cron(schedule.cron, timezone=schedule.timezone)
     except ValueError as error:
-        raise ConfigError(f"The schedule {schedule.cron!r} is no cron line: {error}") from None
+        raise ConfigError(
+            f"The schedule {schedule.cron!r} is not a cron line: {error}. Write minute, hour, day, month and weekday."
+        ) from None
     paths = ([str(Path(p).absolute()) for p in part] for part in (schedule.roots, schedule.configs, schedule.labels))
     nightly.serve(
         name=schedule.name,

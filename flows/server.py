@@ -1,4 +1,4 @@
-"""A local Prefect server as a child process, for those who have none: the scheduler needs a server that stays up."""
+"""A local Prefect server as a child process, for users without a server: the scheduler needs one that keeps running."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ READY_SECONDS = 300.0
 
 @contextmanager
 def prefect_server(log_file: Path, port: int = 0) -> Iterator[str]:
-    """Yield the API URL: PREFECT_API_URL where it is set, else a server of our own on 127.0.0.1, stopped at the end.
+    """Yield the API URL: PREFECT_API_URL if it is set, else that of our own server on 127.0.0.1, which is stopped at
+    the end.
 
     Args:
-        log_file: what the server prints goes here.
-        port: 0 takes a free one.
+        log_file: receives the server's output.
+        port: 0 chooses a free one.
 
     Raises:
-        ConfigError: the server does not answer in time.
+        ConfigError: the server does not respond in time.
     """
     if url := os.environ.get("PREFECT_API_URL"):
         yield url
@@ -56,7 +57,9 @@ def prefect_server(log_file: Path, port: int = 0) -> Iterator[str]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server; one that is still starting, on a busy machine, may not listen."""
+    """Stop the server; while still starting on a busy machine it may ignore SIGTERM, so it is killed after a
+    timeout.
+    """
     process.terminate()
     try:
         process.wait(timeout=30)
@@ -80,5 +83,5 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log_file: Path
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise ConfigError(
-        f"The Prefect server did not answer within {READY_SECONDS:.0f} s. Its output is in {log_file.name}."
+        f"The Prefect server did not respond within {READY_SECONDS:.0f} s. See its output in {log_file.name}."
     )

@@ -20,14 +20,16 @@ from pipeline.types import RunRef
 
 @task(name="train-method", timeout_seconds=24 * HOUR, **STEADY)
 def train_method(config: str, workspace: str) -> dict[str, str]:
-    """Train, or reuse the run with the same configuration and data; a stopped run goes on where it was."""
+    """Train, or reuse the run with the same configuration and data; an interrupted run resumes where it stopped."""
     with discreet():
         return asdict(train_stage(load_config(config, RunConfig), Settings.load(workspace)))
 
 
 @task(name="calibrate", timeout_seconds=4 * HOUR, **STEADY)
 def calibrate_run(run: dict[str, str], workspace: str) -> dict[str, Any]:
-    """Calibrate on held-out normals and register the detector; a calibrated run gives the same report again."""
+    """Calibrate on held-out normals and register the detector; a run that is calibrated already gives the
+    same report.
+    """
     with discreet():
         return calibrate(RunRef(**run), Settings.load(workspace)).to_json()
 

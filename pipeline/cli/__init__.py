@@ -1,4 +1,4 @@
-"""The command `nightread`. Only click is imported here, so that `--help` answers at once; commands import the rest."""
+"""The command `nightread`. Only click is imported here, so that `--help` is fast; each command imports the rest."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ COMMANDS = (
 
 
 class Nightread(click.Group):
-    """The commands; an error becomes one sentence on standard error and its exit code, never a traceback."""
+    """The commands; an error is printed as one sentence on standard error and sets the exit code, never a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order of a user's day, not of the alphabet."""
+        """Return the commands in the order in which a user needs them, not in alphabetical order."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -45,7 +45,9 @@ class Nightread(click.Group):
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            return _fail(ctx, UnforeseenError.of(error), f" For its whole text: {DEBUG}=1 (may show identifiers).")
+            return _fail(
+                ctx, UnforeseenError.of(error), f" Set {DEBUG}=1 to see its full text (which may show identifiers)."
+            )
 
 
 def _fail(context: click.Context, error: NightreadError, more: str = "") -> None:
@@ -63,7 +65,7 @@ def _fail(context: click.Context, error: NightreadError, more: str = "") -> None
     envvar="NIGHTREAD_WORKSPACE",
     default="nightread-data",
     show_default=True,
-    help="Folder of the catalogue, pixels, models and results.",
+    help="Folder that holds the catalogue, pixels, models and results.",
 )
 @click.pass_context
 def group(context: click.Context, workspace: str) -> None:

@@ -1,4 +1,4 @@
-"""`python -m pipeline.cli`: the command, where its script is not on the path."""
+"""`python -m pipeline.cli`: run the command where its script is not on the PATH."""
 
 from pipeline.cli import main
 

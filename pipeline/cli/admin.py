@@ -1,4 +1,4 @@
-"""Commands for those who run the installation: identity and serve."""
+"""Commands for administrators: identity and serve."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pipeline.cli.output import json_option, print_json, settings_of, shipped, u
 
 
 @click.group(
-    short_help="Rotate the key, look behind a pseudonym, merge patients.",
+    short_help="Rotate the key, reveal a pseudonym, merge patients.",
     epilog="Example: nightread identity reveal 7f3a09c2",
 )
 def identity() -> None:
-    """Pseudonyms: rotate the key, find the real identity behind one, or join two that are one patient."""
+    """Manage pseudonyms: rotate the key, reveal the identity behind one, or merge two that belong to one patient."""
 
 
 @identity.command("rotate", epilog="Example: nightread identity rotate")
 @click.confirmation_option(prompt="Replace the pseudonym key and rewrite every pseudonym?")
 @click.pass_context
 def identity_rotate(context: click.Context) -> None:
-    """Make a new key and rewrite every pseudonym; nobody changes sets. Stopped half-way, it goes on when run again."""
+    """Make a new key and rewrite every pseudonym; no patient changes sets. If interrupted, run it again to continue."""
     from pipeline.data.catalogue.rotation import rotate
 
     rotate(settings_of(context))
@@ -36,8 +36,8 @@ def identity_reveal(context: click.Context, pseudonym: str) -> None:
     from pipeline.dicom.identity.crosswalk import Crosswalk
 
     with Crosswalk.open(settings_of(context)) as crosswalk:
-        found = crosswalk.reveal(pseudonym)
-    for name, value in found.items():
+        identifiers = crosswalk.reveal(pseudonym)
+    for name, value in identifiers.items():
         click.echo(f"{name}: {value}")
 
 
@@ -50,14 +50,14 @@ Example (Patient IDs, ID^^^ISSUER, or pseudonyms):
 )
 @click.argument("keep")
 @click.argument("absorb")
-@click.confirmation_option(prompt="Join the two patients for good?")
+@click.confirmation_option(prompt="Merge the two patients? This cannot be undone.")
 @json_option
 @click.pass_context
 def identity_merge(context: click.Context, keep: str, absorb: str, as_json: bool) -> None:
-    """Join the patient ABSORB to KEEP, who turned out to be the same person: studies, labels, findings and set.
+    """Merge the patient ABSORB into KEEP, who is the same person: studies, labels, findings and set.
 
-    Where the two stood in different sets, test wins over all others, so that no later model learns from a test patient.
-    It cannot be undone. Files that come in with the absorbed Patient ID go to KEEP from now on.
+    If the two were in different sets, test takes precedence over all others, so that no later model learns from a test
+    patient. This cannot be undone. New files with the absorbed Patient ID will belong to KEEP.
     """
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.data.catalogue.patients import find_patient, merge_patients
@@ -65,16 +65,17 @@ def identity_merge(context: click.Context, keep: str, absorb: str, as_json: bool
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue, Crosswalk.open(settings) as crosswalk:
-        kept, absorbed = (find_patient(catalogue, crosswalk, who) for who in (keep, absorb))
-        stands = merge_patients(catalogue, kept, absorbed)
+        survivor, absorbed = (find_patient(catalogue, crosswalk, patient) for patient in (keep, absorb))
+        set_name = merge_patients(catalogue, survivor, absorbed)
     if as_json:
-        print_json({"patient": kept, "absorbed": absorbed, "set": stands})
+        print_json({"patient": survivor, "absorbed": absorbed, "set": set_name})
         return
-    click.echo(f"The patient {absorbed[:12]} is {kept[:12]} now, in {f'the set {stands}' if stands else 'no set yet'}.")
+    where = f"in the set {set_name}" if set_name else "not in a set yet"
+    click.echo(f"The patient {absorbed[:12]} was merged into {survivor[:12]}, which is {where}.")
 
 
 @click.command(
-    short_help="Stay up and run the night on its schedule.",
+    short_help="Keep running, and run the night on its schedule.",
     epilog="""\b
 Example:
   nightread serve --schedule configs/schedules/nightly.yaml""",
@@ -84,13 +85,13 @@ Example:
     type=click.Path(path_type=Path),
     default=Path("configs/schedules/nightly.yaml"),
     show_default=True,
-    help="When the night runs, and on what.",
+    help="File that says when the night runs and which folders it reads.",
 )
 @click.pass_context
 def serve(context: click.Context, schedule: Path) -> None:
-    """Stay up, and run the nightly flow on its schedule (Prefect); stop with Ctrl-C or SIGTERM."""
-    settings, found = settings_of(context), shipped(schedule)
+    """Keep running, and run the nightly flow on its schedule (Prefect); stop with Ctrl-C or SIGTERM."""
+    settings, file = settings_of(context), shipped(schedule)
     use_workspace(settings)
     from flows.serve import serve_schedule
 
-    serve_schedule(found, settings)
+    serve_schedule(file, settings)

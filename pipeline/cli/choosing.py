@@ -1,4 +1,4 @@
-"""Commands about choices: compare two runs, try the score grid, choose among checkpoints."""
+"""Commands that choose: compare two runs, try the score grid, choose among checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.cli.output import json_option, print_json, print_rows, progress_ba
 if TYPE_CHECKING:
     from pipeline.stages.choose.grid_search import GridResult
 
-SHOWN = 12  # best cells on the screen; the file has all
+SHOWN = 12  # best cells printed; the file holds all of them
 
 
 @click.command(
@@ -29,11 +29,18 @@ Example:
     type=click.Choice(["develop", "test"]),
     default="develop",
     show_default=True,
-    help="Whose stored scores; comparing scores nothing and opens nothing.",
+    help="The set whose stored scores are compared; nothing is scored, and test is not opened.",
 )
 @click.option("--central", is_flag=True, help="Only the central slices.")
-@click.option("--non-inferiority", "margin", type=float, help="Is FIRST not worse by this margin of AUROC or more?")
-@click.option("--alpha", type=float, default=0.025, show_default=True, help="One-sided level of that question.")
+@click.option(
+    "--non-inferiority",
+    "margin",
+    type=float,
+    help="Test whether FIRST is non-inferior to SECOND by this margin of AUROC.",
+)
+@click.option(
+    "--alpha", type=float, default=0.025, show_default=True, help="One-sided level of the non-inferiority test."
+)
 @json_option
 @click.pass_context
 def compare(
@@ -46,15 +53,19 @@ def compare(
     alpha: float,
     as_json: bool,
 ) -> None:
-    """Compare two runs on the same units: DeLong (one unit a patient) or Obuchowski, and a paired patient bootstrap."""
+    """Compare two runs on the same units: DeLong (one unit per patient) or Obuchowski, and a paired patient
+    bootstrap.
+    """
     from pipeline.stages.choose.compare_runs import compare_runs
 
     part = "central" if central else "all"
-    found = compare_runs(first, second, settings_of(context), set_name=set_name, part=part, margin=margin, alpha=alpha)
+    comparison = compare_runs(
+        first, second, settings_of(context), set_name=set_name, part=part, margin=margin, alpha=alpha
+    )
     if as_json:
-        print_json(found.model_dump(mode="json"))
+        print_json(comparison.model_dump(mode="json"))
         return
-    click.echo(found.to_text())
+    click.echo(comparison.to_text())
 
 
 @click.command(
@@ -70,23 +81,27 @@ Example:
     type=click.Choice(["auroc_central", "auroc", "pixel_ap", "oracle_dice", "aucp"]),
     default="auroc_central",
     show_default=True,
-    help="Chooses the best cell; aucp needs no label.",
+    help="Criterion that chooses the best cell; aucp needs no labels.",
 )
 @click.option(
     "--unlabelled",
     type=click.Choice(["incoming", "develop"]),
     default="incoming",
     show_default=True,
-    help="What aucp takes: scans that nobody has labelled, or develop with its labels hidden.",
+    help="Scans for aucp: incoming ones that nobody has labelled, or develop with its labels hidden.",
 )
 @click.option(
     "--kind",
     "kinds",
     multiple=True,
     type=click.Choice(["l1", "l2", "signed", "ssim", "perceptual"]),
-    help="Only these residuals; default all but perceptual.",
+    help="Only these residuals [default: all but perceptual].",
 )
-@click.option("--adopt", is_flag=True, help="Make the best a run of its own: the same weights, calibrated, registered.")
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Turn the best cell into a run of its own: the same weights, calibrated and registered.",
+)
 @json_option
 @click.pass_context
 def grid(
@@ -98,9 +113,9 @@ def grid(
     adopt: bool,
     as_json: bool,
 ) -> None:
-    """Try residuals, filters, aggregates and transforms on the develop set, from answers that are computed once.
+    """Try residuals, filters, aggregates and transforms on the develop set, computing each model output once.
 
-    Where series have several slices, maps are tried alone and averaged over adjacent slices. Nothing is trained, and
+    Where series have several slices, each map is tried alone and averaged over adjacent slices. Nothing is trained, and
     test is not read. Writes grid/grid.csv and grid/best.yaml into the run's folder.
     """
     from pipeline.detection.artefact import reference
@@ -120,7 +135,7 @@ def grid(
     if as_json:
         print_json({**result.to_json(), "adopted": adopted.to_json() if adopted else None})
         return
-    _tell(result)
+    _print_grid(result)
     if adopted:
         click.echo(f"{adopted.sentence()} Run: {adopted.run.path.rpartition('/')[2]}")
 
@@ -138,15 +153,18 @@ Example:
     type=click.Choice(["incoming", "develop"]),
     default="incoming",
     show_default=True,
-    help="Scans that nobody has labelled, or develop with its labels hidden.",
+    help="Incoming scans that nobody has labelled, or develop with its labels hidden.",
 )
-@click.option("--adopt", is_flag=True, help="Make the best a run of its own, calibrated and registered.")
+@click.option(
+    "--adopt", is_flag=True, help="Turn the best checkpoint into a run of its own, calibrated and registered."
+)
 @json_option
 @click.pass_context
 def checkpoints(context: click.Context, run: str, unlabelled: str, adopt: bool, as_json: bool) -> None:
-    """Ask every checkpoint how far unlabelled scans stand out from validate normals (AUCp), and whether to believe it.
+    """Measure how far unlabelled scans stand out from the validate normals for each checkpoint (AUCp), and how
+    reliably.
 
-    Training keeps the lowest loss on normals; this asks for what a detector is for. Test is not read.
+    Training keeps the checkpoint with the lowest loss on normals; AUCp estimates detection itself. Test is not read.
     """
     from pipeline.detection.artefact import reference
     from pipeline.stages.choose.checkpoints import adopt_checkpoint, choose_checkpoint
@@ -161,13 +179,18 @@ def checkpoints(context: click.Context, run: str, unlabelled: str, adopt: bool, 
     if as_json:
         print_json({**choice.to_json(), "adopted": adopted.to_json() if adopted else None})
         return
-    print_rows(choice.rows, False, "The run kept no checkpoints.", title=f"Highest AUCp at {choice.best} images")
+    print_rows(
+        choice.rows,
+        False,
+        "The run kept no checkpoints. Train with -s training.keep_checkpoints=20.",
+        title=f"Highest AUCp at {choice.best} images",
+    )
     click.echo(choice.aucp.sentence)
     if adopted:
         click.echo(f"{adopted.sentence()} Run: {adopted.run.path.rpartition('/')[2]}")
 
 
-def _tell(result: GridResult) -> None:
+def _print_grid(result: GridResult) -> None:
     best = result.table.sort_values(result.criterion, ascending=False).head(SHOWN)
     rows = best.astype(object).where(best.notna(), None).to_dict("records")
     print_rows(rows, False, "The grid is empty.", title=f"Best {SHOWN} of {len(result.table)} by {result.criterion}")

@@ -26,14 +26,14 @@ Generated from the models by `make docs`; a test fails when it is stale. Every f
 
 def models_below(model: type[Config], seen: dict[str, type[Config]] | None = None) -> dict[str, type[Config]]:
     """Return `model` and every configuration model that its fields mention, in order of first mention."""
-    found = {} if seen is None else seen
-    if model.__name__ in found:
-        return found
-    found[model.__name__] = model
+    models = {} if seen is None else seen
+    if model.__name__ in models:
+        return models
+    models[model.__name__] = model
     for field in model.model_fields.values():
         for inner in _models_in(field.annotation):
-            models_below(inner, found)
-    return found
+            models_below(inner, models)
+    return models
 
 
 def _models_in(annotation: Any) -> Iterator[type[Config]]:
@@ -44,7 +44,7 @@ def _models_in(annotation: Any) -> Iterator[type[Config]]:
 
 
 def table(model: type[Config]) -> str:
-    """Return one model's section: its first docstring line and a row a field."""
+    """Return one model's section: the first line of its docstring and a table with one row per field."""
     summary = (model.__doc__ or "").strip().splitlines()[0]
     rows = [
         f"| `{name}` | {_kind(field)} | {_default(field)} | {_text(field)} |"

@@ -1,4 +1,4 @@
-"""`nightread doctor`: is everything there that a night needs? It looks, and creates nothing."""
+"""`nightread doctor`: check that everything a night needs is in place, without creating anything."""
 
 from __future__ import annotations
 
@@ -33,14 +33,18 @@ SYNTAXES = {
 @json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check packages, decoders, disk, database, pixels, MLflow and Prefect. Exit code 1 when something is wrong."""
+    """Check packages, decoders, disk, database, pixels, MLflow and Prefect. Exit code 1 if a check fails."""
     settings = settings_of(context)
     parts = (_packages, _decoders, _disk, _database, _store, _identity, _routes, _mlflow, _prefect)
     checks = [check for part in parts for check in _guarded(part, settings)]
     print_rows(checks, as_json, "")
     wrong = [check["check"] for check in checks if not check["ok"]]
     if not as_json:
-        click.echo(f"Wrong: {', '.join(wrong)}." if wrong else "Everything that a night needs is there.")
+        click.echo(
+            f"Failed: {', '.join(wrong)}. See the details above."
+            if wrong
+            else "Everything that a night needs is in place."
+        )
     if wrong:
         context.exit(1)
 
@@ -50,7 +54,7 @@ def _check(name: str, ok: bool, detail: str) -> Check:
 
 
 def _guarded(part: Callable[[Settings], Iterator[Check]], settings: Settings) -> list[Check]:
-    """Run one part; whatever breaks in it is its finding, and the other parts still run."""
+    """Run one part; an exception becomes its failed check, and the other parts still run."""
     try:
         return list(part(settings))
     except Exception as error:
@@ -59,7 +63,7 @@ def _guarded(part: Callable[[Settings], Iterator[Check]], settings: Settings) ->
 
 
 def _packages(_: Settings) -> Iterator[Check]:
-    """Each requirement of this distribution, with the version that is there and the one that is wanted."""
+    """Check each requirement of this distribution: the installed version against the required one."""
     from packaging.requirements import Requirement
 
     yield _check("Python", sys.version_info >= (3, 11), sys.version.split()[0])
@@ -73,7 +77,9 @@ def _packages(_: Settings) -> Iterator[Check]:
             continue
         fits = requirement.specifier.contains(version, prereleases=True)
         yield _check(
-            requirement.name, fits, version if fits else f"{version}, {requirement.specifier} wanted. {INSTALL}"
+            requirement.name,
+            fits,
+            version if fits else f"{version}, but {requirement.specifier} is required. {INSTALL}",
         )
 
 
@@ -82,30 +88,32 @@ def _decoders(_: Settings) -> Iterator[Check]:
 
     for name, uid in SYNTAXES.items():
         decoder = get_decoder(uid)
-        detail = ", ".join(decoder.available_plugins) or f"none. {INSTALL}"
+        detail = ", ".join(decoder.available_plugins) or f"no plugin is installed. {INSTALL}"
         yield _check(f"decoder {name}", decoder.is_available, detail)
 
 
 def _nearest(path: Path) -> Path:
-    """The path, or the first folder above it that exists."""
+    """Return the path, or its nearest ancestor that exists."""
     return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _writable(name: str, path: Path, there: str) -> Check:
-    """Whether `path` can be written, or made."""
+    """Check that `path` can be written or created."""
     if not all(place.is_dir() for place in path.parents if place.exists()):
         return _check(
-            name, False, "a file stands where a folder is needed. Choose another workspace: nightread -w FOLDER"
+            name, False, "a file is in the place of a folder. Move it, or choose another workspace: nightread -w FOLDER"
         )
     if not os.access(_nearest(path), os.W_OK):
-        return _check(name, False, "read-only. Give write permission, or choose another workspace: nightread -w FOLDER")
-    return _check(name, True, there if path.exists() else "made at first use")
+        return _check(
+            name, False, "not writable. Grant write permission, or choose another workspace: nightread -w FOLDER"
+        )
+    return _check(name, True, there if path.exists() else "created on first use")
 
 
 def _disk(settings: Settings) -> Iterator[Check]:
     free = shutil.disk_usage(_nearest(settings.workspace)).free / 2**30
-    yield _check("disk", free >= LOWEST_FREE_GIB, f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} wanted)")
-    yield _writable("workspace", settings.workspace / "settings.yaml", "made at first use")
+    yield _check("disk", free >= LOWEST_FREE_GIB, f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} GiB needed)")
+    yield _writable("workspace", settings.workspace / "settings.yaml", "created on first use")
 
 
 def _database(settings: Settings) -> Iterator[Check]:
@@ -122,7 +130,7 @@ def _database(settings: Settings) -> Iterator[Check]:
 
 def _store(settings: Settings) -> Iterator[Check]:
     if "://" in settings.store:
-        yield _check("pixel store", True, "remote; not probed")
+        yield _check("pixel store", True, "remote; not checked")
         return
     yield _writable("pixel store", Path(settings.store), "writable")
 
@@ -154,18 +162,20 @@ def _mlflow(settings: Settings) -> Iterator[Check]:
     if settings.mlflow_uri is None and not file.exists():
         yield _writable("MLflow", file, "")
         return
-    yield _check("MLflow", True, f"{connect(settings).partition(':')[0]} store opens")
+    yield _check("MLflow", True, f"{connect(settings).partition(':')[0]} store can be opened")
 
 
 def _prefect(_: Settings) -> Iterator[Check]:
     url = os.environ.get("PREFECT_API_URL", "")
     if not url:
-        yield _check("Prefect", True, "embedded server, started when a flow runs")
+        yield _check("Prefect", True, "embedded server, starts with the first flow")
         return
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5):
-            yield _check("Prefect", True, "server answers")
+            yield _check("Prefect", True, "the server responds")
     except (OSError, ValueError) as error:
         yield _check(
-            "Prefect", False, f"the server of PREFECT_API_URL does not answer ({type(error).__name__}): unset it"
+            "Prefect",
+            False,
+            f"the server at PREFECT_API_URL does not respond ({type(error).__name__}). Start it or unset the variable",
         )

@@ -1,4 +1,4 @@
-"""Commands that take things in: ingest, wrap, labels, rejections."""
+"""Commands that take data in: ingest, wrap, labels, rejections."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ Example:
 @json_option
 @click.pass_context
 def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
-    """Read DICOM files, folders and archives into the catalogue; run again, nothing is taken in twice.
+    """Read DICOM files, folders and archives into the catalogue; running it again adds nothing twice.
 
-    Files that cannot be used are listed with a code and a sentence, and are never moved or changed. Exit code 0 also
-    when some were rejected: see `nightread rejections`.
+    Unusable files are listed with a code and a sentence; they are never moved or changed. The exit code is 0 even when
+    some files were rejected: see `nightread rejections`.
     """
     for path in paths:
         if not os.path.lexists(path):
-            raise ConfigError(f"There is nothing at {path}. Is it mounted, and spelled right? Nothing was ingested.")
+            raise ConfigError(
+                f"{path} does not exist, so nothing was ingested. Check the spelling and that the drive is mounted."
+            )
     from pipeline.data.ingest.ingest import ingest as run
 
     with progress_bar("Ingesting", quiet=as_json) as update:
@@ -39,7 +41,8 @@ def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> No
         print_json(report.to_json())
         return
     click.echo(
-        f"{report.files} files: {report.added} new, {report.same} known objects, {report.new_versions} corrections, "
+        f"{report.files} files: {report.added} new, {report.same} unchanged objects, {report.new_versions} "
+        "corrections, "
         f"{report.skipped} seen before, {sum(report.rejected.values())} rejected ({report.seconds:.1f} s)."
     )
     for code, count in sorted(report.rejected.items()):
@@ -58,9 +61,9 @@ Example:
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the DICOM files and labels.csv."
 )
-@click.option("--modality", default="OT", show_default=True, help="DICOM modality of rows that name none.")
+@click.option("--modality", default="OT", show_default=True, help="DICOM modality for rows without one.")
 @click.option(
-    "--normal", type=int, multiple=True, default=(0,), show_default=True, help="Label of an .npz that means normal."
+    "--normal", type=int, multiple=True, default=(0,), show_default=True, help="Label in an .npz that means normal."
 )
 @json_option
 @click.pass_context
@@ -85,7 +88,7 @@ def wrap(
 
 @click.group(short_help="Say which scans are normal.", epilog="Example: nightread labels import reports.csv")
 def labels() -> None:
-    """Say which scans are normal: import labels from a CSV file, or show those that stand."""
+    """Say which scans are normal: import labels from a CSV file, or show them."""
 
 
 @labels.command(
@@ -95,7 +98,7 @@ Example (columns: StudyInstanceUID or AccessionNumber or PatientID and date; lab
   nightread labels import reports.csv""",
 )
 @click.argument("csv_file", type=click.Path(path_type=Path))
-@click.option("--strict", is_flag=True, help="Exit with 1 when a row could not be used.")
+@click.option("--strict", is_flag=True, help="Exit with code 1 if a row could not be used.")
 @json_option
 @click.pass_context
 def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json: bool) -> None:
@@ -106,7 +109,7 @@ def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json:
     if as_json:
         print_json(asdict(report))
     else:
-        click.echo(f"{report.added} labels added, {report.known} already there, {len(report.problems)} rows not used.")
+        click.echo(f"{report.added} labels added, {report.known} unchanged, {len(report.problems)} rows not used.")
         for problem in report.problems[:20]:
             click.echo(f"  {problem}")
         if len(report.problems) > 20:
@@ -124,15 +127,17 @@ def labels_show(context: click.Context, as_json: bool) -> None:
     from pipeline.data.labels.labels import labels as rows
 
     with Catalogue.open(settings_of(context)) as catalogue:
-        print_rows(list(rows(catalogue)), as_json, "No labels yet. Import some: nightread labels import FILE.csv")
+        print_rows(list(rows(catalogue)), as_json, "No labels yet. Import some with nightread labels import FILE.csv")
 
 
-@click.command(short_help="List what was refused and why.", epilog="Example: nightread rejections --reveal")
+@click.command(
+    short_help="List rejected files and unscored series, with reasons.", epilog="Example: nightread rejections --reveal"
+)
 @click.option("--reveal", is_flag=True, help="Show the real paths from the crosswalk (identifying).")
 @json_option
 @click.pass_context
 def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
-    """List files that were refused, and series that no detector could read, and why."""
+    """List rejected files, and series that no detector could score, each with its reason."""
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.dicom.identity.crosswalk import Crosswalk
 

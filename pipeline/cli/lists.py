@@ -25,11 +25,11 @@ def flagged(context: click.Context, run_id: str | None, everything: bool, as_jso
 
     with Catalogue.open(settings_of(context)) as catalogue:
         if run_id is not None:
-            catalogue.run(run_id)  # an unknown run is an error, not an empty list
+            catalogue.run(run_id)  # an unknown run raises an error rather than giving an empty list
         rows = flagged_rows(catalogue, run_id, None if everything else True)
         scored = len(catalogue.findings(run_id)) if not rows else 0
-    none = f"None of {scored} scored studies is flagged. All of them: nightread flagged --all"
-    print_rows(rows, as_json, none if scored else "No study was scored yet. Score some: nightread score")
+    none = f"None of the {scored} scored studies is flagged. List them all with nightread flagged --all"
+    print_rows(rows, as_json, none if scored else "No study has been scored yet. Run nightread score")
 
 
 @click.command(short_help="List runs, and which models are champions.", epilog="Example: nightread runs --kind train")
@@ -42,14 +42,14 @@ def runs(context: click.Context, kind: str | None, as_json: bool) -> None:
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue:
-        found = catalogue.runs(kind)
-    models = _models({run.route for run in found if run.kind == "train"}, settings)
-    rows = [_row(run, models) for run in found]
-    print_rows(rows, as_json, "No runs yet. Train a model: nightread train configs/runs/demo-mr.yaml")
+        rows_of_kind = catalogue.runs(kind)
+    models = _models({run.route for run in rows_of_kind if run.kind == "train"}, settings)
+    rows = [_row(run, models) for run in rows_of_kind]
+    print_rows(rows, as_json, "No runs yet. Train a model with nightread train configs/runs/demo-mr.yaml")
 
 
 def _models(routes: set[str], settings: Settings) -> dict[str, str]:
-    """Return run id -> version and aliases, of every route that was trained on."""
+    """Return run id -> version and aliases, for every model of these routes."""
     if not routes:
         return {}
     from pipeline.tracking.registry import registered
@@ -58,9 +58,11 @@ def _models(routes: set[str], settings: Settings) -> dict[str, str]:
 
 
 def _row(run: RunRow, models: dict[str, str]) -> dict[str, Any]:
-    keep = ("studies", "flagged", "not_scored", "images_seen")
+    shown_counts = ("studies", "flagged", "not_scored", "images_seen")
     summary = [
-        f"{run.summary[name]:,} {name.replace('_', ' ')}".replace(",", " ") for name in keep if name in run.summary
+        f"{run.summary[name]:,} {name.replace('_', ' ')}".replace(",", " ")
+        for name in shown_counts
+        if name in run.summary
     ]
     auroc = next((value for name, value in run.summary.items() if name.endswith("/auroc")), None)
     summary += [f"AUROC {auroc:.3f}"] if auroc is not None else []

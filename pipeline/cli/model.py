@@ -42,15 +42,17 @@ Example:
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @set_option
-@click.option("--again", is_flag=True, help="Train anew even if the same configuration was trained on the same data.")
+@click.option(
+    "--again", is_flag=True, help="Train again even if this configuration was trained on the same data before."
+)
 @json_option
 @click.pass_context
 def train(context: click.Context, config: Path, overrides: tuple[str, ...], again: bool, as_json: bool) -> None:
     """Learn normality from normal scans, calibrate on held-out normals, log and register the model.
 
-    A run that was stopped goes on where it was; one that is done with the same configuration and data is reused.
+    An interrupted run resumes where it stopped; a finished run with the same configuration and data is reused.
     """
-    config = shipped(config)  # before the slow imports: a mistyped name is told at once
+    config = shipped(config)  # before the slow imports, so that a mistyped name is reported at once
     from pipeline.config import load_config
     from pipeline.stages.detect.calibrate import calibrate
     from pipeline.stages.detect.train import train as run
@@ -68,15 +70,15 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
 @click.command(
     short_help="Score new studies and flag the unusual ones.", epilog="Example: nightread score --route phantom-ct"
 )
-@click.option("--route", help="Only this route; default every route that has a champion.")
+@click.option("--route", help="Only this route [default: every route that has a champion].")
 @click.option("--run", "run_id", help="Use the detector of this training run instead of the champion.")
-@click.option("--again", is_flag=True, help="Score also studies that this model has scored already.")
+@click.option("--again", is_flag=True, help="Also score studies that this model has already scored.")
 @json_option
 @click.pass_context
 def score(context: click.Context, route: str | None, run_id: str | None, again: bool, as_json: bool) -> None:
-    """Score the studies that have no finding of the current model yet, and flag the unusual ones.
+    """Score the studies that the current model has not scored yet, and flag the unusual ones.
 
-    A detector that cannot be used is reported and stops no other; the exit code then says so.
+    A detector that cannot be used is reported and does not stop the others; the exit code then reports the failure.
     """
     from pipeline.stages.detect.score import detectors_to_run
     from pipeline.stages.detect.score import score as run
@@ -95,7 +97,7 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
     if route is None and run_id is None and (waiting := in_words(without_model(settings))):
         click.echo(waiting)
     if reports:
-        click.echo("The list: nightread flagged")
+        click.echo("See the list with nightread flagged")
     context.exit(code)
 
 
@@ -105,7 +107,7 @@ def _each(
     quiet: bool,
     work: Callable[[RunRef, OnProgress], Report],
 ) -> tuple[list[Report], int]:
-    """Do the work for each detector; return what came out, and the exit code: of the first that failed, 0 if none."""
+    """Do the work for each detector; return the reports and the exit code of the first failure, 0 if all succeeded."""
     reports, code = [], 0
     for detector in detectors:
         try:
@@ -114,34 +116,34 @@ def _each(
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            told = error if isinstance(error, NightreadError) else UnforeseenError.of(error)
-            click.echo(f"Error: {Path(detector.path).name}: {told}", err=True)
-            code = code or told.exit_code
+            failure = error if isinstance(error, NightreadError) else UnforeseenError.of(error)
+            click.echo(f"Error: {Path(detector.path).name}: {failure}", err=True)
+            code = code or failure.exit_code
     return reports, code
 
 
 def _some(detectors: list[RunRef], route: str | None) -> list[RunRef]:
-    """Return the detectors, or say that there is none."""
+    """Return the detectors; raise an error if the list is empty."""
     if detectors:
         return detectors
     which = "No route has a model" if route is None else f"The route {route!r} has no model"
-    raise ArtefactError(f"{which} yet. Train one: nightread train CONFIG. What there is: nightread runs")
+    raise ArtefactError(f"{which} yet. Train one with nightread train CONFIG, or list the runs with nightread runs")
 
 
 @click.command(
     short_help="Measure models on labelled scans.",
     epilog="""\b
 Example:
-  nightread evaluate                    (the labelled develop set, as often as you like)
-  nightread evaluate --prospective      (the model in use, from what readers decided)
+  nightread evaluate                    (on the labelled develop set, as often as you like)
+  nightread evaluate --prospective      (the model in use, from the readers' decisions)
   nightread evaluate --open-test "final table of the frozen choice" """,
 )
 @click.option("--route", help="Only this route.")
 @click.option("--run", "run_id", help="Evaluate this training run instead of the champion.")
 @click.option(
-    "--open-test", "purpose", help="Read the test set, for this stated purpose; every opening is recorded and printed."
+    "--open-test", "purpose", help="Open the test set for this stated purpose; every opening is recorded and printed."
 )
-@click.option("--prospective", is_flag=True, help="Rates of the model in use, from what readers decided.")
+@click.option("--prospective", is_flag=True, help="Report rates of the model in use from the readers' decisions.")
 @json_option
 @click.pass_context
 def evaluate(
@@ -152,17 +154,17 @@ def evaluate(
     prospective: bool,
     as_json: bool,
 ) -> None:
-    """Measure detectors on labelled scans: AUROC, AP, Dice with intervals, beside the trivial controls.
+    """Evaluate detectors on labelled scans: AUROC, AP and Dice with intervals, beside the trivial controls.
 
-    With --prospective, on the scans that readers decided. A detector that cannot be used is reported and stops no
-    other; the exit code then says so.
+    With --prospective, on the scans that readers decided. A detector that cannot be used is reported and does not stop
+    the others; the exit code then reports the failure.
     """
     from pipeline.stages.detect.evaluate import evaluate as run
     from pipeline.stages.detect.prospective import prospective as run_in_use
     from pipeline.stages.detect.score import detectors_to_run
 
     if prospective and purpose is not None:
-        raise click.UsageError("--prospective reads no test set; leave --open-test out.")
+        raise click.UsageError("--prospective does not read the test set; leave out --open-test.")
     settings = settings_of(context)
     detectors = _some(detectors_to_run(settings, route, run_id), route)
     reports, code = _each(
@@ -182,16 +184,16 @@ def evaluate(
 @click.command(
     short_help="Make a run's model the champion of its route.",
     epilog="""\b
-Example (the run's id as `nightread runs` shows it, or its beginning):
+Example (the run's id as listed by `nightread runs`, or its beginning):
   nightread promote phantom-mr-dae-1f""",
 )
 @click.argument("run")
 @json_option
 @click.pass_context
 def promote(context: click.Context, run: str, as_json: bool) -> None:
-    """Make a training run's model the champion of its route: the one that the night scores with.
+    """Make a training run's model the champion of its route: the model that the night uses.
 
-    A route's first model is its champion at once; every later one is its challenger until it is promoted.
+    A route's first model becomes its champion at once; every later one is a challenger until it is promoted.
     """
     from pipeline.stages.operations.promotion import promote_run
 
@@ -208,10 +210,19 @@ def promote(context: click.Context, run: str, as_json: bool) -> None:
 )
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "-c", "--config", "configs", multiple=True, type=click.Path(path_type=Path), help="Run configurations, one a route."
+    "-c",
+    "--config",
+    "configs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Run configuration, one per route; repeat for more.",
 )
 @click.option(
-    "-l", "--labels", multiple=True, type=click.Path(path_type=Path), help="Label files to import after the ingest."
+    "-l",
+    "--labels",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Label file to import after the ingest; repeat for more.",
 )
 @json_option
 @click.pass_context
@@ -220,15 +231,15 @@ def nightly(
 ) -> None:
     """Run the whole night once, as a Prefect flow: ingest, train if needed, calibrate, score, evaluate, list.
 
-    Nothing has to be started first. What fails is reported and stops nothing else; the exit code is then 1.
+    No server has to be started first. A failing part is reported and does not stop the rest; the exit code is then 1.
     """
-    settings, found = settings_of(context), [str(shipped(path).absolute()) for path in configs]
+    settings, files = settings_of(context), [str(shipped(path).absolute()) for path in configs]
     use_workspace(settings)
     from flows.nightly import run_nightly
 
     result = run_nightly(
         [str(path.absolute()) for path in paths],
-        found,
+        files,
         [str(path.absolute()) for path in labels],
         str(settings.workspace),
     )
@@ -268,13 +279,15 @@ Example:
 )
 @click.option("--files", default=1000, show_default=True, help="Phantom files of the ingest comparison.")
 @click.option("--images", default=1024, show_default=True, help="Images of the training and scoring comparison.")
-@click.option("--scans", default=100, show_default=True, help="Scans of the flow's overhead; 0 leaves it out.")
+@click.option(
+    "--scans", default=100, show_default=True, help="Scans for measuring the flow's overhead; 0 leaves it out."
+)
 @click.option("--memory", is_flag=True, help="Also compare the peak memory of ingesting 10 000 instances and 1000.")
 @json_option
 def benchmark_speed(files: int, images: int, scans: int, memory: bool, as_json: bool) -> None:
-    """Compare ingest, training and scoring with bare loops over the same data, and the flow with its stages.
+    """Compare ingest, training and scoring with bare loops over the same data, and the flow with its stages alone.
 
-    A ratio above 1 means that ours is quicker, or needs less.
+    A ratio above 1 means that Nightread is faster or needs less memory.
     """
     from pipeline.stages.speed.ingest_train_score import speed
 

@@ -1,4 +1,4 @@
-"""How the command line prints: JSON for programs, tables and progress bars for people."""
+"""Output of the command line: JSON for programs, tables and progress bars for people."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def settings_of(context: click.Context) -> Settings:
 
 
 def use_workspace(settings: Settings) -> None:
-    """Tell the flows which workspace is meant: Prefect settles its home when it is first imported."""
+    """Set the workspace of the flows; call it before importing Prefect, which fixes its home folder at import."""
     os.environ["NIGHTREAD_WORKSPACE"] = str(settings.workspace)
 
 
 def shipped(path: Path) -> Path:
-    """Return `path` where it exists, else the file of that name that came with us: `configs/runs/demo-mr.yaml`.
+    """Return `path` where it exists, else the shipped file of that name, such as `configs/runs/demo-mr.yaml`.
 
     Raises:
-        ConfigError: it is in neither place.
+        ConfigError: the file is in neither place.
     """
     from pipeline.config import shipped_file
 
@@ -46,13 +46,14 @@ def shipped(path: Path) -> Path:
         if place.is_file():
             return place
     raise ConfigError(
-        f"Cannot read the configuration {path}: no such file here, and none came with the program. Give an existing "
-        "YAML file, such as configs/runs/demo-mr.yaml."
+        f"Cannot read the configuration {path}: there is no such file here, and none is shipped with Nightread. Give "
+        "an "
+        "existing YAML file, such as configs/runs/demo-mr.yaml."
     )
 
 
 def print_markdown(text: str) -> None:
-    """Print Markdown: laid out on a terminal, as it stands elsewhere."""
+    """Print Markdown: formatted on a terminal, unchanged elsewhere."""
     if not sys.stdout.isatty():
         click.echo(text)
         return
@@ -68,7 +69,9 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str, title: str | None = None) -> None:
-    """Print rows as JSON or as a table whose columns are the keys of the first row; `empty` where there are none."""
+    """Print rows as JSON or as a table whose columns are the keys of the first row; print `empty` if there
+    are no rows.
+    """
     if as_json:
         print_json(list(rows))
         return
@@ -87,7 +90,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str, tit
     if sys.stdout.isatty():
         Console().print(table)
         return
-    text = io.StringIO()  # a file or pipe gets one line a row, whatever its length
+    text = io.StringIO()  # a file or pipe gets one line per row, however long
     Console(file=text, width=UNFOLDED).print(table)
     click.echo("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
@@ -102,7 +105,9 @@ def _cell(value: Any) -> str:
 
 @contextmanager
 def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar on standard error; yields `update(done, total)`, total None while unknown. Silent when `quiet`."""
+    """Show a bar on standard error; yield `update(done, total)`, with total None while unknown. Print nothing if
+    `quiet`.
+    """
     if quiet:
         yield lambda done, total: None
         return

@@ -1,4 +1,4 @@
-"""Commands that speak with a PACS: listen, push."""
+"""Commands that exchange objects with a PACS: listen, push."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def auth_options(command: Command) -> Command:
-    """Add the two options that say where a credential stands; on a command line, everybody would see it."""
+    """Add two options that name the source of a credential; on the command line itself, every user could read it."""
     file = click.option(
-        "--auth-file", type=click.Path(path_type=Path), help="Credential for a DICOMweb URL: a file of mode 0600."
+        "--auth-file", type=click.Path(path_type=Path), help="File with the credential for a DICOMweb URL (mode 0600)."
     )
     variable = click.option(
-        "--auth-env", metavar="NAME", help='Or an environment variable: "bearer TOKEN" or "basic USER:PASSWORD".'
+        "--auth-env",
+        metavar="NAME",
+        help='Environment variable with the credential: "bearer TOKEN" or "basic USER:PASSWORD".',
     )
     return variable(file(command))
 
@@ -43,25 +45,38 @@ Example:
   nightread ingest nightread-data/inbox/complete""",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=11112, show_default=True, help="TCP port; 0 takes a free one.")
+@click.option("--port", default=11112, show_default=True, help="TCP port; 0 chooses a free one.")
 @click.option("--ae-title", default="NIGHTREAD", show_default=True, help="Our AE title.")
 @click.option("--allow", "allowed", multiple=True, help="AE title that may call; repeat for more.")
 @click.option("--allow-any", is_flag=True, help="Let every AE title call.")
 @click.option("--inbox", type=click.Path(path_type=Path), help="Folder to write to [default: <workspace>/inbox].")
-@click.option("--quiet", "quiet_seconds", default=60.0, show_default=True, help="Seconds that complete a study.")
-@click.option("--associations", default=10, show_default=True, help="Associations at once; more are told to wait.")
-@click.option("--reserve-gib", default=1.0, show_default=True, help="Disk space in GiB that is left free.")
+@click.option(
+    "--quiet",
+    "quiet_seconds",
+    default=60.0,
+    show_default=True,
+    help="Seconds without a new object after which a study is complete.",
+)
+@click.option(
+    "--associations",
+    default=10,
+    show_default=True,
+    help="Simultaneous associations; further ones are rejected temporarily.",
+)
+@click.option("--reserve-gib", default=1.0, show_default=True, help="Disk space in GiB to leave free.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate (PEM): listen with TLS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Our private key (PEM).")
-@click.option("--tls-ca", type=click.Path(path_type=Path), help="Senders need a certificate of this authority.")
+@click.option(
+    "--tls-ca", type=click.Path(path_type=Path), help="Require senders to have a certificate of this authority."
+)
 @json_option
 @click.pass_context
 def listen(context: click.Context, as_json: bool, reserve_gib: float, **options: Any) -> None:
     """Receive scans over DICOM's network protocol until stopped (Ctrl-C or SIGTERM).
 
-    An object is acknowledged when it is safely on disk. A study that is quiet for a minute is complete: it lies under
-    `<inbox>/complete`. The night reads that of the workspace's inbox unasked; `nightread ingest` reads it by day.
-    Nothing printed identifies a person; --json prints one line an event.
+    An object is acknowledged once it is safely on disk. A study is complete after a minute without new objects and is
+    moved to `<inbox>/complete`. The night reads the workspace's inbox by itself; during the day, run `nightread
+    ingest`. Nothing printed identifies a person; --json prints one line per event.
     """
     config = _listen_config(context, reserve_gib, options)
     with needs_extra():
@@ -89,34 +104,46 @@ Example:
 @click.option("--to", help="AETITLE@host:port, the URL of a DICOMweb service, or the word folder.")
 @click.option("--out", type=click.Path(path_type=Path), help="With --to folder [default: <workspace>/outbox/RUN].")
 @click.option(
-    "--fhir", type=click.Path(path_type=Path), help="Write FHIR R4 bundles too: real identities outside the workspace."
+    "--fhir",
+    type=click.Path(path_type=Path),
+    help="Folder for FHIR R4 bundles; outside the workspace they hold real identities.",
 )
-@click.option("--only", multiple=True, type=click.Choice(["seg", "sc", "sr", "ko"]), help="Only objects of this kind.")
-@click.option("--again", is_flag=True, help="Send also what was sent before.")
-@click.option("--status", is_flag=True, help="Send nothing: list each object, where it went, and what failed.")
-@click.option("--pixel-alpha", type=float, help="Share of normal pixels above the outline [default: as evaluated].")
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(["seg", "sc", "sr", "ko"]),
+    help="Only objects of this kind; repeat for more.",
+)
+@click.option("--again", is_flag=True, help="Also send objects that were sent before.")
+@click.option("--status", is_flag=True, help="Send nothing; list each object, its destination, and any failure.")
+@click.option(
+    "--pixel-alpha", type=float, help="Share of normal pixels above the outline's threshold [default: as evaluated]."
+)
 @click.option("--ae-title", default="NIGHTREAD", show_default=True, help="Our AE title.")
 @auth_options
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate (PEM): send with TLS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Our private key (PEM).")
-@click.option("--tls-ca", type=click.Path(path_type=Path), help="The receiver needs a certificate of this authority.")
+@click.option(
+    "--tls-ca", type=click.Path(path_type=Path), help="Require the receiver to have a certificate of this authority."
+)
 @json_option
 @click.pass_context
 def push(context: click.Context, run: str, to: str | None, fhir: Path | None, as_json: bool, **options: Any) -> None:
-    """Send each flagged finding of a scoring RUN into its original study, under the real identity.
+    """Send each flagged finding of a scoring RUN to the PACS as part of its original study, under the real identity.
 
-    Four objects a finding: a segmentation of what differs, a picture, a structured report, and a key object selection
-    that flags the images. What was sent is not sent again. Exit code 10 when something could not be sent: run it
-    again, and it goes on. The files of `--to folder` carry real identities. `--fhir` writes a FHIR R4 bundle a finding
-    (imaging study, observation, diagnostic report), with pseudonyms if the folder lies in the workspace.
+    There are four objects per finding: a segmentation of the deviating regions, a picture, a structured report, and a
+    key object selection that flags the images. Nothing is sent twice. Exit code 10 means that something could not be
+    sent; run the command again to continue. The files of `--to folder` carry real identities. `--fhir` writes one FHIR
+    R4 bundle per finding (imaging study, observation, diagnostic report), with pseudonyms if the folder is inside the
+    workspace.
     """
     from pipeline.errors import ConfigError, SendError
 
     if options["status"]:
-        print_rows(_sent_so_far(context, run), as_json, f"Nothing of {run} was sent anywhere.")
+        print_rows(_sent_so_far(context, run), as_json, f"Nothing of {run} has been sent yet.")
         return
     if to is None and fhir is None:
-        raise ConfigError("Nothing says where the findings go. Give --to, --fhir or both.")
+        raise ConfigError("No destination was given for the findings. Give --to, --fhir or both.")
     with needs_extra():
         sent = None if to is None else _send(context, run, to, as_json, options)
         written = None if fhir is None else _write_fhir(context, run, fhir)
@@ -151,7 +178,7 @@ def _send(context: click.Context, run: str, to: str, as_json: bool, options: dic
 
 
 def _sent_so_far(context: click.Context, run: str) -> list[dict[str, Any]]:
-    """Return a row for every object that was made of a run for a destination."""
+    """Return a row for every object that was made from a run for a destination."""
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.data.catalogue.exports import exports
 
@@ -180,7 +207,7 @@ def _write_fhir(context: click.Context, run: str, folder: Path) -> FhirReport:
 def _show(sent: PushReport | None, written: FhirReport | None) -> None:
     if sent is not None:
         counts = ", ".join(f"{number} {kind}" for kind, number in sent.sent.items())
-        click.echo(f"{sent.findings} findings: sent {counts}; {sent.known} findings were there already.")
+        click.echo(f"{sent.findings} findings: sent {counts}; {sent.known} findings had been sent before.")
         for note in sent.notes:
             click.echo(f"  {note}")
     if written is not None:
@@ -196,14 +223,14 @@ def _listen_config(context: click.Context, reserve_gib: float, options: dict[str
     values = {name: value for name, value in options.items() if value is not None}
     values = {"inbox": settings.inbox, **values, "tls": tls, "limits": settings.decode}
     values["reserve_bytes"] = int(reserve_gib * 2**30)
-    return validated(ListenConfig, values, "The listener cannot start so.")
+    return validated(ListenConfig, values, "The listener cannot start with these options.")
 
 
 def validated(model: type[ConfigT], values: dict[str, Any], head: str) -> ConfigT:
-    """Return a configuration of a command's options.
+    """Return a validated configuration built from a command's options.
 
     Raises:
-        ConfigError: they do not fit; begins with `head`.
+        ConfigError: the options are not valid; the message begins with `head`.
     """
     from pydantic import ValidationError
 
@@ -217,10 +244,10 @@ def validated(model: type[ConfigT], values: dict[str, Any], head: str) -> Config
 
 
 def tls_files(certificate: Path | None, key: Path | None, authority: Path | None) -> TlsFiles | None:
-    """Return the TLS files of a command, None where none is named.
+    """Return the TLS files of a command, or None if it names no TLS files.
 
     Raises:
-        ConfigError: certificate and key do not come together.
+        ConfigError: only one of certificate and key was given.
     """
     from pipeline.dicom.network.config import TlsFiles
     from pipeline.errors import ConfigError
@@ -228,7 +255,7 @@ def tls_files(certificate: Path | None, key: Path | None, authority: Path | None
     if certificate is None and key is None and authority is None:
         return None
     if certificate is None or key is None:
-        raise ConfigError("TLS needs both a certificate and its key: give --tls-cert and --tls-key.")
+        raise ConfigError("TLS needs both a certificate and its key. Give --tls-cert and --tls-key.")
     return TlsFiles(certificate=certificate, key=key, authority=authority)
 
 
@@ -238,7 +265,7 @@ def _counts(listener: Listener) -> dict[str, int]:
 
 @contextmanager
 def needs_extra() -> Iterator[None]:
-    """Say how to install what a command imports and does not find."""
+    """Turn a missing package into an error that says how to install it."""
     from pipeline.errors import ConfigError
 
     try:

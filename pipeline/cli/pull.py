@@ -24,7 +24,7 @@ Example:
 @click.argument("source")
 @click.option("--since", help="First study date, YYYY-MM-DD.")
 @click.option("--until", help="Last study date.")
-@click.option("--days", type=int, help="The last days instead, today included.")
+@click.option("--days", type=int, help="Number of recent days, including today, instead of --since and --until.")
 @click.option("--modality", "modalities", multiple=True, help="Modality of series; repeat for more.")
 @click.option("--study-description", help="Pattern with * and ?.")
 @click.option("--series-description", help="Pattern with * and ?.")
@@ -32,29 +32,40 @@ Example:
 @click.option("--ae-title", default="NIGHTREAD", show_default=True, help="Our AE title.")
 @click.option("--inbox", type=click.Path(path_type=Path), help="Folder to write to [default: <workspace>/inbox].")
 @click.option(
-    "--method", default="auto", show_default=True, type=click.Choice(["auto", "get", "move"]), help="How objects come."
+    "--method",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "get", "move"]),
+    help="Protocol that transfers the objects.",
 )
-@click.option("--move-host", default="127.0.0.1", show_default=True, help="Address that a C-MOVE is taken at.")
-@click.option("--move-port", default=11112, show_default=True, help="And the port, as the PACS knows it.")
+@click.option(
+    "--move-host", default="127.0.0.1", show_default=True, help="Address at which objects of a C-MOVE are received."
+)
+@click.option(
+    "--move-port", default=11112, show_default=True, help="Port at which they are received, as configured in the PACS."
+)
 @click.option("--associations", default=1, show_default=True, help="Studies fetched at once.")
-@click.option("--mib-per-second", type=float, help="Most MiB a second, all associations together.")
-@click.option("--pause", "pause_seconds", default=0.0, show_default=True, help="Seconds of pause after every series.")
-@click.option("--window", help="Hours in which series are asked for, such as 20:00-06:00.")
-@click.option("--time-zone", "timezone", default="UTC", show_default=True, help="The clock of --window and --days.")
-@click.option("--stop-after-window", is_flag=True, help="Stop outside the hours instead of waiting for them.")
-@click.option("--reserve-gib", default=1.0, show_default=True, help="Disk space in GiB that is left free.")
+@click.option("--mib-per-second", type=float, help="Limit in MiB per second for all associations together.")
+@click.option("--pause", "pause_seconds", default=0.0, show_default=True, help="Seconds to pause after every series.")
+@click.option("--window", help="Hours in which series are requested, such as 20:00-06:00.")
+@click.option("--time-zone", "timezone", default="UTC", show_default=True, help="Time zone of --window and --days.")
+@click.option("--stop-after-window", is_flag=True, help="Outside these hours, stop instead of waiting.")
+@click.option("--reserve-gib", default=1.0, show_default=True, help="Disk space in GiB to leave free.")
 @auth_options
-@click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate (PEM): speak TLS.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate (PEM): use TLS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Our private key (PEM).")
-@click.option("--tls-ca", type=click.Path(path_type=Path), help="The PACS needs a certificate of this authority.")
+@click.option(
+    "--tls-ca", type=click.Path(path_type=Path), help="Require the PACS to have a certificate of this authority."
+)
 @json_option
 @click.pass_context
 def pull(context: click.Context, as_json: bool, **options: Any) -> None:
     """Fetch images from a PACS: AETITLE@host:port, or the URL of a DICOMweb service.
 
-    They land in the workspace's inbox as if they had been sent, and every night reads them. What came is not asked for
-    again: stopped or killed, run it again and it goes on. `nightread listen` and a pull cannot share an inbox at the
-    same time. Exit code 10 when something did not come. Nothing printed identifies a person.
+    They land in the workspace's inbox as if they had been sent, and every night reads them. Images that were fetched
+    are not requested again: if interrupted, run the command again to continue. `nightread listen` and `nightread pull`
+    cannot use the same inbox at the same time. Exit code 10 means that something could not be fetched. Nothing printed
+    identifies a person.
     """
     from pipeline.errors import SendError
 
@@ -84,11 +95,11 @@ def _config(context: click.Context, options: dict[str, Any]) -> Any:
     values = {"inbox": settings.inbox, **values, "tls": tls, "limits": settings.decode}
     values["reserve_bytes"] = int(reserve * 2**30)
     values["bytes_per_second"] = None if rate is None else int(rate * 2**20)
-    return validated(PullConfig, values, "Nothing can be pulled so.")
+    return validated(PullConfig, values, "Cannot pull with these options.")
 
 
 def _show(report: PullReport) -> None:
     counts = ", ".join(f"{number} {name}" for name, number in report.objects.items()) or "nothing new"
-    click.echo(f"{report.studies} studies, {report.series} series, {report.known} of them known: {counts}.")
+    click.echo(f"{report.studies} studies, {report.series} series, {report.known} of them fetched before: {counts}.")
     for line in (*report.notes, *([report.stopped] if report.stopped else [])):
         click.echo(f"  {line}")

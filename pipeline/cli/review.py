@@ -1,4 +1,4 @@
-"""Commands of the reading list: serve it, keep its users, read its audit log, prove that nothing was altered."""
+"""Commands of the reading list: serve it, manage its users, export its audit log, verify that nothing was altered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Example:
 )
 @click.pass_context
 def review(context: click.Context) -> None:
-    """Serve the reading list to browsers, and look after it; alone, it is `nightread review start`."""
+    """Serve the reading list to browsers and administer it; without a subcommand it runs `nightread review start`."""
     if context.invoked_subcommand is None:
         context.invoke(start)
 
@@ -37,9 +37,11 @@ def review(context: click.Context) -> None:
 review.add_command(start)
 
 
-@review.group("users", short_help="Who may log in.", epilog="Example: nightread review users add ann --role reader")
+@review.group(
+    "users", short_help="Manage who may log in.", epilog="Example: nightread review users add ann --role reader"
+)
 def users() -> None:
-    """Who may log in, and in what role: reader, lead (also searches by accession number), admin, auditor."""
+    """Manage who may log in, and with what role: reader, lead (also searches by accession number), admin, auditor."""
 
 
 @users.command(
@@ -51,16 +53,16 @@ Example:
 )
 @click.argument("name")
 @click.option("--role", type=click.Choice(ROLES), required=True, help="What the user may do.")
-@click.option("--proxied", is_flag=True, help="No password: a proxy in front vouches for this user (OIDC).")
+@click.option("--proxied", is_flag=True, help="No password: a proxy in front authenticates this user (OIDC).")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of asking.")
 @json_option
 @click.pass_context
 def users_add(context: click.Context, name: str, role: str, proxied: bool, password_stdin: bool, as_json: bool) -> None:
-    """Add a user; the password is asked for, twice, and kept as an argon2 hash."""
+    """Add a user; the password is prompted for twice and stored as an argon2 hash."""
     from pipeline.errors import ConfigError
 
     if proxied and password_stdin:
-        raise ConfigError("A proxied user has no password: give --proxied or --password-stdin, not both.")
+        raise ConfigError("A proxied user has no password: give either --proxied or --password-stdin.")
     with _opened(context) as (room, actor):
         user = room.users.add(name, role, None if proxied else _password(password_stdin), actor)
     _done(as_json, {"user": user.name, "role": user.role}, f"{user.name} may log in as {user.role}.")
@@ -70,7 +72,7 @@ def users_add(context: click.Context, name: str, role: str, proxied: bool, passw
 @json_option
 @click.pass_context
 def users_list(context: click.Context, as_json: bool) -> None:
-    """List everybody who may log in, or once might."""
+    """List all users, including disabled ones."""
     with _opened(context) as (room, _):
         rows = [
             {"user": user.name, "role": user.role, "disabled": user.disabled, "since": f"{user.created_at:%Y-%m-%d}"}
@@ -84,10 +86,10 @@ def users_list(context: click.Context, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def users_disable(context: click.Context, name: str, as_json: bool) -> None:
-    """Let a user in no more, and end their log-ins; what they decided stays."""
+    """Disable a user and end their sessions; their decisions stay."""
     with _opened(context) as (room, actor):
         room.users.disable(name, actor)
-    _done(as_json, {"user": name, "disabled": True}, f"{name} may not log in any more.")
+    _done(as_json, {"user": name, "disabled": True}, f"{name} may no longer log in.")
 
 
 @users.command("enable", epilog="Example: nightread review users enable ann")
@@ -95,7 +97,7 @@ def users_disable(context: click.Context, name: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def users_enable(context: click.Context, name: str, as_json: bool) -> None:
-    """Let a disabled user in again."""
+    """Enable a disabled user again."""
     with _opened(context) as (room, actor):
         room.users.enable(name, actor)
     _done(as_json, {"user": name, "disabled": False}, f"{name} may log in again.")
@@ -107,10 +109,10 @@ def users_enable(context: click.Context, name: str, as_json: bool) -> None:
 @json_option
 @click.pass_context
 def users_password(context: click.Context, name: str, password_stdin: bool, as_json: bool) -> None:
-    """Set a user's password; their log-ins end."""
+    """Set a user's password and end their sessions."""
     with _opened(context) as (room, actor):
         room.users.set_password(name, _password(password_stdin), actor)
-    _done(as_json, {"user": name}, f"The password of {name} was set.")
+    _done(as_json, {"user": name}, f"The password of {name} has been set.")
 
 
 @review.command(
@@ -122,10 +124,10 @@ Example:
 )
 @click.option("--since", help="Only from this date or time on (UTC).")
 @click.option("--until", help="Only before this date or time (UTC).")
-@click.option("--json", "as_json", is_flag=True, help="The default: one JSON document a line.")
+@click.option("--json", "as_json", is_flag=True, help="The default: one JSON document per line.")
 @click.pass_context
 def audit(context: click.Context, since: str | None, until: str | None, as_json: bool) -> None:
-    """Print who did what, when, from where, as JSON lines, oldest first; the export itself is noted first."""
+    """Print who did what, when and from where, as JSON lines, oldest first; the export itself is recorded first."""
     begin, end = _moment(since, "--since"), _moment(until, "--until")
     with _opened(context) as (room, actor):
         room.audit.record("export", actor, "table:audit")
@@ -140,27 +142,27 @@ Example:
   nightread review verify
   nightread review verify --decisions 5f1c... --audit 90ab...    (the hashes that an earlier call printed)""",
 )
-@click.option("--decisions", "decisions_head", default="", help="Last hash of the decisions, noted earlier.")
-@click.option("--audit", "audit_head", default="", help="Last hash of the audit log, noted earlier.")
+@click.option("--decisions", "decisions_head", default="", help="Last hash of the decisions, as printed earlier.")
+@click.option("--audit", "audit_head", default="", help="Last hash of the audit log, as printed earlier.")
 @json_option
 @click.pass_context
 def verify(context: click.Context, decisions_head: str, audit_head: str, as_json: bool) -> None:
-    """Prove that decisions and audit log are as they were written; exit code 11 where they are not.
+    """Verify that the decisions and the audit log are as they were written; exit code 11 if not.
 
-    Note the hashes that are printed somewhere else: given again, they show that no end was cut off since.
+    Keep the printed hashes somewhere else: pass them to a later call to detect rows cut off the end since then.
     """
     from pipeline.errors import ReviewError
 
     with _opened(context) as (room, _):
-        found = {"decisions": room.decisions.verify(decisions_head), "audit log": room.audit.verify(audit_head)}
+        verdicts = {"decisions": room.decisions.verify(decisions_head), "audit log": room.audit.verify(audit_head)}
     if as_json:
-        print_json({name: {"rows": v.rows, "head": v.head, "problems": v.problems} for name, v in found.items()})
+        print_json({name: {"rows": v.rows, "head": v.head, "problems": v.problems} for name, v in verdicts.items()})
     else:
-        for name, verdict in found.items():
+        for name, verdict in verdicts.items():
             click.echo(f"{name}: {verdict.rows} rows, last hash {verdict.head or 'none'}")
             for problem in verdict.problems:
                 click.echo(f"  {problem}")
-    if any(verdict.problems for verdict in found.values()):
+    if any(verdict.problems for verdict in verdicts.values()):
         context.exit(ReviewError.exit_code)
 
 
@@ -168,9 +170,9 @@ def verify(context: click.Context, decisions_head: str, audit_head: str, as_json
 @json_option
 @click.pass_context
 def sample(context: click.Context, as_json: bool) -> None:
-    """Fill the reading list from scoring runs that were not drawn from yet; `nightread score` does so by itself.
+    """Fill the reading list from scoring runs that were not sampled yet; `nightread score` does this by itself.
 
-    How much is drawn: `review: {sample_share: 0.02, sample_least: 5}` in the workspace's settings.yaml.
+    The amount is set by `review: {sample_share: 0.02, sample_least: 5}` in the workspace's settings.yaml.
     """
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.data.catalogue.reading_list import draw_reading_lists
@@ -181,12 +183,12 @@ def sample(context: click.Context, as_json: bool) -> None:
     rows = [
         {"run": one.run_id, "flagged": one.flagged, "unflagged": one.unflagged, "sampled": one.sampled} for one in drawn
     ]
-    print_rows(rows, as_json, "Nothing to draw: every scoring run has been drawn from.")
+    print_rows(rows, as_json, "Nothing to add: every scoring run has already been sampled.")
 
 
 @contextmanager
 def _opened(context: click.Context) -> Iterator[tuple[Review, Any]]:
-    """Open the reading list for whoever has the workspace."""
+    """Open the reading list of the workspace."""
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.errors import ConfigError
 
@@ -209,7 +211,7 @@ def _password(from_stdin: bool) -> str:
 
 
 def _moment(text: str | None, option: str) -> datetime | None:
-    """Return a date or time as UTC without zone; one with a zone is converted."""
+    """Return a date or time in UTC without a zone; a time with a zone is converted."""
     from pipeline.errors import ConfigError
 
     if text is None:
@@ -217,7 +219,7 @@ def _moment(text: str | None, option: str) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"{option} is no date or time such as 2026-01-31 or 2026-01-31T22:00.") from None
+        raise ConfigError(f"{option} is not a date or time. Write it as 2026-01-31 or 2026-01-31T22:00.") from None
     return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 

@@ -22,19 +22,21 @@ Example:
   nightread review start --host 0.0.0.0 --tls-cert reading.pem --tls-key reading.key""",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8650, show_default=True, help="TCP port; 0 takes a free one.")
+@click.option("--port", default=8650, show_default=True, help="TCP port; 0 chooses a free one.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="Our certificate chain (PEM): serve https.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key (PEM).")
-@click.option("--plain-http", is_flag=True, help="Allow http beyond this machine: a proxy in front speaks TLS.")
-@click.option("--proxy", "proxies", multiple=True, help="Address of a proxy whose word counts; repeat for more.")
-@click.option("--user-header", help="Header in which such a proxy names the user (OIDC).")
+@click.option(
+    "--plain-http", is_flag=True, help="Allow http beyond this machine: for use behind a proxy that provides TLS."
+)
+@click.option("--proxy", "proxies", multiple=True, help="Address of a trusted proxy; repeat for more.")
+@click.option("--user-header", help="Header in which a trusted proxy names the user (OIDC).")
 @json_option
 @click.pass_context
 def start(context: click.Context, as_json: bool, **options: Any) -> None:
     """Serve the reading list until stopped (Ctrl-C or SIGTERM).
 
-    Everything that a browser needs comes from here; nothing is fetched from anywhere else. Beyond this machine it wants
-    a certificate and key, or --plain-http. --json prints one line an event.
+    Everything that a browser needs is served from here; nothing is fetched from anywhere else. To serve other machines,
+    it needs a certificate and key, or --plain-http. --json prints one line per event.
     """
     from pydantic import ValidationError
 
@@ -51,7 +53,7 @@ def start(context: click.Context, as_json: bool, **options: Any) -> None:
         config = WebConfig(**options)
     except ValidationError as error:
         reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
-        raise ConfigError(f"The reading list cannot start so: {reasons}.") from None
+        raise ConfigError(f"The reading list cannot start with these options: {reasons}.") from None
 
     def ready(url: str) -> None:
         click.echo(json.dumps({"event": "listening", "url": url}) if as_json else f"The reading list is at {url}")
