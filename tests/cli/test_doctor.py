@@ -43,7 +43,7 @@ def test_a_missing_package(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert found["zarr"]["detail"].startswith("not installed")
     assert not found["fastapi"]["ok"]  # there, but of a version that silently breaks Prefect
     assert "0.155.0" in found["fastapi"]["detail"]
-    assert "Wrong: fastapi, zarr" in nightread("doctor").stdout or "Wrong: " in nightread("doctor").stdout
+    assert "Failed: fastapi, zarr" in nightread("doctor").stdout or "Failed: " in nightread("doctor").stdout
 
 
 def test_a_missing_decoder(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_a_root_that_is_not_mounted_is_a_failure(tmp_path: Path, monkeypatch: py
     (tmp_path / "there").mkdir()
     state, value = ingest([str(tmp_path / "there"), str(tmp_path / "Doe^Jane")], tmp_path / "ws")
     assert state.is_failed() and len(value["reports"]) == 1
-    assert "not there. Is it mounted" in value["failures"][0] and "Doe" not in str(value)
+    assert "does not exist" in value["failures"][0] and "Doe" not in str(value)
 
 
 def test_input_output_faults_are_tried_again(ingesting: Any, tmp_path: Path) -> None:

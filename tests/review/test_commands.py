@@ -74,4 +74,4 @@ def test_verify_prints_hashes_that_hold(nightread: Run) -> None:
 
 
 def test_sample_says_when_there_is_nothing_to_draw(nightread: Run) -> None:
-    assert "Nothing to draw" in nightread("sample").output
+    assert "Nothing to add" in nightread("sample").output

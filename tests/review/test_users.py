@@ -191,16 +191,16 @@ def test_a_disabled_user_is_out_and_may_come_back(review: Review, ann: Any) -> N
     assert not review.users.get("ann").may("view")
     review.users.enable("ann", HOUSE)
     assert review.logins.vouched("ANN", "::1").name == "ann"
-    with pytest.raises(LoginRefused, match="does not know"):
+    with pytest.raises(LoginRefused, match="proxy"):
         review.logins.vouched("eve", "::1")
 
 
 def test_only_admins_keep_users(review: Review, ann: Any, people: Any) -> None:
-    with pytest.raises(NotAllowed, match="takes admin"):
+    with pytest.raises(NotAllowed, match="admin"):
         review.users.add("eve", "admin", PASSWORD, people["lea"])
     with pytest.raises(NotAllowed):
         review.users.set_password("ann", PASSWORD, people["ben"])
-    with pytest.raises(BadInput, match="already"):
+    with pytest.raises(BadInput, match="exists"):
         review.users.add("ANN", "reader", PASSWORD, people["adm"])
     with pytest.raises(BadInput, match="no role"):
         review.users.add("eve", "god", PASSWORD, people["adm"])

@@ -102,7 +102,7 @@ def test_search_by_the_beginning_of_a_pseudonym(review: Review, listed: dict[str
     for wrong in ("abc", "%%%%", "Zyxwname"):
         with pytest.raises(BadInput, match="4 or more digits"):
             ids(review, search=wrong)
-    with pytest.raises(BadInput, match="no state"):
+    with pytest.raises(BadInput, match="not a state"):
         ids(review, states=frozenset({"gone"}))
     with pytest.raises(UnknownFinding):
         review.worklist.page(WorklistQuery(after=10_000))

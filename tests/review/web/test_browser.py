@@ -239,7 +239,7 @@ def test_two_browsers_on_one_scan(person: Person, listed: list[int], room: Any) 
     ready(ann)
     ben.goto(f"/scan/{listed[0]}")
     ready(ben)
-    assert "ann reads this scan" in ben.inner_text("#decision")
+    assert "ann is reading this scan" in ben.inner_text("#decision")
     assert ben.locator("#decide").count() == 0
     ben.keyboard.press("c")
     ben.keyboard.press("Enter")
@@ -357,7 +357,7 @@ def test_scans_are_kept_by_key_and_leads_keep_them_for_others(person: Person, li
     ann, lea = person("ann"), person("lea")
     ann.keyboard.press("j")
     ann.keyboard.press("a")
-    ann.wait_for_selector("[data-row]:has-text('kept for ann')")
+    ann.wait_for_selector("[data-row]:has-text('assigned to ann')")
     assert ann.locator("[data-row][aria-selected]").get_attribute("data-scan") == f"/scan/{listed[0]}"
     lea.reload()
     lea.select_option("#assignee", "ben")
@@ -366,11 +366,11 @@ def test_scans_are_kept_by_key_and_leads_keep_them_for_others(person: Person, li
         lea.locator("#main").focus()
         lea.keyboard.press("j")
     lea.keyboard.press("a")
-    lea.wait_for_selector("[data-row]:has-text('kept for ben')")
+    lea.wait_for_selector("[data-row]:has-text('assigned to ben')")
     assert [room.review.worklist.row(number).holder for number in listed[:3]] == ["ann", "ben", ""]
     ann.goto(f"/scan/{listed[1]}")
     ready(ann)
-    assert "kept for ben" in ann.inner_text("#decision")
+    assert "assigned to ben" in ann.inner_text("#decision")
     ann.keyboard.press("l")
     ann.wait_for_selector("#list")
     ann.wait_for_load_state()
@@ -378,6 +378,6 @@ def test_scans_are_kept_by_key_and_leads_keep_them_for_others(person: Person, li
     assert ann.inner_text(in_review) == "2"
     ann.keyboard.press("j")
     ann.keyboard.press("a")
-    ann.wait_for_selector("#list-words:has-text('Anybody may read it')")
+    ann.wait_for_selector("#list-words:has-text('anybody may read it')")
     assert ann.inner_text(in_review) == "1"
     assert room.review.worklist.row(listed[0]).holder == ""

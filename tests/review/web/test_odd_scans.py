@@ -111,11 +111,11 @@ def test_a_scan_that_grew_is_not_shown_or_marked_by_numbers_that_moved(
     for path in ("pixels", "heat", "reconstruction"):
         answer = one.client.get(f"/scan/{finding}/{path}/0/0?layout={data['layout']}", headers={"accept": "*/*"})
         assert answer.status_code == 409
-        assert "load it again" in answer.json()["detail"]
+        assert "Load it again" in answer.json()["detail"]
     region = {"stack": 0, "index": 0, "layout": data["layout"], "points": [[3, 4], [10, 4], [10, 12]]}
     answer = one.decide(finding, "confirmed", region=json.dumps(region))
     assert "x-decided" not in answer.headers
-    assert "load it again" in answer.text
+    assert "Load it again" in answer.text
     now = scan_data(one.get(f"/scan/{finding}").text)
     assert now["layout"] != data["layout"]
     answer = one.decide(finding, "confirmed", region=json.dumps({**region, "layout": now["layout"]}))

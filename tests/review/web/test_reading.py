@@ -61,7 +61,7 @@ def test_nothing_tells_a_sampled_scan_from_a_flagged_one(browser: Open, listed: 
     shapes = {}
     for number in listed:
         page = one.get(f"/scan/{number}").text
-        assert "told once decided" in page
+        assert "hidden until you decide" in page
         assert "more unusual than" not in page
         data = json.loads(page.split('id="scan-data">')[1].split("</script>")[0])
         heat = json.loads(one.get(f"/scan/{number}/heat/0/0").headers["x-image"])
@@ -149,7 +149,7 @@ def test_taking_back_keeps_both_and_opens_the_scan(
     one.decide(listed[0], "confirmed")
     page = one.get(f"/scan/{listed[0]}").text.split('id="undo"')[1]
     fields = {name: hidden(page, name) for name in ("csrf", "seen", "token")}
-    assert "Taken back" in one.post(f"/scan/{listed[0]}/undo", fields, **HTMX).text
+    assert "Withdrawn" in one.post(f"/scan/{listed[0]}/undo", fields, **HTMX).text
     assert _decisions(room, listed[0], setup) == 2
     assert room.review.worklist.row(listed[0]).state in ("new", "in-review")
 
@@ -163,7 +163,7 @@ def test_two_readers_do_not_read_one_scan_unaware(browser: Open, listed: list[in
     ann, ben = browser("ann"), browser("ben", "203.0.113.8")
     mine = ann.get(f"/scan/{listed[0]}").text
     page = ben.get(f"/scan/{listed[0]}").text
-    assert "ann reads this scan at the moment" in page
+    assert "ann is reading this scan" in page
     assert 'id="decide"' not in page
     form = mine.split('id="decide"')[1]
     fields = {

@@ -218,7 +218,7 @@ def read_one(client: httpx.Client, signed: list[int], times: list[float]) -> int
         return 0
     chosen = rows[int(time.perf_counter_ns() // 1000) % min(len(rows), 20)]
     page = ask("GET", f"/scan/{chosen}").text
-    if 'id="decide"' not in page or "What was decided" in page:  # somebody reads it, or has just read it
+    if 'id="decide"' not in page or "Decisions so far" in page:  # somebody reads it, or has just read it
         return 0
     form = page.split('id="decide"')[1]
     fields = {name: re.search(rf'name="{name}" value="([^"]*)"', form)[1] for name in ("csrf", "seen", "token")}
