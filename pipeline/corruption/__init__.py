@@ -1,7 +1,7 @@
-"""What is done to normal images so that a network learns to undo it, or to find it: painted lesions with exact masks.
+"""Corruption of normal images that a network learns to undo or to find: painted lesions with exact masks.
 
 `paint` puts lesions into a batch, `jitter` varies a scan's intensities as scanners do, `pose` its position and shape as
-patients do; all draw row by row.
+patients do; each row uses its own randomness.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Intensity jitter of a whole image: what scanners and patients vary, and what is therefore no lesion."""
+"""Intensity jitter of a whole image: variation by scanners and patients that must not count as a lesion."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from pipeline.nn.rng import Rng
 
 
 class IntensityConfig(Config):
-    """How far an image's intensities vary; the defaults change nothing."""
+    """Range of the intensity jitter; the defaults change nothing."""
 
     gamma: float = Field(1.0, ge=1, description="exponent on [0, 1], drawn between 1 / gamma and gamma")
     gain: float = Field(0.0, ge=0, lt=1, description="brightness factor on [0, 1], drawn within 1 +- gain")
-    bias: float = Field(0.0, ge=0, lt=1, description="highest sd of a smooth field of the logarithm of brightness")
+    bias: float = Field(
+        0.0, ge=0, lt=1, description="highest standard deviation of a smooth field added to the logarithm of brightness"
+    )
     noise: float = Field(0.0, ge=0, description="highest standard deviation of white noise, in units of [-1, 1]")
 
 
 def jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> Tensor:
     """Return jittered images [B, C, *spatial] in [-1, 1].
 
-    All of an image's channels are changed alike. Outside the body only gamma and gain act.
+    All channels of an image are changed in the same way. Outside the body only gamma and gain act.
     """
     with torch.autocast(images.device.type, enabled=False):
         return _jitter(images, body, config, rng.fork("jitter"))

@@ -1,8 +1,8 @@
 """Synthetic lesions painted on normal images, with exact masks.
 
 The idea is that of foreign patch interpolation (Tan et al., arXiv:2011.04197), of natural synthetic anomalies
-(Schlueter et al., arXiv:2109.15222) and of the winners of MOOD 2022: what a network learns to find, or to remove, is
-decided by the shape, texture, contrast and sign of what is painted. All of these are numbers in the configuration.
+(Schlueter et al., arXiv:2109.15222) and of the winners of MOOD 2022: the shape, texture, contrast and sign of the
+painted lesions determine what a network learns to find or to remove. All of these are configuration fields.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from pipeline.corruption.shapes import ShapeConfig, draw_shape
 from pipeline.corruption.textures import Canvas, Texture, Tinted
 from pipeline.nn.rng import Rng
 
-NEIGHBOURHOOD = 5  # pixels over which a change is averaged before it is asked whether it can be seen
+NEIGHBOURHOOD = 5  # edge in pixels of the square over which a change is averaged to decide whether it is visible
 
 
 class LesionConfig(Config):
-    """Which lesions are painted, and how many."""
+    """Distribution of painted lesions."""
 
-    healthy: float = Field(0.2, ge=0, lt=1, description="share of images that get no lesion")
-    most: int = Field(3, ge=1, le=16, description="lesions an image, drawn from 1 to this")
+    healthy: float = Field(0.2, ge=0, lt=1, description="share of images without a lesion")
+    most: int = Field(3, ge=1, le=16, description="largest number of lesions per image, drawn from 1 to this")
     shape: ShapeConfig = Field(ShapeConfig(), description="size and outline")
-    textures: tuple[Texture, ...] = Field((Tinted(),), min_length=1, description="what fills them, drawn by weight")
+    textures: tuple[Texture, ...] = Field(
+        (Tinted(),), min_length=1, description="textures of the lesions, drawn by weight"
+    )
     visible: float = Field(
-        0.02, ge=0, description="pixels of a lesion that change by less (mean of 5 x 5 pixels) are not in its mask"
+        0.02, ge=0, description="pixels that change by less than this (mean over 5 x 5 pixels) are not in the mask"
     )
 
 
@@ -39,8 +41,8 @@ class Painted:
     """Images with lesions.
 
     Attributes:
-        images: float32 [B, C, *spatial] in [-1, 1]; equal to what was painted on wherever coverage is 0.
-        coverage: float32 [B, 1, *spatial] in [0, 1]: how much of the lesion's effect a pixel shows; 0 outside the body.
+        images: float32 [B, C, *spatial] in [-1, 1]; equal to the original wherever coverage is 0.
+        coverage: float32 [B, 1, *spatial] in [0, 1]: share of the lesion's effect at a pixel; 0 outside the body.
         mask: bool [B, 1, *spatial]: at least half of the effect, and visible.
     """
 
@@ -55,9 +57,9 @@ def paint(images: Tensor, body: Tensor, config: LesionConfig, rng: Rng) -> Paint
     Args:
         images: float32 [B, C, *spatial] in [-1, 1].
         body: bool [B, 1, *spatial].
-        rng: one stream a row; its own position is left alone. A row depends on itself alone, but for `Foreign`.
+        rng: one stream per row; its position is unchanged. A row depends on itself alone, except with `Foreign`.
     """
-    with torch.autocast(images.device.type, enabled=False):  # bf16 would round the whole image under a lesion
+    with torch.autocast(images.device.type, enabled=False):  # bf16 would round all pixels under a lesion
         return _paint(images, body, config, rng)
 
 
@@ -91,13 +93,15 @@ def _one_more(images: Tensor, body: Tensor, others: Tensor, config: LesionConfig
         if len(rows):
             canvas = Canvas(images[rows], body[rows], coverage[rows], radius[rows], others[rows])
             contents[rows] = texture.content(canvas, rng.fork(texture.kind).rows(rows.tolist()))
-    # A displaced image is already as it was at the border, so blending it once more does no harm.
+    # A displaced image is unchanged at its border already, so blending it again does no harm.
     painted = images.lerp(contents, coverage.expand_as(images)).clamp(-1, 1)
     return torch.where(coverage > 0, painted, images), coverage
 
 
 def _visible(change: Tensor, least: float) -> Tensor:
-    """Return where the change, averaged over channels and neighbourhood, reaches `least`: bool [B, 1, *spatial]."""
+    """Return the mask of pixels whose change, averaged over channels and neighbourhood, is at least `least`: bool [B,
+    1, *spatial].
+    """
     pool = F.avg_pool2d if change.ndim == 4 else F.avg_pool3d
     amount = change.abs().mean(dim=1, keepdim=True)
     return pool(amount, NEIGHBOURHOOD, 1, NEIGHBOURHOOD // 2, count_include_pad=False) >= least

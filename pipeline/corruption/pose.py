@@ -1,4 +1,4 @@
-"""Pose of a whole image: how patients lie and differ in shape, and what is therefore no lesion."""
+"""Pose of a whole image: variation in position and shape of patients that must not count as a lesion."""
 
 from __future__ import annotations
 
@@ -13,28 +13,32 @@ from pipeline.config import Config
 from pipeline.corruption.random_fields import between, smooth_field
 from pipeline.nn.rng import Rng
 
-WARP_LENGTH = (0.15, 0.3)  # of the warp's field, fractions of the edge: anatomy bends, texture does not
+WARP_LENGTH = (0.15, 0.3)  # length of the warp field as a fraction of the edge: bends anatomy but not texture
 
 
 class PoseConfig(Config):
-    """How far an image is moved, turned, stretched and bent; the defaults change nothing."""
+    """Range of translation, rotation, scaling and warping of an image; the defaults change nothing."""
 
-    mirror: bool = Field(False, description="half of the images are mirrored along their last axis")
-    rotate_degrees: float = Field(0.0, ge=0, le=180, description="turn in the plane of the last two axes, at most")
+    mirror: bool = Field(False, description="mirror half of the images along their last axis")
+    rotate_degrees: float = Field(0.0, ge=0, le=180, description="largest rotation in the plane of the last two axes")
     scale: float = Field(0.0, ge=0, lt=1, description="size factor, drawn within 1 +- scale")
-    shift: float = Field(0.0, ge=0, lt=0.5, description="translation along each axis at most, fraction of the edge")
-    warp: float = Field(0.0, ge=0, lt=0.2, description="highest sd of a smooth displacement, fraction of the edge")
+    shift: float = Field(
+        0.0, ge=0, lt=0.5, description="largest translation along each axis, as a fraction of the edge"
+    )
+    warp: float = Field(
+        0.0, ge=0, lt=0.2, description="highest standard deviation of a smooth displacement, as a fraction of the edge"
+    )
 
     @property
     def resamples(self) -> bool:
-        """Whether anything but mirroring happens."""
+        """Whether images are resampled (anything except mirroring)."""
         return any((self.rotate_degrees, self.scale, self.shift, self.warp))
 
 
 def pose(images: Tensor, body: Tensor, config: PoseConfig, rng: Rng) -> tuple[Tensor, Tensor]:
-    """Return images [B, C, *spatial] and bodies bool [B, 1, *spatial], each pair moved alike, row by row.
+    """Return images [B, C, *spatial] and bodies bool [B, 1, *spatial], each pair moved in the same way, row by row.
 
-    Images are read bilinearly, and beyond the frame as at its border; bodies end at the frame.
+    Images are sampled bilinearly with the border value beyond the frame; bodies end at the frame.
     """
     rng = rng.fork("pose")
     if config.mirror:
@@ -50,7 +54,7 @@ def pose(images: Tensor, body: Tensor, config: PoseConfig, rng: Rng) -> tuple[Te
 
 
 def _places(images: Tensor, config: PoseConfig, rng: Rng) -> Tensor:
-    """Return [B, *spatial, dims]: where each pixel is read, -1..1 over the edge, the last axis first."""
+    """Return [B, *spatial, dims]: the sampling position of each pixel, -1..1 over the edge, last axis first."""
     dims = images.ndim - 2
     places = F.affine_grid(_matrices(dims, config, rng), list(images.shape), align_corners=False)
     if config.warp:
@@ -61,7 +65,7 @@ def _places(images: Tensor, config: PoseConfig, rng: Rng) -> Tensor:
 
 
 def _matrices(dims: int, config: PoseConfig, rng: Rng) -> Tensor:
-    """Return [B, dims, dims + 1]: turn within the last two axes, scale and shift."""
+    """Return [B, dims, dims + 1]: rotation within the last two axes, scale and shift."""
     angle = rng.uniform(low=-1.0, high=1.0) * math.radians(config.rotate_degrees)
     size = 1 + config.scale * rng.uniform(low=-1.0, high=1.0)
     shift = 2 * config.shift * rng.uniform(dims, low=-1.0, high=1.0)

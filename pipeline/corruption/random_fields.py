@@ -1,4 +1,4 @@
-"""Smooth random fields and blurs whose scale differs from row to row, as products of one matrix an axis."""
+"""Smooth random fields and blurs whose scale differs from row to row, as products of one matrix per axis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KNOTS = 32  # along one edge: the finest length is half their distance, 1/64 of 
 def _ascending(values: tuple[float, float]) -> tuple[float, float]:
     low, high = values
     if not 0 <= low <= high:
-        raise ValueError(f"the range {low} to {high} must ascend and begin at 0 or above")
+        raise ValueError(f"the range {low} to {high} must be ascending and start at 0 or above")
     return values
 
 
@@ -30,7 +30,7 @@ def between(rng: Rng, limits: Range, *shape: int) -> Tensor:
 
 
 def log_between(rng: Rng, limits: Range, *shape: int) -> Tensor:
-    """Draw from a range, every factor as likely as every other: float32 [B, *shape]; both ends must be above 0."""
+    """Draw log-uniformly from a range: float32 [B, *shape]; both ends must be above 0."""
     low, high = torch.tensor(limits).log().tolist()
     return rng.uniform(*shape, low=low, high=high).exp()
 
@@ -42,28 +42,28 @@ def smooth_field(rng: Rng, spatial: Sequence[int], length: Tensor) -> Tensor:
     pixels at distance d is exp(-d^2 / (4 length^2)).
 
     Args:
-        rng: one stream a row.
+        rng: one stream per row.
         spatial: pixels along each axis.
-        length: [B], a fraction of the edge; below half the knots' distance it counts as that.
+        length: [B], a fraction of the edge; values below half the knot spacing are raised to it.
     """
     field = rng.normal(1, *[KNOTS] * len(spatial))
     finest = length.clamp_min(0.5 / KNOTS)
     for size in spatial:
-        # The first spatial axis is enlarged and goes to the end; after as many turns as axes the order is restored.
+        # Each turn upsamples the first spatial axis and moves it to the end, so the order is restored after the loop.
         field = torch.einsum("bcx...,bpx->bc...p", field, _weights(size, KNOTS, finest, unit_variance=True))
     return field
 
 
 def blur(images: Tensor, length: Tensor) -> Tensor:
     """Blur each image [B, C, *spatial] with a Gaussian of its own standard deviation `length` [B] (fraction of the
-    edge); zeros lie beyond the frame, so divide by the blurred mask of what counts."""
+    edge); pixels beyond the frame count as zeros, so divide by the blurred mask of the valid pixels."""
     for size in images.shape[2:]:
         images = torch.einsum("bcx...,bpx->bc...p", images, _weights(size, size, length, unit_variance=False))
     return images
 
 
 def _weights(size: int, knots: int, length: Tensor, unit_variance: bool) -> Tensor:
-    """Return [B, size, knots]: Gaussian weights of the knots at each pixel, scaled for white knots to give variance 1,
+    """Return [B, size, knots]: Gaussian weights of the knots at each pixel, scaled so that white knots give variance 1,
     or a plain Gaussian."""
     device = length.device
     pixels = (torch.arange(size, device=device) + 0.5) / size

@@ -1,4 +1,4 @@
-"""Where a painted lesion lies and how its outline runs: ellipses, blobs and ragged shapes in 2D and 3D."""
+"""Position and outline of painted lesions: ellipses, blobs and ragged shapes in 2D and 3D."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ class ShapeConfig(Config):
     """Distribution of a lesion's size and outline."""
 
     radius: Range = Field((0.03, 0.16), description="geometric mean of the half axes / image edge, log-uniform")
-    stretch: float = Field(2.0, ge=1, description="longest half axis / shortest, at most")
+    stretch: float = Field(2.0, ge=1, description="largest ratio of the longest half axis to the shortest")
     ragged: Range = Field(
-        (0.1, 0.6), description="how far a smooth field moves the outline, in radii; 0 is an ellipse, 1 falls apart"
+        (0.1, 0.6),
+        description="displacement of the outline by a smooth field, in radii; 0 is an ellipse, 1 breaks into pieces",
     )
     detail: Range = Field((0.3, 0.8), description="length of that field, in radii")
-    edge: Range = Field((0.05, 0.5), description="width of the border, in radii; a pixel at least")
+    edge: Range = Field((0.05, 0.5), description="width of the border, in radii; at least one pixel")
 
     @field_validator("radius")
     @classmethod
@@ -31,7 +32,7 @@ class ShapeConfig(Config):
 
 
 def draw_shape(body: Tensor, config: ShapeConfig, rng: Rng) -> tuple[Tensor, Tensor]:
-    """Draw one lesion an image, with its centre on a random pixel of the body and confined to the body.
+    """Draw one lesion per image, with its centre on a random pixel of the body and confined to the body.
 
     Args:
         body: bool [B, 1, *spatial]; a row without a body gets no lesion.
@@ -50,7 +51,7 @@ def draw_shape(body: Tensor, config: ShapeConfig, rng: Rng) -> tuple[Tensor, Ten
 
 
 def _distance(body: Tensor, radius: Tensor, stretch: float, rng: Rng) -> Tensor:
-    """Return the distance of each pixel from the centre in half axes: 1 on a randomly turned ellipse."""
+    """Return the distance of each pixel from the centre in half axes: 1 on a randomly rotated ellipse."""
     dims = body.ndim - 2
     axes = torch.linspace(-0.5, 0.5, dims, device=radius.device) * between(rng, (0.0, 1.0), 1)
     axes = radius[:, None] * stretch**axes
@@ -65,20 +66,22 @@ def _distance(body: Tensor, radius: Tensor, stretch: float, rng: Rng) -> Tensor:
 
 
 def _centre(body: Tensor, rng: Rng) -> tuple[Tensor, ...]:
-    """Return the coordinates [B] of one random pixel of each body, a tensor an axis."""
+    """Return the coordinates [B] of one random pixel of each body, one tensor per axis."""
     order = body.flatten(1).cumsum(dim=1)
-    wanted = (rng.uniform(1) * order[:, -1:]).floor() + 1
-    pixel = torch.searchsorted(order, wanted.to(order.dtype)).clamp_max(order.shape[1] - 1)
+    target = (rng.uniform(1) * order[:, -1:]).floor() + 1
+    pixel = torch.searchsorted(order, target.to(order.dtype)).clamp_max(order.shape[1] - 1)
     return torch.unravel_index(pixel[:, 0], body.shape[2:])
 
 
 def _offsets(body: Tensor, centre: tuple[Tensor, ...]) -> list[Tensor]:
-    """Return each axis's distance from the centre / image edge, shaped to broadcast over [B, 1, *spatial]."""
-    spatial, found = body.shape[2:], []
+    """Return the distance from the centre along each axis, relative to the image edge, shaped to broadcast over [B, 1,
+    *spatial].
+    """
+    spatial, offsets = body.shape[2:], []
     for axis, (size, middle) in enumerate(zip(spatial, centre, strict=True)):
         line = (torch.arange(size, device=body.device) - middle[:, None]) / size
-        found.append(line.reshape(len(body), 1, *[size if i == axis else 1 for i in range(len(spatial))]))
-    return found
+        offsets.append(line.reshape(len(body), 1, *[size if i == axis else 1 for i in range(len(spatial))]))
+    return offsets
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

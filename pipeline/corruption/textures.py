@@ -1,8 +1,8 @@
-"""What fills a painted lesion: a tint with a texture of its own, dark cavities, foreign, moved or smooth tissue.
+"""Textures of painted lesions: a tint with its own texture, dark cavities, foreign, displaced or smoothed tissue.
 
-Each kind is a configuration that says how its content is made: `content(x, coverage, ...)` gives the image as it would
-be if the lesion covered everything, and the painter blends it in. (Displacement alone depends on the coverage: tissue
-moves most in the middle and not at all at the border, as when something pushes it.)
+Each kind is a configuration that computes its content: `content(x, coverage, ...)` returns the image as if the lesion
+covered everything, and the painter blends it in. (Only displacement depends on the coverage: tissue moves most in the
+middle and not at all at the border, as when something pushes it.)
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from pipeline.config import Config
 from pipeline.corruption.random_fields import Range, between, blur, log_between, smooth_field
 from pipeline.nn.rng import Rng
 
-SOFT = 0.1  # of a cavity's border, in standard deviations of the field that shapes it
+SOFT = 0.1  # width of a cavity's border, in standard deviations of the field that shapes it
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """What a texture may look at; all rows are those that drew it.
+    """Inputs of a texture; the rows are those that drew this texture.
 
     Attributes:
         images: float32 [B, C, *spatial] in [-1, 1].
         body: bool [B, 1, *spatial].
         coverage: float32 [B, 1, *spatial], the lesion's.
-        radius: [B], the lesion's, / image edge.
-        others: float32 [B, C, *spatial], another image of the batch for each row (the same one where it is alone).
+        radius: [B], the lesion's radius / image edge.
+        others: float32 [B, C, *spatial], another image of the batch for each row (the same image in a batch of one).
     """
 
     images: Tensor
@@ -43,18 +43,18 @@ class Canvas:
 
 
 class _Texture(Config):
-    weight: float = Field(1.0, gt=0, description="how often, relative to the other textures")
+    weight: float = Field(1.0, gt=0, description="frequency relative to the other textures")
 
 
 class Tinted(_Texture):
-    """Tissue made brighter or darker, with a texture of its own; part of what was there is wiped out."""
+    """Tissue made brighter or darker, with a texture of its own; part of the original detail is wiped out."""
 
     kind: Literal["tinted"] = "tinted"
     contrast: Range = Field((0.1, 0.8), description="change of the mean, in units of [-1, 1]")
     brighter: float = Field(0.8, ge=0, le=1, description="share of lesions that are brighter than their surroundings")
     rough: Range = Field((0.0, 0.6), description="standard deviation of the lesion's own texture / contrast")
     grain: Range = Field((0.015, 0.06), description="length of that texture / image edge, log-uniform")
-    wipe: Range = Field((0.0, 1.0), description="share of the tissue's detail that gives way to its local mean")
+    wipe: Range = Field((0.0, 1.0), description="share of the tissue's detail that is replaced by its local mean")
 
     def content(self, canvas: Canvas, rng: Rng) -> Tensor:
         """Return [B, C, *spatial]: tissue, wiped towards its mean there, plus contrast x (sign + texture)."""
@@ -67,22 +67,22 @@ class Tinted(_Texture):
 
 
 class Cystic(_Texture):
-    """Bright tissue with dark cavities: fluid or necrosis, which FLAIR shows darker than what surrounds it."""
+    """Bright tissue with dark cavities: fluid or necrosis, which is darker than its surroundings on FLAIR."""
 
     kind: Literal["cystic"] = "cystic"
-    contrast: Range = Field((0.1, 0.8), description="how much brighter the tissue becomes, in units of [-1, 1]")
-    depth: Range = Field((0.1, 0.6), description="how much darker the cavities become")
-    share: Range = Field((0.1, 0.7), description="of the lesion that is cavity")
+    contrast: Range = Field((0.1, 0.8), description="increase in brightness of the tissue, in units of [-1, 1]")
+    depth: Range = Field((0.1, 0.6), description="decrease in brightness of the cavities")
+    share: Range = Field((0.1, 0.7), description="share of the lesion that is cavity")
     length: Range = Field((0.25, 0.7), description="length of the field that shapes the cavities, in radii")
-    wipe: Range = Field((0.0, 1.0), description="share of the tissue's detail that gives way to its local mean")
+    wipe: Range = Field((0.0, 1.0), description="share of the tissue's detail that is replaced by its local mean")
 
     def content(self, canvas: Canvas, rng: Rng) -> Tensor:
-        """Return [B, C, *spatial]: mean - depth where a random field is high, and tissue + contrast elsewhere."""
+        """Return [B, C, *spatial]: mean - depth where a random field is high, else tissue + contrast elsewhere."""
         x, one = canvas.images, [1] * (canvas.images.ndim - 1)
         mean = _mean_under(x, canvas.coverage)
         tissue = x + between(rng, self.wipe, *one) * (mean - x) + between(rng, self.contrast, *one)
         field = smooth_field(rng, x.shape[2:], between(rng, self.length) * canvas.radius)
-        # The field is standard normal at every pixel, so this quantile leaves the wanted share above it.
+        # The field is standard normal at every pixel, so the requested share lies above this quantile.
         level = math.sqrt(2) * torch.erfinv(1 - 2 * between(rng, self.share, *one))
         cavity = ((field - level) / SOFT).sigmoid()
         return tissue.lerp((mean - between(rng, self.depth, *one)).expand_as(x), cavity.expand_as(x))
@@ -91,13 +91,13 @@ class Cystic(_Texture):
 class Foreign(_Texture):
     """A patch of another image of the batch, interpolated with the tissue (FPI, Tan et al., arXiv:2011.04197, eq. 1).
 
-    Deviations: a smooth outline instead of a square, and the other image is shifted at random. An image's loss in
+    Deviations: a smooth outline instead of a square, and a random shift of the other image. An image's loss in
     training then depends on its neighbour in the batch; a score never does.
     """
 
     kind: Literal["foreign"] = "foreign"
     mix: Range = Field((0.3, 1.0), description="share of the foreign image")
-    shift: float = Field(0.15, ge=0, le=0.5, description="the foreign image is rolled by up to this share of the edge")
+    shift: float = Field(0.15, ge=0, le=0.5, description="largest roll of the foreign image, as a share of the edge")
 
     def content(self, canvas: Canvas, rng: Rng) -> Tensor:
         """Return [B, C, *spatial]: (1 - mix) tissue + mix foreign."""
@@ -109,7 +109,7 @@ class Foreign(_Texture):
 
 
 class Smoothed(_Texture):
-    """Tissue without its detail: a Gaussian blur that counts the body only."""
+    """Tissue without its detail: a Gaussian blur within the body only."""
 
     kind: Literal["smoothed"] = "smoothed"
     length: Range = Field((0.02, 0.08), description="standard deviation of the blur / image edge")
@@ -124,10 +124,10 @@ class Displaced(_Texture):
     """Tissue pushed aside: most in the middle of the lesion, not at all at its border."""
 
     kind: Literal["displaced"] = "displaced"
-    shift: Range = Field((0.5, 1.5), description="how far, in radii of the lesion")
+    shift: Range = Field((0.5, 1.5), description="size of the displacement, in radii of the lesion")
 
     def content(self, canvas: Canvas, rng: Rng) -> Tensor:
-        """Return [B, C, *spatial]: the image read at x - coverage x shift, bilinearly."""
+        """Return [B, C, *spatial]: the image sampled bilinearly at x - coverage x shift."""
         x, dims = canvas.images, canvas.images.ndim - 2
         direction = F.normalize(rng.normal(dims), dim=1)
         far = direction * (between(rng, self.shift) * canvas.radius)[:, None]

@@ -1,4 +1,4 @@
-"""Denoising networks by configuration: MONAI's diffusion U-Net or a transformer, told of a condition or not."""
+"""Denoising networks by configuration: MONAI's diffusion U-Net or a transformer, with or without a condition."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ class UnetConfig(Config):
     kind: Literal["unet"] = "unet"
     widths: tuple[int, ...] = Field((16, 32, 64), min_length=1, description="channels per level, multiples of 8")
     attention: tuple[bool, ...] = Field(
-        (False, False, False), description="self-attention per level; below them is one anyway"
+        (False, False, False), description="self-attention per level; the lowest block always has one"
     )
     residual_blocks: int = Field(1, ge=1, description="residual blocks per level")
-    patch: int = Field(2, ge=1, description="edge of the patches that become channels first; 2 costs a quarter")
+    patch: int = Field(2, ge=1, description="edge of the patches that are folded into channels; 2 costs a quarter")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(self.attention) != len(self.widths):
-            raise ValueError(f"attention has {len(self.attention)} levels and widths {len(self.widths)}; give as many")
+            raise ValueError(
+                f"attention has {len(self.attention)} levels but widths has {len(self.widths)}; give one value per "
+                "level"
+            )
         if any(width % GROUPS or width <= 0 for width in self.widths):
             raise ValueError(f"widths {self.widths} must be multiples of {GROUPS} (group norm)")
         return self
 
     @property
     def multiple(self) -> int:
-        """What the image size must be a multiple of."""
+        """The image size must be a multiple of this."""
         return self.patch * 2 ** (len(self.widths) - 1)
 
 
@@ -44,7 +47,7 @@ class DitConfig(Config):
 
     kind: Literal["dit"] = "dit"
     patch: int = Field(4, ge=1, description="edge of a token in pixels")
-    width: int = Field(128, ge=8, description="channels of a token, a multiple of 4 (6 in volumes) and of the heads")
+    width: int = Field(128, ge=8, description="channels of a token, a multiple of 4 (6 for volumes) and of the heads")
     depth: int = Field(6, ge=1, description="blocks")
     heads: int = Field(4, ge=1, description="attention heads")
 
@@ -56,12 +59,12 @@ class DitConfig(Config):
 
     @property
     def multiple(self) -> int:
-        """What the image size must be a multiple of."""
+        """The image size must be a multiple of this."""
         return self.patch
 
 
 def _kind(values: Any) -> str:
-    """A U-Net is meant where no kind is named, so that one of its numbers can be set alone."""
+    """Return the kind; unet by default, so that one of its fields can be set alone."""
     return values.get("kind", "unet") if isinstance(values, dict) else values.kind
 
 
@@ -69,10 +72,10 @@ DenoiserConfig = Annotated[Annotated[UnetConfig, Tag("unet")] | Annotated[DitCon
 
 
 class Unet(nn.Module):
-    """MONAI's DiffusionModelUNet on patches, told of a condition beside the time.
+    """MONAI's DiffusionModelUNet on patches, conditioned on the time and an optional vector.
 
-    Patches become channels before the network and pixels after it, as in arXiv:2301.11093, section 3. The condition's
-    vector passes a linear layer and is added to the embedding of the time.
+    Patches are folded into channels before the network and unfolded after it (arXiv:2301.11093, section 3). The
+    condition's vector passes a linear layer and is added to the embedding of the time.
     """
 
     def __init__(self, config: UnetConfig, spatial_dims: int, channels: int, condition: int | None) -> None:
@@ -89,7 +92,7 @@ class Unet(nn.Module):
             self.network.class_embedding = nn.Linear(condition, 4 * config.widths[0])
 
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        """Return what the method asks for, [B, C, *spatial]; `c` is [B, width]."""
+        """Return the prediction [B, C, *spatial]; `c` is [B, width]."""
         return unfold(self.network(fold(x_t, self.patch), t, class_labels=c), self.patch)
 
 
@@ -103,7 +106,7 @@ def build_denoiser(
         size: edge of the grid; a multiple of `config.multiple`.
         channels: of the image or code.
         spatial_dims: 2 or 3.
-        condition: length of the vector c; None: called without one.
+        condition: length of the vector c; None for no condition.
     """
     if isinstance(config, UnetConfig):
         return Unet(config, spatial_dims, channels, condition)

@@ -15,14 +15,14 @@ ConditionalDenoiser = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_t, t, c [
 def guided(predict: ConditionalDenoiser, c: Tensor, nothing: Tensor, weight: float) -> Denoiser:
     """Return the denoiser eps~(x_t) = (1 + w) eps(x_t, c) - w eps(x_t, nothing) (eq. 6).
 
-    w = 0 is the conditional model and costs one pass, w = -1 the unconditional one, also one; others cost a batch of
-    twice the rows.
+    w = 0 is the conditional model and w = -1 the unconditional one, each at the cost of one pass; any other w costs a
+    batch of twice the rows.
 
     Args:
-        predict: the conditional network; it may give eps, v or x_0, since the way from one to another is affine and
+        predict: the conditional network; it may predict eps, v or x_0, since conversion between them is affine and
             the two weights sum to 1.
-        c: [B, width], one condition a row.
-        nothing: [B, width], the condition that says nothing, trained by hiding the others.
+        c: [B, width], one condition per row.
+        nothing: [B, width], the empty condition, trained by hiding attributes.
         weight: w.
     """
     if weight in (0.0, -1.0):
@@ -31,7 +31,7 @@ def guided(predict: ConditionalDenoiser, c: Tensor, nothing: Tensor, weight: flo
     both = torch.cat([c, nothing])
 
     def combined(x_t: Tensor, t: Tensor) -> Tensor:
-        told, untold = predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
-        return (1 + weight) * told - weight * untold
+        conditional, unconditional = predict(torch.cat([x_t, x_t]), torch.cat([t, t]), both).chunk(2)
+        return (1 + weight) * conditional - weight * unconditional
 
     return combined

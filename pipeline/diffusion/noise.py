@@ -22,8 +22,8 @@ def draw_noise(kind: NoiseKind, rng: Rng, shape: Sequence[int], grid: int = 16) 
 
     Args:
         kind: gaussian, coarse or simplex.
-        rng: one stream a row.
-        shape: of one image, channels first.
+        rng: one stream per row.
+        shape: shape of one image, channels first.
         grid: cells along one edge of the coarse noise; ignored by the others.
     """
     if kind == "coarse":
@@ -32,20 +32,20 @@ def draw_noise(kind: NoiseKind, rng: Rng, shape: Sequence[int], grid: int = 16) 
 
 
 def coarse(rng: Rng, shape: Sequence[int], grid: int = 16) -> Tensor:
-    """Return normal noise on a coarse grid, enlarged linearly and rolled by a random shift: [B, *shape], variance 1.
+    """Return normal noise on a coarse grid, upsampled linearly and rolled by a random shift: [B, *shape], variance 1.
 
     Kascenas et al., "Denoising autoencoders for unsupervised anomaly detection in brain MRI", MIDL 2022, section 3.
-    Deviations: interpolation averages neighbours and so lowers the variance between grid points to 4/9 of that on them
-    in two dimensions; it is restored on average, so that a stated standard deviation holds for the image. The roll is
-    circular over a periodic grid, so that no seam enters the image.
+    Deviations: interpolation averages neighbours, which lowers the mean variance to 4/9 of that at the grid points
+    in two dimensions; it is restored on average, so that the stated standard deviation is that of the image. The roll
+    is circular over a periodic grid, so that no seam enters the image.
     """
     channels, *spatial = shape
     noise = rng.normal(channels, *[grid] * len(spatial))
     offsets = rng.uniform(len(spatial))
     for axis, size in enumerate(spatial):
-        # The first spatial axis is enlarged and goes to the end; after as many turns as axes the order is restored.
+        # Each turn upsamples the first spatial axis and moves it to the end, so the order is restored after the loop.
         noise = torch.einsum("bcx...,bpx->bc...p", noise, _interpolation(size, grid, offsets[:, axis]))
-    # E over the position of (1 - w)^2 + w^2 is 2/3 an axis: divide by its root to keep the variance at 1 on average.
+    # E over the position of (1 - w)^2 + w^2 is 2/3 per axis: divide by its root to keep the variance at 1 on average.
     return noise * (3 / 2) ** (len(spatial) / 2)
 
 

@@ -1,4 +1,4 @@
-"""What a denoiser is asked for: the noise, the clean image or the velocity; and the way from each to the noise.
+"""Targets of a denoiser (noise, clean image or velocity), and the conversion of each to the noise.
 
 Notation: x_t = sqrt(a) x_0 + sqrt(1 - a) eps with the signal power a = alpha_bar[t]; v = sqrt(a) eps - sqrt(1 - a) x_0
 (Salimans and Ho, arXiv:2202.00512, section 4 and appendix D). The algebra holds for noise of any kind.
@@ -14,7 +14,7 @@ Prediction = Literal["epsilon", "x0", "v"]
 
 
 def target(kind: Prediction, x_0: Tensor, eps: Tensor, signal: Tensor) -> Tensor:
-    """Return what the denoiser learns to give; `signal` is a, broadcast against images."""
+    """Return the training target of the denoiser; `signal` is a, broadcast against images."""
     match kind:
         case "epsilon":
             return eps
@@ -25,7 +25,7 @@ def target(kind: Prediction, x_0: Tensor, eps: Tensor, signal: Tensor) -> Tensor
 
 
 def to_eps(kind: Prediction, output: Tensor, x_t: Tensor, signal: Tensor) -> Tensor:
-    """Return the noise that `output` speaks of; undefined for `x0` where nothing but signal is left (a = 1)."""
+    """Return the noise that `output` implies; undefined for `x0` at a = 1, where there is no noise."""
     match kind:
         case "epsilon":
             return output

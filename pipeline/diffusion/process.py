@@ -1,4 +1,4 @@
-"""The forward process and the ways back that every diffusion method shares: noise, target, several start times at once.
+"""Forward process and sampling that all diffusion methods share: noise, target, several start times at once.
 
 Notation of arXiv:2006.11239: x_0 the clean image (or code), t the time in 0 .. T-1, eps the noise, alpha_bar the
 cumulative signal power.
@@ -21,11 +21,11 @@ from pipeline.nn.rng import Rng
 
 
 class ProcessConfig(Config):
-    """How images become noise, and from where they are walked back."""
+    """Configuration of the forward process and of denoising."""
 
     times: int = Field(1000, ge=2, description="T, the number of diffusion times")
     schedule: Literal["linear_beta", "scaled_linear_beta", "cosine"] = Field("linear_beta", description="MONAI's name")
-    prediction: Prediction = Field("epsilon", description="what the network gives: epsilon, x0 or v")
+    prediction: Prediction = Field("epsilon", description="output of the network: epsilon, x0 or v")
     noise: NoiseKind = Field("simplex", description="gaussian, simplex or coarse")
     noise_grid: int = Field(16, ge=2, description="cells of the coarse noise along one edge")
     start_times: tuple[int, ...] = Field((150, 250, 350), min_length=1, description="times t0 that a scan is noised to")
@@ -36,19 +36,22 @@ class ProcessConfig(Config):
         if not all(0 <= t < self.times for t in self.start_times):
             raise ValueError(f"start_times {self.start_times} must lie in 0 .. {self.times - 1}")
         if len(set(self.start_times)) < len(self.start_times):
-            raise ValueError(f"start_times {self.start_times} must differ from each other")
+            raise ValueError(f"start_times {self.start_times} must be distinct")
         if self.steps > min(self.start_times) + 1:
-            raise ValueError(f"{self.steps} steps do not fit between time {min(self.start_times)} and the clean image")
+            raise ValueError(
+                f"{self.steps} steps are too many from time {min(self.start_times)}; use at most "
+                f"{min(self.start_times) + 1}"
+            )
         return self
 
 
 class Process:
-    """Noise in, noise out.
+    """The forward process and its samplers.
 
     Args:
         config: times, schedule, noise, prediction.
-        shape: of one image or code, (C, *spatial).
-        limit: predicted clean images are clipped to [-limit, limit]; None for codes, which have no range.
+        shape: shape of one image or code, (C, *spatial).
+        limit: predicted clean images are clipped to [-limit, limit]; None for codes, whose range is unbounded.
     """
 
     def __init__(self, config: ProcessConfig, shape: Sequence[int], limit: float | None) -> None:
@@ -69,14 +72,14 @@ class Process:
         return signal.sqrt() * x_0 + (1 - signal).sqrt() * eps
 
     def lesson(self, x_0: Tensor, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw a time and a noise a row, and return x_t, t and what the network should give (eq. 14)."""
+        """Draw a time and a noise per row; return x_t, t and the target of the network (eq. 14)."""
         t = rng.integers(0, self.config.times)
         eps = self.noise(rng)
         signal = power(self.alpha_bar.to(x_0.device), t, x_0)
         return self.noised(x_0, eps, t), t, target(self.config.prediction, x_0, eps, signal)
 
     def eps_of(self, network: Denoiser) -> Denoiser:
-        """Return the noise predictor behind a network that gives what `config.prediction` says; float32."""
+        """Return the noise predictor of a network whose output is `config.prediction`; float32."""
 
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             signal = power(self.alpha_bar.to(x_t.device), t, x_t)
@@ -85,18 +88,18 @@ class Process:
         return predict
 
     def walk(self, predict: Denoiser, x_t: Tensor, start: int, steps: int, rng: Rng, eta: float = 0.0) -> Tensor:
-        """Walk x_t at time `start` to the clean image in `steps` strides."""
+        """Denoise x_t from time `start` to the clean image in `steps` steps."""
         alpha_bar = self.alpha_bar.to(x_t.device)
         return denoise(predict, alpha_bar, x_t, time_grid(start, steps), rng, eta, self.limit)
 
     def from_starts(self, predict: Denoiser, x_0: Tensor, rng: Rng, still: float | None = None) -> Tensor:
-        """Noise each image to every start time and walk all of them back in one batch: [T0, B, C, *spatial].
+        """Noise each image to every start time and denoise all of them in one batch: [T0, B, C, *spatial].
 
         Args:
             predict: the noise predictor, for T0 x B rows, start time by start time.
             x_0: [B, C, *spatial].
-            rng: each start time has noise of its own, from a fork of the row's stream.
-            still: rows leave when they change by less (`denoise_until_still`); None walks all steps.
+            rng: each start time draws its own noise from a fork of the row's stream.
+            still: rows stop once they change by less (`denoise_until_still`); None takes all steps.
         """
         starts = self.config.start_times
         eps = torch.cat([self.noise(rng.fork(start)) for start in starts])

@@ -1,4 +1,4 @@
-"""Painting a part of an image anew from what surrounds it: the masked second pass of AutoDDPM (arXiv:2305.19643)."""
+"""Inpainting of a part of an image from its surroundings: the masked second pass of AutoDDPM (arXiv:2305.19643)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def suspect(residual: Tensor, body: Tensor | None, share: float, smooth: int) ->
 
     Args:
         residual: [B, 1, *spatial].
-        body: bool of that shape; None is everywhere. An empty body has no suspicious pixel.
-        share: of the body's pixels, 0 to 1.
+        body: bool of that shape; None for all pixels. An empty body has no suspicious pixels.
+        share: share of the body's pixels, 0 to 1.
         smooth: edge of the mean filter in pixels, odd.
     """
     pool = F.avg_pool2d if residual.ndim == 4 else F.avg_pool3d
@@ -25,25 +25,25 @@ def suspect(residual: Tensor, body: Tensor | None, share: float, smooth: int) ->
     inside = torch.ones_like(values, dtype=torch.bool) if body is None else body
     values = values.masked_fill(~inside, -torch.inf)
     rank = values.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    wanted = (share * inside.flatten(1).sum(dim=1, keepdim=True)).round()
-    return (rank < wanted).reshape(values.shape) & inside
+    count = (share * inside.flatten(1).sum(dim=1, keepdim=True)).round()
+    return (rank < count).reshape(values.shape) & inside
 
 
 def masked_restoration(
     process: Process, predict: Denoiser, x: Tensor, mask: Tensor, start: int, steps: int, rng: Rng
 ) -> Tensor:
-    """Return x with the masked part painted anew; outside the mask it is x, bit for bit.
+    """Return x with the masked part inpainted; outside the mask it equals x bit for bit.
 
-    After every stride the part outside the mask is replaced by x noised to that time (arXiv:2201.09865, eq. 8), with
-    one noise image for the whole walk, so that a walk of DDIM steps stays on one path.
+    After every step the part outside the mask is replaced by x noised to that time (arXiv:2201.09865, eq. 8), with
+    one noise image for all steps, so that DDIM stays on one deterministic path.
 
     Args:
-        process: schedule, noise and range.
+        process: the forward process.
         predict: the noise predictor.
         x: [B, C, *spatial].
-        mask: bool [B, 1, *spatial], True where to paint.
+        mask: bool [B, 1, *spatial], True where to inpaint.
         start, steps: time that the image is noised to, and DDIM steps from there.
-        rng: one stream a row.
+        rng: one stream per row.
     """
     eps = process.noise(rng)
     t = torch.full((len(x),), start, dtype=torch.int64, device=x.device)

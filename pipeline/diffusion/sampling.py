@@ -1,9 +1,9 @@
-"""Walks between noise and image with one noise stream, and where wanted one time, per row.
+"""Samplers between noise and image with one noise stream, and optionally one time, per row.
 
 Notation of the papers: alpha_bar[t] is the cumulative signal power, eps the predicted noise, x_t the noisy image.
 MONAI's schedulers supply alpha_bar and the forward process. Their `step` is not used for the way back, because it draws
 one noise for the whole batch (a row would depend on its neighbours), and because `set_timesteps` of their DDIM spaces
-the steps by (T - 1) / (N - 1) while `step` supposes T // N.
+the steps by (T - 1) / (N - 1) while `step` assumes T // N.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 from pipeline.nn.rng import Rng
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t [B, C, *spatial], t int64 [B]) -> eps of the same shape
-Times = Sequence[int] | Tensor  # falling times, one for all rows each, or int64 [steps, B]
-Keep = Callable[[Tensor, Tensor], Tensor]  # (x_s, its signal power) -> x_s with what is known put back
+Times = Sequence[int] | Tensor  # decreasing times, either shared by all rows or int64 [steps, B]
+Keep = Callable[[Tensor, Tensor], Tensor]  # (x_s, its signal power) -> x_s with its fixed part restored
 
 
 def time_grid(start: int, steps: int) -> list[int]:
-    """Return `steps` (or `start` + 1 if that is less) falling times from `start`, evenly spaced towards -1.
+    """Return `steps` (or `start` + 1 if that is less) decreasing times from `start`, evenly spaced towards -1.
 
-    Time -1 is the clean image, so that every stride is as long as the next: 249 in 5 steps is 249, 199, 149, 99, 49.
+    Time -1 is the clean image, so that all steps are equally long: 249 in 5 steps is 249, 199, 149, 99, 49.
     """
     steps = min(steps, start + 1)
     return [round(start - k * (start + 1) / steps) for k in range(steps)]
@@ -52,22 +52,22 @@ def denoise(
     limit: float | None = None,
     keep: Keep | None = None,
 ) -> Tensor:
-    """Walk x_t at `times[0]` down to the clean image (arXiv:2010.02502, eq. 12 and 16).
+    """Denoise x_t from `times[0]` to the clean image (arXiv:2010.02502, eq. 12 and 16).
 
     Args:
         predict: the noise predictor.
         alpha_bar: [T].
         x_t: noisy images at time `times[0]`.
-        times: falling; the last stride leads to the clean image.
-        rng: drawn from only when `eta` > 0.
+        times: decreasing; the last step leads to the clean image.
+        rng: used only if `eta` > 0.
         eta: 0 is DDIM, 1 is the ancestral sampler of DDPM (arXiv:2006.11239, eq. 7 with the lower variance).
-        limit: the predicted clean image is clipped to [-limit, limit]; None leaves it.
-        keep: called after each stride; for inpainting (arXiv:2201.09865, eq. 8).
+        limit: the predicted clean image is clipped to [-limit, limit]; None for no limit.
+        keep: called after each step; for inpainting (arXiv:2201.09865, eq. 8).
     """
     grid = row_times(times, len(x_t)).to(x_t.device)
     for i, (now, after) in enumerate(pairwise(grid)):
         signal, signal_after = power(alpha_bar, now, x_t), power(alpha_bar, after, x_t)
-        noise = rng if i < len(grid) - 2 else None  # the last stride has none
+        noise = rng if i < len(grid) - 2 else None  # the last step adds none
         x_t = stride(x_t, predict(x_t, now), signal, signal_after, noise, eta, limit)
         x_t = x_t if keep is None else keep(x_t, signal_after)
     return x_t
@@ -76,13 +76,13 @@ def denoise(
 def denoise_until_still(
     predict: Denoiser, alpha_bar: Tensor, x_t: Tensor, times: Times, change: float, limit: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Walk by DDIM, and let a row leave as soon as its predicted clean image would change by less than `change`.
+    """Denoise by DDIM, stopping each row as soon as its predicted clean image would change by less than `change`.
 
-    That is the mean absolute difference to the stride before, times the strides that are left. A row's answer depends
-    on that row alone.
+    The change is estimated as the mean absolute difference to the previous step times the remaining steps. A row's
+    result depends on that row alone.
 
     Returns:
-        The clean images, and how many times the denoiser saw each row, int64 [B].
+        The clean images, and the number of denoiser calls per row, int64 [B].
     """
     grid = row_times(times, len(x_t)).to(x_t.device)
     result, last, rows = x_t.clone(), torch.full_like(x_t, torch.inf), torch.arange(len(x_t), device=x_t.device)
@@ -122,15 +122,15 @@ def stride(
 
 
 def invert(predict: Denoiser, alpha_bar: Tensor, x_0: Tensor, times: Times) -> Tensor:
-    """Walk a clean image up to time `times[0]` by DDIM run backwards (arXiv:2010.02502, section 4.3, eq. 14).
+    """Invert a clean image to time `times[0]` by DDIM run backwards (arXiv:2010.02502, section 4.3, eq. 14).
 
-    `denoise` over the same times leads back; the error of the round trip falls with the number of steps. The noise of
-    the clean image, which no denoiser was trained on, is asked for at the lowest of the times.
+    `denoise` over the same times reverses it; the error of the round trip decreases with the number of steps. The noise
+    of the clean image, on which no denoiser was trained, is predicted at the lowest of the times.
 
     Args:
         predict, alpha_bar: as in `denoise`.
         x_0: clean images.
-        times: falling, as in `denoise`.
+        times: decreasing, as in `denoise`.
     """
     grid = row_times(times, len(x_0)).to(x_0.device).flip(0)
     x_t = x_0

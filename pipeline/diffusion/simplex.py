@@ -11,16 +11,16 @@ from torch import Tensor
 
 from pipeline.nn.rng import Rng
 
-TABLE = 256  # lattice gradients per row; the noise repeats after as many cells, far beyond an image
+TABLE = 256  # lattice gradients per row; the noise repeats after this many cells, far beyond an image
 
 
 def simplex_octaves(rng: Rng, spatial: Sequence[int], octaves: int, persistence: float, period: float) -> Tensor:
     """Return a sum of octaves [B, *spatial] with variance 1; octave k has `period / 2^k` and amplitude persistence^k.
 
     Args:
-        rng: one stream a row.
+        rng: one stream per row.
         spatial: image size in pixels, 2 or 3 axes.
-        octaves: how many are summed; an octave finer than two pixels is left out.
+        octaves: number of octaves to sum; octaves finer than two pixels are left out.
         persistence: ratio of amplitudes.
         period: cell size of the first octave, as a fraction of the longest edge.
     """
@@ -58,7 +58,7 @@ def _corners(points: Tensor) -> list[tuple[Tensor, Tensor]]:
     skew, unskew = ((dims + 1) ** 0.5 - 1) / dims, (1 - 1 / (dims + 1) ** 0.5) / dims
     base = (points + skew * points.sum(-1, keepdim=True)).floor()
     first = points - (base - unskew * base.sum(-1, keepdim=True))
-    # Walk from the base corner along the axes in order of falling coordinate; rank 0 is the largest.
+    # Walk from the base corner along the axes in order of decreasing coordinate; rank 0 is the largest.
     rank = first.argsort(dim=-1, descending=True).argsort(dim=-1)
     steps = [(rank < k).to(points.dtype) for k in range(dims + 1)]
     return [(base + step, first - step + k * unskew) for k, step in enumerate(steps)]
@@ -72,7 +72,7 @@ def _hashed(lattice: Tensor, order: Tensor) -> Tensor:
 
 
 def _falloff(offset: Tensor) -> Tensor:
-    """(1/2 - |offset|^2)_+^4: continuous across simplices."""
+    """Return (1/2 - |offset|^2)_+^4, which is continuous across simplices."""
     return (0.5 - offset.square().sum(-1)).clamp_min(0) ** 4
 
 

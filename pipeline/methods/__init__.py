@@ -1,4 +1,4 @@
-"""The registry: the union of the methods' configurations. A method that is not listed here does not exist."""
+"""Registry of methods: the union of their configurations. A method exists only if it is listed here."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def method_config(values: dict[str, Any]) -> MethodConfig:
     """
     name = values.get("name")
     if name not in METHODS:
-        raise ConfigError(f"There is no method {name!r}. Choose one of: {', '.join(METHODS)}.")
+        raise ConfigError(f"There is no method {name!r}. Choose one of {', '.join(METHODS)}.")
     try:
         return METHODS[name].model_validate(values)
     except ValidationError as error:

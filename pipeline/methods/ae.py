@@ -1,10 +1,11 @@
 """`ae`: a convolutional autoencoder with a narrow bottleneck.
 
-What does not pass the bottleneck is not normal. The recipe is that of MedIAnomaly (Cai et al., Medical Image Analysis
-2025): 4x4 convolutions of stride 2 with batch norm and ReLU, a fully connected layer of 1024, a latent code of 16, and
-the mirror image. With `perceptual_weight` it is that paper's AE-PL: score that with the perceptual residual, as squared
-error then falls below chance. Deviation: grids larger than 64 pixels get more levels, so that the last grid stays 4 to
-7 pixels.
+Anything that does not pass the bottleneck is anomalous. The recipe is that of MedIAnomaly (Cai et al., Medical Image
+Analysis 2025): 4x4 convolutions of stride 2 with batch norm and ReLU, a fully connected layer of 1024, a latent code of
+16, and
+the mirror image as the decoder. With `perceptual_weight` it is that paper's AE-PL: score it with the perceptual
+residual, since with squared error it falls below chance. Deviation: grids larger than 64 pixels get more levels, so
+that the last grid stays 4 to 7 pixels.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ class AeConfig(MethodConfig):
     widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
     hidden: int = Field(1024, ge=1, description="width of the fully connected layer on both sides of the code")
     latent: int = Field(16, ge=1, description="length of the code; 4 to 32 for local lesions")
-    perceptual_weight: float = Field(0.0, ge=0, description="of the perceptual term; 0 leaves it and its network out")
-    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="of that term: which features, and how")
+    perceptual_weight: float = Field(
+        0.0, ge=0, description="weight of the perceptual term; 0 leaves out the term and its network"
+    )
+    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="features of the perceptual term")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> Autoencoder:
@@ -40,7 +43,7 @@ class AeConfig(MethodConfig):
 
 
 class Autoencoder(Method):
-    """x -> code -> x_hat, trained on the mean squared error and, where it has a weight, a perceptual distance."""
+    """x -> code -> x_hat, trained on the mean squared error and, if weighted, a perceptual distance."""
 
     channels_last = True
 
@@ -62,7 +65,7 @@ class Autoencoder(Method):
         return self.decoder(self.expand(self.code(self.encoder(x).flatten(1))))
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Mean squared error over all pixels, and the perceptual distance where it has a weight."""
+        """Return the mean squared error over all pixels and, if weighted, the perceptual distance."""
         x_hat = self(batch.images).float()
         error = F.mse_loss(x_hat, batch.images)
         if self.perceptual is None:

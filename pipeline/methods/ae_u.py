@@ -1,9 +1,9 @@
-"""`ae_u`: an autoencoder that says how sure it is of every pixel.
+"""`ae_u`: an autoencoder that predicts its own uncertainty for every pixel.
 
 Mao et al., "Abnormality detection in chest X-ray images using uncertainty prediction autoencoders", MICCAI 2020. One
 more output channel s = log sigma^2. Notation: x the image, x_hat the reconstruction. Loss (eq. 1, as written in
 MedIAnomaly, Cai et al. 2025): exp(-s) (x - x_hat)^2 + s, the mean over the pixels: twice the negative log-likelihood of
-N(x_hat, exp(s)), but for a constant. The anomaly map is its first term, the error in units of the error to be expected,
+N(x_hat, exp(s)), up to a constant. The anomaly map is its first term, the error relative to the expected error,
 so that edges and vessels, which no code can place exactly, do not count. Network and recipe are those of `ae`.
 Deviation: images of several channels share one s, and the squared error is their mean.
 """

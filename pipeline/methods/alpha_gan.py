@@ -1,9 +1,9 @@
-"""`alpha_gan`: an autoencoder whose images and whose codes are both judged.
+"""`alpha_gan`: an autoencoder with discriminators for both its images and its codes.
 
 alpha-GAN: Rosca et al. 2017, arXiv:1706.04987, as used on chest radiographs by Nakao et al., Journal of Digital Imaging
 2021. Encoder, generator, a discriminator of images and a discriminator of codes, with the losses of section 4 and
-algorithm 1. With D = sigmoid(d), the generators' -log D + log(1 - D) is -d. Deviations: one step of each network a turn
-(the paper takes two of encoder and generator); norms over one image; Adam's beta_1 is 0.5.
+algorithm 1. With D = sigmoid(d), the generators' -log D + log(1 - D) is -d. Deviations: one step of each network per
+turn (the paper takes two of encoder and generator); norms over one image; Adam's beta_1 is 0.5.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AlphaGanConfig(MethodConfig):
     name: Literal["alpha_gan"] = "alpha_gan"
     widths: tuple[int, ...] = Field((32, 64, 128, 128), min_length=2, description="channels per level, last repeated")
     latent: int = Field(64, ge=1, description="length of the code z")
-    code_hidden: int = Field(256, ge=1, description="width of the two hidden layers that judge codes")
+    code_hidden: int = Field(256, ge=1, description="width of the two hidden layers of the code discriminator")
     weight: float = Field(10.0, gt=0, description="lambda, weight of the absolute reconstruction error")
     lr: float = Field(2e-4, gt=0, description="learning rate of all four networks")
 
@@ -39,7 +39,7 @@ class AlphaGanConfig(MethodConfig):
 
 
 class AlphaGan(Method):
-    """x -> z_hat -> x_hat, with z_hat to look like N(0, I), and x_hat and G(z) like normal images."""
+    """x -> z_hat -> x_hat, with z_hat trained to look like N(0, I), and x_hat and G(z) like normal images."""
 
     channels_last = True
 
@@ -123,7 +123,7 @@ class AlphaGan(Method):
         return {"total": terms["prior"] + terms["encoded"], **terms}
 
     def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return the reconstruction error: the judges' terms say nothing of how good the others are."""
+        """Return the reconstruction error: the adversarial terms do not measure the quality of a network."""
         error = _l1(batch.images, self.generator(self.encode(batch.images)))
         return {"total": error, "reconstruction": error}
 

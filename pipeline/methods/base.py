@@ -1,4 +1,4 @@
-"""What every method is: a typed configuration, phases, named loss terms, and one of three answers about a scan."""
+"""Contract of every method: a typed configuration, phases, named loss terms, and one of three answers about a scan."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Phase:
     Attributes:
         name: passed back to `Method.loss`.
         modules: names of the method's submodules that this phase trains; "" is the whole method.
-        lr, betas, weight_decay: of AdamW (weight decay 0 makes it Adam).
-        repeats: optimiser steps per turn, each on its own batch.
-        every: the phase takes a turn in every n-th round only.
-        after, until: fractions of the training's images between which the phase takes turns: a codec learns first, its
-            prior later. At such a border the averaged weights become the weights, and the search for the best anew.
+        lr, betas, weight_decay: hyperparameters of AdamW (weight decay 0 makes it Adam).
+        repeats: optimiser steps per turn, each on a batch of its own.
+        every: the phase takes a turn only in every n-th round.
+        after, until: the phase takes turns between these fractions of the training images: a codec learns first, its
+            prior later. At each boundary the EMA weights replace the live weights, and the search for the best
+            restarts.
     """
 
     name: str
@@ -46,8 +47,8 @@ class Phase:
 class Method(nn.Module):
     """A model of normality.
 
-    Subclasses set `phases`, give `loss`, and implement one of the protocols `Reconstructor`, `AnomalyMapper` or
-    `ScanScorer`. They draw no randomness but from the `Rng` that they are given.
+    Subclasses set `phases`, define `loss`, and implement one of the protocols `Reconstructor`, `AnomalyMapper` or
+    `ScanScorer`. All their randomness comes from the `Rng` that they are given.
 
     Args:
         config: the configuration that built it.
@@ -59,7 +60,7 @@ class Method(nn.Module):
     supervision: Supervision = "normals"
     phases: tuple[Phase, ...] = ()
     conditional: bool = False  # True: its answer takes `about` (`pipeline.data.images.conditions`)
-    channels_last: bool = False  # True where this memory format was measured to be faster on CPU
+    channels_last: bool = False  # True if this memory format was measured to be faster on CPU
 
     def __init__(self, config: MethodConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__()
@@ -80,35 +81,41 @@ class Method(nn.Module):
     def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return named scalars on held-out normals; "total" decides early stopping. Default: the phase's loss.
 
-        `phase` is the first of those that take turns at this time.
+        `phase` is the first of the phases that take turns at this time.
         """
         return self.loss(batch, phase, rng)
 
     def finish(self, batches: Iterable[Batch]) -> None:
-        """Called once after training, in eval mode, with every training image in a fixed order.
+        """Fit statistics after training; called once, in eval mode, with every training image in a fixed order.
 
-        For memory banks and statistics; what is kept must have a size that configuration and image size decide, and
-        the batches are on the CPU. A method without phases is fitted by this alone. Default: nothing.
+        For memory banks and statistics; their size must be fixed by the configuration and the image size. The batches
+        are on the CPU. A method without phases is fitted by this call alone. Default: nothing.
         """
 
     def standardise(self, batches: Iterable[Batch]) -> None:
-        """Called once after `finish`, in eval mode, with every held-out normal (validate) in a fixed order.
+        """Fit constants on held-out normals (validate); called once after `finish`, in eval mode, in a fixed order.
 
-        For constants that images which were learnt from would bias, of a size that the configuration decides; the
-        batches are on the CPU. Not called where nothing was held out. Default: nothing.
+        For constants that training images would bias; their size must be fixed by the configuration. The batches are on
+        the CPU. Not called if nothing was held out. Default: nothing.
         """
 
     def after_step(self, phase: str) -> None:
-        """Called after each optimiser step of `phase`; for weight clipping, codebook upkeep and the like."""
+        """Update state after each optimiser step of `phase`, such as clipped weights or a codebook. Default:
+        nothing.
+        """
 
     def parameters_of(self, phase: Phase) -> list[nn.Parameter]:
         """Return the trainable parameters of a phase, in a fixed order."""
-        found = {id(p): p for name in phase.modules for p in self.get_submodule(name).parameters() if p.requires_grad}
-        return list(found.values())
+        parameters = {
+            id(p): p for name in phase.modules for p in self.get_submodule(name).parameters() if p.requires_grad
+        }
+        return list(parameters.values())
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Evaluate without gradients and in eval mode: with batch statistics a score would depend on its neighbours."""
+        """Evaluate without gradients and in eval mode, since batch statistics would make a score depend on its
+        neighbours.
+        """
         was_training = self.training
         self.eval()
         try:
@@ -118,50 +125,50 @@ class Method(nn.Module):
             self.train(was_training)
 
     def check(self, x: Tensor) -> Tensor:
-        """Return `x`, or refuse it.
+        """Return `x` unchanged if it is valid.
 
         Raises:
-            ConfigError: the shape is not [B, C, *spatial] of this method.
+            ConfigError: the shape is not this method's [B, C, *spatial].
             Rejected: NaN or infinity (code non-finite-pixels).
         """
         if tuple(x.shape[1:]) != self.image_shape:
             raise ConfigError(
-                f"{self.config.name} was built for images [B, {', '.join(map(str, self.image_shape))}] and got "
-                f"{list(x.shape)}. Normalise to that size, or build the method for the size at hand."
+                f"{self.config.name} expects images [B, {', '.join(map(str, self.image_shape))}] and got "
+                f"{list(x.shape)}. Normalise the images to that size, or build the method for this size."
             )
         check_finite(x)
         return x
 
 
 def check_finite(x: Tensor) -> None:
-    """Refuse NaN and infinity.
+    """Raise an error for NaN or infinity.
 
     Raises:
-        Rejected: with the code non-finite-pixels; the sentence counts the images concerned.
+        Rejected: with the code non-finite-pixels; the message counts the images.
     """
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x).flatten(1).all(dim=1)).sum())
         raise Rejected(
             RejectionCode.NON_FINITE,
-            f"{bad} of {len(x)} images hold NaN or infinite pixels; every pixel must be finite. "
-            "Exclude them, or look at the normaliser.",
+            f"{bad} of {len(x)} images have NaN or infinite pixels; every pixel must be finite. "
+            "Leave these scans out of the data, or check the settings of the normaliser.",
         )
 
 
 class MethodConfig(Config):
-    """Base of the methods' configurations; `name` tells them apart."""
+    """Base of the methods' configurations; `name` identifies the method."""
 
     name: str
 
     def build(self, image_size: int, channels: int = 1, spatial_dims: int = 2, *, seed: int = 0) -> Method:
-        """Return the method with weights drawn from `seed`; the global generator is left as it was.
+        """Return the method with weights drawn from `seed`; the state of the global generator is restored.
 
         Raises:
-            ConfigError: an image size, channel count or dimension that the network cannot take.
+            ConfigError: an image size, channel count or dimension that the network does not support.
         """
         if spatial_dims not in (2, 3) or channels < 1:
             raise ConfigError(
-                f"{self.name} takes 2 or 3 dimensions and 1 or more channels, not {spatial_dims}, {channels}."
+                f"{self.name} supports 2 or 3 dimensions and at least 1 channel, not {spatial_dims} and {channels}."
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -173,7 +180,7 @@ class MethodConfig(Config):
 
 @runtime_checkable
 class Reconstructor(Protocol):
-    """Answers "what would this be if it were normal?" with an image of the same shape."""
+    """A method that answers "what would this look like if it were normal?" with an image of the same shape."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat [B, C, *spatial] for x of that shape; a row depends on itself and its own keys only."""
@@ -182,7 +189,7 @@ class Reconstructor(Protocol):
 
 @runtime_checkable
 class AnomalyMapper(Protocol):
-    """Has no x_hat, but says where an image is unusual."""
+    """A method without x_hat that maps where an image is unusual."""
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
         """Return [B, 1, *spatial], higher = more anomalous."""
@@ -191,7 +198,7 @@ class AnomalyMapper(Protocol):
 
 @runtime_checkable
 class ScanScorer(Protocol):
-    """Has neither x_hat nor map: one number an image."""
+    """A method with neither x_hat nor map that gives one number per image."""
 
     def score(self, x: Tensor, rng: Rng) -> Tensor:
         """Return [B], higher = more anomalous."""
@@ -200,19 +207,19 @@ class ScanScorer(Protocol):
 
 @runtime_checkable
 class Codec(Protocol):
-    """Writes images as codes and reads them back: what latent models are built on. Neither draws randomness."""
+    """A method that encodes images and decodes codes, as a base of latent models. Neither step is random."""
 
     def to_code(self, x: Tensor) -> Tensor:
-        """Return the code [B, D, *grid] of x [B, C, *spatial]; one without a grid has a grid of 1 everywhere."""
+        """Return the code [B, D, *grid] of x [B, C, *spatial]; a code without a grid has a grid of size 1."""
         ...
 
     def from_code(self, z: Tensor) -> Tensor:
-        """Return images [B, C, *spatial] of codes, which need not be codes of an image."""
+        """Return images [B, C, *spatial] of codes, which need not come from an image."""
         ...
 
 
 def levels_between(image_size: int, bottom: int, at_least: int = 1) -> int:
-    """Return how many halvings lead from `image_size` to a grid of `bottom` pixels or a little more (< 2 x)."""
+    """Return the number of halvings from `image_size` to a grid of at least `bottom` pixels (less than twice that)."""
     levels = at_least
     while image_size // 2 ** (levels + 1) >= bottom and image_size % 2 ** (levels + 1) == 0:
         levels += 1
@@ -220,10 +227,10 @@ def levels_between(image_size: int, bottom: int, at_least: int = 1) -> int:
 
 
 def require_size(method: str, image_size: int, multiple: int, smallest: int) -> None:
-    """Refuse a grid that the network cannot halve evenly.
+    """Check that the network can halve the grid evenly.
 
     Raises:
-        ConfigError: naming the allowed sizes nearest to the one asked for.
+        ConfigError: it cannot; the message names the nearest allowed sizes.
     """
     if image_size >= smallest and image_size % multiple == 0:
         return

@@ -1,12 +1,12 @@
-"""`conditional_vae`: a variational autoencoder that is told what the image is of.
+"""`conditional_vae`: a variational autoencoder conditioned on what the image shows.
 
 Sohn et al., "Learning structured output representation using deep conditional generative models", NeurIPS 2015, eq. 4,
 with the relaxed prior of its section 4.1, p(z|c) = p(z). Notation: c the condition (modality, body part, view, position
 in the series, sex, age band), q(z|x,c) = N(mu, diag sigma^2), p(z) = N(0, I), p(x|z,c) = N(x_hat, s^2 I) with a fixed s
-(`decoder_std`). Loss: E_q[-log p(x|z,c)] + beta KL(q || p), with one sample of z, in nats per image. What c says, z
-need not carry, and normal is what is normal for such an image. A missing attribute is a condition of its own
-("unknown"), trained by hiding attributes at random; it is never guessed. With `restoration` the answer is searched for
-at test time, by descent on these terms (`pipeline.nn.energy`).
+(`decoder_std`). Loss: E_q[-log p(x|z,c)] + beta KL(q || p), with one sample of z, in nats per image. z need not
+carry what c says, so normal means normal for such an image. A missing attribute is a condition of its own
+("unknown"), trained by hiding attributes at random; it is never guessed. With `restoration` the answer is found
+at test time by gradient descent on these terms (`pipeline.nn.energy`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ConditionalVaeConfig(MethodConfig):
     name: Literal["conditional_vae"] = "conditional_vae"
     widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
     latent: int = Field(32, ge=1, description="length of the code z")
-    conditions: ConditionConfig = Field(ConditionConfig(), description="what it is told of an image")
+    conditions: ConditionConfig = Field(ConditionConfig(), description="attributes that it is conditioned on")
     decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z,c), in units of the image [-1, 1]")
     beta: float = Field(1.0, ge=0, description="weight of the KL term")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
@@ -55,11 +55,13 @@ class ConditionalVariationalAutoencoder(Method):
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
         sizes = widths(config.widths, levels)
         bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
-        told = config.conditions.width
+        condition_width = config.conditions.width
         self.conditions = Conditions(config.conditions)
         self.encoder = halving(spatial_dims, [channels, *sizes])
-        self.posterior = nn.Linear(math.prod(bottom) + told, 2 * config.latent)
-        self.expand = nn.Sequential(nn.Linear(config.latent + told, math.prod(bottom)), nn.Unflatten(1, bottom))
+        self.posterior = nn.Linear(math.prod(bottom) + condition_width, 2 * config.latent)
+        self.expand = nn.Sequential(
+            nn.Linear(config.latent + condition_width, math.prod(bottom)), nn.Unflatten(1, bottom)
+        )
         self.decoder = doubling(spatial_dims, [*reversed(sizes), channels])
         self.phases = (Phase("train", lr=config.lr),)
 
@@ -83,12 +85,12 @@ class ConditionalVariationalAutoencoder(Method):
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None, about: About = ()) -> Tensor:
-        """Return the decoded mean of q(z|x,c), or what `restoration` finds; no randomness.
+        """Return the decoded mean of q(z|x,c), or the result of `restoration`; no randomness.
 
         Args:
             x: [B, C, *spatial].
             rng, body: not used.
-            about: what is known of each image (`pipeline.data.images.conditions`); () where nothing is.
+            about: attributes of each image (`pipeline.data.images.conditions`); () if unknown.
         """
         with self.inference():
             c = self.conditions(about, len(self.check(x)))

@@ -1,14 +1,15 @@
-"""`dae`: a denoising autoencoder that removes coarse noise, painted lesions, or both, and real lesions with them.
+"""`dae`: a denoising autoencoder that removes coarse noise, painted lesions, or both, and with them real lesions.
 
 Kascenas et al., "Denoising autoencoders for unsupervised anomaly detection in brain MRI", MIDL 2022: noise on a coarse
-grid, enlarged, rolled and confined to the body, is added to normal images; the network gives the clean image back, and
-the error is taken within the body. A scan to be read gets no noise. Deviations: the network is MONAI's BasicUNet and
-predicts the correction (x_hat = x + f(x)), so that it starts at the identity; the scale of the noise varies from image
-to image up to `noise_std` where `vary_strength` is set. The default strength is the paper's: 0.2 on the knots, for a
+grid, enlarged, rolled and confined to the body, is added to normal images; the network returns the clean image, and
+the error is taken within the body. No noise is added to a scan to be scored. Deviations: the network is MONAI's
+BasicUNet and predicts the correction (x_hat = x + f(x)), so that it starts at the identity; the scale of the noise
+varies from image
+to image up to `noise_std` if `vary_strength` is set. The default strength is the paper's: 0.2 on the knots, for a
 range of 0 to 1, is 0.4 on [-1, 1], of which interpolation leaves 2/3.
 
-With `corruption: lesions` synthetic lesions take the place of the noise (`pipeline.corruption`), with `both` noise
-comes on top of them. With `network: bottleneck` the U-Net's shortcuts are gone, and everything passes a narrow code.
+With `corruption: lesions`, synthetic lesions replace the noise (`pipeline.corruption`); with `both`, noise
+is added on top of them. With `network: bottleneck`, there are no skip connections, and everything passes a narrow code.
 """
 
 from __future__ import annotations
@@ -32,14 +33,16 @@ class DaeConfig(UNetFields, MethodConfig):
     """Configuration of `dae`."""
 
     name: Literal["dae"] = "dae"
-    network: Literal["unet", "bottleneck"] = Field("unet", description="with shortcuts, or through a narrow code")
+    network: Literal["unet", "bottleneck"] = Field(
+        "unet", description="a U-Net with skip connections, or a narrow code"
+    )
     code: int = Field(16, ge=8, multiple_of=8, description="channels of the bottleneck's code, at image size / 16")
     corruption: Literal["noise", "lesions", "both"] = Field("noise", description="what the network learns to remove")
     noise: NoiseKind = Field("coarse", description="coarse, simplex or gaussian")
     noise_std: float = Field(0.25, gt=0, description="standard deviation of the noise, in units of the image [-1, 1]")
-    noise_grid: int = Field(8, ge=2, description="cells of the coarse noise along one edge; 8 pixels a cell")
+    noise_grid: int = Field(8, ge=2, description="cells of the coarse noise along one edge; 8 pixels per cell")
     vary_strength: bool = Field(False, description="scale each image's noise by a uniform factor of 0 to 1")
-    lesions: LesionConfig = Field(LesionConfig(), description="what is painted, unless the corruption is noise")
+    lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint, unless the corruption is noise")
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before corruption")
     pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
     residual: bool = Field(True, description="the network predicts the correction instead of the image")
@@ -51,9 +54,9 @@ class DaeConfig(UNetFields, MethodConfig):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.network == "bottleneck" and self.residual:
-            raise ValueError("a bottleneck gives the image itself: set residual: false")
+            raise ValueError("network: bottleneck predicts the image itself; set residual: false")
         if self.network == "bottleneck" and (self.mirrored or self.patch > 1):
-            raise ValueError("patch and mirrored belong to the U-Net; leave them out with network: bottleneck")
+            raise ValueError("patch and mirrored apply to the U-Net only; remove them with network: bottleneck")
         if not self.l1 + self.l2 + self.ssim:
             raise ValueError("one of the weights l1, l2 and ssim must be above 0")
         return self
@@ -85,7 +88,7 @@ class DenoisingAutoencoder(Method):
         return x + clean.to(x.dtype) if self.config.residual else clean.to(x.dtype)
 
     def corrupt(self, x: Tensor, body: Tensor, rng: Rng) -> Tensor:
-        """Return x with lesions, noise or both within the body."""
+        """Return x with lesions, noise or both added within the body."""
         if self.config.corruption != "noise":
             x = paint(x, body, self.config.lesions, rng).images
         return x if self.config.corruption == "lesions" else self._noisy(x, body, rng)
@@ -97,7 +100,7 @@ class DenoisingAutoencoder(Method):
         return x + self.config.noise_std * noise * body
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Mean over the images of l1 |x_hat - x| + l2 (x_hat - x)^2 within the body, + ssim (1 - SSIM)."""
+        """Return the mean over the images of l1 |x_hat - x| + l2 (x_hat - x)^2 within the body, + ssim (1 - SSIM)."""
         images, body = pose(batch.images, batch.body, self.config.pose, rng)
         x = jitter(images, body, self.config.intensity, rng)
         difference = self(self.corrupt(x, body, rng)).float() - x
@@ -112,7 +115,7 @@ class DenoisingAutoencoder(Method):
         return {"total": torch.stack([weights[name] * term for name, term in terms.items()]).sum(), **terms}
 
     def _dissimilarity(self, x_hat: Tensor, x: Tensor) -> Tensor:
-        """Return 1 - SSIM; outside the body both images are x, and alike."""
+        """Return 1 - SSIM; outside the body both images equal x."""
         with torch.autocast(x.device.type, enabled=False):
             return self._ssim(x_hat, x).mean()
 

@@ -1,19 +1,19 @@
-"""`ddpm`: a denoising diffusion model, arXiv:2006.11239; an image is noised to several times and walked back by DDIM.
+"""`ddpm`: a denoising diffusion model, arXiv:2006.11239; an image is noised to several times and denoised by DDIM.
 
 Notation of the paper: x_0 the image, t the time in 0 .. T-1, eps the noise, alpha_bar the cumulative signal power.
 Training minimises L_simple (eq. 14), or the same mean squared error of x_0 or v. Reconstruction: q(x_t0 | x_0) of eq. 4
 for each start time t0, then DDIM (arXiv:2010.02502, eq. 12 with sigma = 0) to x_0, all start times in one batch. Coarse
-and simplex noise (AnoDDPM, Wyatt et al. 2022) erase lesions that Gaussian noise of the same strength leaves standing.
+and simplex noise (AnoDDPM, Wyatt et al. 2022) erase lesions that Gaussian noise of the same strength leaves intact.
 
-With `conditions` the network is told what the image is of, and `guidance` is the weight of arXiv:2207.12598. With
-`second_pass` the first pass only says where to look: there, and there alone, the image is painted anew from its
-surroundings (AutoDDPM, Bercea et al., arXiv:2305.19643, sections 2.2 and 2.3; in each step, what lies outside is put
-back as in RePaint, arXiv:2201.09865, eq. 8). Deviations from AutoDDPM: the mask comes of the smoothed absolute residual
-by its rank within the image, not of a perceptual distance by a threshold, and steps are not resampled.
+With `conditions` the network is conditioned on what the image shows, and `guidance` is the weight of arXiv:2207.12598.
+With `second_pass` the first pass only locates suspicious parts, and only these are inpainted from their surroundings
+(AutoDDPM, Bercea et al., arXiv:2305.19643, sections 2.2 and 2.3; in each step, the part outside is put back as in
+RePaint, arXiv:2201.09865, eq. 8). Deviations from AutoDDPM: the mask is taken from the smoothed absolute residual by
+its rank within the image, not from a perceptual distance by a threshold, and steps are not resampled.
 
-With `combine: residual` the method maps by itself (ddpm-ood, Graham et al., arXiv:2211.07740, section 2.2): the
-absolute residual of each start time is z-scored with the mean and standard deviation that held-out normals have there,
-and the z-scores are averaged. Deviations: pixels take the place of whole images, and L1 that of LPIPS and MSE.
+With `combine: residual` the method makes its own map (ddpm-ood, Graham et al., arXiv:2211.07740, section 2.2): the
+absolute residual of each start time is z-scored with its mean and standard deviation on held-out normals,
+and the z-scores are averaged. Deviations: pixels instead of whole images, and L1 instead of LPIPS and MSE.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from pipeline.types import Batch
 class SecondPassConfig(Config):
     """The masked second pass."""
 
-    share: float = Field(0.1, gt=0, lt=1, description="share of the body that is painted anew: the highest residuals")
-    smooth: int = Field(5, ge=1, description="edge of the mean filter on the residual before they are ranked, odd")
+    share: float = Field(0.1, gt=0, lt=1, description="share of the body that is inpainted: the highest residuals")
+    smooth: int = Field(5, ge=1, description="edge of the mean filter on the residual before ranking, odd")
     start: int = Field(400, ge=0, description="time that the masked part is noised to")
     steps: int = Field(10, ge=1, description="DDIM steps from there")
 
@@ -64,21 +64,23 @@ class DdpmConfig(MethodConfig, ProcessConfig):
         description="several start times: mean image, or (ddpm-ood) each residual map z-scored on validate normals",
     )
     still: float | None = Field(
-        None, gt=0, description="early exit: a row stops when what is left to walk would change it by less"
+        None, gt=0, description="early exit: a row stops once the remaining steps would change it by less than this"
     )
-    second_pass: SecondPassConfig | None = Field(None, description="paint suspicious parts anew; null is off")
-    conditions: ConditionConfig | None = Field(None, description="what the network is told of an image; null nothing")
-    guidance: float = Field(0.0, description="w of classifier-free guidance; 0 none, needs conditions")
+    second_pass: SecondPassConfig | None = Field(None, description="inpaint suspicious parts; null is off")
+    conditions: ConditionConfig | None = Field(
+        None, description="attributes that the network is conditioned on; null none"
+    )
+    guidance: float = Field(0.0, description="w of classifier-free guidance; 0 is off; needs conditions")
     lr: float = Field(5e-4, gt=0, description="learning rate of Adam")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.guidance and self.conditions is None:
-            raise ValueError(f"guidance {self.guidance} needs conditions: say what the network is told")
+            raise ValueError(f"guidance {self.guidance} needs conditions. Set method.conditions")
         if self.still is not None and self.conditions is not None:
-            raise ValueError("early exit (still) is for a model without conditions")
+            raise ValueError("early exit (still) is not possible with conditions. Remove one of them")
         if self.second_pass is not None and (self.second_pass.start >= self.times or self.combine == "residual"):
-            raise ValueError(f"second_pass starts below time {self.times}, and gives one image: combine must be image")
+            raise ValueError(f"second_pass must start below time {self.times}, and needs combine: image")
         return self
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> DiffusionModel | StartTimes:
@@ -89,7 +91,7 @@ class DdpmConfig(MethodConfig, ProcessConfig):
 
 
 class DiffusionModel(Method):
-    """Predicts the noise in x_t; reconstructs and samples by walking it back."""
+    """Predict the noise in x_t; reconstruct and sample by denoising."""
 
     channels_last = True
 
@@ -103,70 +105,71 @@ class DiffusionModel(Method):
         self.phases = (Phase("train", lr=config.lr),)
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """L_simple, eq. 14: the mean squared error of the predicted noise (x_0, v) at a uniform time."""
-        x_t, t, wanted = self.process.lesson(batch.images, rng)
+        """Return L_simple, eq. 14: the mean squared error of the predicted noise (x_0, v) at a uniform time."""
+        x_t, t, target = self.process.lesson(batch.images, rng)
         if self.conditions is None:
-            given = self.network(x_t, t)
+            output = self.network(x_t, t)
         else:
-            given = self.network(x_t, t, self.conditions(batch.about, len(x_t), rng))
-        error = F.mse_loss(given.float(), wanted)
+            output = self.network(x_t, t, self.conditions(batch.about, len(x_t), rng))
+        error = F.mse_loss(output.float(), target)
         return {"total": error, self.config.prediction: error}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None, about: About = ()) -> Tensor:
-        """Return the mean over `start_times` of the image noised to t0 and walked back; random by the row's key.
+        """Return the mean over `start_times` of the image noised to t0 and denoised; randomness comes from the row's
+        key.
 
         Args:
             x: [B, C, *spatial].
-            rng: one stream a row.
-            body: where a second pass looks; None is everywhere.
-            about: what is known of each image; () where nothing is.
+            rng: one stream per row.
+            body: pixels that a second pass may change; None for all.
+            about: attributes of each image; () if unknown.
         """
         with self.inference():
             x_hat = self.reconstructions(x, rng, about).mean(dim=0)
             return x_hat if self.config.second_pass is None else self._again(x, x_hat, rng, body, about)
 
     def reconstructions(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
-        """Return one reconstruction a start time, [T0, B, C, *spatial]; all are walked in one batch."""
+        """Return one reconstruction per start time, [T0, B, C, *spatial]; all are denoised in one batch."""
         with self.inference():
-            predict = self.denoiser(self.told(about, len(self.check(x))), len(self.config.start_times))
+            predict = self.denoiser(self.condition_pair(about, len(self.check(x))), len(self.config.start_times))
             return self.process.from_starts(predict, x, rng, self.config.still).to(x.dtype)
 
     def sample(self, rng: Rng, steps: int | None = None, eta: float = 1.0, about: About = ()) -> Tensor:
-        """Return new images [B, C, *spatial], one a row of `rng`; `steps` None takes all T, eta 0 is DDIM.
+        """Return new images [B, C, *spatial], one per row of `rng`; `steps` None takes all T, eta 0 is DDIM.
 
         Raises:
             ConfigError: eta > 0 for a noise other than Gaussian, whose steps do not compose.
         """
         if eta > 0 and self.config.noise != "gaussian":
             raise ConfigError(
-                f"Ancestral sampling needs Gaussian noise, and this model has {self.config.noise}: use eta=0."
+                f"Ancestral sampling needs Gaussian noise, but this model uses {self.config.noise}. Set eta=0."
             )
         with self.inference():
-            predict, times = self.denoiser(self.told(about, len(rng))), self.config.times
+            predict, times = self.denoiser(self.condition_pair(about, len(rng))), self.config.times
             return self.process.walk(predict, self.process.noise(rng), times - 1, steps or times, rng, eta)
 
-    def told(self, about: About, rows: int) -> tuple[Tensor, Tensor] | None:
-        """Return the condition of each row and the one that says nothing; None where the model takes none."""
+    def condition_pair(self, about: About, rows: int) -> tuple[Tensor, Tensor] | None:
+        """Return the condition of each row and the empty condition; None for an unconditional model."""
         if self.conditions is None:
             return None
         return self.conditions(about, rows), self.conditions((), rows)
 
-    def denoiser(self, told: tuple[Tensor, Tensor] | None, copies: int = 1) -> Denoiser:
-        """Return the noise predictor for `copies` copies of the rows, guided where the configuration says so."""
-        if told is None:
+    def denoiser(self, conditions: tuple[Tensor, Tensor] | None, copies: int = 1) -> Denoiser:
+        """Return the noise predictor for `copies` copies of the rows, with guidance if configured."""
+        if conditions is None:
             return self.process.eps_of(self.network)
-        c, nothing = (part.repeat(copies, 1) for part in told)
+        c, nothing = (part.repeat(copies, 1) for part in conditions)
         return self.process.eps_of(guided(self.network, c, nothing, self.config.guidance))
 
     def _again(self, x: Tensor, x_hat: Tensor, rng: Rng, body: Tensor | None, about: About) -> Tensor:
         second = self.config.second_pass
         mask = suspect((x - x_hat).abs().mean(dim=1, keepdim=True), body, second.share, second.smooth)
-        predict, again = self.denoiser(self.told(about, len(x))), rng.fork("second pass")
+        predict, again = self.denoiser(self.condition_pair(about, len(x))), rng.fork("second pass")
         return masked_restoration(self.process, predict, x, mask, second.start, second.steps, again).to(x.dtype)
 
 
 class StartTimes(Method):
-    """Maps by the residuals of every start time of a diffusion model, each against what is normal at that time."""
+    """Map the residuals of every start time of a diffusion model, each z-scored against normals at that time."""
 
     channels_last = True
 
@@ -178,7 +181,7 @@ class StartTimes(Method):
         self.register_buffer("normal_std", torch.zeros(len(model.config.start_times)))
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """L_simple of the diffusion model."""
+        """Return L_simple of the diffusion model."""
         return self.model.loss(batch, phase, rng)
 
     def residuals(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
@@ -196,24 +199,25 @@ class StartTimes(Method):
             count += int(batch.body.sum())
         if not count:
             raise EmptySelection(
-                "The held-out normals have no body: start times cannot be z-scored. Look at the scans."
+                "The held-out normals have an empty body mask, so start times cannot be z-scored. Check the body mask."
             )
         mean = total / count
         self.normal_mean.copy_(mean)
         self.normal_std.copy_((squares / count - mean.square()).clamp_min(0).sqrt())
 
     def anomaly_map(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
-        """Return the mean over the start times of the z-scored residual, [B, 1, *spatial]; random by the row's key.
+        """Return the mean over the start times of the z-scored residual, [B, 1, *spatial]; randomness comes from the
+        row's key.
 
         Raises:
-            ConfigError: nothing was held out when it was trained, so that there are no constants.
+            ConfigError: nothing was held out in training, so there are no constants.
         """
         with self.inference():
             self.check(x)
             if not self.normal_std.all():
                 raise ConfigError(
-                    "This model z-scores its start times, and no normals were held out to do it with. Give the "
-                    "validate set scans and train again, or use combine: image."
+                    "This model z-scores its start times, but no normals were held out to fit the constants. Add scans "
+                    "to the validate set and train again, or use combine: image."
                 )
             shape = (-1, *[1] * x.ndim)
             mean, std = self.normal_mean.reshape(shape), self.normal_std.reshape(shape)

@@ -1,11 +1,13 @@
-"""`diff_ae`: diffusion autoencoders, Preechakul et al., arXiv:2111.15640: a code that says what, a noise that says how.
+"""`diff_ae`: diffusion autoencoders, Preechakul et al., arXiv:2111.15640: a semantic code and a stochastic code.
 
-Notation: z = Enc(x_0) the semantic code, x_T the stochastic code, eps(x_t, t, z) a denoiser that is told z. Both are
-learnt together by L_simple (eq. 6). Reconstruction: x_T by DDIM run backwards from x_0 with z (eq. 8), then DDIM back
-(eq. 5 and 7): what z does not hold, x_T does, so that a scan comes back nearly whole, lesion and all. For detection
-that is too good, and `stochastic: drawn` takes x_t of fresh noise (eq. 4 of arXiv:2006.11239) in place of the inverted
-one: then only z, and what still shows through at time t0, remembers the scan. Deviations: z is added to the embedding
-of the time (the U-Net of MONAI has no adaptive group norm that scales), and the encoder is a plain convolutional one.
+Notation: z = Enc(x_0) the semantic code, x_T the stochastic code, eps(x_t, t, z) a denoiser conditioned on z. Both are
+learnt together by L_simple (eq. 6). Reconstruction: x_T by DDIM run backwards from x_0 with z (eq. 8), then DDIM
+forward again (eq. 5 and 7): x_T holds everything that z does not, so a scan is reconstructed almost exactly, including
+its
+lesions. This is too good for detection; `stochastic: drawn` therefore uses fresh noise (eq. 4 of arXiv:2006.11239)
+instead of the inverted x_t, so that only z, and the remaining signal at time t0, carry information about the scan.
+Deviations: z is added to the embedding of the time (MONAI's U-Net has no adaptive group norm with scaling), and the
+encoder is a plain convolutional one.
 """
 
 from __future__ import annotations
@@ -31,12 +33,14 @@ class DiffAeConfig(MethodConfig, ProcessConfig):
     """Configuration of `diff_ae`."""
 
     name: Literal["diff_ae"] = "diff_ae"
-    widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="of the encoder, the last repeated")
+    widths: tuple[int, ...] = Field(
+        (16, 32, 64, 64), min_length=2, description="channels per level of the encoder, the last repeated"
+    )
     latent: int = Field(32, ge=1, description="length of the semantic code z")
     denoiser: DenoiserConfig = Field(UnetConfig(), description="the network: kind unet or dit")
     noise: NoiseKind = Field("gaussian", description="gaussian, simplex or coarse")
     stochastic: Literal["inverted", "drawn"] = Field(
-        "inverted", description="x_t0 by DDIM backwards, or by fresh noise"
+        "inverted", description="x_t0 from inverted DDIM, or from fresh noise"
     )
     start_times: tuple[int, ...] = Field((999,), min_length=1, description="times t0 that a scan is taken to")
     steps: int = Field(20, ge=1, description="DDIM steps in each direction")
@@ -68,21 +72,21 @@ class DiffusionAutoencoder(Method):
         self.phases = (Phase("train", lr=config.lr),)
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """L_simple of a denoiser that is told z (eq. 6); encoder and denoiser learn together."""
-        x_t, t, wanted = self.process.lesson(batch.images, rng)
-        error = F.mse_loss(self.network(x_t, t, self.encoder(batch.images)).float(), wanted)
+        """Return L_simple of a denoiser conditioned on z (eq. 6); encoder and denoiser learn together."""
+        x_t, t, target = self.process.lesson(batch.images, rng)
+        error = F.mse_loss(self.network(x_t, t, self.encoder(batch.images)).float(), target)
         return {"total": error, self.config.prediction: error}
 
     def denoiser(self, z: Tensor) -> Denoiser:
-        """Return the noise predictor that is told z [B, latent]."""
+        """Return the noise predictor conditioned on z [B, latent]."""
         return self.process.eps_of(lambda x_t, t: self.network(x_t, t, z))
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the mean over `start_times` of the decoded (z, x_t0); random only where x_t0 is drawn."""
+        """Return the mean over `start_times` of the decoded (z, x_t0); random only if x_t0 is drawn."""
         with self.inference():
             predict = self.denoiser(self.encoder(self.check(x)))
-            found = [self._from(predict, x, start, rng.fork(start)) for start in self.config.start_times]
-            return torch.stack(found).mean(dim=0).to(x.dtype)
+            reconstructions = [self._from(predict, x, start, rng.fork(start)) for start in self.config.start_times]
+            return torch.stack(reconstructions).mean(dim=0).to(x.dtype)
 
     def _from(self, predict: Denoiser, x: Tensor, start: int, rng: Rng) -> Tensor:
         grid, alpha_bar = time_grid(start, self.config.steps), self.process.alpha_bar.to(x.device)
@@ -90,5 +94,5 @@ class DiffusionAutoencoder(Method):
             t = torch.full((len(x),), start, dtype=torch.int64, device=x.device)
             x_t = self.process.noised(x, self.process.noise(rng), t)
             return denoise(predict, alpha_bar, x_t, grid, rng, limit=self.process.limit)
-        # not clipped on the way: a clipped step has no inverse
+        # not clipped in between, since a clipped step has no inverse
         return denoise(predict, alpha_bar, invert(predict, alpha_bar, x, grid), grid, rng).clamp(-1, 1)

@@ -1,10 +1,10 @@
-"""`f_anogan`: a Wasserstein GAN learns what normal images look like, an encoder learns where each of them lies.
+"""`f_anogan`: a Wasserstein GAN learns normal images, then an encoder learns the latent code of each.
 
 f-AnoGAN: Schlegl et al., Medical Image Analysis 2019. Generator G and critic D are trained as WGAN-GP
-(arXiv:1704.00028, algorithm 1); then, both kept as they are, the encoder E is trained with residuals of the image and
+(arXiv:1704.00028, algorithm 1); then, with both frozen, the encoder E is trained with residuals of the image and
 of the critic's features ("izi_f"). The answer is x_hat = G(E(x)), or the paper's own score of an image. Deviations:
 plain convolutions with norms over one image instead of residual blocks; Adam for the encoder instead of RMSProp; the
-averaged weights of G and D are the ones that are kept.
+EMA weights of G and D are kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class FAnoGanConfig(MethodConfig):
     widths: tuple[int, ...] = Field((32, 64, 128, 128), min_length=2, description="channels per level, last repeated")
     latent: int = Field(64, ge=1, description="length of the code z")
     penalty: float = Field(10.0, ge=0, description="lambda, weight of the gradient penalty")
-    critic_steps: int = Field(5, ge=1, description="n_critic, steps of the critic to one of the generator")
+    critic_steps: int = Field(5, ge=1, description="n_critic, critic steps per generator step")
     kappa: float = Field(1.0, ge=0, description="weight of the residual of the critic's features")
     gan_share: float = Field(0.7, gt=0, lt=1, description="share of the training before the encoder's turn")
     lr: float = Field(1e-4, gt=0, description="learning rate of generator and critic")
@@ -47,7 +47,7 @@ class FAnoGanConfig(MethodConfig):
 
 
 class _FAnoGan(Method):
-    """z -> x by the generator, x -> z by the encoder; the classes below say what is answered with them."""
+    """z -> x by the generator, x -> z by the encoder; the classes below give the answers."""
 
     channels_last = True
 
@@ -105,12 +105,12 @@ class _FAnoGan(Method):
         return (x - x_hat).square().flatten(1).mean(dim=1), (f - f_hat).square().flatten(1).mean(dim=1)
 
     def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return the encoder's loss in its time; before, nothing: no term of a GAN falls as it gets better."""
+        """Return the encoder's loss in its phase, nothing before: no term of a GAN falls steadily as it improves."""
         return self._encoder_terms(batch.images) if phase == "encoder" else {}
 
 
 class Restorer(_FAnoGan):
-    """Answers with the normal image whose code the encoder finds."""
+    """Answer with the normal image whose code the encoder predicts."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return G(E(x)); no randomness."""
@@ -119,7 +119,7 @@ class Restorer(_FAnoGan):
 
 
 class DiscrepancyScorer(_FAnoGan):
-    """Answers with the paper's score of an image."""
+    """Answer with the paper's score of an image."""
 
     def score(self, x: Tensor, rng: Rng) -> Tensor:
         """Return A(x) = A_R(x) + kappa A_D(x), float32 [B], higher = more anomalous; no randomness."""

@@ -1,12 +1,13 @@
-"""`feature_ae`: an autoencoder of features, not of pixels. What a frozen backbone sees is compressed and given back.
+"""`feature_ae`: an autoencoder of features, not of pixels. The features of a frozen backbone are compressed and
+decoded.
 
 Structural feature autoencoder (FAE): Meissen et al. 2022, arXiv:2208.10992. Feature maps of several depths of a frozen
 ImageNet network are brought to one grid and concatenated; a small convolutional autoencoder with a narrow bottom learns
 them on normal images, with 1 - SSIM as its loss (the first to do so, with squared error: DFR, arXiv:2012.07122). The
-anomaly of a position is that very loss, meaned over the channels and enlarged to the image. Deviations: features are
-those of EfficientNet-lite0 instead of ResNet-18, without the finest depth unless it is asked for, which makes a CPU
-four times faster; each channel is standardised by running statistics, so that the constants of SSIM mean the same for
-all; the convolutions are those of `ae` (4x4 instead of 5x5), without dropout.
+anomaly at a position is this same loss, averaged over the channels and upsampled to the image. Deviations: the features
+come from EfficientNet-lite0 instead of ResNet-18, by default without the finest depth, which makes it four times faster
+on a CPU; each channel is standardised by running statistics, so that the constants of SSIM mean the same for all; the
+convolutions are those of `ae` (4x4 instead of 5x5), without dropout.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pipeline.types import Batch
 
 RANGE = 4.0  # of standardised features, two deviations to each side: the L of SSIM
 SIGMA = 1.5
-SMALLEST = 8  # pixels of an image that is enlarged first
+SMALLEST = 8  # smallest image that is upsampled first, in pixels
 
 
 class FeatureAeConfig(MethodConfig):
@@ -38,7 +39,7 @@ class FeatureAeConfig(MethodConfig):
         (64, 96, 128, 128), min_length=1, description="channels per level of the autoencoder"
     )
     error: Literal["ssim", "l2"] = Field("ssim", description="how features are compared, in training and in scoring")
-    window: int = Field(5, ge=3, description="of `ssim`: edge of its Gaussian window in feature positions; odd")
+    window: int = Field(5, ge=3, description="edge of the Gaussian window of `ssim` in feature positions; odd")
     lr: float = Field(2e-3, gt=0, description="learning rate of Adam")
 
     @field_validator("window")
@@ -50,7 +51,9 @@ class FeatureAeConfig(MethodConfig):
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> FeatureAutoencoder:
         first, last = self.backbone.depths[0], self.backbone.depths[-1]
-        seen = 2 ** max(last, first + len(self.widths))  # of what the backbone sees: every halving must come out even
+        seen = 2 ** max(
+            last, first + len(self.widths)
+        )  # of the backbone's input: it must be divisible at every halving
         if self.backbone.input_size is None:
             require_size(self.name, image_size, seen, seen)
         else:
@@ -60,7 +63,7 @@ class FeatureAeConfig(MethodConfig):
 
 
 class FeatureAutoencoder(Method):
-    """x -> features f -> code -> f_hat; the map is how f and f_hat differ."""
+    """x -> features f -> code -> f_hat; the map is the difference of f and f_hat."""
 
     channels_last = True
 
@@ -81,7 +84,7 @@ class FeatureAutoencoder(Method):
         return f, self.decoder(self.encoder(f)).float()
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Mean of the error over images, channels and positions."""
+        """Return the mean of the error over images, channels and positions."""
         error = self._error(*self(batch.images)).mean()
         return {"total": error, self.config.error: error}
 
@@ -98,7 +101,7 @@ class FeatureAutoencoder(Method):
 
 
 def dissimilarity(f: Tensor, f_hat: Tensor, window: int) -> Tensor:
-    """Return 1 - SSIM at each position and channel, [B, F, *grid]; the border is repeated outwards."""
+    """Return 1 - SSIM at each position and channel, [B, F, *grid]; with replicate padding."""
     from monai.metrics.regression import compute_ssim_and_cs
 
     dims = f.ndim - 2

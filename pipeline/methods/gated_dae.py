@@ -1,11 +1,11 @@
-"""`gated_dae`: a lesion remover that says where it changes the image, and changes nothing else.
+"""`gated_dae`: a lesion remover that predicts where to change the image, and changes nothing else.
 
 As `dae` with painted lesions (Kascenas et al., MIDL 2022; the painting as in FPI, arXiv:2011.04197), but the network
-gives two images, a gate g in (0, 1) and a correction d, and the reconstruction is x_hat = x + g d. The loss is the
+outputs two images, a gate g in (0, 1) and a correction d, and the reconstruction is x_hat = x + g d. The loss is the
 absolute error of x_hat within the body, plus cross-entropy and soft Dice (Milletari et al., arXiv:1606.04797) of the
-gate against what was painted. A plain remover spreads its error over all detail that it cannot copy, and that noise
-hides faint lesions; with a gate the residual |x_hat - x| = g |d| is nearly 0 where nothing was found. Highway networks
-(Srivastava et al., arXiv:1505.00387) carry by the same product.
+gate against the painted mask. A plain remover spreads its error over all detail that it cannot copy, and that noise
+hides faint lesions; with a gate, the residual |x_hat - x| = g |d| is nearly 0 where it finds nothing. Highway networks
+(Srivastava et al., arXiv:1505.00387) gate with the same product.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class GatedDaeConfig(UNetFields, MethodConfig):
     """Configuration of `gated_dae`."""
 
     name: Literal["gated_dae"] = "gated_dae"
-    lesions: LesionConfig = Field(LesionConfig(), description="what is painted; it decides what is removed")
+    lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint; they determine what is removed")
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before painting")
     pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
     gate: float = Field(1.0, gt=0, description="weight of the gate's cross-entropy and Dice beside the absolute error")
@@ -40,7 +40,7 @@ class GatedDaeConfig(UNetFields, MethodConfig):
 
 
 class GatedDae(Method):
-    """Normal image with painted lesions in, clean image out, and where it was changed."""
+    """Normal image with painted lesions in; clean image and change mask out."""
 
     channels_last = True
 
@@ -55,7 +55,7 @@ class GatedDae(Method):
         return logit, x.float() + logit.sigmoid() * d
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """|x_hat - x| + gate x (cross-entropy + 1 - soft Dice), within the body, means over the images."""
+        """Return |x_hat - x| + gate x (cross-entropy + 1 - soft Dice), within the body, means over the images."""
         images, body = pose(batch.images, batch.body, self.config.pose, rng)
         x = jitter(images, body, self.config.intensity, rng)
         painted = paint(x, body, self.config.lesions, rng)

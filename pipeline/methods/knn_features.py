@@ -1,11 +1,12 @@
-"""`knn_features`: PatchCore, arXiv:2106.08265. A memory of patches of normal images; what is far from all is unusual.
+"""`knn_features`: PatchCore, arXiv:2106.08265. Memory of normal patches; a patch far from all of them is unusual.
 
 Patch features are those of a frozen backbone at middle depths, averaged over a neighbourhood (equations 1 to 3), then
-brought to the finest grid and concatenated. A coreset of the training images' patches is the memory (algorithm 1). The
-anomaly of a position is the distance to its nearest entry (equation 6), with `reweight` times the weight of equation 7.
-Nothing is trained. Deviations: patches that lie wholly outside the body are not remembered; the coreset is drawn from a
+resampled to the finest grid and concatenated. A coreset of the training images' patches is the memory (algorithm 1).
+The anomaly of a position is the distance to its nearest entry (equation 6), with `reweight` times the weight of
+equation 7.
+Nothing is trained. Deviations: patches entirely outside the body are left out; the coreset is drawn from a
 uniform sample of `candidates` patches, so that memory does not grow with the data; features are not pooled to 1024; the
-weight of equation 7 is applied at every position, not at the highest alone.
+weight of equation 7 is applied at every position, not only at the highest.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class KnnFeaturesConfig(MethodConfig):
     backbone: BackboneConfig = Field(BackboneConfig(depths=(3, 4)), description="the frozen network and its depths")
     patch: int = Field(3, ge=1, description="edge of the neighbourhood that features are averaged over; odd")
     entries: int = Field(2048, ge=1, description="size of the memory")
-    candidates: int = Field(40_000, ge=1, description="patches that the memory is chosen from, a fair sample of all")
-    projection: int = Field(128, ge=1, description="width of the random projection in which it is chosen")
+    candidates: int = Field(40_000, ge=1, description="uniform sample of patches from which the memory is chosen")
+    projection: int = Field(128, ge=1, description="width of the random projection used for choosing")
     neighbours: int = Field(1, ge=1, description="nearest entries whose distances are averaged")
     reweight: int = Field(0, ge=0, description="b of equation 7, 2 or more; 0 leaves the weight out")
 
@@ -60,13 +61,13 @@ class KnnFeaturesConfig(MethodConfig):
 
 
 class KnnFeatures(Method):
-    """Distance to the nearest remembered patch."""
+    """Distance to the nearest patch of the memory."""
 
     def __init__(self, config: KnnFeaturesConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         self.backbone = Backbone(config.backbone, spatial_dims)
         width = channels * sum(self.backbone.widths)
-        # What is random is drawn once, with the weights, and travels with them.
+        # Random parts are drawn once, with the weights, and saved with them.
         self.register_buffer("projection", torch.randn(width, min(config.projection, width)))
         self.register_buffer("seed", torch.randint(2**31, ()))
         self.register_buffer("bank", torch.zeros(config.entries, width))
@@ -79,7 +80,7 @@ class KnnFeatures(Method):
     def finish(self, batches: Iterable[Batch]) -> None:
         """Fill the memory from the training images.
 
-        Randomness: of the seed that the method was built with; the result depends on the images' order.
+        Random by the seed that the method was built with; the result depends on the order of the images.
 
         Raises:
             EmptySelection: no image has a body.
@@ -90,9 +91,7 @@ class KnnFeatures(Method):
                 sample.add(self._inside(batch))
             candidates = sample.vectors().to(self.bank.device)
             if len(candidates) == 0:
-                raise EmptySelection(
-                    "No training image has a body, so there is nothing to remember. Check the body mask."
-                )
+                raise EmptySelection("No training image has a body, so the memory would be empty. Check the body mask.")
             chosen = k_centres(candidates @ self.projection, self.config.entries)
             self.bank.zero_()
             self.bank[: len(chosen)] = candidates[chosen]
@@ -112,7 +111,9 @@ class KnnFeatures(Method):
             ArtefactError: the memory is empty: `finish` has not been called.
         """
         if not int(self.used):
-            raise ArtefactError(f"{self.config.name} remembers nothing yet. Train it: its memory is filled at the end.")
+            raise ArtefactError(
+                f"{self.config.name} has an empty memory, which is filled at the end of training. Train it first."
+            )
         with self.inference(), torch.autocast(x.device.type, enabled=False):
             features = self.patches(self.check(x).float())
             vectors = features.movedim(1, -1)
@@ -128,14 +129,14 @@ class KnnFeatures(Method):
 
 
 def neighbourhood_mean(maps: Tensor, edge: int) -> Tensor:
-    """Return the mean over the neighbourhood of each position, of what lies within the map: [B, C, *grid]."""
+    """Return the mean over each position's neighbourhood, excluding padding: [B, C, *grid]."""
     pool, around = {2: F.avg_pool2d, 3: F.avg_pool3d}[maps.ndim - 2], (edge // 2,) * 2 * (maps.ndim - 2)
     share = pool(F.pad(torch.ones_like(maps[:1, :1]), around), edge, stride=1)
     return pool(F.pad(maps, around), edge, stride=1) / share
 
 
 def novelty(vectors: Tensor, distance: Tensor, index: Tensor, bank: Tensor, b: int) -> Tensor:
-    """Return the weight of equation 7, [N] in [0, 1): near 1 where the nearest entry is itself far from its neighbours.
+    """Return the weight of equation 7, [N] in [0, 1): near 1 if the nearest entry is itself far from its neighbours.
 
     1 - exp|x - m*| / sum over the b entries m nearest to m* (itself among them) of exp|x - m|.
 
@@ -144,7 +145,7 @@ def novelty(vectors: Tensor, distance: Tensor, index: Tensor, bank: Tensor, b: i
         distance: |x - m*|, [N].
         index: of m* in the bank, [N].
         bank: [K, F].
-        b: how many entries around m*.
+        b: number of entries around m*.
     """
     entries, where = index.unique(return_inverse=True)
     around = nearest(bank[entries], bank, b)[1][where]

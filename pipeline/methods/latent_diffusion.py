@@ -1,10 +1,10 @@
-"""`latent_diffusion`: diffusion in the code of an autoencoder, Rombach et al., arXiv:2112.10752.
+"""`latent_diffusion`: diffusion in the latent space of an autoencoder, Rombach et al., arXiv:2112.10752.
 
 Notation: E and D the codec's encoder and decoder, z = E(x) / sigma its code with the standard deviation sigma of codes
 over the first batch (appendix G: "rescaled by the component-wise standard deviation", one number for all), eps the
-noise, z_t the noised code. The codec comes first: trained here in the first `codec_share` of the training, or read from
+noise, z_t the noised code. The codec is trained first: here, in the first `codec_share` of the training, or read from
 a trained detector and frozen. Then the denoiser learns L_LDM (eq. 2). Reconstruction: z noised to each start time,
-walked back by DDIM, decoded; the mean over the start times. What the artefact needs of the codec it contains.
+denoised by DDIM, decoded; the mean over the start times. The artefact contains its codec.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
     """Configuration of `latent_diffusion`."""
 
     name: Literal["latent_diffusion"] = "latent_diffusion"
-    codec: CodecConfig = Field(CodecConfig(), description="what encodes and decodes")
-    codec_share: float = Field(0.4, gt=0, lt=1, description="share of the training that the codec gets, if not trained")
+    codec: CodecConfig = Field(CodecConfig(), description="the codec that encodes and decodes")
+    codec_share: float = Field(
+        0.4, gt=0, lt=1, description="share of the training used for the codec, unless it is trained already"
+    )
     denoiser: DenoiserConfig = Field(
         UnetConfig(patch=1, widths=(64, 128), attention=(False, True)), description="the network: kind unet or dit"
     )
@@ -43,24 +45,27 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> LatentDiffusion:
         try:
-            codec, kept = build_codec(self.codec, image_size, channels, spatial_dims)
+            codec, codec_config = build_codec(self.codec, image_size, channels, spatial_dims)
         except ConfigError:
             self._refuse_size(image_size, channels, spatial_dims)
             raise
         shape, needed = code_shape(codec), self.denoiser.multiple
         if shape[1] == 1 < needed:
             raise ConfigError(
-                f"The code of {codec.config.name} has no grid, and this denoiser cannot take it: its grid "
-                f"must be a multiple of {needed}. Set denoiser to {{kind: dit, patch: 1}}, or to a unet of one level: "
+                f"The code of {codec.config.name} has no grid, but the grid of this denoiser "
+                f"must be a multiple of {needed}. Set denoiser to {{kind: dit, patch: 1}}, or to a unet with one "
+                "level: "
                 "{kind: unet, patch: 1, widths: [64], attention: [false]}."
             )
         multiple = needed * image_size // shape[1]
         require_size(self.name, image_size, multiple, multiple)
-        config = self.model_copy(update={"codec": kept})
+        config = self.model_copy(update={"codec": codec_config})
         return LatentDiffusion(config, codec, build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims))
 
     def _refuse_size(self, image_size: int, channels: int, spatial_dims: int) -> None:
-        """Name sizes that suit codec and denoiser together, where the codec has a grid and refused for its size."""
+        """Raise an error naming sizes that suit codec and denoiser together, if the codec refused the size and has a
+        grid.
+        """
         try:
             codec, _ = build_codec(CodecConfig(method=self.codec.method), 64, channels, spatial_dims)
         except ConfigError:
@@ -75,8 +80,8 @@ class LatentDiffusion(Method):
     """x -> z -> z_t -> z_hat -> x_hat.
 
     Args:
-        config: what it was built from; its `codec` is the configuration of `codec`.
-        codec: has `to_code` and `from_code`; trained here unless all of it is frozen.
+        config: the configuration; its `codec` is the configuration of `codec`.
+        codec: the codec; trained here unless it is frozen.
         network: the denoiser of codes.
     """
 
@@ -87,15 +92,15 @@ class LatentDiffusion(Method):
         self.process = Process(config, code_shape(codec), limit=None)
         self.register_buffer("sigma", torch.ones(()))
         self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
-        self.phases = (*self._codec_phases(), Phase("denoise", ("network",), lr=config.lr, after=self._border))
+        self.phases = (*self._codec_phases(), Phase("denoise", ("network",), lr=config.lr, after=self._codec_end))
 
     @property
-    def _border(self) -> float:
+    def _codec_end(self) -> float:
         learns = any(p.requires_grad for p in self.codec.parameters())
         return self.config.codec_share if learns else 0.0
 
     def _codec_phases(self) -> tuple[Phase, ...]:
-        share = self._border
+        share = self._codec_end
         return tuple(
             replace(
                 phase,
@@ -111,23 +116,23 @@ class LatentDiffusion(Method):
         """Return the codec's own terms in its phases, then L_LDM (eq. 2)."""
         if phase.startswith(CODEC):
             return self.codec.loss(batch, phase.removeprefix(CODEC), rng)
-        z_t, t, wanted = self.process.lesson(self.encode(batch.images, measure=self.training), rng)
-        error = F.mse_loss(self.network(z_t, t).float(), wanted)
+        z_t, t, target = self.process.lesson(self.encode(batch.images, measure=self.training), rng)
+        error = F.mse_loss(self.network(z_t, t).float(), target)
         return {"total": error, self.config.prediction: error, "sigma": self.sigma}
 
     def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return the codec's own criterion in its phases, then the loss."""
+        """Return the codec's own validation terms in its phases, then the loss."""
         if phase.startswith(CODEC):
             return self.codec.validation(batch, phase.removeprefix(CODEC), rng)
         return self.loss(batch, phase, rng)
 
     def after_step(self, phase: str) -> None:
-        """Let the codec do what it does after a step of its own."""
+        """Run the codec's own update after its steps."""
         if phase.startswith(CODEC):
             self.codec.after_step(phase.removeprefix(CODEC))
 
     def encode(self, x: Tensor, measure: bool = False) -> Tensor:
-        """Return z [B, D, *grid] of images, without gradients; `measure` sets sigma, the first time."""
+        """Return z [B, D, *grid] of images, without gradients; with `measure`, set sigma at the first call."""
         with self.codec.inference():
             code = self.codec.to_code(x).float()
         if measure and not self.measured:
@@ -141,19 +146,19 @@ class LatentDiffusion(Method):
             return self.codec.from_code(z * self.sigma)
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the mean over `start_times` of the decoded walks; random by the row's key."""
+        """Return the mean over `start_times` of the decoded codes; randomness comes from the row's key."""
         with self.inference():
             z = self.process.from_starts(self.process.eps_of(self.network), self.encode(self.check(x)), rng)
             return self.decode(z.flatten(0, 1)).reshape(len(z), *x.shape).mean(dim=0).to(x.dtype)
 
     def sample(self, rng: Rng, steps: int | None = None, eta: float = 0.0) -> Tensor:
-        """Return new images [B, C, *spatial], one a row of `rng`; `steps` None takes all T, eta 0 is DDIM.
+        """Return new images [B, C, *spatial], one per row of `rng`; `steps` None takes all T, eta 0 is DDIM.
 
         Raises:
             ConfigError: eta > 0 for a noise other than Gaussian, whose steps do not compose.
         """
         if eta > 0 and self.config.noise != "gaussian":
-            raise ConfigError(f"Ancestral sampling needs Gaussian noise, not {self.config.noise}: use eta=0.")
+            raise ConfigError(f"Ancestral sampling needs Gaussian noise, not {self.config.noise}. Set eta=0.")
         with self.inference():
             predict, times = self.process.eps_of(self.network), self.config.times
             z = self.process.walk(predict, self.process.noise(rng), times - 1, steps or times, rng, eta)

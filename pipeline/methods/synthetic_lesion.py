@@ -1,15 +1,15 @@
-"""`synthetic_lesion`: a U-Net that segments lesions painted on normal images, and real ones with them.
+"""`synthetic_lesion`: a U-Net that learns from painted lesions to segment real ones.
 
 Foreign patch interpolation (Tan et al., arXiv:2011.04197), NSA (Schlueter et al., arXiv:2109.15222) and the winning
-entries of MOOD 2022 share the plan: corrupt normal images where the corruption is known, and learn to say where. The
-loss is binary cross-entropy plus soft Dice (Milletari et al., arXiv:1606.04797), both within the body and image by
+entries of MOOD 2022 share one idea: corrupt normal images with known masks, and learn to predict the mask. The
+loss is binary cross-entropy plus soft Dice (Milletari et al., arXiv:1606.04797), both within the body and per
 image. Deviations from FPI: a smooth outline, several textures, and a mask of 0 and 1 instead of the mixing share.
 
-The map is m = -log(1 - p) = softplus(logit): the surprise of each pixel if it were healthy, whose sum over a body is
+The map is m = -log(1 - p) = softplus(logit): the surprisal of each pixel under "healthy". Its sum over a body is
 the negative log-likelihood of "no lesion anywhere" (pixels taken as independent). It ranks pixels exactly as p and the
-logit do, so pixel metrics and pixel thresholds are the same; but p saturates at 1, so that a mean over the highest
-pixels ends in ties, while a mean of logits is ruled by how sure the network is of the many healthy pixels, and the
-logit has no natural value outside the body. m is 0 there, near p where p is small, near the logit where p is near 1.
+logit do, so pixel metrics and pixel thresholds are the same. But p saturates at 1, so that a mean over the highest
+pixels ends in ties; a mean of logits is dominated by the confidence in the many healthy pixels, and the logit has no
+natural value outside the body. m is 0 there, close to p where p is small, and close to the logit where p is near 1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SyntheticLesionConfig(UNetFields, MethodConfig):
     """Configuration of `synthetic_lesion`."""
 
     name: Literal["synthetic_lesion"] = "synthetic_lesion"
-    lesions: LesionConfig = Field(LesionConfig(), description="what is painted; it decides what is found")
+    lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint; they determine what is found")
     intensity: IntensityConfig = Field(
         IntensityConfig(gamma=1.3, gain=0.1, noise=0.02),
         description="jitter of the whole image, before painting: brightness alone must not be a lesion",
@@ -47,7 +47,7 @@ class SyntheticLesionConfig(UNetFields, MethodConfig):
 
 
 class SyntheticLesion(Method):
-    """Normal image with painted lesions in, their mask out."""
+    """Normal image with painted lesions in; their mask out."""
 
     channels_last = True
 
@@ -61,7 +61,7 @@ class SyntheticLesion(Method):
         return self.network(x).float()
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Cross-entropy + dice x (1 - soft Dice), within the body, means over the images."""
+        """Return cross-entropy + dice x (1 - soft Dice), within the body, means over the images."""
         images, body = pose(batch.images, batch.body, self.config.pose, rng)
         x = jitter(images, body, self.config.intensity, rng)
         painted = paint(x, body, self.config.lesions, rng)

@@ -1,9 +1,10 @@
 """`vae`: the variational autoencoder of Kingma and Welling, arXiv:1312.6114.
 
 Notation: q(z|x) = N(mu, diag sigma^2), p(z) = N(0, I), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`).
-The loss is the negative of eq. 10 with one sample of z, in nats per image, its two parts named. `beta` weighs the KL
-term: 1 is the VAE, more is the beta-VAE of Higgins et al., ICLR 2017, eq. 4, which changes this number and no more.
-With `restoration` the answer is searched for at test time, by descent on these terms (`pipeline.nn.energy`).
+The loss is the negative of eq. 10 with one sample of z, in nats per image, with its two terms named. `beta` weights the
+KL
+term: 1 is the VAE, more is the beta-VAE of Higgins et al., ICLR 2017, eq. 4, which changes only this number.
+With `restoration` the answer is found at test time by gradient descent on these terms (`pipeline.nn.energy`).
 """
 
 from __future__ import annotations
@@ -73,6 +74,6 @@ class VariationalAutoencoder(Method):
         return self.network.decode_forward(z.flatten(1), use_sigmoid=False)
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the decoded mean of q(z|x), or what `restoration` finds; no randomness."""
+        """Return the decoded mean of q(z|x), or the result of `restoration`; no randomness."""
         with self.inference():
             return normal_version(self.check(x), self.encode, self.decode, StandardNormal(), self.config).to(x.dtype)

@@ -2,10 +2,11 @@
 
 Notation: q(z|x) = N(mu(x), diag sigma^2(x)), u_1 .. u_K learnable pseudo-inputs of the size of an image, prior
 p(z) = 1/K sum_k q(z|u_k) (the VampPrior, section 2.2), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`). Loss:
--log p(x|z) + beta (log q(z|x) - log p(z)) with one sample z ~ q(z|x), in nats per image: a mixture has no closed KL,
-and one sample may be negative. Deviations: images lie in [-1, 1], so hardtanh has these limits; pseudo-inputs pass the
+-log p(x|z) + beta (log q(z|x) - log p(z)) with one sample z ~ q(z|x), in nats per image: the KL of a mixture has no
+closed form, and its one-sample estimate may be negative. Deviations: hardtanh is limited to the image range [-1, 1];
+pseudo-inputs pass the
 encoder in one batch with the images, so that its batch norm is the same for both.
-With `restoration` the answer is searched for at test time, by descent on these terms (`pipeline.nn.energy`).
+With `restoration` the answer is found at test time by gradient descent on these terms (`pipeline.nn.energy`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pipeline.nn.rng import Rng
 from pipeline.nn.variational import variational_network
 from pipeline.types import Batch
 
-START_STD = 0.05  # of the pseudo-inputs: enough to tell them apart
+START_STD = 0.05  # standard deviation of the initial pseudo-inputs, enough to make them differ
 
 
 class VampPriorConfig(MethodConfig):
@@ -35,7 +36,7 @@ class VampPriorConfig(MethodConfig):
     widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
     latent: int = Field(32, ge=1, description="length of the code z")
     pseudo_inputs: int = Field(
-        32, ge=1, description="K, components of the prior; each step encodes as many more images"
+        32, ge=1, description="K, components of the prior; each step encodes this many additional images"
     )
     decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z), in units of the image [-1, 1]")
     beta: float = Field(1.0, ge=0, description="weight of the KL term")
@@ -89,13 +90,13 @@ class VampPriorAutoencoder(Method):
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the decoded mean of q(z|x), or what `restoration` finds; no randomness."""
+        """Return the decoded mean of q(z|x), or the result of `restoration`; no randomness."""
         with self.inference():
             prior = Mixture(*self.encode(self.seen_inputs()))
             return normal_version(self.check(x), self.encode, self.decode, prior, self.config).to(x.dtype)
 
     def sample(self, rng: Rng) -> Tensor:
-        """Return new images [B, C, *spatial], one a row of `rng`: a pseudo-input, z from its posterior, x_hat."""
+        """Return new images [B, C, *spatial], one per row of `rng`: a pseudo-input, z from its posterior, x_hat."""
         with self.inference():
             mu, log_variance = self.encode(self.seen_inputs())
             k = rng.integers(0, len(mu))

@@ -1,9 +1,11 @@
-"""`vq_vae`: a discrete autoencoder, arXiv:1711.00937. Normal images are spelled with a codebook; a lesion has no word.
+"""`vq_vae`: a discrete autoencoder, arXiv:1711.00937. Images are written in codes of normal images; lesions have no
+code.
 
-Loss (eq. 3): reconstruction + codebook + beta * commitment, each logged apart. Encoder and decoder are MONAI's. The
-codebook learns by its gradient, or by moving averages (appendix A.1), and then has no term; dead entries are revived
-where `codebook.revive_below` says so (`pipeline.nn.quantise`; MONAI's EMAQuantizer smooths counts and revives nothing).
-Deviation: the codebook is placed on encoder outputs of the first batch.
+Loss (eq. 3): reconstruction + codebook + beta * commitment, each logged separately. Encoder and decoder are MONAI's.
+The codebook learns by its gradient, or by moving averages (appendix A.1), and then has no loss term; dead entries are
+revived
+as set by `codebook.revive_below` (`pipeline.nn.quantise`; MONAI's EMAQuantizer smooths counts and revives nothing).
+Deviation: the codebook is initialised with encoder outputs of the first batch.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class VectorQuantisedAutoencoder(Method):
         self.phases = (Phase("train", lr=config.lr),)
 
     def forward(self, x: Tensor, rng: Rng | None = None) -> tuple[Tensor, Quantised]:
-        """Return x_hat [B, C, *spatial] and what the quantiser says; with `rng` (in training) the codebook learns."""
+        """Return x_hat [B, C, *spatial] and the quantiser's output; with `rng` (in training) the codebook learns."""
         quantised = self.quantiser(self.encoder(x), rng)
         return self.decoder(quantised.codes), quantised
 
@@ -80,7 +82,7 @@ class VectorQuantisedAutoencoder(Method):
         return self.decoder(self.quantiser(z).codes)
 
     def after_step(self, phase: str) -> None:
-        """Let the codebook's moving averages follow, and revive dead entries."""
+        """Update the codebook's moving averages and revive dead entries."""
         self.quantiser.update()
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:

@@ -1,13 +1,13 @@
-"""`vq_vae2`: a two-level discrete autoencoder, arXiv:1906.00446, and a prior that says which codes are likely.
+"""`vq_vae2`: a two-level discrete autoencoder, arXiv:1906.00446, with a prior over its codes.
 
-The codec learns first: reconstruction + beta * commitment of both levels (eq. 2; with `codebook.learn: gradient` their
-codebook terms too). Then, the codec frozen, the priors p(top) and p(bottom | top) learn by their negative
-log-likelihood. What the method answers is chosen by `answer`:
+The codec learns first: reconstruction + beta * commitment of both levels (eq. 2; with `codebook.learn: gradient` also
+their codebook terms). Then, with the codec frozen, the priors p(top) and p(bottom | top) learn by their negative
+log-likelihood. The answer is chosen by `answer`:
 
-- `likelihood`: the map of -log p of each code, both levels enlarged and added: a lesion is spelled with unlikely codes.
-- `restoration` (Marimont and Tarroni, arXiv:2012.06765): codes whose -log p exceeds `threshold` are drawn anew from the
+- `likelihood`: the map of -log p of each code, with both levels upsampled and added: lesions have unlikely codes.
+- `restoration` (Marimont and Tarroni, arXiv:2012.06765): codes whose -log p exceeds `threshold` are resampled from the
   prior, top level first; several restorations x_i are averaged with weights softmax(sharpness / mean |x - x_i|).
-- `reconstruction`: the decoded codes as they are; no prior is trained.
+- `reconstruction`: the decoded codes unchanged; no prior is trained.
 
 Deviations: the prior is a small PixelCNN with one attention (`pipeline.nn.pixel_snail`); the restorations are averaged
 as images, where the paper averages their residuals.
@@ -35,7 +35,7 @@ class VqVae2Config(MethodConfig):
     """Configuration of `vq_vae2`."""
 
     name: Literal["vq_vae2"] = "vq_vae2"
-    answer: Literal["likelihood", "restoration", "reconstruction"] = Field("restoration", description="what it says")
+    answer: Literal["likelihood", "restoration", "reconstruction"] = Field("restoration", description="kind of answer")
     widths: tuple[int, ...] = Field((32, 64), min_length=1, description="channels per level down to the bottom codes")
     residual_layers: int = Field(1, ge=0, description="residual units per level")
     entries: int = Field(128, ge=2, description="codebook entries K of each level")
@@ -47,9 +47,11 @@ class VqVae2Config(MethodConfig):
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
     prior: PixelSnailConfig = Field(PixelSnailConfig(), description="networks of p(top) and p(bottom | top)")
     prior_after: float = Field(0.5, gt=0, lt=1, description="share of the training after which the priors learn")
-    threshold: float = Field(5.0, ge=0, description="nats of -log p above which a code is drawn anew (restoration)")
+    threshold: float = Field(5.0, ge=0, description="nats of -log p above which a code is resampled (restoration)")
     samples: int = Field(4, ge=1, description="restorations that are averaged")
-    sharpness: float = Field(1.0, ge=0, description="how much restorations near to the image count more; 0 alike")
+    sharpness: float = Field(
+        1.0, ge=0, description="how much more restorations close to the image count; 0 weights all equally"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> VqVae2Config:
@@ -65,7 +67,7 @@ class VqVae2Config(MethodConfig):
 
 
 class _TwoLevels(Method):
-    """The codec, its priors and how they learn; the classes below say what is answered with them."""
+    """The codec and its priors; the classes below give the answers."""
 
     channels_last = True
 
@@ -91,7 +93,7 @@ class _TwoLevels(Method):
         )
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return eq. 2 of the codec, or the mean nats a code of the priors; each term named."""
+        """Return eq. 2 of the codec, or the priors' mean nats per code, with named terms."""
         return self._codec_loss(batch.images, rng) if phase == "codec" else self._prior_loss(batch.images)
 
     def _codec_loss(self, x: Tensor, rng: Rng) -> dict[str, Tensor]:
@@ -112,12 +114,12 @@ class _TwoLevels(Method):
         return {"total": top + bottom, "nll_top": top, "nll_bottom": bottom}
 
     def after_step(self, phase: str) -> None:
-        """Let the codebooks follow."""
+        """Update the codebooks."""
         if phase == "codec":
             self.codec.update()
 
     def to_code(self, x: Tensor) -> Tensor:
-        """Return both levels before quantisation, [B, 2 D, *fine grid], the coarse one enlarged to the fine grid."""
+        """Return both levels before quantisation, [B, 2 D, *fine grid], the coarse one upsampled to the fine grid."""
         return self.codec.features(x)
 
     def from_code(self, z: Tensor) -> Tensor:
@@ -130,7 +132,7 @@ class _TwoLevels(Method):
 
 
 class CodeReconstructor(_TwoLevels):
-    """Decodes the codes as they are."""
+    """Decode the codes unchanged."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat; no randomness."""
@@ -139,10 +141,10 @@ class CodeReconstructor(_TwoLevels):
 
 
 class LikelihoodMapper(_TwoLevels):
-    """Says how unlikely the codes of each place are."""
+    """Map how unlikely the codes at each position are."""
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
-        """Return -log p of the codes, enlarged linearly and added, in nats, [B, 1, *spatial]; no randomness."""
+        """Return -log p of the codes, upsampled linearly and added, in nats, [B, 1, *spatial]; no randomness."""
         mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
         with self.inference():
             levels = self.nll(self.codec.codes(self.check(x)))
@@ -150,17 +152,19 @@ class LikelihoodMapper(_TwoLevels):
 
 
 class CodeRestorer(_TwoLevels):
-    """Draws unlikely codes anew, and decodes."""
+    """Resample unlikely codes, and decode."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the weighted mean of `samples` restorations; random by the row's key."""
+        """Return the weighted mean of `samples` restorations; randomness comes from the row's key."""
         with self.inference():
             codes = self.codec.codes(self.check(x))
             images = [self.codec.image(self.restore(codes, rng.fork(i))) for i in range(self.config.samples)]
             return nearest_count_most(x, torch.stack(images), self.config.sharpness).to(x.dtype)
 
     def restore(self, codes: Coded, rng: Rng) -> Coded:
-        """Return the codes, those with -log p above `threshold` drawn anew: the top's, then the bottom's given it."""
+        """Return the codes with those above `threshold` in -log p resampled: first the top level, then the bottom given
+        it.
+        """
         prior, limit = self.prior, self.config.threshold
         top = prior["top"].resample(codes.top, prior["top"].nll(codes.top) > limit, rng.fork("top"))
         unlikely = prior["bottom"].nll(codes.bottom, top) > limit

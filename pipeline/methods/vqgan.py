@@ -1,15 +1,15 @@
-"""`vqgan`: a discrete autoencoder whose images must look right, arXiv:2012.09841.
+"""`vqgan`: a discrete autoencoder with perceptual and adversarial losses, arXiv:2012.09841.
 
 Notation: x_hat = G(q(E(x))) the reconstruction, D a patch discriminator. L_rec = |x - x_hat| + a perceptual distance
-(section 3.1), L_VQ adds beta * commitment (and the codebook's own term where it learns by gradient). From `start` on
-the generator minimises L_VQ + w lambda L_GAN (eq. 6) with L_GAN = -D(x_hat), the hinge form that the authors train, and
+(section 3.1), L_VQ adds beta * commitment (and the codebook's own term if it learns by gradient). From `start` on
+the generator minimises L_VQ + w lambda L_GAN (eq. 6) with L_GAN = -D(x_hat), the hinge form that the authors use, and
 the discriminator the hinge loss (relu(1 - D(x)) + relu(1 + D(x_hat))) / 2. lambda is eq. 7: |grad L_rec| / (|grad
-L_GAN| + delta) at the last layer of G. Then, the rest frozen, a transformer learns p(codes) (section 3.2). What is
-answered is chosen by `answer`:
+L_GAN| + delta) at the last layer of G. Then, with the rest frozen, a transformer learns p(codes) (section 3.2). The
+answer is chosen by `answer`:
 
 - `reconstruction`: x_hat; no transformer is trained.
 - `restoration` (with a transformer: Pinaya et al., Medical Image Analysis 2022): codes whose -log p exceeds `threshold`
-  are drawn anew in raster order; restorations x_i are averaged with weights softmax(sharpness / mean |x - x_i|).
+  are resampled in raster order; restorations x_i are averaged with weights softmax(sharpness / mean |x - x_i|).
 - `likelihood`: the map of -log p of each code.
 
 Deviations: encoder and decoder are those of `vq_vae`; features are those of EfficientNet-lite0, not VGG's; one raster
@@ -48,22 +48,32 @@ class VqganConfig(MethodConfig):
     residual_layers: int = Field(1, ge=0, description="residual units per level")
     entries: int = Field(256, ge=2, description="codebook entries K")
     code_width: int = Field(16, ge=1, description="length D of an entry")
-    codebook: CodebookConfig = Field(CodebookConfig(learn="ema", revive_below=0.03), description="how it learns")
+    codebook: CodebookConfig = Field(
+        CodebookConfig(learn="ema", revive_below=0.03), description="how the codebook learns"
+    )
     beta: float = Field(0.25, ge=0, description="weight of the commitment term")
-    perceptual_weight: float = Field(1.0, ge=0, description="of the perceptual term; 0 leaves it and its network out")
-    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="of that term: which features, and how")
+    perceptual_weight: float = Field(
+        1.0, ge=0, description="weight of the perceptual term; 0 leaves out the term and its network"
+    )
+    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="features of the perceptual term")
     adversarial_weight: float = Field(0.8, ge=0, description="w, the factor on lambda")
     discriminator_widths: int = Field(32, ge=1, description="channels of the discriminator's first layer")
     discriminator_layers: int = Field(2, ge=1, description="its further layers; a patch is about 2^(layers + 2) pixels")
     start: float = Field(0.3, gt=0, lt=1, description="share of the training after which the discriminator takes part")
-    answer: Literal["reconstruction", "restoration", "likelihood"] = Field("reconstruction", description="what it says")
-    prior: CodeTransformerConfig = Field(CodeTransformerConfig(), description="p(codes), but for `reconstruction`")
+    answer: Literal["reconstruction", "restoration", "likelihood"] = Field(
+        "reconstruction", description="kind of answer"
+    )
+    prior: CodeTransformerConfig = Field(
+        CodeTransformerConfig(), description="network of p(codes); not used by `reconstruction`"
+    )
     prior_after: float = Field(0.6, gt=0, lt=1, description="share of the training after which only p(codes) learns")
-    threshold: float = Field(5.0, ge=0, description="nats of -log p above which a code is drawn anew (restoration)")
+    threshold: float = Field(5.0, ge=0, description="nats of -log p above which a code is resampled (restoration)")
     samples: int = Field(4, ge=1, description="restorations that are averaged")
-    sharpness: float = Field(1.0, ge=0, description="how much restorations near to the image count more; 0 alike")
+    sharpness: float = Field(
+        1.0, ge=0, description="how much more restorations close to the image count; 0 weights all equally"
+    )
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam before `start`")
-    adversarial_lr: float = Field(2e-4, gt=0, description="learning rate of both sides after it")
+    adversarial_lr: float = Field(2e-4, gt=0, description="learning rate of generator and discriminator after it")
 
     @model_validator(mode="after")
     def _in_order(self) -> VqganConfig:
@@ -80,7 +90,7 @@ class VqganConfig(MethodConfig):
 
 
 class _VectorQuantisedGan(Method):
-    """x -> codes -> x_hat, judged patch by patch; the classes below say what is answered."""
+    """x -> codes -> x_hat, with a patch discriminator; the classes below give the answers."""
 
     channels_last = True
 
@@ -95,7 +105,7 @@ class _VectorQuantisedGan(Method):
         self.discriminator = PatchDiscriminator(
             spatial_dims, config.discriminator_widths, channels, num_layers_d=config.discriminator_layers
         )
-        # The norm before it shifts already; and while both sides are within the hinge, a bias has no gradient at all.
+        # The norm before it has a shift already, and while both sides are within the hinge a bias gets no gradient.
         self.discriminator.final_conv.conv.bias = None
         self.perceptual = Perceptual(config.perceptual, spatial_dims) if config.perceptual_weight else None
         codec, betas, restores = ("encoder", "quantiser", "decoder"), (0.5, 0.9), config.answer != "reconstruction"
@@ -111,16 +121,16 @@ class _VectorQuantisedGan(Method):
             self.phases += (Phase("prior", ("prior",), config.prior.lr, after=config.prior_after),)
 
     def forward(self, x: Tensor, rng: Rng | None = None) -> tuple[Tensor, Quantised]:
-        """Return x_hat [B, C, *spatial] and what the quantiser says; with `rng` (in training) the codebook learns."""
+        """Return x_hat [B, C, *spatial] and the quantiser's output; with `rng` (in training) the codebook learns."""
         quantised = self.quantiser(self.encoder(x), rng)
         return self.decoder(quantised.codes).float(), quantised
 
     def judge(self, x: Tensor) -> Tensor:
-        """Return D(x), one number a patch, higher = more real."""
+        """Return D(x), one number per patch, higher = more real."""
         return self.discriminator(x)[-1].float()
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return L_VQ (codec), eq. 6 (generator), the hinge loss (discriminator) or -log p a code (prior)."""
+        """Return L_VQ (codec), eq. 6 (generator), the hinge loss (discriminator) or -log p per code (prior)."""
         if phase == "discriminator":
             return self._discriminator_loss(batch.images)
         if phase == "prior":
@@ -135,18 +145,20 @@ class _VectorQuantisedGan(Method):
         return {**terms, "total": total, "adversarial": adversarial, "adaptive_weight": weight}
 
     def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return L_VQ: what a discriminator of the hour says cannot be compared over time. Of the prior, its loss."""
+        """Return L_VQ, since a changing discriminator's verdicts cannot be compared over time; for the prior,
+        its loss.
+        """
         if phase == "prior":
             return self.loss(batch, phase, rng)
         return self._codec_terms(batch.images, *self(batch.images))[0]
 
     def after_step(self, phase: str) -> None:
-        """Let the codebook follow."""
+        """Update the codebook."""
         if phase in ("codec", "generator"):
             self.quantiser.update()
 
     def adaptive_weight(self, rec: Tensor, adversarial: Tensor) -> Tensor:
-        """Return lambda of eq. 7, without gradient; 1 outside training, where there is nothing to balance."""
+        """Return lambda of eq. 7, without gradient; 1 outside training, where nothing is balanced."""
         if not (self.training and torch.is_grad_enabled()):
             return torch.ones((), device=rec.device)
         last = self.decoder.blocks[-1].conv.weight
@@ -159,7 +171,7 @@ class _VectorQuantisedGan(Method):
         return self.quantiser(self.encoder(x)).indices
 
     def image(self, codes: Tensor) -> Tensor:
-        """Return the image that codes [B, *grid] stand for."""
+        """Return the decoded image of codes [B, *grid]."""
         return self.decoder(self.quantiser.embed(codes)).float()
 
     def to_code(self, x: Tensor) -> Tensor:
@@ -192,7 +204,7 @@ class _VectorQuantisedGan(Method):
 
 
 class CodeReconstructor(_VectorQuantisedGan):
-    """Decodes the codes as they are."""
+    """Decode the codes unchanged."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat; no randomness."""
@@ -201,10 +213,10 @@ class CodeReconstructor(_VectorQuantisedGan):
 
 
 class CodeRestorer(_VectorQuantisedGan):
-    """Draws unlikely codes anew, and decodes."""
+    """Resample unlikely codes, and decode."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the weighted mean of `samples` restorations; random by the row's key."""
+        """Return the weighted mean of `samples` restorations; randomness comes from the row's key."""
         with self.inference():
             codes = self.codes(self.check(x))
             unlikely = self.prior.nll(codes) > self.config.threshold
@@ -214,10 +226,10 @@ class CodeRestorer(_VectorQuantisedGan):
 
 
 class LikelihoodMapper(_VectorQuantisedGan):
-    """Says how unlikely the codes of each place are."""
+    """Map how unlikely the codes at each position are."""
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
-        """Return -log p of the codes, enlarged linearly, in nats, [B, 1, *spatial]; no randomness."""
+        """Return -log p of the codes, upsampled linearly, in nats, [B, 1, *spatial]; no randomness."""
         mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
         with self.inference():
             nll = self.prior.nll(self.codes(self.check(x)))[:, None]
@@ -225,5 +237,5 @@ class LikelihoodMapper(_VectorQuantisedGan):
 
 
 def hinge(verdict: Tensor) -> Tensor:
-    """Return the mean of relu(1 - verdict): nothing is left to learn from patches judged rightly by 1 or more."""
+    """Return the mean of relu(1 - verdict): patches judged correctly by a margin of 1 or more contribute nothing."""
     return F.relu(1 - verdict).mean()

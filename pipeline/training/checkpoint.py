@@ -1,4 +1,4 @@
-"""Checkpoints: a folder each, written beside and renamed into place, so that a kill leaves the old or the new one."""
+"""Checkpoints, each a folder that is written aside and renamed, so that a kill leaves the old or the new one."""
 
 from __future__ import annotations
 
@@ -18,72 +18,72 @@ from pipeline.methods.artefact import copy_tensors
 from pipeline.training.state import Progress, TrainState
 
 FORMAT = 1
-AVERAGED = "ema."  # prefix of those weights among a state's tensors
+AVERAGED = "ema."  # prefix of the EMA weights among a state's tensors
 NAME = re.compile(r"\d{12}-\d{3}")
 
 
 def save_checkpoint(state: TrainState, folder: Path, keep: int) -> Path:
     """Write `folder/<images_seen>-<n>/` (state.safetensors, state.json) and remove all but the newest `keep`.
 
-    A checkpoint is a new folder each time, as a folder with content cannot be replaced in one step.
+    Each checkpoint is a new folder, since a non-empty folder cannot be replaced atomically.
     """
     tensors = save({name: value.detach().cpu().contiguous().clone() for name, value in state.tensors().items()})
     target = _next_name(folder, state.images_seen)
     with durable.writing_folder(target) as beside:
         (beside / "state.safetensors").write_bytes(tensors)
         (beside / "state.json").write_bytes(_metadata(state, tensors))
-    durable.sweep(folder, seconds=0)  # one process writes here, so what is left was left by a killed one
+    durable.sweep(folder, seconds=0)  # only one process writes here, so any leftovers come from a killed one
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return target
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the whole checkpoints in `folder`, oldest first."""
+    """Return the complete checkpoints in `folder`, oldest first."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
 
 
 def _next_name(folder: Path, images_seen: int) -> Path:
-    """Return a name that sorts after all others: a checkpoint is never replaced, as that cannot be done atomically."""
+    """Return a name that sorts after all others: a checkpoint is never replaced, since that is not atomic."""
     same = [path.name for path in checkpoints(folder) if path.name.startswith(f"{images_seen:012d}-")]
     revision = int(same[-1].split("-")[1]) + 1 if same else 0
     return folder / f"{images_seen:012d}-{revision:03d}"
 
 
 def resume(state: TrainState, folder: Path) -> bool:
-    """Load the newest checkpoint of `folder` into `state`; return False where there is none.
+    """Load the newest checkpoint of `folder` into `state`; return False if there is no checkpoint.
 
     Raises:
-        ArtefactError: it is damaged or of another format.
-        ConfigError: it belongs to another method or training configuration.
+        ArtefactError: the checkpoint is damaged or has another format.
+        ConfigError: the checkpoint belongs to another method or training configuration.
     """
-    found = checkpoints(folder)
-    if not found:
+    saved = checkpoints(folder)
+    if not saved:
         return False
-    metadata, tensors = _read(found[-1])
+    metadata, tensors = _read(saved[-1])
     if metadata["fingerprint"] != state.fingerprint():
         differs = _difference(metadata["fingerprint"], state)
         raise ConfigError(
-            f"{folder} holds a training of another configuration ({differs} differs). "
+            f"{folder} holds a training with another configuration ({differs} differs). "
             "Choose another folder, or restore the configuration."
         )
     arrays = load(tensors)
     best = {name.removeprefix("best."): value for name, value in arrays.items() if name.startswith("best.")}
     device = state.accelerator.device
     state.best_weights = {name: value.to(device) for name, value in best.items()} or None
-    copy_tensors(state.tensors(), arrays, f"checkpoint {found[-1].name}")
+    copy_tensors(state.tensors(), arrays, f"checkpoint {saved[-1].name}")
     state.progress = Progress(**metadata["progress"])
     state.progress.resumed += 1
     return True
 
 
 def averaged(path: Path) -> tuple[Progress, dict[str, Tensor]]:
-    """Return the counters of a checkpoint and its averaged weights by name, on the CPU.
+    """Return the counters of a checkpoint and its EMA weights by name, on the CPU.
 
     Raises:
-        ArtefactError: it is damaged or of another format.
+        ArtefactError: the checkpoint is damaged or has another format.
     """
     metadata, tensors = _read(path)
     weights = {name: value for name, value in load(tensors).items() if name.startswith(AVERAGED)}
@@ -96,10 +96,13 @@ def _read(path: Path) -> tuple[dict, bytes]:
         tensors = (path / "state.safetensors").read_bytes()
     except (OSError, ValueError) as error:
         raise ArtefactError(
-            f"Checkpoint {path.name} cannot be read ({type(error).__name__}): remove its folder."
+            f"Checkpoint {path.name} cannot be read ({type(error).__name__}). Remove its folder."
         ) from None
     if metadata.get("format") != FORMAT:
-        raise ArtefactError(f"Checkpoint {path.name} has format {metadata.get('format')}; this version reads {FORMAT}.")
+        raise ArtefactError(
+            f"Checkpoint {path.name} has format {metadata.get('format')}; this version reads {FORMAT}. Remove its "
+            "folder."
+        )
     if hashlib.sha256(tensors).hexdigest() != metadata["sha256"]:
         raise ArtefactError(
             f"Checkpoint {path.name} was altered: its SHA-256 is not the recorded one. Remove its folder."

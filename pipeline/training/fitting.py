@@ -1,4 +1,4 @@
-"""A whole training: loop, validation on held-out normals, early stopping, checkpoints, progress bar."""
+"""Complete training run: loop, validation on held-out normals, early stopping, checkpoints, progress bar."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.training.state import TrainState, accelerator
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """One validation: mean training terms since the last one, validation terms of the averaged weights, speed."""
+    """One validation: mean training terms since the last one, validation terms of the EMA weights, speed."""
 
     images_seen: int
     training: dict[str, float]
@@ -37,11 +37,11 @@ class TrainingRecord:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """A finished training: `method` holds the best averaged weights, in eval mode, on the CPU.
+    """A finished training: `method` holds the best EMA weights, in eval mode, on the CPU.
 
     `stopped` is images (budget used up), patience (no improvement) or seconds (CPU time used up); `best` is the lowest
-    validation total, None without validation images. `stage_seconds` are the CPU seconds of each stage, where phases
-    follow each other; they add up to `process_seconds`.
+    validation total, None without validation images. `stage_seconds` are the CPU seconds of each stage, if phases
+    follow each other; their sum is `process_seconds`.
     """
 
     method: Method
@@ -63,22 +63,22 @@ def fit(
     on_record: Callable[[TrainingRecord], None] | None = None,
     progress: bool = False,
 ) -> FitResult:
-    """Train `method`, or go on where the checkpoints in `folder` end; a method without phases is only finished.
+    """Train `method`, resuming from the newest checkpoint in `folder`; a method without phases is only finished.
 
-    After a kill at any moment, calling again with the same arguments ends with bitwise the same weights (same machine,
-    thread count and library versions; a `max_seconds` budget excepted, which depends on the machine's speed).
+    After a kill at any time, calling it again with the same arguments gives bitwise the same weights (same machine,
+    thread count and library versions; except with a `max_seconds` budget, which depends on the machine's speed).
 
     Args:
         method: trained in place; do not use it afterwards, use the result's.
         train_data, validate_data: normal images of different patients; None or empty turns early stopping off.
-        config: budgets and care.
-        folder: of the checkpoints.
-        on_record: called after each validation, for those of this call only.
+        config: training configuration.
+        folder: folder of the checkpoints.
+        on_record: called after each validation of this call.
         progress: show a bar with images/s and the time left.
 
     Raises:
-        TrainingDiverged: NaN or infinity; names the term, the images seen and the last good checkpoint.
-        ConfigError: `folder` holds a training of another configuration, or another process is training there.
+        TrainingDiverged: NaN or infinity; the message names the term, the images seen and the last good checkpoint.
+        ConfigError: `folder` holds a training with another configuration, or is in use by another process.
         EmptySelection: no training images.
     """
     if not method.phases:
@@ -90,14 +90,14 @@ def fit(
         try:
             run.go(train_data, progress)
         except TrainingDiverged as error:
-            found = checkpoints(folder)
-            last = f"The last good checkpoint is {found[-1].name}" if found else "No checkpoint was written before"
+            saved = checkpoints(folder)
+            last = f"The last good checkpoint is {saved[-1].name}" if saved else "No checkpoint was written before"
             raise TrainingDiverged(f"{error} {last}.") from None
     return _result(state, train_data, validate_data)
 
 
 def _fitted(method: Method, data: Images, held_out: Images | None, config: TrainingConfig) -> FitResult:
-    """Let a method without phases take in the images once."""
+    """Fit a method without phases in one pass over the images."""
     began = time.process_time()
     method = method.to(accelerator(config.device == "cpu").device).eval()
     complete(method, data, held_out, config.batch_size)
@@ -107,7 +107,7 @@ def _fitted(method: Method, data: Images, held_out: Images | None, config: Train
 
 @contextlib.contextmanager
 def _alone(state: TrainState, folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; two trainings in one folder would overwrite each other's checkpoints."""
+    """Hold the folder's lock, since two trainings in one folder would overwrite each other's checkpoints."""
     if not state.accelerator.is_main_process:
         yield
         return
@@ -125,10 +125,10 @@ class _Run:
     validate_data: Images | None
     folder: Path
     on_record: Callable[[TrainingRecord], None]
-    noted: float = 0.0  # process time up to which CPU seconds are noted
+    noted: float = 0.0  # process time up to which CPU seconds are recorded
 
     def go(self, data: Images, progress: bool) -> None:
-        """Train until a budget or patience ends, validating and saving on the way."""
+        """Train until a budget or the patience is used up, with validations and checkpoints."""
         state, config = self.state, self.state.config
         self.noted = time.process_time()
         with _bar(state, progress) as advance:
@@ -146,7 +146,7 @@ class _Run:
         self.save()
 
     def validate(self) -> None:
-        """Validate, note the record, keep the best, write a checkpoint."""
+        """Validate, add a record, keep the best weights, write a checkpoint."""
         state = self.state
         terms = validation_terms(state, self.validate_data)
         best = state.keep_best(terms["total"]) if terms else False
@@ -157,7 +157,7 @@ class _Run:
         self.on_record(record)
 
     def spend(self) -> None:
-        """Note the CPU seconds since the last note: of the training, and of its present stage."""
+        """Add the CPU seconds since the last call to the training and to its current stage."""
         counters, now = self.state.progress, time.process_time()
         seconds, self.noted = now - self.noted, now
         counters.process_seconds += seconds
@@ -181,7 +181,9 @@ def _until_stopped(state: TrainState, data: Images) -> Iterator[StepRecord]:
 
 
 def _stop_reason(state: TrainState) -> str:
-    """Return why training is over, or "": a function of the counters, so that a larger budget goes on."""
+    """Return why training is over, or "": computed from the counters, so that training continues with a
+    larger budget.
+    """
     config, counters = state.config, state.progress
     if counters.images_seen >= config.images:
         return "images"
@@ -215,7 +217,7 @@ def _accumulate(state: TrainState, record: StepRecord) -> None:
 
 
 def _means(state: TrainState, validation: dict[str, float]) -> tuple[dict[str, float], dict[str, float], float]:
-    """Return the mean terms since the last record, the validation terms, the speed; and start anew."""
+    """Return the mean terms since the last record, the validation terms, the speed; then reset the sums."""
     means = {name: value / state.progress.counts[name] for name, value in state.progress.sums.items()}
     state.progress.sums, state.progress.counts = {}, {}
     speed = means.pop("images_per_second", 0.0)
@@ -223,9 +225,9 @@ def _means(state: TrainState, validation: dict[str, float]) -> tuple[dict[str, f
 
 
 def validation_terms(state: TrainState, data: Images | None) -> dict[str, float]:
-    """Return mean terms of the averaged weights on (a spread of) the held-out normals, {} where there are none.
+    """Return mean terms of the EMA weights on evenly spread held-out normals; {} without any.
 
-    Each image's randomness depends on its id alone, so that validations can be compared.
+    Each image's randomness depends on its id alone, so that validations are comparable.
     """
     if data is None or len(data) == 0:
         return {}
@@ -247,7 +249,7 @@ def _validate_batch(state: TrainState, data: Images, part: list[int]) -> dict[st
 
 
 def complete(method: Method, data: Images, held_out: Images | None, batch_size: int) -> None:
-    """Let the trained method, in eval mode, take in every training image once more, then the held-out normals."""
+    """Finish the trained method, in eval mode, on every training image once more, then on the held-out normals."""
     method.finish(ordered(data, batch_size))
     if held_out is not None and len(held_out):
         method.standardise(ordered(held_out, batch_size))
@@ -259,8 +261,8 @@ def _result(state: TrainState, data: Images, held_out: Images | None) -> FitResu
         copy_tensors(method.state_dict(), state.best_weights, "the best weights")
     complete(method.eval(), data, held_out, state.config.batch_size)
     method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()
-    for kept, trained in zip(method.parameters(), state.method.parameters(), strict=True):
-        kept.requires_grad_(trained.requires_grad)
+    for averaged, trained in zip(method.parameters(), state.method.parameters(), strict=True):
+        averaged.requires_grad_(trained.requires_grad)
     counters = state.progress
     history = [TrainingRecord(**record) for record in counters.history]
     best_seen = counters.best_images_seen or counters.images_seen

@@ -1,4 +1,4 @@
-"""The only training loop: it knows phases, never model types."""
+"""Training loop, the only one: it handles phases and knows nothing of model types."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class StepRecord:
 def train(state: TrainState, data: Images, until_images: int) -> Iterator[StepRecord]:
     """Train until `until_images` images have been seen, yielding after each optimiser step.
 
-    Data order and randomness are functions of (seed, images seen), so that stopping and going on changes nothing.
+    Data order and randomness are functions of (seed, images seen), so that stopping and resuming changes nothing.
 
     Raises:
-        TrainingDiverged: a term or the gradient is NaN or infinite; no parameter was changed by that step.
+        TrainingDiverged: a term or the gradient is NaN or infinite; that step changed no parameter.
         EmptySelection: `data` is empty.
     """
     state.method.train()
@@ -52,7 +52,7 @@ def train(state: TrainState, data: Images, until_images: int) -> Iterator[StepRe
 
 @contextmanager
 def _denormals_flushed() -> Iterator[None]:
-    """Round denormals to 0, which late in training slow a CPU tenfold; for a step only, since it holds process-wide."""
+    """Flush denormals to 0, as they slow a CPU tenfold late in training; per step, since the flag is process-wide."""
     torch.set_flush_denormal(True)
     try:
         yield
@@ -63,7 +63,7 @@ def _denormals_flushed() -> Iterator[None]:
 def _step(state: TrainState, data: Images, phase: Phase) -> dict[str, float]:
     batch, rng = _next(state, data)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(row_key(state.config.seed, "layers", state.images_seen))  # dropout and the like
+        torch.manual_seed(row_key(state.config.seed, "layers", state.images_seen))  # for dropout and similar layers
         with autocast(state):
             losses = state.method.loss(batch, phase.name, rng)
     terms = finite(losses, state)
@@ -86,14 +86,14 @@ def _next(state: TrainState, data: Images) -> tuple[Batch, Rng]:
 
 
 def on_device(state: TrainState, batch: Batch) -> Batch:
-    """Return the batch where the method is, in its memory format."""
+    """Return the batch on the method's device, in its memory format."""
     device = state.accelerator.device
     images = batch.images.to(device, memory_format=state.layout)
     return Batch(images, batch.body.to(device), batch.ids, batch.about)
 
 
 def autocast(state: TrainState) -> torch.autocast:
-    """Return the precision that the configuration asks for, as a context."""
+    """Return the precision of the configuration, as a context."""
     device = state.accelerator.device.type
     return torch.autocast(device, torch.bfloat16, enabled=state.config.precision == "bf16")
 
@@ -102,7 +102,7 @@ def finite(losses: dict[str, Tensor], state: TrainState) -> dict[str, float]:
     """Return the terms as numbers.
 
     Raises:
-        TrainingDiverged: naming the first term that is NaN or infinite, "total" last.
+        TrainingDiverged: a term is NaN or infinite; the message names the first one, "total" last.
     """
     terms = {name: float(value.detach()) for name, value in losses.items()}
     for name in sorted(terms, key=lambda name: name == "total"):
@@ -112,15 +112,15 @@ def finite(losses: dict[str, Tensor], state: TrainState) -> dict[str, float]:
 
 
 def diverged(term: str, value: float, state: TrainState) -> TrainingDiverged:
-    """Return the error, with term, value and time named."""
+    """Return the error with the term, its value and the images seen."""
     return TrainingDiverged(
         f"Training of {state.method.config.name} diverged: {term!r} is {value} after {state.images_seen} images; every "
-        "term must be finite. Lower the learning rate, set training.clip_norm, or look at the normaliser's range."
+        "term must be finite. Lower the learning rate, set training.clip_norm, or check the normaliser's output range."
     )
 
 
 def _descend(state: TrainState, phase: Phase, total: Tensor) -> float:
-    """Take one optimiser step with the gradient of `total` to the phase's own parameters; return its norm."""
+    """Take one optimiser step with the gradient of `total` with respect to the phase's parameters; return its norm."""
     optimiser = state.optimisers[phase.name]
     parameters = optimiser.param_groups[0]["params"]
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
@@ -139,7 +139,7 @@ def _descend(state: TrainState, phase: Phase, total: Tensor) -> float:
 
 
 def _share(state: TrainState, parameters: list[Tensor]) -> None:
-    """Average gradients and running statistics over the processes, so that all hold the same weights."""
+    """Average gradients and running statistics over the processes, so that all have the same weights."""
     if state.accelerator.num_processes == 1:
         return
     for parameter in parameters:

@@ -1,4 +1,4 @@
-"""Which image comes when: a function of (seed, images seen) alone, so that a resumed run sees the same images."""
+"""Data order as a function of (seed, images seen) alone, so that a resumed run sees the same images."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pipeline.types import Batch
 
 
 class Images(Protocol):
-    """What training reads: items {"image": float32 [C, *spatial], "body": bool [1, *spatial], "id": str}.
+    """Data set for training with items {"image": float32 [C, *spatial], "body": bool [1, *spatial], "id": str}.
 
-    "about", what is known of an image (`pipeline.data.images.conditions`), may be left out.
+    "about" (the attributes of an image, see `pipeline.data.images.conditions`) is optional.
     """
 
     def __len__(self) -> int:
@@ -41,10 +41,10 @@ def indices(seed: int, first: int, count: int, size: int) -> list[int]:
     """Return the data indices of the images number `first` .. `first + count - 1` of the training.
 
     Raises:
-        EmptySelection: there is no image.
+        EmptySelection: the data set is empty.
     """
     if size == 0:
-        raise EmptySelection("There is no image to train on. Label normal scans, or widen the selection.")
+        raise EmptySelection("There are no images to train on. Label normal scans, or widen the selection.")
     return [permutation(seed, n // size, size)[n % size] for n in range(first, first + count)]
 
 
@@ -52,7 +52,7 @@ def collate(data: Images, chosen: Sequence[int]) -> Batch:
     """Stack the chosen items.
 
     Raises:
-        Rejected: an image holds NaN or infinity.
+        Rejected: an image has NaN or infinite pixels.
     """
     items = [data[index] for index in chosen]
     images = torch.stack([_tensor(item["image"]) for item in items]).float()
@@ -65,9 +65,9 @@ def ordered(data: Images, batch_size: int) -> Iterator[Batch]:
     """Yield every image once, in the order of the data.
 
     Raises:
-        EmptySelection: there is no image.
+        EmptySelection: the data set is empty.
     """
-    indices(0, 0, 1, len(data))  # refuses an empty data set
+    indices(0, 0, 1, len(data))  # raises for an empty data set
     for first in range(0, len(data), batch_size):
         yield collate(data, range(first, min(first + batch_size, len(data))))
 
@@ -77,10 +77,10 @@ def _tensor(value: Tensor | np.ndarray) -> Tensor:
 
 
 def phase_borders(phases: Sequence[Phase]) -> tuple[float, ...]:
-    """Return the fractions of the training at which the phases that take turns change, 0 first.
+    """Return the fractions of the training at which the set of active phases changes, 0 first.
 
     Raises:
-        ConfigError: a phase that ends before it begins, or a time at which no phase takes turns.
+        ConfigError: a phase ends before it begins, or no phase is active at some time.
     """
     borders = sorted({0.0} | {f for p in phases for f in (p.after, p.until) if 0.0 < f < 1.0})
     for phase in phases:
@@ -91,7 +91,7 @@ def phase_borders(phases: Sequence[Phase]) -> tuple[float, ...]:
             )
     for border in borders:
         if not active(phases, border):
-            raise ConfigError(f"At {border} of the training no phase takes turns. Let one begin there.")
+            raise ConfigError(f"At {border} of the training no phase is active. Let one begin there.")
     return tuple(borders)
 
 
@@ -101,6 +101,6 @@ def active(phases: Sequence[Phase], fraction: float) -> list[Phase]:
 
 
 def phase_cycle(phases: Sequence[Phase]) -> list[Phase]:
-    """Return whose turn it is at each step of one whole cycle of rounds."""
+    """Return the phase of each step in one complete cycle of rounds."""
     rounds = int(np.lcm.reduce([phase.every for phase in phases]))
     return [p for turn in range(rounds) for p in phases if turn % p.every == 0 for _ in range(p.repeats)]

@@ -1,4 +1,4 @@
-"""Everything that a training needs to go on from where it is: weights, averages, optimisers, counters."""
+"""State from which a training can be resumed: weights, averages, optimisers, counters."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=2)
 def accelerator(cpu: bool) -> Accelerator:
-    """Return this process's Accelerator (device, rank, reductions); it may be created only once.
+    """Return this process's Accelerator (device, rank, reductions); only one may be created.
 
-    Mixed precision is not left to it, as it holds one setting for the life of the process; the loop uses autocast.
+    It does not handle mixed precision, since its setting is fixed for the life of the process; the loop uses autocast.
 
     Raises:
-        ConfigError: an earlier training of this process has settled on the other device.
+        ConfigError: an earlier training of this process uses the other device.
     """
     from accelerate import Accelerator
     from accelerate.utils import parse_flag_from_env
 
     try:
-        found = Accelerator(cpu=cpu)
+        created = Accelerator(cpu=cpu)
     except ValueError:
         raise _settled(cpu) from None
     chosen = cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
-    if not chosen and found.device.type == "cpu" and torch.cuda.is_available():
+    if not chosen and created.device.type == "cpu" and torch.cuda.is_available():
         raise _settled(cpu)
-    return found
+    return created
 
 
 def _settled(cpu: bool) -> ConfigError:
     return ConfigError(
-        f"training.device: {'cpu' if cpu else 'auto'} was asked for, and an earlier training of this process has "
-        "settled on the other device, for as long as the process lives. Train in a process of its own."
+        f"training.device: {'cpu' if cpu else 'auto'} was requested, but an earlier training of this process "
+        "uses the other device, which cannot be changed. Train in a new process."
     )
 
 
 @dataclass
 class Progress:
-    """The counters of a training; JSON."""
+    """Counters of a training, saved as JSON."""
 
     images_seen: int = 0
     step: int = 0
@@ -73,10 +73,10 @@ class TrainState:
 
     Args:
         method: trained in place.
-        config: how.
+        config: the training configuration.
 
     Raises:
-        ConfigError: the batch cannot be shared evenly among the processes, or the method has no phase.
+        ConfigError: the batch cannot be shared evenly among the processes, or the method has no phases.
     """
 
     def __init__(self, method: Method, config: TrainingConfig) -> None:
@@ -86,7 +86,8 @@ class TrainState:
         self.accelerator = accelerator(config.device == "cpu")
         if config.batch_size % self.accelerator.num_processes:
             raise ConfigError(
-                f"batch_size {config.batch_size} must be a multiple of the {self.accelerator.num_processes} processes."
+                f"batch_size {config.batch_size} must be a multiple of the number of processes, "
+                f"{self.accelerator.num_processes}."
             )
         layout = torch.channels_last if method.channels_last and method.spatial_dims == 2 else torch.contiguous_format
         self.method = method.to(self.accelerator.device).to(memory_format=layout)
@@ -101,32 +102,32 @@ class TrainState:
 
     @property
     def images_seen(self) -> int:
-        """Images trained on so far, repetitions counted."""
+        """Images trained on so far, counting repetitions."""
         return self.progress.images_seen
 
     @property
     def phase(self) -> Phase:
-        """Whose turn it is."""
+        """The phase of the next step."""
         cycle = self._cycles[self.progress.stage]
         return cycle[self.progress.step % len(cycle)]
 
     @property
     def first_phase(self) -> Phase:
-        """The first of the phases that take turns now."""
+        """The first of the active phases."""
         return self._cycles[self.progress.stage][0]
 
     @property
     def several_stages(self) -> bool:
-        """Whether phases follow each other."""
+        """Whether phases follow each other in stages."""
         return len(self._borders) > 1
 
     @property
     def last_stage(self) -> bool:
-        """Whether no other phases will take over."""
+        """Whether this is the last stage."""
         return self.progress.stage == len(self._borders) - 1
 
     def next_stage(self) -> bool:
-        """Whether the border at which other phases take over is reached, in images or in CPU seconds."""
+        """Return whether the boundary to the next stage is reached, in images or in CPU seconds."""
         if self.last_stage:
             return False
         spent, allowed = self.progress.process_seconds, self.config.max_seconds
@@ -135,7 +136,7 @@ class TrainState:
 
     @torch.no_grad()
     def enter_stage(self) -> None:
-        """Let the next phases take over: the best averaged weights become the weights, and the best starts anew."""
+        """Enter the next stage: the best EMA weights replace the live weights, and the search for the best restarts."""
         best = self.ema.state_dict() if self.best_weights is None else self.best_weights
         for module in (self.method, self.ema):
             for name, value in module.state_dict().items():
@@ -147,7 +148,7 @@ class TrainState:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Let the averaged weights follow: ema <- d ema + (1 - d) weights, d short at the start; buffers too."""
+        """Update the EMA weights: ema <- d ema + (1 - d) weights, with a smaller d at the start; buffers too."""
         n = self.progress.step
         decay = min(self.config.ema_decay, (1 + n) / (10 + n))
         ema, now, ema_counters, counters = self._pairs
@@ -156,7 +157,7 @@ class TrainState:
             target.copy_(source)
 
     def keep_best(self, value: float) -> bool:
-        """Note a validation; keep the averaged weights where it is the lowest so far."""
+        """Record a validation total; keep the EMA weights if it is the lowest so far."""
         improved = self.progress.best is None or value < self.progress.best
         self.progress.stale = 0 if improved else self.progress.stale + 1
         if improved:
@@ -165,14 +166,14 @@ class TrainState:
         return improved
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor of the state by name, not copied."""
+        """Return every tensor of the state by name, without copying."""
         parts = {"method": self.method.state_dict(), "ema": self.ema.state_dict(), "best": self.best_weights or {}}
         for name, optimiser in self.optimisers.items():
             parts[f"adam.{name}"] = _moments(optimiser)
         return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what must be equal for a run to be resumed: method and training, budgets left out."""
+        """Return the values that must match to resume a run: method and training without budgets."""
         budgets = {"images", "max_seconds", "patience", "keep_checkpoints", "device"}
         if self.config.schedule != "constant" or self.several_stages:
             budgets.remove("images")
@@ -180,7 +181,7 @@ class TrainState:
 
 
 def _optimiser(method: Method, phase: Phase) -> torch.optim.AdamW:
-    """Adam with its moments in place from the start, so that saving and loading need no special first step."""
+    """Return Adam with its moments allocated from the start, so that saving and loading need no first step."""
     parameters = method.parameters_of(phase)
     optimiser = torch.optim.AdamW(
         parameters, lr=phase.lr, betas=phase.betas, weight_decay=phase.weight_decay, fused=True
