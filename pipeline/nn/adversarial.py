@@ -1,7 +1,7 @@
-"""Networks and losses of generative adversarial methods: image to number, number to image, and what pits them.
+"""Networks and losses of generative adversarial methods: image to number, code to image, and adversarial losses.
 
-Norms are over one image (a single group), never over a batch: the gradient penalty is a statement about single images
-(WGAN-GP, arXiv:1704.00028, section 4), and an answer must not depend on its neighbours.
+Norms are over one image (a single group), never over a batch: the gradient penalty is defined per image (WGAN-GP,
+arXiv:1704.00028, section 4), and an answer must not depend on its neighbours in the batch.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ ACT = ("leakyrelu", {"negative_slope": 0.2})
 
 
 class Judge(nn.Module):
-    """Image -> one number (critic, discriminator) or one code (encoder): convolutions of stride 2, then a linear layer.
+    """Image -> one number (critic, discriminator) or one code (encoder), by strided convolutions and a linear layer.
 
     Args:
         spatial_dims: 2 or 3.
         widths: image channels, then those of each level.
         grid: edge of the last grid.
         outputs: 1, or the length of the code.
-        bias: of the linear layer; a critic needs none, since only differences of its answers count.
+        bias: whether the linear layer has a bias; a critic needs no bias, since only differences of its outputs matter.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Judge(nn.Module):
         self.answer = nn.Linear(widths[-1] * grid**spatial_dims, outputs, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return float32 [B] for one output, [B, outputs] else."""
-        found = self.answer(self.features(x).flatten(1)).float()
-        return found[:, 0] if found.shape[1] == 1 else found
+        """Return float32 [B] for one output, else [B, outputs]."""
+        outputs = self.answer(self.features(x).flatten(1)).float()
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 
 class Generator(nn.Module):
@@ -70,7 +70,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], x: Tensor, x_tilde: Ten
     (|grad D(x_hat)| - 1)^2 at x_hat = epsilon x + (1 - epsilon) x_tilde; arXiv:1704.00028, equation 3 and algorithm 1.
 
     Args:
-        critic: D, a number for each row, computed from that row alone.
+        critic: D, one number per row, computed from that row alone.
         x, x_tilde: real and generated rows.
         epsilon: [B, 1, ...] in [0, 1].
     """

@@ -1,7 +1,8 @@
-"""A frozen network as a source of features, behind one small interface; its weights travel with whoever holds it.
+"""Frozen network as a source of features, behind one small interface; its weights are saved with the module that holds
+it.
 
-The default is EfficientNet-lite0 (Apache-2.0) with the ImageNet weights that its package carries, so that nothing is
-ever downloaded. Others are named by configuration and read their weights from a file of a known SHA-256.
+The default is EfficientNet-lite0 (Apache-2.0) with the ImageNet weights from its package, so nothing is ever
+downloaded. Other networks are chosen by configuration and read their weights from a file with a known SHA-256.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
 
 
 class BackboneConfig(Config):
-    """Which frozen network, how deep it is looked into, and how images are brought to what it was trained on."""
+    """Choice of the frozen network, its depths, and the preprocessing that matches its training images."""
 
     kind: Literal[
         "efficientnet_lite0", "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200",
@@ -37,29 +38,36 @@ class BackboneConfig(Config):
     depths: tuple[int, ...] = Field(
         (3, 4), min_length=1, description="stages whose features are taken, 1 to 5; stage s halves the grid s times"
     )
-    input_size: int | None = Field(None, ge=32, description="edge to which images are resized first; null leaves them")
-    model: str | None = Field(None, description="of `efficientnet` (efficientnet-b0 ...) and `timm`: name of the model")
+    input_size: int | None = Field(
+        None, ge=32, description="edge to which images are resized first; null keeps their size"
+    )
+    model: str | None = Field(
+        None, description="name of the model, for kinds `efficientnet` (efficientnet-b0 ...) and `timm`"
+    )
     weights: str | None = Field(None, description="file of the weights (safetensors, or a state_dict of torch)")
-    sha256: str | None = Field(None, description="of that file; another one is refused")
-    mean: Triple | None = Field(None, description="of the training images in [0, 1]; null: what belongs to `kind`")
-    std: Triple | None = Field(None, description="likewise their standard deviation")
+    sha256: str | None = Field(None, description="SHA-256 of that file; any other file is rejected")
+    mean: Triple | None = Field(
+        None, description="mean of its training images in [0, 1]; null for the default of `kind`"
+    )
+    std: Triple | None = Field(None, description="standard deviation of its training images, likewise")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if sorted(set(self.depths)) != list(self.depths) or not 1 <= min(self.depths) <= max(self.depths) <= STAGES:
-            raise ValueError(f"depths {list(self.depths)} must rise, from 1 to {STAGES}")
+            raise ValueError(f"depths {list(self.depths)} must be increasing and within 1 to {STAGES}")
         if (self.kind in ("timm", "efficientnet")) != (self.model is not None):
-            raise ValueError("`model` belongs to kinds timm and efficientnet, which need it")
+            raise ValueError("set `model` for the kinds timm and efficientnet, and only for these")
         outside = self.kind not in ("efficientnet_lite0", "random")
         if outside != (self.weights is not None) or outside != (self.sha256 is not None):
             raise ValueError(
-                "`weights` and `sha256` belong to kinds resnet, densenet, efficientnet and timm, which need both"
+                "set both `weights` and `sha256` for the kinds resnet, densenet, efficientnet and timm, and only for "
+                "these"
             )
         return self
 
     @property
     def multiple(self) -> int:
-        """What the edge of an image must be a multiple of; 1 where images are resized."""
+        """The edge of an image must be a multiple of this; 1 if images are resized."""
         return 1 if self.input_size else 2 ** self.depths[-1]
 
     def grid(self, image_size: int) -> int:
@@ -70,15 +78,15 @@ class BackboneConfig(Config):
 class Backbone(nn.Module):
     """Features of images at chosen depths; never trained, always in eval mode.
 
-    Each channel of an image is shown as a grey picture of its own, and the features of all channels are concatenated.
-    Gradients pass to the image, never to the weights. Stages beyond the deepest one asked for are not kept.
+    Each channel of an image is processed as a grey image of its own, and the features of all channels are concatenated.
+    Gradients reach the image, never the weights. Stages beyond the deepest requested one are dropped.
 
     Args:
-        config: which network and which depths.
-        spatial_dims: 2, or 3 where the network allows.
+        config: the network and its depths.
+        spatial_dims: 2, or 3 if the network supports it.
 
     Raises:
-        ConfigError: a package or weight file is missing, is not the one named, or does not fit the network.
+        ConfigError: a package or weight file is missing, has another SHA-256, or does not fit the network.
     """
 
     def __init__(self, config: BackboneConfig, spatial_dims: int = 2) -> None:
@@ -98,17 +106,17 @@ class Backbone(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode: statistics of a batch would make a feature depend on its neighbours."""
+        """Stay in eval mode, since batch statistics would make features depend on neighbours in the batch."""
         return super().train(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the feature maps of images [B, C, *spatial] in [-1, 1]: per depth, float32 [B, C * width, *grid]."""
-        found = self.network(self.prepared(x))
-        chosen = [found[depth - 1].float() for depth in self.config.depths]
+        stages = self.network(self.prepared(x))
+        chosen = [stages[depth - 1].float() for depth in self.config.depths]
         return [maps.reshape(len(x), -1, *maps.shape[2:]) for maps in chosen]
 
     def prepared(self, x: Tensor) -> Tensor:
-        """Return what the network sees: [B * C, 3, *spatial], resized, repeated, and standardised."""
+        """Return the network's input [B * C, 3, *spatial]: resized, repeated and standardised."""
         grey = x.flatten(0, 1)[:, None]
         if self.config.input_size and self.config.input_size != x.shape[-1]:
             size = (self.config.input_size,) * self.spatial_dims
@@ -118,8 +126,8 @@ class Backbone(nn.Module):
 
 @contextmanager
 def weights_follow() -> Iterator[None]:
-    """Within it, backbones are built without trained weights: those of an artefact are copied in next, and the file
-    that they came from may be far away."""
+    """Build backbones without trained weights within this context: an artefact's weights are copied in afterwards, and
+    the original weight file may be unavailable."""
     token = _WEIGHTS_FOLLOW.set(True)
     try:
         yield
@@ -128,7 +136,7 @@ def weights_follow() -> Iterator[None]:
 
 
 def trained_weights_follow() -> bool:
-    """Whether something is being built whose trained weights will be copied in next."""
+    """Return whether a module is being built whose trained weights will be copied in afterwards."""
     return _WEIGHTS_FOLLOW.get()
 
 
@@ -145,5 +153,5 @@ def enlarged(maps: Tensor, image_shape: torch.Size) -> Tensor:
 
 
 def linear(spatial_dims: int) -> str:
-    """Return the name that torch gives to linear interpolation in so many dimensions."""
+    """Return the name that torch gives to linear interpolation in this number of dimensions."""
     return "bilinear" if spatial_dims == 2 else "trilinear"

@@ -1,4 +1,4 @@
-"""The networks that a backbone may be: cut into stages, each of which halves the grid, with their weights in place."""
+"""Networks for use as a backbone: cut into stages that each halve the grid, with their weights loaded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pipeline.errors import ConfigError
 STAGES = 5
 Triple = tuple[float, float, float]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # the lite models of EfficientNet see (pixel - 127) / 128
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # EfficientNet-lite models use (pixel - 127) / 128
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-LITE0_BLOCKS = (0, 1, 3, 5, 11, 16)  # stage s + 1 is the blocks from the s-th number up to the next
+LITE0_BLOCKS = (0, 1, 3, 5, 11, 16)  # stage s + 1 has the blocks from the s-th number up to the next
 LITE0_WIDTHS = (16, 24, 40, 112, 320)
 RANDOM_WIDTHS = (4, 8, 8, 16, 16)
-RESNETS = {  # name of MONAI's builder -> how many times wider the blocks' outputs are
+RESNETS = {  # name of MONAI's builder -> expansion of the blocks' outputs
     "resnet10": 1, "resnet18": 1, "resnet34": 1, "resnet50": 4, "resnet101": 4, "resnet152": 4, "resnet200": 4,
 }  # fmt: skip
 DENSENETS = {  # kind -> MONAI's class
@@ -38,7 +38,9 @@ DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)\.?([12])\.")
 
 @dataclass(frozen=True)
 class Network:
-    """A module that gives the features of each stage, their widths, and mean and deviation of the images it learnt."""
+    """A module that returns the features of each stage, with their widths and the mean and std of its
+    training images.
+    """
 
     module: nn.Module
     widths: tuple[int, ...]
@@ -56,14 +58,16 @@ def network(
         stages: 1 to 5.
         spatial_dims: 2; 3 for MONAI's (resnet, densenet, efficientnet) and random.
         model: MONAI's name of the EfficientNet (efficientnet-b0 to -b8, -l2), or timm's of the model.
-        file: weights and their SHA-256, of those kinds whose package carries none.
-        trained: False leaves the weights as they were drawn from the global generator.
+        file: weights and their SHA-256, for kinds whose package does not include them.
+        trained: False keeps the randomly initialised weights.
 
     Raises:
-        ConfigError: a package or file is missing, is not the one named, or does not fit the network.
+        ConfigError: a package or file is missing, has another SHA-256, or does not fit the network.
     """
     if spatial_dims != 2 and kind in ("efficientnet_lite0", "timm"):
-        raise ConfigError(f"The backbone {kind} takes slices, not volumes. Choose a resnet, densenet or efficientnet.")
+        raise ConfigError(
+            f"The backbone {kind} supports slices, not volumes. Choose a resnet, densenet or efficientnet."
+        )
     if kind == "efficientnet_lite0":
         return _lite0(stages, trained)
     if kind == "random":
@@ -109,12 +113,14 @@ def _efficientnet(model: str, stages: int, spatial_dims: int, file: tuple[str, s
     try:
         whole = nets.EfficientNetBNFeatures(model, pretrained=False, in_channels=3, spatial_dims=spatial_dims)
     except ValueError as error:
-        raise ConfigError(f"MONAI knows no {model!r}: {error}.") from None
+        raise ConfigError(
+            f"MONAI does not have the model {model!r}: {error}. Set `model` to one of its EfficientNets."
+        ) from None
     whole._fc = nn.Identity()
     if file is not None:
         _fill(whole, {k: v for k, v in read_weights(file).items() if not k.startswith("_fc.")}, model)
     stem = [whole._conv_stem_padding, whole._conv_stem, whole._bn0, whole._swish]
-    ends = whole.extract_stacks  # a stage is the stacks up to the next halving
+    ends = whole.extract_stacks  # a stage contains the stacks up to the next halving
     blocks = [whole._blocks[a:b] for a, b in zip((0, *ends), ends, strict=False)]
     parts = [nn.Sequential(*(stem if i == 0 else []), *part) for i, part in enumerate(blocks[:stages])]
     return _of_imagenet(parts, spatial_dims)
@@ -135,28 +141,29 @@ def _densenet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] |
 
 
 def _of_imagenet(parts: list[nn.Sequential], spatial_dims: int) -> Network:
-    """Return stages with the widths that they are found to have, for images as ImageNet's."""
+    """Return stages with their measured widths, for images normalised as for ImageNet."""
     with torch.no_grad():
-        found = Staged(parts).eval()(torch.zeros(1, 3, *[2 ** len(parts)] * spatial_dims))
-    return Network(Staged(parts), tuple(maps.shape[1] for maps in found), IMAGENET_MEAN, IMAGENET_STD)
+        maps_of_stages = Staged(parts).eval()(torch.zeros(1, 3, *[2 ** len(parts)] * spatial_dims))
+    return Network(Staged(parts), tuple(maps.shape[1] for maps in maps_of_stages), IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _timm(stages: int, model: str, file: tuple[str, str] | None) -> Network:
     timm = _package("timm")
-    if ":" in model:  # hf_hub: and the like, which timm looks up on the network
+    if ":" in model:  # prefixes such as hf_hub:, which timm looks up on the network
         raise ConfigError(
-            f"timm's {model!r} lies on the network, and nothing is downloaded. Name a model of timm's own."
+            f"timm would download {model!r}, but downloads are not allowed. Choose one of timm's built-in models."
         )
     try:
         whole = timm.create_model(model, pretrained=False, features_only=True, out_indices=tuple(range(stages)))
     except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
         raise ConfigError(
-            f"timm gives no features of {stages} stages of {model!r}: {error}. `timm.list_models()` names its models."
+            f"timm cannot extract {stages} stages of features from {model!r}: {error}. See `timm.list_models()`."
         ) from None
     reductions = [info["reduction"] for info in whole.feature_info.info[:stages]]
     if reductions != [2 ** (s + 1) for s in range(stages)]:
         raise ConfigError(
-            f"timm's {model} reduces the grid by {reductions}; a network of 2, 4, 8, ... is needed, such as its "
+            f"timm's {model} reduces the grid by {reductions}; a network with 2, 4, 8, ... is needed, such as one of "
+            "its "
             "resnets and efficientnets."
         )
     if file is not None:
@@ -174,7 +181,7 @@ def _random(stages: int, spatial_dims: int) -> Network:
 
 
 def read_weights(file: tuple[str, str]) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, or of a state_dict that torch wrote; no code in it is run.
+    """Return the tensors of a safetensors file, or of a state_dict saved by torch; no code in it is executed.
 
     Raises:
         ConfigError: the file is missing, unreadable, or has another SHA-256.
@@ -184,33 +191,36 @@ def read_weights(file: tuple[str, str]) -> dict[str, Tensor]:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"The backbone's weights {path.name} cannot be read ({error.strerror}). Put them on disk, and name "
-            "their path and SHA-256; nothing is downloaded."
+            f"The backbone's weights {path.name} cannot be read ({error.strerror}). Save the file locally, and set "
+            "`weights` and `sha256`; nothing is downloaded."
         ) from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != expected:
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != expected:
         raise ConfigError(
-            f"The backbone's weights {path.name} have SHA-256 {found[:12]}…, and {expected[:12]}… is named. Take the "
-            "file that was meant, or name this one."
+            f"The backbone's weights {path.name} have SHA-256 {actual[:12]}…, but the configuration names "
+            f"{expected[:12]}…. Use the "
+            "right file, or correct `sha256`."
         )
     try:
         tensors = load(data) if path.suffix == ".safetensors" else torch.load(io.BytesIO(data), weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise ConfigError(f"{path.name} holds no tensors that can be read ({type(error).__name__}).") from None
+        raise ConfigError(
+            f"{path.name} has no readable tensors ({type(error).__name__}). Use safetensors or a state_dict."
+        ) from None
     tensors = tensors.get("state_dict", tensors) if isinstance(tensors, dict) else {}
     return {name.removeprefix("module."): value for name, value in tensors.items() if isinstance(value, Tensor)}
 
 
 def _fill(module: nn.Module, tensors: dict[str, Tensor], name: str, strict: bool = True) -> None:
-    """Copy weights in; where not `strict`, the file may hold more than is needed, but never less."""
+    """Copy weights into the module; unless `strict`, the file may hold more than needed, but never less."""
     own = module.state_dict()
-    counters = {key for key in own if key.endswith("num_batches_tracked")}  # of no use in eval mode, and often left out
+    counters = {key for key in own if key.endswith("num_batches_tracked")}  # unused in eval mode, and often left out
     missing, unknown = own.keys() - tensors.keys() - counters, tensors.keys() - own.keys()
     odd = [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]
     if missing or odd or (strict and unknown):
         raise ConfigError(
             f"The weights do not fit {name}: {len(missing)} tensors are missing, {len(unknown)} unknown, {len(odd)} of "
-            "another shape. Name the weights of this very network."
+            "another shape. Use weights of exactly this network."
         )
     module.load_state_dict({**own, **{key: tensors[key] for key in own.keys() & tensors.keys()}})
 
@@ -219,19 +229,21 @@ def _package(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
-        raise ConfigError(f"The backbone needs the package {name.replace('_', '-')}, which is not installed.") from None
+        raise ConfigError(
+            f"The backbone needs the package {name.replace('_', '-')}, which is not installed. Install it with pip."
+        ) from None
 
 
 class Staged(nn.Module):
-    """Stages one after another; the answer is that of each."""
+    """Consecutive stages; the output is the list of the outputs of all stages."""
 
     def __init__(self, stages: Iterable[nn.Module]) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
-            found.append(x)
-        return found
+            outputs.append(x)
+        return outputs

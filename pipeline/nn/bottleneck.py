@@ -1,7 +1,7 @@
 """Blocks of autoencoders with a flat code: halving and doubling convolutions and the layers between them.
 
 The recipe is that of MedIAnomaly (Cai et al., Medical Image Analysis 2025): 4x4 convolutions of stride 2 with batch
-norm and ReLU, a fully connected layer of `hidden`, the code, and the mirror image.
+norm and ReLU, a fully connected layer of `hidden`, the code, and the mirrored decoder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SQUEEZE = 3  # layers of `squeeze`
 
 
 def halving(spatial_dims: int, sizes: Sequence[int]) -> nn.Sequential:
-    """Return convolutions of stride 2 that lead from `sizes[0]` channels to `sizes[-1]`, one a pair."""
+    """Return convolutions of stride 2 that lead from `sizes[0]` channels to `sizes[-1]`, one per pair."""
     return nn.Sequential(*[_halve(spatial_dims, a, b) for a, b in pairwise(sizes)])
 
 
@@ -36,7 +36,7 @@ def spread(latent: int, hidden: int, flat: int) -> list[nn.Module]:
 
 
 def on_grid(z: Tensor, spatial_dims: int) -> Tensor:
-    """Return a flat code [B, latent] on a grid of 1: [B, latent, 1, 1], with a third 1 in three dimensions."""
+    """Return a flat code [B, latent] on a grid of size 1: [B, latent, 1, 1], with a third 1 in three dimensions."""
     return z.unflatten(1, (-1, *[1] * spatial_dims))
 
 

@@ -1,8 +1,8 @@
-"""What every autoregressive prior over a grid of codes can do, given its logits: likelihood, samples, repair.
+"""Base of autoregressive priors over a grid of codes: likelihood, sampling and resampling from logits.
 
-p(codes) = prod_i p(code_i | codes before i, condition) in raster order, in two or three dimensions: any arrangement of
-the codes has a likelihood, and the likelihoods of all arrangements sum to one. `pipeline.nn.pixel_snail` and
-`pipeline.nn.code_transformer` hold the networks.
+p(codes) = prod_i p(code_i | codes before i, condition) in raster order, in two or three dimensions: every arrangement
+of the codes has a likelihood, and the likelihoods of all arrangements sum to one. The networks are in
+`pipeline.nn.pixel_snail` and `pipeline.nn.code_transformer`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class CodePrior(nn.Module, ABC):
         """Return logits [B, K, *grid] of codes [B, *grid] given those before, and given `coarse` [B, *coarser grid]."""
 
     def nll(self, codes: Tensor, coarse: Tensor | None = None) -> Tensor:
-        """Return -log p(code_i | codes before i, coarse) of every place, in nats, [B, *grid]."""
+        """Return -log p(code_i | codes before i, coarse) at every position, in nats, [B, *grid]."""
         return F.cross_entropy(self(codes, coarse), codes, reduction="none")
 
     @torch.no_grad()
     def resample(self, codes: Tensor, where: Tensor, rng: Rng, coarse: Tensor | None = None) -> Tensor:
-        """Draw the codes at `where` [B, *grid] anew, in raster order, each given those before it; keep the others.
+        """Resample the codes at `where` [B, *grid] in raster order, each given those before it; keep the others.
 
-        Randomness: one uniform number a place from each row's stream, needed or not, so that a row's draw is its own.
+        Randomness: one uniform number per position from each row's stream, used or not, so that rows are independent.
         """
         codes, u = codes.clone(), rng.uniform(*self.grid)
         for place in product(*map(range, self.grid)):
@@ -49,13 +49,13 @@ class CodePrior(nn.Module, ABC):
         return codes
 
     def sample(self, rng: Rng, coarse: Tensor | None = None) -> Tensor:
-        """Draw codes [B, *grid] from the prior, one a row of `rng`."""
+        """Draw codes [B, *grid] from the prior, one per row of `rng`."""
         blank = torch.zeros(len(rng), *self.grid, dtype=torch.int64, device=rng.device)
         return self.resample(blank, torch.ones_like(blank, dtype=torch.bool), rng, coarse)
 
 
 def _inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
-    """Return the category [B] in whose part of the distribution function u [B] in [0, 1) lies."""
+    """Return the category [B] at the quantile u [B] in [0, 1) of the distribution."""
     cdf = logits.double().softmax(dim=1).cumsum(dim=1)
     return torch.searchsorted(cdf, u[:, None].double(), right=True)[:, 0].clamp_max(logits.shape[1] - 1)
 

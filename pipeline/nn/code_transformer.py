@@ -1,7 +1,7 @@
 """A prior over a grid of codes by a decoder-only transformer, as in VQGAN (arXiv:2012.09841, section 3.2).
 
-The codes in raster order are a sentence; MONAI's `DecoderOnlyTransformer` reads it, one place shifted, so that each
-place is told those before it and the first one a token of its own.
+The codes in raster order are a sequence; MONAI's `DecoderOnlyTransformer` reads it shifted by one position, so that
+each position sees those before it, and the first one sees a start token.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class CodeTransformer(CodePrior):
         )
 
     def forward(self, codes: Tensor, coarse: Tensor | None = None) -> Tensor:
-        """Return logits [B, K, *grid] of codes [B, *grid] given those before; there is no coarser grid here."""
+        """Return logits [B, K, *grid] of codes [B, *grid] given those before; `coarse` is not used."""
         before = F.pad(codes.flatten(1)[:, :-1], (1, 0), value=self.entries)
         logits = self.network(before)[..., : self.entries]
         return logits.movedim(-1, 1).unflatten(2, self.grid).float()

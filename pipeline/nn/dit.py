@@ -1,10 +1,10 @@
-"""DiT, a transformer that denoises: Peebles and Xie, "Scalable diffusion models with transformers", arXiv:2212.09748.
+"""DiT, a denoising transformer: Peebles and Xie, "Scalable diffusion models with transformers", arXiv:2212.09748.
 
-Blocks with adaLN-Zero (section 3.2, figure 3): from the condition (time and whatever else is known) a linear layer
-gives shift, scale and gate of each block, beta, gamma and alpha in the paper; it starts at zero, so that every block
-starts as the identity, and the last layer starts at zero, so that the output does. Position embeddings are fixed sines
-and cosines. The paper's network also gives a variance; this one does not, as L_simple (arXiv:2006.11239) has no use for
-it.
+Blocks with adaLN-Zero (section 3.2, figure 3): a linear layer on the condition (time and optional attributes) gives
+shift, scale and gate of each block (beta, gamma and alpha in the paper). It is initialised to zero, so that every block
+starts as the identity, and so is the last layer, so that the output starts at zero. Position embeddings are fixed sines
+and cosines. The paper's network also predicts a variance; this one does not, since L_simple (arXiv:2006.11239) does not
+use it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class DiffusionTransformer(nn.Module):
 
     Args:
         size: edge of the grid; a multiple of `patch`.
-        channels: of the image.
+        channels: image channels.
         spatial_dims: 2 or 3.
         patch: edge of a token.
-        width, depth, heads: of the transformer; width is a multiple of 2 x spatial_dims.
-        condition: length of c; None: none is given.
+        width, depth, heads: size of the transformer; width is a multiple of 2 x spatial_dims.
+        condition: length of c; None for no condition.
 
     Raises:
         ConfigError: the width does not divide into sines and cosines for every axis.
@@ -53,7 +53,7 @@ class DiffusionTransformer(nn.Module):
             step = math.lcm(2 * spatial_dims, heads)
             raise ConfigError(
                 f"A transformer of width {width} cannot embed {spatial_dims} axes: the width must be a multiple of "
-                f"{2 * spatial_dims}, and of its {heads} heads. Take {width - width % step + step}."
+                f"{2 * spatial_dims}, and of its {heads} heads. Set width to {width - width % step + step}."
             )
         self.patch, self.grid = patch, (size // patch,) * spatial_dims
         pixels = channels * patch**spatial_dims
@@ -69,17 +69,17 @@ class DiffusionTransformer(nn.Module):
         from monai.networks.nets.diffusion_model_unet import get_timestep_embedding
 
         tokens = self.embed(fold(x_t, self.patch).flatten(2).transpose(1, 2)) + self.position
-        told = self.time(get_timestep_embedding(t, FREQUENCIES).to(x_t.dtype))
+        condition = self.time(get_timestep_embedding(t, FREQUENCIES).to(x_t.dtype))
         if self.condition is not None and c is not None:
-            told = told + self.condition(c)
+            condition = condition + self.condition(c)
         for block in self.blocks:
-            tokens = block(tokens, told)
-        pixels = self.last(tokens, told).transpose(1, 2)
+            tokens = block(tokens, condition)
+        pixels = self.last(tokens, condition).transpose(1, 2)
         return unfold(pixels.reshape(len(x_t), -1, *self.grid), self.patch)
 
 
 class Block(nn.Module):
-    """x + alpha_1 attention(gamma_1, beta_1), then x + alpha_2 MLP(gamma_2, beta_2); the identity at first."""
+    """x + alpha_1 attention(gamma_1, beta_1), then x + alpha_2 MLP(gamma_2, beta_2); the identity at initialisation."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -91,20 +91,22 @@ class Block(nn.Module):
         )
         self.modulation = zeroed(nn.Linear(width, 6 * width))
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return tokens [B, N, width] for tokens of that shape and a condition [B, width]."""
-        beta_1, gamma_1, alpha_1, beta_2, gamma_2, alpha_2 = self.modulation(F.silu(told))[:, None].chunk(6, dim=-1)
+        beta_1, gamma_1, alpha_1, beta_2, gamma_2, alpha_2 = self.modulation(F.silu(condition))[:, None].chunk(
+            6, dim=-1
+        )
         x = x + alpha_1 * self.attention(modulate(self.norm(x), beta_1, gamma_1))
         return x + alpha_2 * self.mlp(modulate(self.norm(x), beta_2, gamma_2))
 
     def attention(self, x: Tensor) -> Tensor:
-        """Multi-head self-attention over tokens [B, N, width]."""
+        """Return multi-head self-attention over tokens [B, N, width]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Last(nn.Module):
-    """Modulated norm and a linear layer to pixels, both zero at first."""
+    """Modulated norm and a linear layer to pixels, both zero at initialisation."""
 
     def __init__(self, width: int, pixels: int) -> None:
         super().__init__()
@@ -112,9 +114,9 @@ class Last(nn.Module):
         self.modulation = zeroed(nn.Linear(width, 2 * width))
         self.linear = zeroed(nn.Linear(width, pixels))
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return [B, N, pixels]."""
-        beta, gamma = self.modulation(F.silu(told))[:, None].chunk(2, dim=-1)
+        beta, gamma = self.modulation(F.silu(condition))[:, None].chunk(2, dim=-1)
         return self.linear(modulate(self.norm(x), beta, gamma))
 
 

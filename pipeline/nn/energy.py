@@ -1,17 +1,17 @@
-"""Restoration at test time: what is normal and near to the scan is searched for, by descent on an energy.
+"""Restoration at test time: gradient descent on an energy finds a normal image close to the scan.
 
-One pass through encoder and decoder keeps as much of a lesion as the code has room for. Searching asks the model again,
-step by step, while its parameters stay as they are. Notation: y the scan, q(z|x) = N(mu, diag sigma^2) the encoder,
+One pass through encoder and decoder keeps as much of a lesion as the code can hold. The descent queries the model
+repeatedly, with fixed parameters. Notation: y the scan, q(z|x) = N(mu, diag sigma^2) the encoder,
 p(x|z) = N(x_hat(z), s^2 I) the decoder, p(z) the prior.
 
 - `image` (Chen, You, Tezcan, Konukoglu, Medical Image Analysis 2020; Dehaene et al., ICLR 2020): the answer is argmin
-  over x of -ELBO(x) + weight |x - y|_1, from x = y on. A lesion costs likelihood, and a change costs `weight`: where
-  the scan is normal it stays, bit for bit.
+  over x of -ELBO(x) + weight |x - y|_1, starting at x = y. A lesion costs likelihood and a change costs `weight`:
+  where the scan is normal, it stays the same bit for bit.
 - `latent` (AnoGAN, Schlegl et al., arXiv:1703.05921, with a prior in place of its discriminator): the answer is x_hat
-  of argmin over z of -log p(y|z) - beta log p(z), from z = mu(y) on.
+  of argmin over z of -log p(y|z) - beta log p(z), starting at z = mu(y).
 
-All is multiplied by s^2, so that an error of e costs e^2 / 2, and `rate` and `weight` are in units of the image.
-Deviations: the ELBO is taken at z = mu, so that nothing is random; |x - y|_1 is handled by its proximal map (ISTA),
+The energy is multiplied by s^2, so an error of e costs e^2 / 2, and `rate` and `weight` are in units of the image.
+Deviations: the ELBO is taken at z = mu, so nothing is random; |x - y|_1 is handled by its proximal map (ISTA),
 which is exact, in place of its subgradient (Dehaene et al.) or of a total variation (Chen et al.).
 """
 
@@ -27,29 +27,36 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.nn.gaussian import Prior
 
-Energy = Callable[[Tensor], Tensor]  # images or codes [B, ...] -> [B], each of its own row alone
+Energy = Callable[[Tensor], Tensor]  # images or codes [B, ...] -> [B], each from its own row alone
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 Decode = Callable[[Tensor], Tensor]
 
 
 class RestorationConfig(Config):
-    """What is searched for at test time, and how long."""
+    """Configuration of the descent at test time."""
 
-    search: Literal["image", "latent"] = Field("image", description="the restored image itself, or its code")
+    search: Literal["image", "latent"] = Field(
+        "image", description="variable of the descent: the restored image itself, or its code"
+    )
     steps: int = Field(30, ge=1, description="steps of the descent; each costs about three passes")
     rate: float = Field(0.3, gt=0, description="step of the image's descent (below 2), or Adam's for the code")
-    weight: float = Field(0.1, ge=0, description="of `image`: smallest error, in [-1, 1], that is worth a change")
+    weight: float = Field(
+        0.1, ge=0, description="for `image`: smallest error, on the scale [-1, 1], that justifies a change"
+    )
 
 
-# Left out of JSON where there is none: what was trained before keeps its fingerprint.
+# Left out of JSON if it is null, so that the fingerprint of models without it does not change.
 Restoration = Annotated[
     RestorationConfig | None,
-    Field(description="search at test time in place of one pass; null is off", exclude_if=lambda value: value is None),
+    Field(
+        description="gradient descent at test time instead of one pass; null is off",
+        exclude_if=lambda value: value is None,
+    ),
 ]
 
 
 class Searched(Protocol):
-    """What the configuration of a method must say for its energy to be known."""
+    """Fields of a method's configuration that define its energy."""
 
     decoder_std: float
     beta: float
@@ -57,16 +64,16 @@ class Searched(Protocol):
 
 
 def normal_version(y: Tensor, encode: Encode, decode: Decode, prior: Prior, config: Searched) -> Tensor:
-    """Return what y [B, C, *spatial] would be if it were normal: x_hat(mu(y)), or what `restoration` searches for.
+    """Return the normal version of y [B, C, *spatial]: x_hat(mu(y)), or the result of `restoration`.
 
     Args:
         y: images.
         encode: images -> mu and log sigma^2, [B, D] each.
         decode: codes [B, D] -> x_hat.
         prior: p(z).
-        config: of the method.
+        config: the method's configuration.
     """
-    wanted, weight = config.restoration, config.decoder_std**2 * config.beta
+    restoration, weight = config.restoration, config.decoder_std**2 * config.beta
 
     def minus_elbo(x: Tensor) -> Tensor:
         mu, log_variance = encode(x)
@@ -75,10 +82,10 @@ def normal_version(y: Tensor, encode: Encode, decode: Decode, prior: Prior, conf
     def minus_log_joint(z: Tensor) -> Tensor:
         return _half_square(y - decode(z)) - weight * prior.log_density(z)
 
-    if wanted is not None and wanted.search == "image":
-        return restored_image(y, minus_elbo, wanted)
+    if restoration is not None and restoration.search == "image":
+        return restored_image(y, minus_elbo, restoration)
     z, _ = encode(y)
-    return decode(z if wanted is None else searched_code(z, minus_log_joint, wanted))
+    return decode(z if restoration is None else searched_code(z, minus_log_joint, restoration))
 
 
 def _half_square(error: Tensor) -> Tensor:
@@ -101,9 +108,9 @@ def restored_image(y: Tensor, energy: Energy, config: RestorationConfig) -> Tens
 
 
 def searched_code(z: Tensor, energy: Energy, config: RestorationConfig) -> Tensor:
-    """Return the code [B, D] that `steps` steps of Adam on the energy lead to from z; no randomness.
+    """Return the code [B, D] after `steps` steps of Adam on the energy from z; no randomness.
 
-    Adam scales each number by its own history, so that a row's path is that row's alone.
+    Adam scales each number by its own history, so each row is independent of the others.
     """
     z = z.clone()
     adam = torch.optim.Adam([z], lr=config.rate)
@@ -114,7 +121,7 @@ def searched_code(z: Tensor, energy: Energy, config: RestorationConfig) -> Tenso
 
 
 def _slope(energy: Energy, at: Tensor) -> Tensor:
-    """Return the gradient of each row's energy; gradients are on here whatever surrounds."""
+    """Return the gradient of each row's energy, even inside a no_grad block."""
     with torch.enable_grad():
         here = at.detach().requires_grad_()
         return torch.autograd.grad(energy(here).sum(), here)[0]

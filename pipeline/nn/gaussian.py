@@ -70,7 +70,7 @@ class Mixture:
     log_variance: Tensor
 
     def divergence(self, z: Tensor, mu: Tensor, log_variance: Tensor) -> Tensor:
-        """Return log N(z; mu, sigma^2) - log p(z) in nats, [B]; below 0 it may be."""
+        """Return log N(z; mu, sigma^2) - log p(z) in nats, [B]; it may be negative."""
         return log_normal(z, mu, log_variance) - self.log_density(z)
 
     def log_density(self, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The two-level codec of the VQ-VAE-2, arXiv:1906.00446: a coarse grid of codes, and a finer one that is told of it."""
+"""Two-level codec of the VQ-VAE-2, arXiv:1906.00446: a coarse grid of codes, and a finer one conditioned on it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HierarchicalCodec(nn.Module):
         widths: channels per level down to the bottom grid; the top grid is half of that.
         residual_layers: residual units per level.
         entries, code_width: of both codebooks.
-        codebook: how they learn.
+        codebook: how the codebooks learn.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class HierarchicalCodec(nn.Module):
         self.encode_bottom = code_encoder(spatial_dims, channels, width, widths, residual_layers)
         self.encode_top = code_encoder(spatial_dims, width, code_width, (width,), residual_layers)
         self.quantise_top = VectorQuantiser(entries, code_width, codebook)
-        self.tell_bottom = code_decoder(spatial_dims, code_width, width, (width,), residual_layers)
+        self.condition_bottom = code_decoder(spatial_dims, code_width, width, (width,), residual_layers)
         self.join = Convolution(spatial_dims, 2 * width, code_width, kernel_size=1, conv_only=True)
         self.quantise_bottom = VectorQuantiser(entries, code_width, codebook)
         self.enlarge_top = code_decoder(spatial_dims, code_width, code_width, (width,), 0)
@@ -56,18 +56,22 @@ class HierarchicalCodec(nn.Module):
         return top, self.quantise_bottom(self._joined(features, top), None if rng is None else rng.fork("bottom"))
 
     def _joined(self, features: Tensor, top: Quantised) -> Tensor:
-        """Return the bottom level before quantisation: it is told of the top level's codes."""
-        return self.join(torch.cat([features, self.tell_bottom(top.codes).to(features.dtype)], dim=1))
+        """Return the bottom level before quantisation, conditioned on the top level's codes."""
+        return self.join(torch.cat([features, self.condition_bottom(top.codes).to(features.dtype)], dim=1))
 
     def features(self, x: Tensor) -> Tensor:
-        """Return both levels before quantisation, [B, 2 code_width, *bottom grid]: the top one, enlarged, is first."""
+        """Return both levels before quantisation, [B, 2 code_width, *bottom grid]: the upsampled top level
+        comes first.
+        """
         features = self.encode_bottom(x)
         top = self.encode_top(features)
         bottom = self._joined(features, self.quantise_top(top))
         return torch.cat([F.interpolate(top, scale_factor=2.0).to(bottom.dtype), bottom], dim=1)
 
     def of_features(self, z: Tensor) -> Tensor:
-        """Return x_hat of what `features` gives; the top level is brought back to its own grid by the mean of 2 x 2."""
+        """Return x_hat of the output of `features`; the top level is downsampled to its own grid by the mean
+        of 2 x 2.
+        """
         top, bottom = z.chunk(2, dim=1)
         top = F.interpolate(top, size=[edge // 2 for edge in top.shape[2:]], mode="area")
         return self.decode(self.quantise_top(top).codes, self.quantise_bottom(bottom).codes)
@@ -82,10 +86,10 @@ class HierarchicalCodec(nn.Module):
         return Coded(top.indices, bottom.indices)
 
     def image(self, codes: Coded) -> Tensor:
-        """Return what the codes spell."""
+        """Return the decoded image of codes."""
         return self.decode(self.quantise_top.embed(codes.top), self.quantise_bottom.embed(codes.bottom))
 
     def update(self) -> None:
-        """Let both codebooks follow what was noted; after the optimiser's step."""
+        """Update both codebooks after the optimiser's step."""
         self.quantise_top.update()
         self.quantise_bottom.update()

@@ -1,4 +1,4 @@
-"""Means that count the body only, image by image."""
+"""Means within the body, per image."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def within_body(error: Tensor, body: Tensor) -> Tensor:
 def soft_dice_loss(p: Tensor, lesion: Tensor) -> Tensor:
     """Return the mean over images of 1 - (2 sum p g + 1) / (sum p + sum g + 1).
 
-    The 1 makes an image without a lesion count p's sum, and 0 where nothing is found. Milletari et al. square p and g
-    in the denominator; here, as is usual since, they are not.
+    The 1 makes an image without a lesion cost according to the sum of p, and 0 if p is 0. Milletari et al. square p and
+    g in the denominator; here, as is now usual, they are not squared.
 
     Args:
         p: float [B, 1, *spatial] in [0, 1].

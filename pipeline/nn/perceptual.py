@@ -1,4 +1,4 @@
-"""How far two images are apart in the features of a frozen backbone: as a loss, and as a map."""
+"""Perceptual distance of two images in the features of a frozen backbone: as a loss, and as a map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TINY = 1e-8
 
 
 class PerceptualConfig(Config):
-    """Which features are compared, and how."""
+    """Features to compare, and their distance."""
 
     backbone: BackboneConfig = Field(BackboneConfig(depths=(1, 2, 3)), description="the frozen network and its depths")
     kind: Literal["relative_l1", "unit_l2"] = Field(
@@ -30,7 +30,7 @@ class Perceptual(nn.Module):
     `relative_l1` is Tuluptceva et al. 2020 (arXiv:2006.13265), equation 2, which MedIAnomaly's AE-PL trains on:
     ||f(x) - f(x_hat)||_1 / ||f(x)||_1 for each depth f. `unit_l2` is LPIPS (arXiv:1801.03924, equation 1) with equal
     weights: features are scaled to length 1 at each position, and squared differences summed over channels.
-    Deviations: features are those of EfficientNet-lite0, not VGG19's, and are not standardised channel by channel.
+    Deviations: features are those of EfficientNet-lite0, not VGG19's, and are not standardised per channel.
 
     Args:
         config: features and distance.
@@ -43,11 +43,11 @@ class Perceptual(nn.Module):
         self.backbone = Backbone(config.backbone, spatial_dims)
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """Return the distance of each pair, float32 [B] >= 0; gradients pass to both images."""
+        """Return the distance of each pair, float32 [B] >= 0; gradients reach both images."""
         return torch.stack([d.flatten(1).mean(dim=1) for d in self._distances(x, x_hat)]).mean(dim=0)
 
     def maps(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        """Return where they differ, float32 [B, 1, *spatial] >= 0: each depth enlarged to the image, then the mean."""
+        """Return the map of differences, float32 [B, 1, *spatial] >= 0: the mean over depths upsampled to the image."""
         return torch.stack([enlarged(d, x.shape) for d in self._distances(x, x_hat)]).mean(dim=0)
 
     def _distances(self, x: Tensor, x_hat: Tensor) -> list[Tensor]:
@@ -67,10 +67,10 @@ def feature_distance(f: Tensor, f_hat: Tensor, kind: Literal["relative_l1", "uni
 
 @lru_cache(maxsize=2)
 def perceptual(config: PerceptualConfig, spatial_dims: int = 2) -> Perceptual:
-    """Return the distance that a configuration describes, loaded once; for those who hold no module of their own.
+    """Return the distance of a configuration, loaded once, for callers without a module of their own.
 
-    Its weights are not kept with the caller: they are of the SHA-256 that configuration or package names, or refused.
-    A random backbone is that of seed 0.
+    Its weights are not saved with the caller: they must have the SHA-256 named by the configuration or the package.
+    A random backbone uses seed 0.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,7 +1,7 @@
-"""A prior over a grid of codes by masked convolutions and causal attention.
+"""Prior over a grid of codes by masked convolutions and causal attention.
 
-PixelCNN (arXiv:1601.06759, 1606.05328) with the attention of PixelSNAIL (arXiv:1712.09763), which also sees what lies
-in the blind spot of masked convolutions.
+PixelCNN (arXiv:1601.06759, 1606.05328) with the attention of PixelSNAIL (arXiv:1712.09763), which also sees the blind
+spot of masked convolutions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class PixelSnailConfig(Config):
 
 
 class CausalConv(nn.Module):
-    """A convolution of edge `kernel` that sees what comes before a place in raster order, and with `here` the place."""
+    """A convolution of edge `kernel` that sees the positions before one in raster order, and with `here` also
+    its own.
+    """
 
     def __init__(self, spatial_dims: int, width: int, out: int, kernel: int, here: bool) -> None:
         super().__init__()
@@ -48,7 +50,7 @@ class CausalConv(nn.Module):
 
 
 class _GatedBlock(nn.Module):
-    """Residual: two causal convolutions and a gate (arXiv:1606.05328, eq. 2), the condition added between."""
+    """Residual: two causal convolutions and a gate (arXiv:1606.05328, eq. 2), with the condition added in between."""
 
     def __init__(self, spatial_dims: int, width: int) -> None:
         super().__init__()
@@ -62,9 +64,10 @@ class _GatedBlock(nn.Module):
 
 
 class _CausalAttention(nn.Module):
-    """Residual: each place attends to the features and codes of those before it, and to a null place before the first.
+    """Residual: each position attends to the features and codes of earlier positions, and to a null position at the
+    start.
 
-    Features alone would not do: those of a place know the codes before it, but not its own.
+    Features alone are not enough: those of a position know the codes before it, but not its own.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -84,7 +87,7 @@ class _CausalAttention(nn.Module):
 
 
 def _sequence(x: Tensor) -> Tensor:
-    """Return [B, places in raster order, width]."""
+    """Return [B, positions in raster order, width]."""
     return x.flatten(2).transpose(1, 2)
 
 
@@ -93,9 +96,9 @@ class PixelSnail(CodePrior):
 
     Args:
         entries: K, codes are 0 .. K - 1.
-        grid: places along each dimension (two or three).
+        grid: positions along each dimension (two or three).
         config: size of the network.
-        coarse_entries: entries of the coarser grid of codes that is the condition; None without one.
+        coarse_entries: entries of the coarser grid of codes that is the condition; None for no condition.
     """
 
     def __init__(

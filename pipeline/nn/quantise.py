@@ -1,4 +1,4 @@
-"""Vector quantisation with straight-through gradients, arXiv:1711.00937, and three ways to keep a codebook alive."""
+"""Vector quantisation with straight-through gradients, arXiv:1711.00937, and three ways to avoid dead codes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 from pipeline.config import Config
 from pipeline.nn.rng import Rng
 
-SMALLEST = 1e-12  # an entry that nothing has chosen for so long stays where it is
+SMALLEST = 1e-12  # an entry whose moving usage is below this is left unchanged
 
 
 class CodebookConfig(Config):
-    """How a codebook learns."""
+    """Learning of a codebook."""
 
     learn: Literal["gradient", "ema"] = Field(
         "gradient",
-        description="gradient: the codebook term of eq. 3; ema: moving averages, appendix A.1, and no such term",
+        description="gradient: the codebook term of eq. 3; ema: moving averages, appendix A.1, without that term",
     )
     decay: float = Field(0.99, ge=0, lt=1, description="gamma of the moving averages, per step")
     revive_below: float = Field(
-        0.0, ge=0, le=1, description="an entry used less than this part of its fair share is revived; 0 never"
+        0.0, ge=0, le=1, description="an entry used less than this fraction of its fair share is revived; 0 never"
     )
 
 
 class Quantised(NamedTuple):
-    """Answer of `VectorQuantiser`: codes [B, D, *spatial], their indices [B, *spatial], and two losses."""
+    """Output of `VectorQuantiser`: codes [B, D, *spatial], their indices [B, *spatial], and two losses."""
 
     codes: Tensor
     indices: Tensor
@@ -42,13 +42,13 @@ class VectorQuantiser(nn.Module):
 
     Notation of the paper, eq. 3: z_e the encoder's output, e the entry chosen, sg the stop-gradient.
     `codebook_loss` is |sg[z_e] - e|^2 and moves the codebook only; `commitment_loss` is |z_e - sg[e]|^2 and moves the
-    encoder only; both are means over elements. Gradients of what follows pass to z_e unchanged (section 3.2).
+    encoder only; both are means over elements. Gradients from later layers pass to z_e unchanged (section 3.2).
 
     With `learn: ema` an entry is the moving average of the vectors that chose it (appendix A.1, eq. 6-8): N_i, m_i and
     e_i = m_i / N_i, here with counts in units of an entry's fair share, which cancels out. A dead entry, one whose N_i
-    falls below `revive_below`, is put on an encoder output that the batch's `Rng` draws (as in Jukebox,
-    arXiv:2005.00341, section 3.1), with a fair share to start from, so that it has time to be chosen. The averages are
-    noted by `forward` and taken in by `update` after the optimiser's step.
+    falls below `revive_below`, is moved to an encoder output that the batch's `Rng` draws (as in Jukebox,
+    arXiv:2005.00341, section 3.1), and starts with a fair share, so that it has time to be chosen. `forward` records
+    the statistics, and `update` applies them after the optimiser's step.
 
     Args:
         entries: K.
@@ -68,7 +68,7 @@ class VectorQuantiser(nn.Module):
         self.register_buffer("placed", torch.zeros((), dtype=torch.bool))
         if self.counts_usage:
             self.register_buffer("usage", torch.ones(entries))
-            # Buffers and not attributes: processes that train together average them before the step.
+            # Buffers rather than attributes, since processes that train together average them before the step.
             self.register_buffer("noted_usage", torch.zeros(entries), persistent=False)
             self.register_buffer("noted_sums", torch.zeros(entries, width), persistent=False)
             self.register_buffer("noted_spares", torch.zeros(entries, width), persistent=False)
@@ -76,7 +76,7 @@ class VectorQuantiser(nn.Module):
 
     @property
     def learns_by_ema(self) -> bool:
-        """Whether the codebook follows moving averages, and has no gradient."""
+        """Whether the codebook is updated by moving averages, without a gradient."""
         return self.config.learn == "ema"
 
     @property
@@ -86,7 +86,7 @@ class VectorQuantiser(nn.Module):
 
     @torch.no_grad()
     def place(self, z_e: Tensor, picks: Tensor) -> None:
-        """Put the codebook on encoder outputs, once; entries far from the data would never be chosen and never learn.
+        """Initialise the codebook with encoder outputs, once; entries far from the data would never be chosen or learn.
 
         Args:
             z_e: [B, D, *spatial] of the first training batch.
@@ -100,7 +100,9 @@ class VectorQuantiser(nn.Module):
         self.placed.fill_(True)
 
     def forward(self, z_e: Tensor, rng: Rng | None = None) -> Quantised:
-        """Quantise z_e [B, D, *spatial]; in training mode and with `rng`, place the codebook and note its use."""
+        """Quantise z_e [B, D, *spatial]; in training mode and with `rng`, initialise the codebook and record
+        its usage.
+        """
         z_e = z_e.float()
         vectors = z_e.movedim(1, -1)
         if self.training and rng is not None and not self.placed:
@@ -127,7 +129,7 @@ class VectorQuantiser(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in what `forward` noted; to be called after the optimiser's step, whose loss knew the old codebook."""
+        """Apply the statistics from `forward`; call it after the optimiser's step, whose loss used the old codebook."""
         if not self.noted:
             return
         gamma = self.config.decay
@@ -162,7 +164,7 @@ def _vectors(z_e: Tensor) -> Tensor:
 
 
 def _picks(rng: Rng, count: int) -> Tensor:
-    """Draw [count] from [0, 1), as evenly from the rows' streams as can be."""
+    """Draw [count] from [0, 1), as evenly from the rows' streams as possible."""
     return rng.uniform(count // len(rng) + 1).flatten()[:count]
 
 
@@ -171,6 +173,8 @@ def _picked(vectors: Tensor, picks: Tensor) -> Tensor:
 
 
 def perplexity(indices: Tensor, entries: int) -> Tensor:
-    """Return exp of the entropy of the entries in use: 1 when one serves for all, `entries` when all serve alike."""
+    """Return exp of the entropy of the entries in use: 1 if one entry is always used, `entries` if all are used
+    equally.
+    """
     share = torch.bincount(indices.flatten(), minlength=entries).float() / indices.numel()
     return (-(share * share.clamp_min(1e-12).log()).sum()).exp()

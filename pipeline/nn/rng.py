@@ -1,4 +1,4 @@
-"""Randomness that belongs to a batch row: the same draw for a row whatever its neighbours are."""
+"""Randomness per batch row: a row gets the same draws whatever its neighbours are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SeedPart = int | str
 
 
 def row_key(*parts: SeedPart) -> int:
-    """Return a 64-bit key of `parts`: stable across processes and machines, and 1 differs from "1"."""
+    """Return a 64-bit key of `parts`: stable across processes and machines; 1 and "1" give different keys."""
     digest = blake2b(repr(parts).encode(), digest_size=8)
     return int.from_bytes(digest.digest(), "little")
 
@@ -20,13 +20,13 @@ def row_key(*parts: SeedPart) -> int:
 class Rng:
     """One CPU generator per batch row.
 
-    Row i draws from a stream that its own key alone decides, so that a result neither depends on the batch's size and
-    order nor on the device: draws are made on the CPU and moved. (Torch's generator uses the low 32 bits of a key:
-    two images in some ten thousand may share their noise, which harms nothing.)
+    Row i draws from a stream that its own key alone decides, so that results depend neither on the batch's size and
+    order nor on the device: draws are made on the CPU and then moved. (Torch's generator uses the low 32 bits of a key,
+    so two images in some ten thousand may share their noise, which is harmless.)
 
     Args:
-        keys: one integer a row.
-        device: where the draws are moved to.
+        keys: one integer per row.
+        device: device that receives the draws.
     """
 
     def __init__(self, keys: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -36,23 +36,25 @@ class Rng:
 
     @classmethod
     def training(cls, seed: int, images_seen: int, batch_size: int, device: torch.device | str = "cpu") -> Rng:
-        """Row i of a step is the image number `images_seen + i` of the whole training, however it is batched."""
+        """Return streams for a training step: row i is image number `images_seen + i` of the training,
+        however batched.
+        """
         return cls([row_key(seed, images_seen + row) for row in range(batch_size)], device)
 
     @classmethod
     def scoring(cls, seed: int, ids: Sequence[str], device: torch.device | str = "cpu") -> Rng:
-        """Row i belongs to `ids[i]`: a slice is always scored with the same noise."""
+        """Return streams for scoring: row i depends on `ids[i]`, so a slice is always scored with the same noise."""
         return cls([row_key(seed, item) for item in ids], device)
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def fork(self, name: SeedPart) -> Rng:
-        """Return fresh streams that depend on the keys and `name` only, not on what was drawn before."""
+        """Return fresh streams that depend on the keys and `name` only, not on earlier draws."""
         return Rng([row_key(key, name) for key in self.keys], self.device)
 
     def rows(self, indices: Sequence[int]) -> Rng:
-        """Return fresh streams of a few rows, from their start."""
+        """Return new streams of the given rows, from their start."""
         return Rng([self.keys[i] for i in indices], self.device)
 
     def normal(self, *shape: int) -> Tensor:

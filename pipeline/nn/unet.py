@@ -1,7 +1,7 @@
-"""The small U-Net of the methods that remove or find lesions: MONAI's BasicUNet with group norm.
+"""Small U-Net for methods that remove or find lesions: MONAI's BasicUNet with group norm.
 
-Two additions. Patches may become channels before the network and pixels after it (as in arXiv:2301.11093, section 3),
-which at an edge of 2 costs a quarter. And the image's mirror image may stand beside it as further channels: most organs
+It has two additions. Patches can be folded into channels before the network and unfolded after it (arXiv:2301.11093,
+section 3), which for an edge of 2 costs a quarter. And the mirrored image can be added as further channels: most organs
 are nearly symmetric and lesions are not, and a convolution cannot see the other side at the same height by itself.
 """
 
@@ -35,12 +35,14 @@ class UNetFields(Config):
     widths: UNetWidths = Field(
         (16, 16, 32, 64, 128, 16), description="features of the five levels and of the U-Net's last upsampling"
     )
-    patch: int = Field(1, ge=1, le=8, description="edge of the patches that become channels first; 2 costs a quarter")
-    mirrored: bool = Field(False, description="show the network the image's mirror image (last axis) beside it")
+    patch: int = Field(
+        1, ge=1, le=8, description="edge of the patches that are folded into channels; 2 costs a quarter"
+    )
+    mirrored: bool = Field(False, description="add the mirrored image (last axis) as further channels")
 
     @property
     def multiple(self) -> int:
-        """What the image size must be a multiple of; the smallest is twice that."""
+        """The image size must be a multiple of this, and at least twice as large."""
         return self.patch * 2**HALVINGS
 
     def unet(self, spatial_dims: int, in_channels: int, out_channels: int) -> SmallUNet:
@@ -51,7 +53,7 @@ class UNetFields(Config):
 class SmallUNet(nn.Module):
     """A U-Net of five levels, [B, in, *spatial] -> [B, out, *spatial], for grids that are multiples of `multiple`.
 
-    Group norm, so that no output depends on its neighbours in the batch. Widths (16, 16, 32, 64, 128, 16) make about
+    Group norm makes outputs independent of neighbours in the batch. Widths (16, 16, 32, 64, 128, 16) give about
     0.5 M parameters in two dimensions.
     """
 
@@ -71,6 +73,6 @@ class SmallUNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the network's answer on the grid of x."""
+        """Return the network's output on the grid of x."""
         seen = torch.cat([x, x.flip(-1)], dim=1) if self.mirrored else x
         return unfold(self.network(fold(seen, self.patch)), self.patch)

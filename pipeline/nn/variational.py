@@ -1,4 +1,4 @@
-"""The network that variational autoencoders with a code without a grid share: MONAI's, with batch norm."""
+"""Network shared by variational autoencoders with a flat code: MONAI's, with batch norm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def variational_network(image_shape: Sequence[int], latent: int, widths: Sequence[int]) -> VarAutoEncoder:
-    """Return encoder and decoder between images (C, *spatial) and codes of length `latent`, one halving a width.
+    """Return encoder and decoder between images (C, *spatial) and codes of length `latent`, one halving per width.
 
     Instance norm, MONAI's default, would hide an image's overall brightness from the code.
     """

@@ -100,7 +100,7 @@ def test_a_prefect_server_that_does_not_answer(nightread: Any, monkeypatch: pyte
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     found = checks(nightread("doctor", "--json"))
     assert not found["Prefect"]["ok"]
-    assert "unset it" in found["Prefect"]["detail"]
+    assert "unset the variable" in found["Prefect"]["detail"]
 
 
 def test_missing_routes(nightread: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,5 +111,5 @@ def test_missing_routes(nightread: Any, tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_workspace_in_use_is_described(nightread: Any, trained: Any) -> None:
     found = checks(nightread("doctor", "--json", workspace=trained.settings.workspace))
     assert found["catalogue"]["detail"].startswith("sqlite")
-    assert found["MLflow"]["detail"] == "sqlite store opens"
+    assert found["MLflow"]["detail"] == "sqlite store can be opened"
     assert found["pseudonym key"]["detail"] == "private"

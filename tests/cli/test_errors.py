@@ -63,7 +63,7 @@ def test_labels_that_cannot_be_read(nightread: Any, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(nightread: Any) -> None:
-    assert_error(nightread("ingest", ".", "nowhere", "--json"), 2, "nothing at nowhere", "Nothing was ingested")
+    assert_error(nightread("ingest", ".", "nowhere", "--json"), 2, "nowhere does not exist", "nothing was ingested")
 
 
 def test_an_unknown_pseudonym(nightread: Any) -> None:

@@ -56,7 +56,7 @@ def test_by_pseudonym_and_by_issuer(nightread: Any, people: list[str], tmp_path:
     assert people[2] not in unclear.output
     done = nightread("identity", "merge", kept, f"{people[2]}^^^B", "--yes")
     gone = pseudonym(tmp_path / "workspace", people[2], "B")
-    assert f"The patient {gone[:12]} is {kept[:12]} now" in done.stdout
+    assert f"The patient {gone[:12]} was merged into {kept[:12]}" in done.stdout
     assert people[2] not in done.output
     assert nightread("identity", "merge", kept, people[2], "--yes", "--json").exit_code == 5  # A's, or kept itself: two
 

@@ -146,7 +146,7 @@ def test_without_held_out_normals_nothing_is_scored() -> None:
     with pytest.raises(ConfigError, match="no normals were held out"):
         z_scored().anomaly_map(normals(1).images, Rng([1]))
     empty = normals(1)
-    with pytest.raises(EmptySelection, match="no body"):
+    with pytest.raises(EmptySelection, match="empty body mask"):
         z_scored().standardise([Batch(empty.images, torch.zeros_like(empty.body), empty.ids)])
 
 

@@ -120,7 +120,7 @@ def test_one_image_and_equal_images_are_enough() -> None:
 
 def test_an_empty_memory_is_an_error_and_not_a_number() -> None:
     method, x = KnnFeaturesConfig(backbone=RANDOM).build(16), images(1)
-    with pytest.raises(ArtefactError, match="remembers nothing"):
+    with pytest.raises(ArtefactError, match="empty memory"):
         method.anomaly_map(x, Rng([1]))
     with pytest.raises(EmptySelection, match="body"):
         method.finish([Batch(x, torch.zeros(1, 1, 16, 16, dtype=torch.bool), ("a",))])

@@ -164,7 +164,7 @@ def test_monais_efficientnet_gives_the_features_of_its_five_stages(tmp_path: Pat
         expected = theirs.eval()(backbone.prepared(x).expand(-1, 3, *x.shape[2:]))
     assert all(torch.equal(mine, wanted) for mine, wanted in zip(backbone(x), expected, strict=True))
     assert backbone.widths == (16, 24, 40, 112, 320)
-    with pytest.raises(ConfigError, match="knows no 'efficientnet-z9'"):
+    with pytest.raises(ConfigError, match="efficientnet-z9"):
         Backbone(BackboneConfig(kind="efficientnet", model="efficientnet-z9", depths=ALL, **named))
 
 
@@ -197,7 +197,7 @@ def test_every_resnet_has_the_widths_that_are_said(kind: str) -> None:
 
 def test_another_file_than_the_one_named_is_refused(tmp_path: Path) -> None:
     path, _ = resnet_file(tmp_path, "w.safetensors")
-    with pytest.raises(ConfigError, match="is named"):
+    with pytest.raises(ConfigError, match="configuration names"):
         read_weights((str(path), "0" * 64))
     other = tmp_path / "other.safetensors"
     save_file({"conv1.weight": torch.zeros(2)}, other)
@@ -205,7 +205,7 @@ def test_another_file_than_the_one_named_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="do not fit resnet18"):
         Backbone(BackboneConfig(kind="resnet18", depths=(1,), weights=str(other), sha256=digest))
     other.write_bytes(b"rubbish")
-    with pytest.raises(ConfigError, match="no tensors"):
+    with pytest.raises(ConfigError, match="no readable tensors"):
         read_weights((str(other), hashlib.sha256(b"rubbish").hexdigest()))
 
 
@@ -236,7 +236,7 @@ def test_timm_is_asked_for_features_and_its_absence_is_said(tmp_path: Path, monk
     x = torch.full((1, 1, 4, 4), 0.25)
     assert_close(Backbone(config)(x)[0], torch.full((1, 2, 2, 2), 3.0))  # 3 channels of 4 pixels of 0.25
     fake.create_model = lambda name, **settings: model_of(name)
-    for model, told in (("tinny", "Unknown model .tinny.*list_models"), ("hf_hub:a/b", "nothing is downloaded")):
+    for model, told in (("tinny", "Unknown model .tinny.*list_models"), ("hf_hub:a/b", "would download")):
         with pytest.raises(ConfigError, match=told):
             Backbone(config.model_copy(update={"model": model}))
 

@@ -116,7 +116,7 @@ def test_pixels_that_are_not_finite_are_refused_as_data_not_as_divergence(build:
 
 
 def test_no_images_and_no_phases_are_refused(build: Callable, pictures: Callable) -> None:
-    with pytest.raises(EmptySelection, match="no image to train on"):
+    with pytest.raises(EmptySelection, match="no images to train on"):
         list(train(TrainState(build("ae"), TrainingConfig()), pictures(0), 16))
     idle = build("ae")
     idle.phases = ()
@@ -158,6 +158,6 @@ def test_a_process_that_has_settled_on_the_cpu_does_not_go_on_there_in_silence(m
     accelerator(True)  # Accelerate keeps its first device
     accelerator.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(ConfigError, match="auto was asked for, and an earlier training"):
+    with pytest.raises(ConfigError, match="auto was requested, but an earlier training"):
         accelerator(False)
     accelerator.cache_clear()
