@@ -95,9 +95,10 @@ class Conditions(nn.Module):
         position = [_position(row.get("relative_position")) for row in each]
         device = next(self.parameters()).device
         shape = (rows, len(self.fields))
-        return Attributes(torch.tensor(words, dtype=torch.int64).reshape(shape).to(device), torch.tensor(position).to(device))
+        indices = torch.tensor(words, dtype=torch.int64).reshape(shape)
+        return Attributes(indices.to(device), torch.tensor(position).to(device))
 
-    def hide(self, attributes: Attributes, rng: Rng) -> Told:
+    def hide(self, attributes: Attributes, rng: Rng) -> Attributes:
         """Hide each attribute with probability `drop`, and all of a row with `drop_all`; randomness comes from the
         row's key.
         """
@@ -124,7 +125,7 @@ class Conditions(nn.Module):
                 max=1.0
             )
 
-    def _trained(self, attributes: Attributes) -> Told:
+    def _trained(self, attributes: Attributes) -> Attributes:
         columns = [
             column * (getattr(self, f"seen_{name}")[column] > 0)
             for name, column in zip(self.fields, attributes.words.unbind(dim=1), strict=True)
