@@ -32,7 +32,7 @@ def test_clusters_get_a_patient_bootstrap(quick: EvaluationConfig) -> None:
     scores = np.repeat(np.arange(20.0), 10)
     clustered = realised_fpr(scores, np.repeat(np.arange(20), 10), 17.0, quick)
     loose = realised_fpr(scores, np.arange(200), 17.0, quick)
-    assert clustered.method == "patient bootstrap, for units are clustered"
+    assert clustered.method == "patient bootstrap, since units are clustered"
     assert clustered.rate.value == loose.rate.value == 0.1
     assert clustered.rate.high - clustered.rate.low > 2 * (loose.rate.high - loose.rate.low)
 

@@ -262,7 +262,7 @@ def test_an_end_that_was_cut_off_is_noticed(review: Review, listed: list[int], p
     head, log_head = review.decisions.verify().head, review.audit.verify().head
     without_triggers(review, f"DELETE FROM decisions WHERE id = {done[-1].id}")
     assert review.decisions.verify().problems == ()  # a chain cannot see it by itself
-    assert "tells of 4 decisions, and 3 are there" in review.audit.verify().problems[0]
+    assert "records 4 decisions, but 3 are stored" in review.audit.verify().problems[0]
     assert "its end was cut off" in review.decisions.verify(head).problems[0]
     assert all("cut off" not in problem for problem in review.audit.verify(log_head).problems)
 
