@@ -19,12 +19,35 @@ ROOT = Path(__file__).resolve().parents[2]
 LEADERBOARDS = ROOT / "notebooks" / "leaderboards"
 FIGURES = ROOT / "notebooks" / "figures"
 ROOT_PAGES = {"CONTRIBUTING.md": "reference/contributing.md", "CHANGELOG.md": "reference/changelog.md"}
+TITLES = {
+    "lgg": "LGG brain MR",
+    "lgg-folds": "LGG, every patient held out once",
+    "lgg-ablation": "LGG, what bought what",
+    "lgg-family": "LGG, the rest of the family",
+    "nih": "NIH chest radiographs",
+    "pneumonia": "PneumoniaMNIST",
+}
 WHY_OPENED = {  # what was given to --open-test when the leaderboard was written; the others never opened test
     "lgg": "three seeds of the best three",
     "lgg-family": "where the rest of the family falls",
     "nih": "first table",
     "pneumonia": "first table",
 }
+_BOARD = """---
+hide: [navigation, toc]
+---
+# {title}
+
+Written by this command, unedited; [in words](index.md).
+
+```
+{command}
+```
+
+<div class="leaderboard"></div>
+
+## {first}
+{later}"""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -55,8 +78,7 @@ def leaderboard_page(board: Path) -> str:
     later = re.sub(r"^# (.+)$", r"## \1", rest, flags=re.MULTILINE)
     why = f' --open-test "{WHY_OPENED[board.stem]}"' if board.stem in WHY_OPENED else ""
     command = f"nightread benchmark configs/benchmarks/{board.stem}.yaml{why}"
-    head = f"# {title.lstrip('# ').partition(':')[0]}\n\nWritten by this command, unedited:\n\n```\n{command}\n```\n"
-    return f"{head}\n## {title.lstrip('# ')}\n{later}"
+    return _BOARD.format(title=TITLES[board.stem], command=command, first=title.lstrip("# "), later=later)
 
 
 def without_links_outside(text: str) -> str:
