@@ -1,4 +1,4 @@
-"""Panels of single slices: input, reconstruction, heatmap, lesion outline, and the detector's result in words."""
+"""Panels of single slices: input, reconstruction, heatmap, lesion outline, and what the detector says in words."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pipeline.evaluation import style
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One slice for display. It holds arrays only, so nothing can identify a patient.
+    """One slice for display. Arrays only: nothing here can name a patient.
 
     Attributes:
         image: float or uint8 [H, W], ready for display in grey.
         heatmap: float [H, W], higher = more anomalous.
         caption: one or two short lines, e.g. from `in_words`.
-        reconstruction: like `image`, None if the method has no reconstruction.
-        mask: bool [H, W] of the lesion, None if unknown.
+        reconstruction: like `image`, None where the method has none.
+        mask: bool [H, W] of the lesion, None where it is not known.
         body: bool [H, W]; the heatmap is drawn inside it.
     """
 
@@ -37,7 +37,7 @@ class Panel:
 
 
 def in_words(score: float, p_value: float | None = None, flagged: bool | None = None, label: str = "") -> str:
-    """Return a score in plain words: `flagged; 4 in 1000 normals score as high (p = 0.004), score 0.031`."""
+    """Return what a score says, in plain words: `flagged; 4 in 1000 normals score as high (p = 0.004), score 0.031`."""
     parts = [label] if label else []
     if flagged is not None:
         parts.append("flagged" if flagged else "not flagged")
@@ -47,15 +47,15 @@ def in_words(score: float, p_value: float | None = None, flagged: bool | None = 
 
 
 def panel_figure(panels: Sequence[Panel], title: str = "") -> Figure:
-    """Draw one row per slice; the heatmaps share one colour scale, so that rows are comparable.
+    """Draw one row a slice; the heatmaps share one colour scale, so that rows can be compared.
 
     Columns without content in every row (no reconstruction, no mask) are left out.
 
     Raises:
-        EmptySelection: there are no panels.
+        EmptySelection: no panel.
     """
     if not panels:
-        raise EmptySelection("There is no slice to draw. Choose at least one.")
+        raise EmptySelection("No slice was given to draw. Choose at least one.")
     columns = ["input"]
     columns += ["reconstruction"] if any(panel.reconstruction is not None for panel in panels) else []
     columns += ["heatmap"]
@@ -88,8 +88,8 @@ def _draw(axes: Axes, panel: Panel, column: str, scale: Normalize) -> None:
     low, high = np.quantile(panel.image, [0.005, 0.995])
     grey = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-9)}
     if column == "reconstruction":
-        reconstruction = panel.reconstruction if panel.reconstruction is not None else np.zeros_like(panel.image)
-        axes.imshow(reconstruction, **grey)
+        shown = panel.reconstruction if panel.reconstruction is not None else np.zeros_like(panel.image)
+        axes.imshow(shown, **grey)
         return
     axes.imshow(panel.image, **grey)
     if column == "heatmap":
@@ -104,15 +104,13 @@ def _inside(panel: Panel, scale: Normalize) -> np.ndarray:
 
 
 def _shared_scale(panels: Sequence[Panel]) -> Normalize:
-    """Return a scale from the median to the 99.7th percentile of all heatmaps inside the body, clipped for display
-    only.
-    """
+    """From the median to the 99.7th percentile of all heatmaps inside the body, clipped for display only."""
     values = [p.heatmap[p.body] if p.body is not None else np.ravel(p.heatmap) for p in panels]
     low, high = np.quantile(np.concatenate(values), [0.5, 0.997])
     return Normalize(low, max(high, low + 1e-9), clip=True)
 
 
 def _rarity(p_value: float) -> str:
-    """Return `4 in 1000 normals score as high`, using the smallest power of ten that gives at least one."""
+    """`4 in 1000 normals score as high`, with the smallest power of ten that gives at least one."""
     base = 100 if p_value >= 0.01 else 10 ** int(np.ceil(-np.log10(p_value)))
     return f"{p_value * base:.0f} in {base:,} normals score as high".replace(",", " ")

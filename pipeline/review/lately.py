@@ -1,4 +1,4 @@
-"""Cache that keeps values for some seconds."""
+"""What was read lately, so that it is not read again for a few seconds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Value = TypeVar("Value")
 
 
 class Lately(Generic[Key, Value]):
-    """Cache whose values expire after some seconds; safe to share between threads.
+    """Keeps values for some seconds; shared by threads.
 
     Args:
-        seconds: lifetime of a value.
-        most: largest number of values.
+        seconds: that a value is good for.
+        most: values that are kept.
     """
 
     def __init__(self, seconds: float, most: int) -> None:
@@ -25,12 +25,12 @@ class Lately(Generic[Key, Value]):
         self._kept: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
 
     def get(self, key: Key, read: Callable[[Key], Value]) -> Value:
-        """Return the value of a key, read again if it is missing or too old; errors are not cached."""
+        """Return the value of a key, read where it is not there or too old; an error is not remembered."""
         moment = time.monotonic()
         with self._lock:
-            cached = self._kept.get(key)
-        if cached is not None and moment - cached[0] < self._seconds:
-            return cached[1]
+            kept = self._kept.get(key)
+        if kept is not None and moment - kept[0] < self._seconds:
+            return kept[1]
         value = read(key)
         with self._lock:
             self._kept[key] = (moment, value)

@@ -1,4 +1,4 @@
-"""Server of the reading list, running until it is stopped."""
+"""Serving the reading list until it is told to stop."""
 
 from __future__ import annotations
 
@@ -18,23 +18,21 @@ BACKLOG = 256
 
 
 def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]) -> None:
-    """Listen until SIGINT or SIGTERM; requests in progress are completed.
+    """Listen until SIGINT or SIGTERM; requests that are being answered are answered.
 
-    There is no access log: the audit log records who saw what, and page addresses may not be logged elsewhere.
+    There is no access log: the audit log says who saw what, and addresses of pages are nobody else's business.
 
     Args:
         settings: the workspace.
         config: where to listen.
-        on_ready: called with the address once connections are accepted.
+        on_ready: called with the address once connections are taken.
 
     Raises:
-        ConfigError: the address cannot be bound, or the certificate cannot be read.
+        ConfigError: the address cannot be bound, or the certificate not be read.
         CatalogueError: the workspace's database cannot be opened.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            number, lambda *_: None
-        )  # uvicorn handles signals while it runs, and raises them again afterwards
+        signal.signal(number, lambda *_: None)  # the server has its own while it runs, and sends it on afterwards
     with _bound(config) as bound, Room.open(settings, config) as room:
         server = uvicorn.Server(_settings_of(room))
         host = f"[{config.host}]" if ":" in config.host else config.host
@@ -43,23 +41,21 @@ def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]
 
 
 def _settings_of(room: Room) -> uvicorn.Config:
-    server_config = uvicorn.Config(
+    found = uvicorn.Config(
         create_app(room),
         ssl_certfile=room.config.tls_cert,
         ssl_keyfile=room.config.tls_key,
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # trust in proxies is decided in one place, `access`
+        proxy_headers=False,  # whom a proxy vouches for is decided in one place, `access`
         timeout_graceful_shutdown=10,
     )
     try:
-        server_config.load()
+        found.load()
     except OSError as error:
-        raise ConfigError(
-            f"The certificate or its key cannot be used: {error.strerror or error}. Check --tls-cert and --tls-key."
-        ) from None
-    return server_config
+        raise ConfigError(f"The certificate or its key cannot be used: {error.strerror or error}.") from None
+    return found
 
 
 def _bound(config: WebConfig) -> socket.socket:
