@@ -8,11 +8,23 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from pipeline.errors import EmptySelection
 from pipeline.evaluation import style
+
+SIDE = 1.9  # inches, of one picture
+HEAT = "inferno"
+SMOOTH = "bilinear"  # between pixels: a slice of 64 pixels is drawn four times as large
+TITLES = {
+    "input": "scan",
+    "reconstruction": "as if it were normal",
+    "heatmap": "anomaly map",
+    "outline": "label",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +61,55 @@ def in_words(score: float, p_value: float | None = None, flagged: bool | None = 
 def panel_figure(panels: Sequence[Panel], title: str = "") -> Figure:
     """Draw one row a slice; the heatmaps share one colour scale, so that rows can be compared.
 
-    Columns without content in every row (no reconstruction, no mask) are left out.
+    Columns without content in every row (no reconstruction, no mask) are left out. A colour bar and the outline's
+    legend stand below.
 
     Raises:
         EmptySelection: no panel.
     """
     if not panels:
         raise EmptySelection("No slice was given to draw. Choose at least one.")
-    columns = ["input"]
-    columns += ["reconstruction"] if any(panel.reconstruction is not None for panel in panels) else []
-    columns += ["heatmap"]
-    columns += ["lesion outline"] if any(panel.mask is not None for panel in panels) else []
+    columns = _columns(panels)
     scale = _shared_scale(panels)
     with mpl.rc_context(style.RC):
         rows, width = np.shape(panels[0].image)
-        height = 1.8 * rows / width * len(panels) + (0.55 if title else 0.3)
-        figure = Figure(figsize=(1.8 * len(columns) + 2.9, height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
+        height = SIDE * rows / width * len(panels) + (1.1 if title else 0.85)
+        figure = Figure(figsize=(SIDE * len(columns) + 2.2, height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
         grid = figure.subplots(len(panels), len(columns), squeeze=False)
         for row, panel in zip(grid, panels, strict=True):
             for axes, column in zip(row, columns, strict=True):
                 _draw(axes, panel, column, scale)
             row[-1].text(
-                1.06, 0.5, panel.caption, transform=row[-1].transAxes, va="center", fontsize=9, linespacing=1.5
+                1.06, 0.5, panel.caption, transform=row[-1].transAxes, va="center", fontsize=9, linespacing=1.6
             )
         for axes, column in zip(grid[0], columns, strict=True):
-            axes.set_title(column, loc="center", fontsize=10, pad=5)
+            axes.set_title(TITLES[column], loc="center", fontsize=10, pad=5)
+        _explain(figure, grid, columns, scale)
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _columns(panels: Sequence[Panel]) -> list[str]:
+    columns = ["input"]
+    columns += ["reconstruction"] if any(panel.reconstruction is not None for panel in panels) else []
+    columns += ["heatmap"]
+    columns += ["outline"] if any(panel.mask is not None for panel in panels) else []
+    return columns
+
+
+def _explain(figure: Figure, grid: np.ndarray, columns: Sequence[str], scale: Normalize) -> None:
+    """Put the colour bar under the last heatmap and the outline's legend under its column."""
+    # an inset: a colour bar that takes its place from the column would make its pictures smaller than the others
+    under = grid[-1, columns.index("heatmap")].inset_axes((0.05, -0.085, 0.9, 0.04))
+    bar = figure.colorbar(ScalarMappable(scale, HEAT), cax=under, orientation="horizontal")
+    bar.set_ticks([scale.vmin, scale.vmax], labels=["usual", "unusual"])
+    under.tick_params(length=0, labelsize=8)
+    bar.outline.set_visible(False)
+    if "outline" in columns:
+        line = Line2D([], [], color=style.CONTOUR, linewidth=1.6, label="lesion")
+        grid[-1, -1].legend(handles=[line], loc="upper center", bbox_to_anchor=(0.5, 0.0), fontsize=8, handlelength=1.4)
 
 
 def _draw(axes: Axes, panel: Panel, column: str, scale: Normalize) -> None:
@@ -86,7 +118,7 @@ def _draw(axes: Axes, panel: Panel, column: str, scale: Normalize) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     low, high = np.quantile(panel.image, [0.005, 0.995])
-    grey = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-9)}
+    grey = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-9), "interpolation": SMOOTH}
     if column == "reconstruction":
         shown = panel.reconstruction if panel.reconstruction is not None else np.zeros_like(panel.image)
         axes.imshow(shown, **grey)
@@ -94,9 +126,10 @@ def _draw(axes: Axes, panel: Panel, column: str, scale: Normalize) -> None:
     axes.imshow(panel.image, **grey)
     if column == "heatmap":
         strength = scale(np.asarray(panel.heatmap, float)).filled(0) if panel.body is None else _inside(panel, scale)
-        axes.imshow(strength, cmap="inferno", vmin=0, vmax=1, alpha=np.clip(1.4 * strength, 0, 0.9))
-    if column == "lesion outline" and panel.mask is not None and np.any(panel.mask):
-        axes.contour(np.pad(panel.mask, 0).astype(float), levels=[0.5], colors=[style.CONTOUR], linewidths=1.4)
+        opacity = np.clip(1.4 * strength, 0, 0.9)
+        axes.imshow(strength, cmap=HEAT, vmin=0, vmax=1, alpha=opacity, interpolation=SMOOTH)
+    if column == "outline" and panel.mask is not None and np.any(panel.mask):
+        axes.contour(np.asarray(panel.mask, float), levels=[0.5], colors=[style.CONTOUR], linewidths=1.6)
 
 
 def _inside(panel: Panel, scale: Normalize) -> np.ndarray:

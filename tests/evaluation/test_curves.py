@@ -134,9 +134,13 @@ def test_panels_render_what_they_have(tmp_path: Path) -> None:
     full = Panel(image, image, "flagged", image, mask, np.ones_like(mask))
     bare = Panel(image, np.zeros_like(image), "not flagged")
     both = panel_figure([full, bare], "title")
-    assert [axes.get_title() for axes in both.axes[:4]] == ["input", "reconstruction", "heatmap", "lesion outline"]
+    assert [axes.get_title() for axes in both.axes[:4]] == ["scan", "as if it were normal", "anomaly map", "label"]
     assert "flagged" in words(both)
-    assert len(panel_figure([bare]).axes) == 2
+    assert [len(axes.child_axes) for axes in both.axes[:8]] == [0, 0, 0, 0, 0, 0, 1, 0]  # the colour bar, once
+    assert [axes.get_legend() is not None for axes in both.axes[:8]] == [False] * 7 + [True]
+    alone = panel_figure([bare])
+    assert [axes.get_title() for axes in alone.axes[:2]] == ["scan", "anomaly map"]
+    assert all(axes.get_legend() is None for axes in alone.axes)
     with Image.open(save_png(both, tmp_path / "panels.png")) as picture:
         assert picture.width > 800
         assert "Software" not in picture.info
