@@ -118,7 +118,6 @@ def grid(
     Where series have several slices, each map is tried alone and averaged over adjacent slices. Nothing is trained, and
     test is not read. Writes grid/grid.csv and grid/best.yaml into the run's folder.
     """
-    from pipeline.detection.artefact import reference
     from pipeline.detection.score_grid import GridConfig
     from pipeline.stages.choose.grid_search import grid as run_grid
     from pipeline.stages.detect.calibrate import calibrate
@@ -127,7 +126,7 @@ def grid(
 
     settings = settings_of(context)
     folder = RunFolder.of(settings, run)
-    trained = reference(folder.trained, folder.path)
+    trained = folder.read_trained()
     tried = GridConfig(**({"kinds": kinds} if kinds else {}))
     with progress_bar("Trying maps", quiet=as_json) as update:
         result = run_grid(trained, settings, tried, criterion=criterion, unlabelled=unlabelled, on_progress=update)
@@ -166,14 +165,13 @@ def checkpoints(context: click.Context, run: str, unlabelled: str, adopt: bool, 
 
     Training keeps the checkpoint with the lowest loss on normals; AUCp estimates detection itself. Test is not read.
     """
-    from pipeline.detection.artefact import reference
     from pipeline.stages.choose.checkpoints import adopt_checkpoint, choose_checkpoint
     from pipeline.stages.detect.calibrate import calibrate
     from pipeline.stages.run.run_folder import RunFolder
 
     settings = settings_of(context)
     folder = RunFolder.of(settings, run)
-    trained = reference(folder.trained, folder.path)
+    trained = folder.read_trained()
     choice = choose_checkpoint(trained, settings, unlabelled)
     adopted = calibrate(adopt_checkpoint(trained, choice.best, settings), settings) if adopt else None
     if as_json:

@@ -44,7 +44,7 @@ def runs(context: click.Context, kind: str | None, as_json: bool) -> None:
     with Catalogue.open(settings) as catalogue:
         rows_of_kind = catalogue.runs(kind)
     models = _models({run.route for run in rows_of_kind if run.kind == "train"}, settings)
-    rows = [_row(run, models) for run in rows_of_kind]
+    rows = [_row(run, models, as_json) for run in rows_of_kind]
     print_rows(rows, as_json, "No runs yet. Train a model with nightread train configs/runs/demo-mr.yaml")
 
 
@@ -57,7 +57,8 @@ def _models(routes: set[str], settings: Settings) -> dict[str, str]:
     return {run_id: model for route in sorted(routes) for run_id, model in registered(settings, route).items()}
 
 
-def _row(run: RunRow, models: dict[str, str]) -> dict[str, Any]:
+def _row(run: RunRow, models: dict[str, str], whole: bool) -> dict[str, Any]:
+    """Return one run as a line; `whole` adds what is too long for a screen."""
     shown_counts = ("studies", "flagged", "not_scored", "images_seen")
     summary = [
         f"{run.summary[name]:,} {name.replace('_', ' ')}".replace(",", " ")
@@ -73,5 +74,6 @@ def _row(run: RunRow, models: dict[str, str]) -> dict[str, Any]:
         "state": run.state,
         "started": f"{run.started_at:%Y-%m-%d %H:%M}",
         "model": models.get(run.run_id, "") if run.kind == "train" else "",
+        **({"model_sha256": run.summary.get("model_sha256", "")} if whole else {}),
         "summary": ", ".join(summary),
     }

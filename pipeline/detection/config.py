@@ -27,7 +27,6 @@ class DetectionConfig(Config):
     tiles: TileConfig = Field(
         TileConfig(),
         description="of volumes: how the model's cubes are laid and blended",
-        exclude_if=lambda tiles: tiles == TileConfig(),
     )
     batch_size: int = Field(64, ge=1, description="slices scored at once; no score depends on it")
     precision: Literal["fp32", "bf16"] = Field(
@@ -36,5 +35,4 @@ class DetectionConfig(Config):
     device: Literal["cpu", "auto"] = Field(
         "cpu",
         description="auto scores on a CUDA device where there is one",
-        exclude_if=lambda value: value == "cpu",  # runs from before it keep their fingerprints
     )

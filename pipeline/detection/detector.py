@@ -4,47 +4,40 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from pipeline.data.images.normalise import Normaliser
-from pipeline.data.images.volume import VolumeConfig
 from pipeline.detection.aggregate import aggregate_maps
-from pipeline.detection.artefact import read_method, read_sealed, reference, write_artefact
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.conformal import Calibration
 from pipeline.detection.residual import ResidualConfig, across, clean, counted_body, residual
-from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit, shared_fields
+from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit
 from pipeline.detection.slices import Scored
 from pipeline.detection.two_sided import TwoSided
 from pipeline.detection.volumes import in_parts, joined, refuse_no_series, refuse_no_volumes, series_answer
-from pipeline.errors import ArtefactError, ConfigError
-from pipeline.methods.artefact import method_spec
+from pipeline.errors import ConfigError
 from pipeline.methods.base import AnomalyMapper, Method, Reconstructor, ScanScorer
+from pipeline.methods.stored_model import Model
 from pipeline.nn.rng import Rng
-from pipeline.types import Batch, RunRef
+from pipeline.types import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class Detector(Scorer):
-    """One model that scores slices, scans and files; see `Scorer` for what it shares with an ensemble.
+    """One model that scores; see `Scorer` for what it shares with an ensemble.
 
     Attributes:
-        method: the trained model of normality, in eval mode while scoring.
+        model: the trained model, in eval mode while scoring.
     """
 
-    method: Method
-    normaliser: Normaliser
+    model: Model
     config: DetectionConfig
     route: str
     seed: int = 0
     calibration: Calibration | None = None
     two_sided: TwoSided | None = None
-    volumes: VolumeConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.method, Reconstructor | AnomalyMapper | ScanScorer):
@@ -59,23 +52,15 @@ class Detector(Scorer):
                 "slices. Set detection.residual.adjacent to 0."
             )
 
-    @classmethod
-    def of(
-        cls,
-        method: Method,
-        normaliser: Normaliser,
-        config: DetectionConfig,
-        route: str,
-        seed: int = 0,
-        volumes: VolumeConfig | None = None,
-    ) -> Detector:
-        """Return a detector that is not calibrated yet; with `volumes` it reads whole series."""
-        return cls(method, normaliser, config, route, seed, volumes=volumes)
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The one model."""
+        return (self.model,)
 
     @property
-    def methods(self) -> tuple[Method, ...]:
-        """The one model."""
-        return (self.method,)
+    def method(self) -> Method:
+        """The model's method."""
+        return self.model.method
 
     @property
     def residual(self) -> ResidualConfig:
@@ -91,11 +76,6 @@ class Detector(Scorer):
     def has_maps(self) -> bool:
         """Whether scores come with a heatmap."""
         return isinstance(self.method, Reconstructor | AnomalyMapper)
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """JSON of everything but the weights."""
-        return {"method": method_spec(self.method), **self.shared_spec}
 
     def raw_batch(self, batch: Batch) -> Scored:
         """Score one batch before any transform; see `score_batch`."""
@@ -184,39 +164,3 @@ class Detector(Scorer):
         if self.config.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def save(self, folder: str | Path) -> RunRef:
-        """Write weights.safetensors, detector.json and manifest.json; the reference holds the manifest's SHA-256."""
-        return write_artefact(Path(folder), self.spec, self.method)
-
-    @classmethod
-    def load(cls, folder: str | Path, sha256: str | None = None) -> Self:
-        """Read a detector. Nothing in the folder is executed, and a changed byte is refused.
-
-        Args:
-            folder: written by `save`.
-            sha256: the registered one; given, the folder must be exactly that artefact.
-
-        Raises:
-            ArtefactError: a file is missing, altered, of another version, or not the registered one.
-        """
-        return cls.opened(read_sealed(Path(folder), sha256), Path(folder))
-
-    @classmethod
-    def opened(cls, spec: dict[str, Any], folder: Path) -> Self:
-        """Return the detector of a folder that `read_sealed` checked and gave `spec` of (ArtefactError on a misfit)."""
-        return cls.from_spec(spec, read_method(spec, folder))
-
-    @classmethod
-    def from_spec(cls, spec: dict[str, Any], method: Method) -> Self:
-        """Return the detector that `spec` describes, around a method with its weights (ArtefactError on a misfit)."""
-        try:
-            return cls(method=method, **shared_fields(spec))
-        except (ValidationError, TypeError, ValueError) as error:
-            reason = f"{error.error_count()} fields" if isinstance(error, ValidationError) else type(error).__name__
-            raise ArtefactError(f"The detector's specification does not fit this release ({reason}).") from None
-
-    @staticmethod
-    def reference(folder: str | Path, run: str | Path | None = None) -> RunRef:
-        """Return the SHA-256 of a saved detector, with `run` (default: the folder itself) as its path."""
-        return reference(Path(folder), Path(run) if run is not None else Path(folder))

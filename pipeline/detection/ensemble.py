@@ -1,42 +1,34 @@
 """An ensemble: several detectors of one route, each z-scored on validate normals, and the mean of them.
 
-It shares with a single detector what lies behind the raw slice score (`Scorer`), so that calibration, findings, files
-and stages know no difference; and the artefact's three files, with the members' weights side by side, so that hashes,
-registry and served model know none either. The members are *held*, not referenced: an artefact that is copied elsewhere
-scores there, and a member that is trained again changes no ensemble.
+It shares with a single detector what follows the raw slice score (`Scorer`) and the file (`detector.json`), so that
+calibration, findings, stages and registry treat both alike. The members' models are named by SHA-256: a member that is
+trained again changes no ensemble.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from pydantic import Field, ValidationError
-from torch import Tensor, nn
+from pydantic import Field
+from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.data.images.normalise import Normaliser
-from pipeline.data.images.volume import VolumeConfig
-from pipeline.detection.artefact import read_sealed, read_weights, require, write_artefact
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.conformal import Calibration
 from pipeline.detection.detector import Detector
 from pipeline.detection.residual import counted_body
-from pipeline.detection.scorer import Scorer, shared_fields
+from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import Scored
 from pipeline.detection.two_sided import TwoSided
-from pipeline.errors import ArtefactError, ConfigError, TooFewNormals
-from pipeline.methods.artefact import method_from_spec
-from pipeline.methods.base import Method
+from pipeline.errors import ConfigError, TooFewNormals
+from pipeline.methods.stored_model import Model
 from pipeline.types import Batch, RunRef
 
-KIND = "ensemble"
 ROUNDING = 1e-6  # a spread below this share of the mean is float32's rounding
 LEAST = 10  # validate slices with a score, of which mean and standard deviation are taken
-FIELDS = ("members", "normaliser", "detection", "route", "seed", "calibration", "two_sided")
 
 
 class Moments(Config):
@@ -65,6 +57,17 @@ class Member:
     score: Moments
     map: Moments | None
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """JSON of everything but the model."""
+        return {
+            "run": self.origin.path,
+            "sha256": self.origin.sha256,
+            "detector": self.detector.spec,
+            "score": self.score.model_dump(mode="json"),
+            "map": None if self.map is None else self.map.model_dump(mode="json"),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Ensemble(Scorer):
@@ -74,21 +77,19 @@ class Ensemble(Scorer):
     """
 
     members: tuple[Member, ...]
-    normaliser: Normaliser
     config: DetectionConfig
     route: str
     seed: int = 0
     calibration: Calibration | None = None
     two_sided: TwoSided | None = None
-    volumes: VolumeConfig | None = None
 
     def __post_init__(self) -> None:
-        refuse_strangers([member.detector for member in self.members], self.normaliser, self.route, self.volumes)
+        refuse_strangers([member.detector for member in self.members], self.route)
 
     @property
-    def methods(self) -> tuple[Method, ...]:
+    def models(self) -> tuple[Model, ...]:
         """The members' models."""
-        return tuple(member.detector.method for member in self.members)
+        return tuple(member.detector.model for member in self.members)
 
     @property
     def whole(self) -> bool:
@@ -113,51 +114,21 @@ class Ensemble(Scorer):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """JSON of everything but the weights."""
-        return {
-            "kind": KIND,
-            "members": [_member_spec(member) for member in self.members],
-            **self.shared_spec,
-        }
-
-    def save(self, folder: str | Path) -> RunRef:
-        """Write weights.safetensors, detector.json and manifest.json; the reference holds the manifest's SHA-256."""
-        return write_artefact(Path(folder), self.spec, nn.ModuleList(self.methods))
-
-    @classmethod
-    def load(cls, folder: str | Path, sha256: str | None = None) -> Self:
-        """Read an ensemble with all its members; see `Detector.load`.
-
-        Raises:
-            ArtefactError: a file or a member is missing, altered, of another version, or not the registered one.
-        """
-        return cls.opened(read_sealed(Path(folder), sha256), Path(folder))
-
-    @classmethod
-    def opened(cls, spec: dict[str, Any], folder: Path) -> Self:
-        """Return the ensemble of a folder that `read_sealed` checked and gave `spec` of (ArtefactError on a misfit)."""
-        require(spec, FIELDS)
-        try:
-            methods = nn.ModuleList([method_from_spec(item["detector"]["method"]) for item in spec["members"]])
-            read_weights(methods, folder, "the ensemble's weights")
-            members = [_member(item, method.eval()) for item, method in zip(spec["members"], methods, strict=True)]
-            return cls(members=tuple(members), **shared_fields(spec))
-        except (ValidationError, KeyError, TypeError, ValueError) as error:
-            raise ArtefactError(
-                f"The ensemble's specification does not fit this release ({type(error).__name__}). Assemble it again."
-            ) from None
+        """JSON of everything but the models."""
+        return {**self.shared_spec, "members": [member.spec for member in self.members]}
 
 
-def refuse_strangers(
-    detectors: Sequence[Detector], normaliser: Normaliser, route: str, volumes: VolumeConfig | None = None
-) -> None:
-    """Refuse members that do not belong together (ConfigError): fewer than two, other routes, other images."""
+def refuse_strangers(detectors: Sequence[Detector], route: str, images: dict[str, Any] | None = None) -> None:
+    """Refuse members that do not belong together (ConfigError): fewer than two, other routes, other images.
+
+    `images` (see `images_of`) are those that they must be trained on; None takes the first member's.
+    """
     if len(detectors) < 2:
         raise ConfigError(f"An ensemble of {len(detectors)} member(s) was asked for; two or more are needed.")
     if strangers := sorted({detector.route for detector in detectors} - {route}):
         raise ConfigError(f"Members of {', '.join(strangers)} cannot score scans of {route}. Name runs of one route.")
     for detector in detectors:
-        if detector.normaliser.to_json() != normaliser.to_json() or detector.volumes != volumes:
+        if detector.model.images != (images or detectors[0].model.images):
             raise ConfigError(
                 f"The member {detector.method.config.name} was trained on other images (size, range, body mask or "
                 "volumes) than the ensemble's are. Name members that share one `data.normaliser` and `data.volumes`."
@@ -223,22 +194,3 @@ class _Sums:
                 "says nothing and cannot be z-scored. Leave it out."
             )
         return Moments(mean=self.mean, std=std)
-
-
-def _member_spec(member: Member) -> dict[str, Any]:
-    return {
-        "run": member.origin.path,
-        "sha256": member.origin.sha256,
-        "score": member.score.model_dump(mode="json"),
-        "map": None if member.map is None else member.map.model_dump(mode="json"),
-        "detector": member.detector.spec,
-    }
-
-
-def _member(item: dict[str, Any], method: Method) -> Member:
-    return Member(
-        detector=Detector.from_spec(item["detector"], method),
-        origin=RunRef(str(item["run"]), str(item["sha256"])),
-        score=Moments.model_validate(item["score"]),
-        map=None if item["map"] is None else Moments.model_validate(item["map"]),
-    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.detection.conformal import Calibration
+from pipeline.detection.detector_file import detector_folder, find_models, read_detector
 from pipeline.errors import ArtefactError
 from pipeline.sealed_folder import read_sealed
 
@@ -26,16 +27,17 @@ def read_facts(folder: Path, sha256: str | None = None) -> DetectorFacts:
     Building the network takes seconds (it imports torch and MONAI), and words about a finding need none of it.
 
     Args:
-        folder: written by `save`.
-        sha256: the registered one; given, the folder must be exactly that artefact.
+        folder: written by `save_detector`, or a run folder.
+        sha256: the registered one; given, the folder must be exactly that detector.
 
     Raises:
         ArtefactError: a file is missing, altered, of another version, or not the registered one.
     """
-    spec = read_sealed(folder, sha256)
+    place = detector_folder(folder, sha256)
+    spec = read_detector(place, sha256)
     try:
-        members = [item["detector"] for item in spec.get("members", ())] or [spec]
-        names = tuple(str(member["method"]["config"]["name"]) for member in members)
+        models = [read_sealed(where, name) for name, where in find_models(spec, place)]
+        names = tuple(str(model["method"]["config"]["name"]) for model in models)
         calibration = spec["calibration"]
         return DetectorFacts(names, None if calibration is None else Calibration.model_validate(calibration))
     except (KeyError, TypeError, ValidationError) as error:

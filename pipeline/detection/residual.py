@@ -36,7 +36,6 @@ class ResidualConfig(Config):
         ge=0,
         le=1,
         description="weight of each adjacent slice's map beside 1 for a slice's own; above 0 whole series are read",
-        exclude_if=lambda weight: weight == 0,  # so that the fingerprints of runs without it stay
     )
     erode: int = Field(0, ge=0, description="pixels by which the body mask is shrunk before anything is counted")
 

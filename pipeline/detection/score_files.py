@@ -1,4 +1,4 @@
-"""Scoring what has not been ingested: a scan in memory, or DICOM files, by the same steps as a night's."""
+"""Score what has not been ingested, a scan in memory or DICOM files, by the same steps as a night's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from pipeline.data.images.conditions import about
 from pipeline.data.images.normalise import Normalised, Plane, planes
 from pipeline.data.store.pixel_store import content_key
 from pipeline.detection.aggregate import aggregate_series, over
+from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import SliceResult, native_map, slice_results
 from pipeline.detection.volumes import in_parts
 from pipeline.dicom.decode.geometry import REGULAR, Allowed, assemble, require_volume
@@ -25,9 +26,6 @@ from pipeline.dicom.decode.read import DecodedInstance
 from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.types import AnomalyMap, Batch, Scan, Step
-
-if TYPE_CHECKING:
-    from pipeline.detection.scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +129,16 @@ def _scan_sources(scan: Scan) -> Iterator[_Source]:
         yield _Source(plane, content_key(pixels[None]), scan.history, known)
 
 
+def score_file(detector: Scorer, path: str | Path, limits: DecodeLimits | None = None) -> ScanResult:
+    """Score one DICOM file: score, p-value and heatmap; see `score_files`."""
+    return score_files(detector, [path], limits)
+
+
 def score_files(
-    detector: Scorer, paths: Sequence[Path], limits: DecodeLimits, workers: DecodeWorkers | None = None
+    detector: Scorer,
+    paths: Sequence[str | Path],
+    limits: DecodeLimits | None = None,
+    workers: DecodeWorkers | None = None,
 ) -> ScanResult:
     """Score the files of one study, series by series; the files are not changed.
 
@@ -149,8 +155,8 @@ def score_files(
     """
     if not paths:
         raise EmptySelection("No files were given to score. Give the DICOM files of one study.")
-    with nullcontext(workers) if workers is not None else DecodeWorkers(1, limits) as decoders:
-        decoded = [decoders.read(path) for path in paths]
+    with nullcontext(workers) if workers is not None else DecodeWorkers(1, limits or DecodeLimits()) as decoders:
+        decoded = [decoders.read(Path(path)) for path in paths]
     if len({item.identity.study_uid for item in decoded}) > 1:
         raise ConfigError(f"The {len(paths)} files are of several studies, and a score is about one. Split them.")
     series: dict[str, list[DecodedInstance]] = {}

@@ -1,22 +1,19 @@
-"""What a single model and an ensemble share: from raw slice scores to findings, scans and files."""
+"""Scoring that a single model and an ensemble share: from raw slice scores to findings. It knows no files."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from pipeline.config import DecodeLimits
 from pipeline.data.images.normalise import Normaliser
 from pipeline.data.images.volume import VolumeConfig
 from pipeline.detection.aggregate import AggregateConfig, aggregate_study
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.conformal import Calibration
-from pipeline.detection.score_files import ScanResult, score_files, score_scan
 from pipeline.detection.slices import (
     Scored,
     SliceResult,
@@ -28,39 +25,35 @@ from pipeline.detection.slices import (
     slice_results,
 )
 from pipeline.detection.two_sided import TwoSided
-from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.methods.base import Method
-from pipeline.types import AnomalyMap, Batch, Finding, RunRef, Scan, SliceScore, Step
+from pipeline.methods.stored_model import Model
+from pipeline.types import AnomalyMap, Batch, Finding, SliceScore, Step
 
 
 class Scorer:
-    """Scores slices, scans and files; a `Detector` (one model) or an `Ensemble` (several) says how.
+    """Scores slices and studies; a `Detector` (one model) or an `Ensemble` (several) says how.
 
     Attributes:
-        normaliser: the one that the models were trained with.
         config: comparison, aggregation, flagging.
         route: name of the route whose scans it takes.
         seed: of the randomness at scoring, which is a function of the seed and of each slice's own id.
         calibration: what the scores mean; None before it.
         two_sided: constants of the two-sided score; None where the transform is "none", or not fitted yet.
-        volumes: how series become volumes; None where a model sees single slices.
     """
 
     __slots__ = ()
 
-    normaliser: Normaliser
     config: DetectionConfig
     route: str
     seed: int
     calibration: Calibration | None
     two_sided: TwoSided | None
-    volumes: VolumeConfig | None
 
     @property
     @abstractmethod
-    def methods(self) -> tuple[Method, ...]:
-        """The trained models of normality behind the scores."""
+    def models(self) -> tuple[Model, ...]:
+        """The trained models behind the scores; their images are alike."""
 
     @property
     @abstractmethod
@@ -76,9 +69,20 @@ class Scorer:
     def raw_batch(self, batch: Batch) -> Scored:
         """Score one batch before any transform; see `score_batch`."""
 
-    @abstractmethod
-    def save(self, folder: str | Path) -> RunRef:
-        """Write the artefact; the reference holds its SHA-256."""
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """The models' methods."""
+        return tuple(model.method for model in self.models)
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """The one that the models were trained with."""
+        return self.models[0].normaliser
+
+    @property
+    def volumes(self) -> VolumeConfig | None:
+        """How series become volumes; None where the models see single slices."""
+        return self.models[0].volumes
 
     @property
     def aggregate(self) -> AggregateConfig:
@@ -91,17 +95,19 @@ class Scorer:
         return next((p.device for method in self.methods for p in method.parameters()), torch.device("cpu"))
 
     @property
+    def spec(self) -> dict[str, Any]:
+        """JSON of everything but the models."""
+        return self.shared_spec
+
+    @property
     def shared_spec(self) -> dict[str, Any]:
-        """JSON of what every scorer has beside its models."""
+        """JSON of what a single detector and an ensemble have in common."""
         return {
-            "normaliser": self.normaliser.to_json(),
-            "detection": self.config.model_dump(mode="json"),
             "route": self.route,
             "seed": self.seed,
-            "calibration": None if self.calibration is None else self.calibration.model_dump(mode="json"),
+            "detection": self.config.model_dump(mode="json"),
             "two_sided": None if self.two_sided is None else self.two_sided.model_dump(mode="json"),
-            # absent where there are none, so that a detector of slices keeps the SHA-256 that it had
-            **({} if self.volumes is None else {"volumes": self.volumes.model_dump(mode="json")}),
+            "calibration": None if self.calibration is None else self.calibration.model_dump(mode="json"),
         }
 
     def calibrated(self, calibration: Calibration) -> Self:
@@ -184,32 +190,16 @@ class Scorer:
             guarantee=self.calibration.guarantee,
         )
 
-    def score_scan(self, scan: Scan) -> ScanResult:
-        """Score one series in physical units; see `pipeline.detection.score_files.score_scan`."""
-        return score_scan(self, scan)
 
-    def score_file(self, path: str | Path, limits: DecodeLimits | None = None) -> ScanResult:
-        """Score one DICOM file: score, p-value and heatmap; see `pipeline.detection.score_files.score_files`."""
-        return score_files(self, [Path(path)], limits or DecodeLimits())
-
-    def score_files(
-        self, paths: Sequence[str | Path], limits: DecodeLimits | None = None, workers: DecodeWorkers | None = None
-    ) -> ScanResult:
-        """Score the DICOM files of one study together; see `pipeline.detection.score_files.score_files`."""
-        return score_files(self, [Path(path) for path in paths], limits or DecodeLimits(), workers)
-
-
-def shared_fields(spec: dict[str, Any]) -> dict[str, Any]:
+def fields_of(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that `Scorer.shared_spec` describes; pydantic's errors come through."""
-    calibration, two_sided, volumes = spec["calibration"], spec.get("two_sided"), spec.get("volumes")
+    calibration, two_sided = spec["calibration"], spec["two_sided"]
     return {
-        "normaliser": Normaliser.from_json(spec["normaliser"]),
         "config": DetectionConfig.model_validate(spec["detection"]),
         "route": str(spec["route"]),
         "seed": int(spec["seed"]),
         "calibration": None if calibration is None else Calibration.model_validate(calibration),
         "two_sided": None if two_sided is None else TwoSided.model_validate(two_sided),
-        "volumes": None if volumes is None else VolumeConfig.model_validate(volumes),
     }
 
 

@@ -1,8 +1,11 @@
-"""Registry of methods: the union of their configurations. A method exists only if it is listed here."""
+"""Registry of methods: the union of their configurations. A method exists only if it is listed here.
+
+`load_model` and `save_model` are the doors to a trained one.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import Field, ValidationError
 
@@ -27,6 +30,11 @@ from pipeline.methods.vampprior import VampPriorConfig
 from pipeline.methods.vq_vae import VqVaeConfig
 from pipeline.methods.vq_vae2 import VqVae2Config
 from pipeline.methods.vqgan import VqganConfig
+
+if TYPE_CHECKING:
+    from pipeline.methods.stored_model import Model, load_model, save_model
+
+__all__ = ["METHODS", "AnyMethodConfig", "Model", "load_model", "method_config", "save_model"]
 
 AnyMethodConfig = Annotated[
     AeConfig
@@ -68,3 +76,12 @@ def method_config(values: dict[str, Any]) -> MethodConfig:
         return METHODS[name].model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain(error, f"The configuration of {name}")) from None
+
+
+def __getattr__(name: str) -> Any:
+    """Import the doors on demand: what they build with imports this registry."""
+    if name not in ("Model", "load_model", "save_model"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pipeline.methods import stored_model
+
+    return getattr(stored_model, name)

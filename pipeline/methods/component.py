@@ -1,4 +1,4 @@
-"""A method inside another one: the codec of a latent model, built from the registry or read from a trained detector.
+"""A method inside another one: the codec of a latent model, built from the registry or read from a trained model.
 
 A method file never imports another; it takes its component built. The configuration of the component is a mapping that
 the registry validates when the outer method is built, since the registry imports every method file and none can import
@@ -15,21 +15,20 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config import Config
-from pipeline.errors import ArtefactError, ConfigError
+from pipeline.errors import ConfigError
 from pipeline.methods.base import Codec, Method
 from pipeline.nn.backbone import trained_weights_follow
-from pipeline.sealed_folder import MANIFEST, SPEC, WEIGHTS, file_sha256, read_sealed
 
 
 class CodecConfig(Config):
-    """Which codec: one that is trained here, or a trained detector by its SHA-256.
+    """Which codec: one that is trained here, or a trained model by its SHA-256.
 
     After building, `method` is the codec's own configuration and `folder` is gone: an artefact needs no other folder.
     """
 
     method: dict[str, Any] = Field({"name": "vq_vae"}, description="configuration of the codec that is trained first")
-    folder: Path | None = Field(None, description="of a trained detector (or its run) whose method is the codec")
-    sha256: str | None = Field(None, description="of that detector, as registered")
+    folder: Path | None = Field(None, description="of a trained model (or its run) whose method is the codec")
+    sha256: str | None = Field(None, description="of that model")
 
     @field_validator("method")
     @classmethod
@@ -40,7 +39,7 @@ class CodecConfig(Config):
     @model_validator(mode="after")
     def _both(self) -> Self:
         if self.folder is not None and self.sha256 is None:
-            raise ValueError("a codec's folder needs its sha256: nightread runs shows it")
+            raise ValueError("a codec's folder needs the sha256 of its model: nightread runs --json shows it")
         return self
 
 
@@ -51,7 +50,7 @@ def build_codec(config: CodecConfig, image_size: int, channels: int, spatial_dim
         ArtefactError: the folder is missing, altered, or not the one of that SHA-256.
         ConfigError: the method does not encode and decode, or was trained on images of another size.
     """
-    from pipeline.methods import method_config  # the registry imports the methods that import this file
+    from pipeline.methods import load_model, method_config  # the registry imports the methods that import this file
 
     if config.sha256 is None:
         codec = method_config(config.method).build(image_size, channels, spatial_dims, seed=_seed())
@@ -61,35 +60,14 @@ def build_codec(config: CodecConfig, image_size: int, channels: int, spatial_dim
             raise ConfigError(f"The codec {config.sha256[:12]}… is named without its folder. Give codec.folder too.")
         codec = method_config(config.method).build(image_size, channels, spatial_dims)
     else:
-        codec = _read(config.folder, config.sha256)
-    kept = CodecConfig(method=codec.config.model_dump(mode="json"), sha256=config.sha256)
-    return _checked(codec, (image_size, channels, spatial_dims)).requires_grad_(False), kept
+        codec = load_model(config.folder, config.sha256).method
+    plain = CodecConfig(method=codec.config.model_dump(mode="json"), sha256=config.sha256)
+    return _checked(codec, (image_size, channels, spatial_dims)).requires_grad_(False), plain
 
 
 def _seed() -> int:
     """Draw a seed from the global generator, which `MethodConfig.build` has seeded and will restore."""
     return int(torch.randint(2**31, ()))
-
-
-def _read(folder: Path, sha256: str) -> Method:
-    from pipeline.methods.artefact import load_weights, method_from_spec
-
-    places = [place for place in (folder, folder / "detector", folder / "trained") if (place / MANIFEST).is_file()]
-    if not places:
-        raise ArtefactError(
-            f"The codec's folder holds no detector: {MANIFEST}, {SPEC} and {WEIGHTS} are needed. Name the folder of a "
-            "trained run."
-        )
-    if len(places) > 1:
-        places = [place for place in places if _is(place, sha256)] or places[:1]
-    spec = read_sealed(places[0], sha256)
-    if "method" not in spec:
-        raise ArtefactError("The codec's folder holds no single method. Name a detector, not an ensemble.")
-    return load_weights(method_from_spec(spec["method"]), places[0] / WEIGHTS)
-
-
-def _is(folder: Path, sha256: str) -> bool:
-    return file_sha256(folder / MANIFEST) == sha256
 
 
 def _checked(codec: Method, sizes: tuple[int, int, int]) -> Method:

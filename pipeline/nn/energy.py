@@ -45,13 +45,9 @@ class RestorationConfig(Config):
     )
 
 
-# Left out of JSON if it is null, so that the fingerprint of models without it does not change.
 Restoration = Annotated[
     RestorationConfig | None,
-    Field(
-        description="gradient descent at test time instead of one pass; null is off",
-        exclude_if=lambda value: value is None,
-    ),
+    Field(description="gradient descent at test time instead of one pass; null is off"),
 ]
 
 

@@ -31,9 +31,9 @@ from pipeline.data.images.intensity import SeriesRange
 from pipeline.data.images.load_slice import load_plane, pixel_shape
 from pipeline.data.images.normalise import Plane
 from pipeline.data.store.pixel_store import PixelStore
-from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_results
+from pipeline.detection.stored_detector import load_detector
 from pipeline.dicom.decode.geometry import require_volume
 from pipeline.review.display_frames import block_means, in_16_bits, reduced
 from pipeline.review.stacks import Stack

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def register(
 
     Args:
         settings: where the registry is.
-        detector: folder written by `Detector.save`.
+        detector: folder written by `save_detector`; logged with the models that it names.
         sha256: the detector's SHA-256.
         route: the route that it serves.
         run_folder: the training run, remembered in the version's tags.
@@ -81,12 +82,18 @@ def _log_model(detector: Path, sha256: str, route: str, example: Sequence[str]) 
     import mlflow
     import pandas as pd
 
+    from pipeline.detection.detector_file import bundle_detector
+
     together = {"scan": "example"} if len(example) > 1 else {}
-    with contextlib.redirect_stderr(io.StringIO()):  # its notes on what it registered; errors are raised all the same
+    # MLflow notes on standard error what it registered; errors are raised all the same.
+    quiet = contextlib.redirect_stderr(io.StringIO())
+    with tempfile.TemporaryDirectory(prefix="nightread-") as place, quiet:
+        bundle = Path(place) / "detector"
+        bundle_detector(detector, bundle)
         logged = mlflow.pyfunc.log_model(
             name="detector",
             python_model=str(CODE / "tracking" / "served_model.py"),
-            artifacts={"detector": str(detector)},
+            artifacts={"detector": str(bundle)},
             code_paths=[str(CODE)],
             model_config={"sha256": sha256},
             signature=signature(),

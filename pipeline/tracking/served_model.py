@@ -37,7 +37,7 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Load the detector; its SHA-256 must be the one it was registered with."""
-        from pipeline.detection.load import load_detector
+        from pipeline.detection.stored_detector import load_detector
 
         expected = (context.model_config or {}).get("sha256")
         if not expected:
@@ -58,10 +58,12 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
         return pd.DataFrame(rows, columns=["score", "p_value", "n_calibration", "error"])
 
     def _scan(self, rows: pd.DataFrame) -> dict[str, Any]:
+        from pipeline.detection.score_files import score_files
+
         try:
             with tempfile.TemporaryDirectory(prefix="nightread-") as folder:
                 files = [_file_of(row, Path(folder), number) for number, row in enumerate(rows.to_dict("records"))]
-                result = self.detector.score_files(files, workers=self._workers)
+                result = score_files(self.detector, files, workers=self._workers)
         except NightreadError as error:
             return _failed(str(error))
         except Exception as error:  # a stranger's file must not cost the other rows of the request their answer

@@ -21,6 +21,7 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.scorer import Scorer
 from pipeline.dicom.phantom.patient import PhantomPatient, make_patient
 from pipeline.methods import method_config
+from pipeline.methods.stored_model import Model
 from pipeline.types import Batch, Finding, SliceScore
 
 SIZE = 32
@@ -35,7 +36,8 @@ def make_detector(method: str = "ae", seed: int = 0, **detection: object) -> Det
     """An untrained method at 32 px on the CT abdomen window, not calibrated."""
     config = method_config({"name": method, **SMALL.get(method, {})})
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": SIZE}))
-    return Detector.of(config.build(SIZE), normaliser, DetectionConfig.model_validate(detection), "ct", seed)
+    model = Model(config.build(SIZE), normaliser)
+    return Detector(model, DetectionConfig.model_validate(detection), "ct", seed)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pipeline.detection.filters import across_slices
 from pipeline.detection.residual import ResidualConfig, counted_body
 from pipeline.errors import ConfigError
 from pipeline.methods import method_config
+from pipeline.methods.stored_model import Model
 from pipeline.types import Batch
 
 PLAIN = ResidualConfig(kind="l1", erode=1)
@@ -30,7 +31,7 @@ def detector(adjacent: float, **fields: Any) -> Detector:
         aggregate=AggregateConfig(map="top_fraction", fraction=0.05),
         **fields,
     )
-    return Detector.of(method, Normaliser(FixedRange(image_size=32)), config, "somewhere")
+    return Detector(Model(method, Normaliser(FixedRange(image_size=32))), config, "somewhere")
 
 
 @pytest.fixture
@@ -92,4 +93,4 @@ def test_a_method_without_maps_is_refused() -> None:
     method.__class__ = Number
     plain = detector(0.7)
     with pytest.raises(ConfigError, match="adjacent"):
-        replace(plain, method=method)
+        replace(plain, model=replace(plain.model, method=method))

@@ -43,7 +43,7 @@ class Noisy(Method):
 
 
 def with_method(detector: Detector, kind: type[Method]) -> Detector:
-    return replace(detector, method=kind(_Config(), 32, 1, 2))
+    return replace(detector, model=replace(detector.model, method=kind(_Config(), 32, 1, 2)))
 
 
 def part(batch: Batch, rows: list[int]) -> Batch:
@@ -177,11 +177,11 @@ def test_a_detector_is_frozen_and_its_sizes_agree(detector: Detector, build: Bui
     with pytest.raises(FrozenInstanceError):
         detector.seed = 3
     with pytest.raises(ConfigError, match="image_size"):
-        replace(detector, method=detector.method.config.build(64))
+        replace(detector, model=replace(detector.model, method=detector.method.config.build(64)))
 
 
 def test_a_method_of_other_dimensions_is_refused(detector: Detector) -> None:
     with pytest.raises(ConfigError, match="3 dimensions, and the detector reads slices"):
-        replace(detector, method=detector.method.config.build(16, spatial_dims=3))
+        replace(detector, model=replace(detector.model, method=detector.method.config.build(16, spatial_dims=3)))
     with pytest.raises(ConfigError, match="2 dimensions, and the detector reads volumes"):
-        replace(detector, volumes=VolumeConfig(tile=32))
+        replace(detector, model=replace(detector.model, volumes=VolumeConfig(tile=32)))

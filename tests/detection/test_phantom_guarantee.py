@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.stored_model import Model
 from pipeline.nn.rng import Rng
 
 TRAIN, CALIBRATE, FRESH = range(300), range(1000, 2500), range(5000, 7700)
@@ -45,7 +46,7 @@ def test_phantom_patients_follow_the_beta_binomial(
     train, calibrate, fresh = (phantoms(seeds) for seeds in (TRAIN, CALIBRATE, FRESH))
     images = np.stack([item["image"] for item in train])
     config = DetectionConfig.model_validate({"residual": {"kind": residual}})
-    detector = Detector.of(PcaMethod(images, 150), phantoms.normaliser, config, "ct")
+    detector = Detector(Model(PcaMethod(images, 150), phantoms.normaliser), config, "ct")
     scores = np.array([finding.score for finding in phantoms.findings(detector, fresh)])
 
     honest = phantoms.calibrated(detector, calibrate)

@@ -23,6 +23,7 @@ from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_batches
 from pipeline.detection.two_sided import TwoSided
 from pipeline.methods import METHODS
+from pipeline.methods.stored_model import Model
 from pipeline.training import TrainingConfig, fit
 from pipeline.types import RunRef
 
@@ -41,7 +42,7 @@ def trained(asked: dict[str, Any], phantoms: Any, people: dict[str, Any], folder
     config = METHODS[asked["name"]].model_validate(asked)
     training = TrainingConfig(images=640, batch_size=16, validate_every_images=320, validate_images=32)
     method = fit(config.build(32), people["train"], people["validate"], training, folder).method
-    return Detector.of(method, phantoms.normaliser, DetectionConfig(), "ct")
+    return Detector(Model(method, phantoms.normaliser), DetectionConfig(), "ct")
 
 
 def detectors(
@@ -56,7 +57,7 @@ def detectors(
     yield "ae, two-sided", centred(kept["ae"], people["validate"])
     slices = ((batch, list(range(len(batch.ids)))) for batch in slice_batches(people["validate"], 64))
     members = z_scored([(kept[name], RunRef(name, "")) for name in JOINED], slices)
-    yield "ensemble", Ensemble(members, phantoms.normaliser, DetectionConfig(), "ct")
+    yield "ensemble", Ensemble(members, DetectionConfig(), "ct")
 
 
 def centred(detector: Detector, validate: Any) -> Detector:

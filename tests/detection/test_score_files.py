@@ -15,7 +15,8 @@ from pipeline.config import DecodeLimits
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.detector import Detector
-from pipeline.detection.score_files import ScanResult
+from pipeline.detection.score_files import ScanResult, score_file, score_files, score_scan
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.dicom.decode.read import read_instance
 from pipeline.errors import ConfigError, EmptySelection, Rejected
 from pipeline.types import Batch, Scan, SliceRef
@@ -24,9 +25,9 @@ Series = Callable[..., list[Path]]
 
 
 def test_the_five_lines_of_the_readme(detector: Detector, ct_series: Series, tmp_path: Path) -> None:
-    detector.save(tmp_path / "detector")
-    loaded = Detector.load(tmp_path / "detector")
-    result = loaded.score_file(str(ct_series(1)[0]))
+    save_detector(tmp_path / "detector", detector)
+    loaded = load_detector(tmp_path / "detector")
+    result = score_file(loaded, str(ct_series(1)[0]))
     assert np.isfinite(result.score)
     assert 1 / 40 <= result.p_value <= 1
     assert (result.n_calibration, result.guarantee, result.route) == (39, "conformal", "ct")
@@ -38,35 +39,35 @@ def test_the_five_lines_of_the_readme(detector: Detector, ct_series: Series, tmp
 
 
 def test_an_uncalibrated_detector_gives_no_p_value(detector: Detector, ct_series: Series) -> None:
-    result = replace(detector, calibration=None).score_file(ct_series(1)[0])
+    result = score_file(replace(detector, calibration=None), ct_series(1)[0])
     assert (result.p_value, result.n_calibration, result.guarantee) == (None, 0, "")
 
 
 def test_files_of_a_series_in_any_order(detector: Detector, ct_series: Series) -> None:
     paths = ct_series(5)
-    result = detector.score_files(paths)
-    again = detector.score_files(paths[::-1])
+    result = score_files(detector, paths)
+    again = score_files(detector, paths[::-1])
     assert again.score == pytest.approx(result.score, rel=1e-6)
     np.testing.assert_allclose(again.heatmap, result.heatmap, rtol=1e-4, atol=1e-6)
     assert result.score == max(plane.score for plane in result.planes)
-    single = [detector.score_file(path).score for path in paths]
+    single = [score_file(detector, path).score for path in paths]
     assert single == pytest.approx([plane.score for plane in result.planes], rel=1e-5)
 
 
 def test_several_series_are_one_study(detector: Detector, ct_series: Series) -> None:
     both = [*ct_series(2, series="1.2.3.4"), *ct_series(3, series="1.2.3.5", seed=9)]
-    result = detector.score_files(both)
+    result = score_files(detector, both)
     assert len(result.planes) == 5
-    assert result.score == max(detector.score_files(both[:2]).score, detector.score_files(both[2:]).score)
+    assert result.score == max(score_files(detector, both[:2]).score, score_files(detector, both[2:]).score)
 
 
 def test_a_scan_in_memory_scores_as_its_files(detector: Detector, ct_series: Series) -> None:
     paths = ct_series(3)
     hu = np.stack([read_instance(path, DecodeLimits()).stored[0] for path in paths]).astype(np.float32) - 1024
     scan = Scan(hu[None], None, (5.0, 1.0, 1.0), "CT", "study", "series", "patient")
-    assert detector.score_scan(scan).score == pytest.approx(detector.score_files(paths).score, rel=1e-6)
+    assert score_scan(detector, scan).score == pytest.approx(score_files(detector, paths).score, rel=1e-6)
     with pytest.raises(ConfigError, match=r"\[1, slices, rows, columns\]"):
-        detector.score_scan(replace(scan, pixels=hu))
+        score_scan(detector, replace(scan, pixels=hu))
 
 
 def catalogued(paths: list[Path], store: PixelStore) -> list[SliceRef]:
@@ -87,7 +88,7 @@ def test_the_catalogues_door_and_the_files_give_one_score(
     listening(detector)
     data = SliceDataset(catalogued(paths, store := PixelStore(str(tmp_path / "s"))), store, detector.normaliser)
     results = list(detector.score_slices(data))
-    direct = detector.score_files(paths)
+    direct = score_files(detector, paths)
     assert [r.score for r in results] == pytest.approx([plane.score for plane in direct.planes], rel=1e-5)
     native = detector.native(results[1], data.step(results[1].id))
     np.testing.assert_allclose(native.values, direct.heatmap[1], rtol=1e-3, atol=1e-5)
@@ -114,8 +115,8 @@ def test_a_conditional_method_hears_of_each_slice_by_every_door(
         {"modality": "CT", "sex": "F", "age_band": "40-59", "relative_position": p} for p in (0.0, 0.5, 1.0)
     )
     list(detector.score_slices(data))
-    detector.score_files(paths[::-1])
-    detector.score_file(paths[0])
+    score_files(detector, paths[::-1])
+    score_file(detector, paths[0])
     alone = {name: value for name, value in expected[0].items() if name != "relative_position"}
     assert heard == [expected, expected, (alone,)]
 
@@ -136,38 +137,38 @@ def test_what_is_known_moves_a_conditional_score_only(build: Callable[..., Detec
 def test_what_a_night_refuses_is_refused_here(detector: Detector, ct_series: Series, tmp_path: Path) -> None:
     (tmp_path / "Secret^Name.dcm").write_bytes(b"no dicom at all")
     with pytest.raises(Rejected) as caught:
-        detector.score_file(tmp_path / "Secret^Name.dcm")
+        score_file(detector, tmp_path / "Secret^Name.dcm")
     assert "Secret" not in str(caught.value)
     paths = ct_series(5)
     with pytest.raises(Rejected, match="missing-slices"):
-        detector.score_files([*paths[:2], *paths[3:]])
+        score_files(detector, [*paths[:2], *paths[3:]])
     with pytest.raises(Rejected, match="duplicate-slices"):
-        detector.score_files([paths[0], paths[0]])
+        score_files(detector, [paths[0], paths[0]])
     with pytest.raises(ConfigError, match="several studies") as mixed:
-        detector.score_files([paths[0], *ct_series(1, study="9.9", series="9.9.1")])
+        score_files(detector, [paths[0], *ct_series(1, study="9.9", series="9.9.1")])
     assert "9.9" not in str(mixed.value)
     with pytest.raises(EmptySelection):
-        detector.score_files([])
+        score_files(detector, [])
 
 
 def test_a_scan_of_air_or_with_nan_has_no_score(detector: Detector) -> None:
     air = Scan(np.full((1, 2, 40, 40), -1000, np.float32), None, (None,) * 3, "CT", "s", "s", "p")
     with pytest.raises(Rejected, match="empty-foreground"):
-        detector.score_scan(air)
+        score_scan(detector, air)
     broken = air.pixels.copy()
     broken[0, 1, 5, 5] = np.nan
     with pytest.raises(Rejected, match="non-finite"):
-        detector.score_scan(replace(air, pixels=broken))
+        score_scan(detector, replace(air, pixels=broken))
 
 
 def test_nothing_of_the_patient_is_in_the_result(detector: Detector, ct_series: Series) -> None:
-    text = repr(detector.score_file(ct_series(1)[0]))
+    text = repr(score_file(detector, ct_series(1)[0]))
     assert "Secret" not in text
     assert "SECRET" not in text
 
 
 def test_sizes_without_a_common_grid_are_told(detector: Detector, ct_series: Series) -> None:
-    result = detector.score_file(ct_series(1)[0])
+    result = score_file(detector, ct_series(1)[0])
     plane = result.planes[0]
     other = replace(plane, anomaly=replace(plane.anomaly, values=np.zeros((3, 3), np.float32)))
     with pytest.raises(ConfigError, match="different sizes"):

@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.detection.two_sided import LEAST, TwoSided
 from pipeline.errors import ConfigError, TooFewNormals
 from pipeline.types import Batch
@@ -96,8 +97,8 @@ def test_a_detector_refuses_before_its_constants_and_transforms_after(build: Bui
 def test_constants_travel_in_the_artefact(build: Build, batch: Batch, tmp_path: Path) -> None:
     constants = TwoSided(median=0.1 + 0.2, mad=1 / 3, slices=12, patients=7)
     detector = build(transform="two_sided").centred(constants)
-    detector.save(tmp_path)
-    loaded = Detector.load(tmp_path)
+    save_detector(tmp_path, detector)
+    loaded = load_detector(tmp_path)
     assert loaded.two_sided == constants  # to the last bit
     assert torch.equal(loaded.score_batch(batch).scores, detector.score_batch(batch).scores)
     assert replace(detector, two_sided=None).spec != detector.spec

@@ -12,11 +12,12 @@ from PIL import Image
 
 from pipeline.data.images.intensity import MRPercentile
 from pipeline.data.images.normalise import Normaliser
-from pipeline.detection import Detector
+from pipeline.detection import Detector, save_detector
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.conformal import Calibration, Unit
 from pipeline.dicom.phantom.example import example_file
 from pipeline.methods.ae import AeConfig
+from pipeline.methods.stored_model import Model
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,15 +55,15 @@ def test_its_drawing_is_one_that_the_site_can_draw() -> None:
 def test_the_library_example_runs(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    detector = Detector.of(AeConfig().build(64), Normaliser(MRPercentile()), DetectionConfig(), "phantom-mr")
+    detector = Detector(Model(AeConfig().build(64), Normaliser(MRPercentile())), DetectionConfig(), "phantom-mr")
     detector = detector.calibrated(Calibration.fit(Unit(str(i), str(i), float(i)) for i in range(99)))
-    detector.save(tmp_path / "nightread-data" / "runs" / "<run>" / "detector")
+    save_detector(tmp_path / "nightread-data" / "runs" / "<run>" / "detector", detector)
     (tmp_path / "scan.dcm").write_bytes(example_file("MR"))
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     result = names["result"]
-    assert len(code.strip().splitlines()) == 5
+    assert len(code.strip().splitlines()) == 6
     assert np.isfinite(result.score) and 0 < result.p_value <= 1
     assert capsys.readouterr().out.strip().endswith("(1, 64, 64)")

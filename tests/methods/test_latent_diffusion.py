@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.data.images.normalise import Normaliser, normaliser_config
-from pipeline.detection.config import DetectionConfig
-from pipeline.detection.detector import Detector
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods import METHODS, method_config
 from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
 from pipeline.methods.base import Codec, Method, MethodConfig, Reconstructor
 from pipeline.methods.component import CodecConfig
 from pipeline.methods.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, code_shape
+from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig
 from pipeline.training.fitting import fit
@@ -67,12 +66,11 @@ def batch(count: int = 8, size: int = 32) -> Batch:
     return Batch(x, torch.ones(count, 1, size, size, dtype=torch.bool), tuple(map(str, range(count))))
 
 
-def detector(tmp_path: Path, config: dict, size: int = 32) -> tuple[Path, str]:
-    """Save a detector with made-up weights; return the run's folder and the SHA-256."""
+def trained_model(tmp_path: Path, config: dict, size: int = 32) -> tuple[Path, str]:
+    """Save a model with made-up weights; return the run's folder and the SHA-256."""
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": size}))
     method = method_config(config).build(size, seed=3)
-    ref = Detector.of(method, normaliser, DetectionConfig(), "ct").save(tmp_path / "run" / "trained")
-    return tmp_path / "run", ref.sha256
+    return tmp_path / "run", save_model(tmp_path / "run" / "model", Model(method, normaliser)).origin.sha256
 
 
 def test_codes_are_divided_by_their_standard_deviation_and_samples_are_those_of_the_data() -> None:
@@ -188,9 +186,9 @@ def test_the_codec_comes_first_and_rests_while_the_denoiser_learns(tmp_path: Pat
 
 
 def test_a_trained_codec_is_read_frozen_and_travels_in_the_artefact(tmp_path: Path) -> None:
-    folder, sha256 = detector(tmp_path, VQ)
+    folder, sha256 = trained_model(tmp_path, VQ)
     method = LatentDiffusionConfig(**{**SMALL, "codec": {"folder": folder, "sha256": sha256}}).build(32)
-    trained = Detector.load(folder / "trained").method
+    trained = load_model(folder).method
     for name, value in method.codec.state_dict().items():
         assert torch.equal(value, trained.state_dict()[name])
     assert [phase.name for phase in method.phases] == ["denoise"]
@@ -208,23 +206,23 @@ def test_a_missing_or_differing_codec_is_refused(tmp_path: Path) -> None:
     def build(folder: Path | None, sha256: str, size: int = 32) -> Method:
         return LatentDiffusionConfig(**{**SMALL, "codec": {"folder": folder, "sha256": sha256}}).build(size)
 
-    folder, sha256 = detector(tmp_path, VQ)
+    folder, sha256 = trained_model(tmp_path, VQ)
     with pytest.raises(ArtefactError, match="is asked for"):
         build(folder, "0" * 64)
-    with pytest.raises(ArtefactError, match="holds no detector"):
+    with pytest.raises(ArtefactError, match="lacks model.json"):
         build(tmp_path / "nowhere", sha256)
     with pytest.raises(ConfigError, match="without its folder"):
         build(None, sha256)
     with pytest.raises(ConfigError, match="trained on images"):
         build(folder, sha256, size=64)
-    weights = folder / "trained" / "weights.safetensors"
+    weights = folder / "model" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtefactError, match="a byte was changed"):
         build(folder, sha256)
 
 
 def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="needs its sha256"):
+    with pytest.raises(ValidationError, match="needs the sha256"):
         LatentDiffusionConfig(codec={"folder": tmp_path})
     with pytest.raises(ConfigError, match=r"^vq_vae .*\n  wide: Extra inputs are not permitted .got 3.$"):
         LatentDiffusionConfig(codec={"method": {"name": "vq_vae", "wide": 3}}).build(32)

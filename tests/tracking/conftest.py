@@ -16,7 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pipeline.detection.detector import Detector
+from pipeline.detection.score_files import score_file
+from pipeline.detection.stored_detector import load_detector
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import connect
 from pipeline.tracking.registry import requirements
@@ -82,8 +83,8 @@ def encoded(files: list[Path]) -> list[str]:
 @pytest.fixture(scope="session")
 def expected(tracked: Any, files: list[Path]) -> list[float]:
     """Their scores from the detector in the run folder, in this process."""
-    detector = Detector.load(RunFolder.behind(tracked.report.run).detector, sha256=tracked.report.run.sha256)
-    return [detector.score_file(file).score for file in files]
+    detector = load_detector(RunFolder.behind(tracked.report.run).detector, sha256=tracked.report.run.sha256)
+    return [score_file(detector, file).score for file in files]
 
 
 def python_environment(tracking_uri: str) -> dict[str, str]:

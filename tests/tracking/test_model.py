@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import mlflow
 import pandas as pd
 import pytest
 
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.errors import ArtefactError
 
 URI = "models:/nightread-phantom-mr@champion"
@@ -79,7 +81,7 @@ def test_the_weights_are_safetensors_and_nothing_is_a_pickle(tracked: Any) -> No
     assert not {name for name in names if Path(name).suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib"}}
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "detector.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.json", "manifest.json", "detector.json"])
 def test_a_changed_byte_is_refused(tracked: Any, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "model"
     shutil.copytree(mlflow.artifacts.download_artifacts(URI), folder)
@@ -93,14 +95,10 @@ def test_a_changed_byte_is_refused(tracked: Any, tmp_path: Path, name: str) -> N
 
 def test_another_detector_in_its_place_is_refused(tracked: Any, tmp_path: Path) -> None:
     # Whole and consistent in itself, but not the registered one.
-    from pipeline.detection.detector import Detector
-
     folder = tmp_path / "model"
     shutil.copytree(mlflow.artifacts.download_artifacts(URI), folder)
-    place = next(folder.rglob("manifest.json")).parent
-    detector = Detector.load(place)
-    shutil.rmtree(place)
-    Detector(detector.method, detector.normaliser, detector.config, detector.route, seed=99).save(place)
+    place = next(folder.rglob("detector.json")).parent
+    save_detector(place, replace(load_detector(place), seed=99))
     with pytest.raises(ArtefactError, match="is asked for"):
         mlflow.pyfunc.load_model(str(folder))
 

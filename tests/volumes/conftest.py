@@ -20,6 +20,7 @@ from pipeline.detection.detector import Detector
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.phantom.folder import write_labels, write_phantoms
 from pipeline.methods import method_config
+from pipeline.methods.stored_model import Model
 from pipeline.stages.detect.calibrate import CalibrationReport, calibrate
 from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
@@ -122,7 +123,7 @@ def build(small: Mapping[str, Any]) -> Callable[..., Detector]:
         values = {"name": method, **small.get(method, {}), **CHEAP.get(method, {})}
         built = method_config(values).build(volumes.tile, spatial_dims=3, seed=1)
         config = DetectionConfig.model_validate({"residual": {"kind": "l1"}, **detection})
-        return Detector.of(built.eval(), Normaliser(CTWindow(image_size=SIZE)), config, "ct", seed, volumes)
+        return Detector(Model(built.eval(), Normaliser(CTWindow(image_size=SIZE)), volumes), config, "ct", seed)
 
     return make
 

@@ -16,9 +16,10 @@ from pipeline.config import Settings, load_config
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.labels.labels import add_label
 from pipeline.detection.filters import across_slices
-from pipeline.detection.load import load_detector
 from pipeline.detection.residual import ResidualConfig
+from pipeline.detection.score_files import score_files
 from pipeline.detection.score_grid import GridConfig
+from pipeline.detection.stored_detector import load_detector
 from pipeline.stages.choose.grid_search import grid
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate
@@ -95,7 +96,7 @@ def test_it_goes_through_the_night_and_files_score_the_same(judged: Any, hospita
     folders: dict[Path, list[Path]] = {}
     for file in sorted(hospital.inbox.rglob("*.dcm")):
         folders.setdefault(file.parent, []).append(file)
-    from_files = sorted(detector.score_files(files).score for files in folders.values())
+    from_files = sorted(score_files(detector, files).score for files in folders.values())
     assert all(any(math.isclose(a, b, rel_tol=1e-6) for b in from_files) for a in listed)
 
 

@@ -15,13 +15,15 @@ import torch
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.detector import Detector
-from pipeline.detection.ensemble import Ensemble, Member, Moments, z_scored
-from pipeline.detection.load import load_detector
+from pipeline.detection.ensemble import Ensemble, Member, Moments, refuse_strangers, z_scored
 from pipeline.detection.residual import residual
+from pipeline.detection.score_files import score_file, score_files, score_scan
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.detection.tiles import Tiling
 from pipeline.detection.two_sided import TwoSided
 from pipeline.errors import ConfigError, Rejected
 from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.stored_model import images_of
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch, RunRef, Scan, SliceRef
 
@@ -57,7 +59,7 @@ class OneNumber(Method):
 
 
 def faked(detector: Detector, kind: type[Method]) -> Detector:
-    return replace(detector, method=kind(_Config(), detector.volumes.tile, 1, 3))
+    return replace(detector, model=replace(detector.model, method=kind(_Config(), detector.volumes.tile, 1, 3)))
 
 
 def scores_of(detector: Detector, data: SliceDataset) -> dict[str, float]:
@@ -198,7 +200,7 @@ def test_a_bright_spot_is_found_in_its_own_slice_and_place(build: Build, kind: t
     hu[:, 8:52, 6:34] = 0
     hu[15:19, 40:46, 12:18] = 200
     detector = faked(build("ae", grid=grid, aggregate={"map": "top_fraction"}), kind)
-    result = detector.score_scan(Scan(hu[None], None, (5.0, 1.0, 1.0), "CT", "t", "s", "p"))
+    result = score_scan(detector, Scan(hu[None], None, (5.0, 1.0, 1.0), "CT", "t", "s", "p"))
     assert result.heatmap.shape == hu.shape == result.body.shape
     z, y, x = np.unravel_index(result.heatmap.argmax(), hu.shape)
     assert 15 <= z < 19 and 40 <= y < 46 and 12 <= x < 18
@@ -218,7 +220,7 @@ def test_files_catalogue_and_memory_give_one_score(build: Build, tmp_path: Path)
     (study,) = write_phantoms(tmp_path / "in", 1, "CT", 0.0, 3, size=48, slices=12).studies
     paths = [file.path for file in study.files]
     detector, store = build("ddpm", grid={"slice_mm": 6.0}), PixelStore(str(tmp_path / "s"))
-    direct = detector.score_files(paths[::-1])
+    direct = score_files(detector, paths[::-1])
     read = [read_instance(path, DecodeLimits()) for path in paths]
     heights = [item.attributes.positions[0][2] for item in read]
     read = [read[i] for i in np.argsort(heights)]
@@ -236,7 +238,7 @@ def test_files_catalogue_and_memory_give_one_score(build: Build, tmp_path: Path)
     valid = None if physical[0].valid is None else np.concatenate([p.valid for p in physical])
     scan = Scan(np.concatenate([p.pixels for p in physical])[None], valid, (step, 1.0, 1.0), "CT", "t", "s", "p")
     same = replace(build("ae", grid={"slice_mm": 6.0}), route="ct")  # no randomness: a scan has no stored pixels
-    assert same.score_scan(scan).score == pytest.approx(same.score_files(paths).score, rel=1e-5)
+    assert score_scan(same, scan).score == pytest.approx(score_files(same, paths).score, rel=1e-5)
 
 
 def test_a_nifti_volume_is_one_file(build: Build, tmp_path: Path) -> None:
@@ -250,7 +252,7 @@ def test_a_nifti_volume_is_one_file(build: Build, tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(hu, np.diag([1.5, 1.5, 4.0, 1.0])), tmp_path / "v.nii.gz")
     (tmp_path / "m.csv").write_text("file,patient_id\nv.nii.gz,p1\n")
     file = next(wrap(tmp_path / "m.csv", tmp_path / "out", modality="CT").dicom.rglob("*.dcm"))
-    result = faked(build("ae", grid={"slice_mm": 6.0}), Darkest).score_file(file)
+    result = score_file(faked(build("ae", grid={"slice_mm": 6.0}), Darkest), file)
     assert result.heatmap.shape == (22, 36, 40)
     z, y, x = np.unravel_index(result.heatmap.argmax(), result.heatmap.shape)
     assert 12 <= z < 15 and 36 - 26 <= y < 36 - 20 and 40 - 16 <= x < 40 - 10
@@ -263,17 +265,17 @@ def test_what_is_no_volume_is_refused_at_every_door(build: Build, tmp_path: Path
     (study,) = write_phantoms(tmp_path, 1, "CT", 0.0, 3, size=48, slices=12).studies
     paths = [file.path for file in study.files]
     with pytest.raises(Rejected, match="too-few-slices"):
-        detector.score_files(paths[:5])
+        score_files(detector, paths[:5])
     with pytest.raises(Rejected, match="too-few-slices"):
-        detector.score_file(paths[0])
+        score_file(detector, paths[0])
     with pytest.raises(Rejected, match="missing-slices"):
-        detector.score_files([*paths[:4], *paths[5:]])
+        score_files(detector, [*paths[:4], *paths[5:]])
     hu = np.zeros((1, 12, 40, 40), np.float32)
     scan = Scan(hu, None, (None, 1.0, 1.0), "CT", "t", "s", "p")
     with pytest.raises(Rejected, match="not-a-volume"):
-        detector.score_scan(scan)
+        score_scan(detector, scan)
     with pytest.raises(Rejected, match="too-few-slices"):
-        detector.score_scan(replace(scan, pixels=hu[:, :4]))
+        score_scan(detector, replace(scan, pixels=hu[:, :4]))
 
 
 def test_wrong_batches_and_data_are_refused(build: Build, volume: Refs, slices: Slices) -> None:
@@ -291,7 +293,7 @@ def test_wrong_batches_and_data_are_refused(build: Build, volume: Refs, slices: 
     with pytest.raises(ConfigError, match="needs a map"):
         faked(detector, OneNumber)
     with pytest.raises(ConfigError, match="images of 32 pixels and is given 16"):
-        replace(detector, method=detector.method.config.build(32, spatial_dims=3))
+        replace(detector, model=replace(detector.model, method=detector.method.config.build(32, spatial_dims=3)))
 
 
 def test_broken_weights_give_no_number(build: Build, volume: Refs, slices: Slices) -> None:
@@ -304,13 +306,13 @@ def test_broken_weights_give_no_number(build: Build, volume: Refs, slices: Slice
 def test_a_volume_of_air_has_no_score(build: Build) -> None:
     air = Scan(np.full((1, 12, 40, 40), -1000, np.float32), None, (5.0, 1.0, 1.0), "CT", "t", "s", "p")
     with pytest.raises(Rejected, match="empty-foreground"):
-        build("ae").score_scan(air)
+        score_scan(build("ae"), air)
 
 
 def test_the_artefact_holds_the_grid(build: Build, volume: Refs, slices: Slices, tmp_path: Path) -> None:
     detector, data = build("ae", grid={"slice_mm": 4.0}, tiles={"overlap": 0.25}), slices(volume())
-    ref = detector.save(tmp_path / "d")
-    again = load_detector(tmp_path / "d", sha256=ref.sha256)
+    sha256 = save_detector(tmp_path / "d", detector)
+    again = load_detector(tmp_path / "d", sha256=sha256)
     assert again.volumes == detector.volumes and again.config == detector.config
     assert scores_of(again, data) == scores_of(detector, data)
 
@@ -326,14 +328,14 @@ def test_a_two_sided_score_and_an_ensemble_read_volumes(
     second = build("vae")
     found = [(detector, RunRef("a", "1")), (second, RunRef("b", "2"))]
     members: tuple[Member, ...] = z_scored(found, ((stack.batch, list(stack.wanted)) for stack in data.stacks()))
-    ensemble = Ensemble(members, detector.normaliser, detector.config, "ct", volumes=detector.volumes)
+    ensemble = Ensemble(members, detector.config, "ct")
     other, moments = scores_of(second, data), [member.score for member in members]
     expected = {k: (z(moments[0], raw[k]) + z(moments[1], other[k])) / 2 for k in raw}
     assert scores_of(ensemble, data) == pytest.approx(expected, rel=1e-6, nan_ok=True)
-    ensemble.save(tmp_path / "e")
+    save_detector(tmp_path / "e", ensemble)
     assert scores_of(load_detector(tmp_path / "e"), data) == scores_of(ensemble, data)
     with pytest.raises(ConfigError, match="other images"):
-        Ensemble(members, detector.normaliser, detector.config, "ct")
+        refuse_strangers([detector, second], "ct", images_of(detector.normaliser, None))
 
 
 def z(moments: Moments, score: float) -> float:

@@ -11,7 +11,7 @@ import torch
 
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.detection.detector import Detector
-from pipeline.detection.load import load_detector
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.types import SliceRef
 
 
@@ -33,7 +33,7 @@ def test_a_series_scores_where_it_is_told(
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     plain = build(method, residual={"kind": "l1", "median": 3, "erode": 1})
     update = {"precision": precision, "device": "cpu" if device == "cpu" else "auto"}
-    replace(plain, config=plain.config.model_copy(update=update)).save(tmp_path / "there")
+    save_detector(tmp_path / "there", replace(plain, config=plain.config.model_copy(update=update)))
     there, data = load_detector(tmp_path / "there"), slices(volume())
     assert there.device.type == device
     expected, found = ([item.score for item in one.score_slices(data)] for one in (plain, there))

@@ -28,7 +28,7 @@ peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read
 known = InstanceAttributes(modality="CT", rows=128, columns=128, rescale=((1.0, -1024.0),)).to_json()
 method = method_config({"name": "ae", "widths": (8, 8), "hidden": 16, "latent": 4}).build(32, spatial_dims=3).eval()
 config = DetectionConfig.model_validate({"residual": {"median": 3}, "tiles": {"overlap": 0.0, "at_once": at_once}})
-detector = Detector.of(method, Normaliser(CTWindow(image_size=128)), config, "ct", volumes=VolumeConfig())
+detector = Detector(Model(method, Normaliser(CTWindow(image_size=128)), VolumeConfig()), config, "ct")
 with tempfile.TemporaryDirectory() as folder:
     store = PixelStore(folder)
     keys = [store.put(np.full((1, 128, 128), 1064 + i, np.uint16)) for i in range(16)]

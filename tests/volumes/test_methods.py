@@ -15,7 +15,7 @@ import torch
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.images.training_cubes import PatchDataset
 from pipeline.detection.detector import Detector
-from pipeline.detection.load import load_detector
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.detection.tiles import Tiling
 from pipeline.methods import METHODS
 from pipeline.methods.base import Reconstructor
@@ -39,7 +39,10 @@ def test_a_method_learns_cubes_and_scores_series(
     method = fit(start.method, lessons, lessons, config, tmp_path / "run").method
     assert any(not torch.equal(before[key], value) for key, value in method.state_dict().items())
 
-    detector, data = replace(start, method=method), slices(volume("c", 33, seed=2, shape=(45, 37)))
+    detector, data = (
+        replace(start, model=replace(start.model, method=method)),
+        slices(volume("c", 33, seed=2, shape=(45, 37))),
+    )
     (stack,) = data.stacks()
     scored = detector.score_batch(stack.batch)
     assert scored.scores.shape == (33,) and scored.maps.shape == (33, 1, 32, 32)
@@ -58,7 +61,7 @@ def test_a_method_learns_cubes_and_scores_series(
     assert torch.equal(again.maps, alone.maps) and torch.equal(again.scores.nan_to_num(), alone.scores.nan_to_num())
     monkeypatch.undo()
 
-    detector.save(tmp_path / "d")
+    save_detector(tmp_path / "d", detector)
     loaded = load_detector(tmp_path / "d").score_batch(stack.batch)
     assert torch.equal(loaded.maps, scored.maps)
 

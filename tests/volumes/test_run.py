@@ -18,9 +18,10 @@ from pipeline.config import load_config
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.data.sets.selection import Selection, select_slices
-from pipeline.detection.load import load_detector
+from pipeline.detection.score_files import score_files
 from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.scorer import Scorer
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import EmptySelection
 from pipeline.review.slice_maps import MapMaker
 from pipeline.review.stacks import StudyStacks
@@ -106,7 +107,7 @@ def test_kept_heatmaps_lie_on_native_slices(hospital: Any, detector: Scorer, sco
 
 def test_files_score_as_the_night_did(hospital: Any, detector: Scorer, scored: list[FindingRow]) -> None:
     folders = sorted(path for path in hospital.inbox.glob("mr*"))
-    found = [detector.score_files(sorted(folder.glob("*.dcm"))) for folder in folders]
+    found = [score_files(detector, sorted(folder.glob("*.dcm"))) for folder in folders]
     assert sorted(r.score for r in found) == pytest.approx(sorted(row.score for row in scored), rel=1e-5)
     assert sorted(r.p_value for r in found) == pytest.approx(sorted(row.p_value for row in scored))
     assert found[0].heatmap.shape == (16, 32, 32) == found[0].reconstruction.shape
@@ -180,7 +181,7 @@ def test_an_ensemble_of_volumes_is_assembled_from_the_disk_cache(hospital: Any) 
     assert report.n == hospital.report.n
     both = load_detector(Path(report.run.path) / "detector")
     assert both.volumes == config.data.volumes and len(both.methods) == 2
-    result = both.score_files(sorted(next(hospital.inbox.glob("mr*")).glob("*.dcm")))
+    result = score_files(both, sorted(next(hospital.inbox.glob("mr*")).glob("*.dcm")))
     assert np.isfinite(result.score) and result.heatmap.shape == (16, 32, 32)
 
 

@@ -26,6 +26,7 @@ from pipeline.detection.two_sided import TwoSided
 from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.pixel_point import PixelPoint
 from pipeline.methods import method_config
+from pipeline.methods.stored_model import Model, save_model
 from pipeline.stages.choose import grid_cells
 from pipeline.stages.choose.answer_cache import KeptAnswers, keep_answers
 from pipeline.stages.choose.grid_cells import GridCell, evaluate_grid
@@ -81,9 +82,10 @@ def normals(volume: Callable[..., Refs]) -> Refs:
     return [ref for i in range(3) for ref in volume(f"normal{i}", 6, seed=10 + i)]
 
 
-def make(method: str, small: Mapping[str, Any]) -> Detector:
+def make(method: str, small: Mapping[str, Any], folder: Path) -> Detector:
     built = method_config({"name": method, **small[method]}).build(32, seed=1).eval()
-    return Detector.of(built, Normaliser(CTWindow(image_size=32)), OWN, "ct")
+    model = save_model(folder / "model", Model(built, Normaliser(CTWindow(image_size=32))))
+    return Detector(model, OWN, "ct")
 
 
 def run_config(method: str, small: Mapping[str, Any]) -> RunConfig:
@@ -122,7 +124,7 @@ def scored(detector: Detector, cell: GridCell, data: Callable[..., SliceDataset]
 def test_cells_are_what_their_detectors_score(
     method: str, small: Any, scans: Scans, normals: Refs, slices: Callable[..., SliceDataset], tmp_path: Path
 ) -> None:
-    detector, config = make(method, small), run_config(method, small)
+    detector, config = make(method, small, tmp_path), run_config(method, small)
     cells = evaluated(detector, scans, slices(normals), config, tmp_path)
     maps, aggregates = (3 if method == "ae" else 2), 2
     assert len(cells) == maps * 3 * 3 * aggregates * 2  # x erosions x weights x aggregates x transforms
@@ -152,7 +154,7 @@ def test_neighbours_that_are_not_judged_are_averaged_with(
     small: Any, scans: Scans, normals: Refs, slices: Callable[..., SliceDataset], tmp_path: Path
 ) -> None:
     """Of the series judged in part, slices 1, 2 and 5: with only themselves to average they would score otherwise."""
-    detector = make("ae", small)
+    detector = make("ae", small, tmp_path)
     cells = evaluated(detector, scans, slices(normals), run_config("ae", small), tmp_path)
     cell = next(c for c in cells if c.residual.adjacent == 1 and c.residual.erode == 0 and c.transform == "none")
     here = [place for place, ref in enumerate(scans.wanted) if ref.series_id == "part"]
@@ -167,7 +169,7 @@ def test_neighbours_that_are_not_judged_are_averaged_with(
 def test_one_series_is_held_at_once_and_computed_in_parts(
     small: Any, scans: Scans, normals: Refs, slices: Callable[..., SliceDataset], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    detector, asked, cleaned = make("ae", small), [], []
+    detector, asked, cleaned = make("ae", small, tmp_path), [], []
     answer, clean = Detector.answer, grid_cells.cleaned_maps
     monkeypatch.setattr(Detector, "answer", lambda self, batch: (asked.append(len(batch.ids)), answer(self, batch))[1])
     monkeypatch.setattr(grid_cells, "cleaned_maps", lambda *a: (cleaned.append(len(a[0])), clean(*a))[1])
@@ -187,7 +189,7 @@ def test_slices_without_neighbours_are_kept_as_before(
     small: Any, scans: Scans, slices: Callable[..., SliceDataset], tmp_path: Path
 ) -> None:
     """Without a weight above 0 nothing but the judged slices is answered, batch by batch."""
-    detector = make("ae", small)
+    detector = make("ae", small, tmp_path)
     kept = keep_answers(detector, scans.data(whole=False), tmp_path / "apart")
     assert kept.answers.shape[0] == len(scans.wanted)
     assert [len(answered.batch.ids) for answered in kept] == [4, 4, 4, 4, 3]

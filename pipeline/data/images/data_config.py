@@ -28,13 +28,11 @@ class DataConfig(Config):
     volumes: VolumeConfig | None = Field(
         None,
         description="read series as volumes; null reads them slice by slice",
-        exclude_if=lambda volumes: volumes is None,  # so that the fingerprints of runs without it stay
     )
     fold: Fold | None = Field(
         None,
         description="cross-fitting: the fold of patients that is this run's develop set; null keeps the stored sets; a "
         "run with a fold is never registered",
-        exclude_if=lambda fold: fold is None,
     )
     splits: SplitPolicy = Field(SplitPolicy(), description="how patients are divided into sets")
 

@@ -24,9 +24,9 @@ from pipeline.config import Settings, merge
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import SliceDataset, fingerprint
 from pipeline.detection.config import DetectionConfig
-from pipeline.detection.load import load_detector
 from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.scorer import Scorer
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import ConfigError, NightreadError, UnforeseenError
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.benchmark.config import Benchmark, Cell
@@ -133,7 +133,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
 def _computed(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any]:
     config = _config(benchmark, cell, settings)
     run = train(config if cell.method.members else _trunk(benchmark, cell), settings)
-    detection = config.detection
+    detection = config.require_detection()
     if not cell.method.members:  # an ensemble's score is fixed by its members
         if cell.score.grid:
             detection = grid(run, settings, criterion=benchmark.config.criterion).best

@@ -18,6 +18,7 @@ from pipeline.data.images.dataset import SliceDataset, batches
 from pipeline.detection.detector import Detector
 from pipeline.detection.slices import content_id, series_stacks
 from pipeline.detection.volumes import in_parts
+from pipeline.errors import ConfigError
 from pipeline.stages.run.score_slices import OnProgress
 from pipeline.types import Batch, SliceRef
 
@@ -77,8 +78,11 @@ def keep_answers(
     Args:
         detector: a reconstructor or mapper.
         data: cached, so that series that cannot be used are known before; of whole series, all slices are answered.
-        folder: of this set; replaced when slices or weights are others.
+        folder: of this set; replaced when slices or model are others.
         on_progress: called with (slices done, slices in all).
+
+    Raises:
+        ConfigError: the detector's model was never saved, and so has no SHA-256.
     """
     file, question = folder / "answers.npy", _question(detector, data)
     if _read(folder / "index.json") != question:
@@ -134,18 +138,17 @@ def _opened(file: Path, count: int) -> np.ndarray:
 
 
 def _question(detector: Detector, data: SliceDataset) -> dict[str, Any]:
-    """What the answers depend on: weights, normalisation, precision, seed, slices in their order."""
-    digest = hashlib.sha256()
-    for name, value in sorted(detector.method.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    spec = detector.spec
-    asked = [spec["method"], spec["normaliser"], spec["seed"], detector.config.precision]
-    if detector.volumes is not None:
-        asked += [spec["volumes"], detector.config.tiles.model_dump(mode="json")]
-    held = _held(data)
+    """Return what the answers depend on: model, precision, seed, tiles of volumes, slices in their order."""
+    origin, held = detector.model.origin, _held(data)
+    if origin is None:
+        raise ConfigError(
+            "The model's answers are kept under its SHA-256. Save the model first: save_model(folder, model)"
+        )
     return {
-        "weights": digest.hexdigest(),
-        "asked": asked,
+        "model": origin.sha256,
+        "seed": detector.seed,
+        "precision": detector.config.precision,
+        "tiles": None if detector.volumes is None else detector.config.tiles.model_dump(mode="json"),
         "slices": hashlib.sha256("\n".join(ref.content_id for ref in held).encode()).hexdigest(),
         "count": len(held),
     }

@@ -20,8 +20,10 @@ from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.sets.selection import Selection
 from pipeline.detection.detector import Detector
 from pipeline.detection.scorer import Scorer
-from pipeline.errors import ArtefactError
-from pipeline.methods.artefact import copy_tensors, method_from_spec
+from pipeline.detection.stored_detector import load_detector, save_detector
+from pipeline.errors import ArtefactError, ConfigError
+from pipeline.methods.artefact import copy_tensors, method_from_spec, method_spec
+from pipeline.methods.stored_model import save_model
 from pipeline.stages.choose.aucp import AucpReport, Sides, check_aucp
 from pipeline.stages.choose.grid_search import Unlabelled, guard, nobodys
 from pipeline.stages.detect.calibrate import centred, units
@@ -123,14 +125,16 @@ def _row(progress: Progress, sides: Sides) -> dict[str, Any]:
 
 def detector_at(folder: RunFolder, path: Path, settings: Settings) -> Detector:
     """Return the run's detector with the averaged weights of a checkpoint, not calibrated."""
-    config, detector = folder.config(), Detector.load(folder.trained)
-    method = method_from_spec(detector.spec["method"]).eval()
+    config, detector = folder.config(), load_detector(folder.uncalibrated)
+    if not isinstance(detector, Detector):
+        raise ConfigError("An ensemble has no checkpoints; choose among those of its members.")
+    method = method_from_spec(method_spec(detector.method)).eval()
     copy_tensors(method.state_dict(), averaged(path)[1], f"checkpoint {path.name}")
     with Catalogue.open(settings) as catalogue:
         sets = learning_sets(config, settings, catalogue)
     data = {name: lessons(chosen, config, settings) for name, chosen in sets.items()}
     complete(method, data["train"], data["validate"], config.training.batch_size)
-    return replace(detector, method=method)
+    return replace(detector, model=replace(detector.model, method=method))
 
 
 def adopt_checkpoint(run: RunRef, images_seen: int, settings: Settings) -> RunRef:
@@ -144,12 +148,13 @@ def adopt_checkpoint(run: RunRef, images_seen: int, settings: Settings) -> RunRe
     if images_seen not in at:
         raise ArtefactError(f"The run {source.run_id} kept checkpoints at {', '.join(map(str, at))} images.")
     target = RunFolder(source.path.with_name(f"{source.run_id}-at-{images_seen}"))
-    if not (target.trained / "detector.json").exists():
+    if not (target.path / "config.json").exists() or not target.is_trained():
         for name in ("data.json", "config.json"):
             target.write(name, source.read(name))
         _note(source, target, images_seen, settings)
-        detector_at(source, at[images_seen], settings).save(target.trained)
-    return Detector.reference(target.trained, target.path)
+        detector = detector_at(source, at[images_seen], settings)
+        save_detector(target.uncalibrated, replace(detector, model=save_model(target.model, detector.model)))
+    return target.read_trained()
 
 
 def _note(source: RunFolder, target: RunFolder, images_seen: int, settings: Settings) -> None:

@@ -94,7 +94,7 @@ def evaluate_grid(
     One map at a time is computed for every slice, and reduced at once: memory does not grow with the grid's maps.
     """
     walk = _Walk(detector, parts, config, tried)
-    maps = map_cells(tried, config.detection, walk.reconstructs)
+    maps = map_cells(tried, config.require_detection(), walk.reconstructs)
     cells: list[GridCell] = []
     for done, cell in enumerate(maps, start=1):
         cells += walk.cells(cell)
@@ -111,8 +111,8 @@ class _Walk:
     ) -> None:
         self.detector, self.parts, self.config, self.tried = detector, parts, config, tried
         self.reconstructs = isinstance(detector.method, Reconstructor)
-        self.wanted = aggregates(tried, config.detection.aggregate)
-        self.transforms = tuple(dict.fromkeys((config.detection.transform, *tried.transforms)))
+        self.wanted = aggregates(tried, config.require_detection().aggregate)
+        self.transforms = tuple(dict.fromkeys((config.require_detection().transform, *tried.transforms)))
         self.notes: dict[str, None] = {}
         develop = parts["develop"].data
         self.masks = {ref.slice_id: develop.mask(ref.slice_id) for ref in develop.slices if ref.mask_key}

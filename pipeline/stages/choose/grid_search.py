@@ -23,8 +23,8 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.selection import Selection
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
-from pipeline.detection.load import load_detector
 from pipeline.detection.score_grid import GridConfig
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.stages.choose.answer_cache import KeptAnswers, keep_answers
 from pipeline.stages.choose.aucp import AucpReport, Sides, check_aucp
@@ -76,7 +76,6 @@ class GridResult:
     def snippet(self) -> str:
         """Return the best cell as YAML for a run's configuration."""
         kept = self.best.model_dump(mode="json", include={"residual", "aggregate", "transform"})
-        kept["residual"]["adjacent"] = self.best.residual.adjacent  # said even where 0: the run's own may be above
         if self.best.residual.kind != "perceptual":
             del kept["residual"]["perceptual"]
         head = f"# best {self.criterion} on develop: {self.best_row[self.criterion]:.4f} of {len(self.table)} cells"
@@ -109,7 +108,7 @@ def grid(
         ConfigError: the method gives a number only, the run is an ensemble, or the criterion cannot be had.
     """
     folder = RunFolder.behind(run)
-    settled, detector = folder.config(), load_detector(folder.trained)
+    settled, detector = folder.config(), load_detector(folder.uncalibrated)
     if not isinstance(detector, Detector):
         raise ConfigError("An ensemble's score is fixed by its members; try the grid on each of them.")
     chosen = _chosen(settled, settings, unlabelled)
@@ -121,7 +120,7 @@ def grid(
     if used != criterion:
         notes = (*notes, f"There is no {criterion} on this develop set; {used} chose instead.")
     place = int(table[used].idxmax())
-    best = settled.detection.model_copy(update=cells[place].update())
+    best = settled.require_detection().model_copy(update=cells[place].update())
     aucp = _aucp(cells, parts)
     result = GridResult(table, used, best, table.loc[place].to_dict(), aucp, notes)
     _keep(result, folder, settings)
@@ -148,7 +147,7 @@ def worth_trying(tried: GridConfig, config: RunConfig, chosen: Iterable[Selectio
     """Return what the grid tries on these scans: a slice alone in its series has no neighbour to average with."""
     if any(len(refs) > 1 for selection in chosen for refs in selection.members.values()):
         return tried
-    return tried.model_copy(update={"adjacents": (config.detection.residual.adjacent,)})
+    return tried.model_copy(update={"adjacents": (config.require_detection().residual.adjacent,)})
 
 
 def _parts(

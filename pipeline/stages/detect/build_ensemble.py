@@ -11,13 +11,14 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.images.normalise import Normaliser
 from pipeline.data.sets.selection import Selection
-from pipeline.detection.artefact import reference
 from pipeline.detection.detector import Detector
+from pipeline.detection.detector_file import DETECTOR
 from pipeline.detection.ensemble import Ensemble, refuse_strangers, z_scored
 from pipeline.detection.ensemble_config import EnsembleConfig, MemberConfig
-from pipeline.detection.load import load_detector
 from pipeline.detection.slices import content_id, slice_batches
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.errors import ArtefactError, ConfigError
+from pipeline.methods.stored_model import images_of
 from pipeline.stages.run.learning_sets import folder_of, learning_sets
 from pipeline.stages.run.load_slices import dataset
 from pipeline.stages.run.run_config import RunConfig
@@ -29,7 +30,7 @@ from pipeline.types import Batch, RunRef
 def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunRef:
     """Make an ensemble of the calibrated runs that `config.method` names; like a trained run, it is not calibrated yet.
 
-    Reads the validate normals only, for the members' z-scores; which weights are taken is frozen in the artefact.
+    Reads the validate normals only, for the members' z-scores. Its detector names the members' models by SHA-256.
 
     Args:
         config: a run whose method is an ensemble.
@@ -44,7 +45,7 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
     with Catalogue.open(settings) as catalogue:
         sets = learning_sets(config, settings, catalogue)
         folder = folder_of(config, sets, settings, again)
-        if not (folder.trained / "detector.json").exists():
+        if not folder.is_trained():
             catalogue.start_run("train", config.data.route, settings.relative(folder.path), run_id=folder.run_id)
             try:
                 summary = _assemble_in(folder, config, sets["validate"], settings, catalogue)
@@ -52,27 +53,26 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
                 catalogue.finish_run(folder.run_id, "failed", {})
                 raise
             catalogue.finish_run(folder.run_id, "done", summary)
-    return reference(folder.trained, folder.path)
+    return folder.read_trained()
 
 
 def _assemble_in(
     folder: RunFolder, config: RunConfig, validate: Selection, settings: Settings, catalogue: Catalogue
 ) -> dict[str, Any]:
-    """Write the artefact; return the members and what their trainings cost together."""
-    found = [_member(wanted, config, settings) for wanted in members_of(config)]
-    normaliser = Normaliser(config.data.normaliser)
-    volumes = config.data.volumes
-    refuse_strangers([detector for detector, _ in found], normaliser, config.data.route, volumes)
-    _refuse_mixed([detector for detector, _ in found], config)
+    """Write the detector; return the members and what their trainings cost together."""
+    detection, parts = config.require_detection(), [_member(one, config, settings) for one in members_of(config)]
+    images = images_of(Normaliser(config.data.normaliser), config.data.volumes)
+    refuse_strangers([detector for detector, _ in parts], config.data.route, images)
+    _refuse_mixed([detector for detector, _ in parts], config)
     data = dataset(validate, config, settings, cache="disk")
-    members = z_scored(found, _batches(data, config.detection.batch_size))
-    ensemble = Ensemble(members, normaliser, config.detection, config.data.route, config.training.seed, volumes=volumes)
-    names = [origin.path for _, origin in found]
+    members = z_scored(parts, _batches(data, detection.batch_size))
+    ensemble = Ensemble(members, detection, config.data.route, config.training.seed)
+    names = [origin.path for _, origin in parts]
     with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
         folder.write("mlflow.json", {"run_id": tracked.run_id})
         tracked.config(config)
         tracked.tags({"run_id": folder.run_id, "members": ", ".join(names)})
-    ensemble.save(folder.trained)
+    save_detector(folder.uncalibrated, ensemble)
     costs = [catalogue.run(name).summary for name in names]
     totals = {key: sum(cost.get(key) or 0 for cost in costs) for key in ("images_seen", "process_seconds")}
     return {"members": names, **totals}
@@ -92,18 +92,18 @@ def _member(wanted: MemberConfig, config: RunConfig, settings: Settings) -> tupl
             f"The member {folder.run_id} holds out other patients (data.fold) than its ensemble, which would be judged "
             "on patients that the member learned from. Join members of one fold, and give the ensemble the same."
         )
-    if not (folder.detector / "detector.json").exists():
+    if not (folder.detector / DETECTOR).exists():
         raise ArtefactError(f"The member {folder.run_id} is not calibrated. Finish it: nightread train CONFIG")
-    found = reference(folder.detector, folder.path)
-    if wanted.sha256 is not None and found.sha256 != wanted.sha256:
+    calibrated = folder.read_calibrated()
+    if wanted.sha256 is not None and calibrated.sha256 != wanted.sha256:
         raise ArtefactError(
-            f"The member {folder.run_id} has SHA-256 {found.sha256[:12]}…, and {wanted.sha256[:12]}… is asked for. It "
-            "was trained or calibrated again; name its present SHA-256, or restore the old one."
+            f"The member {folder.run_id} has SHA-256 {calibrated.sha256[:12]}…, and {wanted.sha256[:12]}… is asked "
+            "for. It was trained or calibrated again; name its present SHA-256, or restore the old one."
         )
-    detector = load_detector(folder.detector, sha256=found.sha256)
+    detector = load_detector(folder.detector, sha256=calibrated.sha256)
     if not isinstance(detector, Detector):
         raise ConfigError(f"The member {folder.run_id} is an ensemble itself; name its members instead.")
-    return detector, RunRef(folder.run_id, found.sha256)
+    return detector, RunRef(folder.run_id, calibrated.sha256)
 
 
 def _refuse_mixed(detectors: Sequence[Detector], config: RunConfig) -> None:

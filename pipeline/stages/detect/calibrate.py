@@ -12,13 +12,14 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import SliceDataset, fingerprint
 from pipeline.data.sets.splits import check_disjoint
 from pipeline.detection.conformal import Calibration, Unit
-from pipeline.detection.load import load_detector
+from pipeline.detection.detector_file import check_detector
 from pipeline.detection.pixel_threshold import PixelHistogram
 from pipeline.detection.scorer import Scorer
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.detection.two_sided import TwoSided
 from pipeline.dicom.phantom.example import example_series
 from pipeline.dicom.phantom.scanner import PhantomModality
-from pipeline.errors import EmptySelection, TooFewNormals
+from pipeline.errors import ArtefactError, EmptySelection, TooFewNormals
 from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
@@ -72,6 +73,8 @@ class CalibrationReport:
 def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> CalibrationReport:
     """Calibrate a trained run, once: the set is read after everything else is frozen. Repeated, the report is returned.
 
+    A calibrated detector that is missing or damaged is calibrated again.
+
     Args:
         run: a trained run.
         settings: the workspace.
@@ -80,15 +83,16 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
 
     Raises:
         ArtefactError: the run folder is gone or altered.
+        ConfigError: the run has no `detection`.
         EmptySelection: no normal scans in the calibrate set.
         TooFewNormals: none of them has a score, or a two-sided score finds too few validate normals.
     """
     folder = RunFolder.behind(run)
     config = folder.config()
+    config.require_detection()
     to_registry = to_registry and config.data.fold is None
-    if (folder.path / "calibration.json").exists():
-        known = _read(folder)
-        return known if known.version or not to_registry else _enter(folder, known, config, settings)
+    if (done := _read_whole(folder)) is not None:
+        return done if done.version or not to_registry else _enter(folder, done, config, settings)
     with Catalogue.open(settings) as catalogue:
         selection = choose(catalogue, config, settings, sets=("calibrate",))
         learned = choose(catalogue, config, settings, sets=("train", "validate"))
@@ -99,7 +103,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
             f"{selection.left_out()}"
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
-    detector = centred(load_detector(folder.trained), config, settings)
+    detector = centred(load_detector(folder.uncalibrated), config, settings)
     calibration = _calibration(
         detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
     )
@@ -154,7 +158,7 @@ def units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list
 def _save(
     folder: RunFolder, detector: Scorer, config: RunConfig, settings: Settings, data: dict[str, Any]
 ) -> CalibrationReport:
-    run = RunRef(str(folder.path), detector.save(folder.detector).sha256)
+    run = RunRef(str(folder.path), save_detector(folder.detector, detector))
     report = _report(run, detector, config)
     with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]) as tracked:
         tracked.data(data, "calibration")
@@ -177,7 +181,7 @@ def _enter(folder: RunFolder, report: CalibrationReport, config: RunConfig, sett
 
 
 def _report(run: RunRef, detector: Scorer, config: RunConfig) -> CalibrationReport:
-    calibration, alpha = detector.calibration, config.detection.flagging.alpha
+    calibration, alpha = detector.calibration, config.require_detection().flagging.alpha
     if calibration is None:
         raise TooFewNormals(0, 1, "A calibration")
     facts = (run, config.data.route, "", calibration.n, calibration.patients, calibration.guarantee, alpha)
@@ -194,8 +198,12 @@ def _write(folder: RunFolder, report: CalibrationReport) -> None:
     folder.write("calibration.json", {"sha256": values.pop("run")["sha256"], **values})
 
 
-def _read(folder: RunFolder) -> CalibrationReport:
-    values = folder.read("calibration.json")
-    interval = tuple(values["interval"]) if values["interval"] else None
-    run = RunRef(str(folder.path), values.pop("sha256"))
-    return CalibrationReport(**{**values, "run": run, "interval": interval})
+def _read_whole(folder: RunFolder) -> CalibrationReport | None:
+    """Return the report of a calibration whose detector is whole; None where either is missing or damaged."""
+    try:
+        values = folder.read("calibration.json")
+        interval = tuple(values["interval"]) if values["interval"] else None
+        run = RunRef(str(folder.path), check_detector(folder.detector, values.pop("sha256")))
+        return CalibrationReport(**{**values, "run": run, "interval": interval})
+    except (ArtefactError, KeyError, TypeError):
+        return None

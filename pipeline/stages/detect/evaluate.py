@@ -18,7 +18,7 @@ from pipeline.data.sets.splits import check_disjoint
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.conformal import Threshold
 from pipeline.detection.controls import ControlModel, control_slices
-from pipeline.detection.load import load_detector
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import EmptySelection, TooFewNormals
 from pipeline.evaluation.build import build_report
 from pipeline.evaluation.pixel_alpha import AlphaChoice, choose_alpha
@@ -168,7 +168,7 @@ class _Evaluation:
 
     def _thresholds(self) -> list[Threshold]:
         found = []
-        for alpha in dict.fromkeys((self.config.detection.flagging.alpha, *ALPHAS)):
+        for alpha in dict.fromkeys((self.config.require_detection().flagging.alpha, *ALPHAS)):
             with suppress(TooFewNormals):  # with so few normals this rate cannot be promised; the table leaves it out
                 if self.detector.calibration is not None:
                     found.append(self.detector.calibration.threshold(alpha))

@@ -6,7 +6,9 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
-from pipeline.detection.load import load_detector
+from pipeline.detection.scorer import Scorer
+from pipeline.detection.stored_detector import load_detector, save_detector
+from pipeline.methods.stored_model import load_model
 from pipeline.stages.run.learning_sets import folder_of, learning_sets
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
@@ -14,13 +16,13 @@ from pipeline.types import RunRef
 
 
 def rescore(run: RunRef, detection: DetectionConfig, settings: Settings) -> RunRef:
-    """Return a run with the weights of `run` and another detection; it is not calibrated yet.
+    """Return a run that names the models of `run` under another detection; it is not calibrated yet.
 
     Its id is what `train` would give to that configuration on today's data, so that `train` finds it finished. The
     first one stays as it is. Repeated, the same run is returned.
 
     Args:
-        run: a trained run.
+        run: a trained run; it may have no `detection` of its own.
         detection: how the new one compares, aggregates and flags.
         settings: the workspace.
 
@@ -29,19 +31,19 @@ def rescore(run: RunRef, detection: DetectionConfig, settings: Settings) -> RunR
     """
     source = RunFolder.behind(run)
     if source.config().detection == detection:
-        return Detector.reference(source.trained, source.path)
+        return source.read_trained()
     config = source.config().model_copy(update={"detection": detection})
     with Catalogue.open(settings) as catalogue:
         target = folder_of(config, learning_sets(config, settings, catalogue), settings)
-        if not (target.trained / "detector.json").exists():
-            _copy(source, target, detection, catalogue, settings)
-    return Detector.reference(target.trained, target.path)
+        if not target.is_trained():
+            _name_models(source, target, detection, catalogue, settings)
+    return target.read_trained()
 
 
-def _copy(
+def _name_models(
     source: RunFolder, target: RunFolder, detection: DetectionConfig, catalogue: Catalogue, settings: Settings
 ) -> None:
-    config, origin = target.config(), Detector.reference(source.trained, source.path)
+    config, origin = target.config(), source.read_trained()
     catalogue.start_run("train", config.data.route, settings.relative(target.path), run_id=target.run_id)
     try:
         with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
@@ -49,10 +51,16 @@ def _copy(
             target.write("origin.json", {"run": source.run_id, "sha256": origin.sha256})
             tracked.config(config)
             tracked.tags({"run_id": target.run_id, "rescored_from": source.run_id})
-        detector = load_detector(source.trained, sha256=origin.sha256)
-        detector.under(detection).save(target.trained)
+        save_detector(target.uncalibrated, _under(source, detection))
     except BaseException:
         catalogue.finish_run(target.run_id, "failed", {})
         raise
     summary = {**catalogue.run(source.run_id).summary, "rescored_from": source.run_id}
     catalogue.finish_run(target.run_id, "done", summary)
+
+
+def _under(source: RunFolder, detection: DetectionConfig) -> Scorer:
+    config = source.config()
+    if config.detection is None:
+        return Detector(load_model(source.model), detection, config.data.route, config.training.seed)
+    return load_detector(source.uncalibrated).under(detection)

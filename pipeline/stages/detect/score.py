@@ -15,10 +15,9 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.reading_list import draw_reading_lists
 from pipeline.data.sets.selection import Selection
-from pipeline.detection.detector import Detector
 from pipeline.detection.flag import Flagged, flag
-from pipeline.detection.load import load_detector
 from pipeline.detection.scorer import Scorer
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import Rejected
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
@@ -55,8 +54,7 @@ class ScoreReport:
 def detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
     """Return the calibrated runs to use: one named run, or the champion of one route or of every route."""
     if run_id is not None:
-        folder = RunFolder.of(settings, run_id)
-        return [Detector.reference(folder.detector, folder.path)]
+        return [RunFolder.of(settings, run_id).read_calibrated()]
     routes = [route] if route is not None else routes_with_champions(settings)
     found = [champion(settings, name) for name in routes]
     return [run for run in found if run is not None]
@@ -113,7 +111,7 @@ def _score_in(
         keeper.offer(item)
     scores = usable(scores, data)
     found, refused = findings(detector, scores)
-    flagged = flag(_meaning(found, detector, config), config.detection.flagging)
+    flagged = flag(_meaning(found, detector, config), config.require_detection().flagging)
     rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *data.rejected)]
     rows += _refused(refused, scores)
     news = catalogue.add_not_scored(run_id, rows)

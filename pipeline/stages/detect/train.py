@@ -1,4 +1,4 @@
-"""Stage `train`: from a configuration to a detector that is not calibrated yet."""
+"""Stage `train`: from a configuration to a model, and to a detector around it that is not calibrated yet."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pipeline.data.sets.selection import Selection, patients_on
 from pipeline.data.sets.splits import assign_sets, check_disjoint
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble_config import EnsembleConfig
+from pipeline.detection.stored_detector import save_detector
 from pipeline.errors import EmptySelection
 from pipeline.methods.base import Method
+from pipeline.methods.stored_model import Model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
 from pipeline.stages.run.learning_sets import LEARNING, folder_of, learning_sets
 from pipeline.stages.run.load_slices import lessons
@@ -28,10 +30,11 @@ from pipeline.types import RunRef, SetName
 
 
 def train(config: RunConfig, settings: Settings, again: bool = False, progress: bool = False) -> RunRef:
-    """Train a detector on the normals of the train set; nothing of calibrate, develop, gate or test is read.
+    """Train a model on the normals of the train set; nothing of calibrate, develop, gate or test is read.
 
     An ensemble is assembled of its trained members instead. The run's id is its route and the hash of configuration
-    and data: the same question finds the same run, finished or half-way, unless `again` asks for a new one.
+    and data: the same question finds the same run, finished or half-way, unless `again` asks for a new one. A run whose
+    files are missing or damaged goes on from its last checkpoint.
 
     Args:
         config: what to train, and on which route.
@@ -52,9 +55,9 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)
         folder = folder_of(config, sets, settings, again)
-        if not (folder.trained / "detector.json").exists():
+        if not folder.is_trained():
             _train_in(folder, config, sets, settings, catalogue, progress)
-    return Detector.reference(folder.trained, folder.path)
+    return folder.read_trained()
 
 
 def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
@@ -79,12 +82,13 @@ def _train_in(
             folder.write("mlflow.json", {"run_id": tracked.run_id})
             result = _fit(folder, config, sets, settings, tracked, progress)
             _log(tracked, folder, config, result)
-        _save(folder, config, result)
+            sha256 = _save(folder, config, result)
+            tracked.tags({"model_sha256": sha256})
     except BaseException:
         catalogue.finish_run(folder.run_id, "failed", {})
         raise
     seconds = {"process_seconds": result.process_seconds, "stage_seconds": result.stage_seconds}
-    summary = {"images_seen": result.images_seen, "stopped": result.stopped, **seconds}
+    summary = {"images_seen": result.images_seen, "stopped": result.stopped, "model_sha256": sha256, **seconds}
     catalogue.finish_run(folder.run_id, "done", summary)
 
 
@@ -136,9 +140,10 @@ def _log(tracked: TrackedRun, folder: RunFolder, config: RunConfig, result: FitR
     tracked.tags({"run_id": folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
 
 
-def _save(folder: RunFolder, config: RunConfig, result: FitResult) -> None:
-    data, normaliser = config.data, Normaliser(config.data.normaliser)
-    detector = Detector.of(
-        result.method, normaliser, config.detection, data.route, config.training.seed, volumes=data.volumes
-    )
-    detector.save(folder.trained)
+def _save(folder: RunFolder, config: RunConfig, result: FitResult) -> str:
+    """Save the model and, where the run detects, the detector that names it; return the model's SHA-256."""
+    data = config.data
+    model = save_model(folder.model, Model(result.method, Normaliser(data.normaliser), data.volumes))
+    if config.detection is not None:
+        save_detector(folder.uncalibrated, Detector(model, config.detection, data.route, config.training.seed))
+    return model.origin.sha256

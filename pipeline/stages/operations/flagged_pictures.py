@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, RunRow
-from pipeline.detection.load import load_detector
+from pipeline.detection.stored_detector import load_detector
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.burned_in import figures_allowed
 from pipeline.evaluation.panels import Panel, panel_figure

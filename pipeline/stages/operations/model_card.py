@@ -78,7 +78,9 @@ def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     if (volumes := config.data.volumes) is not None:
         yield "Read as", f"volumes, in cubes of {volumes.tile} voxels"
     yield "Normalisation", config.data.normaliser.kind
-    yield "Flagged by", ", ".join(f"{name} {value}" for name, value in config.detection.flagging.model_dump().items())
+    if config.detection is not None:
+        flagging = config.detection.flagging.model_dump()
+        yield "Flagged by", ", ".join(f"{name} {value}" for name, value in flagging.items())
 
 
 def _data(folder: RunFolder) -> list[dict[str, Any]]:

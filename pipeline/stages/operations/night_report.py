@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.config import Settings, load_config
@@ -11,18 +12,30 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import studies_by_route
 from pipeline.data.sets.series_kind import SeriesKind
+from pipeline.detection.detector_file import check_detector
+from pipeline.errors import ArtefactError
 from pipeline.stages.operations.drift import drift_of_runs
 from pipeline.stages.operations.flagged_list import flagged_rows
 from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.registry import champion, routes_with_champions
+from pipeline.types import RunRef
 
 SHOWN = 25  # flagged scans on the page; `nightread flagged` lists all
 
 
 def untrained(configs: Sequence[str], settings: Settings) -> list[str]:
-    """Return the configurations whose route has no champion yet."""
+    """Return the configurations whose route has no champion yet, or one whose files are missing or damaged."""
     routes = {path: load_config(path, RunConfig).data.route for path in configs}
-    return [path for path, route in routes.items() if champion(settings, route) is None]
+    return [path for path, route in routes.items() if not _is_whole(champion(settings, route))]
+
+
+def _is_whole(run: RunRef | None) -> bool:
+    """Whether there is such a run, and every byte of its detector and models is there."""
+    try:
+        return run is not None and bool(check_detector(RunFolder(Path(run.path)).detector, run.sha256))
+    except ArtefactError:
+        return False
 
 
 def without_model(settings: Settings) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The configuration of one detector, from data to evaluation: what `configs/runs/*.yaml` hold."""
+"""The configuration of one run, from data to evaluation: what `configs/runs/*.yaml` hold."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pipeline.config import Config
 from pipeline.data.images.data_config import DataConfig
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.ensemble_config import EnsembleConfig
+from pipeline.errors import ConfigError
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.methods import AnyMethodConfig
 from pipeline.training.config import TrainingConfig
 
 
 class RunConfig(Config):
-    """Everything that decides a detector and how it is judged."""
+    """Everything that decides a model, the detector around it, and how that is judged."""
 
     name: str = Field(min_length=1, description="readable name of the run; MLflow shows it")
     data: DataConfig = Field(description="route, normalisation, sets")
@@ -24,7 +25,9 @@ class RunConfig(Config):
         description="the model of normality, or the trained runs that are one together"
     )
     training: TrainingConfig = Field(TrainingConfig(), description="budget, batch, precision, early stopping")
-    detection: DetectionConfig = Field(DetectionConfig(), description="residual, aggregation, flagging")
+    detection: DetectionConfig | None = Field(
+        None, description="residual, aggregation, flagging; null trains a model that detects nothing"
+    )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="intervals and operating points")
     unit: Literal["study", "slice"] = Field(
         "study",
@@ -34,7 +37,21 @@ class RunConfig(Config):
     @property
     def whole(self) -> bool:
         """Whether the detector reads series whole: as volumes, or since maps are averaged over adjacent slices."""
-        return self.data.volumes is not None or self.detection.residual.adjacent > 0
+        adjacent = self.detection is not None and self.detection.residual.adjacent > 0
+        return self.data.volumes is not None or adjacent
+
+    def require_detection(self) -> DetectionConfig:
+        """Return how the run detects.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if self.detection is None:
+            raise ConfigError(
+                f"The run {self.name} has a model and no detector, and so nothing to calibrate or score with. Add "
+                "`detection: {}` to its configuration, which takes every default, and run: nightread train CONFIG"
+            )
+        return self.detection
 
     @model_validator(mode="after")
     def _codec_of_this_fold(self) -> Self:

@@ -3,8 +3,8 @@
 <workspace>/runs/<run id>/
     config.json  data.json  mlflow.json     what was asked, on which data, where it is tracked
     training/                                checkpoints and the history of terms
-    trained/                                 the detector before calibration
-    detector/                                the calibrated detector: its SHA-256 is the run's
+    model/                                   the trained model; a run that names other runs' models has none
+    uncalibrated/  detector/                 the detector before and after calibration: JSON that names models
     scores/  heatmaps/  evaluation/          what the detector said
 """
 
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import durable
 from pipeline.config import Settings
+from pipeline.detection.detector_file import CALIBRATED, DETECTOR, UNCALIBRATED, check_detector, read_detector
 from pipeline.errors import ArtefactError
+from pipeline.sealed_folder import MODEL, file_sha256, read_sealed, sealed_sha256
 from pipeline.types import RunRef
 
 if TYPE_CHECKING:
@@ -66,14 +68,50 @@ class RunFolder:
         return self.path / "training"
 
     @property
-    def trained(self) -> Path:
+    def model(self) -> Path:
+        """The trained model."""
+        return self.path / MODEL
+
+    @property
+    def uncalibrated(self) -> Path:
         """The detector before calibration."""
-        return self.path / "trained"
+        return self.path / UNCALIBRATED
 
     @property
     def detector(self) -> Path:
         """The calibrated detector."""
-        return self.path / "detector"
+        return self.path / CALIBRATED
+
+    def read_trained(self) -> RunRef:
+        """Return the run with the SHA-256 of what training left, after checking every byte of it.
+
+        That is the uncalibrated detector with its models, or the model of a run without `detection`.
+
+        Raises:
+            ArtefactError: something is missing or altered.
+        """
+        if self.config().detection is not None:
+            return RunRef(str(self.path), check_detector(self.uncalibrated))
+        read_sealed(self.model)
+        return RunRef(str(self.path), sealed_sha256(self.model))
+
+    def is_trained(self) -> bool:
+        """Whether what training left is there and whole: after a power cut it may be neither."""
+        try:
+            return bool(self.read_trained())
+        except ArtefactError:
+            return False
+
+    def read_calibrated(self) -> RunRef:
+        """Return the run with the SHA-256 of its calibrated detector.
+
+        Raises:
+            ArtefactError: it is not calibrated yet.
+            ConfigError: the run has no `detection`.
+        """
+        self.config().require_detection()
+        read_detector(self.detector)
+        return RunRef(str(self.path), file_sha256(self.detector / DETECTOR))
 
     def config(self) -> RunConfig:
         """Return the configuration that the run was made with."""

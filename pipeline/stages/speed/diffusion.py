@@ -11,7 +11,7 @@ import torch
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.detection.detector import Detector
-from pipeline.detection.load import load_detector
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.methods.ddpm import DiffusionModel
 from pipeline.stages.run.load_slices import choose, dataset
@@ -40,7 +40,7 @@ def diffusion_speed(
 
 
 def _diffusion_model(folder: RunFolder) -> DiffusionModel:
-    scorer = load_detector(folder.trained)
+    scorer = load_detector(folder.uncalibrated)
     method = scorer.method if isinstance(scorer, Detector) else None
     if not isinstance(method, DiffusionModel) or method.spatial_dims != 2:
         raise ConfigError(

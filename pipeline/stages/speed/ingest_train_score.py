@@ -24,6 +24,7 @@ from pipeline.dicom.phantom.folder import write_phantoms
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.dae import DaeConfig
+from pipeline.methods.stored_model import Model
 from pipeline.stages.speed.scoring_ratio import scoring_ratio
 from pipeline.stages.speed.training_ratio import training_ratio
 
@@ -87,7 +88,7 @@ def _scoring_rows(images: int) -> Iterator[Row]:
     for config, batch_size in METHODS:
         method = config().build(64)
         sized = plain.model_copy(update={"batch_size": batch_size})
-        detector = Detector.of(method, Normaliser(MRPercentile()), sized, "speed")
+        detector = Detector(Model(method, Normaliser(MRPercentile())), sized, "speed")
         found = scoring_ratio(detector, images=images, repeats=9)
         name = f"score {method.config.name} 64 px, heatmap and p-value / forward pass"
         yield _numbers(name, found.scored, found.bare, found.ratio, "images per CPU second")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.detection.config import DetectionConfig
-from pipeline.detection.load import load_detector
 from pipeline.detection.score_grid import GridConfig
+from pipeline.detection.stored_detector import load_detector
 from pipeline.stages.benchmark import run as stage
 from pipeline.stages.benchmark.config import Benchmark
 from pipeline.stages.benchmark.run import finished, prepare, result_of, run_group

@@ -16,7 +16,7 @@ from pipeline.cli import group
 from pipeline.config import load_config
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.store.pixel_store import PixelStore
-from pipeline.detection.detector import Detector
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import ArtefactError
 from pipeline.stages.choose.checkpoints import CheckpointChoice, adopt_checkpoint, choose_checkpoint, detector_at
 from pipeline.stages.detect.train import train
@@ -51,7 +51,7 @@ def test_every_checkpoint_is_asked_and_the_highest_is_the_best(run: RunRef, choi
 def test_the_checkpoint_that_training_kept_has_the_weights_of_the_run(hospital: Any, run: RunRef) -> None:
     folder = RunFolder.behind(run)
     lowest = min(checkpoints(folder.training), key=lambda path: averaged(path)[0].history[-1]["validation"]["total"])
-    found, trained = detector_at(folder, lowest, hospital.settings), Detector.load(folder.trained)
+    found, trained = detector_at(folder, lowest, hospital.settings), load_detector(folder.uncalibrated)
     pairs = zip(found.method.state_dict().values(), trained.method.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert found.spec == trained.spec

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config import Settings, load_config
 from pipeline.detection.ensemble import Ensemble
-from pipeline.detection.load import load_detector
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import ArtefactError, ConfigError, TooFewNormals
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate
@@ -53,7 +53,7 @@ def test_it_goes_through_every_stage(hospital: Any, members: tuple[str, str]) ->
     assert {row.name for table in measured.tables for row in table.rows} >= {"ensemble", "brightness"}
     assert RunFolder.behind(run).run_id in registered(settings, "phantom-mr")
     plain = rescore(run, detector.config.model_copy(update={"transform": "none"}), settings)
-    assert load_detector(RunFolder.behind(plain).trained).two_sided is None
+    assert load_detector(RunFolder.behind(plain).uncalibrated).two_sided is None
 
 
 def test_a_member_of_another_hash_or_none_is_refused(hospital: Any, members: tuple[str, str]) -> None:

@@ -21,7 +21,8 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import Patient
 from pipeline.data.ingest.ingest import ingest
 from pipeline.data.labels.labels import import_labels
-from pipeline.detection.load import load_detector
+from pipeline.detection.score_files import score_scan
+from pipeline.detection.stored_detector import load_detector
 from pipeline.dicom.phantom.folder import SYNTAXES, write_labels, write_phantoms
 from pipeline.errors import ArtefactError, Rejected, RejectionCode, TooFewNormals
 from pipeline.methods import METHODS
@@ -134,7 +135,7 @@ def test_non_finite_pixels_are_refused_with_their_code(calibrated: CalibrationRe
     pixels = np.tile(np.linspace(0, 900, 40), (40, 1))
     pixels[20, 20] = value
     with pytest.raises(Rejected) as refused:
-        detector.score_scan(scan(pixels))
+        score_scan(detector, scan(pixels))
     assert refused.value.code is RejectionCode.NON_FINITE
 
 
@@ -145,7 +146,7 @@ def test_odd_and_tiny_scans_get_a_finite_score_or_a_reason(
     detector = load_detector(RunFolder.behind(calibrated.run).detector)
     rng = np.random.default_rng(3)
     try:
-        result = detector.score_scan(scan(rng.uniform(100, 900, shape)))
+        result = score_scan(detector, scan(rng.uniform(100, 900, shape)))
     except Rejected as refused:
         assert refused.code in (RejectionCode.EMPTY_FOREGROUND, RejectionCode.NO_CONTRAST)
         return

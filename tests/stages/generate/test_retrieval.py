@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.selection import select_slices
-from pipeline.detection.load import load_detector
+from pipeline.detection.stored_detector import load_detector
 from pipeline.stages.generate.retrieval import NormalIndex, SimilarNormals
 from pipeline.stages.run.run_folder import RunFolder
 

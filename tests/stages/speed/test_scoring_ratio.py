@@ -14,6 +14,7 @@ from pipeline.detection.detector import Detector
 from pipeline.errors import ConfigError
 from pipeline.methods import method_config
 from pipeline.methods.base import Method
+from pipeline.methods.stored_model import Model
 from pipeline.stages.speed.scoring_ratio import scoring_ratio
 
 
@@ -21,7 +22,7 @@ def autoencoder(image_size: int, detection: dict[str, Any], **method: Any) -> De
     """An untrained autoencoder that is not calibrated."""
     config = method_config({"name": "ae", **method})
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": image_size}))
-    return Detector.of(config.build(image_size), normaliser, DetectionConfig.model_validate(detection), "ct")
+    return Detector(Model(config.build(image_size), normaliser), DetectionConfig.model_validate(detection), "ct")
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ def test_only_reconstructors_have_a_bare_pass(detector: Detector) -> None:
             return x.flatten(1).mean(1)
 
     with pytest.raises(ConfigError, match="does not reconstruct"):
-        scoring_ratio(replace(detector, method=Scorer(detector.method.config, 32, 1, 2)))
+        model = replace(detector.model, method=Scorer(detector.method.config, 32, 1, 2))
+        scoring_ratio(replace(detector, model=model))
 
 
 @pytest.mark.slow

@@ -1,0 +1,109 @@
+"""The file `detector.json`: where it lies, what it holds, and which models it names. Imports no torch.
+
+The SHA-256 of the file's bytes is the detector's identity. A model lies beside the file (`models/`, where a detector
+was saved with models that no folder held, or bundled for somebody else), or where the file's hint says, relative to the
+detector's folder, so that a copied workspace names its own models. Wherever it lies, it is read only when its SHA-256
+is the one that the detector names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.errors import ArtefactError
+from pipeline.sealed_folder import MANIFEST, SPEC, WEIGHTS, file_sha256, read_object, read_sealed, refuse_format
+
+DETECTOR, MODELS = "detector.json", "models"
+CALIBRATED, UNCALIBRATED = "detector", "uncalibrated"  # folders of a run, in the order in which they are looked for
+FIELDS = ("models", "route", "seed", "detection", "two_sided", "calibration")
+
+
+def detector_folder(folder: Path, sha256: str | None = None) -> Path:
+    """Return the folder of `detector.json`: `folder`, or in a run folder `detector/` or `uncalibrated/`.
+
+    Where both are there, the one of that SHA-256 is taken, else the calibrated one.
+    """
+    places = [p for p in (folder, folder / CALIBRATED, folder / UNCALIBRATED) if (p / DETECTOR).is_file()]
+    named = [place for place in places if file_sha256(place / DETECTOR) == sha256]
+    return (named or places or [folder])[0]
+
+
+def read_detector(folder: Path, sha256: str | None = None) -> dict[str, Any]:
+    """Return the content of `detector.json`.
+
+    Raises:
+        ArtefactError: it is missing, damaged, of another format, lacks a field, or is not the one of `sha256`.
+    """
+    if not (folder / DETECTOR).is_file():
+        raise ArtefactError(f"The folder lacks {DETECTOR}. Train and calibrate the run: nightread train CONFIG")
+    identity = file_sha256(folder / DETECTOR)
+    if sha256 is not None and identity != sha256:
+        raise ArtefactError(
+            f"This detector has SHA-256 {identity[:12]}…, and {sha256[:12]}… is asked for. It was altered or replaced: "
+            "restore the one that is registered or named, or register or name this one."
+        )
+    spec = read_object(folder / DETECTOR)
+    refuse_format(spec, "detector")
+    if missing := [name for name in FIELDS if name not in spec]:
+        raise ArtefactError(f"{DETECTOR} lacks {', '.join(missing)}. Calibrate the run again.")
+    return spec
+
+
+def find_models(spec: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
+    """Return the SHA-256 and the folder of each model that a detector names.
+
+    Raises:
+        ArtefactError: a model is missing, or is named by an absolute path.
+    """
+    try:
+        named = [(str(item["sha256"]), PurePosixPath(item["folder"])) for item in spec["models"]]
+    except (KeyError, TypeError):
+        raise ArtefactError(f"{DETECTOR} names no usable models. Calibrate the run again.") from None
+    return [(sha256, _find(sha256, hint, folder)) for sha256, hint in named]
+
+
+def _find(sha256: str, hint: PurePosixPath, folder: Path) -> Path:
+    if hint.is_absolute():
+        raise ArtefactError(f"{DETECTOR} names an absolute path; a model's folder must be relative to the detector's.")
+    for place in (beside(folder, sha256), folder / hint):
+        if (place / MANIFEST).is_file():
+            return place
+    raise ArtefactError(
+        f"The model {sha256[:12]}… that this detector names is missing: it is neither in {MODELS}/ nor in {hint}, "
+        "relative to the detector's folder. Restore that run's model, or train it again."
+    )
+
+
+def beside(folder: Path, sha256: str) -> Path:
+    """Return where a model lies that was saved or bundled with its detector."""
+    return folder / MODELS / sha256[:16]
+
+
+def check_detector(folder: Path, sha256: str | None = None) -> str:
+    """Return the SHA-256 of a detector after checking every byte of it and of its models; nothing is built.
+
+    Raises:
+        ArtefactError: a file or a model is missing, altered, of another format, or not the one asked for.
+    """
+    place = detector_folder(folder, sha256)
+    for name, where in find_models(read_detector(place, sha256), place):
+        read_sealed(where, name)
+    return file_sha256(place / DETECTOR)
+
+
+def bundle_detector(folder: Path, target: Path) -> None:
+    """Copy a detector, byte for byte, with the models that it names: `target` then needs no other folder.
+
+    Raises:
+        ArtefactError: the detector or one of its models is missing or altered.
+    """
+    place = detector_folder(folder)
+    check_detector(place)
+    for name, where in find_models(read_detector(place), place):
+        copy = beside(target, name)
+        copy.mkdir(parents=True, exist_ok=True)
+        for file in (WEIGHTS, SPEC, MANIFEST):
+            shutil.copyfile(where / file, copy / file)
+    shutil.copyfile(place / DETECTOR, target / DETECTOR)

@@ -1,0 +1,95 @@
+"""Detectors in and out of `detector.json`: one JSON file that names its models. An ensemble is the same file over more.
+
+See `pipeline.detection.detector_file` for where the models lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from pipeline import durable
+from pipeline.detection.detector import Detector
+from pipeline.detection.detector_file import DETECTOR, MODELS, beside, detector_folder, find_models, read_detector
+from pipeline.detection.ensemble import Ensemble, Member, Moments
+from pipeline.detection.scorer import Scorer, fields_of
+from pipeline.errors import ArtefactError
+from pipeline.methods.stored_model import Model, load_model, put_on, save_model, versions
+from pipeline.sealed_folder import FORMAT
+from pipeline.types import RunRef
+
+
+def save_detector(folder: str | Path, detector: Scorer) -> str:
+    """Write `detector.json` and return its SHA-256. Models that no folder holds yet are saved beneath `models/`."""
+    place = Path(folder)
+    models = [_named(model, place) for model in detector.models]
+    text = json.dumps({"format": FORMAT, "versions": versions(), "models": models, **detector.spec}, indent=2)
+    durable.write(place / DETECTOR, text)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _named(model: Model, folder: Path) -> dict[str, str]:
+    origin = model.origin or _save_beside(model, folder).origin
+    hint = os.path.relpath(origin.folder.resolve(), folder.resolve())
+    return {"sha256": origin.sha256, "folder": Path(hint).as_posix()}
+
+
+def _save_beside(model: Model, folder: Path) -> Model:
+    """Save a model under its SHA-256, which is only known when it is written."""
+    fresh = folder / MODELS / "new"
+    sha256 = save_model(fresh, model).origin.sha256
+    target = beside(folder, sha256)
+    shutil.rmtree(target, ignore_errors=True)
+    durable.move(fresh, target)
+    return model.at(target, sha256)
+
+
+def load_detector(
+    folder: str | Path, sha256: str | None = None, device: Literal["cpu", "auto"] | None = None
+) -> Scorer:
+    """Read a detector or an ensemble with its models. Nothing is executed, and a changed byte is refused.
+
+    Args:
+        folder: written by `save_detector`, or a run folder: its calibrated detector is read, or else the one before
+            calibration.
+        sha256: of the detector that is asked for; given, the folder must hold exactly that one.
+        device: `auto` puts the models on the CUDA device, where there is one; default what the detector's
+            configuration says.
+
+    Raises:
+        ArtefactError: a file or a model is missing, altered, of another format, or not the one asked for.
+    """
+    place = detector_folder(Path(folder), sha256)
+    spec = read_detector(place, sha256)
+    places = find_models(spec, place)
+    read = {name: load_model(where, name) for name, where in places}  # members may share one
+    detector = _built(spec, [read[name] for name, _ in places])
+    put_on(device or detector.config.device, list(detector.methods))
+    return detector
+
+
+def _built(spec: dict[str, Any], models: list[Model]) -> Scorer:
+    try:
+        if "members" not in spec:
+            return Detector(*models, **fields_of(spec))
+        members = [_member(item, model) for item, model in zip(spec["members"], models, strict=True)]
+        return Ensemble(tuple(members), **fields_of(spec))
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(
+            f"{DETECTOR} does not fit this release ({type(error).__name__}). Calibrate or assemble it again."
+        ) from None
+
+
+def _member(item: dict[str, Any], model: Model) -> Member:
+    return Member(
+        detector=Detector(model, **fields_of(item["detector"])),
+        origin=RunRef(str(item["run"]), str(item["sha256"])),
+        score=Moments.model_validate(item["score"]),
+        map=None if item["map"] is None else Moments.model_validate(item["map"]),
+    )

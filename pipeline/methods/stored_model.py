@@ -1,0 +1,124 @@
+"""A model: a trained method with the normaliser and the volumes that it was trained on. It is what `train` saves.
+
+A model is one sealed folder (`pipeline.sealed_folder`), and its SHA-256 is its name: detectors, ensembles, codecs and
+generative stages name a model, and none of them copies its weights.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+
+import pipeline
+from pipeline.data.images.normalise import Normaliser
+from pipeline.data.images.volume import VolumeConfig
+from pipeline.errors import ArtefactError
+from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
+from pipeline.methods.base import Method
+from pipeline.sealed_folder import MANIFEST, MODEL, WEIGHTS, read_sealed, seal, sealed_sha256
+
+FIELDS = ("method", "normaliser", "volumes")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model was saved or loaded, and its SHA-256."""
+
+    folder: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A trained method and what its images are.
+
+    Attributes:
+        method: with its weights; in eval mode when it was loaded.
+        normaliser: the one that it was trained with.
+        volumes: how series become volumes; None where it sees single slices.
+        origin: None until `save_model` or `load_model` set it. `dataclasses.replace` drops it, as other weights are
+            another model.
+    """
+
+    method: Method
+    normaliser: Normaliser
+    volumes: VolumeConfig | None = None
+    origin: Origin | None = field(default=None, init=False, compare=False)
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """JSON of what its images are; models that share it can score together."""
+        return images_of(self.normaliser, self.volumes)
+
+    def at(self, folder: Path, sha256: str) -> Model:
+        """Return the same model, known to lie in `folder`."""
+        placed = Model(self.method, self.normaliser, self.volumes)
+        object.__setattr__(placed, "origin", Origin(folder, sha256))  # not an argument of __init__, see above
+        return placed
+
+
+def images_of(normaliser: Normaliser, volumes: VolumeConfig | None) -> dict[str, Any]:
+    """Return JSON of a normaliser and of volumes."""
+    return {
+        "normaliser": normaliser.to_json(),
+        "volumes": None if volumes is None else volumes.model_dump(mode="json"),
+    }
+
+
+def save_model(folder: str | Path, model: Model) -> Model:
+    """Write weights.safetensors, model.json and manifest.json; return the model with its origin."""
+    spec = {
+        "versions": versions(),
+        "method": method_spec(model.method),
+        **model.images,
+    }
+    place = Path(folder)
+    return model.at(place, seal(place, spec, lambda part: save_weights(model.method, part)))
+
+
+def load_model(folder: str | Path, sha256: str | None = None, device: Literal["cpu", "auto"] = "cpu") -> Model:
+    """Read a model. Nothing in the folder is executed, and a changed byte is refused.
+
+    Args:
+        folder: written by `save_model`, or a run folder, whose `model/` is then read.
+        sha256: of the model that is asked for; given, the folder must hold exactly that one.
+        device: `auto` puts the weights on the CUDA device, where there is one.
+
+    Raises:
+        ArtefactError: a file is missing, altered, of another format, or of another model than asked for.
+    """
+    place = model_folder(Path(folder))
+    spec = read_sealed(place, sha256)
+    if missing := [name for name in FIELDS if name not in spec]:
+        raise ArtefactError(f"model.json lacks {', '.join(missing)}. Train the model again.")
+    method = load_weights(method_from_spec(spec["method"]), place / WEIGHTS)
+    try:
+        volumes = None if spec["volumes"] is None else VolumeConfig.model_validate(spec["volumes"])
+        model = Model(method, Normaliser.from_json(spec["normaliser"]), volumes)
+    except (ValidationError, TypeError, ValueError) as error:
+        raise ArtefactError(f"model.json does not fit this release ({type(error).__name__}).") from None
+    put_on(device, [method])
+    return model.at(place, sealed_sha256(place))
+
+
+def model_folder(folder: Path) -> Path:
+    """Return the folder that holds the model's files: `folder` itself, or `model/` in a run folder."""
+    inner = folder / MODEL
+    return inner if (inner / MANIFEST).is_file() and not (folder / MANIFEST).is_file() else folder
+
+
+def put_on(device: Literal["cpu", "auto"], methods: list[Method]) -> None:
+    """Move methods to the CUDA device, where `device` is auto and there is one."""
+    if device == "auto" and torch.cuda.is_available():
+        for method in methods:
+            method.to("cuda")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that an artefact was written with."""
+    return {"nightread": pipeline.__version__, "torch": torch.__version__, "python": platform.python_version()}

@@ -1,0 +1,108 @@
+"""The artefacts of a run: one model, detectors that name it, and what happens to a run that lost some of its bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.config import load_config
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.detection import load_detector
+from pipeline.detection.config import DetectionConfig
+from pipeline.errors import ArtefactError, ConfigError
+from pipeline.methods import load_model
+from pipeline.stages.detect.calibrate import CalibrationReport, calibrate
+from pipeline.stages.detect.rescore import rescore
+from pipeline.stages.detect.score import detectors_to_run
+from pipeline.stages.detect.train import train
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
+from pipeline.types import RunRef
+
+SHORT = ("training.images=64", "training.validate_every_images=64")
+FILES = (
+    "model/weights.safetensors",
+    "model/model.json",
+    "model/manifest.json",
+    "uncalibrated/detector.json",
+    "detector/detector.json",
+    "calibration.json",
+)
+
+
+@pytest.fixture(scope="module")
+def config(hospital: Any) -> RunConfig:
+    return load_config(hospital.run_file, RunConfig, [*SHORT, "name=artefacts"])
+
+
+@pytest.fixture(scope="module")
+def report(hospital: Any, config: RunConfig) -> CalibrationReport:
+    return calibrate(train(config, hospital.settings), hospital.settings, to_registry=False)
+
+
+@pytest.fixture(scope="module")
+def bare(hospital: Any) -> RunRef:
+    """A run without `detection`."""
+    return train(load_config(hospital.run_file, RunConfig, [*SHORT, "detection=null"]), hospital.settings)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("share", [0.0, 0.5, None], ids=["emptied", "halved", "gone"])
+def test_a_damaged_run_is_finished_again_as_it_was(
+    hospital: Any, config: RunConfig, report: CalibrationReport, name: str, share: float | None
+) -> None:
+    """As after a power cut: the files of a run are renamed into place, and one of them lost its bytes."""
+    folder = RunFolder.behind(report.run)
+    before = {file: (folder.path / file).read_bytes() for file in FILES}
+    file = folder.path / name
+    file.unlink() if share is None else file.write_bytes(before[name][: int(share * len(before[name]))])
+    again = calibrate(train(config, hospital.settings), hospital.settings, to_registry=False)
+    assert again == report
+    assert {file: (folder.path / file).read_bytes() for file in FILES} == before
+
+
+def test_a_damaged_detector_is_never_scored_with(hospital: Any, report: CalibrationReport) -> None:
+    file = RunFolder.behind(report.run).model / "weights.safetensors"
+    before = file.read_bytes()
+    file.write_bytes(b"")
+    try:
+        with pytest.raises(ArtefactError):
+            load_detector(report.run.path, sha256=report.run.sha256)
+    finally:
+        file.write_bytes(before)
+
+
+def test_weights_exist_once_in_a_run_and_not_in_those_that_name_them(hospital: Any, report: CalibrationReport) -> None:
+    detection = DetectionConfig.model_validate({"residual": {"kind": "l2"}})
+    other = rescore(report.run, detection, hospital.settings)
+    calibrated = calibrate(other, hospital.settings, to_registry=False)
+    weights = [path for run in (report.run, other) for path in Path(run.path).rglob("weights.safetensors")]
+    assert weights == [Path(report.run.path) / "model" / "weights.safetensors"]
+    model = load_detector(calibrated.run.path).model
+    assert model.origin.sha256 == load_model(report.run.path).origin.sha256
+    assert rescore(report.run, detection, hospital.settings) == other
+
+
+def test_a_run_without_detection_has_a_model_and_no_detector(hospital: Any, bare: RunRef) -> None:
+    folder, settings = RunFolder.behind(bare), hospital.settings
+    assert bare.sha256 == load_model(folder.path).origin.sha256
+    assert not folder.uncalibrated.exists()
+    with Catalogue.open(settings) as catalogue:
+        assert catalogue.run(folder.run_id).summary["model_sha256"] == bare.sha256
+    with pytest.raises(ConfigError, match="detection"):
+        calibrate(bare, settings)
+    with pytest.raises(ConfigError, match="detection"):
+        detectors_to_run(settings, run_id=folder.run_id)
+    assert train(folder.config(), settings) == bare
+
+
+def test_it_becomes_a_detector_without_another_training(hospital: Any, bare: RunRef) -> None:
+    run = rescore(bare, DetectionConfig(), hospital.settings)
+    ours, theirs = load_detector(run.path).model, load_model(bare.path)
+    assert ours.origin.sha256 == theirs.origin.sha256
+    pairs = zip(ours.method.state_dict().values(), theirs.method.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not RunFolder.behind(run).model.exists()
