@@ -1,1 +1,1 @@
-"""A finding in DICOM's own language: structured report, segmentation, picture, and key objects."""
+"""Findings as DICOM objects (structured report, segmentation, picture, key objects) and as FHIR."""

@@ -1,4 +1,4 @@
-"""The finding as a picture: Secondary Capture (PS3.3 A.8.1), readable on every workstation."""
+"""Finding as a picture: Secondary Capture (PS3.3 A.8.1), which every workstation can display."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from pipeline.dicom.export.described import (
 )
 
 
-def secondary_capture(found: Described, picture: np.ndarray, image: SourceImage) -> Dataset:
-    """Return a picture, uint8 [H, W, 3], as an object of the study of `image`; it names no patient in its pixels."""
+def secondary_capture(finding: Described, picture: np.ndarray, image: SourceImage) -> Dataset:
+    """Return a picture, uint8 [H, W, 3], as an object of the study of `image`; the pixels contain no patient name."""
     ds = hd.sc.SCImage.from_ref_dataset(
         image.dataset,
         pixel_array=np.ascontiguousarray(picture, dtype=np.uint8),
         photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
-        patient_orientation=("L", "P"),  # asked for; taken back below, since a panel shows several images at once
+        patient_orientation=(
+            "L",
+            "P",
+        ),  # highdicom requires one; emptied below, because the picture shows several images
         manufacturer=MANUFACTURER,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **series_of(found, "sc"),
+        **series_of(finding, "sc"),
     )
-    ds.ManufacturerModelName, ds.SoftwareVersions = MODEL_NAME, found.software
+    ds.ManufacturerModelName, ds.SoftwareVersions = MODEL_NAME, finding.software
     ds.PatientOrientation = ""
     ds.BurnedInAnnotation, ds.ImageType = "NO", ["DERIVED", "SECONDARY"]
     ds.DerivationDescription = NOT_FOR_DIAGNOSIS
-    return finish(ds, found, "sc", image.dataset)
+    return finish(ds, finding, "sc", image.dataset)

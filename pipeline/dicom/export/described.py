@@ -1,4 +1,4 @@
-"""What a finding says of itself in every object that is made of it, and what all those objects have in common."""
+"""Description of a finding that all its exported objects share, and the attributes that they have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydicom.sr.coding import Code
 from pipeline.dicom.identity.uids import derived_uid
 
 ObjectKind = Literal["seg", "sc", "sr", "ko"]
-KINDS: tuple[ObjectKind, ...] = ("seg", "sc", "sr", "ko")  # in the order of sending: what is referenced comes first
+KINDS: tuple[ObjectKind, ...] = ("seg", "sc", "sr", "ko")  # in the order of sending: referenced objects come first
 MANUFACTURER, MODEL_NAME, SERIAL = "Nightread", "nightread", "none"
 NOT_FOR_DIAGNOSIS = "Not for diagnosis: an unsupervised detector's statement of how unusual this study is."
 SCHEME = "99NIGHTREAD"  # private coding scheme (PS3.3 8.2), named in every object that uses it
@@ -30,20 +30,20 @@ _SERIES |= {"sr": (9003, "Nightread: report, not for diagnosis"), "ko": (9004, "
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A flagged finding in words and numbers; no identifier.
+    """A flagged finding in words and numbers, without identifiers.
 
     Attributes:
-        key: what the UIDs are functions of: run, model and finding.
-        route: of the detector.
+        key: input of the derived UIDs: run, model and finding.
+        route: route of the detector.
         score: raw, higher = more anomalous.
         p_value: one-sided, None where the detector is not calibrated.
         words: the p-value in words.
         guarantee: what the p-value is worth.
-        rule: what flagged the study.
+        rule: the rule that flagged the study.
         model, version: name of the method and route; registered version or start of the SHA-256.
         software: our version.
-        at: when it was scored: the objects' dates, so that making them again makes the same bytes.
-        pixel_threshold: in-body residuals above it are outlined; None where there is none.
+        at: time of scoring, used as the objects' date so that making them again gives the same bytes.
+        pixel_threshold: in-body residuals above it are outlined; None without a threshold.
         pixel_alpha: share of normal pixels above it.
     """
 
@@ -62,18 +62,18 @@ class Described:
     pixel_alpha: float | None = None
 
     def uid(self, kind: ObjectKind, part: str = "instance") -> str:
-        """Return the UID of an object, its series, or another part: equal findings, equal UIDs."""
+        """Return the UID of an object, its series, or another part; equal findings have equal UIDs."""
         return derived_uid("push", self.key, kind, part)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SourceImage:
-    """One original image of a finding, as its file says, and where it differs. PHI.
+    """One original image of a finding with its data set and heatmap. PHI.
 
     Attributes:
-        dataset: the file's data set; pixels are not needed.
+        dataset: data set of the file; pixels are not needed.
         frame: 0-based.
-        heatmap: float [H, W] on the native grid, None where the method has no map or none was kept.
+        heatmap: float [H, W] on the native grid, None where the method has no map or it was not stored.
     """
 
     dataset: Dataset
@@ -81,8 +81,8 @@ class SourceImage:
     heatmap: np.ndarray | None = field(default=None)
 
 
-# What pydicom 3.0.2 lacks of PS3.3 C.12.1.1.2: Latin alphabet No. 9, and the escape sequences of GB 2312. It leaves
-# these to Python's codec, which does not strip them, and they became a part of the name.
+# pydicom 3.0.2 lacks parts of PS3.3 C.12.1.1.2: Latin alphabet No. 9, and the escape sequences of GB 2312. It leaves
+# these to Python's codec, which does not remove them, so they became part of the name.
 charset.python_encoding |= {"ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"}
 charset.CODES_TO_ENCODINGS[b"\x1b-b"] = "iso8859_15"
 charset.ENCODINGS_TO_CODES["iso8859_15"] = b"\x1b-b"
@@ -90,45 +90,45 @@ charset.handled_encodings = tuple(name for name in charset.handled_encodings if 
 
 
 def in_unicode(ds: Dataset) -> Dataset:
-    """Return the data set with all its text in UTF-8: highdicom does not know several character sets at once."""
+    """Return the data set with all text in UTF-8, because highdicom cannot handle several character sets at once."""
     ds.decode()
     ds.SpecificCharacterSet = "ISO_IR 192"
     return ds
 
 
-def series_of(found: Described, kind: ObjectKind) -> dict[str, Any]:
-    """Return what highdicom asks about series, instance and equipment."""
+def series_of(finding: Described, kind: ObjectKind) -> dict[str, Any]:
+    """Return the arguments of highdicom about series and instance."""
     number, _ = _SERIES[kind]
     return {
-        "series_instance_uid": found.uid(kind, "series"),
+        "series_instance_uid": finding.uid(kind, "series"),
         "series_number": number,
-        "sop_instance_uid": found.uid(kind),
+        "sop_instance_uid": finding.uid(kind),
         "instance_number": 1,
     }
 
 
-def equipment(found: Described) -> dict[str, Any]:
-    """Return what highdicom asks about the device that made an image."""
+def equipment(finding: Described) -> dict[str, Any]:
+    """Return the arguments of highdicom about the device that made an image."""
     return {
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": MODEL_NAME,
-        "software_versions": found.software,
+        "software_versions": finding.software,
         "device_serial_number": SERIAL,
     }
 
 
-def finish(ds: Dataset, found: Described, kind: ObjectKind, source: Dataset) -> Dataset:
-    """Make an object the same whenever it is made, and copy what highdicom leaves out; nothing is invented.
+def finish(ds: Dataset, finding: Described, kind: ObjectKind, source: Dataset) -> Dataset:
+    """Make an object reproducible, and copy what highdicom leaves out; nothing is invented.
 
-    BodyPartExamined and Laterality are the source's. Laterality is type 2C in a picture (PS3.3 C.7.3.1): where the
-    source has neither it nor a body part, it is sent empty.
+    BodyPartExamined and Laterality are taken from the source. Laterality is type 2C in a picture (PS3.3 C.7.3.1): where
+    the source has neither Laterality nor a body part, it is empty.
     """
-    day, hour = found.at.strftime("%Y%m%d"), found.at.strftime("%H%M%S")
+    day, hour = finding.at.strftime("%Y%m%d"), finding.at.strftime("%H%M%S")
     ds.InstanceCreationDate, ds.InstanceCreationTime = day, hour
     for name, value in (("SeriesDate", day), ("SeriesTime", hour), ("ContentDate", day), ("ContentTime", hour)):
         if name in ds or name.startswith("Content"):
             setattr(ds, name, value)
-    _settle(ds, found, kind, day, hour)
+    _settle(ds, finding, kind, day, hour)
     ds.SeriesDescription = _SERIES[kind][1]
     for keyword in ("IssuerOfPatientID", "StudyDescription", "PatientAge", "TimezoneOffsetFromUTC"):
         if keyword in source and keyword not in ds:
@@ -140,15 +140,15 @@ def finish(ds: Dataset, found: Described, kind: ObjectKind, source: Dataset) -> 
     return ds
 
 
-def _settle(ds: Dataset, found: Described, kind: ObjectKind, day: str, hour: str) -> None:
-    """Replace what highdicom takes from the clock and from chance."""
+def _settle(ds: Dataset, finding: Described, kind: ObjectKind, day: str, hour: str) -> None:
+    """Replace the values that highdicom takes from the clock or draws at random."""
     if "DateOfSecondaryCapture" in ds:
         ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = day, hour
     for item in ds.get("ContributingEquipmentSequence", []):
         item.ContributionDateTime = f"{day}{hour}"
     for keyword in ("DimensionOrganizationSequence", "DimensionIndexSequence"):
         for item in ds.get(keyword, []):
-            item.DimensionOrganizationUID = found.uid(kind, "dimensions")
+            item.DimensionOrganizationUID = finding.uid(kind, "dimensions")
 
 
 def _anatomy(ds: Dataset, source: Dataset, kind: ObjectKind) -> None:

@@ -1,7 +1,7 @@
-"""A finding in FHIR R4 (4.0.1): patient, device, imaging study, observation and diagnostic report in one Bundle.
+"""Finding in FHIR R4 (4.0.1): patient, device, imaging study, observation and diagnostic report in one Bundle.
 
-https://hl7.org/fhir/R4. Two ways to name things: real identifiers, or the workspace's pseudonyms, under a system of
-their own. Names, birth dates and free text of the files are in neither.
+https://hl7.org/fhir/R4. Identifiers are either real, or the workspace's pseudonyms under a system of their own. Names,
+birth dates and free text of the files are never included.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _IMAGING_STUDY = {"system": "http://loinc.org", "code": "18748-4", "display": "D
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StudyImage:
-    """One image that a finding rests on, by its own identifier and its series'."""
+    """One image that a finding rests on, with its own identifier and its series'."""
 
     series: str
     instance: str
@@ -46,16 +46,16 @@ class StudyImage:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ImagedStudy:
-    """What a finding is about.
+    """The study that a finding is about.
 
     Attributes:
-        real: whether the identifiers are real; else they are pseudonyms, and date and accession number are empty.
+        real: whether the identifiers are real; otherwise they are pseudonyms, and date and accession number are empty.
         patient: empty where the files have none.
-        issuer: of the patient's identifier; may be empty.
+        issuer: issuer of the patient's identifier; may be empty.
         study: Study Instance UID or pseudonym.
-        accession: number of the order; may be empty.
+        accession: accession number of the order; may be empty.
         date: YYYYMMDD; may be empty.
-        images: the most unusual first.
+        images: the images of the finding, the most unusual first.
     """
 
     real: bool
@@ -67,40 +67,40 @@ class ImagedStudy:
     date: str = field(default="")
 
 
-def bundle(found: Described, about: ImagedStudy) -> dict[str, Any]:
-    """Return the Bundle, a collection, as plain values; equal findings make equal bundles."""
+def bundle(finding: Described, about: ImagedStudy) -> dict[str, Any]:
+    """Return the Bundle, a collection, as plain values; equal findings give equal bundles."""
     resources = {
         "patient": _patient(about),
-        "device": _device(found),
-        "study": _study(found, about),
-        "observation": _observation(found),
-        "report": _report(found),
+        "device": _device(finding),
+        "study": _study(finding, about),
+        "observation": _observation(finding),
+        "report": _report(finding),
     }
-    entries = [{"fullUrl": _url(found, name), "resource": value} for name, value in resources.items()]
+    entries = [{"fullUrl": _url(finding, name), "resource": value} for name, value in resources.items()]
     return {
         "resourceType": "Bundle",
-        "id": bundle_id(found),
+        "id": bundle_id(finding),
         "type": "collection",
-        "timestamp": _instant(found),
+        "timestamp": _instant(finding),
         "entry": entries,
     }
 
 
-def bundle_id(found: Described) -> str:
-    """Return the name of a finding's bundle: a function of run, model and finding, never of a patient."""
-    return _url(found, "bundle").removeprefix("urn:uuid:")
+def bundle_id(finding: Described) -> str:
+    """Return the id of a finding's bundle, derived from run, model and finding, never from a patient."""
+    return _url(finding, "bundle").removeprefix("urn:uuid:")
 
 
-def _url(found: Described, part: str) -> str:
-    return f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, derived_uid('push', found.key, 'fhir', part))}"
+def _url(finding: Described, part: str) -> str:
+    return f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, derived_uid('push', finding.key, 'fhir', part))}"
 
 
-def _reference(found: Described, part: str) -> dict[str, str]:
-    return {"reference": _url(found, part)}
+def _reference(finding: Described, part: str) -> dict[str, str]:
+    return {"reference": _url(finding, part)}
 
 
-def _instant(found: Described) -> str:
-    return f"{found.at:%Y-%m-%dT%H:%M:%S}Z"
+def _instant(finding: Described) -> str:
+    return f"{finding.at:%Y-%m-%dT%H:%M:%S}Z"
 
 
 def _patient(about: ImagedStudy) -> dict[str, Any]:
@@ -112,17 +112,20 @@ def _patient(about: ImagedStudy) -> dict[str, Any]:
     return {"resourceType": "Patient"} | ({"identifier": [identifier]} if about.patient else {})
 
 
-def _device(found: Described) -> dict[str, Any]:
+def _device(finding: Described) -> dict[str, Any]:
     return {
         "resourceType": "Device",
         "manufacturer": MANUFACTURER,
-        "deviceName": [{"name": found.model, "type": "model-name"}, {"name": MODEL_NAME, "type": "manufacturer-name"}],
-        "version": [{"value": found.version}, {"type": {"text": "software"}, "value": found.software}],
+        "deviceName": [
+            {"name": finding.model, "type": "model-name"},
+            {"name": MODEL_NAME, "type": "manufacturer-name"},
+        ],
+        "version": [{"value": finding.version}, {"type": {"text": "software"}, "value": finding.software}],
         "note": [{"text": NOT_FOR_DIAGNOSIS}],
     }
 
 
-def _study(found: Described, about: ImagedStudy) -> dict[str, Any]:
+def _study(finding: Described, about: ImagedStudy) -> dict[str, Any]:
     identifier: dict[str, Any] = {"system": PSEUDONYMS, "value": about.study}
     if about.real:
         identifier = {"system": _DICOM_UID, "value": f"urn:oid:{about.study}"}
@@ -133,23 +136,23 @@ def _study(found: Described, about: ImagedStudy) -> dict[str, Any]:
         "identifier": [identifier, *([order] if about.accession else [])],
         "status": "available",
         **({"modality": [_modality(name) for name in modalities]} if modalities else {}),
-        "subject": _reference(found, "patient"),
+        "subject": _reference(finding, "patient"),
         **({"started": f"{about.date[:4]}-{about.date[4:6]}-{about.date[6:]}"} if len(about.date) == 8 else {}),
         **({"series": _series(about.images)} if about.images else {}),
     }
 
 
 def _series(images: Sequence[StudyImage]) -> list[dict[str, Any]]:
-    """Return the series of the images that the finding rests on, and no others."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the series of the images that the finding rests on, and no other series."""
+    by_uid: dict[str, dict[str, Any]] = {}
     for image in images:
-        series = found.setdefault(
+        series = by_uid.setdefault(
             image.series, {"uid": image.series, "modality": _modality(image.modality), "instance": []}
         )
         instance = {"uid": image.instance, "sopClass": {"system": "urn:ietf:rfc:3986", "code": image.sop_class}}
         if instance not in series["instance"]:  # two frames of one object
             series["instance"].append(instance)
-    return list(found.values())
+    return list(by_uid.values())
 
 
 def _modality(name: str) -> dict[str, str]:
@@ -164,28 +167,28 @@ def _number(value: float) -> dict[str, Any]:
     return {"valueQuantity": {"value": float(f"{value:.8g}"), "unit": "1", "system": _UCUM, "code": "1"}}
 
 
-def _observation(found: Described) -> dict[str, Any]:
-    components = [{"code": _code(P_VALUE), **_number(found.p_value)}] if found.p_value is not None else []
-    texts = ((WORDS, found.words), (WORTH, found.guarantee), (RULE, found.rule))
+def _observation(finding: Described) -> dict[str, Any]:
+    components = [{"code": _code(P_VALUE), **_number(finding.p_value)}] if finding.p_value is not None else []
+    texts = ((WORDS, finding.words), (WORTH, finding.guarantee), (RULE, finding.rule))
     components += [{"code": _code(name), "valueString": text} for name, text in texts if text]
     return {
         "resourceType": "Observation",
-        "status": "preliminary",  # nobody has looked at it
+        "status": "preliminary",  # no person has reviewed it
         "category": [{"coding": [{"system": f"{_TERMS}/observation-category", "code": "imaging"}]}],
         "code": _code(SCORE),
-        "subject": _reference(found, "patient"),
-        "effectiveDateTime": _instant(found),
-        **_number(found.score),
+        "subject": _reference(finding, "patient"),
+        "effectiveDateTime": _instant(finding),
+        **_number(finding.score),
         "note": [{"text": NOT_FOR_DIAGNOSIS}],
-        "method": {"text": f"{found.model}, {found.version}"},
-        "device": _reference(found, "device"),
-        "derivedFrom": [_reference(found, "study")],
+        "method": {"text": f"{finding.model}, {finding.version}"},
+        "device": _reference(finding, "device"),
+        "derivedFrom": [_reference(finding, "study")],
         "component": components,
     }
 
 
-def _report(found: Described) -> dict[str, Any]:
-    sentence = f"{FINDING.meaning}: {found.words}. {NOT_FOR_DIAGNOSIS}"
+def _report(finding: Described) -> dict[str, Any]:
+    sentence = f"{FINDING.meaning}: {finding.words}. {NOT_FOR_DIAGNOSIS}"
     page = f'<div xmlns="http://www.w3.org/1999/xhtml"><p>{html.escape(sentence)}</p></div>'
     return {
         "resourceType": "DiagnosticReport",
@@ -193,10 +196,10 @@ def _report(found: Described) -> dict[str, Any]:
         "status": "preliminary",
         "category": [{"coding": [{"system": f"{_TERMS}/v2-0074", "code": "RAD"}]}],
         "code": {"coding": [_IMAGING_STUDY]},
-        "subject": _reference(found, "patient"),
-        "effectiveDateTime": _instant(found),
-        "issued": _instant(found),
-        "result": [_reference(found, "observation")],
-        "imagingStudy": [_reference(found, "study")],
+        "subject": _reference(finding, "patient"),
+        "effectiveDateTime": _instant(finding),
+        "issued": _instant(finding),
+        "result": [_reference(finding, "observation")],
+        "imagingStudy": [_reference(finding, "study")],
         "conclusion": sentence,
     }

@@ -1,4 +1,4 @@
-"""Which images to look at: Key Object Selection (PS3.3 A.35.4, TID 2010)."""
+"""Key Object Selection (PS3.3 A.35.4, TID 2010): the images of a finding to look at first."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from pipeline.dicom.export.described import (
 from pipeline.dicom.export.structured_report import device
 
 
-def key_objects(found: Described, images: Sequence[SourceImage], made: Sequence[Dataset]) -> Dataset:
-    """Return the selection "Of Interest" of the most unusual images and of the objects made of them.
+def key_objects(finding: Described, images: Sequence[SourceImage], made: Sequence[Dataset]) -> Dataset:
+    """Return the selection "Of Interest" of the most unusual images and of the exported objects.
 
     Args:
-        found: its words are the description.
+        finding: the finding; its words are the description.
         images: the original images, the most unusual first.
-        made: segmentation, picture and report, as far as there are any.
+        made: segmentation, picture and report, as far as they exist.
     """
     referenced = [*(image.dataset for image in images), *made]
     content = hd.ko.KeyObjectSelection(
         document_title=codes.DCM.OfInterest,
         referenced_objects=referenced,
-        observer_device_context=device(found),
-        description=f"{found.words}. {NOT_FOR_DIAGNOSIS}",
+        observer_device_context=device(finding),
+        description=f"{finding.words}. {NOT_FOR_DIAGNOSIS}",
     )
     ds = hd.ko.KeyObjectSelectionDocument(
-        evidence=referenced, content=content, manufacturer=MANUFACTURER, **series_of(found, "ko")
+        evidence=referenced, content=content, manufacturer=MANUFACTURER, **series_of(finding, "ko")
     )
-    ds.ManufacturerModelName, ds.SoftwareVersions = MODEL_NAME, found.software
-    return finish(ds, found, "ko", images[0].dataset)
+    ds.ManufacturerModelName, ds.SoftwareVersions = MODEL_NAME, finding.software
+    return finish(ds, finding, "ko", images[0].dataset)

@@ -1,4 +1,4 @@
-"""The finding as a structured report: Comprehensive 3D SR (PS3.3 A.35.13) by TID 1500 (PS3.16)."""
+"""Finding as a structured report: Comprehensive 3D SR (PS3.3 A.35.13) with TID 1500 (PS3.16)."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ _WARNING = Code("warning", SCHEME, "Warning")
 _NO_UNITS = Code("1", "UCUM", "no units")
 
 
-def structured_report(found: Described, images: Sequence[SourceImage]) -> Dataset:
-    """Return the report: score, p-value and its words, model and version, the images, and "not for diagnosis".
+def structured_report(finding: Described, images: Sequence[SourceImage]) -> Dataset:
+    """Return the report: score, p-value and its words, model and version, images, and "not for diagnosis".
 
     Args:
-        found: what is said.
-        images: of one study, the most unusual first.
+        finding: the finding.
+        images: images of one study, the most unusual first.
     """
     report = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=device(found)),
+        observation_context=ObservationContext(observer_device_context=device(finding)),
         procedure_reported=CodedConcept.from_code(_IMAGING),
-        imaging_measurements=[_group(found, images)],
+        imaging_measurements=[_group(finding, images)],
         title=codes.DCM.ImagingMeasurementReport,
     )
     ds = Comprehensive3DSR(
@@ -64,36 +64,36 @@ def structured_report(found: Described, images: Sequence[SourceImage]) -> Datase
         content=report,
         manufacturer=MANUFACTURER,
         is_complete=True,
-        **series_of(found, "sr"),
+        **series_of(finding, "sr"),
     )
-    ds.ManufacturerModelName, ds.SoftwareVersions = MODEL_NAME, found.software
-    return finish(ds, found, "sr", images[0].dataset)
+    ds.ManufacturerModelName, ds.SoftwareVersions = MODEL_NAME, finding.software
+    return finish(ds, finding, "sr", images[0].dataset)
 
 
-def device(found: Described) -> ObserverContext:
-    """Return who says so: a device, and which."""
+def device(finding: Described) -> ObserverContext:
+    """Return the observer context: the device that makes the statement."""
     attributes = DeviceObserverIdentifyingAttributes(
-        uid=hd.UID(found.uid("sr", "device")),
-        name=found.model[:64],
+        uid=hd.UID(finding.uid("sr", "device")),
+        name=finding.model[:64],
         manufacturer_name=MANUFACTURER,
-        model_name=f"{MODEL_NAME} {found.software}",
-        serial_number=found.version[:64],
+        model_name=f"{MODEL_NAME} {finding.software}",
+        serial_number=finding.version[:64],
     )
     return ObserverContext(codes.DCM.Device, attributes)
 
 
-def _group(found: Described, images: Sequence[SourceImage]) -> MeasurementsAndQualitativeEvaluations:
-    numbers = [Measurement(name=SCORE, value=_decimal(found.score), unit=_NO_UNITS)]
-    if found.p_value is not None:
-        numbers.append(Measurement(name=P_VALUE, value=_decimal(found.p_value), unit=_NO_UNITS))
+def _group(finding: Described, images: Sequence[SourceImage]) -> MeasurementsAndQualitativeEvaluations:
+    numbers = [Measurement(name=SCORE, value=_decimal(finding.score), unit=_NO_UNITS)]
+    if finding.p_value is not None:
+        numbers.append(Measurement(name=P_VALUE, value=_decimal(finding.p_value), unit=_NO_UNITS))
     group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=hd.UID(found.uid("sr", "tracking")), identifier=found.route),
+        tracking_identifier=TrackingIdentifier(uid=hd.UID(finding.uid("sr", "tracking")), identifier=finding.route),
         finding_type=FINDING,
-        algorithm_id=AlgorithmIdentification(found.model, found.version),
+        algorithm_id=AlgorithmIdentification(finding.model, finding.version),
         measurements=numbers,
         source_images=[_reference(image) for image in images],
     )
-    texts = ((WORDS, found.words), (WORTH, found.guarantee), (RULE, found.rule), (_WARNING, NOT_FOR_DIAGNOSIS))
+    texts = ((WORDS, finding.words), (WORTH, finding.guarantee), (RULE, finding.rule), (_WARNING, NOT_FOR_DIAGNOSIS))
     for name, text in texts:
         if text:
             group[0].ContentSequence.append(TextContentItem(name, text, RelationshipTypeValues.CONTAINS))
@@ -107,5 +107,5 @@ def _reference(image: SourceImage) -> SourceImageForMeasurementGroup:
 
 
 def _decimal(value: float) -> float:
-    """Round to what a decimal string can hold (PS3.5 6.2, DS: 16 characters)."""
+    """Round to what fits into a decimal string (PS3.5 6.2, DS: 16 characters)."""
     return float(f"{value:.8g}")

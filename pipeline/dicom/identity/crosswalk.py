@@ -1,8 +1,8 @@
-"""The crosswalk: the way back from pseudonyms to real identifiers, because results must go back to the real study.
+"""Crosswalk: the table from pseudonyms back to real identifiers, needed to return results to the real study.
 
-Its own database with its own tables, apart from the catalogue, mode 0600 in a folder of mode 0700 (SQLite gives its
-`-wal` and `-shm` files the mode of the database). It is written before the catalogue names a pseudonym, so that every
-pseudonym of the catalogue can be resolved, and it knows which key made them.
+It has its own database and tables, apart from the catalogue, mode 0600 in a folder of mode 0700 (SQLite gives its
+`-wal` and `-shm` files the mode of the database). It is written before the catalogue stores a pseudonym, so every
+pseudonym in the catalogue can be resolved, and it records which key made them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pipeline.dicom.identity.crosswalk_tables import FormerId, Instance, Path_, 
 from pipeline.dicom.identity.pseudonyms import Ids, Kind, Pseudonyms, trim
 from pipeline.errors import IdentityError
 
-_REMEMBERED = 100_000  # known rows kept in memory, so that a study of 2 000 slices writes its patient once
+_REMEMBERED = 100_000  # rows remembered in memory, so that a study of 2 000 slices writes its patient only once
 
 
 class Crosswalk:
-    """Real identifiers behind pseudonyms. PHI: never print, log or commit what it returns, but where a person asks."""
+    """Real identifiers behind pseudonyms. PHI: never print, log or commit its results, except where a person asks."""
 
     def __init__(self, engine: Engine, settings: Settings, key_id: str) -> None:
         self.engine = engine
@@ -39,10 +39,10 @@ class Crosswalk:
 
     @classmethod
     def open(cls, settings: Settings) -> Crosswalk:
-        """Open the workspace's crosswalk, creating it on first use, and bind it to the pseudonym key.
+        """Open the workspace's crosswalk, creating it on first use, and check that the pseudonym key is its own.
 
         Raises:
-            IdentityError: its file is exposed, or it was written with another key, or the key is lost.
+            IdentityError: its file is exposed, it was written with another key, or the key is missing.
         """
         engine = open_engine(settings)
         try:
@@ -71,7 +71,7 @@ class Crosswalk:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Group many `remember` calls into one durable commit; nested uses join the outer one."""
+        """Group many `remember` calls into one durable commit; nested calls join the outer one."""
         if self._open is not None:
             yield self._open
             return
@@ -80,13 +80,13 @@ class Crosswalk:
                 self._open = connection
                 yield connection
         except BaseException:
-            self._known.clear()
+            self._known.clear()  # rows of the failed transaction are not in the database
             raise
         finally:
             self._open = None
 
     def remember(self, ids: Ids, identity: RawIdentity) -> None:
-        """Record what the pseudonyms stand for; remembering twice changes nothing.
+        """Record the real identifiers behind the pseudonyms; recording them again changes nothing.
 
         Raises:
             IdentityError: the pseudonyms were made with another key than the crosswalk's.
@@ -94,7 +94,7 @@ class Crosswalk:
         self.remember_many([(ids, identity)])
 
     def remember_many(self, entries: Iterable[tuple[Ids, RawIdentity]]) -> None:
-        """Like `remember` for each entry in turn, all or none, in a fraction of the time.
+        """Do what `remember` does for each entry in turn, all or none, in a fraction of the time.
 
         Raises:
             IdentityError: pseudonyms were made with another key than the crosswalk's.
@@ -103,7 +103,7 @@ class Crosswalk:
         for ids, identity in entries:
             if ids.key_id and ids.key_id != self.key_id:
                 raise IdentityError(
-                    "These pseudonyms were made with another key: it was rotated meanwhile. Start again."
+                    "These pseudonyms were made with a key that has been rotated since. Run the command again."
                 )
             for table, row in _rows(ids, identity, self._settings.site):
                 key = (table.name, *row.values())
@@ -127,16 +127,16 @@ class Crosswalk:
     def _learn(self, keys: Iterable[tuple[str, ...]]) -> None:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
-        # An instance comes once; remembering it would only fill memory.
+        # Each instance arrives only once, so remembering it would only fill memory.
         self._known.update(key for key in keys if key[0] != "instances")
 
     def identity(self, pseudonym: str) -> RawIdentity:
-        """Return what a patient, study, series or instance pseudonym stands for; retired pseudonyms resolve too.
+        """Return the identifiers behind a patient, study, series or instance pseudonym, retired pseudonyms included.
 
         Fields below the level of the pseudonym are "".
 
         Raises:
-            IdentityError: the crosswalk does not know it.
+            IdentityError: the pseudonym is not in the crosswalk.
         """
         with self.transaction() as connection:
             current = _current(connection, pseudonym)
@@ -144,61 +144,63 @@ class Crosswalk:
                 row = connection.execute(statement, {"id": current}).mappings().first()
                 if row is not None:
                     return RawIdentity(**{name: value or "" for name, value in row.items()})
-        raise IdentityError(f"The crosswalk does not know the pseudonym {pseudonym[:12]}. Name one of this workspace.")
+        raise IdentityError(
+            f"The pseudonym {pseudonym[:12]} is not in this workspace's crosswalk. Check it, and the workspace (-w)."
+        )
 
     def reveal(self, pseudonym: str) -> dict[str, str]:
         """Return the non-empty real identifiers (or the path) behind any pseudonym, by name.
 
         Raises:
-            IdentityError: the crosswalk does not know it.
+            IdentityError: the pseudonym is not in the crosswalk.
         """
         path = self.path(pseudonym)
         if path is not None:
             return {"path": path}
-        found = self.identity(pseudonym)
-        return {name: value for name in RawIdentity.__slots__ if (value := getattr(found, name))}
+        identity = self.identity(pseudonym)
+        return {name: value for name in RawIdentity.__slots__ if (value := getattr(identity, name))}
 
     def path(self, path_id: str) -> str | None:
-        """Return the absolute path behind a path pseudonym, or None where the crosswalk does not know it."""
+        """Return the absolute path behind a path pseudonym, or None where it is not in the crosswalk."""
         with self.transaction() as connection:
-            wanted = select(Path_.path).where(Path_.path_id == _current(connection, path_id))
-            found = connection.execute(wanted).scalar()
-        return None if found is None else str(self._settings.absolute(os.fsdecode(found)))
+            query = select(Path_.path).where(Path_.path_id == _current(connection, path_id))
+            path = connection.execute(query).scalar()
+        return None if path is None else str(self._settings.absolute(os.fsdecode(path)))
 
     def find_studies(
         self, *, study_uid: str = "", accession: str = "", patient_id: str = "", date: str = "", issuer: str = ""
     ) -> list[str]:
-        """Return the pseudonyms of the studies that match every identifier given, sorted; none given, none found.
+        """Return the pseudonyms of the studies that match all identifiers given, sorted; without any, no study.
 
         `date` is YYYYMMDD. `patient_id` alone matches all studies of the person under any issuer.
         """
-        asked = zip(_SEARCHED, map(trim, (study_uid, accession, patient_id, date, issuer)), strict=True)
-        wanted = {name: value for name, value in asked if value}
-        if not wanted:
+        arguments = zip(_SEARCHED, map(trim, (study_uid, accession, patient_id, date, issuer)), strict=True)
+        criteria = {name: value for name, value in arguments if value}
+        if not criteria:
             return []
         with self.transaction() as connection:
-            return sorted(connection.execute(_search(tuple(wanted)), wanted).scalars())
+            return sorted(connection.execute(_search(tuple(criteria)), criteria).scalars())
 
     def find_patients(self, patient_id: str, issuer: str = "") -> list[str]:
-        """Return the pseudonyms of a Patient ID, sorted: of every issuer that gave it out, or of the one named.
+        """Return the pseudonyms of a Patient ID, sorted: of all its issuers, or only of `issuer`.
 
-        An empty Patient ID finds nobody.
+        An empty Patient ID matches nobody.
         """
-        wanted = select(Person.person_id).where(Person.patient_id == trim(patient_id), Person.unnamed_study_uid == "")
+        query = select(Person.person_id).where(Person.patient_id == trim(patient_id), Person.unnamed_study_uid == "")
         if trim(issuer):
-            wanted = wanted.where(Person.issuer == trim(issuer))
+            query = query.where(Person.issuer == trim(issuer))
         if not trim(patient_id):
             return []
         with self.transaction() as connection:
-            return sorted(connection.execute(wanted).scalars())
+            return sorted(connection.execute(query).scalars())
 
     def current_id(self, pseudonym: str) -> str:
-        """Return the pseudonym that stands today for one that a rotation has retired; others come back unchanged."""
+        """Return the pseudonym that replaced one retired by a key rotation; others are returned unchanged."""
         with self.transaction() as connection:
             return _current(connection, pseudonym)
 
     def count(self, kind: Kind) -> int:
-        """Return how many pseudonyms of a kind the crosswalk knows."""
+        """Return the number of pseudonyms of a kind in the crosswalk."""
         tables = {"patient": Person, "study": Study, "series": Series, "instance": Instance, "path": Path_}
         with self.transaction() as connection:
             return connection.execute(select(func.count()).select_from(tables[kind])).scalar_one()
@@ -208,7 +210,7 @@ _PARENTS_FIRST: tuple[Table, ...] = tuple(table.__table__ for table in (Person, 
 
 
 def _ordered(table: Table, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sort rows by pseudonym, so that no two processes wait for each other; of one pseudonym the first stays first."""
+    """Sort rows by pseudonym: processes that lock rows in one order cannot deadlock. The sort is stable."""
     (key,) = table.primary_key.columns.keys()
     return sorted(rows, key=lambda row: row[key])
 
@@ -224,7 +226,7 @@ _SEARCHED: dict[str, Any] = {
 
 @cache
 def _search(names: tuple[str, ...]) -> Any:
-    """Return the query for these identifiers, built once: building takes longer than asking."""
+    """Return the query for these identifiers, built once because building it takes longer than running it."""
     conditions = [_SEARCHED[name] == bindparam(name) for name in names]
     return select(Study.study_id).join(Person, Person.person_id == Study.person_id).where(*conditions)
 
@@ -236,14 +238,14 @@ _TO_SERIES = Instance.__table__.join(Series).join(Study).join(Person)
 
 
 def _levels() -> tuple[Any, ...]:
-    wanted = bindparam("id")
+    pseudonym = bindparam("id")
     return (
         select(*_STUDY, Series.series_uid, Instance.sop_uid)
         .select_from(_TO_SERIES)
-        .where(Instance.instance_id == wanted),
-        select(*_STUDY, Series.series_uid).select_from(_TO_STUDY).where(Series.series_id == wanted),
-        select(*_STUDY).select_from(Study.__table__.join(Person)).where(Study.study_id == wanted),
-        select(*_PERSON).where(Person.person_id == wanted),
+        .where(Instance.instance_id == pseudonym),
+        select(*_STUDY, Series.series_uid).select_from(_TO_STUDY).where(Series.series_id == pseudonym),
+        select(*_STUDY).select_from(Study.__table__.join(Person)).where(Study.study_id == pseudonym),
+        select(*_PERSON).where(Person.person_id == pseudonym),
     )
 
 
@@ -279,5 +281,5 @@ def _rows(ids: Ids, identity: RawIdentity, site: str) -> Iterator[tuple[Table, d
 
 
 def _current(connection: Connection, pseudonym: str) -> str:
-    wanted = select(FormerId.current_id).where(FormerId.former_id == pseudonym)
-    return connection.execute(wanted).scalar() or pseudonym
+    query = select(FormerId.current_id).where(FormerId.former_id == pseudonym)
+    return connection.execute(query).scalar() or pseudonym

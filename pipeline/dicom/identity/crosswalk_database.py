@@ -1,4 +1,4 @@
-"""Opening the crosswalk's database: private file, pragmas, upserts, and the key that it is bound to."""
+"""Access to the crosswalk's database: private file, pragmas, upserts, and the key that it is bound to."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from pipeline.errors import ConfigError, IdentityError
 
 _INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 _BUSY_SECONDS = 30
-_CREATOR_LOCK = 0x63726F7373  # "cross"
+_CREATOR_LOCK = 0x63726F7373  # any fixed number that no other advisory lock uses: "cross" in ASCII
 
 
 def open_engine(settings: Settings) -> Engine:
-    """Open the crosswalk's database with its tables; a SQLite file is private before the first byte is in it.
+    """Open the crosswalk's database with its tables; an SQLite file gets mode 0600 before the first byte is written.
 
-    Errors of the engine never show bound values: they are real identifiers.
+    Errors of the engine never show bound values, because those are real identifiers.
 
     Raises:
-        ConfigError: neither SQLite nor PostgreSQL.
+        ConfigError: the URL names neither SQLite nor PostgreSQL.
         IdentityError: the file is exposed, or the database cannot be opened.
     """
     url = make_url(settings.crosswalk)
     if url.get_backend_name() not in _INSERTS:
-        raise ConfigError(f"crosswalk_url names the database {url.get_backend_name()}; use sqlite or postgresql.")
-    if url.drivername == "postgresql":  # would mean psycopg2, which is no dependency
+        raise ConfigError(f"crosswalk_url names the database {url.get_backend_name()}. Use sqlite or postgresql.")
+    if url.drivername == "postgresql":  # SQLAlchemy would take psycopg2, which is not a dependency
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite":
         return _open_file(url)
@@ -51,7 +51,7 @@ def _open_file(url: URL) -> Engine:
     private_folder(path.parent)
     with _alone(path):
         _private_file(path)
-        # The driver sets the busy timeout as it connects, so before the pragmas.
+        # The driver sets the busy timeout on connecting, before the pragmas run, which may have to wait for a lock.
         engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
         event.listen(engine, "connect", _pragmas)
         _create_tables(engine)
@@ -60,14 +60,14 @@ def _open_file(url: URL) -> Engine:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time make the file: SQLite does not wait for others when it changes the journal mode."""
+    """Let one process at a time create the file: SQLite does not wait for others when it changes the journal mode."""
     lock = FileLock(f"{path}.lock", timeout=_BUSY_SECONDS, mode=0o600, poll_interval=0.01)
     try:
         lock.acquire()
     except Timeout:
         raise IdentityError(
-            f"The crosswalk has been locked by another process for {_BUSY_SECONDS} s. Find out which one hangs, stop "
-            "it, and start again."
+            f"The crosswalk has been locked by another process for {_BUSY_SECONDS} s. Find the nightread process that "
+            "hangs, stop it, and run the command again."
         ) from None
     try:
         yield
@@ -78,19 +78,19 @@ def _alone(path: Path) -> Iterator[None]:
 def _create_tables(engine: Engine) -> None:
     try:
         with engine.begin() as connection:
-            if connection.dialect.name == "postgresql":  # two that create the same table collide in its system tables
+            if connection.dialect.name == "postgresql":  # concurrent CREATE TABLEs collide in its system tables
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CREATOR_LOCK})
             metadata.create_all(connection)
     except DBAPIError as error:
         engine.dispose()
         raise IdentityError(
-            f"The crosswalk cannot be opened ({type(error.orig).__name__}). Check that its database is up."
+            f"The crosswalk cannot be opened ({type(error.orig).__name__}). Check that its database is running."
         ) from None
 
 
 def _private_file(path: Path) -> None:
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # created private, never chmod-ed later
     except FileExistsError:
         check_private(path.stat(), "crosswalk")
 
@@ -98,38 +98,38 @@ def _private_file(path: Path) -> None:
 def _pragmas(connection: Any, _: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA synchronous=FULL")  # in WAL mode only FULL survives a power cut
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
 
 
 def current_key(engine: Engine) -> str:
-    """Return the id of the key that made the crosswalk's pseudonyms, "" while there is none."""
+    """Return the id of the key that made the crosswalk's pseudonyms, "" where it has none yet."""
     with engine.connect() as connection:
         return connection.execute(select(KeyState.key_id).where(KeyState.retired_at.is_(None))).scalar() or ""
 
 
 def bind_key(engine: Engine, key_id: str) -> None:
-    """Note the key of a new crosswalk, or check that it is the one of an old one.
+    """Record the key of a new crosswalk, or check that an existing crosswalk was made with it.
 
     Raises:
-        IdentityError: another key made the pseudonyms that are in it.
+        IdentityError: its pseudonyms were made with another key.
     """
     with engine.begin() as connection:
-        known = connection.execute(select(KeyState.key_id).where(KeyState.retired_at.is_(None))).scalar()
-        if known is None:
+        bound = connection.execute(select(KeyState.key_id).where(KeyState.retired_at.is_(None))).scalar()
+        if bound is None:
             upsert(connection, KeyState.__table__, [{"key_id": key_id}])
-        elif known != key_id:
+        elif bound != key_id:
             raise IdentityError(
-                f"The pseudonym key ({key_id}) is not the one that made this crosswalk's pseudonyms ({known}). Restore "
+                f"The pseudonym key ({key_id}) is not the one that made this crosswalk's pseudonyms ({bound}). Restore "
                 "the right key file from your backup."
             )
 
 
 def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert, or fill in what was empty before (an accession number that only some files of a study carry).
+    """Insert rows, or fill in fields that were empty (an accession number that only some files of a study carry).
 
-    All rows go in one call: SQLAlchemy compiles an insert with a conflict clause anew each time, in about 1 ms.
+    All rows go in one call: SQLAlchemy recompiles an insert with a conflict clause on every call, in about 1 ms.
     """
     if rows:
         connection.execute(_statement(connection.dialect.name, table), rows)

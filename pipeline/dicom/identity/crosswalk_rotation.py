@@ -1,6 +1,6 @@
-"""The crosswalk's part of a key rotation: the map of old to new pseudonyms, and its own renaming.
+"""Key rotation in the crosswalk: the map from old to new pseudonyms, and the renaming of the crosswalk's own rows.
 
-Every function works inside the transaction of the connection that it is given.
+Every function works inside the transaction of the connection passed to it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _person(keys: Pseudonyms, row: Row[Any]) -> str:
     return keys.patient(row.issuer, row.patient_id) if row.patient_id else keys.patient_of_study(row.unnamed_study_uid)
 
 
-# kind, table, its pseudonym, and how a key makes that pseudonym from the row
+# Kind, table, its pseudonym column, and the function with which a key derives that pseudonym from the row.
 _MAKERS: tuple[tuple[Kind, Any, Any, Callable[[Pseudonyms, Any], str]], ...] = (
     ("patient", Person, Person.person_id, _person),
     ("study", Study, Study.study_id, lambda keys, row: keys.study(row.study_uid)),
@@ -41,7 +41,7 @@ _MAKERS: tuple[tuple[Kind, Any, Any, Callable[[Pseudonyms, Any], str]], ...] = (
     ("path", Path_, Path_.path_id, lambda keys, row: keys.path(os.fsdecode(row.path))),
 )
 
-# Parents before children: where the database cascades, the children are then already done.
+# Parents before children: where the database cascades, the children are already renamed.
 _COLUMNS = (
     *(Person.person_id, Study.study_id, Study.person_id, Series.series_id, Series.study_id),
     *(Instance.instance_id, Instance.series_id, Path_.path_id, FormerId.current_id),
@@ -52,19 +52,19 @@ def build_map(connection: Connection, old: Pseudonyms, new: Pseudonyms) -> None:
     """Fill `rotation_map` for every pseudonym of the crosswalk.
 
     Raises:
-        IdentityError: a pseudonym is not what `old` makes of its row, so `new` would give it another's place.
+        IdentityError: `old` does not derive a stored pseudonym from its row, so `new` would give it to somebody else.
     """
     for kind, table, column, make in _MAKERS:
         rows = connection.execute(select(table.__table__), execution_options={"yield_per": _CHUNK})
         for part in rows.partitions():
-            pairs = [(getattr(row, column.name), make(old, row), make(new, row)) for row in part]
-            wrong = next((known for known, expected, _ in pairs if known != expected), None)
+            triples = [(getattr(row, column.name), make(old, row), make(new, row)) for row in part]
+            wrong = next((stored for stored, expected, _ in triples if stored != expected), None)
             if wrong is not None:
                 raise IdentityError(
-                    f"The crosswalk's {kind} {wrong[:12]} was not made by the present key from the identifiers that "
-                    "stand beside it; rotating would mix people up. Restore the key and crosswalk that belong together."
+                    f"The current key does not derive the crosswalk's {kind} {wrong[:12]} from the identifiers stored "
+                    "with it, so a rotation would mix up patients. Restore key and crosswalk from the same backup."
                 )
-            values = [{"former_id": known, "kind": kind, "next_id": fresh} for known, _, fresh in pairs]
+            values = [{"former_id": stored, "kind": kind, "next_id": fresh} for stored, _, fresh in triples]
             connection.execute(insert(RotationMap), values)
 
 
@@ -77,7 +77,7 @@ def mapped(connection: Connection) -> Iterator[list[tuple[str, str, str]]]:
 
 
 def finish(connection: Connection, old_key: str, new_key: str) -> dict[str, int]:
-    """Rename the crosswalk's own pseudonyms, keep the old ones as former ids, make the new key current.
+    """Rename the crosswalk's own pseudonyms, record the old ones as former ids, and make the new key current.
 
     Returns the number of pseudonyms renamed of each kind; the map is empty afterwards.
     """
@@ -95,5 +95,5 @@ def finish(connection: Connection, old_key: str, new_key: str) -> dict[str, int]
 def _rename(connection: Connection, attribute: Any) -> None:
     column: Column[str] = attribute.property.columns[0]
     fresh = select(RotationMap.next_id).where(RotationMap.former_id == column).scalar_subquery()
-    known = column.in_(select(RotationMap.former_id))
-    connection.execute(update(column.table).where(known).values({column.name: fresh}))
+    renamed = column.in_(select(RotationMap.former_id))
+    connection.execute(update(column.table).where(renamed).values({column.name: fresh}))

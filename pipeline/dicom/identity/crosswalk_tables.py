@@ -1,4 +1,4 @@
-"""Tables of the crosswalk: real identifiers. Their own metadata: no catalogue migration ever touches them."""
+"""Tables of the crosswalk, which hold real identifiers. They have their own metadata, so no migration touches them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 def now() -> datetime:
-    """Current time in UTC without zone."""
+    """Return the current time in UTC, without time zone."""
     return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
 
 
@@ -18,7 +18,7 @@ class CrosswalkBase(DeclarativeBase):
 
 
 class KeyState(CrosswalkBase):
-    """The keys that pseudonyms were made with, by their id; exactly one is not retired."""
+    """The keys that made pseudonyms, by their id; exactly one is not retired."""
 
     __tablename__ = "keys"
     key_id: Mapped[str] = mapped_column(String(16), primary_key=True)
@@ -27,7 +27,7 @@ class KeyState(CrosswalkBase):
 
 
 class Person(CrosswalkBase):
-    """A Patient ID at an issuer (or site). `unnamed_study_uid` stands where the Patient ID is empty."""
+    """A Patient ID of an issuer (or site). Where the Patient ID is empty, `unnamed_study_uid` takes its place."""
 
     __tablename__ = "persons"
     person_id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -66,7 +66,7 @@ class Instance(CrosswalkBase):
 
 
 class Path_(CrosswalkBase):
-    """A file path, as bytes: file names need not be text."""
+    """A file path, stored as bytes because file names need not be valid text."""
 
     __tablename__ = "paths"
     path_id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -74,7 +74,7 @@ class Path_(CrosswalkBase):
 
 
 class FormerId(CrosswalkBase):
-    """A pseudonym of a retired key and the one that stands for it today, so that old reports can be resolved."""
+    """A pseudonym of a retired key and the one that replaced it, so that old reports can still be resolved."""
 
     __tablename__ = "former_ids"
     former_id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -83,7 +83,7 @@ class FormerId(CrosswalkBase):
 
 
 class RotationMap(CrosswalkBase):
-    """What an unfinished rotation renames; empty at all other times."""
+    """Renames of a rotation in progress; empty at all other times."""
 
     __tablename__ = "rotation_map"
     former_id: Mapped[str] = mapped_column(String(64), primary_key=True)

@@ -1,7 +1,7 @@
-"""The secret key of the pseudonyms on disk: mode 0600, created whole or not at all, refused when exposed or damaged.
+"""Secret key of the pseudonyms on disk: mode 0600, created whole or not at all, refused when exposed or damaged.
 
-Format: one line `nightread-key-1 <64 hex digits> <8 hex digits>`, the last word being the start of the SHA-256 of the
-key, so that a truncated or edited file is seen and never silently used as another key.
+Format: one line `nightread-key-1 <64 hex digits> <8 hex digits>`. The last word is the start of the key's SHA-256, so a
+truncated or edited file is detected and never silently used as another key.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ KEY_BYTES = 32
 
 
 def create_key(path: Path) -> bytes:
-    """Create the key file at `path` if none is there, and return the key that is there afterwards.
+    """Create the key file at `path` unless it exists, and return the key in it.
 
-    The file is linked into place complete and synced, so two processes at once end with the same key, and a crash
-    leaves either no key or a whole one. Draws 256 bits from the operating system.
+    The file is linked into place complete and synced, so concurrent processes end up with the same key, and a crash
+    leaves either no key or a complete one. The 256 bits come from the operating system.
 
     Raises:
         IdentityError: the folder cannot be written, or the existing key is exposed or damaged.
@@ -32,7 +32,7 @@ def create_key(path: Path) -> bytes:
     try:
         private_folder(path.parent)
         if not os.path.lexists(path):
-            # False where another process was first: its key is the one that counts.
+            # Returns False where another process was first: then its key is the one to use.
             durable.create(path, _render(secrets.token_bytes(KEY_BYTES)))
     except OSError as error:
         raise IdentityError(
@@ -63,7 +63,7 @@ def read_key(path: Path) -> bytes:
         IdentityError: missing, a link, owned by someone else, readable by others, or damaged.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # a link could lead to a file of somebody else
     except OSError as error:
         raise IdentityError(
             f"The pseudonym key cannot be opened: {error.strerror}. Restore it from your backup; a new key would give "
@@ -75,21 +75,21 @@ def read_key(path: Path) -> bytes:
 
 
 def check_private(status: os.stat_result, what: str) -> None:
-    """Refuse a file that is not a plain file of this user, or that group or others can reach.
+    """Refuse a file that is not a regular file of this user, or that group or others can access.
 
     Raises:
-        IdentityError: naming the mode found and the one needed.
+        IdentityError: the message gives the actual mode and the required one.
     """
     mode = stat.S_IMODE(status.st_mode)
     if not stat.S_ISREG(status.st_mode):
-        raise IdentityError(f"The {what} is not a regular file. Put the real file in its place.")
+        raise IdentityError(f"The {what} is not a regular file. Replace the link by the file itself.")
     if mode & 0o077:
         raise IdentityError(
-            f"The {what} has mode {mode:04o}, so other users can reach it; 0600 is needed. Find out who could read it, "
-            "then chmod 600 it, and rotate the key if it may have been read."
+            f"The {what} has mode {mode:04o}, so other users can access it; 0600 is required. Find out who could read "
+            "it, set it with chmod 600, and rotate the key if it may have been read."
         )
     if os.geteuid() not in (0, status.st_uid):
-        raise IdentityError(f"The {what} belongs to user {status.st_uid}, not to this process ({os.geteuid()}).")
+        raise IdentityError(f"The {what} belongs to user {status.st_uid}, not {os.geteuid()}. Run as its owner.")
 
 
 def _parse(content: bytes) -> bytes:
@@ -107,9 +107,9 @@ def _parse(content: bytes) -> bytes:
 
 
 class KeyLock:
-    """Advisory lock beside the key: shared by whoever makes pseudonyms, exclusive for a rotation.
+    """Advisory lock beside the key: shared by processes that make pseudonyms, exclusive for a rotation.
 
-    The lock is released by `close`, when the object is collected, or when the process ends, however it ends.
+    The lock is released by `close`, when the object is garbage-collected, or when the process ends in any way.
     """
 
     def __init__(self, key_file: Path, exclusive: bool = False) -> None:
@@ -135,7 +135,7 @@ class KeyLock:
 def _busy(exclusive: bool) -> str:
     if exclusive:
         return (
-            "The pseudonym key is in use by an ingest, a label import or another command, and cannot be rotated under "
-            "it. Let it finish or stop it, then rotate again."
+            "The pseudonym key is in use by an ingest, a label import or another command, so it cannot be rotated now. "
+            "Wait until that command has finished, or stop it, and rotate again."
         )
-    return "A key rotation is running. Wait until it has finished, then start again."
+    return "A key rotation is running. Wait until it has finished, then run the command again."

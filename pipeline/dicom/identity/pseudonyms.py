@@ -1,7 +1,8 @@
-"""Keyed pseudonyms: the only names that patients, studies, series, instances and paths have outside the crosswalk.
+"""Keyed pseudonyms: the only names of patients, studies, series, instances and paths outside the crosswalk.
 
-A pseudonym is the first 128 bits of HMAC-SHA256 (RFC 2104) in hex, one namespace a kind. A patient is an issuer and a
-trimmed Patient ID (PS3.3 C.2.2, (0010,0021) and (0010,0020)); where the file names no issuer, the site stands for it.
+A pseudonym is the first 128 bits of an HMAC-SHA256 (RFC 2104) in hex, with one namespace per kind. A patient is an
+issuer and a trimmed Patient ID (PS3.3 C.2.2, (0010,0021) and (0010,0020)); where the file names no issuer, the site is
+used.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from pipeline.dicom.decode.attributes import RawIdentity
 
 Kind = Literal["patient", "study", "series", "instance", "path"]
-_PADDING = " \t\r\n\0"  # PS3.5 section 6.2 pads with spaces, UIDs with one NUL; the rest is found in the wild
+_PADDING = " \t\r\n\0"  # PS3.5 6.2 pads with spaces, and UIDs with one NUL; real files also use the others
 
 
 @dataclass(frozen=True, slots=True)
 class Ids:
     """The pseudonyms of one instance.
 
-    `identified` is False when the file has no Patient ID: the patient is then the study, and is never trained on.
-    `key_id` names the key that made them, so that a pseudonym of a retired key is refused by the crosswalk.
+    `identified` is False where the file has no Patient ID: the study then takes the patient's place, and is never used
+    for training. `key_id` names the key that made them, so that the crosswalk can refuse pseudonyms of a retired key.
     """
 
     patient_id: str
@@ -41,7 +42,7 @@ class Ids:
 
 
 class Pseudonyms:
-    """Makes pseudonyms with one secret key; deterministic. Holds a shared lock, so that no rotation runs meanwhile."""
+    """Derives pseudonyms from one secret key, deterministically. Holds a shared lock, so that no rotation can run."""
 
     def __init__(self, key: bytes, lock: KeyLock | None = None) -> None:
         self._key = key
@@ -59,8 +60,8 @@ class Pseudonyms:
         try:
             if next_key_file(settings).exists():
                 raise IdentityError(
-                    "A key rotation was interrupted, and pseudonyms of two keys may stand side by side. Run "
-                    "`nightread identity rotate` to finish it; nothing is lost."
+                    "A key rotation was interrupted, so pseudonyms of two keys may be in use. Run "
+                    "`nightread identity rotate` to finish it. No data has been lost."
                 )
             return cls(create_key(settings.key_file), lock)
         except BaseException:
@@ -69,7 +70,7 @@ class Pseudonyms:
 
     @classmethod
     def read(cls, key_file: Path) -> Pseudonyms:
-        """Use an existing key file without a lock: for the rotation, which holds the exclusive one."""
+        """Use an existing key file without a lock: only for the rotation, which holds the exclusive lock."""
         return cls(read_key(key_file))
 
     def __repr__(self) -> str:
@@ -87,17 +88,17 @@ class Pseudonyms:
         self.close()
 
     def patient(self, issuer_or_site: str, patient_id: str) -> str:
-        """Return the pseudonym of a person: issuer (or site) and Patient ID, both trimmed; case counts.
+        """Return the pseudonym of a person: issuer (or site) and Patient ID, both trimmed and case-sensitive.
 
         Raises:
             IdentityError: the Patient ID is empty; use `patient_of_study`.
         """
         if not trim(patient_id):
-            raise IdentityError("An empty Patient ID has no patient pseudonym; the study stands for it.")
+            raise IdentityError("An empty Patient ID has no patient pseudonym. Use `patient_of_study` instead.")
         return self._digest("patient", trim(issuer_or_site), trim(patient_id))[:32]
 
     def patient_of_study(self, study_uid: str) -> str:
-        """Return the pseudonym that stands for the unknown person of a study without Patient ID."""
+        """Return the pseudonym of the unknown person of a study without Patient ID."""
         return self._digest("patient-of-study", trim(study_uid))[:32]
 
     def study(self, uid: str) -> str:
@@ -113,7 +114,7 @@ class Pseudonyms:
         return self._digest("instance", trim(uid))[:32]
 
     def path(self, path: str | Path) -> str:
-        """Return the pseudonym of a file path, taken as it is given (make it absolute first)."""
+        """Return the pseudonym of a file path, which must be absolute: a relative one would get another pseudonym."""
         return self._digest("path", os.fsencode(path))[:32]
 
     def unknown(self, kind: Kind, former: str) -> str:
@@ -121,7 +122,7 @@ class Pseudonyms:
         return self._digest(f"former-{kind}", former)[:32]
 
     def of(self, identity: RawIdentity, site: str) -> Ids:
-        """Return all pseudonyms of one instance; `site` stands in where it names no issuer."""
+        """Return all pseudonyms of one instance; `site` is used where the identity names no issuer."""
         identified = bool(trim(identity.patient_id))
         issuer = trim(identity.issuer) or site
         patient = self.patient(issuer, identity.patient_id) if identified else self.patient_of_study(identity.study_uid)
@@ -149,5 +150,5 @@ def trim(value: str) -> str:
 
 
 def next_key_file(settings: Settings) -> Path:
-    """Where a running rotation keeps the new key; it exists exactly while a rotation is unfinished."""
+    """Return the path of the new key during a rotation; the file exists only while a rotation is unfinished."""
     return settings.key_file.with_suffix(".next")

@@ -1,1 +1,1 @@
-"""The network side of DICOM (PS3.7, PS3.8): objects that arrive by C-STORE, and objects that are sent."""
+"""Network side of DICOM (PS3.7, PS3.8): receiving objects by C-STORE, fetching them, and sending results."""

@@ -1,4 +1,4 @@
-"""Another application entity (PS3.8): how it is written, how it is called, and why it did not answer."""
+"""Address of another application entity (PS3.8): its notation, the association with it, and reasons for failure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline.errors import SendError
 
 CONNECT_SECONDS = 30.0
 _HOLD_SECONDS = 2.0
-PASSING = range(0xA700, 0xA800)  # out of resources: it may pass; every other failure is final
-# Result, source and diagnostic of A-ASSOCIATE-RJ (PS3.8 9.3.4) that a person can do something about.
+PASSING = range(0xA700, 0xA800)  # out of resources: trying again may help; every other failure is final
+# (Result, source, diagnostic) of A-ASSOCIATE-RJ (PS3.8 9.3.4) where a person can act.
 _REJECTIONS = {
-    (1, 1, 3): "it does not know our AE title: have it registered there, or give another --ae-title",
-    (1, 1, 7): "it goes by another AE title: correct the part before the @",
-    (2, 3, 1): "it is congested",
-    (2, 3, 2): "it has too many associations",
+    (1, 1, 3): "it does not know our AE title: register it there, or pass another --ae-title",
+    (1, 1, 7): "it has another AE title: correct the part before the @",
+    (2, 3, 1): "it is congested: try again later",
+    (2, 3, 2): "it has too many associations: try again later",
 }
 
 
@@ -35,12 +35,12 @@ class Address:
 
     @property
     def name(self) -> str:
-        """As it is written."""
+        """The address in its written form."""
         return f"{self.ae_title}@{self.host}:{self.port}"
 
     @classmethod
     def parse(cls, text: str, calling: str = "NIGHTREAD", tls: TlsFiles | None = None) -> Self | None:
-        """Return what is meant by `AETITLE@host:port`, None where the text is not of that form."""
+        """Return the address written as `AETITLE@host:port`, or None where the text does not have that form."""
         title, at, address = text.partition("@")
         host, colon, port = address.rpartition(":")
         if at and colon and title and len(title) <= 16 and host and port.isdigit() and 0 < int(port) < 65536:
@@ -58,14 +58,14 @@ class Address:
         """Return an established association of pynetdicom.
 
         Args:
-            contexts: presentation contexts to ask for.
-            what: for the error message, what the other side would have to support.
-            roles: of PS3.7 D.3.3.4, where we are the provider.
-            handlers: of pynetdicom's events.
-            silent_seconds: how long an answer may take.
+            contexts: presentation contexts to propose.
+            what: for error messages, what the other side would have to support, e.g. "answer queries (C-FIND)".
+            roles: role selections (PS3.7 D.3.3.4), for operations where we are the provider.
+            handlers: event handlers of pynetdicom.
+            silent_seconds: longest wait for an answer.
 
         Raises:
-            SendError: not reachable, rejected, or none of the contexts was accepted.
+            SendError: it is not reachable, or rejects the association or all contexts.
         """
         from pynetdicom import AE
 
@@ -85,7 +85,7 @@ class Address:
         )
         if not association.is_established:
             raise self._explained(association, what)
-        # Command and data set are two writes; the second would wait for the other side's delayed acknowledgement.
+        # Command and data set are two writes. With Nagle's algorithm the second waits for a delayed acknowledgement.
         association.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         hold_reactor(association)
         return association
@@ -98,15 +98,17 @@ class Address:
             return SendError(f"{self.name} rejected the association {reason}{why}.", passing=answer.result == 2)
         if association.rejected_contexts:
             return SendError(f"{self.name} does not {what}.", passing=False)
-        return SendError(f"{self.name} cannot be reached.", passing=True)
+        sentence = f"{self.name} cannot be reached. Check host, port, firewall and whether it is running."
+        return SendError(sentence, passing=True)
 
 
 def hold_reactor(association: Any) -> None:
-    """Stop pynetdicom's reactor before a request is sent; once the request is answered, it runs again.
+    """Pause pynetdicom's reactor thread before a request is sent; it resumes when the request is answered.
 
-    pynetdicom 3.0.4 takes it for stopped when it has only been on its way past the checkpoint: under load it then took
-    about one answer in four thousand away from who waited for it. One that sleeps at the checkpoint cannot.
+    pynetdicom 3.0.4 believes the reactor is paused while it is still on its way to the checkpoint. Under load it then
+    stole about one answer in four thousand from the thread that waits for it. Once it sleeps there, it cannot.
     """
+    # No public API tells whether the reactor sleeps, hence the waiters of the event's own condition.
     association._reactor_checkpoint.clear()
     deadline = time.monotonic() + _HOLD_SECONDS
     while not association._reactor_checkpoint._cond._waiters and time.monotonic() < deadline:

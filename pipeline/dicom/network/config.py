@@ -1,4 +1,4 @@
-"""What the listener and the puller may do: whom they trust, what they ask for, and what it may cost."""
+"""Configuration of the listener and of pulls: trusted senders, what to fetch, and limits on resources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")
 def _ae_title(value: str) -> str:
     trimmed = value.strip()
     if not trimmed or not _AE_TITLE.fullmatch(trimmed):
-        raise ValueError("is no AE title: 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)")
+        raise ValueError("is not an AE title: use 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)")
     return trimmed
 
 
@@ -27,11 +27,11 @@ AeTitle = Annotated[str, AfterValidator(_ae_title)]
 
 
 class TlsFiles(Config):
-    """Files of a TLS connection in PEM: our certificate and key, and the authority that the other side must have."""
+    """Files of a TLS connection in PEM: our certificate and key, and the authority that must have signed the peer's."""
 
     certificate: Path = Field(description="our certificate chain")
     key: Path = Field(description="our private key")
-    authority: Path | None = Field(None, description="certificates that the other side's must be signed by")
+    authority: Path | None = Field(None, description="certificates of the authorities that must have signed the peer's")
 
 
 class ListenConfig(Config):
@@ -39,22 +39,26 @@ class ListenConfig(Config):
 
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(11112, ge=0, le=65535, description="TCP port; 0 takes a free one")
-    ae_title: AeTitle = Field("NIGHTREAD", description="our AE title; a call to any other is rejected")
-    allowed: tuple[AeTitle, ...] = Field((), description="AE titles that may call")
-    allow_any: bool = Field(False, description="let every AE title call")
-    inbox: Path = Field(description="folder that objects are written to")
-    quiet_seconds: float = Field(60.0, gt=0, description="a study without new objects for so long is complete")
-    associations: int = Field(10, ge=1, le=1000, description="associations at once; the next is rejected as transient")
-    reserve_bytes: int = Field(2**30, ge=0, description="disk space that is left free; beyond it 0xA700 is answered")
-    idle_seconds: float = Field(60.0, gt=0, description="an association that is silent for so long is aborted")
-    grace_seconds: float = Field(10.0, ge=0, description="what running associations get when the listener is stopped")
-    tls: TlsFiles | None = Field(None, description="listen with TLS")
+    ae_title: AeTitle = Field("NIGHTREAD", description="our AE title; calls to any other title are rejected")
+    allowed: tuple[AeTitle, ...] = Field((), description="AE titles of the senders that may call")
+    allow_any: bool = Field(False, description="accept calls from any AE title")
+    inbox: Path = Field(description="folder to write received objects to")
+    quiet_seconds: float = Field(60.0, gt=0, description="a study without new objects for this long is complete")
+    associations: int = Field(
+        10, ge=1, le=1000, description="most associations at once; further ones are rejected as transient"
+    )
+    reserve_bytes: int = Field(
+        2**30, ge=0, description="disk space to keep free; when it is reached, the answer is 0xA700"
+    )
+    idle_seconds: float = Field(60.0, gt=0, description="an association that is silent for this long is aborted")
+    grace_seconds: float = Field(10.0, ge=0, description="time that running associations have to finish after a stop")
+    tls: TlsFiles | None = Field(None, description="TLS files; default: no TLS")
     limits: DecodeLimits = DecodeLimits()
 
     @model_validator(mode="after")
-    def _says_whom_to_trust(self) -> Self:
+    def _require_callers(self) -> Self:
         if not self.allowed and not self.allow_any:
-            raise ValueError("names nobody who may call: list the AE titles of the senders, or allow any")
+            raise ValueError("names no sender that may call: list AE titles in `allowed`, or set `allow_any`")
         return self
 
 
@@ -62,42 +66,42 @@ class PullConfig(Config):
     """Settings of `nightread pull`."""
 
     source: str = Field(min_length=1, description="AETITLE@host:port, or the URL of a DICOMweb service")
-    inbox: Path = Field(description="folder that objects are written to")
+    inbox: Path = Field(description="folder to write fetched objects to")
     ae_title: AeTitle = Field("NIGHTREAD", description="our AE title")
     since: date | None = Field(None, description="first study date")
     until: date | None = Field(None, description="last study date")
-    days: int | None = Field(None, ge=1, description="the last days instead, today included")
-    modalities: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{2,16}$")], ...] = Field((), description="of series")
-    study_description: str = Field("", max_length=64, description="pattern with * and ?, upper and lower case alike")
-    series_description: str = Field("", max_length=64, description="pattern with * and ?, upper and lower case alike")
+    days: int | None = Field(None, ge=1, description="number of last days instead, today included")
+    modalities: tuple[Annotated[str, Field(pattern=r"^[A-Z0-9]{2,16}$")], ...] = Field(
+        (), description="modalities of the series to fetch"
+    )
+    study_description: str = Field("", max_length=64, description="pattern with * and ?, case is ignored")
+    series_description: str = Field("", max_length=64, description="pattern with * and ?, case is ignored")
     everything: bool = Field(False, description="allow a pull without a filter")
     method: Literal["auto", "get", "move"] = Field(
-        "auto", description="C-GET, C-MOVE, or C-MOVE where there is no C-GET"
+        "auto", description="C-GET, C-MOVE, or auto: C-MOVE where the PACS has no C-GET"
     )
-    move_host: str = Field("127.0.0.1", min_length=1, description="address that objects of a C-MOVE are taken at")
-    move_port: int = Field(11112, ge=0, le=65535, description="and the port, as the PACS knows it")
-    associations: int = Field(
-        1, ge=1, le=16, description="studies fetched at once, each over an association of its own"
-    )
-    bytes_per_second: int | None = Field(None, ge=1, description="most bytes a second, all associations together")
-    pause_seconds: float = Field(0.0, ge=0, description="pause after every series")
-    window: str | None = Field(None, description="hours in which series are asked for, such as 20:00-06:00")
-    timezone: ZoneName = Field("UTC", description="IANA name; the clock of window and days")
-    stop_after_window: bool = Field(False, description="stop outside the hours instead of waiting for them")
-    silent_seconds: float = Field(60.0, gt=0, description="a PACS that is silent for so long is given up")
-    reserve_bytes: int = Field(2**30, ge=0, description="disk space that is left free")
-    tls: TlsFiles | None = Field(None, description="speak TLS")
+    move_host: str = Field("127.0.0.1", min_length=1, description="local address to receive the objects of a C-MOVE on")
+    move_port: int = Field(11112, ge=0, le=65535, description="its port, as registered at the PACS")
+    associations: int = Field(1, ge=1, le=16, description="studies to fetch at once, each over its own association")
+    bytes_per_second: int | None = Field(None, ge=1, description="most bytes per second, all associations together")
+    pause_seconds: float = Field(0.0, ge=0, description="pause after each series")
+    window: str | None = Field(None, description="hours in which series are requested, such as 20:00-06:00")
+    timezone: ZoneName = Field("UTC", description="IANA time zone of `window` and `days`")
+    stop_after_window: bool = Field(False, description="stop outside these hours instead of waiting")
+    silent_seconds: float = Field(60.0, gt=0, description="the pull fails if the PACS is silent for this long")
+    reserve_bytes: int = Field(2**30, ge=0, description="disk space to keep free")
+    tls: TlsFiles | None = Field(None, description="TLS files; default: no TLS")
     limits: DecodeLimits = DecodeLimits()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         filters = (self.since, self.until, self.days, self.modalities, self.study_description, self.series_description)
         if not any(filters) and not self.everything:
-            raise ValueError("names no filter, and would fetch the whole PACS: give a date, or say that you want all")
+            raise ValueError("names no filter, so it would fetch the whole PACS: give a date, or set `everything`")
         if self.days is not None and (self.since or self.until):
-            raise ValueError("days stands for since and until: give one or the other")
+            raise ValueError("days replaces since and until: give either days or the other two")
         if self.since is not None and self.until is not None and self.until < self.since:
-            raise ValueError(f"until {self.until} lies before since {self.since}")
+            raise ValueError(f"until {self.until} is before since {self.since}: swap them")
         if self.window is not None:
             Window.parse(self.window, self.timezone)
         return self

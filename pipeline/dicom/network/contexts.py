@@ -1,4 +1,4 @@
-"""What the listener offers: the storage classes and transfer syntaxes whose objects the reader decodes."""
+"""Presentation contexts that the listener offers: the classes and transfer syntaxes whose objects can be decoded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRANSFER_SYNTAXES: tuple[str, ...] = (
     ExplicitVRBigEndian,
     *PLUGINS,
 )
-# Objects with pixels whose class is not called an image.
+# Classes with pixels whose name does not contain "Image".
 _ALSO_PIXELS = (RTDoseStorage, EnhancedUSVolumeStorage, ParametricMapStorage, SegmentationStorage)
 STORAGE_CLASSES: tuple[str, ...] = tuple(
     str(context.abstract_syntax)
@@ -35,7 +35,7 @@ STORAGE_CLASSES: tuple[str, ...] = tuple(
 
 
 def offered() -> list[PresentationContext]:
-    """Return the presentation contexts of the listener: storage in every syntax that is decoded, and C-ECHO."""
+    """Return the listener's presentation contexts: storage in every syntax that can be decoded, and C-ECHO."""
     syntaxes = list(TRANSFER_SYNTAXES)
     storage = [build_context(uid, syntaxes) for uid in STORAGE_CLASSES]
     return [*storage, build_context(Verification, [ImplicitVRLittleEndian, ExplicitVRLittleEndian])]

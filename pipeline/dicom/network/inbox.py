@@ -1,13 +1,13 @@
-"""The inbox: what arrived over the network, raw, each object once, durable before anybody is told that it is here.
+"""Inbox: raw objects that arrived over the network, each once, on disk for good before the sender gets a success.
 
-    <inbox>/complete/<study>/<instance>.dcm     handed over: what `nightread ingest` reads
-    <inbox>/open/<study>/<instance>.dcm         of studies that may still grow
-    <inbox>/quarantine/<study>/<instance>.<code>.<content>.dcm    kept, never read by an ingest
-    <inbox>/part/                               being written; emptied at the start
+    <inbox>/complete/<study>/<instance>.dcm     complete studies: what `nightread ingest` reads
+    <inbox>/open/<study>/<instance>.dcm         studies that may still grow
+    <inbox>/quarantine/<study>/<instance>.<code>.<content>.dcm    stored for inspection, never ingested
+    <inbox>/part/                               files being written; emptied at the start
 
-Names are keyed pseudonyms of UIDs under a key of the inbox's own, so that a rotation of the workspace's key changes no
-file name. A file is written under `part`, synced, renamed into its study, and the folder is synced: whatever is killed
-in between, an object is there whole or not at all. Files in `complete` are never moved, changed or removed.
+Names are pseudonyms of UIDs under a key of the inbox's own, so a rotation of the workspace's key changes no file name.
+A file is written under `part`, synced, renamed into its study, and then the folder is synced: wherever the process is
+killed, an object exists either whole or not at all. Files in `complete` are never moved, changed or removed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CONFLICT = RejectionCode.CONFLICTING_DUPLICATE
 
 
 class Kept(StrEnum):
-    """What became of an object."""
+    """Result of adding an object."""
 
     STORED = "stored"
     SAME = "same"
@@ -46,7 +46,7 @@ class Kept(StrEnum):
 
 @dataclass(slots=True)
 class _Growing:
-    """A study that may still grow: its lock keeps arrival and hand-over apart."""
+    """A study that may still grow; its lock separates arrival from hand-over."""
 
     lock: threading.Lock
     last: float
@@ -54,14 +54,14 @@ class _Growing:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """A study that was marked complete: its pseudonym in this inbox, and how many new objects it brought."""
+    """A study that was moved to `complete`: its pseudonym in this inbox, and the number of new objects."""
 
     study: str
     objects: int
 
 
 class Inbox:
-    """A folder that one process at a time writes to; safe to use from several threads. A context manager."""
+    """A folder that only one process at a time writes to; safe to use from several threads. A context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,17 +71,17 @@ class Inbox:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open or create the inbox, sweep what was half-written, and find what is there.
+        """Open or create the inbox, delete half-written files, and index what is present.
 
         Raises:
-            CatalogueError: the folder cannot be written, or another process has it open.
+            CatalogueError: the folder cannot be written, or another process has the inbox open.
         """
-        inbox = cls(Path(os.path.abspath(folder)))  # noqa: PTH100, links are the caller's
+        inbox = cls(Path(os.path.abspath(folder)))  # noqa: PTH100, resolve() would follow links
         try:
             inbox._prepare()
         except OSError as error:
             raise CatalogueError(
-                f"The inbox cannot be used: {error.strerror}. Give a folder on a local disk that this user may write."
+                f"The inbox cannot be used: {error.strerror}. Choose a folder on a local disk that this user can write."
             ) from None
         return inbox
 
@@ -97,12 +97,13 @@ class Inbox:
         for state in ("complete", "open"):
             for study in (self.folder / state).iterdir():
                 self._homes |= {file.name: study.name for file in study.iterdir()}
+        # Folder times are wall-clock time, quiet periods are measured on the monotonic clock.
         age = time.time() - time.monotonic()
         for study in (self.folder / "open").iterdir():
             self._growing[study.name] = _Growing(threading.Lock(), study.stat().st_mtime - age)
 
     def close(self) -> None:
-        """Let another process open the inbox."""
+        """Release the inbox for other processes."""
         os.close(self._lock)
 
     def __enter__(self) -> Self:
@@ -113,16 +114,16 @@ class Inbox:
 
     @property
     def complete(self) -> Path:
-        """The folder that an ingest reads."""
+        """Folder that an ingest reads."""
         return self.folder / "complete"
 
     def free_bytes(self) -> int:
-        """Bytes that may still be written."""
+        """Return how many bytes may still be written."""
         return shutil.disk_usage(self.folder).free
 
     @contextlib.contextmanager
     def draft(self, pieces: Sequence[bytes | memoryview]) -> Iterator[Path]:
-        """Write bytes to a synced file under `part`, which is gone after the block unless `keep` took it.
+        """Write bytes to a synced file under `part`; it is deleted after the block unless `keep` moved it.
 
         Raises:
             OSError: the disk is full or broken; nothing remains.
@@ -135,42 +136,42 @@ class Inbox:
             path.unlink(missing_ok=True)
 
     def keep(self, draft: Path, study_uid: str, sop_uid: str) -> Kept:
-        """Give a draft its place; durable when this returns. What is there already is never replaced.
+        """Move a draft to its place; durable when this returns. Existing objects are never replaced.
 
         Args:
-            draft: a synced file of `draft`.
-            study_uid, sop_uid: the real UIDs; only their pseudonyms are written.
+            draft: a synced file from `draft`.
+            study_uid, sop_uid: the real UIDs; only their pseudonyms are written to disk.
 
         Raises:
-            OSError: the disk is full or broken; sent again, the object finds its place or is the same.
+            OSError: the disk is full or broken. Sending the object again is safe.
         """
         study, name = self._names.study(study_uid), f"{self._names.instance(sop_uid)}.dcm"
         with self._study(study) as growing:
-            known = self._where(study, name)
-            if known is not None:
-                return self._again(draft, known, study, name)
+            earlier = self._where(study, name)
+            if earlier is not None:
+                return self._again(draft, earlier, study, name)
             self._rename(draft, self.folder / "open" / study / name)
             self._homes[name] = study
             growing.last = time.monotonic()
             return Kept.STORED
 
     def has(self, sop_uid: str) -> bool:
-        """Whether an object of this SOP Instance UID was kept, in whatever study."""
+        """Whether an object with this SOP Instance UID is in the inbox, in any study."""
         return f"{self._names.instance(sop_uid)}.dcm" in self._homes
 
     def pseudonym(self, kind: Literal["study", "series"], uid: str) -> str:
-        """Return the name that a study or series has in this inbox."""
+        """Return the name of a study or series in this inbox."""
         return self._names.study(uid) if kind == "study" else self._names.series(uid)
 
     def _where(self, study: str, name: str) -> Path | None:
-        """Find an object of this SOP Instance UID, in whatever study it came."""
+        """Return the path of an object with this SOP Instance UID, whichever study it arrived in, or None."""
         home = self._homes.get(name, study)
         places = (self.folder / state / home / name for state in ("open", "complete"))
         return next((path for path in places if path.exists()), None)
 
-    def _again(self, draft: Path, known: Path, study: str, name: str) -> Kept:
-        # The key of the comparison is the file: the same object in another transfer syntax is quarantined too.
-        if filecmp.cmp(draft, known, shallow=False):
+    def _again(self, draft: Path, earlier: Path, study: str, name: str) -> Kept:
+        # Whole files are compared: the same object in another transfer syntax is quarantined too.
+        if filecmp.cmp(draft, earlier, shallow=False):
             return Kept.SAME
         stem = name.removesuffix(".dcm")
         target = self.folder / "quarantine" / study / f"{stem}.{_CONFLICT.value}.{_digest(draft)}.dcm"
@@ -183,7 +184,7 @@ class Inbox:
         if not folder.exists():
             private_folder(folder)
             durable.sync_folder(folder.parent)
-        # The content was synced under `part`: with the name synced too, the sender may be told that it is here.
+        # The content was synced under `part`. Once the name is synced too, the sender may be sent a success.
         durable.move(draft, target)
 
     @contextlib.contextmanager
@@ -192,22 +193,22 @@ class Inbox:
             with self._guard:
                 growing = self._growing.setdefault(study, _Growing(threading.Lock(), time.monotonic()))
             with growing.lock:
-                if self._growing.get(study) is growing:  # else it was handed over while we waited
+                if self._growing.get(study) is growing:  # otherwise it was handed over while we waited for the lock
                     yield growing
                     return
 
     def hand_over(self, quiet_seconds: float) -> list[HandedOver]:
-        """Move the studies without new objects for `quiet_seconds` to `complete`, and return them.
+        """Move studies without new objects for `quiet_seconds` to `complete`, and return them.
 
-        A study that was complete before and grew again joins what is there. Stopped half-way, the rest follows next
-        time.
+        A study that grows again after it was completed is merged with the files there. After an interruption the next
+        call moves the rest.
         """
         with self._guard:
             due = [s for s, g in self._growing.items() if time.monotonic() - g.last >= quiet_seconds]
         return [done for study in sorted(due) if (done := self._complete(study, quiet_seconds)) is not None]
 
     def finish(self, study_uid: str) -> HandedOver | None:
-        """Move one study to `complete` now; None where nothing of it was waiting."""
+        """Move one study to `complete` now; return None where no part of it was waiting."""
         study = self._names.study(study_uid)
         return self._complete(study, 0) if study in self._growing else None
 
@@ -223,7 +224,7 @@ class Inbox:
         return HandedOver(study, count) if count else None
 
     def waiting(self) -> int:
-        """Return how many studies may still grow."""
+        """Return the number of studies that may still grow."""
         return len(self._growing)
 
 
@@ -255,7 +256,7 @@ def _lock(path: Path) -> int:
     except OSError:
         os.close(descriptor)
         raise CatalogueError(
-            "Another process has this inbox open. Stop the other `nightread listen` or `nightread pull`, or give "
+            "Another process has this inbox open. Stop the other `nightread listen` or `nightread pull`, or choose "
             "another folder with --inbox."
         ) from None
     return descriptor

@@ -1,4 +1,4 @@
-"""The C-STORE listener: a Storage SCP (PS3.4 B) that writes to an inbox, and answers C-ECHO (PS3.4 A)."""
+"""C-STORE listener: a Storage SCP (PS3.4 B) that writes to an inbox and answers C-ECHO (PS3.4 A)."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _HANDSHAKE_SECONDS = 15.0
 
 
 class Listener:
-    """Listens while the context is open; objects are in the inbox before they are acknowledged.
+    """Listens while the context is open; objects are durable in the inbox before they are acknowledged.
 
     Args:
-        config: where, who and how much.
-        tell: hears what happens, as plain dictionaries without identifiers.
-        receiver: what answers, with an inbox that is open already and stays so; default one of its own.
+        config: address, allowed senders and limits.
+        tell: called with each event as a plain dictionary without identifiers.
+        receiver: answers the requests, with an inbox that the caller opened and closes; default: one of its own.
     """
 
     def __init__(self, config: ListenConfig, tell: Tell, receiver: Receiver | None = None) -> None:
@@ -48,10 +48,10 @@ class Listener:
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:
-        """Open inbox and port.
+        """Open the inbox and the port.
 
         Raises:
-            CatalogueError: the inbox cannot be used. ConfigError: the port or the TLS files cannot.
+            CatalogueError: the inbox cannot be used. ConfigError: the port or the TLS files cannot be used.
         """
         tls = None if self.config.tls is None else server_context(self.config.tls)
         self.inbox = Inbox.open(self.config.inbox) if self._shared is None else self._shared.inbox
@@ -82,16 +82,16 @@ class Listener:
         except OSError as error:
             raise ConfigError(
                 f"Cannot listen on {self.config.host}:{self.config.port}: {error.strerror}. Choose another --port or "
-                "--host, or stop what listens there."
+                "--host, or stop the program that uses this port."
             ) from None
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """Port number that the listener listens on."""
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Let `run` return; may be called from a signal handler."""
+        """Make `run` return; may be called from a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
@@ -101,7 +101,7 @@ class Listener:
             self.sweep()
 
     def sweep(self) -> None:
-        """Hand over the studies that are quiet now; a full disk delays them to the next time."""
+        """Hand over the studies that are quiet now; after a disk error the next sweep tries again."""
         try:
             for done in self.inbox.hand_over(self.config.quiet_seconds):
                 self._tell({"event": "complete", "study": done.study, "objects": done.objects})
@@ -111,7 +111,7 @@ class Listener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Accept nobody any more, give running associations their grace, and abort those that remain."""
+        """Accept no further associations, let running ones finish within the grace period, and abort the rest."""
         self._server.shutdown()
         self._accepting.join()
         deadline = time.monotonic() + self.config.grace_seconds
@@ -145,10 +145,10 @@ def _application_entity(config: ListenConfig) -> AE:
 
 
 class _Server(ThreadedAssociationServer):
-    """A server whose TLS handshake happens in the association's own thread: a silent caller holds up nobody."""
+    """Server that performs TLS handshakes in the association's own thread: a silent caller blocks nobody else."""
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection; wrapped in TLS, but not yet shaken hands."""
+        """Accept a connection and wrap it in TLS, but leave the handshake to the handler."""
         connection, address = self.socket.accept()
         connection.settimeout(_HANDSHAKE_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -162,14 +162,14 @@ class _Server(ThreadedAssociationServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a connection that failed before it became an association: the default prints a traceback."""
+        """Ignore connections that fail before they become an association; the default prints a traceback."""
 
 
 class _Handler(RequestHandler):
-    """Makes associations that answer an unknown SOP class instead of aborting."""
+    """Request handler whose associations answer an unknown SOP class instead of aborting."""
 
     def handle(self) -> None:
-        """Shake hands where TLS is used, then serve."""
+        """Perform the TLS handshake where TLS is used, then serve."""
         handshake = getattr(self.request, "do_handshake", None)
         if handshake is not None:
             handshake()
@@ -178,12 +178,12 @@ class _Handler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        association.__class__ = _Association
+        association.__class__ = _Association  # pynetdicom offers no way to name the class
         return association
 
 
 class _Association(Association):
-    """An association whose storage requests of a class that nobody knows are refused with 0x0122."""
+    """Association that refuses storage requests of an unknown SOP class with 0x0122."""
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         unknown = isinstance(msg, C_STORE) and uid_to_service_class(msg.AffectedSOPClassUID) is ServiceClass

@@ -1,4 +1,4 @@
-"""How fast and when a PACS may be asked: bytes a second, a pause after every series, hours off the peak."""
+"""Limits on how fast and when to query a PACS: bytes per second, a pause after each series, off-peak hours."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from datetime import time as clock_time
 from typing import Self
 from zoneinfo import ZoneInfo
 
-_LONGEST_NAP_SECONDS = 5.0  # within an association: a PACS gives up one that is silent for longer
+_LONGEST_NAP_SECONDS = 5.0  # within an association, because a PACS aborts one that is silent for longer
 _LOOK_SECONDS = 30.0
 _SPAN = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)")
 
 
 class Pace:
-    """Sleeps so that all threads together take no more than so many bytes a second.
+    """Sleeps so that all threads together receive at most a given number of bytes per second.
 
     Args:
-        bytes_per_second: None for as fast as it goes.
-        pause_seconds: after every series.
-        clock, sleep: of the operating system, or a test's.
+        bytes_per_second: None for no limit.
+        pause_seconds: pause after each series.
+        clock, sleep: functions of the operating system; tests pass their own.
     """
 
     def __init__(
@@ -38,15 +38,16 @@ class Pace:
         self._free_at = clock()
 
     def spent(self, size: int) -> None:
-        """Account for bytes that came, and sleep; what is too long a sleep within an association waits for `rest`."""
+        """Account for received bytes and sleep; the part of a sleep too long for an association is left to `rest`."""
         if self._rate is None:
             return
         with self._guard:
+            # A virtual time at which the line is free again; threads queue behind each other on it.
             self._free_at = max(self._free_at, self._clock()) + size / self._rate
         self._nap(_LONGEST_NAP_SECONDS)
 
     def rest(self) -> None:
-        """Sleep what is due still, and pause: between two series."""
+        """Sleep the remaining time and the pause; call it between two series."""
         self._nap(float("inf"))
         if self._pause:
             self._sleep(self._pause)
@@ -60,7 +61,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Hours of the day, from `start` to before `end` on the clock of `zone`; over midnight where `end` is earlier."""
+    """Hours of the day from `start` up to `end` in the time zone `zone`; across midnight where `end` is earlier."""
 
     start: clock_time
     end: clock_time
@@ -71,19 +72,19 @@ class Window:
         """Read `20:00-06:00`.
 
         Raises:
-            ValueError: it is no such span, or an empty one.
+            ValueError: it is not such a span, or an empty one.
         """
-        found = _SPAN.fullmatch(text.strip())
-        if found is None:
-            raise ValueError("is no span of hours such as 20:00-06:00")
-        hours = [int(number) for number in found.groups()]
+        match = _SPAN.fullmatch(text.strip())
+        if match is None:
+            raise ValueError("is not a span of hours such as 20:00-06:00")
+        hours = [int(number) for number in match.groups()]
         start, end = clock_time(hours[0], hours[1]), clock_time(hours[2] % 24, hours[3])
         if start == end:
-            raise ValueError("starts when it ends; leave it out to ask at any hour")
+            raise ValueError("starts when it ends; leave it out to allow all hours")
         return cls(start, end, ZoneInfo(zone))
 
     def is_open(self, now: datetime) -> bool:
-        """Whether a moment, which knows its time zone, lies within the hours."""
+        """Whether a moment (with time zone) lies within the hours."""
         local = now.astimezone(self.zone).time()
         if self.start < self.end:
             return self.start <= local < self.end
@@ -94,6 +95,6 @@ class Window:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Return within the hours. Looks at the clock again and again, so a change to summer time is no surprise."""
+        """Sleep until the hours begin. The clock is read repeatedly, so that changes of summer time do no harm."""
         while not self.is_open(now()):
             sleep(_LOOK_SECONDS)

@@ -1,4 +1,4 @@
-"""Trying again where trying again may help."""
+"""Retries of network requests after failures that may pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answer = TypeVar("Answer")
 def patiently(
     ask: Callable[[], Answer], attempts: int = ATTEMPTS, sleep: Callable[[float], None] = time.sleep
 ) -> Answer:
-    """Return what `ask` gives, waiting twice as long after every failure that may pass.
+    """Return the result of `ask`, waiting twice as long after each failure that may pass.
 
     Raises:
         SendError: the last failure.
@@ -27,4 +27,4 @@ def patiently(
             if not error.passing or attempt == attempts:
                 raise
             sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
-    raise ConfigError(f"{attempts} attempts were asked for; at least one is needed.")
+    raise ConfigError(f"The number of attempts is {attempts}; it must be at least 1.")

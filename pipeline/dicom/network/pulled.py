@@ -1,4 +1,4 @@
-"""Which series were pulled, so that they are not asked for again: a file of the inbox, under its own pseudonyms."""
+"""List of the series that were pulled and need not be requested again: a file in the inbox, with its pseudonyms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.dicom.network.query import FoundSeries
 
 
 class Pulled:
-    """A list of lines that only grows; a line is added when everything of a series is on disk or was refused."""
+    """Append-only list; a line is added once every object of a series is on disk or was refused."""
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox, self._file = inbox, inbox.folder / "pulled.jsonl"
@@ -22,7 +22,7 @@ class Pulled:
 
     @classmethod
     def open(cls, inbox: Inbox) -> Self:
-        """Read the list; a last line that a power cut tore is dropped, and its series asked for again."""
+        """Read the list; a last line torn by a power cut is dropped, so its series is requested again."""
         pulled = cls(inbox)
         new = not pulled._file.exists()
         with os.fdopen(os.open(pulled._file, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
@@ -39,12 +39,12 @@ class Pulled:
         return pulled
 
     def knows(self, series: FoundSeries) -> bool:
-        """Whether a series was pulled and has not grown or shrunk since; never where the PACS does not count."""
-        known = self._counts.get(self._inbox.pseudonym("series", series.uid))
-        return known is not None and known == series.objects
+        """Whether a series was pulled and has the same size since; False where the PACS gives no count."""
+        objects = self._counts.get(self._inbox.pseudonym("series", series.uid))
+        return objects is not None and objects == series.objects
 
     def note(self, series: FoundSeries, objects: int) -> None:
-        """Add a series with as many objects as the PACS has; durable when this returns."""
+        """Add a series with the number of objects that the PACS has; durable when this returns."""
         name = self._inbox.pseudonym("series", series.uid)
         line = json.dumps({"series": name, "objects": objects}) + "\n"
         with self._guard:

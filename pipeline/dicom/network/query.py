@@ -1,4 +1,4 @@
-"""What a pull asks a PACS for, and what it is told is there. Everything found is PHI: it holds real UIDs."""
+"""Queries of a pull and their results. Results are PHI: they hold real UIDs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.dicom.network.config import PullConfig
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FoundSeries:
-    """A series that a PACS has; `objects` is how many, None where it does not say."""
+    """A series in a PACS; `objects` is their number, None where the PACS does not give it."""
 
     study_uid: str
     uid: str
@@ -23,14 +23,14 @@ class FoundSeries:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FoundObject:
-    """An object that a PACS has; the class is empty where it does not say."""
+    """An object in a PACS; the class is empty where the PACS does not give it."""
 
     uid: str
     sop_class: str = ""
 
 
 class Source(Protocol):
-    """A PACS that is asked for studies. Every method raises SendError where it does not answer."""
+    """A PACS to query and fetch from. Every method raises SendError where it does not answer."""
 
     name: str
 
@@ -41,22 +41,22 @@ class Source(Protocol):
         """Return the series of a study that match."""
 
     def objects(self, series: FoundSeries) -> list[FoundObject]:
-        """Return the objects of a series; none where it is gone."""
+        """Return the objects of a series; empty where the series no longer exists."""
 
-    def fetch(self, series: FoundSeries, wanted: Sequence[FoundObject], whole: bool) -> None:
-        """Fetch objects into the inbox; `whole` where they are all that the series has."""
+    def fetch(self, series: FoundSeries, objects: Sequence[FoundObject], whole: bool) -> None:
+        """Fetch objects into the inbox; `whole` means that they are all objects of the series."""
 
     def close(self) -> None:
-        """Free what is held."""
+        """Release connections and ports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Filters. A PACS may ignore some of them, so what it answers is held against them again.
+    """Filters of a pull. A PACS may ignore some of them, so its answers are filtered again here.
 
     Attributes:
-        since, until: of Study Date, both included; None is open.
-        modalities: of series; empty for all.
+        since, until: range of Study Date, both ends included; None is open.
+        modalities: of the series; empty for all.
         study_description, series_description: patterns with `*` and `?`; empty for all.
     """
 
@@ -68,7 +68,7 @@ class Query:
 
     @classmethod
     def of(cls, config: PullConfig, now: datetime) -> Self:
-        """Return the filters of a configuration; `now` knows its time zone, and says what "the last days" are."""
+        """Return the filters of a configuration; `now` has a time zone and defines "the last days"."""
         since, until = config.since, config.until
         if config.days is not None:
             until = now.astimezone(ZoneInfo(config.timezone)).date()
@@ -77,32 +77,32 @@ class Query:
 
     @property
     def dates(self) -> str:
-        """The range as PS3.4 C.2.2.2.5 writes it; empty where both ends are open."""
+        """Date range in the notation of PS3.4 C.2.2.2.5; empty where both ends are open."""
         if self.since is None and self.until is None:
             return ""
         first, last = (f"{day:%Y%m%d}" if day else "" for day in (self.since, self.until))
         return first if first == last else f"{first}-{last}"
 
     def study_keys(self) -> list[dict[str, str]]:
-        """Return the keys of the queries at the level of studies: ModalitiesInStudy takes one value a query."""
+        """Return the keys of the study-level queries, one per modality: ModalitiesInStudy takes a single value."""
         keys = {"StudyDate": self.dates, "StudyDescription": self.study_description}
         return [{**keys, "ModalitiesInStudy": modality} for modality in self.modalities or ("",)]
 
-    def has_study(self, found: Mapping[str, str]) -> bool:
-        """Whether a study that was answered matches: what it does not say, does not."""
-        day = found.get("StudyDate", "").replace(".", "")
+    def has_study(self, answer: Mapping[str, str]) -> bool:
+        """Whether a study in an answer matches; a missing value does not match."""
+        day = answer.get("StudyDate", "").replace(".", "")
         first, last = (f"{day:%Y%m%d}" if day else None for day in (self.since, self.until))
         dated = (first is None or first <= day) and (last is None or "" < day <= last)
-        return dated and _fits(self.study_description, found.get("StudyDescription", ""))
+        return dated and _fits(self.study_description, answer.get("StudyDescription", ""))
 
-    def has_series(self, found: Mapping[str, str]) -> bool:
-        """Whether a series that was answered matches."""
-        kind = not self.modalities or found.get("Modality", "") in self.modalities
-        return kind and _fits(self.series_description, found.get("SeriesDescription", ""))
+    def has_series(self, answer: Mapping[str, str]) -> bool:
+        """Whether a series in an answer matches."""
+        kind = not self.modalities or answer.get("Modality", "") in self.modalities
+        return kind and _fits(self.series_description, answer.get("SeriesDescription", ""))
 
 
 def _fits(pattern: str, text: str) -> bool:
-    """Match as PS3.4 C.2.2.2.4 does, upper and lower case alike."""
+    """Match wildcards as in PS3.4 C.2.2.2.4, but ignore case."""
     if not pattern:
         return True
     wild = "".join({"*": ".*", "?": "."}.get(sign, re.escape(sign)) for sign in pattern)

@@ -1,7 +1,8 @@
-"""The answer to a C-STORE request (PS3.4 B.2.3): success only for what is durable, else what is wrong.
+"""Answers to C-STORE requests (PS3.4 B.2.3): success only once the object is durable, otherwise what is wrong.
 
-0x0000 stored, the same as before, or quarantined as a conflicting duplicate; 0x0122 SOP class not supported; 0xA700 out
-of resources; 0xA900 the data set does not match its SOP class; 0xC000 cannot understand; 0x0110 the disk failed.
+0x0000 stored, identical to an earlier object, or quarantined as a conflicting duplicate; 0x0122 SOP class not
+supported; 0xA700 out of resources; 0xA900 data set does not match its SOP class; 0xC000 cannot understand; 0x0110 the
+disk failed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 class Refusal(Exception):
-    """A request that is answered with a failure: its status, and a word for the log. Never holds an identifier."""
+    """A request that is answered with a failure: its status, and a short reason for the log without identifiers."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -46,13 +47,13 @@ class Refusal(Exception):
 
 
 class Receiver:
-    """Answers C-STORE requests from several associations at once, and counts what it answered.
+    """Answers C-STORE requests from several associations at once, and counts its answers.
 
     Args:
-        inbox: where objects are kept.
-        limits: what one object may cost.
-        reserve_bytes: disk space that is left free.
-        tell: hears of everything that is not simply stored, as a plain dictionary without identifiers.
+        inbox: folder that receives the objects.
+        limits: limits on one object.
+        reserve_bytes: disk space to keep free.
+        tell: called for everything that is not simply stored, with a plain dictionary without identifiers.
     """
 
     def __init__(self, inbox: Inbox, limits: DecodeLimits, reserve_bytes: int, tell: Tell) -> None:
@@ -61,22 +62,22 @@ class Receiver:
         self.counts: Counter[str] = Counter()
 
     def answer(self, event: Event) -> Dataset:
-        """Keep the object of a C-STORE request and return the response's status elements."""
+        """Store the object of a C-STORE request and return the status elements of the response."""
         return self._counted(lambda: self._receive(event))
 
     def take(self, sop_class: str, sop_instance: str, transfer_syntax: str, data_set: BytesIO) -> Dataset:
-        """Keep an object that came another way than by C-STORE; the answer is the same."""
+        """Store an object that arrived in another way than by C-STORE; the answer is the same."""
         return self._counted(lambda: self.keep(sop_class, sop_instance, transfer_syntax, data_set))
 
     def _counted(self, keep: Callable[[], Kept]) -> Dataset:
         try:
-            kept = keep()
+            outcome = keep()
         except Refusal as refusal:
             self._count("refused")
             self._tell({"event": "refused", "status": f"{refusal.status:#06x}", "reason": refusal.reason})
             return status(refusal.status, refusal.reason)
-        self._count(kept.value)
-        if kept is Kept.QUARANTINED:
+        self._count(outcome.value)
+        if outcome is Kept.QUARANTINED:
             self._tell({"event": "quarantined", "code": RejectionCode.CONFLICTING_DUPLICATE.value})
         return status(SUCCESS)
 
@@ -87,7 +88,7 @@ class Receiver:
     def _receive(self, event: Event) -> Kept:
         request, context = event.request, event.context
         if request.AffectedSOPClassUID != context.abstract_syntax:
-            raise Refusal(UNSUPPORTED, "SOP class is not the one of its presentation context")
+            raise Refusal(UNSUPPORTED, "SOP class differs from its presentation context")
         if request.DataSet is None:
             raise Refusal(CANNOT_UNDERSTAND, "no data set")
         return self.keep(
@@ -95,10 +96,10 @@ class Receiver:
         )
 
     def keep(self, sop_class: str, sop_instance: str, transfer_syntax: str, data_set: BytesIO) -> Kept:
-        """Check an encoded data set and put it into the inbox; durable when this returns.
+        """Check an encoded data set and add it to the inbox; durable when this returns.
 
         Raises:
-            Refusal: it is not kept; with the status that the sender must hear.
+            Refusal: it is not stored; with the status to send back.
         """
         data = data_set.getbuffer()
         self._require_room(len(data))
@@ -122,16 +123,16 @@ class Receiver:
 
 
 def status(value: int, comment: str = "") -> Dataset:
-    """Return the status elements of a response (PS3.7 C); the comment is cut to the 64 characters of LO."""
-    found = Dataset()
-    found.Status = value
+    """Return the status elements of a response (PS3.7 C); the comment is cut to 64 characters (VR LO)."""
+    elements = Dataset()
+    elements.Status = value
     if comment:
-        found.ErrorComment = comment[:64]
-    return found
+        elements.ErrorComment = comment[:64]
+    return elements
 
 
 def _head(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
-    """Return preamble, prefix and file meta information (PS3.10 7.1); the same for the same object."""
+    """Return preamble, prefix and file meta information (PS3.10 7.1); identical for identical objects."""
     meta = create_file_meta(
         sop_class_uid=UID(sop_class),
         sop_instance_uid=UID(sop_instance),
@@ -143,7 +144,7 @@ def _head(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
 
 
 def _require_whole(ds: Dataset) -> None:
-    """Refuse noise, which parses as elements that nobody knows, and a last element that is shorter than it says."""
+    """Refuse noise, which parses as unknown elements, and a last element that is shorter than its declared length."""
     if "SOPClassUID" not in ds and "SOPInstanceUID" not in ds:
         raise Refusal(CANNOT_UNDERSTAND, RejectionCode.NOT_DICOM.value)
     last = ds.get_item(max(ds.keys()))
@@ -152,10 +153,10 @@ def _require_whole(ds: Dataset) -> None:
 
 
 def _study_of(path: Path, sop_class: str, sop_instance: str, limits: DecodeLimits) -> str:
-    """Parse the object as the reader would and return its Study Instance UID.
+    """Parse the object as the reader would, and return its Study Instance UID.
 
     Raises:
-        Refusal: it cannot be parsed, or is not what the request says.
+        Refusal: it cannot be parsed, or does not match the request.
     """
     try:
         with guarded(RejectionCode.CORRUPT_HEADER), quietly():

@@ -1,4 +1,4 @@
-"""Sending objects: C-STORE (PS3.4 B) or STOW-RS (PS3.18 10.5), tried again where trying again may help."""
+"""Send objects by C-STORE (PS3.4 B) or STOW-RS (PS3.18 10.5), with retries where they may help."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from pipeline.errors import ConfigError, SendError
 
 
 class Destination(Protocol):
-    """Where objects go. `name` tells it apart in the catalogue."""
+    """Receiver of objects. `name` identifies it in the catalogue."""
 
     name: str
 
     def send(self, ds: Dataset) -> None:
-        """Send one object; returns when it was taken.
+        """Send one object; returns once it was accepted.
 
         Raises:
-            SendError: it was not.
+            SendError: it was not accepted.
         """
 
 
@@ -46,17 +46,19 @@ class Peer(Address):
         from pynetdicom.presentation import build_context
 
         contexts = [build_context(UID(ds.SOPClassUID), [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]
-        association = self.associate(contexts, "take objects of this class")
+        association = self.associate(contexts, "accept objects of this class")
         try:
             answer = association.send_c_store(ds).get("Status")
-        except ValueError:  # no accepted context
-            raise SendError(f"{self.name} does not take objects of this class.", passing=False) from None
+        except ValueError:  # pynetdicom raises it where no context was accepted
+            raise SendError(
+                f"{self.name} does not accept objects of this class. Enable it there.", passing=False
+            ) from None
         finally:
             if association.is_established:
                 association.release()
         if answer is None:
             raise SendError(f"{self.name} closed the association without an answer.", passing=True)
-        if answer != 0 and answer >> 12 != 0xB:  # 0xBxxx: taken, with a warning
+        if answer != 0 and answer >> 12 != 0xB:  # 0xBxxx: accepted with a warning
             raise SendError(f"{self.name} answered {answer:#06x}.", passing=answer in PASSING)
 
 
@@ -68,14 +70,14 @@ class Stow:
 
     @property
     def name(self) -> str:
-        """The URL."""
+        """URL of the service."""
         return self.service.url
 
     def send(self, ds: Dataset) -> None:
         """Store one object.
 
         Raises:
-            SendError: the service cannot be reached, or did not take it.
+            SendError: the service cannot be reached, or did not accept it.
         """
         with self.service.answering():
             answer = self.service.client().store_instances([ds], study_instance_uid=ds.StudyInstanceUID)
@@ -87,13 +89,13 @@ class Stow:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder, readable by its owner only: the objects carry the real identity. File names are SOP Instance UIDs."""
+    """A folder that only its owner can read, because the objects carry real identities. Files are named by UID."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """The same for every folder: a path may name somebody."""
+        """The same for all folders, because a path may name somebody."""
         return "folder"
 
     def send(self, ds: Dataset) -> None:
@@ -107,7 +109,9 @@ class Folder:
             with durable.writing(self.path / f"{ds.Modality}-{ds.SOPInstanceUID}.dcm", mode=0o600) as part:
                 ds.save_as(part, enforce_file_format=True)
         except OSError as error:
-            raise SendError(f"The folder cannot be written: {error.strerror}.", passing=False) from None
+            raise SendError(
+                f"The folder cannot be written: {error.strerror}. Check its permissions and the disk.", passing=False
+            ) from None
 
 
 def destination(
@@ -117,30 +121,30 @@ def destination(
     tls: TlsFiles | None = None,
     credential: Credential | None = None,
 ) -> Destination:
-    """Return what `--to` means: `AETITLE@host:port`, the URL of a DICOMweb service, or the word `folder`.
+    """Return the destination of `--to`: `AETITLE@host:port`, the URL of a DICOMweb service, or the word `folder`.
 
     Raises:
-        ConfigError: it is none of them, or a credential would go where none is used, or be sent in the clear.
+        ConfigError: it is not one of these, or the credential would not be used or would be sent in clear text.
     """
     if text.startswith(("http://", "https://")):
         return Stow(WebService.of(text, credential, tls))
     if credential is not None:
         raise ConfigError(
-            f"--to {text!r} is no DICOMweb service, so no credential is used. Drop --auth-env, --auth-file."
+            f"--to {text!r} is not a DICOMweb service, so no credential is used. Drop --auth-env and --auth-file."
         )
-    found = Folder(folder) if text == "folder" else Peer.parse(text, calling, tls)
-    if found is None:
+    target = Folder(folder) if text == "folder" else Peer.parse(text, calling, tls)
+    if target is None:
         raise ConfigError(
-            f"--to {text!r} is no destination. Give AETITLE@host:port, the URL of a DICOMweb service, or the word "
+            f"--to {text!r} is not a destination. Give AETITLE@host:port, the URL of a DICOMweb service, or the word "
             "folder."
         )
-    return found
+    return target
 
 
 def send_with_patience(
     target: Destination, ds: Dataset, attempts: int = ATTEMPTS, sleep: Callable[[float], None] = time.sleep
 ) -> int:
-    """Send an object, waiting twice as long after every failure that may pass; returns how often it was tried.
+    """Send an object, waiting twice as long after each failure that may pass; return the number of attempts.
 
     Raises:
         SendError: the last failure.

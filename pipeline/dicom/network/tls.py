@@ -1,4 +1,4 @@
-"""TLS for DICOM (PS3.15 B.12): TLS 1.2 or newer; with an authority, the other side's certificate is checked."""
+"""TLS for DICOM (PS3.15 B.12): version 1.2 or newer; the peer's certificate is checked against an authority."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pipeline.errors import ConfigError
 
 
 def server_context(files: TlsFiles) -> ssl.SSLContext:
-    """Return the context of a listener; with an authority, callers without its certificate are refused.
+    """Return the TLS context of a listener; with an authority, callers without a certificate from it are refused.
 
     Raises:
-        ConfigError: a file is missing, or no certificate or key.
+        ConfigError: a file is missing, or is not a certificate or key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -23,10 +23,10 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def client_context(files: TlsFiles) -> ssl.SSLContext:
-    """Return the context of a sender, which checks the receiver against the authority, or the system's authorities.
+    """Return the TLS context of a sender, which checks the receiver against the authority or the system's authorities.
 
     Raises:
-        ConfigError: a file is missing, or no certificate or key.
+        ConfigError: a file is missing, or is not a certificate or key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -1,4 +1,4 @@
-"""A DICOMweb service (PS3.18): its URL, who we are to it, and why it did not answer. Its URLs hold real UIDs."""
+"""DICOMweb service (PS3.18): its URL, our credential, and reasons for failure. Requested URLs hold real UIDs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.dicom.network.config import TlsFiles
 from pipeline.errors import ConfigError, SendError
 
 for _name in ("dicomweb_client", "urllib3"):
-    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)  # they quote URLs, and so UIDs
+    logging.getLogger(_name).setLevel(logging.CRITICAL + 1)  # they quote URLs, which contain UIDs
 
 _TIMEOUT_SECONDS = 60.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -25,21 +25,21 @@ _FORM = 'Write "bearer TOKEN" or "basic USER:PASSWORD".'
 
 
 class Gone(SendError):
-    """What was asked for is not there (any more)."""
+    """The requested resource does not exist (any more)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The value of an Authorization header (RFC 7617, RFC 6750); it is never shown."""
+    """Value of an Authorization header (RFC 7617, RFC 6750), which is never shown."""
 
     header: str = field(repr=False)
 
     @classmethod
     def parse(cls, text: str, where: str) -> Self:
-        """Read `bearer TOKEN` or `basic USER:PASSWORD`; `where` says where it stood.
+        """Read `bearer TOKEN` or `basic USER:PASSWORD`; `where` names its source in messages.
 
         Raises:
-            ConfigError: it is neither.
+            ConfigError: it has neither form.
         """
         scheme, _, value = text.strip().partition(" ")
         value = value.strip()
@@ -52,10 +52,10 @@ class Credential:
 
     @classmethod
     def read(cls, variable: str | None, file: Path | None) -> Self | None:
-        """Read the credential from an environment variable or from a file of mode 0600; None where neither is named.
+        """Read the credential from an environment variable or a file of mode 0600; None if neither is named.
 
         Raises:
-            ConfigError: it is not there, or is none. IdentityError: others can read the file.
+            ConfigError: it is missing or malformed. IdentityError: others can read the file.
         """
         if variable is not None and file is not None:
             raise ConfigError("--auth-env and --auth-file name two credentials. Give one of them.")
@@ -72,7 +72,7 @@ def _private_text(file: Path) -> str:
             check_private(os.fstat(stream.fileno()), "file of --auth-file")
             return stream.read(65536)
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"The file of --auth-file cannot be read: {reason}. {_FORM}") from None
 
 
@@ -86,10 +86,10 @@ class WebService:
 
     @classmethod
     def of(cls, url: str, credential: Credential | None = None, tls: TlsFiles | None = None) -> Self:
-        """Check a URL.
+        """Return the service at a URL.
 
         Raises:
-            ConfigError: it holds a password, or a credential would be sent in the clear.
+            ConfigError: it holds a password, or a credential would be sent in clear text.
         """
         parts = urlsplit(url)
         if parts.username is not None or parts.password is not None:
@@ -101,18 +101,18 @@ class WebService:
         return cls(url.rstrip("/"), credential, tls)
 
     def session(self) -> Any:
-        """Return a session of requests that knows who we are."""
+        """Return a session of `requests` with our credential and certificates."""
         import requests
 
         session = requests.Session()
-        session.auth = _Authorise(self.credential)  # set even to nothing: else requests would look into ~/.netrc
+        session.auth = _Authorise(self.credential)  # always set, otherwise requests would read ~/.netrc
         if self.tls is not None:
             session.cert = (str(self.tls.certificate), str(self.tls.key))
             session.verify = True if self.tls.authority is None else str(self.tls.authority)
         return session
 
     def client(self, session: Any = None) -> Any:
-        """Return a client of dicomweb-client that tries once."""
+        """Return a dicomweb-client that makes a single attempt."""
         from dicomweb_client.api import DICOMwebClient
 
         client = DICOMwebClient(self.url, session=session or self.session(), timeout=_TIMEOUT_SECONDS)
@@ -121,7 +121,7 @@ class WebService:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Say what went wrong without the URL.
+        """Turn errors of `requests` into `SendError`, with messages that do not contain the URL.
 
         Raises:
             SendError: instead of what requests raises; Gone for 404 and 410.
@@ -136,17 +136,21 @@ class WebService:
             kind = Gone if code in (404, 410) else SendError
             raise kind(f"The DICOMweb service answered {code}{_hint(code)}.", passing) from None
         except (requests.RequestException, OSError) as error:
-            raise SendError(f"The DICOMweb service cannot be reached ({type(error).__name__}).", passing=True) from None
-        except ValueError as error:  # no JSON, no multipart message
-            raise SendError(f"The DICOMweb service's answer is none ({type(error).__name__}).", passing=False) from None
+            sentence = (
+                f"The DICOMweb service cannot be reached ({type(error).__name__}). Check the URL and the network."
+            )
+            raise SendError(sentence, passing=True) from None
+        except ValueError as error:  # not JSON, or not a multipart message
+            sentence = f"The DICOMweb service's answer cannot be read ({type(error).__name__}). Check the URL."
+            raise SendError(sentence, passing=False) from None
 
 
 def _hint(code: int) -> str:
-    return ": it wants another credential; see --auth-env and --auth-file" if code in (401, 403) else ""
+    return ": it requires another credential; see --auth-env and --auth-file" if code in (401, 403) else ""
 
 
 class _Authorise:
-    """What requests calls to add the header; a redirect to another host drops it."""
+    """Callable with which `requests` adds the header; a redirect to another host drops it."""
 
     def __init__(self, credential: Credential | None) -> None:
         self._credential = credential

@@ -1,4 +1,4 @@
-"""A PACS that is asked by QIDO-RS and gives by WADO-RS (PS3.18 10.6, 10.4)."""
+"""PACS queried by QIDO-RS and read by WADO-RS (PS3.18 10.6, 10.4)."""
 
 from __future__ import annotations
 
@@ -22,65 +22,67 @@ _Ask = Callable[[dict[str, Any]], list[dict[str, Any]]]
 
 
 class WebRetrieve:
-    """A DICOMweb service that is asked for studies.
+    """Source of studies at a DICOMweb service.
 
     Args:
-        service: where it is, and who we are to it.
-        intake: what the objects go through.
+        service: its URL and our credential.
+        intake: receives the objects.
     """
 
     def __init__(self, service: WebService, intake: Intake) -> None:
         self._service, self._intake = service, intake
-        self._own = threading.local()  # a session of requests belongs to one thread
+        self._own = threading.local()  # sessions of requests are not safe to share between threads
 
     @property
     def name(self) -> str:
-        """The URL."""
+        """URL of the service."""
         return self._service.url
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no port or connection is held open."""
 
     def studies(self, query: Query) -> list[str]:
         """Return the Study Instance UIDs that match, each once."""
-        client, found = self._client(), []
-        for asked in query.study_keys():
-            keys = {name: value for name, value in asked.items() if value}
+        client, answers = self._client(), []
+        for query_keys in query.study_keys():
+            keys = {name: value for name, value in query_keys.items() if value}
             fields = ["StudyDate", "StudyDescription"]
-            found += self._paged(lambda page, keys=keys: client.search_for_studies(search_filters=keys, **page), fields)
-        matching = [answer for answer in found if query.has_study(answer)]
+            answers += self._paged(
+                lambda page, keys=keys: client.search_for_studies(search_filters=keys, **page), fields
+            )
+        matching = [answer for answer in answers if query.has_study(answer)]
         return list(dict.fromkeys(answer["StudyInstanceUID"] for answer in matching))
 
     def series(self, study_uid: str, query: Query) -> list[FoundSeries]:
         """Return the series of a study that match."""
         client, fields = self._client(), ["SeriesDescription", "NumberOfSeriesRelatedInstances"]
         try:
-            found = self._paged(lambda page: client.search_for_series(study_uid, **page), fields)
+            answers = self._paged(lambda page: client.search_for_series(study_uid, **page), fields)
         except Gone:
             return []
         return [
             FoundSeries(study_uid, answer["SeriesInstanceUID"], number(answer["NumberOfSeriesRelatedInstances"]))
-            for answer in found
+            for answer in answers
             if query.has_series(answer)
         ]
 
     def objects(self, series: FoundSeries) -> list[FoundObject]:
-        """Return the objects of a series; none where it is gone."""
+        """Return the objects of a series; empty where the series no longer exists."""
         client = self._client()
         try:
-            found = self._paged(lambda page: client.search_for_instances(series.study_uid, series.uid, **page), [])
+            answers = self._paged(lambda page: client.search_for_instances(series.study_uid, series.uid, **page), [])
         except Gone:
             return []
-        return [FoundObject(answer["SOPInstanceUID"], answer["SOPClassUID"]) for answer in found]
+        return [FoundObject(answer["SOPInstanceUID"], answer["SOPClassUID"]) for answer in answers]
 
-    def fetch(self, series: FoundSeries, wanted: Sequence[FoundObject], whole: bool) -> None:
-        """Fetch objects into the inbox one by one, in the transfer syntax in which they are kept."""
-        for found in wanted:
-            if self._intake.full or self._intake.inbox.has(found.uid):  # asked again after a fault that passed
+    def fetch(self, series: FoundSeries, objects: Sequence[FoundObject], whole: bool) -> None:
+        """Fetch objects into the inbox one by one, in the transfer syntax in which they are stored."""
+        for item in objects:
+            if self._intake.full or self._intake.inbox.has(item.uid):  # already fetched before a failed attempt
                 continue
-            place = f"studies/{series.study_uid}/series/{series.uid}/instances/{found.uid}"
-            with suppress(Gone):  # the pull sees that it is missing
-                self._intake.take_file(found.uid, self._file(f"{self._service.url}/{place}"))
+            place = f"studies/{series.study_uid}/series/{series.uid}/instances/{item.uid}"
+            with suppress(Gone):  # the pull notices that it is missing
+                self._intake.take_file(item.uid, self._file(f"{self._service.url}/{place}"))
 
     def _client(self) -> Any:
         if not hasattr(self._own, "client"):
@@ -89,21 +91,21 @@ class WebRetrieve:
         return self._own.client
 
     def _paged(self, ask: _Ask, fields: Sequence[str]) -> list[dict[str, str]]:
-        """Ask page by page until one brings nothing new: a service may give fewer than asked, or know no pages."""
-        found: dict[str, dict[str, str]] = {}
+        """Request pages until one brings nothing new: a service may return fewer than requested, or ignore paging."""
+        results: dict[str, dict[str, str]] = {}
         while True:
-            page = {"limit": _PAGE, "offset": len(found), "fields": list(fields) or None}
+            page = {"limit": _PAGE, "offset": len(results), "fields": list(fields) or None}
             with self._service.answering():
                 answers = [_plain(answer) for answer in ask(page)]
             new = {"/".join(a[name] for name in _UIDS): a for a in answers}
-            if new.keys() <= found.keys():
-                return list(found.values())
-            found |= new
+            if new.keys() <= results.keys():
+                return list(results.values())
+            results |= new
 
     def _file(self, url: str) -> bytes:
-        """Return the bytes of a file of PS3.10.
+        """Return the bytes of a PS3.10 file.
 
-        By requests, since dicomweb-client gives parsed data sets only, and what is kept are the bytes that came.
+        It uses requests because dicomweb-client returns only parsed data sets, but the inbox stores bytes as received.
         """
         self._client()
         with self._service.answering():
@@ -118,13 +120,13 @@ _TAGS = {k: f"{tag_for_keyword(k):08X}" for k in (*_KEYWORDS, "NumberOfSeriesRel
 
 
 def _plain(answer: dict[str, Any]) -> dict[str, str]:
-    """Return the elements of DICOM's JSON (PS3.18 F) as text, empty where they are not there."""
+    """Return the elements of DICOM's JSON (PS3.18 F) as text, empty where they are missing."""
     values = {keyword: answer.get(tag, {}).get("Value") or [""] for keyword, tag in _TAGS.items()}
     return {keyword: str(value[0]).strip() for keyword, value in values.items()}
 
 
 def first_part(content_type: str, body: bytes) -> bytes:
-    """Return the first part of a multipart message (RFC 2046 5.1), or the body where it is none.
+    """Return the first part of a multipart message (RFC 2046 5.1), or the body itself if it is not multipart.
 
     Raises:
         ValueError: the message has no such part.
@@ -135,7 +137,7 @@ def first_part(content_type: str, body: bytes) -> bytes:
     if header.get_content_maintype() != "multipart":
         return body
     if boundary is None:
-        raise ValueError("a multipart message without a boundary")
+        raise ValueError("the multipart message has no boundary")
     mark = b"--" + boundary.encode("latin-1")
     start = body.index(b"\r\n\r\n", body.index(mark)) + 4
     return body[start : body.index(b"\r\n" + mark, start)]

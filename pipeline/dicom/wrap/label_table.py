@@ -1,19 +1,19 @@
-"""The label table: the one CSV format in which labels, masks and official splits travel beside DICOM files.
+"""Label table: the one CSV format in which labels, masks and official splits accompany DICOM files.
 
-Phantoms and `nightread wrap` write it, a hospital may write it by hand, `nightread labels import` reads it. One row
-says one thing of one visit, study or instance; the most specific identifier that is filled decides the level:
+Phantoms and `nightread wrap` write it, a hospital may write it by hand, and `nightread labels import` reads it. A row
+labels one visit, study or instance; the most specific identifier that is filled in decides the level:
 
     SOPInstanceUID        the instance (one slice, or one multi-frame object)
     StudyInstanceUID      the study; or AccessionNumber; or PatientID + StudyDate
     label                 normal | abnormal | unknown
-    source, reader, date  who says so, and when (YYYY-MM-DD); free of patient identity
-    official_set          train | validate | test where the data set's makers split it, else empty
-    relative_position     0..1 along the series where the makers give it, else empty
+    source, reader, date  who gave the label, and when (YYYY-MM-DD); free of patient identity
+    official_set          train | validate | test where the data set has an official split, else empty
+    relative_position     0..1 along the series where the data set gives it, else empty
     mask                  file of the exact lesion mask, relative to the table; instance rows only: PNG [H, W] with
                           non-zero = lesion, or npz with the member `mask` [F, H, W]
-    image_is_subject      1 where no patient id was known, so that each image is a subject of its own; else empty
+    image_is_subject      1 where the patient id is unknown, so that each image is a subject of its own; else empty
 
-Columns may stand in any order and all but `label` may be missing. The table holds real identifiers: it stays with the
+Columns may be in any order, and all but `label` are optional. The table holds real identifiers, so it stays with the
 DICOM files, on the identified side.
 """
 
@@ -30,7 +30,7 @@ from pipeline.types import Label
 
 @dataclass(frozen=True, slots=True)
 class LabelTableRow:
-    """One row; every field is text as it stands in the file. `repr` shows the label only: the rest may identify."""
+    """One row; every field is text as in the file. `repr` shows only the label, because the rest may identify."""
 
     label: Label
     StudyInstanceUID: str = ""
@@ -50,7 +50,7 @@ class LabelTableRow:
         return f"LabelTableRow({self.label})"
 
 
-# How data sets and people call the official sets -> how we do.
+# Names of the official sets in data sets -> our names.
 OFFICIAL_SETS: dict[str, str] = {
     "": "",
     **dict.fromkeys(("train", "training"), "train"),
@@ -60,15 +60,15 @@ OFFICIAL_SETS: dict[str, str] = {
 
 
 def relative_position(text: str) -> float | None:
-    """Return the number from 0 to 1 that `text` states, None where it is empty.
+    """Return the number from 0 to 1 in `text`, or None where `text` is empty.
 
     Raises:
-        ValueError: it states none; the caller says where.
+        ValueError: `text` is not such a number; the caller adds the place.
     """
     if not text:
         return None
     value = float(text)
-    if not 0 <= value <= 1:  # so for NaN
+    if not 0 <= value <= 1:  # true for NaN too
         raise ValueError(text)
     return value
 

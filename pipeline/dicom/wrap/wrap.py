@@ -1,8 +1,8 @@
-"""Wrap public data sets as DICOM, so that they go through the same door as hospital scans.
+"""Wrap public data sets as DICOM, so that they are ingested in the same way as hospital scans.
 
-`<out>/dicom/` gets Secondary Capture files (ingest that folder), `<out>/labels.csv` a label table with the masks in
+`<out>/dicom/` receives Secondary Capture files (ingest that folder), `<out>/labels.csv` a label table with the masks in
 `<out>/masks/`, and `<out>/rejected.csv` the rows that were not wrapped. No geometry and no acquisition attribute is
-made up: what needs millimetres can be had from NIfTI volumes, whose affine says them, and from nothing else.
+invented: only NIfTI volumes get millimetres, from their affine.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from pipeline.dicom.wrap.wrap_sources import Address, Picture, read_picture
 from pipeline.errors import Rejected, RejectionCode
 
 Progress = Callable[[int, int], None]
-# An image that stands in two official sets stays in the one that must be kept clean the most.
+# An image in two official sets stays in the one whose leakage would do most harm.
 _KEPT_IN = ("test", "validate", "train", "")
 _FILES_PER_FOLDER = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class WrapReport:
-    """What `wrap` did.
+    """Result of `wrap`.
 
     Attributes:
-        rows: lines of the manifest.
-        instances, patients, studies: what was written.
+        rows: number of lines in the manifest.
+        instances, patients, studies: numbers written.
         image_is_subject: instances without a patient_id, each a subject of its own.
-        patients_across_splits: patients whose images stand in several official sets (the splits must decide).
-        labels: instances by label.
+        patients_across_splits: patients with images in several official sets (assignment must decide for one).
+        labels: number of instances per label.
         rejected: rows that were not wrapped.
         labels_csv: the label table; `dicom` is the folder to ingest.
     """
@@ -61,7 +61,7 @@ class WrapReport:
 
     @property
     def rejected_by_code(self) -> dict[str, int]:
-        """How many rows each code rejected."""
+        """Number of rejected rows per code."""
         return dict(sorted(Counter(item.code.value for item in self.rejected).items()))
 
     def to_json(self) -> dict[str, Any]:
@@ -72,15 +72,17 @@ class WrapReport:
         return {name: getattr(self, name) for name in names} | {"seconds": self.seconds, "rejected": rows} | paths
 
     def sentence(self) -> str:
-        """Return the report in a few lines for a person."""
+        """Return the report as a few lines for a person."""
         lines = [
             f"{self.rows} rows: {self.instances} images of {self.patients} patients in {self.studies} studies wrapped, "
             f"{len(self.rejected)} rejected ({self.seconds:.1f} s)."
         ]
         if self.image_is_subject:
-            lines.append(f"{self.image_is_subject} images have no patient: each counts as a subject (image level).")
+            lines.append(
+                f"{self.image_is_subject} images have no patient_id: each counts as a subject of its own (image level)."
+            )
         if self.patients_across_splits:
-            lines.append(f"{self.patients_across_splits} patients stand in more than one official set.")
+            lines.append(f"{self.patients_across_splits} patients have images in more than one official set.")
         lines += [f"  {count:6d}  {code}" for code, count in self.rejected_by_code.items()]
         lines += [f"  row {item.number}: {item.sentence}" for item in self.rejected[:5]]
         return "\n".join([*lines, f"Next: nightread ingest {self.dicom}; nightread labels import {self.labels_csv}"])
@@ -96,20 +98,20 @@ def wrap(
     limits: DecodeLimits | None = None,
     on_progress: Progress | None = None,
 ) -> WrapReport:
-    """Wrap every image of a manifest; bad rows are rejected one by one, the rest goes on.
+    """Wrap every image of a manifest; bad rows are rejected one by one, and the rest continues.
 
-    Wrapping again writes the same bytes: UIDs are functions of the data set's name, the row and the pixels.
+    Wrapping again writes the same bytes: UIDs are derived from the data set's name, the row and the pixels.
 
     Args:
         manifest: CSV as in `wrap_manifest`, or a MedMNIST-style npz.
         modality: for rows that name none.
         normal: label values of an npz that mean normal; all others mean abnormal.
         dataset: name of the data set, part of every UID; default: names of the manifest's folder and file.
-        limits: what one file may cost.
+        limits: size limits of one file.
         on_progress: called with (images done, images in all).
 
     Raises:
-        ConfigError: the manifest itself cannot be used, or the modality is no code.
+        ConfigError: the manifest itself cannot be used, or the modality is not a valid code.
     """
     started = time.monotonic()
     job = _Job(
@@ -128,7 +130,7 @@ def wrap(
 
 @dataclass(slots=True)
 class _Job:
-    """One run of `wrap`: where it reads and writes, and what it has done so far."""
+    """One run of `wrap`: its folders and what it has done so far."""
 
     source: Path
     out: Path
@@ -148,19 +150,19 @@ class _Job:
         self.rejected.append(RowRejection(row.number, error.code, error.sentence))
 
     def unique(self, rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-        """Rows that may be written: none twice, no place in a series twice, no image in two official sets."""
-        kept = self._first(rows, self._address, RejectionCode.MANIFEST_ROW, "names the same image")
-        placed = [row for row in kept if row.patient_id and row.slice_index is not None]
+        """Return the rows to write: no image twice, no slice position twice, no image in two official sets."""
+        once = self._first(rows, self._address, RejectionCode.MANIFEST_ROW, "names the same image")
+        placed = [row for row in once if row.patient_id and row.slice_index is not None]
         taken = self._first(
             placed, lambda row: (row.patient_id, row.study_id, row.slice_index), RejectionCode.DUPLICATE_SLICES,
             "has the same slice_index in the same series",
         )  # fmt: skip
         refused = {row.number for row in placed} - {row.number for row in taken}
-        kept = [row for row in kept if row.number not in refused]
-        return self._in_one_set(kept) if len({row.split for row in kept} - {""}) > 1 else kept
+        accepted = [row for row in once if row.number not in refused]
+        return self._in_one_set(accepted) if len({row.split for row in accepted} - {""}) > 1 else accepted
 
     def _address(self, row: ManifestRow) -> str:
-        """Which image a row means, however its path is spelled."""
+        """Return the image that a row names, however its path is spelled."""
         return os.path.normpath(self.source / row.file)
 
     def _first(
@@ -170,11 +172,12 @@ class _Job:
         for row in rows:
             other = first.setdefault(key(row), row)
             if other is not row:
-                self.refuse(row, Rejected(code, f"The row {what} as row {other.number}, which is kept."))
+                sentence = f"The row {what} as row {other.number}, which is used. Remove one of the two."
+                self.refuse(row, Rejected(code, sentence))
         return list(first.values())
 
     def _in_one_set(self, rows: Sequence[ManifestRow]) -> list[ManifestRow]:
-        """Read every image once and refuse the copies of one that stands in several official sets."""
+        """Read every image once and refuse copies of an image that is in several official sets."""
         groups: dict[str, list[ManifestRow]] = defaultdict(list)
         bad: set[int] = set()
         for row in rows:
@@ -188,17 +191,18 @@ class _Job:
         return [row for row in rows if row.number not in bad]
 
     def _refuse_copies(self, copies: Sequence[ManifestRow]) -> set[int]:
-        kept = min((row.split for row in copies), key=_KEPT_IN.index)
-        others = [row for row in copies if row.split not in (kept, "")]
+        keeper = min((row.split for row in copies), key=_KEPT_IN.index)
+        others = [row for row in copies if row.split not in (keeper, "")]
         for row in others:
             sentence = (
-                f"The image stands in the official sets {row.split} and {kept}, pixel for pixel; {kept} keeps it."
+                f"The same image, pixel for pixel, is in the official sets {row.split} and {keeper}; {keeper} keeps it."
+                " No action is needed."
             )
             self.refuse(row, Rejected(RejectionCode.DUPLICATE_ACROSS_SETS, sentence))
         return {row.number for row in others}
 
     def write(self, rows: Sequence[ManifestRow], on_progress: Progress | None) -> None:
-        """Write every row's object and mask, then the tables."""
+        """Write the object and mask of every row, then the tables."""
         self.dicom.mkdir(parents=True, exist_ok=True)
         for done, row in enumerate(rows, start=1):
             try:
@@ -227,9 +231,11 @@ class _Job:
     def _mask(self, row: ManifestRow, picture: Picture) -> np.ndarray:
         mask = self.read(row.mask).frames != 0
         if mask.shape != picture.frames.shape:
-            raise Rejected(RejectionCode.MIXED_SIZES, "The mask has another size than the image. Give the right mask.")
+            raise Rejected(
+                RejectionCode.MIXED_SIZES, "The mask and the image differ in size. Name the mask of this image."
+            )
         if row.label == "normal" and mask.any():
-            raise bad_row("The row is labelled normal and its mask is not empty. Correct one of them.")
+            raise bad_row("The row is labelled normal, but its mask is not empty. Correct one of the two.")
         return mask
 
     def _write_mask(self, row: ManifestRow, mask: np.ndarray) -> str:
@@ -255,7 +261,7 @@ class _Job:
         )
 
     def report(self, rows: int, seconds: float) -> WrapReport:
-        """Sum up."""
+        """Summarise the run."""
         sets: dict[str, set[str]] = defaultdict(set)
         for row in self.table:
             sets[row.PatientID].add(row.official_set)
@@ -265,7 +271,7 @@ class _Job:
             patients=len(sets),
             studies=len({row.StudyInstanceUID for row in self.table}),
             image_is_subject=sum(bool(row.image_is_subject) for row in self.table),
-            patients_across_splits=sum(len(found) > 1 for found in sets.values()),
+            patients_across_splits=sum(len(names) > 1 for names in sets.values()),
             labels=dict(sorted(Counter(row.label for row in self.table).items())),
             rejected=tuple(self.rejected),
             dicom=self.dicom,

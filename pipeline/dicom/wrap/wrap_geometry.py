@@ -1,6 +1,6 @@
-"""Where the frames of a NIfTI volume lie in the patient, and how a multi-frame object says it (PS3.3 C.7.6.16).
+"""Position of the frames of a NIfTI volume in the patient, and how a multi-frame object states it (PS3.3 C.7.6.16).
 
-NIfTI counts to the patient's right and front, DICOM to the left and back (PS3.3 C.7.6.2.1.1).
+NIfTI axes point to the patient's right and front, DICOM axes to the left and back (PS3.3 C.7.6.2.1.1).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydicom.valuerep import DSfloat
 from pipeline.dicom.identity.uids import derived_uid
 
 MILLIMETRES = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-SKEWED = 1e-3  # cosine between two axes of a grid that is no stack of frames any more
+SKEWED = 1e-3  # cosine between two axes above which the grid is no longer a stack of frames
 TO_DICOM = np.array([-1.0, -1.0, 1.0])
 
 
@@ -26,11 +26,11 @@ class FrameGeometry:
 
     Attributes:
         spacing: between rows, between columns.
-        between: from frame to frame.
+        between: distance from frame to frame.
         cosines: of rows and of columns, PS3.3 C.7.6.2.1.1.
-        first: place of the first frame's first pixel.
-        step: from frame to frame.
-        written: when the file was; the nearest that is known to when its pixels were made.
+        first: position of the first frame's first pixel.
+        step: vector from one frame to the next.
+        written: when the file was written, the nearest known time to when its pixels were made.
     """
 
     spacing: tuple[float, float]
@@ -42,14 +42,14 @@ class FrameGeometry:
 
     @classmethod
     def of_nifti(cls, header: Any, canonical: Any, written: float) -> FrameGeometry | None:
-        """Return the geometry of an image in its closest canonical axes, each frame seen from the feet.
+        """Return the geometry of an image along its closest canonical axes, each frame seen from the feet.
 
-        None where the file does not say where it lies (no sform, no qform) or its axes are not perpendicular.
+        None where the file does not give its position (no sform, no qform) or its axes are not perpendicular.
 
         Args:
-            header: of the file itself; reorienting writes codes of its own.
-            canonical: nibabel image with axes nearest to right, front, head.
-            written: seconds of the file's last change.
+            header: header of the file itself, because reorienting overwrites its codes.
+            canonical: nibabel image whose axes are closest to right, front, head.
+            written: time of the file's last change, in seconds since the epoch.
         """
         unit = MILLIMETRES.get(header.get_xyzt_units()[0])
         if unit is None or not (header["sform_code"] > 0 or header["qform_code"] > 0):
@@ -64,7 +64,7 @@ class FrameGeometry:
         return cls(
             spacing=(float(lengths[1]), float(lengths[0])),
             between=float(lengths[2]),
-            cosines=(*(unit_axes[:, 0] + 0.0).tolist(), *(unit_axes[:, 1] + 0.0).tolist()),  # + 0: no minus zero
+            cosines=(*(unit_axes[:, 0] + 0.0).tolist(), *(unit_axes[:, 1] + 0.0).tolist()),  # + 0.0 turns -0.0 into 0.0
             first=tuple(((affine @ corner)[:3] * TO_DICOM * unit).tolist()),
             step=tuple(axes[:, 2].tolist()),
             written=datetime.fromtimestamp(int(written), UTC),
@@ -72,7 +72,7 @@ class FrameGeometry:
 
 
 def add_geometry(ds: Dataset, geometry: FrameGeometry, frames: int) -> None:
-    """Write spacing and orientation as shared, positions as per-frame functional groups, in a frame of reference."""
+    """Write spacing and orientation to the shared, positions to the per-frame functional groups."""
     measures, orientation, shared = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing, measures.SpacingBetweenSlices = _text(geometry.spacing), _text([geometry.between])[0]
     orientation.ImageOrientationPatient = _text(geometry.cosines)

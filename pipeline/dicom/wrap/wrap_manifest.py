@@ -1,18 +1,18 @@
-"""The manifest of `nightread wrap`: a CSV with one image or volume a row, read into checked rows.
+"""Manifest of `nightread wrap`: a CSV with one image or volume per row, read into checked rows.
 
     file               image, in the manifest's folder or below it: PNG, JPEG, TIFF, NIfTI, npy or npz. Inside npz and
                        npy an array is addressed by member and index: `x.npz::train_images[12]`, `x.npy[3]`
-    patient_id         person; empty = nobody knows, and the image is a subject of its own
+    patient_id         person; empty = unknown, and the image is a subject of its own
     study_id           visit; empty = rows with patient_id and slice_index share one, any other row has its own
-    slice_index        place in the series, a whole number from 0; rows of one study with it form one series
-    relative_position  0..1 along the series where known
+    slice_index        position in the series, a whole number from 0; rows of one study that have it form one series
+    relative_position  0..1 along the series, where known
     label              normal | abnormal | unknown (also when empty)
     mask               file of the lesion mask, addressed like `file`; non-zero = lesion
     modality           DICOM modality (0008,0060), e.g. MR; empty = the one given to `wrap`
     body_part          BodyPartExamined (0018,0015); sex F, M or O; age in years
-    split              train | validate | val | test, as the data set's makers split it
+    split              train | validate | val | test, as published with the data set
 
-All columns but `file` may be missing; others are ignored. Names count without regard to case, blanks and underscores.
+All columns but `file` are optional, and unknown columns are ignored. Case, blanks and underscores of names are ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LONGEST_ID = 64  # LO and the like (PS3.5 6.2)
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One checked row. `number` is its line in the file (the header is line 1). `repr` shows that only."""
+    """One checked row. `number` is its line in the file (the header is line 1), and all that `repr` shows."""
 
     number: int
     file: str = field(repr=False)
@@ -53,7 +53,7 @@ class ManifestRow:
 
 @dataclass(frozen=True, slots=True)
 class RowRejection:
-    """A row that was not wrapped: its line number, the code, and a sentence without paths or identities."""
+    """A row that was not wrapped: its line number, the code, and a sentence without paths or identifiers."""
 
     number: int
     code: RejectionCode
@@ -61,42 +61,44 @@ class RowRejection:
 
 
 def bad_row(sentence: str) -> Rejected:
-    """The rejection of a row that breaks the manifest's rules."""
+    """Return the rejection of a row that breaks the manifest's rules."""
     return Rejected(RejectionCode.MANIFEST_ROW, sentence)
 
 
 def read_manifest(path: Path, modality: str) -> Iterator[ManifestRow | RowRejection]:
-    """Yield the rows of a manifest in order, the bad ones as rejections.
+    """Yield the rows of a manifest in order, bad ones as rejections.
 
     Args:
         modality: for rows that name none.
 
     Raises:
-        ConfigError: the file cannot be read, is no text, has no column `file`, or has a column twice.
+        ConfigError: the file cannot be read, is not text, lacks the column `file`, or has a column twice.
     """
     lines = csv_lines(path, "manifest")
     columns = _columns(next(lines, (0, []))[1])
-    for number, found in lines:
-        if problem := wrong_length(found, columns):
-            yield RowRejection(number, RejectionCode.MANIFEST_ROW, f"The row cannot be read: {problem}.")
+    for number, row_fields in lines:
+        if problem := wrong_length(row_fields, columns):
+            sentence = f"The row cannot be read: {problem}. Correct the row."
+            yield RowRejection(number, RejectionCode.MANIFEST_ROW, sentence)
         else:
-            yield checked_row(number, dict(zip(columns, found, strict=True)), modality)
+            yield checked_row(number, dict(zip(columns, row_fields, strict=True)), modality)
 
 
 def _columns(header: Sequence[str]) -> list[str]:
-    """Return the header in our own spelling; a column that we do not know keeps its own, and is ignored."""
-    known = {plain_name(one.name): one.name for one in fields(ManifestRow) if one.name != "number"}
-    columns = [known.get(plain_name(name), f" {name}") for name in header]
+    """Return the header in our own spelling; unknown columns keep theirs and are ignored."""
+    names = {plain_name(one.name): one.name for one in fields(ManifestRow) if one.name != "number"}
+    # The leading blank keeps an unknown column from having the name of one of ours.
+    columns = [names.get(plain_name(name), f" {name}") for name in header]
     if "file" not in columns:
         raise ConfigError("The manifest has no column `file`. Its first line must name the columns.")
-    double = sorted({name for name in columns if columns.count(name) > 1 and name in known.values()})
+    double = sorted({name for name in columns if columns.count(name) > 1 and name in names.values()})
     if double:
-        raise ConfigError(f"The manifest has the column {double[0]} twice. Remove one.")
+        raise ConfigError(f"The manifest has the column {double[0]} twice. Remove one of the two.")
     return columns
 
 
 def checked_row(number: int, values: Mapping[str, str], modality: str) -> ManifestRow | RowRejection:
-    """Check one line's values."""
+    """Return the row with its values checked, or its rejection."""
     text = {name: value.strip() for name, value in values.items()}
     try:
         return _row(number, text, modality)
@@ -106,7 +108,7 @@ def checked_row(number: int, values: Mapping[str, str], modality: str) -> Manife
 
 def _row(number: int, text: Mapping[str, str], modality: str) -> ManifestRow:
     if not text.get("file"):
-        raise bad_row("The row names no file.")
+        raise bad_row("The row names no file. Fill in the column `file`.")
     return ManifestRow(
         number=number,
         file=text["file"],
@@ -129,15 +131,17 @@ def _label(text: str) -> Label:
     return _one_of(text.lower(), names, "label", "normal, abnormal, unknown")  # type: ignore[return-value]
 
 
-def _one_of(text: str, known: Mapping[str, str], column: str, rule: str) -> str:
-    if text not in known:
-        raise bad_row(f"Column `{column}` is none of {rule}. Correct it or leave it empty.")
-    return known[text]
+def _one_of(text: str, allowed: Mapping[str, str], column: str, rule: str) -> str:
+    if text not in allowed:
+        raise bad_row(f"Column `{column}` must be one of {rule}. Correct it or leave it empty.")
+    return allowed[text]
 
 
 def _identifier(text: str, column: str) -> str:
     if len(text) > _LONGEST_ID or "\\" in text or not text.isprintable():
-        raise bad_row(f"Column `{column}` is longer than 64 characters or holds a backslash or control character.")
+        raise bad_row(
+            f"Column `{column}` is longer than 64 characters or contains a backslash or control character. Change it."
+        )
     return text
 
 
@@ -149,7 +153,7 @@ def _whole(text: str, column: str, highest: int) -> int | None:
     except ValueError:
         value = math.nan
     if not value.is_integer() or not 0 <= value <= highest:
-        raise bad_row(f"Column `{column}` is no whole number from 0 to {highest}.")
+        raise bad_row(f"Column `{column}` is not a whole number from 0 to {highest}. Correct it or leave it empty.")
     return int(value)
 
 
@@ -157,12 +161,13 @@ def _position(text: str) -> str:
     try:
         relative_position(text)
     except ValueError:
-        raise bad_row("Column `relative_position` is no number from 0 to 1.") from None
+        raise bad_row("Column `relative_position` is not a number from 0 to 1. Correct it or leave it empty.") from None
     return text
 
 
 def _code_string(text: str, column: str) -> str:
     upper = text.upper()
     if upper and not _CODE_STRING.fullmatch(upper):
-        raise bad_row(f"Column `{column}` is no code of at most 16 letters, digits and underscores (PS3.5 6.2, CS).")
+        rule = "at most 16 letters, digits, blanks and underscores (PS3.5 6.2, CS)"
+        raise bad_row(f"Column `{column}` is not a code of {rule}. Correct it or leave it empty.")
     return upper

@@ -1,11 +1,11 @@
-"""Secondary Capture objects (PS3.3 A.8), said to come from a workstation (ConversionType WSD).
+"""Build Secondary Capture objects (PS3.3 A.8) with ConversionType WSD (workstation).
 
-They have a place in the patient where the source has one: a NIfTI volume, in its affine.
+They have a position in the patient only where the source has one: a NIfTI volume, from its affine.
 
-Whole numbers are stored exactly (unsigned, with a rescale intercept where they go below zero, and 8 bits where they
+Whole numbers are stored exactly (unsigned, with a rescale intercept where they are negative, and in 8 bits where they
 fit). Other numbers are mapped linearly to 16 bits; the error of a value is at most half the rescale slope, that is
 `(max - min) / 131070` (plus 1e-8 of the largest value where the range is narrower than that), and DerivationDescription
-says so.
+records it.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from pipeline.dicom.wrap.wrap_geometry import add_geometry
 from pipeline.dicom.wrap.wrap_manifest import ManifestRow
 from pipeline.dicom.wrap.wrap_sources import Picture
 
-# Body parts that have no side (PS3.16 annex L): Laterality must then be absent, else it is unknown, that is empty.
+# Unpaired body parts (PS3.16 annex L): their Laterality must be absent. For all others it is unknown, that is empty.
 UNPAIRED = {
     "ABDOMEN", "ABDOMENPELVIS", "BLADDER", "BRAIN", "CHEST", "CHESTABDOMEN", "CHESTABDPELVIS", "COLON", "CSPINE",
     "ESOPHAGUS", "HEAD", "HEADNECK", "HEART", "JAW", "LIVER", "LSPINE", "MEDIASTINUM", "NECK", "NECKCHEST",
     "PANCREAS", "PELVIS", "PROSTATE", "SKULL", "SPINE", "SPLEEN", "SSPINE", "STOMACH", "THYROID", "TSPINE", "UTERUS",
     "WHOLEBODY",
 }  # fmt: skip
-_TINY = 1e-280  # what is smaller is zero
+_TINY = 1e-280  # smaller magnitudes count as zero
 PAGE_NUMBER_VECTOR = 0x00182001
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Stored values uint8 or uint16 [F, H, W], and how they give the source's numbers: stored * slope + intercept."""
+    """Stored values uint8 or uint16 [F, H, W], whose source values are stored * slope + intercept."""
 
     values: np.ndarray
     slope: float = 1.0
@@ -53,7 +53,7 @@ class Stored:
 
 
 def to_stored(frames: np.ndarray) -> Stored:
-    """Choose how to store an array of numbers [F, H, W]; see the module for the error bound."""
+    """Choose how to store an array of numbers [F, H, W]; the module docstring gives the error bound."""
     if frames.dtype.kind == "b":
         return Stored(frames.astype(np.uint8))
     low, high = frames.min(), frames.max()
@@ -66,7 +66,7 @@ def to_stored(frames: np.ndarray) -> Stored:
 
 
 def _mapped(values: np.ndarray, low: float, high: float) -> Stored:
-    # Decimal strings hold 16 characters: round first, then map with the numbers that readers will see.
+    # Decimal strings hold 16 characters: round slope and intercept first, then map with what readers will see.
     intercept = _decimal(low - abs(low) * 1e-9, math.floor)
     slope = max(_decimal((high - intercept) / 65535, math.ceil), _TINY) if high > intercept else 1.0
     stored = np.clip(np.rint((values - intercept) / slope), 0, 65535).astype(np.uint16)
@@ -74,7 +74,7 @@ def _mapped(values: np.ndarray, low: float, high: float) -> Stored:
 
 
 def _decimal(value: float, towards: Callable[[float], int]) -> float:
-    """Round to 9 digits away from the data, so that the text fits 16 characters and the range stays covered."""
+    """Round to 9 digits, away from the data: the text fits 16 characters and the range stays covered."""
     if abs(value) < _TINY:
         return 0.0
     unit = 10.0 ** (math.floor(math.log10(abs(value))) - 8)
@@ -90,7 +90,7 @@ def content_hash(stored: Stored) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a wrapped image stands: identifiers of patient, study, series and instance. `repr` shows nothing."""
+    """Identifiers of a wrapped image: patient, study, series and instance. `repr` shows nothing."""
 
     patient_id: str
     study_uid: str
@@ -103,9 +103,9 @@ class Place:
 
 
 def place(row: ManifestRow, dataset: str, content: str) -> Place:
-    """Identifiers of a row: functions of the data set's name, the row's own ids and file, and the content.
+    """Return the identifiers of a row, derived from the data set's name, the row's own ids and file, and the content.
 
-    Without a patient_id the PatientID is derived from the file's address and the content, one for each image.
+    Without a patient_id the PatientID is derived from the file's address and content, so each image has its own.
     """
     patient = row.patient_id or f"IMG-{hashlib.sha256(f'{dataset}|{row.file}|{content}'.encode()).hexdigest()[:20]}"
     alone = row.slice_index is None or not row.patient_id
@@ -181,7 +181,7 @@ def _sop_class(volume: bool, bits: int) -> str:
 
 
 def _multi_frame(ds: Dataset, frames: int) -> None:
-    """Multi-frame and SC Multi-frame modules (PS3.3 C.7.6.6, C.8.6.3, C.8.6.4): pages, since nothing else is known."""
+    """Add the multi-frame modules (PS3.3 C.7.6.6, C.8.6.3, C.8.6.4), with frames as pages for want of other data."""
     ds.NumberOfFrames, ds.FrameIncrementPointer = frames, PAGE_NUMBER_VECTOR
     ds.PageNumberVector = list(range(1, frames + 1))
     ds.BurnedInAnnotation, ds.PresentationLUTShape = "NO", "IDENTITY"

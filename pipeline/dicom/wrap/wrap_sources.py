@@ -1,7 +1,7 @@
-"""Read the images that `nightread wrap` takes: PNG, JPEG, TIFF, NIfTI, npy, npz, each as an array of frames.
+"""Read the images that `nightread wrap` accepts (PNG, JPEG, TIFF, NIfTI, npy, npz), each as an array of frames.
 
-Nothing is scaled here. Colour becomes luminance (ITU-R BT.601, as Pillow computes it) and the note says so. A format
-that Pillow would quietly cut down (16-bit colour PNG) is refused. Orientation tags of cameras are not applied.
+Nothing is scaled here. Colour becomes luminance (ITU-R BT.601, as Pillow computes it), and a note records it. A format
+that Pillow would silently reduce (16-bit colour PNG) is refused. Orientation tags of cameras are not applied.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Picture:
 
     Attributes:
         frames: numbers [F, H, W].
-        volume: the frames belong together (written as one multi-frame object), else there is one.
-        notes: what was done to the pixels, each a short English phrase.
-        lossy_ratio: how much the source had been compressed with loss (JPEG); None where it had not.
-        geometry: where the frames lie, None where the source does not say.
+        volume: the frames belong together (and become one multi-frame object); otherwise there is one frame.
+        notes: short English phrases, one for each change of the pixels.
+        lossy_ratio: compression ratio of a lossy source (JPEG); None where the source is lossless.
+        geometry: position of the frames, None where the source does not give it.
     """
 
     frames: np.ndarray
@@ -52,7 +52,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A file, and where it is an archive of arrays the member and index in it."""
+    """A file and, where it holds several arrays, the member and index in it."""
 
     path: Path
     member: str
@@ -63,32 +63,37 @@ class Address:
         """Read `file`, `file::member`, `file::member[index]` or `file[index]`, relative to `folder`.
 
         Raises:
-            Rejected: the file lies outside `folder`: a manifest that came with its images may not reach for others.
+            Rejected: the file lies outside `folder`. A downloaded manifest must not read other files of this machine.
         """
-        found = _ADDRESS.fullmatch(text)
+        match = _ADDRESS.fullmatch(text)
         plain = folder / text
-        whole = found is None or plain.is_file()
-        path = plain if whole else folder / found["file"]
+        whole = match is None or plain.is_file()
+        path = plain if whole else folder / match["file"]
         if not Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder)):
-            raise bad_row("The file lies outside the folder of the manifest. Put the manifest above all its files.")
+            raise bad_row(
+                "The file lies outside the folder of the manifest. Move the manifest to a folder above all its files."
+            )
         if whole:
             return cls(plain, "", None)
-        index = found["index"]
-        return cls(path, found["member"] or "", None if index is None else int(index))
+        index = match["index"]
+        return cls(path, match["member"] or "", None if index is None else int(index))
 
 
 def read_picture(address: Address, limits: DecodeLimits) -> Picture:
     """Read one image or volume.
 
     Raises:
-        Rejected: missing, unreadable, larger than `limits` allow, of a form that is not supported, or not finite.
+        Rejected: missing, unreadable, larger than `limits` allow, in an unsupported format, or not finite.
     """
     path = address.path
     if not path.is_file():
-        raise Rejected(RejectionCode.UNREADABLE, "The file does not exist. Correct the column `file`.")
+        raise Rejected(RejectionCode.UNREADABLE, "The file does not exist. Correct the row.")
     if path.stat().st_size > limits.file_bytes:
-        raise Rejected(RejectionCode.FILE_TOO_LARGE, "The file is larger than `file_bytes` allows. Raise the limit.")
-    with guarded(RejectionCode.DECODE_FAILED):  # Pillow, nibabel and NumPy raise what comes to hand on damaged files
+        raise Rejected(
+            RejectionCode.FILE_TOO_LARGE,
+            "The file is larger than `decode.file_bytes` allows. If it is genuine, raise it in settings.yaml.",
+        )
+    with guarded(RejectionCode.DECODE_FAILED):  # Pillow, nibabel and NumPy raise many types on damaged files
         picture = _read(address, limits)
     return _checked(picture)
 
@@ -98,25 +103,28 @@ def _read(address: Address, limits: DecodeLimits) -> Picture:
     if name.endswith((".npz", ".npy")):
         return _from_array(_array(address, limits))
     if address.member or address.index is not None:
-        raise bad_row("Only npz and npy files have members and indices.")
+        raise bad_row("Only npz and npy files have members and indices. Name the file alone.")
     if name.endswith((".nii", ".nii.gz")):
         return _nifti(address.path, limits)
     if address.path.suffix.lower() in _PICTURES:
         return _pillow(address.path, limits)
-    raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The file is none of PNG, JPEG, TIFF, NIfTI, npy, npz.")
+    sentence = "The file is not a PNG, JPEG, TIFF, NIfTI, npy or npz file. Convert it to one of these."
+    raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
 
 
 def _checked(picture: Picture) -> Picture:
     frames = picture.frames
     if frames.size == 0 or max(frames.shape[1:]) > 65535:
-        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The image is empty or has more than 65535 rows or columns.")
+        sentence = "The image is empty or has more than 65535 rows or columns, the most DICOM allows. Crop or scale it."
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
     if frames.dtype.kind == "f" and not np.isfinite(frames).all():
         raise Rejected(RejectionCode.NON_FINITE, "The image holds NaN or infinity. Replace them before wrapping.")
     return picture
 
 
 def _too_many(limits: DecodeLimits) -> Rejected:
-    sentence = f"The image needs more than `decoded_bytes` = {limits.decoded_bytes}. Raise the limit if this is right."
+    sentence = f"The image needs more than `decode.decoded_bytes` = {limits.decoded_bytes} bytes. If it is genuine, "
+    sentence += "raise that value in settings.yaml."
     return Rejected(RejectionCode.TOO_MANY_PIXELS, sentence)
 
 
@@ -132,22 +140,27 @@ def _pillow(path: Path, limits: DecodeLimits) -> Picture:
                 frames, notes = zip(*(_one(frame) for frame in ImageSequence.Iterator(image)), strict=True)
                 ratio = _lossy_ratio(image, path)
         except UnidentifiedImageError:
-            raise Rejected(RejectionCode.DECODE_FAILED, "The file is no PNG, JPEG or TIFF that can be read.") from None
+            sentence = "The file is not a PNG, JPEG or TIFF, or it is damaged. Create it again."
+            raise Rejected(RejectionCode.DECODE_FAILED, sentence) from None
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise _too_many(limits) from None
     if len({frame.shape for frame in frames}) > 1:
-        raise Rejected(RejectionCode.MIXED_SIZES, "The pages of the file differ in size. Wrap each page as a file.")
+        raise Rejected(
+            RejectionCode.MIXED_SIZES, "The pages of the file differ in size. Save each page as its own file."
+        )
     return Picture(np.stack(frames), count > 1, tuple(sorted(set(notes) - {""})), ratio)
 
 
 def _refuse_deep_colour(image: Image.Image, path: Path) -> None:
-    """Pillow opens a PNG of 16-bit colour or 16-bit grey with alpha as 8 bit (PNG 11.2.2: bytes 24 and 25)."""
+    """Refuse a PNG that Pillow would reduce to 8 bits: 16-bit colour, or grey with alpha (PNG 11.2.2, bytes 24-25)."""
     if image.format != "PNG":
         return
     with path.open("rb") as stream:
         head = stream.read(26)
     if head[24] == 16 and head[25] != 0:
-        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The PNG has 16-bit colour or alpha. Convert it to grey.")
+        raise Rejected(
+            RejectionCode.UNSUPPORTED_PIXELS, "The PNG has 16-bit colour or alpha. Convert it to 16-bit grey."
+        )
 
 
 def _one(frame: Image.Image) -> tuple[np.ndarray, str]:
@@ -155,7 +168,10 @@ def _one(frame: Image.Image) -> tuple[np.ndarray, str]:
         values = np.asarray(frame)
         return (values.astype(np.uint8) * 255 if frame.mode == "1" else values.copy()), ""
     if frame.mode not in _COLOUR:
-        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, f"The colour mode {frame.mode} is not supported.")
+        raise Rejected(
+            RejectionCode.UNSUPPORTED_PIXELS,
+            f"The colour mode {frame.mode} is not supported. Convert the image to RGB or grey.",
+        )
     rgba = frame.convert("RGBA")
     if rgba.getextrema()[3] != (255, 255):
         raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The image is partly transparent. Flatten it before wrapping.")
@@ -173,7 +189,7 @@ def _lossy_ratio(image: Image.Image, path: Path) -> float | None:
 
 
 def _nifti(path: Path, limits: DecodeLimits) -> Picture:
-    """Frames along the patient's axis, feet first, each seen from the feet (patient's right on the left)."""
+    """Return frames along the patient's axis, feet first, each seen from the feet (patient's right on the left)."""
     import nibabel
     from nibabel.orientations import OrientationError
     from nibabel.spatialimages import HeaderDataError
@@ -181,9 +197,10 @@ def _nifti(path: Path, limits: DecodeLimits) -> Picture:
     try:
         return _seen_from_the_feet(nibabel.load(path), limits, path.stat().st_mtime)
     except (nibabel.filebasedimages.ImageFileError, HeaderDataError):
-        raise Rejected(RejectionCode.DECODE_FAILED, "The file is no NIfTI image that can be read.") from None
+        sentence = "The file is not a NIfTI image, or it is damaged. Create it again."
+        raise Rejected(RejectionCode.DECODE_FAILED, sentence) from None
     except (OrientationError, np.linalg.LinAlgError):
-        sentence = "The affine of the NIfTI gives some axis no direction. Correct its sform or qform."
+        sentence = "The affine of the NIfTI file gives an axis without direction. Correct its sform or qform."
         raise Rejected(RejectionCode.NO_GEOMETRY, sentence) from None
 
 
@@ -192,7 +209,8 @@ def _seen_from_the_feet(loaded: Any, limits: DecodeLimits, written: float) -> Pi
 
     shape = loaded.shape[:3] if len(loaded.shape) > 3 and set(loaded.shape[3:]) == {1} else loaded.shape
     if len(shape) not in (2, 3) or loaded.get_data_dtype().kind not in "iuf":
-        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The NIfTI is neither 2-D nor 3-D, or holds no real numbers.")
+        sentence = "The NIfTI image is neither 2-D nor 3-D, or does not hold real numbers. Split or convert it."
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
     if int(np.prod(shape, dtype=np.int64)) * 8 > limits.decoded_bytes:
         raise _too_many(limits)
     if len(shape) == 2:
@@ -208,27 +226,30 @@ def _seen_from_the_feet(loaded: Any, limits: DecodeLimits, written: float) -> Pi
 
 @lru_cache(maxsize=2)
 def _loaded(path: Path, stamp: tuple[int, int], member: str, largest: int) -> np.ndarray:
-    """One array of a file; a few stay loaded, because manifests address the same one row after row."""
+    """Return one array of a file; two stay cached, because manifests address the same array row after row."""
     if path.suffix.lower() == ".npy":
         return np.load(path, mmap_mode="r", allow_pickle=False)
     with zipfile.ZipFile(path) as archive:
         sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
     if member not in sizes:
-        raise bad_row(f"The npz file has no such member; it has {len(sizes)}.")
+        raise bad_row(f"The npz file does not have this member; it has {len(sizes)} others. Correct the row.")
     if sizes[member] > largest:
-        raise Rejected(RejectionCode.TOO_MANY_PIXELS, "The member is larger than `decoded_bytes` allows. Raise it.")
+        sentence = (
+            "The member is larger than `decode.decoded_bytes` allows. If it is genuine, raise it in settings.yaml."
+        )
+        raise Rejected(RejectionCode.TOO_MANY_PIXELS, sentence)
     with np.load(path, allow_pickle=False) as archive:
         return archive[member]
 
 
 def _array(address: Address, limits: DecodeLimits) -> np.ndarray:
-    found = address.path.stat()
-    stamp = found.st_size, found.st_mtime_ns
+    status = address.path.stat()
+    stamp = status.st_size, status.st_mtime_ns  # part of the cache key, so that a changed file is read again
     array = _loaded(address.path, stamp, address.member, limits.decoded_bytes)
     if address.index is None:
         return array
     if array.ndim == 0 or address.index >= len(array):
-        raise bad_row("The index lies beyond the end of the array.")
+        raise bad_row("The index is beyond the end of the array. Correct the row.")
     return array[address.index]
 
 
@@ -236,7 +257,7 @@ def _from_array(array: np.ndarray) -> Picture:
     if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
         sentence = (
             f"The array has {array.ndim} dimensions of kind {array.dtype.kind!r}; numbers [H, W], [H, W, 3] or "
-            "[F, H, W] are needed. Address one image with an index."
+            "[F, H, W] are needed. Select one image with an index."
         )
         raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
     array = np.array(array, np.uint8 if array.dtype.kind == "b" else array.dtype)

@@ -47,7 +47,7 @@ def test_line_numbers_are_those_of_the_file(write: Write) -> None:
         (["PatientID,StudyDate"], "no column `label`"),
         (["label,PatientID,diagnosis"], "unknown columns: diagnosis"),
         (["label,PatientID,patient_id"], "column PatientID twice"),
-        (["label,PatientID", '"normal,1'], "no valid CSV"),
+        (["label,PatientID", '"normal,1'], "not valid CSV"),
     ],
 )
 def test_what_is_no_label_table_is_refused(write: Write, lines: list[str], match: str) -> None:

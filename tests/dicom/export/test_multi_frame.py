@@ -56,11 +56,11 @@ def test_an_enhanced_original_is_outlined_on_the_frames_that_differ(
 def test_frames_that_lie_nowhere_are_left_out_and_it_is_said(described: Described, originals: Callable) -> None:
     loose = mapped(opened("emri_small.dcm"), 3, slice(10, 20))  # ten frames without functional groups
     assert segmentation(described, [loose]) is None
-    assert "leaves out 1 of 1 images" in left_out(described, [loose])
+    assert "1 of 1 images" in left_out(described, [loose])
     mixed = [loose, *originals("CT")]
     made = segmentation(described, mixed)
     assert made is not None and made.NumberOfFrames == 3
-    assert "leaves out 1 of 4 images" in left_out(described, mixed)
+    assert "1 of 4 images" in left_out(described, mixed)
     assert left_out(described, originals("CT")) == ""
 
 
@@ -74,7 +74,7 @@ def test_views_of_several_sizes_leave_the_most_unusual_ones_outlined(
     assert made is not None and made.NumberOfFrames == 1
     source = made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
     assert source.ReferencedSOPInstanceUID == first.dataset.SOPInstanceUID
-    assert "leaves out 1 of 2 images" in left_out(described, [first, lateral])
+    assert "1 of 2 images" in left_out(described, [first, lateral])
     made.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
     assert dciodvfy(tmp_path / "seg.dcm") == []
 

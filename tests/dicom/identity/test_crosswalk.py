@@ -51,7 +51,7 @@ def test_every_level_leads_back(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
     assert crosswalk.identity(ids.study_id) == replace(RAW, series_uid="", sop_uid="")
     assert crosswalk.identity(ids.patient_id) == RawIdentity(issuer="ISS", patient_id="MRN-1")
     assert crosswalk.reveal(ids.patient_id) == {"issuer": "ISS", "patient_id": "MRN-1"}
-    with pytest.raises(IdentityError, match="does not know"):
+    with pytest.raises(IdentityError, match="0" * 12):
         crosswalk.identity("0" * 32)
 
 
@@ -133,7 +133,7 @@ def test_a_lost_key_is_noticed_and_none_is_made_in_its_place(settings: Settings)
 
 def test_pseudonyms_of_another_key_are_refused(crosswalk: Crosswalk) -> None:
     ids = Pseudonyms(bytes(32)).of(RAW, "local")
-    with pytest.raises(IdentityError, match="another key"):
+    with pytest.raises(IdentityError, match="rotated"):
         crosswalk.remember(ids, RAW)
 
 
