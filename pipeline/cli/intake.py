@@ -109,7 +109,7 @@ def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json:
     if as_json:
         print_json(asdict(report))
     else:
-        click.echo(f"{report.added} labels added, {report.known} unchanged, {len(report.problems)} rows not used.")
+        click.echo(f"{report.added} labels added, {report.unchanged} unchanged, {len(report.problems)} rows not used.")
         for problem in report.problems[:20]:
             click.echo(f"  {problem}")
         if len(report.problems) > 20:

@@ -45,14 +45,14 @@ def test_by_patient_id(nightread: Any, people: list[str], tmp_path: Path) -> Non
         assert session.get(Patient, gone) is None
     again = nightread("identity", "merge", people[0], people[1], "--yes")
     assert again.exit_code == 5
-    assert "one patient already" in again.stderr
+    assert "same patient already" in again.stderr
 
 
 def test_by_pseudonym_and_by_issuer(nightread: Any, people: list[str], tmp_path: Path) -> None:
     kept = pseudonym(tmp_path / "workspace", people[0])
     unclear = nightread("identity", "merge", kept, people[2], "--yes")
     assert unclear.exit_code == 5
-    assert "2 patients go by that Patient ID" in unclear.stderr
+    assert "2 patients have that Patient ID" in unclear.stderr
     assert people[2] not in unclear.output
     done = nightread("identity", "merge", kept, f"{people[2]}^^^B", "--yes")
     gone = pseudonym(tmp_path / "workspace", people[2], "B")
@@ -64,7 +64,7 @@ def test_by_pseudonym_and_by_issuer(nightread: Any, people: list[str], tmp_path:
 def test_nobody_and_no_answer_change_nothing(nightread: Any, people: list[str]) -> None:
     done = nightread("identity", "merge", people[0], "Doe^Jane", "--yes")
     assert done.exit_code == 5
-    assert "No patient of the catalogue" in done.stderr
+    assert "No patient in the catalogue" in done.stderr
     assert "Doe" not in done.output
     assert nightread("identity", "merge", people[0], people[1]).exit_code == 1  # asked, and no answer came
     assert json.loads(nightread("identity", "merge", people[0], people[1], "--yes", "--json").stdout)["set"] is None

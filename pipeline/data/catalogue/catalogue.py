@@ -1,8 +1,8 @@
-"""The catalogue: which patients, studies, series and instances there are, what was refused, and what runs found.
+"""Catalogue of patients, studies, series and instances, of rejections, and of the runs and their findings.
 
 SQLite in WAL mode by default, PostgreSQL by URL. Pseudonyms and allow-listed attributes only. Writers wait for each
-other on both databases (SQLite by its nature, PostgreSQL by an advisory lock), so that whoever reads, decides and
-writes in one session never decides on stale rows; readers wait for nobody.
+other on both databases (SQLite by its nature, PostgreSQL by an advisory lock), so a session that reads, decides and
+writes never decides on stale rows. Readers never wait.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Catalogue(RunRecords):
-    """An open catalogue; use it as a context manager, or `close()` it. Safe to share between threads."""
+    """An open catalogue; use it as a context manager or `close()` it. Safe to share between threads."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -37,11 +37,11 @@ class Catalogue(RunRecords):
 
     @classmethod
     def open(cls, settings: Settings) -> Catalogue:
-        """Open the workspace's catalogue, creating it or bringing it to this version's tables.
+        """Open the workspace's catalogue, creating it or migrating it to this version's tables.
 
         Raises:
-            CatalogueError: the database cannot be reached or written, or belongs to a newer version.
-            ConfigError: the URL is not understood.
+            CatalogueError: the database cannot be reached or written, or was written by a newer version.
+            ConfigError: the URL is not valid.
         """
         engine = open_engine(settings.catalogue)
         try:
@@ -64,12 +64,12 @@ class Catalogue(RunRecords):
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Session]:
-        """A writing transaction: the only one at its time; commits on success, else nothing of it is kept.
+        """A writing transaction, the only one at a time; commits on success, otherwise rolls back entirely.
 
-        Do not open one inside another, and keep it short: other writers wait. What it loaded stays readable afterwards.
+        Do not nest it, and keep it short: other writers wait. Loaded rows stay readable afterwards.
 
         Raises:
-            CatalogueError: whatever the database raises, without bound values.
+            CatalogueError: any error of the database, without bound values.
         """
         with translated("be written"), self._write.begin() as session:
             lock_writers(session.connection())
@@ -77,7 +77,7 @@ class Catalogue(RunRecords):
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
-        """A reading transaction: waits for nobody, sees one consistent state, and keeps no change."""
+        """A reading transaction: never waits, sees one consistent state, and saves no changes."""
         with translated("be read"), self._read() as session:
             yield session
 
@@ -91,12 +91,12 @@ class Catalogue(RunRecords):
         *,
         image_is_subject: bool = False,
     ) -> Outcome:
-        """Enter one instance whose pixels are in the store; `admit` does the same for a batch.
+        """Add one instance whose pixels are in the store; `admit` does the same for a batch.
 
-        An empty `content_hash` is computed. Returns whether it was added, the same, or a new version.
+        An empty `content_hash` is computed. Returns whether it was added, was the same, or is a new version.
 
         Raises:
-            Rejected: a conflicting duplicate, or attributes that the database cannot hold.
+            Rejected: a conflicting duplicate, or attributes that the database cannot store.
         """
         arrival = Arrival(ids, attributes, pixel_key, image_is_subject, content_hash)
         outcome = admit(session, [arrival])[0]
@@ -107,7 +107,7 @@ class Catalogue(RunRecords):
     def add_rejection(
         self, session: Session, subject: str, level: str, code: RejectionCode | str, sentence: str
     ) -> None:
-        """Note a refused file, instance or series (`subject`: its pseudonym); seen again, only its date moves."""
+        """Record a refused file, instance or series (`subject`: its pseudonym); a repetition only updates its date."""
         values: dict[str, Any] = {"subject": subject, "code": str(code), "level": level, "sentence": sentence}
         row = session.scalar(
             select(RejectionRow).where(RejectionRow.subject == subject, RejectionRow.code == values["code"])
@@ -119,7 +119,7 @@ class Catalogue(RunRecords):
             row.level, row.sentence, row.last_seen_at = level, sentence, now()
 
     def rejection_counts(self) -> dict[str, int]:
-        """Return how many subjects were refused, by code."""
+        """Return the number of refused subjects per code."""
         query = select(RejectionRow.code, func.count()).group_by(RejectionRow.code).order_by(RejectionRow.code)
         with self.reading() as session:
             return {code: count for code, count in session.execute(query)}

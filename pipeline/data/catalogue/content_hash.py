@@ -1,4 +1,4 @@
-"""What makes an instance the same instance again: hashes over content, and what a series' instances share."""
+"""Hashes that recognise an instance when it arrives again, and the attributes that instances of a series share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.dicom.decode.attributes import ENCODING_FIELDS, InstanceAttributes
 from pipeline.errors import Rejected, RejectionCode
 
-# What places the pixels in the patient and gives them their physical meaning.
+# Attributes that give the pixels their position in the patient and their physical meaning.
 GEOMETRY_FIELDS = (
     "sop_class_uid",
     "modality",
@@ -31,16 +31,16 @@ GEOMETRY_FIELDS = (
 
 
 def content_hash(attributes: InstanceAttributes, pixel_key: str) -> str:
-    """Return SHA-256 over decoded pixels and geometry, independent of the transfer syntax.
+    """Return the SHA-256 of decoded pixels and geometry, independent of the transfer syntax.
 
-    The identity part (patient, study, series) is compared by the row's own keys: a hash over pseudonyms would change
-    with the pseudonym key. Raises Rejected when a number is not finite.
+    Patient, study and series are compared by the row's own keys instead: a hash over pseudonyms would change with the
+    pseudonym key. Raises Rejected when a number is not finite.
     """
     return _content_hash(attributes.to_json(), pixel_key)
 
 
 def attributes_hash(attributes: InstanceAttributes) -> str:
-    """Return SHA-256 over all attributes that a lossless transcoding leaves alone; Rejected as `content_hash`."""
+    """Return the SHA-256 of all attributes that lossless transcoding does not change; Rejected as `content_hash`."""
     return _attributes_hash(attributes.to_json())
 
 
@@ -62,13 +62,14 @@ def _digest(value: Any) -> str:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError:
         raise Rejected(
-            RejectionCode.CORRUPT_HEADER, "A number of the header is infinite or not a number. Repair the header."
+            RejectionCode.CORRUPT_HEADER,
+            "A number in the header is infinite or NaN. Correct the header at the source and send the file again.",
         ) from None
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def draw_of(patient_id: str) -> float:
-    """Return the uniform number in [0, 1) of a patient pseudonym at first sight: its first 52 bits."""
+    """Return a uniform number in [0, 1) for a new patient: the first 52 bits of the pseudonym."""
     return int(patient_id[:13], 16) / 16**13
 
 

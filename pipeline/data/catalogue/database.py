@@ -1,4 +1,4 @@
-"""Opening the catalogue's database: SQLite or PostgreSQL by URL, its pragmas and locks, and its migrations."""
+"""Access to the catalogue's database: SQLite or PostgreSQL by URL, with pragmas, locks and migrations."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 BUSY_SECONDS = 60.0
-CHUNK = 5_000  # pseudonyms per query; SQLite takes 32 766 variables, PostgreSQL 65 535
-# One lock for everything that reads, decides and writes; PostgreSQL then behaves as SQLite with its single writer.
+CHUNK = 5_000  # pseudonyms per query; SQLite allows 32 766 variables, PostgreSQL 65 535
+# One lock for all writers makes PostgreSQL behave like SQLite, which has a single writer.
 _WRITER_LOCK = 0x6E69676874  # "night"
 _BEGIN = "nightread_begin"
 
 
 def open_engine(url: str) -> Engine:
-    """Return an engine for a SQLite or PostgreSQL URL; its errors never show bound values.
+    """Return an engine for an SQLite or PostgreSQL URL; its errors never show bound values.
 
     Raises:
-        ConfigError: the URL is not understood, or its driver is not installed.
+        ConfigError: the URL is not valid, or names another database.
     """
     target = _parsed(url)
     if target.get_backend_name() == "postgresql":
@@ -46,10 +46,14 @@ def _parsed(url: str) -> URL:
     try:
         target = make_url(url)
     except ArgumentError:
-        raise ConfigError(f"catalogue_url is no SQLAlchemy URL (it starts with {url[:12]!r}).") from None
+        sentence = (
+            f"catalogue_url is not an SQLAlchemy URL (it starts with {url[:12]!r}). Write it like sqlite:///file."
+        )
+        raise ConfigError(sentence) from None
     if target.get_backend_name() not in {"sqlite", "postgresql"}:
-        raise ConfigError(f"The catalogue lives in SQLite or PostgreSQL, not in {target.get_backend_name()}.")
-    # A bare postgresql:// would mean psycopg2, which is no dependency.
+        name = target.get_backend_name()
+        raise ConfigError(f"catalogue_url names the database {name}. Use sqlite or postgresql.")
+    # For a bare postgresql:// SQLAlchemy would take psycopg2, which is not a dependency.
     return target.set(drivername="postgresql+psycopg") if target.drivername == "postgresql" else target
 
 
@@ -57,18 +61,21 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CatalogueError(f"The folder of the catalogue cannot be made: {error.strerror}.") from None
+        sentence = (
+            f"The folder of the catalogue cannot be created: {error.strerror}. Check the path and its permissions."
+        )
+        raise CatalogueError(sentence) from None
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:
-    # The driver must not open transactions by itself: it would start them too late for BEGIN IMMEDIATE.
+    # The driver must not open transactions itself: it would do so too late for BEGIN IMMEDIATE.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout={int(BUSY_SECONDS * 1000)}",
         "journal_mode=WAL",
         "foreign_keys=ON",
-        "synchronous=FULL",
+        "synchronous=FULL",  # in WAL mode a power cut may lose commits otherwise
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -79,28 +86,31 @@ def _begin(connection: Connection) -> None:
 
 
 def writing(engine: Engine) -> Engine:
-    """Return the engine whose SQLite transactions take the write lock at once, so that none fails half-way."""
+    """Return the engine with transactions that take SQLite's write lock at once.
+
+    A transaction that reads first and then writes could fail at that point, because another writer was faster.
+    """
     return engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
 
 
 def lock_writers(connection: Connection) -> None:
-    """Wait until this transaction is the only writer (PostgreSQL; SQLite is locked by its BEGIN)."""
+    """Wait until this transaction is the only writer (on PostgreSQL; SQLite is locked by its BEGIN)."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER_LOCK})
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the tables to the newest revision; two processes may do so at once.
+    """Bring the tables to the newest revision; safe when two processes do so at once.
 
     Raises:
-        CatalogueError: the database is of a newer Nightread, or of one before the first release.
+        CatalogueError: the database was written by a newer Nightread, or by one before the first release.
     """
     revision = _revision(engine)
     if revision == HEAD:
         return
     if revision in UNRELEASED:
         raise CatalogueError(
-            f"The catalogue has revision {revision}, of a development version before the first release, and this "
+            f"The catalogue has revision {revision}, from a development version before the first release, but this "
             f"version reads revision {HEAD} and later. Ingest into a new workspace: nightread -w NEW ingest FOLDER"
         )
     from alembic.util import CommandError
@@ -111,8 +121,8 @@ def migrate(engine: Engine) -> None:
             run_revisions(connection)
         except CommandError as error:
             raise CatalogueError(
-                f"The catalogue cannot be brought to this version: {error}. It was written by a newer Nightread: "
-                "use that one."
+                f"The catalogue cannot be migrated to this version: {error}. It was written by a newer Nightread: "
+                "use that version."
             ) from None
 
 
@@ -124,58 +134,58 @@ def _revision(engine: Engine) -> str | None:
 
 
 def run_revisions(connection: Connection, down_to: str | None = None) -> None:
-    """Run the revisions that are missing up to the newest one, or undo those after `down_to` ("base": all of them).
+    """Run all missing revisions, or undo those after `down_to` ("base": all of them).
 
-    Not by `alembic.command`: that keeps its state in module-level proxies, which threads of one process overwrite for
-    each other (MLflow and Prefect run theirs in ours), so each revision is handed its own operations instead.
+    `alembic.command` is not used because it keeps its state in module-level proxies, which threads of one process
+    overwrite for each other (MLflow and Prefect run theirs in ours). Each revision receives its own operations instead.
 
     Raises:
-        CommandError: the database stands at a revision that is not among ours.
+        CommandError: the database is at an unknown revision.
     """
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
 
     script = revisions()
 
-    def steps(stands_at: Any, _context: MigrationContext) -> Any:
+    def steps(current: Any, _context: MigrationContext) -> Any:
         if down_to is None:
-            return script._upgrade_revs("head", stands_at)
-        return script._downgrade_revs(down_to, stands_at)
+            return script._upgrade_revs("head", current)
+        return script._downgrade_revs(down_to, current)
 
-    # The caller's transaction holds the writers' lock and covers every revision.
+    # The caller's transaction holds the writers' lock and covers all revisions.
     context = MigrationContext.configure(connection, opts={"fn": steps, "transactional_ddl": True})
     context.run_migrations(op=Operations(context))
 
 
 def revisions() -> ScriptDirectory:
-    """Return the revisions inside the installed package."""
+    """Return the migration scripts inside the installed package."""
     from alembic.script import ScriptDirectory
 
     return ScriptDirectory(str(Path(migrations.__file__).parent))
 
 
 def chunks(pseudonyms: Collection[str]) -> Iterator[list[str]]:
-    """Split pseudonyms, sorted, into parts that one query may name."""
+    """Split sorted pseudonyms into parts small enough for one query."""
     ordered = sorted(pseudonyms)
     return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
 
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn what the database says into a CatalogueError that names no bound value."""
+    """Turn errors of the database into a CatalogueError without bound values."""
     try:
         yield
     except SQLAlchemyError as error:
         reason = reason_of(error)
         raise CatalogueError(
-            f"The catalogue could not {what}: {reason}. Nothing of this step was kept; repair the cause and repeat it."
+            f"The catalogue could not {what}: {reason}. This step was rolled back; remove the cause and repeat it."
         ) from None
 
 
 def reason_of(error: SQLAlchemyError) -> str:
-    """Return what the driver said first, in one line and without bound values.
+    """Return the driver's first message, in one line and without bound values.
 
-    First, because a full disk makes SQLite roll back by itself, and what then complains is the lost savepoint.
+    The first, because a full disk makes SQLite roll back by itself; later errors only report the lost savepoint.
     """
     while isinstance(error.__context__, SQLAlchemyError):
         error = error.__context__

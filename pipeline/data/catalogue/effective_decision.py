@@ -1,4 +1,4 @@
-"""Reading decisions: which one stands, and what each reader last said."""
+"""Reading decisions: the one in effect for a finding, and the last one of each reader."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipeline.data.catalogue.review_schema import Decision
 
 NEW = "new"
 OUTCOMES = ("confirmed", "dismissed", "unsure", "second-opinion")
-CLOSED = ("confirmed", "dismissed", "unsure")  # after these the reader is told what the model said
+CLOSED = ("confirmed", "dismissed", "unsure")  # after these the reader is shown the model's result
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A reader's standing decision on a finding, its `number` among all; `blind`: unaware whether it was flagged."""
+    """A reader's decision in effect, with its `number` in the finding; `blind`: made without knowing the flag."""
 
     finding_id: int
     number: int
@@ -27,7 +27,7 @@ class Said:
 
 
 def last_decision(session: Session, finding_id: int) -> Decision | None:
-    """Return the newest decision row of a finding: its `outcome` stands."""
+    """Return the newest decision row of a finding: its `outcome` is in effect."""
     query = select(Decision).where(Decision.finding_id == finding_id).order_by(Decision.number.desc()).limit(1)
     return session.scalar(query)
 
@@ -39,14 +39,14 @@ def is_last() -> ColumnElement[bool]:
 
 
 def standing(rows: Iterable[Decision]) -> list[Decision]:
-    """Return the decisions of one finding that were not withdrawn, oldest first; withdrawals themselves are none."""
-    known = list(rows)
-    withdrawn = {row.withdraws for row in known}
-    return [row for row in known if row.withdraws is None and row.id not in withdrawn]
+    """Return the decisions of one finding that were not withdrawn, oldest first, without the withdrawals themselves."""
+    decisions = list(rows)
+    withdrawn = {row.withdraws for row in decisions}
+    return [row for row in decisions if row.withdraws is None and row.id not in withdrawn]
 
 
 def said_by_readers(session: Session, findings: Sequence[int] | None = None) -> dict[int, list[Said]]:
-    """Return, by finding, the last standing decision of each reader, in the order in which they first spoke."""
+    """Return, per finding, the last decision in effect of each reader, in the order of their first decisions."""
     query = select(Decision).order_by(Decision.finding_id, Decision.number)
     if findings is not None:
         query = query.where(Decision.finding_id.in_(findings))
@@ -57,7 +57,7 @@ def said_by_readers(session: Session, findings: Sequence[int] | None = None) -> 
 
 
 def _by_reader(rows: list[Decision]) -> list[Said]:
-    found: dict[str, Said] = {}
+    last: dict[str, Said] = {}
     for row in standing(rows):
-        found[row.reader] = Said(row.finding_id, row.number, row.reader, row.outcome, row.blind)
-    return list(found.values())
+        last[row.reader] = Said(row.finding_id, row.number, row.reader, row.outcome, row.blind)
+    return list(last.values())

@@ -1,4 +1,4 @@
-"""The catalogue's record of what was made of findings: object by object and destination by destination."""
+"""Record of the objects exported from findings, per object and destination."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.data.catalogue.schema import ExportRow, FindingRow, now
 
 
 def export_states(catalogue: Catalogue, destination: str) -> dict[str, str]:
-    """Return the UIDs of the objects that were ever made for a destination, and the state of each."""
+    """Return the UIDs of all objects ever made for a destination, with their states."""
     query = select(ExportRow.object_uid, ExportRow.state).where(ExportRow.destination == destination)
     with catalogue.reading() as session:
         return {uid: state for uid, state in session.execute(query)}
@@ -27,7 +27,7 @@ def note_export(
     attempts: int = 0,
     reason: str = "",
 ) -> None:
-    """Note what became of an object at a destination (pending, sent or failed); attempts add up."""
+    """Record the state of an object at a destination (pending, sent or failed); attempts add up."""
     query = select(ExportRow).where(ExportRow.object_uid == object_uid, ExportRow.destination == destination)
     with catalogue.session() as session:
         row = session.scalar(query)
@@ -40,7 +40,7 @@ def note_export(
 
 
 def exports(catalogue: Catalogue, run_id: str | None = None) -> Sequence[ExportRow]:
-    """Return what was exported, oldest first."""
+    """Return the exports, oldest first."""
     query = select(ExportRow).order_by(ExportRow.id)
     with catalogue.reading() as session:
         return list(session.scalars(query if run_id is None else query.where(ExportRow.run_id == run_id)))

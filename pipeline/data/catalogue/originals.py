@@ -1,4 +1,4 @@
-"""From an instance of the catalogue back to the file that it came in, through the crosswalk."""
+"""Find the original file of a catalogued instance, through the crosswalk."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.intake.archive import is_archive, members
 from pipeline.errors import Rejected, RejectionCode
 
-_GONE = Rejected(RejectionCode.UNREADABLE, "The original file is gone or is another one now. Ingest its study again.")
+_GONE = Rejected(
+    RejectionCode.UNREADABLE, "The original file was moved, deleted or replaced. Restore it or ingest its study again."
+)
 
 
 @contextmanager
 def original(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk, limits: DecodeLimits) -> Iterator[Path]:
-    """Yield the path of the file that an instance came in; a member of an archive is unpacked while the block runs.
+    """Yield the path of the file that an instance came from; a member of an archive is unpacked for the block.
 
     PHI: the path may name somebody.
 
     Raises:
-        Rejected: no file that brought it is there any more, or it holds another object now.
+        Rejected: none of its files exists any more, or they hold another object now.
     """
     sop_uid = crosswalk.identity(instance_id).sop_uid
     for name in _names(instance_id, catalogue, crosswalk):
@@ -52,8 +54,8 @@ def header_of(path: Path, limits: DecodeLimits) -> Dataset:
 def _names(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk) -> list[Path]:
     query = select(SourceFile.path_id).where(SourceFile.instance_id == instance_id).order_by(SourceFile.outcome)
     with catalogue.reading() as session:
-        found = [crosswalk.path(path_id) for path_id in session.scalars(query)]
-    return [Path(path) for path in found if path is not None]
+        paths = [crosswalk.path(path_id) for path_id in session.scalars(query)]
+    return [Path(path) for path in paths if path is not None]
 
 
 @contextmanager
@@ -65,9 +67,9 @@ def _unpacked(name: Path, limits: DecodeLimits) -> Iterator[Path | None]:
     if archive is None or not is_archive(archive):
         yield None
         return
-    wanted = str(name.relative_to(archive))
-    found = (m for m in members(archive, limits) if m.rejected is None and m.name.lstrip("/") == wanted)
-    member = next(found, None)  # its temporary file lives as long as this object
+    inner = str(name.relative_to(archive))
+    matches = (m for m in members(archive, limits) if m.rejected is None and m.name.lstrip("/") == inner)
+    member = next(matches, None)  # its temporary file lives as long as this object
     yield None if member is None else member.path
 
 

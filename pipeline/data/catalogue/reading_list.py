@@ -1,9 +1,9 @@
-"""What enters the reading list when a scoring run ends: every flagged finding, and unflagged ones drawn by lot.
+"""Entries of the reading list at the end of a scoring run: all flagged findings, and a random sample of the others.
 
-Who reads flagged scans only never learns what was missed. So a simple random sample without replacement of a run's
-unflagged findings is read too, unmarked, and its inclusion probability n / N is kept: `evaluate --prospective` weighs
-by its inverse. A sampled finding takes the place of a flagged one drawn by lot, and the rows of a run are written in
-random order, so that neither position nor row order gives it away.
+Whoever reads only flagged scans never learns what was missed. So a simple random sample without replacement of a run's
+unflagged findings is read too, unmarked, and its inclusion probability n / N is stored: `evaluate --prospective`
+weights by its inverse. A sampled finding takes the place of a randomly drawn flagged one, and the rows of a run are
+written in random order, so that neither position nor row order reveals it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.review_schema import ReadingDraw, ReadingEntry, ReadingFrame
 from pipeline.data.catalogue.schema import FindingRow, Series, Study, now
 
-UNCALIBRATED = 1.0  # place of a flagged finding without p-value: after all that have one
-NO_EXAMPLE = 0.05  # where nothing was ever flagged, sampled findings lie below this p-value, as flagged ones would
+UNCALIBRATED = 1.0  # place of a flagged finding without a p-value: after all findings with one
+NO_EXAMPLE = 0.05  # if nothing was ever flagged, sampled findings get places below this p-value, like flagged ones
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What one run brought to the list: its flagged and unflagged findings, and how many of those were sampled."""
+    """Entries of one run: the numbers of its flagged, unflagged and sampled findings."""
 
     run_id: str
     flagged: int
@@ -39,16 +39,16 @@ class Drawn:
 
 
 def sample_size(unflagged: int, policy: ReviewPolicy) -> int:
-    """Return how many of a run's unflagged findings are read."""
+    """Return how many unflagged findings of a run are to be read."""
     return min(unflagged, max(policy.sample_least, math.ceil(policy.sample_share * unflagged - 1e-9)))
 
 
 def draw_reading_lists(
     catalogue: Catalogue, policy: ReviewPolicy, rng: np.random.Generator | None = None
 ) -> list[Drawn]:
-    """Draw for every scoring run that has findings and no draw yet, and return what was drawn; repeating adds nothing.
+    """Draw for every scoring run with findings and without a draw, and return the draws; repeating adds nothing.
 
-    `rng` is for tests; by default the operating system's randomness decides, and no seed is kept that could tell.
+    `rng` is for tests. By default the operating system's randomness decides, and no seed is stored that reveals it.
     """
     rng = rng or np.random.default_rng()
     with catalogue.session() as session:
@@ -58,7 +58,7 @@ def draw_reading_lists(
 
 
 def _draw(session: Session, run_id: str, policy: ReviewPolicy, rng: np.random.Generator) -> Drawn:
-    """Enter one run. What an earlier run framed keeps its probability; newly flagged, it comes on the list."""
+    """Add one run. A finding framed by an earlier run keeps its probability; if newly flagged, it enters the list."""
     rows = list(session.scalars(select(FindingRow).where(FindingRow.run_id == run_id).order_by(FindingRow.id)))
     framed = _known(session, ReadingFrame.finding_id, rows)
     listed = _known(session, ReadingEntry.finding_id, rows)
@@ -74,9 +74,9 @@ def _draw(session: Session, run_id: str, policy: ReviewPolicy, rng: np.random.Ge
     )
     probability = size / len(quiet) if quiet else 0.0
     _insert(session, ReadingFrame, (_frame(row, run_id, probability, sampled) for row in fresh))
-    known = list(session.scalars(select(ReadingEntry.place))) if size and not flagged else []
-    found = places(flagged, [row for row in quiet if row.id in sampled], known, rng)
-    entries = _entries(session, found, blinded=bool(size))
+    taken = list(session.scalars(select(ReadingEntry.place))) if size and not flagged else []
+    placed = places(flagged, [row for row in quiet if row.id in sampled], taken, rng)
+    entries = _entries(session, placed, blinded=bool(size))
     _insert(session, ReadingEntry, [entries[int(index)] for index in rng.permutation(len(entries))])
     return Drawn(run_id, probability=probability, **counts)
 
@@ -89,7 +89,7 @@ def chosen(unflagged: Sequence[FindingRow], policy: ReviewPolicy, rng: np.random
 
 def _known(session: Session, column: Any, rows: Sequence[FindingRow]) -> set[int]:
     ids = [row.id for row in rows]
-    return {found for part in _parts(ids) for found in session.scalars(select(column).where(column.in_(part)))}
+    return {value for part in _parts(ids) for value in session.scalars(select(column).where(column.in_(part)))}
 
 
 def _parts(ids: Sequence[int]) -> Iterable[Sequence[int]]:
@@ -111,40 +111,40 @@ Place = tuple[FindingRow, float, float]
 
 
 def places(
-    flagged: Sequence[FindingRow], sampled: Sequence[FindingRow], known: Sequence[float], rng: np.random.Generator
+    flagged: Sequence[FindingRow], sampled: Sequence[FindingRow], taken: Sequence[float], rng: np.random.Generator
 ) -> list[Place]:
-    """Give every row its place (the p-value) and tie: flagged ones by rank, sampled ones beside one drawn by lot.
+    """Give every row a place (the p-value) and a tie-breaker: flagged by rank, sampled beside a random flagged one.
 
-    Where the run flagged nothing, sampled rows lie among the `known` places of the list.
+    Where the run flagged nothing, sampled rows get places among those `taken` in the list.
     """
     order = sorted(flagged, key=lambda row: (_place(row), -row.score, row.id))
     count = max(len(order), 1)
-    found = [(row, _place(row), (rank + rng.random()) / count) for rank, row in enumerate(order)]
+    ranked = [(row, _place(row), (rank + rng.random()) / count) for rank, row in enumerate(order)]
     if not order:
-        among = known or list(rng.random(len(sampled)) * NO_EXAMPLE)
+        among = taken or list(rng.random(len(sampled)) * NO_EXAMPLE)
         return [(row, float(rng.choice(among)), rng.random()) for row in sampled]
     beside = rng.integers(len(order), size=len(sampled))
     near = [(row, _place(order[j]), (j + rng.random()) / count) for row, j in zip(sampled, beside, strict=True)]
-    return found + near
+    return ranked + near
 
 
 def _place(row: FindingRow) -> float:
     return UNCALIBRATED if row.p_value is None else row.p_value
 
 
-def _entries(session: Session, found: Sequence[Place], blinded: bool) -> list[dict[str, Any]]:
-    """Return the rows of the list, with what their scans are copied from the series that the detector read."""
-    series = {row.id: str(row.evidence[0].get("series_id", "")) if row.evidence else "" for row, _, _ in found}
+def _entries(session: Session, placed: Sequence[Place], blinded: bool) -> list[dict[str, Any]]:
+    """Return the rows of the list, with the scan's attributes copied from the series that the detector read."""
+    series = {row.id: str(row.evidence[0].get("series_id", "")) if row.evidence else "" for row, _, _ in placed}
     scans: dict[str, tuple[str, str]] = {}
     for part in chunks(set(series.values())):
         query = select(Series.series_id, Series.modality, Series.attributes).where(Series.series_id.in_(part))
-        scans |= {key: (modality, _body_part(known)) for key, modality, known in session.execute(query)}
+        scans |= {key: (modality, _body_part(attributes)) for key, modality, attributes in session.execute(query)}
     arrived: dict[str, Any] = {}
-    for part in chunks({row.study_id for row, _, _ in found}):
+    for part in chunks({row.study_id for row, _, _ in placed}):
         query = select(Study.study_id, Study.first_seen_at).where(Study.study_id.in_(part))
         arrived |= {study: at for study, at in session.execute(query)}
     rows = []
-    for row, place, tie in found:
+    for row, place, tie in placed:
         modality, body_part = scans.get(series[row.id], ("", ""))
         about = {"modality": modality, "body_part": body_part, "route": row.route, "model_sha256": row.model_sha256}
         when = {"arrived_at": arrived[row.study_id], "listed_at": now()}

@@ -1,6 +1,6 @@
-"""The catalogue's part of a key rotation: where pseudonyms stand in it, and how all of them are replaced.
+"""Key rotation in the catalogue: the columns that hold pseudonyms, and how all of them are replaced.
 
-Every function works inside the transaction of the connection that it is given.
+Every function works inside the transaction of the connection passed to it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pipeline.data.catalogue import review_schema  # noqa: F401  (adds its table
 from pipeline.data.catalogue.schema import Base
 from pipeline.dicom.identity.pseudonyms import Kind
 
-# Every column that holds a pseudonym, and its kind; "level" where the row's `level` says it. A test compares this with
-# the tables, so that a new column is not forgotten.
+# Every column that holds a pseudonym, with its kind; "level" where the row's `level` gives the kind. A test compares
+# this with the tables, so that no new column is forgotten.
 PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
     "patients": {"patient_id": "patient"},
     "merged_patients": {"absorbed_id": "patient", "patient_id": "patient"},
@@ -30,9 +30,9 @@ PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
     "not_scored": {"series_id": "series"},
     "decisions": {"region_instance_id": "instance"},
 }
-# JSON in which pseudonyms may stand anywhere, alone or as `<instance>/<frame>`.
+# JSON that may hold pseudonyms anywhere, alone or as `<instance>/<frame>`.
 PSEUDONYM_JSON: dict[str, str] = {"findings": "evidence", "runs": "summary"}
-# Tables whose rows must be recognised again: an unknown pseudonym in them stops the rotation.
+# Tables whose rows later ingests must recognise: an unknown pseudonym in them stops the rotation.
 _OWNERS = frozenset({"patients", "merged_patients", "studies", "series", "instances"})
 _CHUNK = 500
 
@@ -46,36 +46,36 @@ _MAP = Table(
 
 
 def load_map(connection: Connection, chunks: Iterable[list[tuple[str, str, str]]]) -> None:
-    """Copy the map, chunks of (kind, former id, next id), into a temporary table of this connection."""
+    """Copy the map, in chunks of (kind, former id, next id), into a temporary table of this connection."""
     _MAP.create(connection, checkfirst=False)
     for chunk in chunks:
         connection.execute(_MAP.insert(), [{"former_id": former, "next_id": fresh} for _, former, fresh in chunk])
 
 
 def strays(connection: Connection) -> Iterator[tuple[Kind, str, bool]]:
-    """Yield (kind, pseudonym, whether it names a row of its own) once for each that the loaded map does not hold."""
+    """Yield each pseudonym missing from the loaded map once: (kind, pseudonym, whether it names a row of its own)."""
     seen: set[str] = set()
     for name, columns in PSEUDONYM_COLUMNS.items():
         for column, kind in columns.items():
-            for found, level in _unmapped(connection, Base.metadata.tables[name], column, kind):
-                if found not in seen:
-                    seen.add(found)
-                    yield cast(Kind, "path" if level == "file" else level), found, name in _OWNERS
+            for stray, level in _unmapped(connection, Base.metadata.tables[name], column, kind):
+                if stray not in seen:
+                    seen.add(stray)
+                    yield cast(Kind, "path" if level == "file" else level), stray, name in _OWNERS
 
 
 def _unmapped(connection: Connection, table: Table, column: str, kind: str) -> Iterator[tuple[str, str]]:
     value = table.c[column]
-    known = select(_MAP.c.former_id).where(_MAP.c.former_id == value).exists()
-    # The next ids are no strays: an interrupted rotation may have renamed some rows already.
+    mapped = select(_MAP.c.former_id).where(_MAP.c.former_id == value).exists()
+    # Next ids do not count as strays: an interrupted rotation may have renamed some rows already.
     fresh = value.in_(select(_MAP.c.next_id))
-    wanted = and_(value.is_not(None), value != "", ~known, ~fresh)
+    unmapped = and_(value.is_not(None), value != "", ~mapped, ~fresh)
     level = table.c.level if kind == "level" else literal(kind)
-    for row in connection.execute(select(value, level).where(wanted).distinct()):
+    for row in connection.execute(select(value, level).where(unmapped).distinct()):
         yield row[0], row[1]
 
 
 def rename_everything(connection: Connection) -> None:
-    """Replace every pseudonym of the catalogue by the loaded map; done twice, the second finds nothing to do."""
+    """Replace every pseudonym in the catalogue using the loaded map; a second call changes nothing."""
     for table in Base.metadata.sorted_tables:  # parents first: children follow by ON UPDATE CASCADE
         for column in PSEUDONYM_COLUMNS.get(table.name, {}):
             _rename(connection, table, column)
@@ -86,8 +86,8 @@ def rename_everything(connection: Connection) -> None:
 def _rename(connection: Connection, table: Table, column: str) -> None:
     value = table.c[column]
     fresh = select(_MAP.c.next_id).where(_MAP.c.former_id == value).scalar_subquery()
-    known = value.in_(select(_MAP.c.former_id))
-    connection.execute(update(table).where(known).values({column: fresh}))
+    renamed = value.in_(select(_MAP.c.former_id))
+    connection.execute(update(table).where(renamed).values({column: fresh}))
 
 
 def _rename_json(connection: Connection, table: Table, column: str) -> None:
@@ -103,16 +103,16 @@ def _rename_json(connection: Connection, table: Table, column: str) -> None:
 
 
 def _next_ids(connection: Connection, words: set[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    next_ids: dict[str, str] = {}
     ordered = sorted(words)
     for start in range(0, len(ordered), _CHUNK):
         query = select(_MAP.c.former_id, _MAP.c.next_id).where(_MAP.c.former_id.in_(ordered[start : start + _CHUNK]))
-        found.update((former, fresh) for former, fresh in connection.execute(query))
-    return found
+        next_ids.update((former, fresh) for former, fresh in connection.execute(query))
+    return next_ids
 
 
 def _words(value: Any) -> Iterator[str]:
-    """Yield every text of a JSON value that may be a pseudonym, without its frame number."""
+    """Yield every string of a JSON value that may be a pseudonym, without its frame number."""
     if isinstance(value, str):
         yield value.partition("/")[0]
     elif isinstance(value, Mapping):

@@ -1,8 +1,8 @@
-"""Tables of the reading list: what may be read, what was decided, by whom, and who looked at what.
+"""Tables of the reading list: entries, decisions, reservations, users, and the audit trail.
 
-`reading_frame`, `decisions` and `audit_log` are append-only: triggers refuse UPDATE and DELETE (`region_instance_id` of
-a decision apart, which follows its instance through a key rotation). `reading_list` holds nothing that tells a flagged
-finding from a sampled one; that stands in `reading_frame` alone. No table here holds a pseudonym but that one column.
+`reading_frame`, `decisions` and `audit_log` are append-only: triggers refuse UPDATE and DELETE (except for a decision's
+`region_instance_id`, which follows its instance through a key rotation). `reading_list` holds nothing that
+distinguishes a flagged finding from a sampled one; only `reading_frame` does. No other column here holds a pseudonym.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.data.catalogue.schema import Base, now
 
 
 class ReadingDraw(Base):
-    """One draw of unflagged findings at the end of a scoring run: its policy and what came of it."""
+    """One draw of unflagged findings at the end of a scoring run: its policy and its result."""
 
     __tablename__ = "reading_draws"
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"), primary_key=True)
@@ -30,9 +30,9 @@ class ReadingDraw(Base):
 
 
 class ReadingFrame(Base):
-    """A finding as it was when its run ended: flagged or not, and with what probability it came on the list.
+    """A finding as of the end of its run: flagged or not, and its probability of entering the list.
 
-    Append-only: a finding that is scored again keeps its first row, for its probability belongs to that draw.
+    Append-only: a finding that is scored again keeps its first row, because its probability belongs to that draw.
     """
 
     __tablename__ = "reading_frame"
@@ -64,12 +64,12 @@ class ReadingEntry(Base):
 
 
 class Decision(Base):
-    """A reader's decision on a finding; append-only. `outcome` is what stands after this row.
+    """A reader's decision on a finding; append-only. `outcome` is the outcome in effect after this row.
 
-    A row that `withdraws` another repeats the outcome that stood before it. `number` counts the rows of one finding;
-    `token` makes a double click one decision. Run, model, score and p-value are copied: a later run may score the study
-    again. `region` is `{"pixel_key", "frame", "points": [[x, y], ...]}` in stored pixels; `region_instance_id` is the
-    pseudonym of the image that holds them, and no part of `chain_hash`.
+    A row that `withdraws` another repeats the outcome that was in effect before it. `number` counts the rows of one
+    finding; `token` makes a double click one decision. Run, model, score and p-value are copied, because a later run
+    may score the study again. `region` is `{"pixel_key", "frame", "points": [[x, y], ...]}` in stored pixels;
+    `region_instance_id` is the pseudonym of the image that holds them, and not part of `chain_hash`.
     """
 
     __tablename__ = "decisions"
@@ -100,7 +100,7 @@ class Decision(Base):
 
 
 class Lease(Base):
-    """Who reads a finding now, until when. `assigned`: it is kept for that reader beforehand, opened or not."""
+    """The reader of a finding, and until when it is reserved. `assigned`: reserved in advance, opened or not."""
 
     __tablename__ = "leases"
     finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
@@ -111,7 +111,7 @@ class Lease(Base):
 
 
 class User(Base):
-    """Somebody who may log in. An empty `password_hash` fits no password: such a user comes through a proxy."""
+    """A person who may log in. An empty `password_hash` matches no password: such users log in through a proxy."""
 
     __tablename__ = "users"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -122,7 +122,7 @@ class User(Base):
 
 
 class UserSession(Base):
-    """One log-in. Only the SHA-256 of its token is kept."""
+    """One log-in. Only the SHA-256 of its token is stored."""
 
     __tablename__ = "user_sessions"
     token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -134,7 +134,7 @@ class UserSession(Base):
 
 
 class LoginFailure(Base):
-    """A failed log-in, under a hash of the name and another of the address: a name box may hold a password."""
+    """A failed log-in, under hashes of the name and of the address: people type passwords into the name field."""
 
     __tablename__ = "login_failures"
     id: Mapped[int] = mapped_column(primary_key=True)

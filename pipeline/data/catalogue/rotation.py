@@ -1,15 +1,15 @@
-"""Replacing the pseudonym key: every pseudonym changes, nobody changes sets, and a kill at any point is survived.
+"""Rotation of the pseudonym key: every pseudonym changes, no patient changes sets, and it survives a kill at any point.
 
-The steps, each of which is atomic by itself and harmless to repeat:
+The steps, each of which is atomic and safe to repeat:
 
-    1. the new key is linked into place beside the old one; from here on `Pseudonyms.open` refuses
+    1. the new key is linked into place beside the old one; from now on `Pseudonyms.open` refuses
     2. crosswalk, one transaction: the map of old to new pseudonyms, for both databases
-    3. catalogue, one transaction: every pseudonym is replaced by the map (repeated, no old one is found)
-    4. crosswalk, one transaction: the same there; old pseudonyms are kept as former ones; the new key becomes current
+    3. catalogue, one transaction: every pseudonym is replaced using the map (a repetition matches none)
+    4. crosswalk, one transaction: the same there; old pseudonyms become former ones; the new key becomes current
     5. the new key file is renamed over the old one
 
-Whoever calls `rotate` after an interruption goes on at the first step that is not done. Sets stay because
-`patients.draw` and `patients.set_name` are columns of the row that is renamed, not functions of the name.
+Calling `rotate` after an interruption continues at the first step that is not done. Sets do not change because
+`patients.draw` and `patients.set_name` are columns of the renamed row, not functions of the pseudonym.
 """
 
 from __future__ import annotations
@@ -31,30 +31,32 @@ from pipeline.dicom.identity.pseudonyms import Pseudonyms, next_key_file
 from pipeline.errors import IdentityError
 
 Observer = Callable[[str], None]
-# Without their real identifier these could not be found again under the new key: the next ingest would double them.
+# Without their real identifier these could not be recognised under the new key: the next ingest would add them twice.
 _MUST_BE_KNOWN = frozenset({"patient", "study", "series", "instance"})
 
 
 @dataclass(frozen=True, slots=True)
 class RotationReport:
-    """The key that holds now, and how many pseudonyms of each kind were renamed."""
+    """The key now in use, and the number of renamed pseudonyms per kind."""
 
     key_id: str
     renamed: dict[str, int]
 
 
 def rotate(settings: Settings, on_step: Observer | None = None) -> RotationReport:
-    """Replace the key and rewrite every pseudonym of crosswalk and catalogue; finish an interrupted rotation first.
+    """Replace the key and rewrite every pseudonym in both databases; an interrupted rotation is finished first.
 
-    `on_step` hears the name of each step that is done. Old pseudonyms, in reports written before, still resolve
+    `on_step` is called with the name of each finished step. Old pseudonyms, in earlier reports, still resolve
     through the crosswalk. Run folders are not rewritten.
 
     Raises:
-        IdentityError: the key is in use, there is none, or the crosswalk does not know a pseudonym of the catalogue.
+        IdentityError: the key is in use or missing, or a pseudonym of the catalogue is not in the crosswalk.
     """
     done = on_step or (lambda _step: None)
     if not (settings.key_file.exists() or next_key_file(settings).exists()):
-        raise IdentityError("There is no pseudonym key to rotate: nothing has been ingested in this workspace yet.")
+        raise IdentityError(
+            "There is no pseudonym key to rotate, because nothing has been ingested in this workspace yet. Check -w."
+        )
     lock = KeyLock(settings.key_file, exclusive=True)
     engines = (crosswalk_database.open_engine(settings), open_engine(settings.catalogue))
     try:
@@ -88,12 +90,12 @@ def _steps(settings: Settings, crosswalk: Engine, catalogue: Engine, done: Obser
 
 
 def _check_bound(crosswalk: Engine, old: Pseudonyms) -> None:
-    """Refuse before anything is written where the crosswalk was made with a key that is not at hand."""
+    """Refuse, before anything is written, a crosswalk that was made with another key."""
     crosswalk_database.bind_key(crosswalk, old.key_id)
 
 
 def _write_map(crosswalk: Engine, catalogue: Engine, old: Pseudonyms, new: Pseudonyms) -> None:
-    """Fill the map in one transaction, unless an interrupted rotation has done so."""
+    """Fill the map in one transaction, unless an interrupted rotation has filled it."""
     with crosswalk.begin() as connection, catalogue.connect() as reader:
         if connection.execute(select(func.count()).select_from(RotationMap)).scalar_one():
             return
@@ -108,8 +110,8 @@ def _add_strays(connection: Connection, reader: Connection, new: Pseudonyms) -> 
     for kind, former, required in strays(reader):
         if required and kind in _MUST_BE_KNOWN:
             raise IdentityError(
-                f"The catalogue has a {kind}, {former[:12]}, that the crosswalk does not know: under a new key it "
-                "could never be recognised again. Restore the crosswalk that belongs to this catalogue."
+                f"The {kind} {former[:12]} of the catalogue is not in the crosswalk, so it could never be recognised "
+                "under a new key. Restore the crosswalk that belongs to this catalogue."
             )
         rows.append({"former_id": former, "kind": kind, "next_id": new.unknown(kind, former)})
     if rows:

@@ -1,4 +1,4 @@
-"""The catalogue's record of runs: what was trained, scored and evaluated, what came out, and what was not scored."""
+"""Records of runs in the catalogue: training, scoring and evaluation, findings, and series that were not scored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.types import Finding
 
 
 class RunRecords:
-    """The part of the catalogue that runs write; `Catalogue` gives the sessions."""
+    """The part of the catalogue that runs write; `Catalogue` provides the sessions."""
 
     def session(self) -> contextlib.AbstractContextManager[Session]:
         """A writing transaction."""
@@ -30,10 +30,10 @@ class RunRecords:
         raise NotImplementedError
 
     def start_run(self, kind: str, route: str = "", folder: str = "", run_id: str = "") -> str:
-        """Note that a run (train, score or evaluate) has begun; return its id, which sorts by time.
+        """Record that a run (train, score or evaluate) has begun; return its id, which sorts by time.
 
-        With `run_id`, that run goes on where an earlier process stopped, or begins under that id. `folder` is the run
-        folder as `Settings.relative` writes it down.
+        With `run_id`, that run continues where an earlier process stopped, or begins under that id. `folder` is the run
+        folder as returned by `Settings.relative`.
         """
         run_id = run_id or f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         with self.session() as session:
@@ -44,7 +44,7 @@ class RunRecords:
     def finish_run(
         self, run_id: str, state: str = "done", summary: dict[str, Any] | None = None, sha256: str = ""
     ) -> None:
-        """Note how a run ended ("done" or "failed"), its summary (JSON) and the SHA-256 of its manifest."""
+        """Record how a run ended ("done" or "failed"), its summary (JSON) and the SHA-256 of its manifest."""
         with self.session() as session:
             run = _run(session, run_id)
             run.state, run.summary, run.sha256, run.ended_at = state, summary or {}, sha256, now()
@@ -53,7 +53,7 @@ class RunRecords:
         """Return one run.
 
         Raises:
-            CatalogueError: there is no such run.
+            CatalogueError: the run does not exist.
         """
         with self.reading() as session:
             return _run(session, run_id)
@@ -65,13 +65,13 @@ class RunRecords:
             return list(session.scalars(query if kind is None else query.where(RunRow.kind == kind)))
 
     def add_findings(self, run_id: str, findings: Sequence[Finding], model_sha256: str) -> None:
-        """Store findings; the same model's earlier answer for a study and route is replaced, so none counts twice."""
+        """Store findings; each replaces the same model's earlier one for the study and route, so none counts twice."""
         with self.session() as session:
             _run(session, run_id)
-            known = _known_findings(session, model_sha256, {finding.study_id for finding in findings})
+            rows = _known_findings(session, model_sha256, {finding.study_id for finding in findings})
             for finding in findings:
                 key = (finding.study_id, finding.route)
-                row = known.setdefault(key, FindingRow(model_sha256=model_sha256))
+                row = rows.setdefault(key, FindingRow(model_sha256=model_sha256))
                 _fill(row, run_id, finding)
                 session.add(row)
 
@@ -88,14 +88,14 @@ class RunRecords:
             return list(session.scalars(query))
 
     def add_not_scored(self, run_id: str, rows: Sequence[tuple[str, str, str]]) -> int:
-        """Store (series_id, code, sentence) of series that a run could not score; return how many are news.
+        """Store (series_id, code, sentence) of series that a run could not score; return how many are new.
 
-        What stands there already, from whichever route or night, is not counted again.
+        Rows that exist already, from any route or night, are not counted again.
         """
         with self.session() as session:
             _run(session, run_id)
-            known = _known_refusals(session, {series_id for series_id, _, _ in rows})
-            fresh = [row for row in dict.fromkeys(rows) if row not in known]
+            recorded = _known_refusals(session, {series_id for series_id, _, _ in rows})
+            fresh = [row for row in dict.fromkeys(rows) if row not in recorded]
             session.add_all(
                 NotScored(run_id=run_id, series_id=series_id, code=code, sentence=sentence)
                 for series_id, code, sentence in fresh
@@ -109,7 +109,7 @@ class RunRecords:
             return list(session.scalars(query if run_id is None else query.where(NotScored.run_id == run_id)))
 
     def still_not_scored(self) -> list[NotScored]:
-        """Return the latest reason of every series that no detector has read to this day, by series."""
+        """Return the latest reason for every series that no detector has ever read, by series."""
         latest = {row.series_id: row for row in self.not_scored()}
         with self.reading() as session:
             for part in chunks(set(latest)):
@@ -120,7 +120,7 @@ class RunRecords:
         return list(latest.values())
 
     def open_test(self, run_id: str, purpose: str) -> None:
-        """Note that the test set is being read, before it is read."""
+        """Record that the test set is being read, before it is read."""
         with self.session() as session:
             _run(session, run_id)
             session.add(TestOpening(run_id=run_id, purpose=purpose))
@@ -140,21 +140,21 @@ def _run(session: Session, run_id: str) -> RunRow:
 
 def _known_refusals(session: Session, series_ids: set[str]) -> set[tuple[str, str, str]]:
     columns = (NotScored.series_id, NotScored.code, NotScored.sentence)
-    found: set[tuple[str, str, str]] = set()
+    refusals: set[tuple[str, str, str]] = set()
     for part in chunks(series_ids):
-        found |= {tuple(row) for row in session.execute(select(*columns).where(NotScored.series_id.in_(part)))}
-    return found
+        refusals |= {tuple(row) for row in session.execute(select(*columns).where(NotScored.series_id.in_(part)))}
+    return refusals
 
 
 def _known_findings(session: Session, model_sha256: str, studies: set[str]) -> dict[tuple[str, str], FindingRow]:
-    found: dict[tuple[str, str], FindingRow] = {}
-    wanted = sorted(studies)
-    for start in range(0, len(wanted), 500):
+    rows: dict[tuple[str, str], FindingRow] = {}
+    ordered = sorted(studies)
+    for start in range(0, len(ordered), 500):
         query = select(FindingRow).where(
-            FindingRow.model_sha256 == model_sha256, FindingRow.study_id.in_(wanted[start : start + 500])
+            FindingRow.model_sha256 == model_sha256, FindingRow.study_id.in_(ordered[start : start + 500])
         )
-        found |= {(row.study_id, row.route): row for row in session.scalars(query)}
-    return found
+        rows |= {(row.study_id, row.route): row for row in session.scalars(query)}
+    return rows
 
 
 def _fill(row: FindingRow, run_id: str, finding: Finding) -> None:

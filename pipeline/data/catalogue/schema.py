@@ -1,7 +1,7 @@
 """Tables of the catalogue. Pseudonyms and allow-listed attributes only: nothing here identifies a person.
 
 Ids (`patient_id`, `study_id`, `series_id`, `instance_id`) are keyed pseudonyms made by
-`pipeline.dicom.identity.pseudonyms`; the way back is in the crosswalk, another database.
+`pipeline.dicom.identity.pseudonyms`; the crosswalk, another database, leads back.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 def now() -> datetime:
-    """Current time in UTC without zone: what every `*_at` column holds."""
+    """Return the current time in UTC without time zone, as stored in every `*_at` column."""
     return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
 
 
 class Base(DeclarativeBase):
-    """Declarative base; constraint names are fixed so that migrations are the same on every database."""
+    """Declarative base; fixed constraint names make migrations the same on every database."""
 
     metadata = MetaData(
         naming_convention={
@@ -33,10 +33,10 @@ class Base(DeclarativeBase):
 
 
 class Patient(Base):
-    """One person at one issuer. `set_name` is given once and never changed, but by a merge (test wins).
+    """One person at one issuer. `set_name` is assigned once and changed only by a merge (test wins).
 
     `draw` is the uniform number in [0, 1) that decides the set: fixed when the patient is first seen, so that a key
-    rotation moves nobody. `identified` is False for an empty PatientID: such a patient is never trained on.
+    rotation moves nobody. `identified` is False for an empty PatientID: such a patient is never used for training.
     `image_is_subject` marks wrapped data without patient ids.
     """
 
@@ -51,7 +51,7 @@ class Patient(Base):
 
 
 class MergedPatient(Base):
-    """A pseudonym that a patient merge absorbed: files that still carry the old identifier go to `patient_id`."""
+    """A pseudonym absorbed by a patient merge: files that still carry the old identifier go to `patient_id`."""
 
     __tablename__ = "merged_patients"
     absorbed_id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -80,9 +80,9 @@ class Series(Base):
 
 
 class Instance(Base):
-    """One SOP instance, current version. `content_hash` covers decoded pixels, identity and geometry, not the encoding.
+    """Current version of a SOP instance. `content_hash` covers decoded pixels and geometry, not the encoding.
 
-    `pixel_key` finds the stored values in the pixel store; `attributes` is `InstanceAttributes.to_json()`.
+    `pixel_key` locates the stored values in the pixel store; `attributes` is `InstanceAttributes.to_json()`.
     """
 
     __tablename__ = "instances"
@@ -98,7 +98,7 @@ class Instance(Base):
 
 
 class InstanceVersion(Base):
-    """What an instance's attributes were before a metadata correction; append-only."""
+    """Attributes of an instance before a metadata correction; append-only."""
 
     __tablename__ = "instance_versions"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -111,14 +111,14 @@ class InstanceVersion(Base):
 
 
 class SourceFile(Base):
-    """A file that was looked at: size and time let the next ingest skip it. The path itself is in the crosswalk.
+    """A file that was read: size and time let the next ingest skip it. The path itself is in the crosswalk.
 
     `path_id` is the pseudonym of the path; `outcome` is "accepted", "same" or a rejection code.
     """
 
     __tablename__ = "source_files"
     path_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    size_bytes: Mapped[int] = mapped_column(BigInteger)  # both overflow the 32-bit integer of PostgreSQL
+    size_bytes: Mapped[int] = mapped_column(BigInteger)  # this and the next overflow PostgreSQL's 32-bit integer
     modified_ns: Mapped[int] = mapped_column(BigInteger)
     outcome: Mapped[str] = mapped_column(String(40), index=True)
     instance_id: Mapped[str | None] = mapped_column(String(64), index=True)
@@ -126,7 +126,7 @@ class SourceFile(Base):
 
 
 class RejectionRow(Base):
-    """One refused file (`subject` = path_id), instance, or series, with its reason; one row a subject and code."""
+    """One refused file (`subject` = path_id), instance or series, with its reason; one row per subject and code."""
 
     __tablename__ = "rejections"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -140,7 +140,7 @@ class RejectionRow(Base):
 
 
 class LabelRow(Base):
-    """What a source says of a patient, study, series or instance. Append-only: the newest row of a level stands."""
+    """A source's label of a patient, study, series or instance. Append-only: the newest row per level is in effect."""
 
     __tablename__ = "labels"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -173,7 +173,7 @@ class RunRow(Base):
 
 
 class FindingRow(Base):
-    """The answer of one detector for one study on one route; `evidence` lists the slices, most anomalous first."""
+    """Result of one detector for one study on one route; `evidence` lists the slices, most anomalous first."""
 
     __tablename__ = "findings"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -194,7 +194,7 @@ class FindingRow(Base):
 
 
 class NotScored(Base):
-    """A series that no route takes, or that its route cannot use, with the code that says why."""
+    """A series that no route takes, or that its route cannot use, with the code of the reason."""
 
     __tablename__ = "not_scored"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -205,10 +205,10 @@ class NotScored(Base):
 
 
 class ExportRow(Base):
-    """One object that was made of a finding, and what became of it at one destination.
+    """One object made from a finding, and its state at one destination.
 
-    `object_uid` is the SOP Instance UID that we gave it: a function of run, model and finding, never of a patient.
-    `state` is pending, sent or failed; `reason` says why it failed.
+    `object_uid` is the SOP Instance UID that we gave it, derived from run, model and finding, never from a patient.
+    `state` is pending, sent or failed; `reason` gives the cause of a failure.
     """
 
     __tablename__ = "exports"
@@ -226,7 +226,7 @@ class ExportRow(Base):
 
 
 class TestOpening(Base):
-    """One reading of the test set: every one is a row, and is printed in the report."""
+    """One reading of the test set; each has a row, which the report prints."""
 
     __tablename__ = "test_openings"
     id: Mapped[int] = mapped_column(primary_key=True)

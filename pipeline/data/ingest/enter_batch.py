@@ -1,4 +1,4 @@
-"""What an ingest enters: accepted and refused files, in batches; and which files need no second look."""
+"""Enter accepted and refused files in batches, and recognise files that need not be read again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.dicom.identity.pseudonyms import Ids
 from pipeline.errors import CatalogueError, Rejected, RejectionCode
 
 ACCEPTED, SAME = "accepted", "same"
-# Refusals that may end without the file changing: another user, another limit or policy, a quieter machine.
+# Refusals that may pass without a change of the file: another user, limit or policy, or a quieter machine.
 _PASSING = frozenset(
     {
         RejectionCode.PERMISSION_DENIED,
@@ -42,7 +42,7 @@ _PASSING = frozenset(
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Accepted:
-    """A file that was decoded, its pixels in the store."""
+    """A decoded file whose pixels are in the store."""
 
     seen: Seen
     ids: Ids
@@ -52,20 +52,20 @@ class Accepted:
 
 
 Record = Accepted | Refused
-# The database, its driver or the encoding of text refuses a value; everything else is the database's own trouble.
+# Errors about a value, from the database, its driver or text encoding; all others are problems of the database.
 _BAD_VALUE = (DataError, IntegrityError, ValueError, OverflowError)
 
 
 def settled(catalogue: Catalogue, store: PixelStore, files: Sequence[Seen]) -> set[str]:
-    """Return the path pseudonyms of those files that are as they were when they were last entered or refused.
+    """Return the path pseudonyms of the files that have not changed since they were last entered or refused.
 
-    An accepted file whose object has gone from the (local) store is not settled, nor is one whose refusal may pass.
+    An accepted file whose object is missing from the (local) store is not settled, nor is one whose refusal may pass.
     """
-    known = SourceFile
+    source = SourceFile
     query = (
-        select(known.path_id, known.size_bytes, known.modified_ns, known.outcome, Instance.pixel_key)
-        .outerjoin(Instance, Instance.instance_id == known.instance_id)
-        .where(known.path_id.in_({file.path_id for file in files}))
+        select(source.path_id, source.size_bytes, source.modified_ns, source.outcome, Instance.pixel_key)
+        .outerjoin(Instance, Instance.instance_id == source.instance_id)
+        .where(source.path_id.in_({file.path_id for file in files}))
     )
     with catalogue.reading() as session:
         rows = {row.path_id: row for row in session.execute(query)}
@@ -77,15 +77,15 @@ def _is_settled(file: Seen, row: Any, store: PixelStore) -> bool:
         return False
     if row.outcome not in (ACCEPTED, SAME):
         return row.outcome not in _PASSING
-    # Asking a remote store costs a round trip a file; there `verify` is the way.
+    # A remote store would cost a round trip per file; use `verify` there.
     return row.pixel_key is not None and (not store.is_local or store.exists(row.pixel_key))
 
 
 def enter(catalogue: Catalogue, crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Outcome | Rejected]:
-    """Enter a batch: crosswalk first, then catalogue in one transaction. Returns what became of each, in order.
+    """Enter a batch: crosswalk first, then catalogue in one transaction. Returns the outcome of each, in order.
 
     Raises:
-        CatalogueError: the database cannot be written; nothing of the batch is in the catalogue then.
+        CatalogueError: the database cannot be written; then no part of the batch is in the catalogue.
     """
     entered = _remember(crosswalk, batch)
     accepted = [record for record in entered if isinstance(record, Accepted)]
@@ -100,7 +100,7 @@ def enter(catalogue: Catalogue, crosswalk: Crosswalk, batch: Sequence[Record]) -
 
 
 def _remember(crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Record]:
-    """Write the crosswalk; an identity that it cannot hold makes its file refused and spares the others."""
+    """Write the crosswalk; a file with an identity that it cannot store is refused, and the others continue."""
     try:
         with _crosswalk_errors(), crosswalk.transaction():
             _remember_all(crosswalk, batch)
@@ -125,7 +125,7 @@ def _remember_alone(crosswalk: Crosswalk, record: Record) -> Record:
             record.seen,
             Rejected(
                 RejectionCode.CORRUPT_HEADER,
-                "An identifier of this file is no valid text: no result could go back to it. Repair the header.",
+                "An identifier is not valid text, so results could not be returned. Fix the header and ingest again.",
             ),
         )
     return record
@@ -133,15 +133,15 @@ def _remember_alone(crosswalk: Crosswalk, record: Record) -> Record:
 
 @contextlib.contextmanager
 def _crosswalk_errors() -> Iterator[None]:
-    """Let errors about values through, and name every other one without what it was about."""
+    """Pass errors about values on, and replace all others by one that quotes no value."""
     try:
         yield
     except _BAD_VALUE:
         raise
     except SQLAlchemyError as error:
         raise CatalogueError(
-            f"The crosswalk cannot be written: {reason_of(error)}. Nothing of this batch was kept; repair the "
-            "cause and ingest again."
+            f"The crosswalk cannot be written: {reason_of(error)}. This batch was rolled back. Remove the cause and "
+            "ingest again."
         ) from None
 
 
@@ -154,8 +154,8 @@ def _note_files(session: Session, batch: Sequence[Record], outcomes: Sequence[Ou
 
 
 def _upsert(session: Session, rows: dict[str, dict[str, Any]]) -> None:
-    known = select(SourceFile).where(SourceFile.path_id.in_(rows))
-    old = {row.path_id: {"outcome": row.outcome, "instance_id": row.instance_id} for row in session.scalars(known)}
+    earlier = select(SourceFile).where(SourceFile.path_id.in_(rows))
+    old = {row.path_id: {"outcome": row.outcome, "instance_id": row.instance_id} for row in session.scalars(earlier)}
     new = [row for path_id, row in rows.items() if path_id not in old]
     again = [_keep_first(old[path_id], row) for path_id, row in rows.items() if path_id in old]
     if new:
@@ -182,6 +182,6 @@ def _row(seen: Seen, outcome: str, instance_id: str | None = None) -> dict[str, 
 
 
 def _keep_first(old: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any]:
-    """Leave a file "accepted" that brought its object and is read again."""
+    """Keep the outcome "accepted" of a file that brought its object and is read again."""
     brought_it = old is not None and old["outcome"] == ACCEPTED and old["instance_id"] == row["instance_id"]
     return {**row, "outcome": ACCEPTED} if brought_it and row["outcome"] == SAME else row

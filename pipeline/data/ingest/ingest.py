@@ -1,11 +1,11 @@
-"""Ingest: files, folders and archives into the catalogue and the pixel store, each object once.
+"""Ingest files, folders and archives into the catalogue and the pixel store, each object once.
 
-The order of writes makes a kill at any moment harmless: pixels first (content-addressed; without a row they are used
-again later), then the crosswalk (so that every pseudonym of the catalogue can be resolved), then, in one transaction,
-instances, rejections and the note that the file was seen. What was not noted is simply read again the next time.
+The order of writes makes a kill at any moment harmless: pixels first (content-addressed; without a row they are reused
+later), then the crosswalk (so that every pseudonym in the catalogue can be resolved), then, in one transaction,
+instances, rejections and the record that the file was seen. A file without that record is simply read again next time.
 
 Decoding (worker processes), writing pixels (threads, which wait for the disk together) and entering rows (batches)
-overlap; files are entered in the order in which they were found, so the same folder always gives the same catalogue.
+overlap. Files are entered in the order of discovery, so the same folder always gives the same catalogue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LOOKUP = 200
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What one ingest did; `files` is the sum of all other counts, `rejected` counts by code."""
+    """Counts of one ingest; `files` is the sum of all other counts, `rejected` counts by code."""
 
     files: int
     added: int
@@ -58,13 +58,13 @@ class IngestReport:
 def ingest(
     paths: Sequence[Path], settings: Settings, on_progress: Callable[[int, int], None] | None = None
 ) -> IngestReport:
-    """Take files, folders and archives in; run again, or by two processes at once, nothing is taken in twice.
+    """Ingest files, folders and archives; repeated or concurrent ingests add nothing twice.
 
-    Memory does not grow with the number of files. `on_progress(done, total)` hears every batch; archives may hold more
-    files than `total` first says.
+    Memory does not grow with the number of files. `on_progress(done, total)` is called after every batch; archives may
+    hold more files than `total` says at first.
 
     Raises:
-        CatalogueError: database or store cannot be written; all files entered before stay, so ingest again afterwards.
+        CatalogueError: database or store cannot be written. Files entered before remain; ingest again afterwards.
         IdentityError: key file or crosswalk cannot be used.
     """
     started = time.monotonic()
@@ -81,7 +81,7 @@ def _count_files(paths: Sequence[Path]) -> int:
 
 
 class _Intake:
-    """The open databases, store and workers of one ingest, and its counts."""
+    """Open databases, store and workers of one ingest, and its counts."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -104,15 +104,15 @@ class _Intake:
 
     @property
     def files(self) -> int:
-        """Files done so far."""
+        """Number of files done so far."""
         return self._counts.total() + self._rejected.total()
 
     def run(self, paths: Sequence[Path]) -> Iterator[None]:
-        """Enter everything below `paths`, pausing after each batch; the next one is decoded meanwhile."""
-        found = find(paths, self._pseudonyms, self._settings, self._is_settled)
-        records = in_store(self._store, self._decoded(self._fresh(found)))
+        """Enter everything below `paths`, yielding after each batch; the next batch is decoded meanwhile."""
+        items = find(paths, self._pseudonyms, self._settings, self._is_settled)
+        records = in_store(self._store, self._decoded(self._fresh(items)))
         entering: Future[list[Outcome | Rejected]] | None = None
-        with ThreadPoolExecutor(1, "catalogue") as pool:
+        with ThreadPoolExecutor(1, "catalogue") as pool:  # one thread: batches are entered in order
             for batch in in_batches(records):
                 if entering is not None:
                     self._count(entering.result())
@@ -134,13 +134,13 @@ class _Intake:
             seconds=round(seconds, 3),
         )
 
-    def _fresh(self, found: Iterable[Item]) -> Iterator[Item]:
-        """Leave out the files that are as they were when they were last seen."""
-        rest = iter(found)
+    def _fresh(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the files that are new or have changed since they were last seen."""
+        rest = iter(items)
         while chunk := list(islice(rest, _LOOKUP)):
-            asked = [item for item in chunk if not isinstance(item, Unchanged)]
-            known = settled(self._catalogue, self._store, [seen_of(item) for item in asked])
-            fresh = [item for item in asked if seen_of(item).path_id not in known]
+            readable = [item for item in chunk if not isinstance(item, Unchanged)]
+            unchanged = settled(self._catalogue, self._store, [seen_of(item) for item in readable])
+            fresh = [item for item in readable if seen_of(item).path_id not in unchanged]
             self._counts["skipped"] += len(chunk) - len(fresh)
             yield from fresh
 
@@ -148,7 +148,7 @@ class _Intake:
         return bool(settled(self._catalogue, self._store, [seen]))
 
     def _decoded(self, fresh: Iterable[Item]) -> Iterator[Decoded | Refused]:
-        """Decode in the workers; what needs no decoding keeps its place between the files."""
+        """Decode in the workers; items that need no decoding keep their place between the files."""
         order: deque[Item] = deque()
         for _, result in self._workers.read_many(_paths(fresh, order)):
             while isinstance(order[0], Refused):
@@ -175,7 +175,7 @@ class _Intake:
 
 
 def _paths(fresh: Iterable[Item], order: deque[Item]) -> Iterator[Path]:
-    """Yield the files to decode, and note in `order` everything that came by."""
+    """Yield the paths to decode, and append every item to `order`."""
     for item in fresh:
         order.append(item)
         if isinstance(item, Seen):

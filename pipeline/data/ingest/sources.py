@@ -1,4 +1,4 @@
-"""Where an ingest's files come from: what the search finds, under the pseudonyms of its paths."""
+"""Sources of an ingest: the files that the search finds, under pseudonyms of their paths."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipeline.errors import Rejected
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Seen:
-    """A file as it was found. PHI: its names go to the crosswalk only.
+    """A file at the time of its discovery. PHI: its names go only to the crosswalk.
 
     Attributes:
-        name: what it is known by from run to run: its path, or `<archive>/<member>`; beneath the workspace (the inbox)
-            relative to it, so that a copied or moved workspace knows its files again.
-        path_id: the pseudonym of the name.
-        size_bytes, modified_ns: they tell whether it was seen before.
-        path: where its bytes are; the temporary file of an archive's member lives as long as this object.
+        name: stable name across runs: its path, or `<archive>/<member>`; below the workspace (the inbox) relative to
+            it, so that a copied or moved workspace recognises its files.
+        path_id: pseudonym of the name.
+        size_bytes, modified_ns: tell whether the file has changed since it was last seen.
+        path: location of its bytes; the temporary file of an archive's member lives as long as this object.
     """
 
     name: Path
@@ -34,7 +34,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Refused:
-    """A file that cannot be used, and why."""
+    """A file that cannot be used, with the reason."""
 
     seen: Seen
     reason: Rejected
@@ -42,7 +42,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Unchanged:
-    """A member of an archive that is as it was when it was last entered, and was left in it."""
+    """A member of an archive that has not changed since it was last entered, and was not extracted."""
 
     seen: Seen
 
@@ -59,17 +59,17 @@ def seen_of(item: Item) -> Seen:
 def find(
     paths: Sequence[Path], pseudonyms: Pseudonyms, settings: Settings, is_known: Known = lambda seen: False
 ) -> Iterator[Item]:
-    """Walk paths in a fixed order, into folders and archives; a known member of an archive is not extracted again."""
+    """Walk paths in a fixed order, into folders and archives; known members of archives are not extracted again."""
 
-    def seen_as(found: Candidate) -> Seen:
-        name = Path(settings.relative(found.name))
-        return Seen(name, pseudonyms.path(name), found.size, found.mtime_ns, found.path)
+    def seen_as(candidate: Candidate) -> Seen:
+        name = Path(settings.relative(candidate.name))
+        return Seen(name, pseudonyms.path(name), candidate.size, candidate.mtime_ns, candidate.path)
 
-    # Absolute, so that a file has one pseudonym from wherever the command is run; links are not resolved but refused.
+    # Absolute, so that a file has the same pseudonym from any working directory; links are refused, not resolved.
     absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
-    for found in discover(absolute, settings.decode, lambda candidate: is_known(seen_as(candidate))):
-        seen = seen_as(found)
-        if found.rejected is not None:
-            yield Refused(seen, found.rejected)
+    for candidate in discover(absolute, settings.decode, lambda one: is_known(seen_as(one))):
+        seen = seen_as(candidate)
+        if candidate.rejected is not None:
+            yield Refused(seen, candidate.rejected)
         else:
-            yield Unchanged(seen) if found.unchanged else seen
+            yield Unchanged(seen) if candidate.unchanged else seen

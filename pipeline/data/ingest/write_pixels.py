@@ -1,4 +1,4 @@
-"""The way of decoded files into store and batches: in order, overlapping, bounded in memory."""
+"""Write decoded files to the store and group them into batches: in order, overlapping, with bounded memory."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pipeline.data.store.pixel_store import PixelStore
 from pipeline.errors import NightreadError
 
 _BATCH, _BATCH_SECONDS = 100, 5.0
-# Threads mostly wait for fsync, and the file system flushes what they ask for together: 8 write seven times as many
-# small objects a second as one does.
+# The threads mostly wait for fsync, and the file system flushes concurrent requests together: 8 threads write seven
+# times as many small objects per second as one.
 _WRITERS, _WAITING = 8, 24
-# Decoded arrays that may wait for the disk; one larger instance waits alone.
+# Bytes of decoded arrays that may wait for the disk; a single larger instance waits alone.
 _WAITING_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Decoded:
-    """A record that lacks its pixel key, and the pixels, [F, H, W]."""
+    """A record without its pixel key, and its pixels [F, H, W]."""
 
     record: Accepted
     stored: np.ndarray
@@ -33,7 +33,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Waiting:
-    """A record whose pixels are on their way into the store, or one without pixels."""
+    """A record whose pixels are being written to the store, or a record without pixels."""
 
     record: Record
     key: Future[str] | None = None
@@ -43,15 +43,15 @@ class _Waiting:
         return self.key is None or self.key.done()
 
     def finished(self) -> Record:
-        """Wait for the pixels and return the whole record."""
+        """Wait for the pixels and return the complete record."""
         return self.record if self.key is None else replace(self.record, pixel_key=self.key.result())
 
 
 def in_store(store: PixelStore, stream: Iterable[Decoded | Refused]) -> Iterator[Record]:
-    """Write pixels in threads and yield the records in their order, each when its pixels are safe.
+    """Write pixels in threads and yield the records in order, each once its pixels are safe.
 
     Raises:
-        CatalogueError: the store cannot be written; raised at the place of the file that failed.
+        CatalogueError: the store cannot be written; raised in place of the file that failed.
     """
     waiting: deque[_Waiting] = deque()
     with ThreadPoolExecutor(_WRITERS, "pixels") as pool:
@@ -74,7 +74,7 @@ def _is_full(waiting: deque[_Waiting]) -> bool:
 
 
 def in_batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Group records for one transaction each; what came before an error is still yielded before it is raised."""
+    """Group records for one transaction each; records before an error are still yielded before it is raised."""
     batch: list[Record] = []
     started = time.monotonic()
     try:

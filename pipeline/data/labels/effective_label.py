@@ -1,4 +1,4 @@
-"""Which label stands: the most specific level that says anything, and on it the newest row."""
+"""Label in effect for a slice: that of the most specific level with a label, and on that level the newest row."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipeline.data.labels.review_labels import DISMISSED_FLAG
 from pipeline.types import Label, SliceRef
 
 LEVELS = ("instance", "series", "study", "patient")  # most specific first
-WHOLE = 50_000  # more subjects than this read the whole table at once
+WHOLE = 50_000  # for more subjects than this the whole table is read at once
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the label rows of one subject say: the newest row's label, and the newest mask and position.
+    """The label rows of one subject combined: the newest row's label, and the newest mask and position.
 
-    `without_flags` is the newest label of a source other than dismissed flags, None where there is none.
+    `without_flags` is the newest label from a source other than dismissed flags, None without one.
     """
 
     label: Label
@@ -32,7 +32,7 @@ class Standing:
 
 
 class StandingLabels:
-    """The standing labels of a set of subjects, resolved level by level."""
+    """The labels in effect for a set of subjects, resolved level by level."""
 
     def __init__(self, by_level: Mapping[str, Mapping[str, Standing]]) -> None:
         self._by_level = by_level
@@ -40,16 +40,16 @@ class StandingLabels:
     @classmethod
     def read(cls, session: Session, subjects: Mapping[str, Collection[str]]) -> StandingLabels:
         """Read the labels of `subjects` (level -> pseudonyms) in a few queries."""
-        found: dict[str, dict[str, Standing]] = {level: {} for level in LEVELS}
+        by_level: dict[str, dict[str, Standing]] = {level: {} for level in LEVELS}
         for row in _rows(session, subjects):
-            of_level = found[row.level]
+            of_level = by_level[row.level]
             of_level[row.subject] = _after(of_level.get(row.subject), row)
-        return cls(found)
+        return cls(by_level)
 
     def label(self, ref: SliceRef) -> Label:
-        """Return the label of the most specific level that has one; "unknown" where none has.
+        """Return the label of the most specific level that has one; "unknown" where no level has one.
 
-        A newest row that says "unknown" stands too: it withdraws what a less specific level says.
+        A newest row with "unknown" counts too: it overrides the label of a less specific level.
         """
         for level in LEVELS:
             standing = self._of(level, ref)
@@ -58,20 +58,20 @@ class StandingLabels:
         return "unknown"
 
     def dismissed_flag(self, ref: SliceRef) -> bool:
-        """Say whether a normal label would not stand but for a flag that was dismissed."""
+        """Return whether a normal label depends on a dismissed flag."""
         if self.label(ref) != "normal":
             return False
-        found = (self._of(level, ref) for level in LEVELS)
-        others = (standing.without_flags for standing in found if standing is not None)
+        by_level = (self._of(level, ref) for level in LEVELS)
+        others = (standing.without_flags for standing in by_level if standing is not None)
         return next((label for label in others if label is not None), "unknown") != "normal"
 
     def mask_key(self, ref: SliceRef) -> str | None:
-        """Return the instance's lesion mask; none where the label that stands is normal."""
+        """Return the instance's lesion mask, or None where the label in effect is normal."""
         standing = self._of("instance", ref)
         return None if standing is None or standing.label == "normal" else standing.mask_key
 
     def relative_position(self, ref: SliceRef) -> float | None:
-        """Return the position that came with the data, where one did."""
+        """Return the position that came with the data, or None."""
         standing = self._of("instance", ref)
         return None if standing is None else standing.relative_position
 
@@ -106,7 +106,7 @@ def _rows(session: Session, subjects: Mapping[str, Collection[str]]) -> Iterator
 
 
 def _after(standing: Standing | None, row: Row) -> Standing:
-    """Return what stands once `row` was said. A later label does not take away where a slice lies, nor its mask."""
+    """Return the combination after `row`. A later label without position or mask keeps the earlier ones."""
     mask, position = row.mask_key, row.relative_position
     others = None if row.source == DISMISSED_FLAG else row.label
     if standing is not None:

@@ -1,4 +1,4 @@
-"""The coded list of findings: SNOMED, RadLex, or a house's own codes, from a YAML file."""
+"""Coded list of findings: SNOMED, RadLex, or a site's own codes, from a YAML file."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ class CodedFinding(Config):
 
     code: str = Field(min_length=1, max_length=16, description="code value (DICOM SH)")
     scheme: str = Field(pattern=r"^[A-Z0-9_]{1,16}$", description="coding scheme designator: SCT, RADLEX, DCM, 99...")
-    meaning: str = Field(min_length=1, max_length=64, description="words for people (DICOM LO)")
+    meaning: str = Field(min_length=1, max_length=64, description="meaning shown to people (DICOM LO)")
 
 
 class FindingList(Config):
-    """What a reader may say was found, in the order in which it is offered."""
+    """Findings that a reader may choose, in the order in which they are offered."""
 
-    findings: tuple[CodedFinding, ...] = Field(min_length=1, description="the codes; no code twice")
+    findings: tuple[CodedFinding, ...] = Field(min_length=1, description="the codes, each only once")
 
     @model_validator(mode="after")
     def _once(self) -> Self:
         codes = [finding.code for finding in self.findings]
         twice = sorted({code for code in codes if codes.count(code) > 1})
         if twice:
-            raise ValueError(f"the codes {', '.join(twice)} stand there twice")
+            raise ValueError(f"the codes {', '.join(twice)} are listed twice: remove the duplicates")
         return self
 
 
 def coded_findings(policy: ReviewPolicy) -> tuple[CodedFinding, ...]:
-    """Return the list that the settings name, else the one that came with us.
+    """Return the list that the settings name, or the shipped one.
 
     Raises:
-        ConfigError: the file is missing, or is no such list.
+        ConfigError: the file is missing, or is not such a list.
     """
     return load_config(policy.findings or shipped_file(SHIPPED), FindingList).findings

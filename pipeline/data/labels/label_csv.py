@@ -1,7 +1,7 @@
-"""Reading a label file as hospitals write them: spellings of columns, and lines that are no lines.
+"""Read label files as hospitals write them, with various spellings of columns and malformed lines.
 
-The columns are those of `pipeline.dicom.wrap.label_table`, and SeriesInstanceUID and IssuerOfPatientID, without regard
-to case, blanks and underscores. A message names lines and columns, never a value of an identifying column.
+The columns are those of `pipeline.dicom.wrap.label_table`, plus SeriesInstanceUID and IssuerOfPatientID; case, blanks
+and underscores are ignored. Messages name lines and columns, never a value of an identifying column.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LabelLine:
 
 @dataclass(frozen=True, slots=True)
 class LabelProblem:
-    """A line that was not used, and why; no value of the line is in it."""
+    """A line that was not used, with the reason, which contains no value of the line."""
 
     line: int
     reason: str
@@ -45,10 +45,10 @@ class LabelProblem:
 
 
 def read_label_csv(path: Path) -> Iterator[LabelLine | LabelProblem]:
-    """Yield the lines in order; one whose number of fields is wrong is a problem, blank ones are passed over.
+    """Yield the lines in order; a line with a wrong number of fields is a problem, blank lines are skipped.
 
     Raises:
-        ConfigError: the file cannot be read, is no such table, or has columns that are unknown, double or too few.
+        ConfigError: the file cannot be read, is not a label table, or has unknown, repeated or missing columns.
     """
     lines = csv_lines(path, "label file")
     columns = _columns(next(lines, (0, []))[1])
@@ -65,20 +65,26 @@ def _line(number: int, fields: list[str], columns: list[str]) -> LabelLine | Lab
 def _columns(header: list[str]) -> list[str]:
     if not any(name.strip() for name in header):
         raise ConfigError(f"The label file has no header line. Its first line must name columns: {_expected()}.")
-    known = {plain_name(name): name for name in _COLUMNS} | _ALSO
-    unknown = [name.strip()[:40] for name in header if plain_name(name) not in known]
-    if len(unknown) == len(header):  # not shown: without a header, the first line is somebody's data
-        raise ConfigError(f"No column of the label file's first line is known. It must name columns: {_expected()}.")
+    names = {plain_name(name): name for name in _COLUMNS} | _ALSO
+    unknown = [name.strip()[:40] for name in header if plain_name(name) not in names]
+    if len(unknown) == len(header):  # not quoted: without a header, the first line holds a patient's data
+        raise ConfigError(
+            f"The first line of the label file names no known column. It must name columns: {_expected()}."
+        )
     if unknown:
-        raise ConfigError(f"The label file has unknown columns: {', '.join(unknown)}. Known ones: {_expected()}.")
-    columns = [known[plain_name(name)] for name in header]
+        raise ConfigError(
+            f"The label file has unknown columns: {', '.join(unknown)}. Remove them, or rename them to: {_expected()}."
+        )
+    columns = [names[plain_name(name)] for name in header]
     double = sorted({name for name in columns if columns.count(name) > 1})
     if double:
-        raise ConfigError(f"The label file has the column {double[0]} twice. Remove one.")
+        raise ConfigError(f"The label file has the column {double[0]} twice. Remove one of the two.")
     if "label" not in columns:
-        raise ConfigError("The label file has no column `label` (normal, abnormal or unknown).")
+        raise ConfigError(
+            "The label file has no column `label`. Add it, with normal, abnormal or unknown in each line."
+        )
     if not set(columns) & set(IDENTIFIERS):
-        raise ConfigError(f"The label file names no scans: it needs one of the columns {', '.join(IDENTIFIERS)}.")
+        raise ConfigError(f"The label file names no scans. Add at least one of the columns {', '.join(IDENTIFIERS)}.")
     return columns
 
 

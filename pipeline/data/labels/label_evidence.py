@@ -1,4 +1,4 @@
-"""What the standing labels say of each patient who has no set yet, over all levels."""
+"""Labels in effect, over all levels, of each patient who has no set yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.data.labels.review_labels import DISMISSED_FLAG
 
 @dataclass(slots=True)
 class PatientEvidence:
-    """The labels that stand anywhere on one patient, and the official sets that any of the rows names."""
+    """All labels in effect on one patient, and the official sets that any row names."""
 
     patient_id: str
     draw: float
@@ -25,31 +25,32 @@ class PatientEvidence:
 
 
 def unassigned_evidence(session: Session, by_pixels: bool = False) -> list[PatientEvidence]:
-    """Return the evidence on every patient with labels and no set, who is identified or is a single image.
+    """Return the evidence on every patient with labels and without a set, who is identified or a single image.
 
-    A newer row of a subject replaces its older label; what official set a row named is not withdrawn by later rows.
-    Rows that dismiss a flag are not evidence: they say nothing of the normal scans that nobody flagged.
-    `by_pixels` reads the draw off the images that are there instead of the pseudonym.
+    A newer row of a subject replaces its older label, but official sets are not withdrawn by later rows. Rows that
+    dismiss
+    a flag are not evidence: they say nothing about the normal scans that were not flagged. `by_pixels` derives the draw
+    from the patient's images instead of the pseudonym.
     """
-    found: dict[str, PatientEvidence] = {}
+    by_patient: dict[str, PatientEvidence] = {}
     for query in _queries():
         standing: dict[str, tuple[str, str]] = {}
         for patient_id, draw, subject, label, official in session.execute(query):
-            evidence = found.setdefault(patient_id, PatientEvidence(patient_id, draw))
+            evidence = by_patient.setdefault(patient_id, PatientEvidence(patient_id, draw))
             standing[subject] = (patient_id, label)
             if official:
                 evidence.official_sets.add(official)
         for patient_id, label in standing.values():
-            found[patient_id].labels.add(label)
+            by_patient[patient_id].labels.add(label)
     if by_pixels:
         for patient_id, least in session.execute(least_pixels()):
-            if patient_id in found:
-                found[patient_id].draw = draw_of(hashlib.sha256(least.encode()).hexdigest())
-    return sorted(found.values(), key=lambda evidence: evidence.patient_id)
+            if patient_id in by_patient:
+                by_patient[patient_id].draw = draw_of(hashlib.sha256(least.encode()).hexdigest())
+    return sorted(by_patient.values(), key=lambda evidence: evidence.patient_id)
 
 
 def least_pixels() -> Select[tuple[str, str]]:
-    """Select the smallest content address among each patient's images; hashed, since the least of many is small."""
+    """Select the smallest content address of each patient's images; hash it, because the minimum of many is small."""
     images = select(Study.patient_id, func.min(Instance.pixel_key)).select_from(Study)
     images = images.join(Series, Series.study_id == Study.study_id)
     return images.join(Instance, Instance.series_id == Series.series_id).group_by(Study.patient_id)
@@ -57,9 +58,9 @@ def least_pixels() -> Select[tuple[str, str]]:
 
 def _queries() -> Iterator[Select[tuple[str, float, str, str, str]]]:
     columns = (Patient.patient_id, Patient.draw, LabelRow.subject, LabelRow.label, LabelRow.official_set)
-    known = or_(Patient.identified, Patient.image_is_subject)
-    heard = LabelRow.source != DISMISSED_FLAG
-    base = select(*columns).where(Patient.set_name.is_(None), known, heard).order_by(LabelRow.id)
+    usable = or_(Patient.identified, Patient.image_is_subject)
+    counted = LabelRow.source != DISMISSED_FLAG
+    base = select(*columns).where(Patient.set_name.is_(None), usable, counted).order_by(LabelRow.id)
     studies = base.join_from(Patient, Study, Study.patient_id == Patient.patient_id)
     series = studies.join(Series, Series.study_id == Study.study_id)
     yield base.join_from(Patient, LabelRow, (LabelRow.level == "patient") & (LabelRow.subject == Patient.patient_id))

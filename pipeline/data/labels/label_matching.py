@@ -1,4 +1,4 @@
-"""Whom a line of a label file means: real identifiers in, one pseudonym of the catalogue out, or the reason why not."""
+"""Match a label row to a pseudonym of the catalogue by its real identifiers, or say why there is no match."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
 from pipeline.errors import NightreadError
 
-# Built once: building a query takes longer than asking it.
+# Built once, because building a query takes longer than running it.
 _INSTANCE = (
     select(Study.patient_id, Study.study_id, Series.series_id, Instance.frames, Instance.attributes)
     .join(Series, Series.study_id == Study.study_id)
@@ -32,7 +32,7 @@ _UNKNOWN = "in the catalogue: not ingested yet, or rejected"
 
 
 class Unmatched(NightreadError):
-    """A line means nothing in the catalogue, or more than one thing; the message holds no identifier."""
+    """A line matches no subject in the catalogue, or several; the message contains no identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Match:
 
 
 class Matcher:
-    """Finds the subject of label lines; the most specific identifier decides the level, and all must agree."""
+    """Finds the subject of label lines. The most specific identifier decides the level, and all must agree."""
 
     def __init__(self, crosswalk: Crosswalk, pseudonyms: Pseudonyms) -> None:
         self._crosswalk = crosswalk
@@ -54,20 +54,22 @@ class Matcher:
         self._studies: dict[tuple[str, ...], list[str]] = {}
 
     def match(self, session: Session, line: LabelLine) -> Match:
-        """Return whom the line means.
+        """Return the subject of a line.
 
         Raises:
-            Unmatched: nobody, several, or identifiers that contradict each other.
+            Unmatched: it matches no subject or several, or its identifiers contradict each other.
         """
         if line["SOPInstanceUID"]:
-            found = self._instance(session, line)
+            pair = self._instance(session, line)
         elif line["SeriesInstanceUID"]:
-            found = self._series(session, line)
+            pair = self._series(session, line)
         else:
             return self._study(session, line)
-        study_id, match = found
+        study_id, match = pair
         if self._names_study(line) and study_id not in self._candidates(line):
-            raise Unmatched(f"its identifiers contradict each other: the {match.level} belongs to another study")
+            raise Unmatched(
+                f"its identifiers contradict each other: the {match.level} belongs to another study; correct the line"
+            )
         return match
 
     def _instance(self, session: Session, line: LabelLine) -> tuple[str, Match]:
@@ -76,7 +78,9 @@ class Matcher:
         if row is None:
             raise Unmatched(f"its SOPInstanceUID is not {_UNKNOWN}")
         if line["SeriesInstanceUID"] and self._pseudonyms.series(line["SeriesInstanceUID"]) != row.series_id:
-            raise Unmatched("its identifiers contradict each other: the instance belongs to another series")
+            raise Unmatched(
+                "its identifiers contradict each other: the instance belongs to another series; correct the line"
+            )
         shape = (row.frames, row.attributes.get("rows", 0), row.attributes.get("columns", 0))
         return row.study_id, Match("instance", subject, row.patient_id, shape)
 
@@ -94,30 +98,30 @@ class Matcher:
         if not rows:
             raise Unmatched(f"no study with these identifiers is {_UNKNOWN}")
         if len(rows) > 1:
-            raise Unmatched(f"{len(rows)} studies have these identifiers; give the StudyInstanceUID")
+            raise Unmatched(f"{len(rows)} studies have these identifiers; add the StudyInstanceUID")
         return Match("study", rows[0].study_id, rows[0].patient_id)
 
     def _names_study(self, line: LabelLine) -> bool:
         return any(line[name] for name in ("StudyInstanceUID", "AccessionNumber", "PatientID", "StudyDate"))
 
     def _candidates(self, line: LabelLine) -> list[str]:
-        wanted: dict[str, Any] = {
+        identifiers: dict[str, Any] = {
             "study_uid": line["StudyInstanceUID"],
             "accession": line["AccessionNumber"],
             "patient_id": line["PatientID"],
             "date": _dicom_date(line["StudyDate"]),
             "issuer": line["IssuerOfPatientID"],
         }
-        key = tuple(wanted.values())
+        key = tuple(identifiers.values())
         if key not in self._studies:
-            self._studies[key] = self._crosswalk.find_studies(**wanted)
+            self._studies[key] = self._crosswalk.find_studies(**identifiers)
         return self._studies[key]
 
 
 def _too_little(line: LabelLine) -> str:
     if line["PatientID"]:
-        return "it has a PatientID without a StudyDate, which together would name a study"
-    return "it has no identifier"
+        return "it has a PatientID but no StudyDate, and only both together name a study; add the date"
+    return "it has no identifier; add one"
 
 
 def _dicom_date(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a label line says, checked and in one spelling: label, source, date, official set, position."""
+"""Values of a label line, checked and in one spelling: label, source, date, official set, position."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DEFAULT_SOURCE = "csv"
 
 
 class BadValue(NightreadError):
-    """A value of a label line is not what its column allows."""
+    """A value of a label line is not allowed in its column."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelValues:
-    """The checked values of a line; `mask` is still the file name."""
+    """The checked values of a line; `mask` is still a file name."""
 
     label: Label
     source: str = DEFAULT_SOURCE
@@ -39,11 +39,11 @@ def label_values(line: LabelLine) -> LabelValues:
     """Check a line's values.
 
     Raises:
-        BadValue: naming the column and the rule; the value is shown only where the column cannot identify anyone.
+        BadValue: the message gives column and rule, and never a value that could identify anyone.
     """
     label = line["label"].lower()
     if label not in ("normal", "abnormal", "unknown"):
-        raise BadValue("its label is none of normal, abnormal, unknown")
+        raise BadValue("its label must be normal, abnormal or unknown")
     return LabelValues(
         label=cast(Label, label),
         source=_short(line, "source") or DEFAULT_SOURCE,
@@ -57,10 +57,10 @@ def label_values(line: LabelLine) -> LabelValues:
 
 
 def iso_date(text: str, column: str) -> str:
-    """Return YYYY-MM-DD from YYYY-MM-DD or YYYYMMDD; "" stays.
+    """Return YYYY-MM-DD from YYYY-MM-DD or YYYYMMDD; "" stays "".
 
     Raises:
-        BadValue: any other form (the order of day and month is never guessed), or no such day.
+        BadValue: it has another form (the order of day and month is never guessed), or the day does not exist.
     """
     if not text:
         return ""
@@ -71,19 +71,19 @@ def iso_date(text: str, column: str) -> str:
 
 
 def _fail(column: str) -> str:
-    raise BadValue(f"its {column} is no date of the form YYYY-MM-DD or YYYYMMDD")
+    raise BadValue(f"its {column} is not a date of the form YYYY-MM-DD or YYYYMMDD")
 
 
 def _short(line: LabelLine, column: str) -> str:
     if len(line[column]) > _LONGEST:
-        raise BadValue(f"its {column} has {len(line[column])} characters; at most {_LONGEST} are kept")
+        raise BadValue(f"its {column} has {len(line[column])} characters; at most {_LONGEST} are allowed")
     return line[column]
 
 
 def _choice(line: LabelLine, column: str, allowed: Mapping[str, Any]) -> Any:
     value = line[column].lower()
     if value not in allowed:
-        raise BadValue(f"its {column} is none of {', '.join(sorted(filter(None, allowed)))}")
+        raise BadValue(f"its {column} must be one of {', '.join(sorted(filter(None, allowed)))}")
     return allowed[value]
 
 
@@ -91,4 +91,4 @@ def _position(text: str) -> float | None:
     try:
         return relative_position(text)
     except ValueError:
-        raise BadValue("its relative_position is no number from 0 to 1") from None
+        raise BadValue("its relative_position is not a number from 0 to 1") from None

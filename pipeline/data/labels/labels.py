@@ -1,8 +1,8 @@
-"""Labels: how a hospital says which scans are normal. Pseudonymised at the door, append-only, never dropped silently.
+"""Labels, with which a hospital states which scans are normal: pseudonymised on import, append-only, never dropped.
 
-The newest row of a subject stands (`pipeline.data.labels.effective_label`). A row that is there already, word for word,
-is not added again, so that the same file may be imported every night; to restore a label that a later row has replaced,
-give the new row its own date.
+The newest row per subject is in effect (`pipeline.data.labels.effective_label`). A row identical to an existing one is
+not added again, so the same file may be imported every night. To restore a label that a later row has replaced, give
+the new row its own date.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class LabelReport:
-    """What an import did.
+    """Result of an import.
 
     Attributes:
-        rows: lines that were read, blank ones apart.
-        added: new label rows.
-        known: rows that were there already.
-        superseded: of the known ones, those that another label has replaced since; they stay replaced.
+        rows: number of lines read, without blank ones.
+        added: number of new label rows.
+        unchanged: number of rows that existed already.
+        superseded: number of these rows that a later label has replaced; they stay replaced.
         problems: lines that were not used, with the reason.
     """
 
     rows: int
     added: int
-    known: int
+    unchanged: int
     superseded: int
     problems: tuple[LabelProblem, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
-    """A line that is understood: whom it means, what it says, and its mask in the store."""
+    """A line that was understood: its subject, its values, and its mask in the store."""
 
     match: Match
     values: LabelValues
@@ -73,14 +73,14 @@ class _Ready:
 def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
     """Import a label file (`pipeline.dicom.wrap.label_table`); importing it again adds nothing.
 
-    Masks go into the pixel store. A line that means nothing or several things, or whose mask does not fit, is reported
-    with its number and adds nothing; the others are kept.
+    Masks go into the pixel store. A line that matches no subject or several, or whose mask does not fit, is reported
+    with its number and adds nothing; the other lines are imported.
 
     Raises:
-        ConfigError: the file cannot be read, or is no such table.
+        ConfigError: the file cannot be read, or is not a label table.
     """
     problems: list[LabelProblem] = []
-    counts = dict.fromkeys(("rows", "added", "known", "superseded"), 0)
+    counts = dict.fromkeys(("rows", "added", "unchanged", "superseded"), 0)
     with (
         Pseudonyms.open(settings) as pseudonyms,
         Crosswalk.open(settings) as crosswalk,
@@ -95,14 +95,14 @@ def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
                 _mark_image_subjects(session, ready)
             counts["rows"] += len(part)
             for outcome in outcomes:
-                counts["added" if outcome == "added" else "known"] += 1
+                counts["added" if outcome == "added" else "unchanged"] += 1
                 counts["superseded"] += outcome == "superseded"
     return LabelReport(**counts, problems=tuple(problems))
 
 
 @dataclass(frozen=True, slots=True)
 class _Door:
-    """Where real identifiers end: a line comes in, a pseudonymised row goes on, or a problem is noted."""
+    """Boundary of real identifiers: a line enters, and a pseudonymised row or a problem leaves."""
 
     table: Path
     matcher: Matcher
@@ -125,10 +125,10 @@ class _Door:
         if not values.mask:
             return None
         if match.shape is None:
-            raise MaskRefused(f"its mask has no instance: it names a {match.level}; give the SOPInstanceUID")
+            raise MaskRefused(f"its mask belongs to an instance, but it names a {match.level}; add the SOPInstanceUID")
         mask = read_mask(self.table, values.mask, match.shape)
         if values.label == "normal" and mask.any():
-            raise MaskRefused("it is labelled normal, and its mask marks a lesion")
+            raise MaskRefused("it is labelled normal, but its mask marks a lesion; correct one of the two")
         return self.store.put(mask)
 
 
@@ -150,13 +150,13 @@ def add_label(
     mask_key: str | None = None,
     relative_position: float | None = None,
 ) -> bool:
-    """Append one label to a pseudonym; return False where the same row is there already.
+    """Append one label to a pseudonym; return False where the same row exists already.
 
     Raises:
-        ConfigError: no such level.
+        ConfigError: the level does not exist.
     """
     if level not in LEVELS:
-        raise ConfigError(f"There is no label level {level[:20]!r}; use one of {', '.join(LEVELS)}.")
+        raise ConfigError(f"The label level {level[:20]!r} does not exist. Use one of {', '.join(LEVELS)}.")
     row = {"level": level, "subject": subject, "label": label, "source": source, "reader": reader}
     row |= {"labelled_on": labelled_on, "official_set": official_set}
     row |= {"mask_key": mask_key, "relative_position": relative_position}
@@ -164,16 +164,16 @@ def add_label(
 
 
 def add_labels(session: Session, rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Append label rows in order; return for each "added", "known", or "superseded" (known, and replaced since)."""
-    there, standing = _existing(session, {row["subject"] for row in rows})
+    """Append label rows in order; return for each "added", "unchanged", or "superseded" (and replaced since)."""
+    existing, newest = _existing(session, {row["subject"] for row in rows})
     new, outcomes = [], []
     for row in rows:
         key, subject = _key(row), (row["level"], row["subject"])
-        if key in there:
-            outcomes.append("known" if standing[subject] == row["label"] else "superseded")
+        if key in existing:
+            outcomes.append("unchanged" if newest[subject] == row["label"] else "superseded")
             continue
-        there.add(key)
-        standing[subject] = row["label"]
+        existing.add(key)
+        newest[subject] = row["label"]
         new.append(row)
         outcomes.append("added")
     if new:
@@ -192,7 +192,7 @@ def _key(row: Any) -> Key:
 
 
 def _mark_image_subjects(session: Session, ready: Iterable[_Ready]) -> None:
-    """Note that these patients are single images whose persons nobody knows."""
+    """Record that these patients are single images of unknown persons."""
     patients = {item.match.patient_id for item in ready if item.values.image_is_subject}
     if patients:
         session.execute(update(Patient).where(Patient.patient_id.in_(patients)).values(image_is_subject=True))

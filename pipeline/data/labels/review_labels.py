@@ -1,10 +1,10 @@
-"""Decisions of readers as labels, and which of them may never teach.
+"""Readers' decisions as labels, and which of them must never be used for training or calibration.
 
-A flag that was dismissed is by construction a false alarm of the model that raised it, and the normal scans that nobody
-flagged were never looked at: normals taken from dismissed flags alone are the odd ones, and a threshold calibrated on
-them would be wrong. So their label rows have a source of their own, `DISMISSED_FLAG`, and no slice whose normal label
-rests on such rows alone is eligible for any set, nor does such a row give a patient a set. Normal scans of the blinded
-sample are labelled as those of a report are.
+A dismissed flag is by construction a false alarm of the model that raised it, and nobody looked at the normal scans
+that were not flagged. Normals taken from dismissed flags alone are therefore the odd ones, and a threshold calibrated
+on them would be wrong. So their label rows have a source of their own, `DISMISSED_FLAG`. A slice whose normal label
+rests only on such rows is not eligible for any set, and such a row does not give a patient a set. Normal scans from the
+blinded sample are labelled like those from a report.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ CONFIRMED, DISMISSED = "confirmed", "dismissed"
 
 
 def label_study(session: Session, study_id: str, reader: str) -> None:
-    """Append what the standing outcomes of a study's findings say of it, where that is news.
+    """Append the label that follows from the outcomes in effect on a study's findings, if it is new.
 
-    Confirmed anywhere, it is abnormal; else dismissed, normal; else what was known before readers decided comes back.
+    One confirmed finding makes it abnormal; otherwise a dismissed one normal; otherwise the earlier label returns.
     """
     rows = select(LabelRow).where(LabelRow.level == "study", LabelRow.subject == study_id).order_by(LabelRow.id)
     before = list(session.scalars(rows))
@@ -49,7 +49,7 @@ def _said(session: Session, study_id: str) -> tuple[Label, str] | None:
 
 
 def _outcomes(session: Session, study_id: str) -> Iterable[tuple[str, bool]]:
-    """Yield the standing outcome of each finding, and whether the lot alone brought it: never flagged."""
+    """Yield the outcome in effect of each finding, and whether it was only sampled, never flagged."""
     later = aliased(Decision)
     newer = exists().where(later.finding_id == Decision.finding_id, later.number > Decision.number)
     query = (
@@ -63,7 +63,7 @@ def _outcomes(session: Session, study_id: str) -> Iterable[tuple[str, bool]]:
 
 
 def _without_review(rows: list[LabelRow]) -> tuple[Label, str]:
-    """Return what stood before readers decided, as (label, source)."""
+    """Return the label before readers decided, as (label, source)."""
     others = [row for row in rows if row.source not in (REVIEW, DISMISSED_FLAG)]
     return (cast(Label, others[-1].label), others[-1].source) if others else ("unknown", REVIEW)
 

@@ -1,8 +1,8 @@
 """Routes: which detector, if any, reads a series. A series that no route takes is "not scored", with a reason.
 
-Patterns are shell patterns (`B*`), compared without regard to case. Where a file names no body part or view, a token of
-its description that is the same word counts. When several routes take a series, the one of highest precedence stands,
-then the most specific; two that are equal on both are a mistake in the configuration, found when they are loaded.
+Patterns are shell patterns (`B*`), compared without regard to case. Where a file names no body part or view, an equal
+token of its description counts. When several routes take a series, the one with the highest precedence wins, then the
+most specific one; two routes that are equal on both are a configuration error, reported when they are loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CRITERIA = ("body_part", "view", "kernel", "manufacturer", "scanner", "site")
 
 
 class NotScoredCode(StrEnum):
-    """Why a series is on no route. The value is stored in the catalogue and never renamed."""
+    """Reason why a series is on no route. The value is stored in the catalogue and is never renamed."""
 
     LOCALISER = "localiser"
     DOSE_REPORT = "dose-report"
@@ -51,14 +51,14 @@ _KIND_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class NotScoredReason:
-    """Why no route takes a series: a stable code, and a sentence without identity."""
+    """The reason why no route takes a series: a stable code, and a sentence without identity."""
 
     code: str
     sentence: str
 
 
 class Route(Config):
-    """Which series a detector reads; every criterion that is given must hold."""
+    """Criteria for the series that a detector reads; all given criteria must hold."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the route, and of its file")
     modality: Patterns = Field(min_length=1, description="DICOM modalities")
@@ -67,17 +67,17 @@ class Route(Config):
     kernel: Patterns = Field((), description="ConvolutionKernel")
     manufacturer: Patterns = Field((), description="Manufacturer")
     scanner: Patterns = Field((), description="ManufacturerModelName")
-    site: Patterns = Field((), description="site")
-    description: Patterns = Field((), description="tokens that must all stand in the description")
-    exclude_description: Patterns = Field((), description="tokens of which none may stand there")
-    image_type: Patterns = Field((), description="values that must all stand in ImageType")
-    exclude_image_type: Patterns = Field((), description="values of which none may stand in ImageType")
-    min_rows: int = Field(0, ge=0, description="Rows of the images, at least")
-    max_rows: int | None = Field(None, ge=1, description="Rows of the images, at most")
+    site: Patterns = Field((), description="site where the scan was made")
+    description: Patterns = Field((), description="tokens that the description must all contain")
+    exclude_description: Patterns = Field((), description="tokens of which the description may contain none")
+    image_type: Patterns = Field((), description="values that ImageType must all contain")
+    exclude_image_type: Patterns = Field((), description="values of which ImageType may contain none")
+    min_rows: int = Field(0, ge=0, description="smallest number of Rows")
+    max_rows: int | None = Field(None, ge=1, description="largest number of Rows")
     kinds: tuple[SeriesKind, ...] = Field(
         (SeriesKind.PRIMARY,), min_length=1, description="kinds of series; localisers and dose reports are never read"
     )
-    precedence: int = Field(0, description="a higher one stands before any route of a lower one")
+    precedence: int = Field(0, description="a route with a higher one wins over all routes with a lower one")
 
     @field_validator("modality", *_CRITERIA, "description", "exclude_description", "image_type", "exclude_image_type")
     @classmethod
@@ -88,21 +88,21 @@ class Route(Config):
     @classmethod
     def _readable(cls, kinds: tuple[SeriesKind, ...]) -> tuple[SeriesKind, ...]:
         if {SeriesKind.LOCALISER, SeriesKind.DOSE} & set(kinds):
-            raise ValueError("localisers and dose reports are never read by a detector")
+            raise ValueError("no detector reads localisers and dose reports: remove them from kinds")
         return kinds
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Precedence, then the number of criteria that are given."""
+        """Precedence, then the number of criteria given."""
         given = sum(bool(getattr(self, name)) for name in (*_CRITERIA, "min_rows", "max_rows"))
         return self.precedence, given + len(self.description) + len(self.image_type)
 
     def takes(self, attributes: InstanceAttributes) -> bool:
-        """Say whether a series with these (shared) attributes is read on this route."""
+        """Return whether this route takes a series with these (shared) attributes."""
         return kind_of(attributes) in self.kinds and self.fits(attributes)
 
     def fits(self, attributes: InstanceAttributes) -> bool:
-        """Say whether every criterion but the kind of series holds."""
+        """Return whether all criteria hold, apart from the kind of series."""
         tokens = _upper_all(attributes.description)
         types = _upper_all(attributes.image_type)
         return (
@@ -116,7 +116,7 @@ class Route(Config):
         )
 
     def _sized(self, rows: int) -> bool:
-        """Say whether images of so many rows fit; where a series has several sizes (0), only if none is asked."""
+        """Return whether images with this number of rows fit; several sizes (0) only fit without limits."""
         return self.min_rows <= rows and (self.max_rows is None or 0 < rows <= self.max_rows)
 
 
@@ -136,31 +136,33 @@ def _any(values: Sequence[str], patterns: Patterns) -> bool:
 
 
 def load_routes(folder: str | Path) -> list[Route]:
-    """Read every `*.yaml` of a folder; the file's name is the route's.
+    """Read every `*.yaml` of a folder; the file's name is the name of the route.
 
     Raises:
-        ConfigError: no routes, a file that does not fit, or two routes that could take the same series equally well.
+        ConfigError: there are no routes, a file is not valid, or two routes could take the same series equally well.
     """
     files = sorted(Path(folder).glob("*.yaml"))
     if not files:
-        raise ConfigError(f"There is no route in {folder}. Put one YAML file a route there; see configs/routes.")
+        raise ConfigError(f"There is no route in {folder}. Add a YAML file per route, as in configs/routes.")
     routes = [load_config(file, Route) for file in files]
     for file, route in zip(files, routes, strict=True):
         if file.stem != route.name:
-            raise ConfigError(f"The file {file.name} holds the route {route.name!r}; name the file {route.name}.yaml.")
+            raise ConfigError(
+                f"The file {file.name} holds the route {route.name!r}. Rename the file to {route.name}.yaml."
+            )
     check_unambiguous(routes)
     return routes
 
 
 def check_unambiguous(routes: Sequence[Route]) -> None:
-    """Refuse routes of equal rank that one series could satisfy both.
+    """Refuse routes of equal rank if one series could satisfy both.
 
     Raises:
-        ConfigError: naming the two.
+        ConfigError: with the names of both routes.
     """
     for one, other in combinations(routes, 2):
         if one.name == other.name:
-            raise ConfigError(f"Two routes are called {one.name!r}; a name stands for one route.")
+            raise ConfigError(f"Two routes have the name {one.name!r}; names must be unique. Rename one.")
         if one.rank == other.rank and _may_meet(one, other):
             raise _ambiguous(one, other)
 
@@ -173,7 +175,7 @@ def _ambiguous(one: Route, other: Route) -> ConfigError:
 
 
 def _may_meet(one: Route, other: Route) -> bool:
-    """Say whether some series could fit both; where patterns leave it open, yes."""
+    """Return whether some series could fit both; True where the patterns leave it open."""
     shared = (_overlap(getattr(one, name), getattr(other, name)) for name in ("modality", *_CRITERIA))
     excluded = any(_any(one.description, other.exclude_description) for one, other in ((one, other), (other, one)))
     untyped = any(_any(one.image_type, other.exclude_image_type) for one, other in ((one, other), (other, one)))
@@ -190,34 +192,35 @@ def _overlap(one: Patterns, other: Patterns) -> bool:
 def _meets(one: str, other: str) -> bool:
     wild = [any(mark in pattern for mark in "*?[") for pattern in (one, other)]
     if all(wild):
-        # Two patterns: apart for certain only when their fixed beginnings differ.
+        # Two patterns certainly exclude each other only if their fixed beginnings differ.
         heads = [pattern[: min(pattern.find(mark) for mark in "*?[" if mark in pattern)] for pattern in (one, other)]
         return heads[0].startswith(heads[1]) or heads[1].startswith(heads[0])
     return fnmatchcase(one, other) or fnmatchcase(other, one)
 
 
 def route_of(attributes: InstanceAttributes, routes: Sequence[Route]) -> Route | NotScoredReason:
-    """Return the route that reads a series, or why none does.
+    """Return the route that reads a series, or the reason why no route does.
 
-    A series that two routes of equal rank take is not scored: `check_unambiguous` finds what patterns can show, but a
-    description may name the chest and the abdomen, and a night does not stop for it.
+    A series that two routes of equal rank take is not scored. `check_unambiguous` only detects what patterns reveal; a
+    description may still name both chest and abdomen, and that must not stop a night.
     """
     taking = sorted((route for route in routes if route.takes(attributes)), key=lambda route: route.rank, reverse=True)
     if not taking:
         return _reason(attributes)
     if len(taking) > 1 and taking[0].rank == taking[1].rank:
         code, names = NotScoredCode.AMBIGUOUS.value, f"{taking[0].name} and {taking[1].name}"
-        return NotScoredReason(code, f"The routes {names} both take this series ({_shown(attributes)}) equally well.")
+        sentence = f"The routes {names} both take this series ({_shown(attributes)}) equally well. Narrow one of them."
+        return NotScoredReason(code, sentence)
     return taking[0]
 
 
 def _reason(attributes: InstanceAttributes) -> NotScoredReason:
-    found, kind = _shown(attributes), kind_of(attributes)
+    series, kind = _shown(attributes), kind_of(attributes)
     if kind in _KIND_CODES:
         code, what = _KIND_CODES[kind]
-        return NotScoredReason(code.value, f"{what} ({found}), and no route reads those.")
+        return NotScoredReason(code.value, f"{what} ({series}), and no route reads those. No action is needed.")
     return NotScoredReason(
-        NotScoredCode.NO_ROUTE.value, f"No route takes this series ({found}). Add one to configs/routes if it should."
+        NotScoredCode.NO_ROUTE.value, f"No route takes this series ({series}). Add one to configs/routes if it should."
     )
 
 

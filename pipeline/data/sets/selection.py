@@ -1,4 +1,4 @@
-"""From the catalogue to slices in order: which scans a route, a set and a label choose, and which it cannot use."""
+"""Select slices from the catalogue, in order, by route, set and label, and list the series that cannot be used."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class NotScoredSeries:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What was chosen.
+    """Result of a selection.
 
     Attributes:
         slices: the chosen slices, series by series, each in geometric order.
-        not_scored: series that match, but that no route takes or whose geometry is refused, with their codes.
-        members: every slice of each chosen series, chosen or not: what its statistics are taken over.
+        not_scored: series that match but that no route takes, or whose geometry is refused, with their codes.
+        members: all slices of each selected series, selected or not, as the basis of its statistics.
     """
 
     slices: tuple[SliceRef, ...]
@@ -53,16 +53,18 @@ class Selection:
     members: Mapping[str, tuple[SliceRef, ...]]
 
     def left_out(self) -> str:
-        """Return a sentence on the series that match and cannot be used, beginning with a space; "" where none is."""
+        """Return a sentence on matching series that cannot be used, with a leading space; "" if there are none."""
         counts = Counter(series.code for series in self.not_scored)
         named = ", ".join(f"{number} {code}" for code, number in counts.most_common())
         return f" Series that could not be used: {named}." if named else ""
 
     def whole(self) -> Selection:
-        """Leave out series of which not every slice was chosen, and list them (partly-normal)."""
+        """Return the selection without series that are only partly selected; they are listed as partly-normal."""
         count = Counter(ref.series_id for ref in self.slices)
         partly = {key: refs for key, refs in self.members.items() if count[key] < len(refs)}
-        sentence = "Of {1} slices only {0} may enter a set of normals, and a volume enters it whole. Label the others."
+        sentence = (
+            "Only {0} of {1} slices may enter a set of normals, but a volume enters it whole. Label the others normal."
+        )
         listed = [
             NotScoredSeries(
                 key, refs[0].study_id, RejectionCode.PARTLY_NORMAL.value, sentence.format(count[key], len(refs))
@@ -93,37 +95,38 @@ def select_slices(
     allowed: Allowed = REGULAR,
     sets_of: Mapping[str, SetName] | None = None,
 ) -> Selection:
-    """Choose slices. Every argument narrows; None does not.
+    """Select slices. Every argument narrows the selection; None does not.
 
     Args:
-        catalogue: where to look.
+        catalogue: the open catalogue.
         modality: DICOM modality.
         route: name of the route that must take the series; needs `routes`.
-        routes: all routes, in order of precedence; given, series that none of them takes are listed in `not_scored`.
-        sets: sets of the patients. With it the law of the sets holds (`splits.eligible`): train, validate and calibrate
-            give normal slices of identified patients only. Without it everything is chosen, as for scoring.
-        labels: labels that may stand on the slice.
+        routes: all routes, in order of precedence; if given, series that no route takes are listed in `not_scored`.
+        sets: sets of the patients. With them the law of the sets holds (`splits.eligible`): train, validate and
+            calibrate give only normal slices of identified patients. Without them everything is selected, as for
+            scoring.
+        labels: labels to select.
         study_ids: pseudonyms of studies.
-        allowed: what a stack may lack without being refused.
-        sets_of: sets by patient (pseudonym) in place of those stored, for cross-fitting (`folds.sets_under`).
+        allowed: irregularities that a stack may have without being refused.
+        sets_of: sets per patient (pseudonym) instead of the stored ones, for cross-fitting (`folds.sets_under`).
 
     Raises:
         ConfigError: `route` is not among `routes`.
     """
     if route is not None and route not in {one.name for one in routes}:
-        raise ConfigError(f"The route {route!r} is not among {[one.name for one in routes]}; name one of those.")
+        raise ConfigError(f"The route {route!r} is not among {[one.name for one in routes]}; choose one of those.")
     not_scored: list[NotScoredSeries] = []
     with catalogue.reading() as session:
-        asked = _asked(
+        in_sets = _asked(
             _series(session, modality, sets if sets_of is None else ALL_SETS, study_ids), sets, sets_of or {}
         )
-        wanted = _on_route(asked, route, routes, not_scored)
-        found = dict(_ordered(session, wanted, allowed, not_scored))
-        standing = StandingLabels.read(session, _subjects(found.values()))
-    members = {series_id: tuple(_labelled(refs, standing, sets_of or {})) for series_id, refs in found.items()}
+        on_route = _on_route(in_sets, route, routes, not_scored)
+        ordered = dict(_ordered(session, on_route, allowed, not_scored))
+        standing = StandingLabels.read(session, _subjects(ordered.values()))
+    members = {series_id: tuple(_labelled(refs, standing, sets_of or {})) for series_id, refs in ordered.items()}
     chosen = tuple(ref for refs in members.values() for ref in refs if _fits(ref, sets, labels))
-    kept = {ref.series_id for ref in chosen}
-    return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in kept})
+    series = {ref.series_id for ref in chosen}
+    return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in series})
 
 
 def patients_on(catalogue: Catalogue, route: str, routes: Sequence[Route]) -> set[str]:
@@ -133,14 +136,14 @@ def patients_on(catalogue: Catalogue, route: str, routes: Sequence[Route]) -> se
 
 
 def studies_by_route(catalogue: Catalogue, routes: Sequence[Route]) -> Counter[str]:
-    """Return how many studies have a series that each route takes."""
-    found: set[tuple[str, str]] = set()
+    """Return the number of studies with a series that the route takes, per route."""
+    pairs: set[tuple[str, str]] = set()
     with catalogue.reading() as session:
         for row in _series(session, None, None, None):
             route = route_of(InstanceAttributes.from_json(row.attributes), routes)
             if isinstance(route, Route):
-                found.add((route.name, row.study_id))
-    return Counter(name for name, _ in found)
+                pairs.add((route.name, row.study_id))
+    return Counter(name for name, _ in pairs)
 
 
 def _series(
@@ -165,40 +168,40 @@ def _series(
     if modality is not None:
         query = query.where(Series.modality == modality)
     if sets is not None:
-        # Nobody without an identity is trained on, even if a set was given to them by mistake.
-        known = or_(Patient.identified, Patient.image_is_subject, Patient.set_name.not_in(NORMAL_SETS))
-        query = query.where(Patient.set_name.in_(sorted(sets)), known)
+        # Unidentified patients are never used for training, even if a set was assigned to them by mistake.
+        usable = or_(Patient.identified, Patient.image_is_subject, Patient.set_name.not_in(NORMAL_SETS))
+        query = query.where(Patient.set_name.in_(sorted(sets)), usable)
     parts = [query] if study_ids is None else [query.where(Study.study_id.in_(part)) for part in chunks(study_ids)]
     return chain.from_iterable(session.execute(part) for part in parts)
 
 
 def _asked(series: Iterable[Row], sets: Collection[SetName] | None, sets_of: Mapping[str, SetName]) -> Iterator[Row]:
-    """Yield the series of the sets that are asked for, after `sets_of` has its say."""
+    """Yield the series of the requested sets, with `sets_of` taking precedence over stored sets."""
     return (row for row in series if sets is None or sets_of.get(row.patient_id, row.set_name) in sets)
 
 
 def _on_route(
     series: Iterable[Row], route: str | None, routes: Sequence[Route], not_scored: list[NotScoredSeries]
 ) -> list[Row]:
-    """Return the series that the route reads; what the instances of a series share decides."""
+    """Return the series that the route reads, decided by the attributes that all instances of a series share."""
     if not routes:
         return list(series)
-    wanted = []
+    on_route = []
     for row in series:
-        found = route_of(InstanceAttributes.from_json(row.attributes), routes)
-        if isinstance(found, NotScoredReason):
-            not_scored.append(NotScoredSeries(row.series_id, row.study_id, found.code, found.sentence))
-        elif route is None or found.name == route:
-            wanted.append(row)
-    return wanted
+        result = route_of(InstanceAttributes.from_json(row.attributes), routes)
+        if isinstance(result, NotScoredReason):
+            not_scored.append(NotScoredSeries(row.series_id, row.study_id, result.code, result.sentence))
+        elif route is None or result.name == route:
+            on_route.append(row)
+    return on_route
 
 
 def _ordered(
-    session: Session, wanted: Sequence[Row], allowed: Allowed, not_scored: list[NotScoredSeries]
+    session: Session, series: Sequence[Row], allowed: Allowed, not_scored: list[NotScoredSeries]
 ) -> Iterator[tuple[str, list[SliceRef]]]:
     """Yield each series with its slices in geometric order; a refused geometry goes to `not_scored`."""
-    for start in range(0, len(wanted), CHUNK):
-        part = wanted[start : start + CHUNK]
+    for start in range(0, len(series), CHUNK):
+        part = series[start : start + CHUNK]
         instances = _instances(session, [row.series_id for row in part])
         for row in part:
             rows = instances.pop(row.series_id, [])
@@ -215,14 +218,14 @@ def _ordered(
 def _instances(session: Session, series_ids: list[str]) -> dict[str, list[Row]]:
     columns = (Instance.series_id, Instance.instance_id, Instance.pixel_key, Instance.attributes)
     query = select(*columns).where(Instance.series_id.in_(series_ids)).order_by(Instance.instance_id)
-    found: dict[str, list[Row]] = {}
+    by_series: dict[str, list[Row]] = {}
     for row in session.execute(query.execution_options(yield_per=2_000)):
-        found.setdefault(row.series_id, []).append(row)
-    return found
+        by_series.setdefault(row.series_id, []).append(row)
+    return by_series
 
 
 def _refs(series: Row, rows: Sequence[Row], geometry: SeriesGeometry) -> Iterator[SliceRef]:
-    """Yield the slices of a series in geometric order; the frames of an instance share one mapping of attributes."""
+    """Yield the slices of a series in geometric order; all frames of an instance share one mapping of attributes."""
     several = len(geometry.order) > 1
     pixel_keys = {row.instance_id: row.pixel_key for row in rows}
     attributes = {row.instance_id: _compact(row.attributes, rows[0].attributes) for row in rows}
@@ -244,18 +247,18 @@ def _refs(series: Row, rows: Sequence[Row], geometry: SeriesGeometry) -> Iterato
 
 
 def _compact(values: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with keys interned, and what equals the series' first instance shared with it: memory only."""
+    """Return `values` with interned keys, sharing values that equal the first instance's; this only saves memory."""
     return {sys.intern(key): first[key] if first.get(key) == value else value for key, value in values.items()}
 
 
 def _subjects(members: Iterable[list[SliceRef]]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {"instance": set(), "series": set(), "study": set(), "patient": set()}
+    subjects: dict[str, set[str]] = {"instance": set(), "series": set(), "study": set(), "patient": set()}
     for refs in members:
-        found["instance"].update(ref.instance_id for ref in refs)
-        found["series"].add(refs[0].series_id)
-        found["study"].add(refs[0].study_id)
-        found["patient"].add(refs[0].patient_id)
-    return found
+        subjects["instance"].update(ref.instance_id for ref in refs)
+        subjects["series"].add(refs[0].series_id)
+        subjects["study"].add(refs[0].study_id)
+        subjects["patient"].add(refs[0].patient_id)
+    return subjects
 
 
 def _labelled(refs: Iterable[SliceRef], standing: StandingLabels, sets_of: Mapping[str, SetName]) -> Iterator[SliceRef]:

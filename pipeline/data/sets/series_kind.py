@@ -1,4 +1,4 @@
-"""What kind of image a series holds, from Image Type (PS3.3 C.7.6.1.1.2), SOP class and description."""
+"""Kind of the images of a series, from Image Type (PS3.3 C.7.6.1.1.2), SOP class and description."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.dicom.decode.attributes import InstanceAttributes
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LOCALISER = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "TOPOGRAM", "SURVEY"})
 _DOSE = frozenset({"DOSE", "DOSE_INFO", "DOSE REPORT", "SCREEN SAVE DOSE"})
-# PS3.3 A.26, A.27, A.28: what a detector measured, before the manufacturer's processing; no radiologist reads it
+# PS3.3 A.26, A.27, A.28: raw detector values, before the manufacturer's processing; radiologists do not read them
 _FOR_PROCESSING = frozenset(
     {
         "1.2.840.10008.5.1.4.1.1.1.1.1",  # DX
@@ -20,14 +20,14 @@ _FOR_PROCESSING = frozenset(
         "1.2.840.10008.5.1.4.1.1.200.1",  # CT
     }
 )
-# Made from other images, whatever the first value claims
+# Made from other images, whatever the first value of Image Type says.
 _REFORMATTED = frozenset({"MPR", "MIP", "MINIP", "PROJECTION IMAGE", "REFORMATTED", "AVERAGE", "SUB", "SUBTRACTION"})
 # A processed radiograph ("for presentation") is DERIVED\PRIMARY: it is the image itself.
 _PROCESSED_IS_PRIMARY = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "US"})
 
 
 class SeriesKind(StrEnum):
-    """The kinds that a route may name; localisers and dose reports are on no route."""
+    """Kinds that a route may name; localisers and dose reports are on no route."""
 
     PRIMARY = "primary"
     DERIVED = "derived"
@@ -41,9 +41,9 @@ class SeriesKind(StrEnum):
 def kind_of(attributes: InstanceAttributes) -> SeriesKind:
     """Return the kind of a series from the attributes that its instances share.
 
-    A secondary capture (by SOP class or Conversion Type) stays one whatever else it says, except that a dose page is a
-    dose page. A description with the token PHANTOM is a quality-control phantom. A radiograph "for processing" has
-    other values than the same one "for presentation", and a detector of the one must not read the other.
+    A secondary capture (by SOP class or Conversion Type) stays one whatever else it claims, except that a dose page is
+    a dose page. A description with the token PHANTOM is a quality-control phantom. A radiograph "for processing" has
+    other values than the same one "for presentation", so a detector for one must not read the other.
     """
     types = {value.upper() for value in attributes.image_type}
     tokens = set(attributes.description)
@@ -61,7 +61,7 @@ def kind_of(attributes: InstanceAttributes) -> SeriesKind:
 
 
 def is_secondary_capture(attributes: InstanceAttributes) -> bool:
-    """Say whether the image was converted or captured and not acquired (PS3.3 A.8)."""
+    """Return whether the image was converted or captured rather than acquired (PS3.3 A.8)."""
     uid = attributes.sop_class_uid
     return bool(attributes.conversion_type) or uid == _SECONDARY_CAPTURE or uid.startswith(_SECONDARY_CAPTURE + ".")
 

@@ -1,23 +1,23 @@
-"""Sets of patients: who is trained on, who calibrates, who is tested. By patient, once, and for good.
+"""Sets of patients for training, calibration and tests: assigned by patient, once, and permanently.
 
-A patient's set is read off a uniform number, `patients.draw`, fixed when the patient is first seen. So it depends on
-nobody else: the order of ingest, and who else is there, change nothing. It is stored, and only a merge of two patients
-(`pipeline.data.catalogue.patients`) may change it. That number comes from the workspace's secret key. For public data
-sets, whose figures others must be able to repeat, `drawn_from: pixels` reads it off the patient's images instead: the
-same images get the same sets in every workspace.
+A patient's set is derived from a uniform number, `patients.draw`, fixed when the patient is first seen. So it depends
+neither on the order of ingest nor on other patients. It is stored, and only a merge of two patients
+(`pipeline.data.catalogue.patients`) may change it. The number comes from the workspace's secret key. For public data
+sets, whose figures others must be able to reproduce, `drawn_from: pixels` derives it from the patient's images instead:
+the same images get the same sets in every workspace.
 
-Which fractions apply is decided by the labels that stand anywhere on the patient:
+The labels in effect anywhere on the patient decide which fractions apply:
 
     only normal                   `normals`: any set
-    abnormal, and none normal     `others`: develop, gate, test
+    abnormal, but not normal      `others`: develop, gate, test
     normal and abnormal           `others`, or `mixed` where the policy lets such patients give their normal slices
     none, or only unknown         no set: the patient is incoming
-    only dismissed flags          no set: they are the odd ones among the normal (`pipeline.data.labels.review_labels`)
-    no Patient ID                 no set, ever: the person may stand in another set under a name
+    only dismissed flags          no set: they are unusual normals (`pipeline.data.labels.review_labels`)
+    no Patient ID                 no set, ever: the person may be in another set under a name
 
-Official splits, where `official` is "keep": the makers' test patients are tested on, whatever their labels. Their
-training normals train and validate; their validation normals calibrate, develop and validate; their other training and
-validation patients develop. A patient with several official sets is in the last of train, validate, test.
+With `official: keep`, a data set's official test patients are in test, whatever their labels. Normals of the official
+training set are in train and validate; normals of the official validation set in calibrate, develop and validate; other
+patients of both in develop. A patient with several official sets belongs to the last of train, validate, test.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from pipeline.data.catalogue.catalogue import Catalogue
 
 Fractions = dict[SetName, float]
-# The order in which fractions lay claim to [0, 1): held-out sets first, so that changing how normals are shared among
-# train, validate and calibrate moves nobody into or out of them.
+# Order in which fractions take their share of [0, 1): held-out sets first, so that changing how normals are shared
+# among train, validate and calibrate moves no patient into or out of a held-out set.
 _ORDER: tuple[SetName, ...] = ("test", "gate", "develop", "calibrate", "validate", "train")
 _OFFICIAL_ORDER = ("train", "validate", "test")
 _OFFICIAL_NORMALS: dict[str, Fractions] = {
@@ -56,7 +56,7 @@ _OFFICIAL_OTHERS: dict[str, Fractions] = {
 
 
 class SplitPolicy(Config):
-    """How patients are divided into sets; fractions of one group add up to 1."""
+    """Division of patients into sets; the fractions of each group add up to 1."""
 
     normals: Fractions = Field(
         {"train": 0.5, "validate": 0.1, "calibrate": 0.2, "develop": 0.06, "gate": 0.04, "test": 0.1},
@@ -64,17 +64,17 @@ class SplitPolicy(Config):
     )
     others: Fractions = Field({"develop": 0.4, "gate": 0.2, "test": 0.4}, description="patients with an abnormal label")
     mixed_patients: bool = Field(
-        False, description="patients with normal and abnormal labels may give their normal slices to normal sets"
+        False, description="let patients with normal and abnormal labels give their normal slices to normal sets"
     )
     mixed: Fractions = Field(
         {"train": 0.5, "validate": 0.08, "calibrate": 0.12, "develop": 0.1, "test": 0.2},
-        description="those patients, where mixed_patients is on",
+        description="those patients, if mixed_patients is on",
     )
     drawn_from: Literal["pseudonym", "pixels"] = Field(
         "pseudonym",
-        description="of a patient's place among the fractions; pixels: the same data, the same sets, in any workspace",
+        description="source of a patient's draw; with pixels the same data gets the same sets in any workspace",
     )
-    official: Literal["keep", "ignore"] = Field("keep", description="what becomes of the data set's own split")
+    official: Literal["keep", "ignore"] = Field("keep", description="whether the data set's own split is used")
 
     @field_validator("normals", "others", "mixed")
     @classmethod
@@ -86,11 +86,13 @@ class SplitPolicy(Config):
     @model_validator(mode="after")
     def _keep_apart(self) -> Self:
         if any(self.others.get(name, 0) for name in NORMAL_SETS):
-            raise ValueError(f"patients in `others` may enter {', '.join(LABELLED_SETS)} only")
+            raise ValueError(
+                f"patients in `others` may only enter {', '.join(LABELLED_SETS)}: set the other fractions to 0"
+            )
         return self
 
     def set_of(self, draw: float, evidence: PatientEvidence) -> tuple[SetName, str] | None:
-        """Return the set of a patient and why, or None while nothing is known; a pure function of its arguments."""
+        """Return a patient's set and the reason, or None without labels; a pure function of its arguments."""
         official = self._official(evidence)
         if not evidence.labels & {"normal", "abnormal"}:
             return ("test", "official test") if official == "test" else None
@@ -106,8 +108,8 @@ class SplitPolicy(Config):
         return "mixed" if self.mixed_patients and "normal" in evidence.labels else "others"
 
     def _official(self, evidence: PatientEvidence) -> str | None:
-        known = [name for name in _OFFICIAL_ORDER if name in evidence.official_sets]
-        return known[-1] if known and self.official == "keep" else None
+        official = [name for name in _OFFICIAL_ORDER if name in evidence.official_sets]
+        return official[-1] if official and self.official == "keep" else None
 
 
 def _pick(fractions: Mapping[SetName, float], draw: float) -> SetName:
@@ -117,14 +119,14 @@ def _pick(fractions: Mapping[SetName, float], draw: float) -> SetName:
         reached += fractions[name]
         if draw < reached:
             return name
-    return given[-1]  # rounding left the last fraction a hair short of 1
+    return given[-1]  # rounding may leave the sum slightly below 1
 
 
 def assign_sets(catalogue: Catalogue, policy: SplitPolicy, patients: Collection[str] | None = None) -> dict[str, int]:
-    """Give every patient who has labels and no set theirs, and return how many patients each set has now.
+    """Assign a set to every patient with labels and without a set; return the number of patients per set.
 
-    Patients who have a set keep it, whatever was labelled since. Those without are counted under "unassigned".
-    `patients` (pseudonyms) leaves all others as they are: a route's policy is for the patients of that route.
+    Patients with a set keep it, whatever labels are added. Patients without one are counted as "unassigned". `patients`
+    (pseudonyms) restricts the assignment: a route's policy is only for the patients of that route.
 
     Raises:
         CatalogueError: the database cannot be written.
@@ -142,12 +144,14 @@ def assign_sets(catalogue: Catalogue, policy: SplitPolicy, patients: Collection[
 
 
 def eligible(ref: SliceRef) -> bool:
-    """Say whether the law lets a slice be used in its set.
+    """Return whether the law allows a slice to be used in its set.
 
-    Train, validate and calibrate take slices whose standing label is normal: one that is later labelled abnormal, or
-    withdrawn to unknown, drops out while its patient stays. Develop, gate and test take labelled slices. A patient
-    without a set gives nothing. (Unidentified patients are never assigned a set.) Where a normal label rests on a
-    dismissed flag alone, no set takes the slice: it is a false alarm by construction, of the model that raised it.
+    Train, validate and calibrate take slices whose label in effect is normal: a slice that is later labelled abnormal,
+        or
+    reset to unknown, drops out while its patient stays. Develop, gate and test take labelled slices. A patient without
+    a set gives no slices (unidentified patients never get a set). A normal label that rests only on a dismissed flag
+    counts
+    for no set: it is by construction a false alarm of the model that raised it.
     """
     if ref.set_name is None or ref.dismissed_flag:
         return False
@@ -155,10 +159,10 @@ def eligible(ref: SliceRef) -> bool:
 
 
 def check_disjoint(slices_by_set: Mapping[str, Iterable[SliceRef]]) -> None:
-    """Prove that no patient stands in two sets.
+    """Check that no patient is in two sets.
 
     Raises:
-        CatalogueError: naming a patient who does, the sets, and how many there are.
+        CatalogueError: with one such patient, the sets, and their number.
     """
     where: dict[str, set[str]] = {}
     for name, slices in slices_by_set.items():
@@ -170,6 +174,6 @@ def check_disjoint(slices_by_set: Mapping[str, Iterable[SliceRef]]) -> None:
         pairs = Counter(" and ".join(sorted(sets)) for sets in leaked.values())
         counts = ", ".join(f"{count} in {sets}" for sets, count in sorted(pairs.items()))
         raise CatalogueError(
-            f"{len(leaked)} patients stand in more than one set ({counts}), {patient[:12]} among them; a result on "
-            "such sets would be false. Select slices by the patients' stored sets only."
+            f"{len(leaked)} patients are in more than one set ({counts}), {patient[:12]} among them, so results on "
+            "these sets would be false. Select slices only by the patients' stored sets."
         )

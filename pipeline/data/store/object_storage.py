@@ -1,4 +1,4 @@
-"""Where the pixel store's objects lie: a local folder with atomic durable writes, or any fsspec file system."""
+"""Storage of the pixel store's objects: a local folder with atomic durable writes, or any fsspec file system."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipeline.errors import CatalogueError, ConfigError
 
 
 class ObjectStorage(Protocol):
-    """Named immutable byte strings; `names` are relative, with forward slashes."""
+    """Named immutable byte strings; names are relative, with forward slashes."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Make the object appear whole or not at all; raises CatalogueError."""
+        """Write the object whole or not at all; raises CatalogueError."""
 
     def open(self, name: str) -> IO[bytes]:
-        """Open for reading with seek; raises OSError (FileNotFoundError when absent)."""
+        """Open for reading with seek; raises OSError (FileNotFoundError where it is missing)."""
 
     def exists(self, name: str) -> bool:
-        """Tell whether the object is there."""
+        """Return whether the object exists."""
 
     def names(self, suffix: str) -> Iterator[str]:
         """Yield the names that end with `suffix`."""
@@ -43,7 +43,7 @@ def open_objects(url: str) -> ObjectStorage:
     try:
         system, root = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise ConfigError(f"store_url cannot be used: {error}. Install its fsspec driver, or give a folder.") from None
+        raise ConfigError(f"store_url cannot be used: {error}. Install its fsspec driver, or set a folder.") from None
     return RemoteObjects(system, root)
 
 
@@ -61,12 +61,12 @@ class LocalObjects:
             self._replace(self._root / name, data)
         except OSError as error:
             raise CatalogueError(
-                f"The pixel store cannot be written: {error.strerror}. Nothing is lost: make room or make it writable, "
-                "and ingest again."
+                f"The pixel store cannot be written: {error.strerror}. No data is lost: free space or make it "
+                "writable, and ingest again."
             ) from None
 
     def _replace(self, target: Path, data: bytes) -> None:
-        # Written apart, so that a listing of the objects never meets a temporary file.
+        # Staged in another folder, so that a listing of objects never contains a temporary file.
         self._prepare()
         durable.write(target, data, staging=self._writing)
 
@@ -79,7 +79,7 @@ class LocalObjects:
         return (self._root / name).is_file()
 
     def names(self, suffix: str) -> Iterator[str]:
-        """See ObjectStorage; the temporary files are none."""
+        """See ObjectStorage; temporary files are not listed."""
         if not self._root.is_dir():
             return
         for folder in os.scandir(self._root):
@@ -94,7 +94,7 @@ class LocalObjects:
 
 
 class RemoteObjects:
-    """Objects of an fsspec file system; a single put of an object store is atomic by its own contract."""
+    """Objects of an fsspec file system; object stores guarantee that a single put is atomic."""
 
     def __init__(self, system: Any, root: str) -> None:
         self._system = system
@@ -106,9 +106,9 @@ class RemoteObjects:
         try:
             self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._system.pipe_file(path, data)
-        except Exception as error:  # every driver raises its own kinds
+        except Exception as error:  # every driver raises its own types
             raise CatalogueError(
-                f"The pixel store cannot be written: {type(error).__name__}. Nothing is lost: ingest again when it can."
+                f"The pixel store cannot be written: {type(error).__name__}. No data is lost: ingest again later."
             ) from None
 
     def open(self, name: str) -> IO[bytes]:

@@ -1,15 +1,16 @@
-"""The pixel store: the stored values of every instance and mask, one Zarr 3 array in one zip object each.
+"""Pixel store: the stored values of every instance and mask, each one Zarr 3 array in one zip object.
 
-Why Zarr 3 in a zip: the format is open and many tools read it; a chunk is one frame, so that a frame of a large
-multi-frame object is read alone (on object storage by two range requests); an instance is one file or one object, so
-that a write is atomic, a listing is short, and ten thousand slices are not a hundred thousand files. The name of an
-object is the SHA-256 of what it holds: writing twice is writing once, an object is never changed, and an object that
-no catalogue row names (a killed ingest) is harmless and used again when its file returns.
+Reasons for Zarr 3 in a zip: the format is open and many tools read it; a chunk is one frame, so a single frame of a
+    large
+multi-frame object can be read (on object storage with two range requests); an instance is one file or object, so a
+write is atomic, a listing is short, and ten thousand slices are not a hundred thousand files. The name of an object is
+the SHA-256 of its content: writing twice equals writing once, an object never changes, and an object that no catalogue
+row names (after a killed ingest) is harmless and reused when its file returns.
 
 Layout: `<first two of the key>/<key>.zarr.zip`; uncompressed zip members `zarr.json` and `c/<frame>/0/0`, each chunk
 little-endian and compressed by Blosc (bit shuffle, zstd level 1: the smallest on real CT, MR and 8-bit images; level 3
-takes twice as long and saves 1 %). Zarr's own reader opens these files; its writer and
-reader are not used on the way, because they cost 2 ms a slice, five times the compression itself.
+takes twice as long and saves 1 %). Zarr's own reader opens these files, but Zarr is not used here to write and read
+them, because it takes 2 ms per slice, five times as long as the compression itself.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _DTYPES = {"bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64
 _KEY = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".zarr.zip"
 _LEVEL = 1
-# Zip members carry a date; a fixed one makes equal content equal bytes.
+# Zip members have a date; a fixed one gives equal content equal bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 class PixelStore:
-    """Content-addressed arrays [F, H, W] of integers, floats or booleans, in a folder or behind an fsspec URL.
+    """Content-addressed arrays [F, H, W] of integers, floats or booleans, in a folder or at an fsspec URL.
 
     Args:
         url: a folder, or an fsspec URL such as `s3://bucket/pixels` (its driver must be installed).
@@ -55,13 +56,13 @@ class PixelStore:
         return isinstance(self._objects, LocalObjects)
 
     def put(self, stored: np.ndarray) -> str:
-        """Write an array [F, H, W] and return its key; an equal array that is already there is left as it is.
+        """Write an array [F, H, W] and return its key; an equal array that exists already is not written again.
 
-        The object appears whole or not at all (temporary file, fsync, rename, fsync of the folder). A damaged object of
-        the same key is replaced.
+        The object appears whole or not at all (temporary file, fsync, rename, fsync of the folder). A damaged object
+        with the same key is replaced.
 
         Raises:
-            CatalogueError: the array is none the store can hold, or the storage is full, read-only or unreachable.
+            CatalogueError: the array cannot be stored, or the storage is full, read-only or unreachable.
         """
         array = _canonical(stored)
         key = content_key(array)
@@ -73,7 +74,7 @@ class PixelStore:
         """Read the array [F, H, W], or the single frame [H, W].
 
         Raises:
-            CatalogueError: no such object or frame, or the object is damaged (every part carries a checksum).
+            CatalogueError: the object or frame does not exist, or is damaged (every part has a checksum).
         """
         with self._opened(key) as file:
             try:
@@ -82,7 +83,7 @@ class PixelStore:
                 raise CatalogueError(_damaged(key, type(error).__name__)) from None
 
     def exists(self, key: str) -> bool:
-        """Tell whether an object of this key is there; its content is not looked at."""
+        """Return whether an object with this key exists; its content is not checked."""
         return self._objects.exists(_name(key))
 
     def keys(self) -> Iterator[str]:
@@ -91,14 +92,14 @@ class PixelStore:
             yield name.rpartition("/")[2].removesuffix(_SUFFIX)
 
     def verify(self, key: str) -> None:
-        """Check that the object holds exactly what its key says.
+        """Check that the content of an object matches its key.
 
         Raises:
-            CatalogueError: it is missing, damaged, or its content has another key.
+            CatalogueError: it is missing, damaged, or its content belongs to another key.
         """
-        found = content_key(self.get(key))
-        if found != key:
-            raise CatalogueError(_damaged(key, f"its content has the key {found[:12]}"))
+        actual = content_key(self.get(key))
+        if actual != key:
+            raise CatalogueError(_damaged(key, f"its content has the key {actual[:12]}"))
 
     def _is_sound(self, key: str) -> bool:
         try:
@@ -112,15 +113,17 @@ class PixelStore:
             return self._objects.open(_name(key))
         except FileNotFoundError:
             raise CatalogueError(
-                f"The pixel store has no object {key[:12]}…; the catalogue names it. Restore the store, or ingest the "
-                "files again."
+                f"The pixel object {key[:12]}… of the catalogue is missing from the store. Restore the store, or "
+                "ingest the files again."
             ) from None
         except OSError as error:
-            raise CatalogueError(f"The pixel object {key[:12]}… cannot be opened: {error.strerror}.") from None
+            raise CatalogueError(
+                f"The pixel object {key[:12]}… cannot be opened: {error.strerror}. Check the storage."
+            ) from None
 
 
 def content_key(stored: np.ndarray) -> str:
-    """Return the key of an array: SHA-256 over its element type, shape and values (little-endian, C order)."""
+    """Return the key of an array: SHA-256 of its element type, shape and values (little-endian, C order)."""
     array = _canonical(stored)
     digest = hashlib.sha256(f"{array.dtype.name}{list(array.shape)}".encode())
     digest.update(memoryview(array).cast("B") if array.size else b"")
@@ -131,20 +134,20 @@ def _canonical(stored: np.ndarray) -> np.ndarray:
     array = np.asarray(stored)
     if array.ndim != 3 or array.dtype.name not in _DTYPES or 0 in array.shape:
         raise CatalogueError(
-            f"The pixel store holds arrays [frames, rows, columns] of numbers, and this is {array.dtype} "
-            f"{list(array.shape)}. Give the decoded stored values."
+            f"The pixel store accepts arrays [frames, rows, columns] of numbers, but this is {array.dtype} "
+            f"{list(array.shape)}. Pass the decoded stored values."
         )
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
 def _name(key: str) -> str:
     if not _KEY.fullmatch(key):
-        raise CatalogueError(f"{key!r:.80} is no key of the pixel store: 64 hexadecimal digits are needed.")
+        raise CatalogueError(f"{key!r:.80} is not a key of the pixel store: it must be 64 hexadecimal digits.")
     return f"{key[:2]}/{key}{_SUFFIX}"
 
 
 def _damaged(key: str, detail: str) -> str:
-    return f"The pixel object {key[:12]}… is damaged ({detail}). Ingest its file again: a damaged object is replaced."
+    return f"The pixel object {key[:12]}… is damaged ({detail}). Ingest its file again to replace it."
 
 
 def _pack(array: np.ndarray) -> bytes:
@@ -158,15 +161,17 @@ def _pack(array: np.ndarray) -> bytes:
 
 
 def _compress(blosc: Blosc, frame: np.ndarray) -> bytes:
-    # Blosc counts in C int; booleans go through as bytes, which is what Zarr writes too.
+    # Blosc counts bytes in a C int. Booleans are written as bytes, like Zarr does.
     if frame.nbytes >= 2**31 - 16:
-        raise CatalogueError(f"One frame of {frame.nbytes} bytes is more than the 2 GiB that a chunk may hold.")
+        raise CatalogueError(
+            f"One frame of {frame.nbytes} bytes is more than the 2 GiB that a chunk may hold. Reject the file."
+        )
     return blosc.encode(frame.view(np.uint8) if frame.dtype == bool else frame)
 
 
 @lru_cache(maxsize=256)
 def _metadata(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Return the `zarr.json` that Zarr itself writes for such an array."""
+    """Return the `zarr.json` that Zarr itself writes for this type and shape."""
     import zarr
     from zarr.codecs import BloscCodec
     from zarr.storage import MemoryStore
@@ -184,7 +189,9 @@ def _unpack(file: IO[bytes], frame: int | None) -> np.ndarray:
         metadata = json.loads(archive.read("zarr.json"))
         shape, dtype = tuple(metadata["shape"]), np.dtype(metadata["data_type"])
         if frame is not None and not 0 <= frame < shape[0]:
-            raise CatalogueError(f"Frame {frame} was asked of a pixel object that has {shape[0]}; count from 0.")
+            raise CatalogueError(
+                f"Frame {frame} was requested from a pixel object with {shape[0]} frames; count from 0."
+            )
         if frame is not None:
             return _chunk(archive, frame, shape, dtype)
         whole = np.empty(shape, dtype)

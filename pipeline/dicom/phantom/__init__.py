@@ -1,6 +1,6 @@
-"""Phantom patients: made-up people with known anatomy, scanners and lesions, as arrays and as valid DICOM files.
+"""Phantom patients: invented people with known anatomy, scanners and lesions, as arrays and as valid DICOM files.
 
-`make_patient` gives arrays; `write_phantoms`, `write_labels`, `write_broken` and `write_demo` write folders.
+`make_patient` returns arrays; `write_phantoms`, `write_labels`, `write_broken` and `write_demo` write folders.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An abdomen-like body in axial CT slices (HU), in the portal-venous phase, with its patient table.
+"""Abdomen-like body in axial CT slices (HU), in the portal-venous phase, with its patient table.
 
 The patient's right (liver) is on the left of the image. Age adds fat, thins muscle and bone, and calcifies the aorta;
 the amounts are in `facts()`.
@@ -14,12 +14,12 @@ from pipeline.dicom.phantom.brain import Rendered
 from pipeline.dicom.phantom.drawing import Array, Ellipse, Field, depths, grid, paint, ramp, section
 
 AIR, FAT, MUSCLE, SKIN, FLUID = -1000.0, -105.0, 55.0, 30.0, 12.0
-ASPECT = 0.71  # of the wall that the ribs stand in
+ASPECT = 0.71  # height to width of the wall that holds the ribs
 
 
 @lru_cache(maxsize=8)
 def _ring(size: int) -> tuple[Array, Array, Array]:
-    """Cosine and sine of 13 times the angle about the body's axis, and where the front has no ribs."""
+    """Cosine and sine of 13 times the angle around the body's axis, and the part of the front without ribs."""
     x, y = grid(size)
     angle = np.arctan2(y / np.float32(ASPECT), x)
     return np.cos(13 * angle), np.sin(13 * angle), (0.8 * (np.abs(angle + np.pi / 2) < 0.9)).astype(np.float32)
@@ -27,7 +27,7 @@ def _ring(size: int) -> tuple[Array, Array, Array]:
 
 @lru_cache(maxsize=8)
 def _table(size: int) -> tuple[Array, Array]:
-    """Coverage of the table's skin and of its foam."""
+    """Coverage of the table's shell and of its foam."""
     x, y = grid(size)
     curve, wide = y - 0.665 + 0.10 * x * x, np.abs(x) < 0.75
     return ramp(0.012 - np.abs(curve), 0.02) * wide, ramp(0.040 - np.abs(curve - 0.055), 0.02) * wide
@@ -63,7 +63,7 @@ class Abdomen:
         self._texture, self._vessels, self._mesentery = Field(rng, 34, 6), Field(rng, 15, 5), Field(rng, 20, 5)
 
     def facts(self) -> dict[str, float]:
-        """The known values behind the picture: sizes as fractions of half the field of view, enhancement in HU."""
+        """Values that the image is drawn from: sizes as fractions of half the field of view, enhancement in HU."""
         names = ("width", "depth", "fat", "muscle", "enhancement", "liver", "steatosis", "spleen", "kidneys", "bone")
         return {name: float(getattr(self, name)) for name in (*names, "aorta", "calcium", "stomach")}
 
@@ -89,7 +89,7 @@ class Abdomen:
         return Rendered(image, organ, body)
 
     def _shapes(self, z: float) -> dict[str, Ellipse]:
-        """Every ellipse of the slice by name; what the slice does not reach is left out."""
+        """All ellipses of the slice by name, without those that the slice does not reach."""
         shapes = {"body": Ellipse(0, 0, self.width, self.depth), **self._solid_organs(z), **self._hollow_organs(z)}
         shapes["aorta"] = Ellipse(0.05, 0.13, self.aorta, self.aorta)
         shapes["cava"] = Ellipse(-0.09, 0.12, 0.065, 0.045)

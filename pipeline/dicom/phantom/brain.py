@@ -1,4 +1,4 @@
-"""A brain-like head in axial slices, as FLAIR MR (relative signal, white matter near 0.5) or as CT (HU).
+"""Brain-like head in axial slices, as FLAIR MR (relative signal, white matter near 0.5) or as CT (HU).
 
 Age widens sulci and ventricles and brightens the rim of the ventricles, as it does in people; the amounts are in
 `facts()`.
@@ -27,7 +27,7 @@ TISSUE = {
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One noise-free slice. `image` float32 [S, S] in physical units; `organ` [0, 1], where a lesion may lie;
+    """One noise-free slice. `image` float32 [S, S] in physical units; `organ` [0, 1], the region for lesions;
     `body` [0, 1]."""
 
     image: Array
@@ -62,12 +62,12 @@ class Brain:
         self._texture = Field(rng, 30, 6)
 
     def facts(self) -> dict[str, float]:
-        """The known values behind the picture: sizes as fractions of half the field of view."""
+        """Known values that the image is drawn from: sizes as fractions of half the field of view."""
         names = ("width", "length", "ventricles", "sulci", "cortex", "caps", "contrast", "brightness")
         return {name: float(getattr(self, name)) for name in names}
 
     def tissue(self, name: str) -> float:
-        """Physical value of a tissue in this person; contrast spreads the soft tissues about white matter."""
+        """Physical value of a tissue; `contrast` scales the difference of soft tissues to white matter."""
         white, value = TISSUE["white"][self.ct], TISSUE[name][self.ct]
         if name in ("grey", "deep", "rim"):
             value = white + (value - white) * self.contrast
@@ -109,7 +109,7 @@ class Brain:
         return value
 
     def _unit(self, fraction: float) -> float:
-        """A fraction of the soft-tissue scale: of 1 in MR, of about 30 HU in CT."""
+        """Scale a fraction to soft tissue: 1 in MR, 60 HU in CT."""
         return fraction * (60.0 if self.ct else 1.0)
 
     def _inside(self, image: Array, x: Array, y: Array, z: float) -> None:
@@ -127,7 +127,7 @@ class Brain:
         paint(image, ramp(horns, 0.03), self.tissue("fluid"))
 
     def _side(self, side: float, reach: float) -> list[Ellipse]:
-        """Two deep nuclei, then the front and the back horn of the ventricle, of one side."""
+        """Two deep nuclei, then the front and back horns of the ventricle, on one side."""
         size = reach * (1 + side * self.asymmetry)
         horn = size * self.ventricles
         return [

@@ -1,4 +1,4 @@
-"""Files as a night brings them that must be refused, each with the code that it must be refused with."""
+"""Broken files as they occur at night, each with the code that it must be rejected with."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pipeline.errors import RejectionCode
 
 
 def write_broken(folder: Path, seed: int = 0) -> dict[str, RejectionCode]:
-    """Write one file for each way to be broken; return file name -> the code that reading it must give.
+    """Write one file for each kind of fault; return file name -> the code that it must be rejected with.
 
-    The names say what is wrong. A symbolic link is left out, and not promised, where the system cannot make one.
+    File names describe the fault. The symbolic link is omitted, from the result too, where the system cannot make one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     expected = {}
@@ -38,17 +38,17 @@ def write_broken(folder: Path, seed: int = 0) -> dict[str, RejectionCode]:
 
 
 def _sound(seed: int, number: int) -> Dataset:
-    """A readable CT slice to spoil, every number another patient."""
+    """Return a readable CT slice to damage; each number is another patient."""
     patient = make_patient(seed * 100 + number, "CT", None, 64)
     visit = Visit(f"BROKEN{number}", "BROKEN^SCAN", date(2024, 6, 1), f"B{number}", "", f"broken/{seed}/{number}")
     return next(datasets(patient, visit))
 
 
 def _changed(number: int, **values: object) -> Callable[[int], bytes]:
-    """A file whose attributes are set to `values`, or removed where the value is None."""
+    """Return a maker of files whose attributes are set to `values`, or removed where the value is None."""
 
     def make(seed: int) -> bytes:
-        """Return the bytes of the spoilt file of a seed."""
+        """Return the bytes of the damaged file for a seed."""
         ds = _sound(seed, number)
         for keyword, value in values.items():
             if value is None:
@@ -72,7 +72,7 @@ def _truncated(seed: int) -> bytes:
 
 
 def _nested(seed: int) -> bytes:
-    """A Referenced Study Sequence of 300 levels, written by hand: writers refuse or choke on it (PS3.5 7.5)."""
+    """Return a Referenced Study Sequence of 300 levels, written by hand because writers refuse it (PS3.5 7.5)."""
     sound, depth = encoded(_sound(seed, 2), ExplicitVRLittleEndian), 300
     opening = b"\x08\x00\x10\x11SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     closing = b"\xfe\xff\x0d\xe0\x00\x00\x00\x00" + b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
@@ -81,7 +81,7 @@ def _nested(seed: int) -> bytes:
 
 
 def _garbled_stream(seed: int) -> bytes:
-    """An RLE stream whose segments are said to begin beyond its end (PS3.5 G.3)."""
+    """Return an RLE stream whose header places its segments beyond its end (PS3.5 G.3)."""
     ds = _sound(seed, 3)
     ds.compress(RLELossless, generate_instance_uid=False)
     start = ds.PixelData.index(b"\x02\x00\x00\x00\x40\x00\x00\x00")
@@ -90,7 +90,7 @@ def _garbled_stream(seed: int) -> bytes:
 
 
 def _bomb(seed: int) -> bytes:
-    """A small JPEG 2000 stream that is said to hold 3.6 thousand million pixels."""
+    """Return a small JPEG 2000 stream whose header claims 3.6 thousand million pixels."""
     ds = _sound(seed, 7)
     ds.compress(JPEG2000Lossless, generate_instance_uid=False)
     ds.Rows = ds.Columns = 60_000
@@ -98,7 +98,7 @@ def _bomb(seed: int) -> bytes:
 
 
 def _video(seed: int) -> bytes:
-    """An MPEG-2 stream, which no decoder here reads."""
+    """Return an MPEG-2 stream, which none of our decoders reads."""
     ds = _sound(seed, 4)
     ds.PixelData = encapsulate([b"\x00\x00\x01\xb3" + bytes(60)])
     ds["PixelData"].VR = "OB"
@@ -107,7 +107,7 @@ def _video(seed: int) -> bytes:
 
 
 def _climbing_archive(seed: int) -> bytes:
-    """A zip whose member wants to be written above the folder."""
+    """Return a zip with a member whose name leads out of the target folder."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         stamp = zipfile.ZipInfo("../../escaped.dcm", date_time=(2024, 6, 1, 0, 0, 0))

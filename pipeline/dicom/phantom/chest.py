@@ -1,4 +1,4 @@
-"""A chest-like projection (postero-anterior radiograph): attenuation in relative units, 0 = open beam, about 1 = spine.
+"""Chest-like projection (postero-anterior radiograph): attenuation in relative units, 0 = open beam, about 1 = spine.
 
 The heart is on the right of the image (the patient's left). Age enlarges the heart and unfolds the aorta, thins bone
 and coarsens the lung markings; the amounts are in `facts()`.
@@ -39,12 +39,12 @@ class Chest:
         self._fine, self._coarse, self._haze = Field(rng, 48, 2), Field(rng, 22, 2), Field(rng, 7, 2)
 
     def facts(self) -> dict[str, float]:
-        """The known values behind the picture: sizes as fractions of half the field of view."""
+        """Known values that the image is drawn from: sizes as fractions of half the field of view."""
         names = ("width", "height", "heart", "bone", "ribs", "markings", "lung", "soft", "diaphragm", "knob")
         return {name: float(getattr(self, name)) for name in names}
 
     def slice(self, z: float, size: int) -> Rendered:
-        """Render the projection; `z` is ignored but for the warp, there is one image."""
+        """Render the projection, a single image; `z` only affects the warp."""
         x0, y0 = grid(size)
         wx, wy = (field.at(z, size) for field in self._warp)
         x = x0 - np.float32(self.x) + np.float32(self.turn) * y0 + 0.014 * wx

@@ -1,4 +1,4 @@
-"""A folder like the inbox of a hospital's research archive: one main modality, some others, and broken files."""
+"""Demo folder like the inbox of a hospital's research archive: one main modality, some others, and broken files."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pipeline.dicom.phantom.phantom_lesions import LesionKind
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import RejectionCode
 
-# What a reader would call in first comes most often; smoother and displaced lesions are the hard tail.
+# Conspicuous lesions are the most frequent; smoother and displaced ones are the hard tail.
 KINDS = (
     LesionKind.BRIGHTER, LesionKind.DARKER, LesionKind.BRIGHTER, LesionKind.DARKER,
     LesionKind.BRIGHTER, LesionKind.DISPLACED, LesionKind.DARKER, LesionKind.SMOOTHER,
 )  # fmt: skip
 GRADES = (3, 2, 3, 1)
-# The name that every invented patient of the demo bears: a search for it finds a leak.
+# Family name of all invented patients: searching the output for it reveals leaks of identity.
 FAMILY = "PLANTED"
 
 
 @dataclass(frozen=True, slots=True)
 class DemoFolder:
-    """What `write_demo` wrote.
+    """Result of `write_demo`.
 
     Attributes:
         inbox: the folder to ingest.
         labels_csv: label table of every study, with the masks (the column `mask` of its instance rows).
-        broken: file name in `inbox/broken` -> the code that it must be refused with.
-        main, others: the studies of the main modality, and those that another route or none would take.
+        broken: file name in `inbox/broken` -> the code that it must be rejected with.
+        main, others: studies of the main modality, and studies for another route or no route.
     """
 
     inbox: Path
@@ -60,7 +60,7 @@ def write_demo(
     Args:
         n_normal, n_abnormal: patients of the main modality.
         n_other: patients of each other modality, a sixth of them abnormal.
-        size, slices: of the main modality; radiographs always have one image, and are twice as large.
+        size, slices: for the main modality; radiographs always have one image, twice as large.
     """
     total = n_normal + n_abnormal
     inbox = folder / "inbox"

@@ -1,4 +1,4 @@
-"""Shapes and textures that phantoms are drawn with: soft ellipses and smooth random fields on the square [-1, 1]^2.
+"""Shapes and textures for drawing phantoms: soft ellipses and smooth random fields on the square [-1, 1]^2.
 
 Coordinates do not depend on the image size, so a patient drawn at 64 and at 512 pixels is the same patient.
 All arrays are float32 [S, S]; x grows to the right, y downwards.
@@ -36,18 +36,18 @@ def _weights(size: int, cells: int) -> Array:
 
 
 class Field:
-    """A smooth Gaussian random field through the patient: about zero mean and unit variance.
+    """Smooth, roughly Gaussian random field through the patient, with zero mean and unit variance.
 
     Args:
-        rng: where the coarse values come from (drawn once, at construction).
-        cells: coarse values across the image; more cells, finer texture.
+        rng: source of the coarse values (drawn once, at construction).
+        cells: coarse values across the image; more cells give a finer texture.
         layers: coarse values along the patient's axis.
     """
 
     __slots__ = ("_coarse",)
 
     def __init__(self, rng: np.random.Generator, cells: int, layers: int = 4) -> None:
-        # uniform values cost a third of normal ones, and sixteen of them under a cubic spline are normal enough
+        # Uniform values cost a third of normal ones, and a cubic spline over sixteen of them is close to normal.
         self._coarse = (rng.random((layers, cells, cells), dtype=np.float32) - np.float32(0.5)) * np.float32(12**0.5)
 
     def at(self, z: float, size: int) -> Array:
@@ -62,7 +62,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Ellipse:
-    """An ellipse: centre, half axes, and the angle in radians by which it is turned."""
+    """An ellipse: centre, half axes, and rotation in radians."""
 
     x: float
     y: float
@@ -92,16 +92,16 @@ class Ellipse:
         return ramp(self.depth(x, y), edge)
 
     def scaled(self, factor: float) -> Ellipse:
-        """The same ellipse with both half axes times `factor`."""
+        """Return the ellipse with both half axes multiplied by `factor`."""
         return Ellipse(self.x, self.y, self.a * factor, self.b * factor, self.angle)
 
     def mirrored(self) -> Ellipse:
-        """The ellipse on the other side of the midline x = 0."""
+        """Return the ellipse mirrored at the midline x = 0."""
         return Ellipse(-self.x, self.y, self.a, self.b, -self.angle)
 
 
 def depths(shapes: Sequence[Ellipse], x: Array, y: Array) -> Array:
-    """Signed depths [n, ...] of many ellipses in one matrix product: each is a quadratic form in (x, y)."""
+    """Return signed depths [n, ...] of many ellipses with one matrix product: each is a quadratic form in (x, y)."""
     columns = np.array([(e.x, e.y, 1 / e.a, 1 / e.b, math.cos(e.angle), math.sin(e.angle)) for e in shapes]).T
     cx, cy, p, q, cosine, sine = columns
     u = p * cosine, p * sine, -p * (cx * cosine + cy * sine)
@@ -124,20 +124,20 @@ def ramp(depth: Array, edge: float) -> Array:
 
 
 def paint(image: Array, alpha: Array, value: Array | float) -> None:
-    """Lay `value` over `image` in place with coverage `alpha`."""
+    """Blend `value` into `image` in place with coverage `alpha`."""
     change = value - image
     change *= alpha
     image += change
 
 
 def stamp(image: Array, shape: Ellipse, where: tuple[Array, Array], value: float, edge: float = 0.03) -> None:
-    """Paint a small ellipse in place, looking only at the pixels near it (many times faster than `paint`)."""
+    """Paint a small ellipse in place, touching only the pixels near it (many times faster than `paint`)."""
     window = near(shape, image.shape[0])
     paint(image[window], shape.alpha(where[0][window], where[1][window], edge), value)
 
 
 def near(shape: Ellipse, size: int) -> tuple[slice, slice]:
-    """Rows and columns that hold `shape` in every pose: patients are shifted, tilted and warped by less than 0.15."""
+    """Return rows and columns that contain `shape` in any pose: patients are shifted and warped by less than 0.15."""
     reach = max(shape.a, shape.b) + 0.15
     half = size / 2
     top, left = max(0, int((shape.y - reach + 1) * half)), max(0, int((shape.x - reach + 1) * half))

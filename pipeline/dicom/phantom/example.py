@@ -1,4 +1,4 @@
-"""A phantom scan as the bytes of DICOM files: the input example of a registered model."""
+"""Phantom scan as the bytes of DICOM files: the input example of a registered model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ EXAMPLE = Visit("EXAMPLE", "EXAMPLE^PHANTOM", date(2024, 1, 1), "EXAMPLE", "EXAM
 
 
 def example_file(modality: PhantomModality, size: int = 64) -> bytes:
-    """Return a normal phantom of one slice, the same for the same arguments."""
+    """Return a normal phantom of one slice; equal arguments give equal bytes."""
     return example_series(modality, 1, size)[0]
 
 
 def example_series(modality: PhantomModality, slices: int, size: int = 64) -> list[bytes]:
-    """Return the files of a normal phantom of so many slices."""
+    """Return the files of a normal phantom with this number of slices."""
     patient = make_patient(1, modality, None, size, slices)
     return [encoded(ds, ExplicitVRLittleEndian) for ds in datasets(patient, EXAMPLE)]

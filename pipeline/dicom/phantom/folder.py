@@ -1,4 +1,4 @@
-"""Folders of phantom studies as DICOM files, with their label table and masks."""
+"""Folders of phantom studies as DICOM files, with label table and masks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.types import Label
 
 FIRST_DAY = date(2024, 1, 1)
 SEEDS_PER_FOLDER = 1_000_000
-SMALLEST = 32  # pixels a side that JPEG 2000 with its usual resolution levels can hold
+SMALLEST = 32  # pixels per side that JPEG 2000 needs for its usual number of resolution levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PhantomFile:
 
 @dataclass(frozen=True, slots=True)
 class PhantomStudy:
-    """One written study: one patient, one series. The patient's pixels are not kept. `repr` hides the identity."""
+    """One written study: one patient, one series. It does not store the pixels. `repr` hides the identity."""
 
     patient_seed: int
     modality: PhantomModality
@@ -60,7 +60,7 @@ class PhantomStudy:
 
 @dataclass(frozen=True, slots=True)
 class PhantomManifest:
-    """What was written into `folder`."""
+    """Studies written to `folder`."""
 
     folder: Path
     studies: tuple[PhantomStudy, ...]
@@ -86,16 +86,16 @@ def write_phantoms(
     syntaxes: Sequence[str] = SYNTAXES,
     family: str = "PHANTOM",
 ) -> PhantomManifest:
-    """Write one study for each of `n_patients` phantom patients, a folder a study, and return what was written.
+    """Write one study for each of `n_patients` phantom patients, each in its own folder, and return them.
 
-    Exactly `round(n_patients * abnormal_fraction)` patients, chosen by `seed`, have a lesion; kinds and grades take
-    turns among them, transfer syntaxes among all. Writing again with the same arguments writes the same bytes.
+    Exactly `round(n_patients * abnormal_fraction)` patients, chosen by `seed`, have a lesion. Kinds and grades rotate
+    among them, transfer syntaxes among all. Writing again with the same arguments writes the same bytes.
 
     Args:
-        family: what every invented name and id begins with, so that a search for it finds a leak.
+        family: prefix of every invented name and id, so that searching for it reveals leaks.
 
     Raises:
-        ConfigError: a count or fraction out of range, or a phantom that does not exist.
+        ConfigError: a count or fraction is out of range, or the phantom does not exist.
     """
     sensible = n_patients >= 0 and 0 <= abnormal_fraction <= 1 and 0 <= seed < SEEDS_PER_FOLDER
     if not sensible or size < SMALLEST:
@@ -119,7 +119,7 @@ def write_phantoms(
 
 
 def _sick(n_patients: int, fraction: float, seed: int) -> dict[int, int]:
-    """Which patients have a lesion, each with its turn 0, 1, 2 ..."""
+    """Return the patients with a lesion, each with its turn 0, 1, 2 ..."""
     order = np.random.default_rng([seed, 7]).permutation(n_patients)[: round(n_patients * fraction)]
     return {int(index): turn for turn, index in enumerate(sorted(order))}
 
@@ -178,24 +178,24 @@ def _write_files(place: Path, slices: Iterable[Dataset], patient: PhantomPatient
 def write_labels(studies: Iterable[PhantomStudy], folder: Path, *, reader: str = "phantom maker") -> Path:
     """Write `labels.csv` (a `label_table`) and `masks/*.png` (255 = lesion) into `folder`; return the table's path.
 
-    One row a study; in abnormal studies one row a slice too, with its mask, so that slices without lesion are normal.
+    One row per study. Abnormal studies also get one row per slice, with its mask; slices without lesion are normal.
     """
     masks = folder / "masks"
     masks.mkdir(parents=True, exist_ok=True)
     rows: list[LabelTableRow] = []
     for study in studies:
-        seen = {"source": "phantom", "reader": reader, "date": (study.study_date + timedelta(days=1)).isoformat()}
-        rows.append(LabelTableRow(study.label, StudyInstanceUID=study.study_uid, **seen))
+        origin = {"source": "phantom", "reader": reader, "date": (study.study_date + timedelta(days=1)).isoformat()}
+        rows.append(LabelTableRow(study.label, StudyInstanceUID=study.study_uid, **origin))
         if study.label == "abnormal":
-            rows += [_slice_row(study, file, folder, len(rows) + n, seen) for n, file in enumerate(study.files)]
+            rows += [_slice_row(study, file, folder, len(rows) + n, origin) for n, file in enumerate(study.files)]
     return write_label_table(folder / "labels.csv", rows)
 
 
 def _slice_row(
-    study: PhantomStudy, file: PhantomFile, folder: Path, number: int, seen: dict[str, str]
+    study: PhantomStudy, file: PhantomFile, folder: Path, number: int, origin: dict[str, str]
 ) -> LabelTableRow:
     mask = ""
     if file.mask is not None:
         mask = f"masks/{number:06d}.png"
         Image.fromarray(file.mask.astype(np.uint8) * 255).save(folder / mask)
-    return LabelTableRow(file.label, StudyInstanceUID=study.study_uid, SOPInstanceUID=file.sop_uid, mask=mask, **seen)
+    return LabelTableRow(file.label, StudyInstanceUID=study.study_uid, SOPInstanceUID=file.sop_uid, mask=mask, **origin)

@@ -35,7 +35,7 @@ SOP_CLASS = {
     "CR": ComputedRadiographyImageStorage,
     "DX": DigitalXRayImageStorageForPresentation,
 }
-# every transfer syntax that can be written without loss with the decoders' own packages
+# every transfer syntax that the decoders' packages can write without loss
 SYNTAXES = (
     ExplicitVRLittleEndian,
     RLELossless,
@@ -52,13 +52,13 @@ DESCRIPTION = {
     ("CR", "chest"): "CHEST PA",
     ("DX", "chest"): "CHEST PA",
 }
-# centre and width in HU; the other modalities derive theirs from the pixels
+# centre and width in HU; other modalities derive theirs from the pixels
 WINDOW = {"abdomen": (40, 400), "head": (35, 80)}
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """Who came and when: the identifying part of a study, every bit of it invented. `repr` shows nothing."""
+    """Identifying part of a study (person, date, place), entirely invented. `repr` shows nothing."""
 
     patient_id: str
     patient_name: str
@@ -71,12 +71,12 @@ class Visit:
         return "Visit()"
 
     def uid(self, *parts: object) -> str:
-        """A UID that depends on this visit and `parts` only."""
+        """Return a UID that depends only on this visit and `parts`."""
         return derived_uid("phantom", self.entropy, *parts)
 
 
 def datasets(patient: PhantomPatient, visit: Visit) -> Iterator[Dataset]:
-    """Yield one uncompressed data set a slice, Explicit VR Little Endian, in order of the patient's axis."""
+    """Yield one uncompressed data set per slice, Explicit VR Little Endian, along the patient's axis."""
     for index in range(len(patient.positions)):
         ds = Dataset()
         _identify(ds, patient, visit, index)
@@ -202,7 +202,7 @@ def _file_meta(ds: Dataset) -> FileMetaDataset:
 
 
 def encoded(ds: Dataset, syntax: str) -> bytes:
-    """Return the file's bytes (PS3.10) in one of `SYNTAXES`; compresses the pixels of `ds` where the syntax says so."""
+    """Return the file's bytes (PS3.10) in one of `SYNTAXES`; compresses the pixels of `ds` if needed."""
     if UID(syntax).is_encapsulated:
         ds.compress(UID(syntax), generate_instance_uid=False)
     ds.file_meta.TransferSyntaxUID = UID(syntax)

@@ -1,4 +1,4 @@
-"""Phantom patients as arrays: deterministic by seed, fast enough to make thousands in a test."""
+"""Phantom patients as arrays: deterministic by seed, and fast enough to make thousands in a test."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Region = Literal["head", "abdomen", "chest"]
 REGIONS: dict[str, tuple[Region, ...]] = {
     "CT": ("abdomen", "head"), "MR": ("head",), "CR": ("chest",), "DX": ("chest",)
 }  # fmt: skip
-# part of the axis that a scan covers: single slices are drawn from it, series span it
+# part of the axis that a scan covers: single slices are drawn from it, series span all of it
 COVERAGE: dict[Region, tuple[float, float]] = {"head": (0.30, 0.72), "abdomen": (0.30, 0.85), "chest": (0.5, 0.5)}
-HEAD_CT_NOISE = 0.3  # of a body scan's: the head is given more dose, for its tissues differ by 10 HU
+HEAD_CT_NOISE = 0.3  # relative to a body scan: heads get more dose, because their tissues differ by only 10 HU
 AXIS_MM: dict[Region, float] = {"head": 150.0, "abdomen": 260.0, "chest": 0.0}
 
 
 class Anatomy(Protocol):
-    """A person who can be sliced."""
+    """Anatomy of a person, rendered slice by slice."""
 
     def facts(self) -> dict[str, float]: ...
     def slice(self, z: float, size: int) -> Rendered: ...
@@ -40,8 +40,8 @@ class PhantomPatient:
         stored: integers [F, S, S] as a scanner would store them (MONOCHROME1 scanners store inverted values).
         masks: bool [F, S, S], True where the lesion has at least half of its effect.
         body: bool [F, S, S], True inside the patient.
-        facts: the known values behind the picture (sizes, contrasts, age factor, noise, gain).
-        positions: place of each slice along the patient's axis, 0..1.
+        facts: known values that the image is drawn from (sizes, contrasts, age factor, noise, gain).
+        positions: position of each slice along the patient's axis, 0..1.
     """
 
     seed: int
@@ -59,7 +59,7 @@ class PhantomPatient:
 
     @property
     def physical(self) -> np.ndarray:
-        """float32 [F, S, S] of `stored` in HU (CT) or as stored, MONOCHROME1 turned back; padding is not removed."""
+        """float32 [F, S, S] of `stored` in HU (CT) or as stored, with MONOCHROME1 inverted back; padding remains."""
         values = self.stored.astype(np.float32)
         if self.scanner.photometric == "MONOCHROME1":
             values = self.scanner.limits[1] - values
@@ -72,7 +72,7 @@ class PhantomPatient:
 
     @property
     def slice_spacing_mm(self) -> float:
-        """Distance of neighbouring slices; 5 mm for a single one."""
+        """Distance between neighbouring slices; 5 mm for a single slice."""
         if len(self.positions) < 2:
             return 5.0
         return round((self.positions[1] - self.positions[0]) * AXIS_MM[self.region], 4)
@@ -90,14 +90,14 @@ def make_patient(
 ) -> PhantomPatient:
     """Make one phantom patient.
 
-    Lesions have a random stream of their own: the same seed with `lesion=None` is the healthy
-    twin, and differs in no pixel that the lesion does not touch.
+    Lesions have a random stream of their own: the same seed with `lesion=None` is the healthy twin, which differs only
+    in pixels that the lesion touches.
 
     Args:
-        seed: which patient; equal arguments give equal patients on every machine with the same NumPy.
+        seed: number of the patient; equal arguments give equal patients on every machine with the same NumPy.
         modality: CT (HU), MR (FLAIR-like), CR or DX (radiograph, one slice).
         lesion: None for a normal patient.
-        size: pixels a side, at least 16.
+        size: pixels per side, at least 16.
         slices: axial slices, evenly spaced.
         grade: 1 (subtle) .. 3 (obvious); None draws it.
         region: "abdomen" (default) or "head" for CT.
@@ -134,15 +134,16 @@ def make_patient(
 
 def _check(modality: str, region: Region | None, grade: int | None, size: int, slices: int) -> Region:
     if modality not in REGIONS:
-        raise ConfigError(f"No phantoms of modality {modality!r}; there are {', '.join(REGIONS)}.")
+        raise ConfigError(f"There are no phantoms of modality {modality!r}. Choose one of {', '.join(REGIONS)}.")
     region = region or REGIONS[modality][0]
     if region not in REGIONS[modality]:
-        raise ConfigError(f"No {modality} phantoms of region {region!r}; there are {', '.join(REGIONS[modality])}.")
+        offered = ", ".join(REGIONS[modality])
+        raise ConfigError(f"There are no {modality} phantoms of region {region!r}. Choose one of {offered}.")
     if grade not in (None, 1, 2, 3):
-        raise ConfigError(f"Lesion grade {grade!r} does not exist; give 1, 2, 3, or none to draw it.")
+        raise ConfigError(f"Lesion grade {grade!r} does not exist; choose 1, 2 or 3, or leave it out to draw one.")
     if size < 16 or slices < 1 or (region == "chest" and slices != 1):
         raise ConfigError(
-            f"A {region} phantom of {slices} slices at {size} px cannot be made: 16 px at least, one view."
+            f"A {region} phantom of {slices} slices at {size} px cannot be made: at least 16 px, one view."
         )
     return region
 

@@ -1,7 +1,7 @@
-"""Lesions of known place, size, contrast and sharpness, and their exact masks.
+"""Lesions of known position, size, contrast and sharpness, and their exact masks.
 
-The mask is where the lesion has at least half of its full effect. A lesion changes the noise-free slice only, so the
-same patient without it (the healthy twin: same seed, no lesion) differs in no other pixel.
+The mask covers the pixels where the lesion has at least half of its full effect. A lesion changes only the noise-free
+slice, so the same patient without it (the healthy twin: same seed, no lesion) differs in no other pixel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.dicom.phantom.drawing import Array, Ellipse, Field, grid, ramp, se
 
 
 class LesionKind(StrEnum):
-    """How a lesion differs from the tissue that it replaces."""
+    """Difference between a lesion and the tissue that it replaces."""
 
     BRIGHTER = "brighter"
     DARKER = "darker"
@@ -80,7 +80,7 @@ def draw_lesion(
     grade 3, `pitch` the slice distance."""
     radius, share = GRADES[grade]
     u = rng.random(9).tolist()
-    # what shows on detail only needs more of it to be as easy to see
+    # lesions that only show on detail must be larger to be as conspicuous
     radius *= (0.85 + 0.3 * u[0]) * (1.25 if kind in ON_DETAIL else 1.0)
     stretch = 0.8 + 0.4 * u[1]
     x, y = _place(rng, kind, rendered, radius)
@@ -95,7 +95,7 @@ def draw_lesion(
 
 
 def _place(rng: np.random.Generator, kind: LesionKind, rendered: Rendered, radius: float) -> tuple[float, float]:
-    """A centre inside the organ, well covered by it; on detail where the lesion can only show on detail."""
+    """Return a centre well inside the organ, and on detailed tissue where the lesion only shows there."""
     organ, size = rendered.organ, rendered.organ.shape[0]
     cover = gaussian_filter(organ, 0.5 * radius * size / 2, mode="constant")
     inside = np.flatnonzero(cover.ravel() >= min(0.8, 0.98 * float(cover.max())))
@@ -122,13 +122,13 @@ def apply_lesion(image: Array, organ: Array, lesion: Lesion, alpha: Array) -> tu
 
 
 def _smoothed(image: Array, organ: Array, width: float) -> Array:
-    """The mean of the organ round about each pixel: bone and air beside it do not bleed in."""
+    """Return the mean of the organ around each pixel, excluding neighbouring bone and air."""
     amount = gaussian_filter(organ, width, truncate=2.5)
     return gaussian_filter(image * organ, width, truncate=2.5) / np.maximum(amount, np.float32(1e-3))
 
 
 def _displaced(image: Array, lesion: Lesion, alpha: Array) -> Array:
-    """Content moved by `shift` at full effect, less towards the border (a local push)."""
+    """Return the content moved by `shift` at full effect, and by less towards the border (a local push)."""
     half = image.shape[0] / 2
     rows, columns = np.indices(image.shape, dtype=np.float32)
     rows -= alpha * np.float32(lesion.shift[1] * half)

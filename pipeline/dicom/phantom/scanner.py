@@ -1,4 +1,4 @@
-"""Invented scanners: how each turns a noise-free slice into stored integers, with its own noise, gain and bit depth.
+"""Invented scanners: each turns noise-free slices into stored integers with its own noise, gain and bit depth.
 
 Noise is Gaussian with a correlation length in CT and radiographs and Rician in MR (Gudbjartsson and Patz, Magn Reson
 Med 1995: the magnitude of a signal with noise in both channels). Manufacturer and model names do not exist.
@@ -26,10 +26,10 @@ class Scanner:
     Attributes:
         noise: standard deviation; HU (CT), fraction of white matter's scale (MR), attenuation (CR, DX).
         correlation: width in pixels of the noise's Gaussian kernel; 0 = white.
-        gain, offset: stored or physical unit per rendered unit, and what is added; HU error in CT.
+        gain, offset: stored or physical unit per rendered unit, and the constant added; HU error in CT.
         bias: depth of the coil's sensitivity profile, MR only.
         slope, intercept: rescale to HU, CT only (PS3.3 C.11.1).
-        padded: corners outside the reconstruction circle hold -2000, declared as Pixel Padding Value.
+        padded: whether corners outside the reconstruction circle hold -2000, declared as Pixel Padding Value.
     """
 
     model: str
@@ -103,10 +103,10 @@ def correlated_noise(rng: np.random.Generator, size: int, width: float) -> Array
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """One examination on a scanner: the dose or coil loading of the day, drawn per patient.
+    """One examination on a scanner; its dose or coil loading is drawn per patient.
 
     Attributes:
-        noise: standard deviation that this patient gets, in the scanner's unit.
+        noise: standard deviation for this patient, in the scanner's unit.
         gain: stored units per rendered unit.
         shading: sensitivity profile of the coil, MR only.
     """
@@ -118,7 +118,7 @@ class Acquisition:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, scanner: Scanner, share: float = 1.0) -> Acquisition:
-        """Draw the day's noise (`share` of the scanner's, spread 18 %) and gain (8 %, but 0 in CT)."""
+        """Draw noise (`share` of the scanner's, spread 18 %) and gain (spread 8 %, none in CT)."""
         noise, gain = np.exp(rng.standard_normal(2) * (0.18, 0.08)).tolist()
         shading = Field(rng, 4, 2) if scanner.bias else None
         gain = 1.0 if scanner.modality == "CT" else gain
@@ -145,5 +145,6 @@ class Acquisition:
             profile = 1 + scanner.bias * 0.6 * self.shading.at(z, size)
             other = self.noise * correlated_noise(rng, size, scanner.correlation)
             real = image * profile + noise
+            # Magnitude of a complex signal with independent noise in both channels, hence Rician.
             return self.gain * np.sqrt(real * real + other * other)
         return self.gain * (image + noise * (0.6 + 0.8 * image)) + scanner.offset

@@ -36,7 +36,7 @@ def test_line_numbers_are_those_of_the_file(write: Write) -> None:
         ("LabelProblem", 5),
         ("LabelLine", 6),
     ]
-    assert isinstance(found[1], LabelProblem) and "1 fields, and the header has 2" in str(found[1])
+    assert isinstance(found[1], LabelProblem) and "1 fields, but the header has 2" in str(found[1])
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_png_mask_is_stored_exactly(
         key = session.scalars(select(LabelRow.mask_key)).one()
     stored = PixelStore(settings.store).get(key)
     assert stored.dtype == bool and np.array_equal(stored, (LESION > 0)[np.newaxis])
-    assert import_labels(folder / "labels.csv", settings).known == 1
+    assert import_labels(folder / "labels.csv", settings).unchanged == 1
 
 
 def test_a_multi_frame_mask_comes_from_npz(
@@ -112,13 +112,13 @@ def _make(folder: Path, kind: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("size", r"\[1, 6, 4\] and its instance \[1, 4, 6\]"),
+        ("size", r"\[1, 6, 4\] but its instance \[1, 4, 6\]"),
         ("colour", "colour mode RGB"),
         ("damaged", "cannot be read"),
-        ("text", "no PNG"),
+        ("text", "PNG"),
         ("bomb", r"\[1, 1000000, 1000000\]"),
-        ("objects", "numbers are needed"),
-        ("members", "none is called `mask`"),
+        ("objects", "must hold numbers"),
+        ("members", "no member `mask`"),
         ("short", "cannot be read"),
         ("missing", "does not exist"),
     ],
@@ -145,6 +145,6 @@ def test_a_refused_mask_adds_no_label(
     assert "its instance [3, 4, 6]" in _import(settings, write, "m.png", sop="3.1.1.1")[0]
     assert "marks a lesion" in _import(settings, write, "m.png", label="normal")[0]
     report = import_labels(write("StudyInstanceUID,label,mask", "2.1,abnormal,m.png"), settings)
-    assert "give the SOPInstanceUID" in report.problems[0].reason and report.added == 0
+    assert "add the SOPInstanceUID" in report.problems[0].reason and report.added == 0
     with catalogue.reading() as session:
         assert session.scalars(select(LabelRow)).all() == []

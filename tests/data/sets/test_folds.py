@@ -120,7 +120,7 @@ def test_who_has_no_identity_is_never_moved_to_train(everyone: Catalogue, enter:
 
 
 def test_a_fold_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValidationError, match="held_out is 4; of 4 folds it can be 0 to 3"):
+    with pytest.raises(ValidationError, match="held_out is 4; .* 0 to 3"):
         Fold(of=4, held_out=4)
     with pytest.raises(ValidationError, match="greater than or equal to 2"):
         Fold(of=1, held_out=0)

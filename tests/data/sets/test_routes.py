@@ -128,7 +128,7 @@ def _write(folder: Path, **routes: str) -> Path:
     ("routes", "match"),
     [
         ({}, "no route in"),
-        ({"a": "name: b\nmodality: [CT]"}, "name the file b.yaml"),
+        ({"a": "name: b\nmodality: [CT]"}, "the file to b.yaml"),
         ({"a": "name: a\nmodality: [CT]", "b": "name: b\nmodality: [MR, CT]"}, "'a' and 'b' can take the same"),
         (
             {
@@ -145,7 +145,7 @@ def _write(folder: Path, **routes: str) -> Path:
             "can take the same",
         ),
         ({"a": "name: a\nmodality: []"}, "modality"),
-        ({"a": "name: a\nmodality: [CT]\nkinds: [localiser]"}, "never read"),
+        ({"a": "name: a\nmodality: [CT]\nkinds: [localiser]"}, "localisers"),
         ({"a": "name: A b\nmodality: [CT]"}, "name"),
         ({"a": "name: a\nmodality: [CT]\nbodypart: [HEAD]"}, "bodypart"),
     ],

@@ -157,7 +157,7 @@ def test_a_catalogue_that_the_crosswalk_does_not_know_is_refused_before_anything
         session.add(schema.Patient(patient_id="f" * 32, draw=0.5))
     engine.dispose()
     before = _everything(hospital)
-    with pytest.raises(IdentityError, match="does not know"):
+    with pytest.raises(IdentityError, match="not in the crosswalk"):
         rotate(hospital.settings)
     assert _everything(hospital) == before
 

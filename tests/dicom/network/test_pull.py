@@ -130,14 +130,14 @@ def test_a_destination_that_the_pacs_does_not_know_is_said(pacs: Callable, tmp_p
     running = pacs(get=False, allowed="STRANGE")
     more = {"method": "move", "move_port": 0, "ae_title": "STRANGE"}
     report = pull(config(running, tmp_path / "inbox", **more))
-    assert report.failed == 4 and all("0xa801" in note and "registered" in note for note in report.notes)
+    assert report.failed == 4 and all("0xa801" in note and "register it there" in note for note in report.notes)
 
 
 @pytest.mark.parametrize(
     ("settings", "more", "words"),
     [
         ({"allowed": "OTHER"}, {}, r"rejected the association \(1, 1, 3\): it does not know our AE title"),
-        ({}, {"source": "ELSE@127.0.0.1:{port}"}, r"rejected the association \(1, 1, 7\): it goes by another"),
+        ({}, {"source": "ELSE@127.0.0.1:{port}"}, r"rejected the association \(1, 1, 7\): it has another"),
         ({}, {"source": "PACS@127.0.0.1:1"}, "cannot be reached"),
         ({"find_status": [0xA700] * 4}, {}, "answered 0xa700 to a query: it is out of resources"),
         ({"find_status": [0xC001]}, {}, "answered 0xc001 to a query"),
