@@ -128,7 +128,7 @@ def test_bad_batches_are_refused_with_their_reason(detector: Detector, batch: Ba
     broken[4, 0, 3, 3] = torch.nan
     with pytest.raises(Rejected, match="1 of 7 images"):
         detector.score_batch(replace(batch, images=broken))
-    with pytest.raises(ConfigError, match="was built for images"):
+    with pytest.raises(ConfigError, match="expects images"):
         detector.score_batch(replace(batch, images=batch.images[..., :16]))
     for wrong in ({"ids": batch.ids[:3]}, {"body": batch.body[:3]}, {"body": batch.body.float()}):
         with pytest.raises(ConfigError, match="need as many ids"):

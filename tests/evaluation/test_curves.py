@@ -70,7 +70,7 @@ def test_histogram_shows_both_classes_and_the_threshold(frame: pd.DataFrame) -> 
 
 def test_histogram_says_what_lies_beyond_and_takes_equal_scores(frame: pd.DataFrame) -> None:
     frame.loc[0, "score"] = 1e6
-    assert "last bin holds 1 beyond it" in words(histogram_figure(ScoreTable.from_frame(frame)))
+    assert "last bin includes 1 beyond it" in words(histogram_figure(ScoreTable.from_frame(frame)))
     assert "beyond" not in words(histogram_figure(ScoreTable.from_frame(frame.assign(score=1.0))))
 
 

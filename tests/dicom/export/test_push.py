@@ -90,7 +90,7 @@ def test_what_was_sent_is_not_sent_again_and_a_failure_is_made_good(scored: Any)
 
 def test_what_became_of_each_object_is_listed(scored: Any) -> None:
     arguments = ["-w", str(scored.settings.workspace), "push", scored.run_id, "--status"]
-    assert "was sent anywhere" in CliRunner().invoke(group, arguments).output
+    assert "has been sent yet" in CliRunner().invoke(group, arguments).output
     push(scored.run_id, scored.settings, Flaky(None, SendError("The PACS said no.", passing=False)))
     rows = json.loads(CliRunner().invoke(group, [*arguments, "--json"]).output)
     assert {row["object"] for row in rows} >= {"sc", "sr", "ko"} and {row["to"] for row in rows} == {"FLAKY@nowhere:1"}

@@ -43,6 +43,6 @@ def test_a_card_says_data_limits_and_that_nothing_was_measured(room: Any, scored
     page = browser("ann").get(f"/model/{sha256[:16]}").text
     assert "not for diagnosis" in page
     assert str(card["calibration"]["n"]) in page
-    assert re.search("It was not evaluated|Measured on", page)
+    assert re.search("has not been evaluated|Evaluated on", page)
     assert model_card(room.catalogue, room.settings, "%") is None  # no pattern, and too short
     assert model_card(room.catalogue, room.settings, "%%%%%%%%") is None

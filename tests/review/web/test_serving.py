@@ -65,9 +65,9 @@ def test_it_speaks_tls(started: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--host", "0.0.0.0"), "in the clear"),
-        (("--tls-cert", "only.pem"), "needs its key"),
-        (("--user-header", "x-user"), "name them"),
+        (("--host", "0.0.0.0"), "unencrypted"),
+        (("--tls-cert", "only.pem"), "--tls-key"),
+        (("--user-header", "x-user"), "--proxy"),
         (("--host", "127.0.0.1", "--port", "0", "--tls-cert", "no.pem", "--tls-key", "no.key"), "certificate"),
         (("--host", "192.0.2.1", "--plain-http"), "Cannot listen"),
     ],
