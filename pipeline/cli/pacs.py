@@ -207,7 +207,7 @@ def _write_fhir(context: click.Context, run: str, folder: Path) -> FhirReport:
 def _show(sent: PushReport | None, written: FhirReport | None) -> None:
     if sent is not None:
         counts = ", ".join(f"{number} {kind}" for kind, number in sent.sent.items())
-        click.echo(f"{sent.findings} findings: sent {counts}; {sent.known} findings had been sent before.")
+        click.echo(f"{sent.findings} findings: sent {counts}; {sent.sent_before} findings had been sent before.")
         for note in sent.notes:
             click.echo(f"  {note}")
     if written is not None:

@@ -100,6 +100,8 @@ def _config(context: click.Context, options: dict[str, Any]) -> Any:
 
 def _show(report: PullReport) -> None:
     counts = ", ".join(f"{number} {name}" for name, number in report.objects.items()) or "nothing new"
-    click.echo(f"{report.studies} studies, {report.series} series, {report.known} of them fetched before: {counts}.")
+    click.echo(
+        f"{report.studies} studies, {report.series} series, {report.fetched_before} of them fetched before: {counts}."
+    )
     for line in (*report.notes, *([report.stopped] if report.stopped else [])):
         click.echo(f"  {line}")

@@ -148,7 +148,8 @@ def test_a_missing_central_table_is_explained(make_scores: MakeScores, quick: Ev
     report = build_report(frame, quick, name="ae", set_name="develop")
     assert len(report.tables) == 1
     assert report.notes == (
-        "No table of central slices: None of 40 units has 0.3 < relative_position < 0.7. Widen the range evaluation.central.",
+        "No table of central slices: None of 40 units has 0.3 < relative_position < 0.7. "
+        "Widen the range evaluation.central.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark compares: `configs/benchmarks/*.yaml`. Methods x scores x seeds on one route."""
+"""Configuration of a benchmark (`configs/benchmarks/*.yaml`): methods x scores x seeds on one route."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = r"^[\w-]+$"
 
 
 class Base(Config):
-    """The run configuration that every cell starts from."""
+    """The run configuration that all cells are based on."""
 
     file: str = Field(description="a file of configs/runs, relative to the benchmark's own file")
     set: tuple[str, ...] = Field((), description="overrides `section.field=value` for all cells")
@@ -30,73 +30,79 @@ class Base(Config):
 class MethodEntry(Config):
     """One method of the benchmark, with its own budget."""
 
-    name: str = Field(pattern=NAME, description="its row in the table")
+    name: str = Field(pattern=NAME, description="name of its row in the table")
     method: dict[str, Any] | str | None = Field(
         None, description="configuration of the method, or a file of configs/methods"
     )
     members: tuple[str, ...] = Field(
-        (), description="in place of a method: other rows, whose cells of the same score and seed form an ensemble"
+        (), description="instead of a method: other rows, whose cells of the same score and seed form an ensemble"
     )
-    change: dict[str, Any] = Field({}, description="over the method's configuration: what an ablation leaves out")
-    over_seeds: bool = Field(False, description="of an ensemble: each member with all of its seeds, as one ensemble")
-    data: dict[str, Any] = Field({}, description="over the base's data: a method may look at smaller images")
-    training: dict[str, Any] = Field({}, description="over the base's training: images, batch, max_seconds")
-    detection: dict[str, Any] = Field({}, description="over the base's detection, under every score")
-    scores: tuple[str, ...] | None = Field(None, description="only these scores; default all")
-    seeds: tuple[int, ...] | None = Field(None, min_length=1, description="only of this row: its training seeds")
+    change: dict[str, Any] = Field({}, description="changes to the method's configuration, as in an ablation")
+    over_seeds: bool = Field(False, description="for an ensemble: join all seeds of each member into one ensemble")
+    data: dict[str, Any] = Field({}, description="changes to the base's data, such as smaller images")
+    training: dict[str, Any] = Field({}, description="changes to the base's training: images, batch_size, max_seconds")
+    detection: dict[str, Any] = Field({}, description="changes to the base's detection, for every score")
+    scores: tuple[str, ...] | None = Field(None, description="only these scores; null for all")
+    seeds: tuple[int, ...] | None = Field(None, min_length=1, description="training seeds of this row only")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if (self.method is None) == (not self.members):
-            raise ValueError(f"{self.name} needs a method or members, and not both")
+            raise ValueError(f"{self.name} needs either a method or members")
         if {"route", "splits", "fold"} & set(self.data):
-            raise ValueError(f"{self.name} names a route, splits or a fold; all rows share those of the base")
+            raise ValueError(
+                f"{self.name} sets route, splits or fold, but all rows share those of the base. Remove them"
+            )
         if self.change and self.members:
-            raise ValueError(f"{self.name} is an ensemble, and changes {', '.join(self.change)}; change its members")
+            raise ValueError(
+                f"{self.name} is an ensemble, so it cannot change {', '.join(self.change)}. Change its members instead"
+            )
         if self.over_seeds and not self.members:
-            raise ValueError(f"{self.name} joins seeds (over_seeds) and has no members; name the rows that it joins")
+            raise ValueError(f"{self.name} sets over_seeds without members. Add the rows that it joins")
         return self
 
 
 class ScoreEntry(Config):
-    """One way to make a score; scores share the trained model."""
+    """One way to compute a score; scores share the trained model."""
 
-    name: str = Field(pattern=NAME, description="shown in the table")
-    detection: dict[str, Any] = Field({}, description="over the method's detection")
-    grid: bool = Field(False, description="take the best cell of the score grid on develop")
+    name: str = Field(pattern=NAME, description="name of the score in the table")
+    detection: dict[str, Any] = Field({}, description="changes to the method's detection")
+    grid: bool = Field(False, description="use the best cell of the score grid on develop")
 
 
 class BenchmarkConfig(Config):
     """A benchmark: methods x scores x seeds, every choice on develop, the frozen choice once on test."""
 
     name: str = Field(pattern=NAME, description="folder under `benchmarks/` in the workspace")
-    base: Base = Field(description="what all cells share")
+    base: Base = Field(description="settings that all cells share")
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="rows of the table")
-    scores: tuple[ScoreEntry, ...] = Field((ScoreEntry(name="own"),), min_length=1, description="tried for each method")
+    scores: tuple[ScoreEntry, ...] = Field(
+        (ScoreEntry(name="own"),), min_length=1, description="scores to try for each method"
+    )
     seeds: tuple[int, ...] = Field(
-        (0,), min_length=1, description="training seeds; rows are the first one's, a second table is over all"
+        (0,), min_length=1, description="training seeds; the main table shows the first one, a second table all of them"
     )
     folds: int | None = Field(
         None,
         ge=2,
         le=50,
-        description="cross-fitting in place of seeds: every patient outside test and gate is held out once, and cell "
-        "k of a row is trained with seed k without fold k; figures are means over the folds",
+        description="cross-fitting instead of seeds: every patient outside test and gate is held out once, and cell "
+        "k of a row is trained with seed k without fold k; results are means over the folds",
     )
-    criterion: Criterion = Field("auroc_central", description="on develop; chooses each method's score")
+    criterion: Criterion = Field("auroc_central", description="metric on develop that chooses each method's score")
 
     @field_validator("methods", "scores")
     @classmethod
     def _named_once(cls, entries: tuple[Any, ...]) -> tuple[Any, ...]:
         if twice := [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]:
-            raise ValueError(f"{', '.join(twice)} stands more than once; every name is one row")
+            raise ValueError(f"{', '.join(twice)} occurs more than once, but names must be unique")
         return entries
 
     @model_validator(mode="after")
     def _scores_exist(self) -> Self:
-        known = {score.name for score in self.scores}
-        if odd := sorted({name for entry in self.methods for name in entry.scores or ()} - known):
-            raise ValueError(f"scores {', '.join(odd)} are named by a method and not defined")
+        defined = {score.name for score in self.scores}
+        if odd := sorted({name for entry in self.methods for name in entry.scores or ()} - defined):
+            raise ValueError(f"a method names the scores {', '.join(odd)}, which are not defined. Add them to `scores`")
         return self
 
     @model_validator(mode="after")
@@ -104,29 +110,31 @@ class BenchmarkConfig(Config):
         if self.folds is None:
             return self
         if self.seeds != (0,) or any(entry.seeds for entry in self.methods):
-            raise ValueError("folds take the place of seeds: each fold is trained with a seed of its own; give one")
+            raise ValueError("folds replace seeds, since each fold has its own training seed. Remove `seeds`")
         if joined := [entry.name for entry in self.methods if entry.over_seeds]:
-            raise ValueError(f"{', '.join(joined)} would join trainings that hold out other patients (over_seeds)")
+            raise ValueError(
+                f"{', '.join(joined)} cannot use over_seeds with folds, since the trainings hold out different patients"
+            )
         return self
 
     @model_validator(mode="after")
     def _members_exist(self) -> Self:
         plain = {entry.name: entry for entry in self.methods if not entry.members}
         if odd := sorted({name for entry in self.methods for name in entry.members} - set(plain)):
-            raise ValueError(f"members {', '.join(odd)} are no rows with a method of their own")
+            raise ValueError(f"members {', '.join(odd)} are not rows with their own method")
         for entry in self.methods:
             for name in entry.members:
                 if lacking := set(self.seeds_of(entry)) - set(self.seeds_of(plain[name])):
                     raise ValueError(
-                        f"{entry.name} joins the seeds {sorted(lacking)} of {name}, which has "
-                        f"{list(self.seeds_of(plain[name]))}; give them to {name}, or to {entry.name} fewer"
+                        f"{entry.name} needs the seeds {sorted(lacking)} of {name}, which has "
+                        f"{list(self.seeds_of(plain[name]))}. Add them to {name}, or remove them from {entry.name}"
                     )
         return self
 
     def seeds_of(self, entry: MethodEntry) -> tuple[int, ...]:
-        """Return the training seeds of a row, its own or the benchmark's; the first alone where it joins all.
+        """Return the training seeds of a row, its own or the benchmark's; only the first if it joins all.
 
-        With folds they are the folds.
+        With folds, the seeds are the folds.
         """
         if self.folds is not None:
             return tuple(range(self.folds))
@@ -150,7 +158,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A benchmark that was read from its file."""
+    """A benchmark read from its file."""
 
     config: BenchmarkConfig
     file: Path
@@ -160,7 +168,7 @@ class Benchmark:
         """Read a benchmark; a plain run configuration is a benchmark of its one method.
 
         Raises:
-            ConfigError: the file is neither.
+            ConfigError: the file is neither of the two.
         """
         path = Path(file)
         try:
@@ -173,7 +181,7 @@ class Benchmark:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides the cells: the resolved configurations of all of them."""
+        """SHA-256 of the resolved configurations of all cells."""
         text = json.dumps([[cell.key, self.run_config(cell).fingerprint()] for cell in self.cells()])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -183,15 +191,15 @@ class Benchmark:
         return load_config(self.file.parent / self.config.base.file, RunConfig, self.config.base.set).data.route
 
     def check_purpose(self, open_test: str | None) -> None:
-        """Refuse to open test for a benchmark of folds: each fold is another model, and none is the one to be judged.
+        """Refuse to open test for a benchmark with folds, since each fold is a different model.
 
         Raises:
-            ConfigError: a purpose is given and the benchmark has folds.
+            ConfigError: a purpose is given, but the benchmark has folds.
         """
         if open_test is not None and self.config.folds is not None:
             raise ConfigError(
-                f"{self.config.name} is cross-fitted over {self.config.folds} folds and reads develop alone. Leave "
-                "--open-test out; test is for a benchmark without folds."
+                f"{self.config.name} is cross-fitted over {self.config.folds} folds and uses develop only. Leave "
+                "out --open-test; test is for benchmarks without folds."
             )
 
     def cells(self) -> Iterator[Cell]:
@@ -203,7 +211,7 @@ class Benchmark:
                         yield Cell(entry, score, seed)
 
     def members(self, cell: Cell) -> list[Cell]:
-        """Return the cells that an ensemble's cell joins, under its own score; none for a method of its own."""
+        """Return the cells that an ensemble's cell joins, under its own score; empty for other methods."""
         entries = [named(self.config.methods, name) for name in cell.method.members]
         return [
             Cell(entry, cell.score, seed)
@@ -216,17 +224,17 @@ class Benchmark:
         return list(dict.fromkeys((cell.method.name, cell.seed) for cell in self.cells()))
 
     def waves(self, groups: Sequence[tuple[str, int]]) -> list[list[tuple[str, int]]]:
-        """Return groups in the order in which they can be done: ensembles after their members."""
+        """Return the groups in a possible order: ensembles after their members."""
         joined = {entry.name for entry in self.config.methods if entry.members}
         waves = [[group for group in groups if (group[0] in joined) is late] for late in (False, True)]
         return [wave for wave in waves if wave]
 
     def run_config(self, cell: Cell, members: Sequence[dict[str, str]] = ()) -> RunConfig:
-        """Return the configuration of a cell's run (of a grid cell: the one that the grid starts from).
+        """Return the configuration of a cell's run (for a grid cell: the starting point of the grid).
 
         Args:
             cell: one of `cells`.
-            members: of an ensemble: run and SHA-256 of each; without them the keys of their cells stand there.
+            members: for an ensemble, run and SHA-256 of each member; the keys of their cells by default.
 
         Raises:
             ConfigError: the base cannot be read, or a field is unknown or out of range.
@@ -245,12 +253,12 @@ class Benchmark:
         return load_config(self.file.parent / self.config.base.file, RunConfig, overrides)
 
     def _fold(self, cell: Cell) -> dict[str, Any]:
-        """Return what a cell's data says of the patients that it holds out: nothing without folds."""
+        """Return the part of a cell's data section that says which fold is held out; empty without folds."""
         folds = self.config.folds
         return {} if folds is None else {"fold": {"of": folds, "held_out": cell.seed}}
 
     def _method(self, cell: Cell, members: Sequence[dict[str, str]]) -> dict[str, Any]:
-        """Return the section `method` of a cell's run: its file's or its own, changed, or its members."""
+        """Return the section `method` of a cell's run: its (changed) configuration or its members."""
         method = cell.method.method
         if method is None:
             return {"name": "ensemble", "members": list(members) or [{"run": m.key} for m in self.members(cell)]}
@@ -258,7 +266,7 @@ class Benchmark:
 
 
 class _Open(Config):
-    """Any mapping: the method's own model checks it afterwards."""
+    """Any mapping; the method's own configuration validates it later."""
 
     model_config = {"extra": "allow", "frozen": True}
 
@@ -287,8 +295,8 @@ def _of_one(path: Path) -> BenchmarkConfig | None:
 
 
 def named(entries: Sequence[Any], name: str) -> Any:
-    """Return the entry of that name (ConfigError where there is none)."""
-    found = [entry for entry in entries if entry.name == name]
-    if not found:
-        raise ConfigError(f"The benchmark has no {name!r}; it has {', '.join(entry.name for entry in entries)}.")
-    return found[0]
+    """Return the entry with this name (ConfigError if it does not exist)."""
+    matches = [entry for entry in entries if entry.name == name]
+    if not matches:
+        raise ConfigError(f"The benchmark has no {name!r}. Choose one of {', '.join(entry.name for entry in entries)}.")
+    return matches[0]

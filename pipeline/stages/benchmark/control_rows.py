@@ -1,4 +1,4 @@
-"""Trivial controls of a benchmark: their lines in the table, and each method against the strongest of them."""
+"""Trivial controls of a benchmark: their rows in the table, and each method against the strongest control."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from pipeline.evaluation.table import CONTROL, ScoreTable, central_subset
 from pipeline.stages.choose.compare_runs import joined, stored_scores
 from pipeline.stages.run.run_folder import RunFolder
 
-SHOWN_CONTROLS = 3  # of each selection
+SHOWN_CONTROLS = 3  # controls listed per selection
 NEGATIVE = "negative "
 
 
 def against_best_control(folders: Sequence[RunFolder], set_name: str, name: str, folds: bool = False) -> Comparison:
     """Compare a method with the strongest trivial control of the same units, by the paired bootstrap.
 
-    The control and its sign are chosen on these labels, which favours the control and never the model. Central slices
-    where there are any: over all slices, where in the head a slice lies decides most.
+    The control and its sign are chosen on these labels, which favours the control, never the model. Central slices
+    are used if there are any, since over all slices the position in the head dominates.
 
     Args:
-        folders: its runs, one a training seed, or one a fold; the mean of their AUROC is compared.
+        folders: its runs, one per training seed or per fold; the mean of their AUROC is compared.
         set_name: develop or test.
-        name: of the method.
-        folds: whether each run holds out patients of its own.
+        name: name of the method.
+        folds: whether each run holds out different patients.
 
     Raises:
-        ArtefactError: a run was not measured on this set.
-        ConfigError: runs of several seeds were measured on different units.
+        ArtefactError: a run was not evaluated on this set.
+        ConfigError: runs of several seeds were evaluated on different units.
         EmptySelection: too few units of a class.
     """
     config = folders[0].config().evaluation
@@ -44,20 +44,20 @@ def against_best_control(folders: Sequence[RunFolder], set_name: str, name: str,
     frame, seeds = _with_seeds(frames)
     table = ScoreTable.from_frame(_central(frame, config), seeds)
     named = f"{name}, mean of {len(seeds)} seeds" if len(seeds) > 1 else name
-    (both,), shown = _with_best_control([table])
-    return compare_seeds(both, named, seeds, shown, config)
+    (both,), control = _with_best_control([table])
+    return compare_seeds(both, named, seeds, control, config)
 
 
 def _over_folds(frames: Sequence[pd.DataFrame], name: str, config: EvaluationConfig) -> Comparison:
-    both, shown = _with_best_control([ScoreTable.from_frame(frame) for frame in frames])
-    return compare_folds(both, f"{name}, mean of {len(frames)} folds", "score", shown, config)
+    both, control = _with_best_control([ScoreTable.from_frame(frame) for frame in frames])
+    return compare_folds(both, f"{name}, mean of {len(frames)} folds", "score", control, config)
 
 
 def _with_best_control(tables: Sequence[ScoreTable]) -> tuple[list[pd.DataFrame], str]:
-    """Return the tables' frames with the strongest control of all of them in the place of every one, and its column."""
+    """Return the tables' frames with the overall strongest control as the only one, and its column."""
     best, sign = best_control(tables, [column for column in tables[0].columns if column.startswith(CONTROL)])
-    shown = f"control {NEGATIVE if sign < 0 else ''}{best.removeprefix(CONTROL)}"
-    return [_without_controls(table.frame).assign(**{shown: sign * table.frame[best]}) for table in tables], shown
+    column = f"control {NEGATIVE if sign < 0 else ''}{best.removeprefix(CONTROL)}"
+    return [_without_controls(table.frame).assign(**{column: sign * table.frame[best]}) for table in tables], column
 
 
 def _central(frame: pd.DataFrame, config: EvaluationConfig) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def _without_controls(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_seeds(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the first frame with the score of every frame in a column of its own, and those columns."""
+    """Return the first frame with the score of every frame in its own column, and these columns."""
     columns = {
         f"seed {place}": joined(frames[0], frame, ("first", "this"))["this"] for place, frame in enumerate(frames)
     }
@@ -78,12 +78,12 @@ def _with_seeds(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, tuple[str
 
 
 def strongest_controls(reports: Sequence[EvaluationReport]) -> dict[str, dict[str, Estimate]]:
-    """Return figures by control, of the strongest of each selection, in the order of the image-level figures.
+    """Return the metrics of the strongest controls of each selection, in the order of the image-level metrics.
 
     Args:
-        reports: of one run, or of one run a fold, whose figures are averaged.
+        reports: of one run, or of one run per fold, whose metrics are averaged.
     """
-    found: dict[str, dict[str, Estimate]] = {}
+    strongest: dict[str, dict[str, Estimate]] = {}
     for table in reports[0].tables:
         same = [one for report in reports for one in report.tables if _alike(one, table)]
         pixels = table.level == "pixel level"
@@ -92,8 +92,8 @@ def strongest_controls(reports: Sequence[EvaluationReport]) -> dict[str, dict[st
         lines = {name: {k: mean for k, v in names.items() if (mean := _mean(same, name, v))} for name in _names(same)}
         ranked = sorted((name for name in lines if lines[name]), key=lambda n: -next(iter(lines[n].values())).value)
         for name in ranked[:SHOWN_CONTROLS]:
-            found.setdefault(name, {}).update(lines[name])
-    return found
+            strongest.setdefault(name, {}).update(lines[name])
+    return strongest
 
 
 def _alike(one: ResultTable, other: ResultTable) -> bool:
@@ -101,7 +101,7 @@ def _alike(one: ResultTable, other: ResultTable) -> bool:
 
 
 def _names(tables: Sequence[ResultTable]) -> Iterator[str]:
-    """Yield the controls that all of the tables have, first as they are, then with their sign turned."""
+    """Yield the controls that all tables have, first unchanged, then with flipped sign."""
     plain = [row.name for row in tables[0].rows if row.control and not row.name.startswith(NEGATIVE)]
     yield from plain
     if tables[0].level != "pixel level":
@@ -109,14 +109,15 @@ def _names(tables: Sequence[ResultTable]) -> Iterator[str]:
 
 
 def _mean(tables: Sequence[ResultTable], name: str, metric: str) -> Estimate | None:
-    """Return a control's figure, averaged over tables; None where one of them lacks it."""
-    found = [_figure(table, name, metric) for table in tables]
-    known = [estimate for estimate in found if estimate is not None]
-    return mean_estimate(known) if len(known) == len(tables) else None
+    """Return a control's metric, averaged over tables; None if one of them lacks it."""
+    estimates = [_figure(table, name, metric) for table in tables]
+    if any(estimate is None for estimate in estimates):
+        return None
+    return mean_estimate([estimate for estimate in estimates if estimate is not None])
 
 
 def _figure(table: ResultTable, name: str, metric: str) -> Estimate | None:
-    """Return a control's figure; that of a turned sign, where the table does not show it, from the plain one."""
+    """Return a control's metric; for a flipped sign that is not in the table, derive it from the plain one."""
     rows = {row.name: row.metrics for row in table.rows if row.control}
     if name in rows:
         return rows[name].get(metric)

@@ -1,4 +1,4 @@
-"""The end of a benchmark: the table and figures of develop, and of test once its choices are frozen."""
+"""Final tables and figures of a benchmark: on develop, and on test once the choices are frozen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.types import RunRef
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkReport:
-    """How a benchmark ended: its folder, its page in Markdown, and the cells that failed with their reasons."""
+    """Result of a benchmark: its folder, its page in Markdown, and the failed cells with their reasons."""
 
     folder: str
     markdown: str
@@ -34,16 +34,16 @@ class BenchmarkReport:
 
 
 def finish(benchmark: Benchmark, settings: Settings, command: str, open_test: str | None = None) -> BenchmarkReport:
-    """Write the leaderboard and its figures from what is finished; with a purpose, open test for the frozen choice.
+    """Write the leaderboard and its figures from the finished cells; with a purpose, open test for the frozen choice.
 
     The choice is each method's score, made on develop. It is written before test is opened and never changes again:
-    later calls with `open_test` measure nothing twice.
+    later calls with `open_test` evaluate nothing twice.
 
     Args:
-        benchmark: what was compared.
+        benchmark: the benchmark.
         settings: the workspace.
-        command: what a reader has to type to get the table.
-        open_test: why test is opened; None shows develop alone.
+        command: the command that creates the table.
+        open_test: purpose of opening test; None for develop only.
 
     Raises:
         EmptySelection: no cell is finished.
@@ -63,15 +63,15 @@ def finish(benchmark: Benchmark, settings: Settings, command: str, open_test: st
 
 
 def _failures(benchmark: Benchmark, settings: Settings) -> dict[str, str]:
-    found = {cell.key: result_of(benchmark, cell, settings) for cell in benchmark.cells()}
-    return {key: result["reason"] for key, result in found.items() if result and result["state"] == "failed"}
+    results = {cell.key: result_of(benchmark, cell, settings) for cell in benchmark.cells()}
+    return {key: result["reason"] for key, result in results.items() if result and result["state"] == "failed"}
 
 
 def _frozen(benchmark: Benchmark, cells: dict[str, Cell], purpose: str, folder: RunFolder) -> dict[str, Cell]:
-    """Return the choice that test is opened for; the first one stands.
+    """Return the choice for which test is opened; the first one is final.
 
     Raises:
-        ConfigError: the configurations or the scores chosen on develop are others by now.
+        ConfigError: the configurations or the scores chosen on develop have changed.
     """
     choice = {"fingerprint": benchmark.fingerprint, "cells": {name: cell.key for name, cell in cells.items()}}
     if not (folder.path / "choice.json").exists():
@@ -80,14 +80,15 @@ def _frozen(benchmark: Benchmark, cells: dict[str, Cell], purpose: str, folder: 
     if {name: frozen[name] for name in choice} != choice:
         changed = sorted(set(frozen["cells"].values()) ^ set(choice["cells"].values())) or ["their configuration"]
         raise ConfigError(
-            f"Test was opened for another choice ({', '.join(changed)} changed since). Choosing again after a look at "
-            "test would make its figures worthless: give the benchmark another name, and say so where it is reported."
+            f"Test was opened for another choice ({', '.join(changed)} changed since then). Choosing again after "
+            "seeing "
+            "test would invalidate its results. Give the benchmark another name, and report that test was opened twice."
         )
     return cells
 
 
 def _measure_on_test(benchmark: Benchmark, cells: Iterable[Cell], purpose: str, settings: Settings) -> None:
-    """Measure the chosen runs of every seed on test, each once."""
+    """Evaluate the chosen runs of every seed on test, each once."""
     for cell in (other for chosen in cells for other in same_choice(benchmark, chosen)):
         result = result_of(benchmark, cell, settings)
         if result is None or result["state"] != "done":

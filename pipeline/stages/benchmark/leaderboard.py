@@ -1,4 +1,4 @@
-"""The table of a benchmark: one row a method with the score that develop chose, beside the best controls."""
+"""The table of a benchmark: one row per method with the score chosen on develop, beside the best controls."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class LeaderRow(Config):
     """A method, or a control, in the table.
 
     Attributes:
-        name, score: the method and the score that develop chose for it.
+        name, score: the method and its score chosen on develop.
         control: True for a trivial control.
-        figures: auroc, auroc_central, pixel_ap, dice, oracle_dice: those that could be had.
-        seeds: the figures on this set by training seed, of the chosen score; `figures` are those of the first.
+        figures: the available ones of auroc, auroc_central, pixel_ap, dice, oracle_dice.
+        seeds: metrics on this set by training seed, for the chosen score; `figures` are those of the first seed.
         against: the method against the best control, by the paired bootstrap: the mean AUROC of all its seeds, patients
-            and seeds both resampled, or of its folds; None where it was not measured.
+            and seeds both resampled, or of its folds; None if it was not computed.
         holm_p: its p-value, corrected over the methods of the table.
-        failure: why there are no figures.
+        failure: reason why there are no results.
     """
 
     name: str
@@ -53,15 +53,15 @@ class LeaderRow(Config):
 
 
 class Leaderboard(Config):
-    """Everything that the table shows.
+    """Content of the table.
 
     Attributes:
-        title, set_name, criterion: what it is about; the criterion chose on develop.
-        part: the units that `against` compares on: central slices where there are any.
+        title, set_name, criterion: benchmark, set, and the criterion that chose scores on develop.
+        part: the units of `against`: central slices if there are any.
         counts: of the first image-level table: units, patients, normal, abnormal.
         rows: methods, best first; those that failed last; then the controls.
-        command: what makes this table.
-        folds: over how many folds figures are means, and seeds mean folds; 0 without cross-fitting.
+        command: the command that creates this table.
+        folds: number of folds over which results are means (`seeds` are then folds); 0 without cross-fitting.
     """
 
     title: str
@@ -75,9 +75,9 @@ class Leaderboard(Config):
 
 
 def chosen_cells(benchmark: Benchmark, settings: Settings) -> dict[str, Cell]:
-    """Return each method's cell of the first seed under the score that is best on develop, meaned over the seeds.
+    """Return each method's cell of the first seed under the score that is best on develop, averaged over the seeds.
 
-    A score that lacks a figure or a seed is not chosen while another has all; a method without any is left out.
+    A score that lacks a seed is not chosen if another has all; a method without any finished cell is left out.
     """
     by_method: dict[str, dict[str, list[float]]] = {}
     for cell in benchmark.cells():
@@ -88,21 +88,21 @@ def chosen_cells(benchmark: Benchmark, settings: Settings) -> dict[str, Cell]:
         method: max(scores, key=lambda name, s=scores: (len(s[name]), sum(s[name]) / len(s[name])))
         for method, scores in by_method.items()
     }
-    found: dict[str, Cell] = {}
+    chosen: dict[str, Cell] = {}
     for cell in benchmark.cells():
         if best.get(cell.method.name) == cell.score.name and developed(benchmark, cell, settings) is not None:
-            found.setdefault(cell.method.name, cell)
-    return found
+            chosen.setdefault(cell.method.name, cell)
+    return chosen
 
 
 def developed(benchmark: Benchmark, cell: Cell, settings: Settings) -> float | None:
-    """Return the criterion of a finished cell on develop; the whole set's AUROC where there is no such figure."""
+    """Return the criterion of a finished cell on develop; the whole set's AUROC if the criterion is missing."""
     result = result_of(benchmark, cell, settings)
     if result is None or result["state"] != "done":
         return None
     figures = result["develop"]
-    shown = figures.get(benchmark.config.criterion) or figures.get("auroc")
-    return None if shown is None else float(shown["value"])
+    estimate = figures.get(benchmark.config.criterion) or figures.get("auroc")
+    return None if estimate is None else float(estimate["value"])
 
 
 def leaderboard(
@@ -111,10 +111,10 @@ def leaderboard(
     """Build the table from the finished runs' stored reports and scores; nothing is scored.
 
     Args:
-        benchmark: what was compared.
+        benchmark: the benchmark.
         cells: each method's chosen cell.
         set_name: develop or test.
-        command: what a reader has to type to get this table.
+        command: the command that creates this table.
         settings: the workspace.
 
     Raises:
@@ -123,8 +123,12 @@ def leaderboard(
     rows = [_row(benchmark, cell, set_name, settings) for cell in cells.values()]
     done = [row for row in rows if not row.failure]
     if not done:
-        reasons = "; ".join(sorted({row.failure for row in _failures(benchmark, cells, settings)})) or "none was tried"
-        raise EmptySelection(f"No cell of the benchmark {benchmark.config.name!r} is finished: {reasons}")
+        reasons = (
+            "; ".join(sorted({row.failure for row in _failures(benchmark, cells, settings)})) or "no cell was computed"
+        )
+        raise EmptySelection(
+            f"No cell of the benchmark {benchmark.config.name!r} is finished: {reasons}. Run the benchmark again"
+        )
     first = cells[done[0].name]
     reports = _judged(benchmark, first, set_name, _measured(benchmark, first, set_name, settings), settings)
     ranked = sorted(done, key=lambda row: -_rank(row, benchmark.config.criterion))
@@ -142,27 +146,27 @@ def leaderboard(
 
 
 def _rank(row: LeaderRow, criterion: str) -> float:
-    shown = row.figures.get(criterion) or row.figures.get("auroc")
-    return shown.value if shown else float("-inf")
+    estimate = row.figures.get(criterion) or row.figures.get("auroc")
+    return estimate.value if estimate else float("-inf")
 
 
 def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> LeaderRow:
     result = result_of(benchmark, cell, settings) or {}
-    known = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second")}
-    stages = result.get("stage_seconds") or ()  # cells from before they were noted have none
-    row = LeaderRow(name=cell.method.name, score=cell.score.name, stage_seconds=stages, **known)
+    facts = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second")}
+    stages = result.get("stage_seconds") or ()  # empty if the method has one stage
+    row = LeaderRow(name=cell.method.name, score=cell.score.name, stage_seconds=stages, **facts)
     measured = _measured(benchmark, cell, set_name, settings)
     try:
         judged = _judged(benchmark, cell, set_name, measured, settings)
     except NightreadError as error:
         return row.model_copy(update={"failure": str(error)})
     against = None
-    with suppress(NightreadError):  # the central slices may lack a class: the figures stand all the same
+    with suppress(NightreadError):  # the central slices may lack a class; the other results are still valid
         runs, folds = [folder for folder, _ in measured.values()], benchmark.config.folds is not None
         against = against_best_control(runs, set_name, cell.method.name, folds=folds)
     update = {"figures": _figures(judged), "against": against}
     update["units"] = sum(report.tables[0].counts["units"] for report in judged)
-    return row.model_copy(update={**update, "seeds": {seed: _values(found) for seed, (_, found) in measured.items()}})
+    return row.model_copy(update={**update, "seeds": {seed: _values(report) for seed, (_, report) in measured.items()}})
 
 
 def _judged(
@@ -172,34 +176,41 @@ def _judged(
     measured: Mapping[int, tuple[RunFolder, EvaluationReport]],
     settings: Settings,
 ) -> list[EvaluationReport]:
-    """Return the reports behind a row's figures: the first seed's, or those of all folds.
+    """Return the reports behind a row's results: the first seed's, or those of all folds.
 
     Raises:
-        ArtefactError: it, or a fold, is not finished or not measured.
+        ArtefactError: the cell, or a fold, is not finished or not evaluated.
     """
     if benchmark.config.folds is None:
         return [_report(benchmark, cell, set_name, settings)]
     if lacking := [fold for fold in range(benchmark.config.folds) if fold not in measured]:
-        raise ArtefactError(f"The folds {', '.join(map(str, lacking))} are not finished; the mean is over all of them.")
+        raise ArtefactError(
+            f"The folds {', '.join(map(str, lacking))} are not finished, but the mean needs all folds. Run the "
+            "benchmark again."
+        )
     return [report for _, report in measured.values()]
 
 
 def _figures(reports: Sequence[EvaluationReport]) -> dict[str, Estimate]:
-    """Return the figures that all reports have, averaged."""
-    found = [{k: Estimate.model_validate(v) for k, v in figures_of(report).items()} for report in reports]
-    return {name: mean_estimate([one[name] for one in found]) for name in found[0] if all(name in one for one in found)}
+    """Return the mean of each metric that all reports have."""
+    figures = [{k: Estimate.model_validate(v) for k, v in figures_of(report).items()} for report in reports]
+    return {
+        name: mean_estimate([one[name] for one in figures])
+        for name in figures[0]
+        if all(name in one for one in figures)
+    }
 
 
 def _measured(
     benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings
 ) -> dict[int, tuple[RunFolder, EvaluationReport]]:
-    """Return, by seed, the runs of a method and score that were measured on this set, and their reports."""
-    found: dict[int, tuple[RunFolder, EvaluationReport]] = {}
+    """Return, by seed, the runs of a method and score that were evaluated on this set, and their reports."""
+    measured: dict[int, tuple[RunFolder, EvaluationReport]] = {}
     for other in same_choice(benchmark, cell):
         with suppress(NightreadError):
             report = _report(benchmark, other, set_name, settings)
-            found[other.seed] = (_run_folder(result_of(benchmark, other, settings) or {}), report)
-    return found
+            measured[other.seed] = (_run_folder(result_of(benchmark, other, settings) or {}), report)
+    return measured
 
 
 def _values(report: EvaluationReport) -> dict[str, float]:
@@ -207,20 +218,20 @@ def _values(report: EvaluationReport) -> dict[str, float]:
 
 
 def same_choice(benchmark: Benchmark, cell: Cell) -> list[Cell]:
-    """Return the cells of a method and score, one a seed."""
-    wanted = (cell.method.name, cell.score.name)
-    return [other for other in benchmark.cells() if (other.method.name, other.score.name) == wanted]
+    """Return the cells of a method and score, one per seed."""
+    choice = (cell.method.name, cell.score.name)
+    return [other for other in benchmark.cells() if (other.method.name, other.score.name) == choice]
 
 
 def _failures(benchmark: Benchmark, cells: dict[str, Cell], settings: Settings) -> list[LeaderRow]:
-    """Return a row for each method that has no finished cell: why."""
-    found: dict[str, LeaderRow] = {}
+    """Return a row with the reason for each method without a finished cell."""
+    failures: dict[str, LeaderRow] = {}
     for cell in benchmark.cells():
         result = result_of(benchmark, cell, settings)
-        if cell.method.name not in cells and cell.method.name not in found:
+        if cell.method.name not in cells and cell.method.name not in failures:
             reason = "not computed yet" if result is None else result.get("reason", "")
-            found[cell.method.name] = LeaderRow(name=cell.method.name, score=cell.score.name, failure=reason)
-    return list(found.values())
+            failures[cell.method.name] = LeaderRow(name=cell.method.name, score=cell.score.name, failure=reason)
+    return list(failures.values())
 
 
 def _run_folder(result: dict[str, Any]) -> RunFolder:
@@ -230,27 +241,27 @@ def _run_folder(result: dict[str, Any]) -> RunFolder:
 def _report(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> EvaluationReport:
     result = result_of(benchmark, cell, settings)
     if result is None or result["state"] != "done":
-        raise ArtefactError(f"The cell {cell.key} is not finished.")
+        raise ArtefactError(f"The cell {cell.key} is not finished. Run the benchmark again.")
     folder = _run_folder(result)
     if not (folder.path / "evaluation" / set_name / "report.json").exists():
-        raise ArtefactError(f"The run {folder.run_id} was not measured on {set_name}.")
+        raise ArtefactError(f"The run {folder.run_id} was not evaluated on {set_name}. Run the benchmark again.")
     return EvaluationReport.model_validate(folder.read(f"evaluation/{set_name}/report.json"))
 
 
 def corrected(rows: Sequence[LeaderRow]) -> list[LeaderRow]:
-    """Return the rows with Holm's p-values over all methods that were compared."""
+    """Return the rows with Holm's p-values over all compared methods."""
     tested = sorted(
         (row.against.p_value, place)
         for place, row in enumerate(rows)
         if row.against is not None and row.against.p_value is not None
     )
-    found, highest = {}, 0.0
+    corrected_p, highest = {}, 0.0
     for rank, (p_value, place) in enumerate(tested):
         highest = max(highest, min(1.0, (len(tested) - rank) * p_value))
-        found[place] = highest
-    return [row.model_copy(update={"holm_p": found.get(place)}) for place, row in enumerate(rows)]
+        corrected_p[place] = highest
+    return [row.model_copy(update={"holm_p": corrected_p.get(place)}) for place, row in enumerate(rows)]
 
 
 def _controls(reports: Sequence[EvaluationReport]) -> list[LeaderRow]:
-    found = strongest_controls(reports)
-    return [LeaderRow(name=name, control=True, figures=figures) for name, figures in found.items()]
+    strongest = strongest_controls(reports)
+    return [LeaderRow(name=name, control=True, figures=figures) for name, figures in strongest.items()]

@@ -1,4 +1,4 @@
-"""A leaderboard for people: a Markdown page, and a figure with every interval."""
+"""Pages of a leaderboard: a Markdown page, and figures with all intervals."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIGURES = {
 
 
 def leaderboard_page(board: Leaderboard) -> str:
-    """Return the page: what was measured, the table, what each comparison says, the command."""
+    """Return the page: the data, the table, the comparisons, the command."""
     counts = ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in board.counts.items() if value)
     parts = [
         f"# {board.title}: {board.set_name} set",
@@ -43,38 +43,38 @@ def _how(board: Leaderboard) -> str:
             "chosen on the labels of test."
         )
     return (
-        f"Cross-fitted over patients: figures are means over {board.folds} folds, each judged on patients that its "
-        "training never saw, each training with a seed of its own. Intervals: 95 % patient bootstrap within folds. "
-        f"Where a method has several scores, the one shown has the best {criterion} on these same patients; among the "
-        "pixel thresholds that calibrate normals gave, the calibrated Dice was chosen on them too."
+        f"Cross-fitted over patients: results are means over {board.folds} folds, each evaluated on patients that its "
+        "training never saw, each trained with its own seed. Intervals: 95 % patient bootstrap within folds. "
+        f"If a method has several scores, the table has the one with the best {criterion} on these same patients; the "
+        "pixel threshold of the calibrated Dice was also chosen on them, among thresholds from calibrate normals."
     )
 
 
 def leaderboard_table(board: Leaderboard) -> str:
-    """Return the Markdown table alone: what a README shows."""
-    shown = [name for name in FIGURES if any(name in row.figures for row in board.rows)]
+    """Return the Markdown table alone, as used in the documentation."""
+    metrics = [name for name in FIGURES if any(name in row.figures for row in board.rows)]
     headers = [
-        "method", "score", "supervision", *(FIGURES[name] for name in shown),
+        "method", "score", "supervision", *(FIGURES[name] for name in metrics),
         f"against the best control ({board.part})", "p (Holm)", "training, CPU s", "parameters", "images per CPU s",
     ]  # fmt: skip
-    return markdown_table(headers, [_cells(row, shown) for row in board.rows])
+    return markdown_table(headers, [_cells(row, metrics) for row in board.rows])
 
 
 def seeds_table(board: Leaderboard) -> str:
-    """Return a Markdown table of what training again with another seed, or on other patients, changes; "" for none."""
+    """Return a Markdown table of the variation over seeds or folds; "" if there is only one."""
     rows = [row for row in board.rows if len(row.seeds) > 1]
     if not rows:
         return ""
-    shown = [name for name in FIGURES if any(name in row.figures for row in rows)]
-    cells = [[row.name, str(len(row.seeds)), *(_spread(row, name) for name in shown)] for row in rows]
-    told = (
+    metrics = [name for name in FIGURES if any(name in row.figures for row in rows)]
+    cells = [[row.name, str(len(row.seeds)), *(_spread(row, name) for name in metrics)] for row in rows]
+    heading = (
         "Over the folds, mean ± standard deviation."
         if board.folds
-        else "Over training seeds, mean ± standard deviation. The figures above are each method's first seed and their "
-        "intervals are about patients; the comparisons with the best control are of the seeds' mean."
+        else "Over training seeds, mean ± standard deviation. The results above are of each method's first seed, and "
+        "their intervals are over patients; the comparisons with the best control use the mean over seeds."
     )
-    headers = ["method", "folds" if board.folds else "seeds", *(FIGURES[name] for name in shown)]
-    return f"{told}\n\n{markdown_table(headers, cells)}"
+    headers = ["method", "folds" if board.folds else "seeds", *(FIGURES[name] for name in metrics)]
+    return f"{heading}\n\n{markdown_table(headers, cells)}"
 
 
 def _spread(row: LeaderRow, name: str) -> str:
@@ -82,11 +82,11 @@ def _spread(row: LeaderRow, name: str) -> str:
     return f"{mean(values):.3f} ± {stdev(values):.3f}" if len(values) > 1 else ""
 
 
-def _cells(row: LeaderRow, shown: Sequence[str]) -> list[str]:
+def _cells(row: LeaderRow, metrics: Sequence[str]) -> list[str]:
     name = f"control: {row.name}" if row.control else row.name
     if row.failure:
-        return [name, row.score, "", "failed", *[""] * (len(shown) - 1), "", "", "", "", ""]
-    figures = [_text(row.figures.get(name)) for name in shown]
+        return [name, row.score, "", "failed", *[""] * (len(metrics) - 1), "", "", "", "", ""]
+    figures = [_text(row.figures.get(name)) for name in metrics]
     if row.control:
         return [name, "", "", *figures, "", "", "", "", ""]
     cost = (_training(row), _number(row.parameters), _number(row.images_per_second))
@@ -95,14 +95,16 @@ def _cells(row: LeaderRow, shown: Sequence[str]) -> list[str]:
 
 
 def _training(row: LeaderRow) -> str:
-    """Return the CPU seconds of a training, those of each stage behind them where there are several."""
+    """Return the CPU seconds of a training, followed by those of each stage if there are several."""
     stages = f" ({' + '.join(map(_number, row.stage_seconds))})" if len(row.stage_seconds) > 1 else ""
     return _number(row.training_seconds) + stages
 
 
 def _difference(row: LeaderRow) -> str:
-    found = row.against
-    return "" if found is None else f"{found.difference:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+    comparison = row.against
+    return (
+        "" if comparison is None else f"{comparison.difference:+.3f} ({comparison.low:+.3f} to {comparison.high:+.3f})"
+    )
 
 
 def _text(estimate: Estimate | None) -> str:
@@ -116,14 +118,14 @@ def _number(value: float | None) -> str:
 
 
 def _remarks(board: Leaderboard) -> Iterator[str]:
-    """Say who loses to a control, who failed and why, and where units differ."""
+    """Yield remarks on methods that lose to a control, failed, or used different units."""
     for row in board.rows:
         if row.failure:
             yield f"{row.name} failed: {' '.join(row.failure.split())}"
         if row.against is not None:
             yield f"{row.name} {_verdict(row)} the best control: {row.against.sentence}"
         if row.units and row.units != board.counts["units"]:
-            yield f"{row.name} was measured on {row.units} units, not {board.counts['units']}: compare with care."
+            yield f"{row.name} was evaluated on {row.units} units, not {board.counts['units']}, so compare with care."
 
 
 def _verdict(row: LeaderRow) -> str:
@@ -135,9 +137,9 @@ def _verdict(row: LeaderRow) -> str:
 
 
 def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
-    """Draw one figure's intervals, methods in colour and controls in grey; None where no row has it.
+    """Draw one metric's intervals, methods in colour and controls in grey; return None if no row has it.
 
-    Open circles are the same method after training with other seeds; with folds, each fold.
+    Open circles are the same method trained with other seeds, or single folds.
 
     Args:
         board: the leaderboard.
@@ -148,11 +150,11 @@ def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
         return None
     with style.plot(6.4, 1.2 + 0.34 * len(rows)) as (figure, axes):
         for place, row in enumerate(rows):
-            found = row.figures[name]
+            estimate = row.figures[name]
             colour = style.BEST_CONTROL if row.control else style.MODEL
-            if found.low is not None and found.high is not None:
-                axes.plot([found.low, found.high], [place, place], color=colour, linewidth=1.6)
-            axes.plot([found.value], [place], "o", color=colour, markersize=5)
+            if estimate.low is not None and estimate.high is not None:
+                axes.plot([estimate.low, estimate.high], [place, place], color=colour, linewidth=1.6)
+            axes.plot([estimate.value], [place], "o", color=colour, markersize=5)
             others = [figures[name] for figures in _apart(row, board) if name in figures]
             axes.plot(others, [place] * len(others), "o", color=colour, markersize=5, fillstyle="none")
         axes.set_yticks(range(len(rows)), [f"control: {row.name}" if row.control else row.name for row in rows])
@@ -164,5 +166,5 @@ def leaderboard_figure(board: Leaderboard, name: str) -> Figure | None:
 
 
 def _apart(row: LeaderRow, board: Leaderboard) -> list[dict[str, float]]:
-    """Return the figures of trainings that stand beside a row's own: other seeds, or all folds of the mean."""
+    """Return the results of other trainings of a row: other seeds, or all folds of the mean."""
     return list(row.seeds.values())[0 if board.folds else 1 :]

@@ -1,13 +1,14 @@
-"""Stage `benchmark`: every cell trained, calibrated and measured on develop, each in its own file and MLflow run.
+"""Stage `benchmark`: train, calibrate and evaluate every cell on develop, each with its own file and MLflow run.
 
 <workspace>/benchmarks/<name>/
-    benchmark.json               what was asked, and the MLflow run above the cells
+    benchmark.json               the request, and the MLflow parent run of the cells
     cells/<method>.<score>.<seed>.json   one finished or failed cell
     choice.json                  each method's score, frozen when test is first opened
     leaderboard.md, *.png        the table and its figures
 
-A finished cell is never computed again, and a training that was stopped goes on where it was; a failed cell says why
-and is tried anew by the next call. Everything here reads develop; test is read at the end only, for what was frozen.
+A finished cell is never computed again, and an interrupted training resumes where it stopped. A failed cell records its
+reason and is computed again by the next call. Only develop is read here; test is read at the end, for the frozen
+choice.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
 from pipeline.types import RunRef
 
-TIMED_SLICES, TIMED_BATCH, TIMED_SECONDS = 256, 16, 20.0  # scored again for images a second
+TIMED_SLICES, TIMED_BATCH, TIMED_SECONDS = 256, 16, 20.0  # scored again to measure images per second
 
 
 def folder_of(benchmark: Benchmark, settings: Settings) -> RunFolder:
@@ -50,9 +51,9 @@ def folder_of(benchmark: Benchmark, settings: Settings) -> RunFolder:
 
 
 def prepare(benchmark: Benchmark, settings: Settings) -> list[tuple[str, int]]:
-    """Make the folder and the MLflow run above the cells, once; return the groups that have cells left to do.
+    """Create the folder and the MLflow parent run, once; return the groups with unfinished cells.
 
-    Cells of one group, (method, seed), share a trained model and are done one after the other; ensembles come last.
+    Cells of one group, (method, seed), share a trained model and are computed in sequence; ensembles come last.
     """
     folder = folder_of(benchmark, settings)
     if not (folder.path / "benchmark.json").exists():
@@ -66,21 +67,21 @@ def prepare(benchmark: Benchmark, settings: Settings) -> list[tuple[str, int]]:
 
 
 def finished(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any] | None:
-    """Return a cell's result where it is done under today's configuration and data; None where it has to be computed.
+    """Return a cell's result if it is done for the current configuration and data; None if it must be computed.
 
     Raises:
-        ConfigError: the cell's configuration does not fit.
+        ConfigError: the cell's configuration is not valid.
     """
     try:
-        question = _question(benchmark, cell, settings)
+        key = _cache_key(benchmark, cell, settings)
     except NightreadError:
-        return None  # computing it will say why it cannot be
+        return None  # computing it will report the reason
     result = result_of(benchmark, cell, settings)
-    return result if result and result["state"] == "done" and result["question"] == question else None
+    return result if result and result["state"] == "done" and result["key"] == key else None
 
 
 def result_of(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any] | None:
-    """Return what is known of a cell, done or failed; None where it was never tried."""
+    """Return the stored result of a cell, done or failed; None if it was never computed."""
     folder, name = folder_of(benchmark, settings), f"cells/{cell.key}.json"
     if not (folder.path / name).exists():
         return None
@@ -91,7 +92,9 @@ def result_of(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str,
 
 
 def run_group(benchmark: Benchmark, method: str, seed: int, settings: Settings) -> list[dict[str, Any]]:
-    """Compute the cells of one trained model that are not done; one that fails says why and stops no other."""
+    """Compute the unfinished cells of one trained model; a failing one records its reason and does not stop
+    the others.
+    """
     return [
         finished(benchmark, cell, settings) or _attempt(benchmark, cell, settings)
         for cell in benchmark.cells()
@@ -99,8 +102,8 @@ def run_group(benchmark: Benchmark, method: str, seed: int, settings: Settings) 
     ]
 
 
-def _question(benchmark: Benchmark, cell: Cell, settings: Settings) -> str:
-    """SHA-256 of what a cell's answer depends on: configuration, score, what a grid tries, and the develop set."""
+def _cache_key(benchmark: Benchmark, cell: Cell, settings: Settings) -> str:
+    """Return the SHA-256 of a cell's inputs: configuration, score, grid and develop set."""
     config = _config(benchmark, cell, settings)
     with Catalogue.open(settings) as catalogue:
         develop = choose(catalogue, config, settings, sets=("develop",))
@@ -112,10 +115,10 @@ def _question(benchmark: Benchmark, cell: Cell, settings: Settings) -> str:
 def _attempt(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any]:
     try:
         result = {**_identity(cell), "state": "done", **_computed(benchmark, cell, settings)}
-        result["question"] = _question(benchmark, cell, settings)
+        result["key"] = _cache_key(benchmark, cell, settings)
     except NightreadError as error:
         result = failed(cell, str(error))
-    except Exception as error:  # a broken method costs its own cell, never the table
+    except Exception as error:  # a broken method fails its own cell, never the table
         result = failed(cell, str(UnforeseenError.of(error)))
     _keep(benchmark, cell, result, settings)
     return result
@@ -134,7 +137,7 @@ def _computed(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str,
     config = _config(benchmark, cell, settings)
     run = train(config if cell.method.members else _trunk(benchmark, cell), settings)
     detection = config.require_detection()
-    if not cell.method.members:  # an ensemble's score is fixed by its members
+    if not cell.method.members:  # an ensemble's score is determined by its members
         if cell.score.grid:
             detection = grid(run, settings, criterion=benchmark.config.criterion).best
         run = rescore(run, detection, settings)
@@ -149,16 +152,16 @@ def _computed(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str,
 
 
 def _config(benchmark: Benchmark, cell: Cell, settings: Settings) -> RunConfig:
-    """Return the configuration of a cell's run, an ensemble's with the runs of its members.
+    """Return the configuration of a cell's run, for an ensemble including the runs of its members.
 
-    Of a grid cell an ensemble reads series as its members do, whatever the grid has chosen for them.
+    In a grid cell, an ensemble reads series in the same way as its members, whatever the grid chose for them.
     """
-    found = [_member(benchmark, member, settings) for member in benchmark.members(cell)]
-    runs = [RunRef(**result["run"]) for result in found]
+    results = [_member(benchmark, member, settings) for member in benchmark.members(cell)]
+    runs = [RunRef(**result["run"]) for result in results]
     members = [{"run": RunFolder.behind(run).run_id, "sha256": run.sha256} for run in runs]
-    if not (found and cell.score.grid):
+    if not (results and cell.score.grid):
         return benchmark.run_config(cell, members)
-    weight = max(DetectionConfig.model_validate(result["detection"]).residual.adjacent for result in found)
+    weight = max(DetectionConfig.model_validate(result["detection"]).residual.adjacent for result in results)
     read = merge(cell.score.detection, {"residual": {"adjacent": weight}})
     return benchmark.run_config(replace(cell, score=cell.score.model_copy(update={"detection": read})), members)
 
@@ -168,32 +171,32 @@ def _member(benchmark: Benchmark, member: Cell, settings: Settings) -> dict[str,
     if result is None or result["state"] != "done":
         raise ConfigError(
             f"The member {member.method.name} has no finished cell under the score {member.score.name} with seed "
-            f"{member.seed}."
+            f"{member.seed}. Compute it first."
         )
     return result
 
 
 def _trunk(benchmark: Benchmark, cell: Cell) -> RunConfig:
-    """Return the configuration that the cell's model is trained with: that of its method's first score."""
+    """Return the training configuration of the cell's model, which is that of its method's first score."""
     same = [other for other in benchmark.cells() if (other.method.name, other.seed) == (cell.method.name, cell.seed)]
     return benchmark.run_config(same[0])
 
 
 def figures_of(report: EvaluationReport) -> dict[str, Any]:
-    """Return a report's figures by short names: what criteria and tables ask for; absent where it has none."""
-    found: dict[str, Any] = {}
+    """Return a report's metrics by short names, as used by criteria and tables."""
+    metrics: dict[str, Any] = {}
     for table in report.tables:
         row = next(row for row in table.rows if not row.control)
         if table.level == "pixel level":
             names = {"pixel_ap": "AP", "dice": "Dice", "oracle_dice": "best Dice (oracle)"}
         else:
             names = {"auroc_central" if table.title.startswith("central") else "auroc": "AUROC"}
-        found |= {k: row.metrics[v].model_dump(mode="json") for k, v in names.items() if v in row.metrics}
-    return found
+        metrics |= {k: row.metrics[v].model_dump(mode="json") for k, v in names.items() if v in row.metrics}
+    return metrics
 
 
 def _facts(run: RunRef, settings: Settings) -> dict[str, Any]:
-    """Return what the method costs: parameters, CPU seconds of training, slices scored a CPU second."""
+    """Return the costs of the method: parameters, CPU seconds of training, slices scored per CPU second."""
     folder = RunFolder.behind(run)
     detector, config = load_detector(folder.detector, sha256=run.sha256), folder.config()
     with Catalogue.open(settings) as catalogue:
@@ -211,7 +214,7 @@ def _facts(run: RunRef, settings: Settings) -> dict[str, Any]:
 
 
 def _timed(detector: Scorer, data: SliceDataset) -> tuple[int, float]:
-    """Score some slices; return how many, and the CPU seconds of this process."""
+    """Score some slices; return their number and the CPU seconds."""
     began, scored = time.process_time(), 0
     for _ in detector.score_slices(data, min(TIMED_BATCH, detector.config.batch_size)):
         scored += 1
@@ -221,7 +224,7 @@ def _timed(detector: Scorer, data: SliceDataset) -> tuple[int, float]:
 
 
 def _keep(benchmark: Benchmark, cell: Cell, result: dict[str, Any], settings: Settings) -> None:
-    """Write the cell's file and its MLflow run beneath the benchmark's; `result_of` reads it."""
+    """Write the cell's file, which `result_of` reads, and its MLflow run below the benchmark's."""
     if "run" in result:
         result = {**result, "run": {**result["run"], "path": settings.relative(result["run"]["path"])}}
     folder = folder_of(benchmark, settings)
@@ -236,8 +239,8 @@ def _keep(benchmark: Benchmark, cell: Cell, result: dict[str, Any], settings: Se
 
 
 def note_crash(benchmark: Benchmark, method: str, seed: int, code: int, settings: Settings) -> None:
-    """Note in the cells of one model that their process ended with `code` (negative: a signal) and left no result."""
-    reason = f"The process that computed it ended with code {code} and said nothing."
+    """Record in the cells of one model that their process ended with `code` (negative: a signal) without a result."""
+    reason = f"The process that computed it ended with exit code {code} without a message."
     for cell in benchmark.cells():
         ours = (cell.method.name, cell.seed) == (method, seed)
         if ours and finished(benchmark, cell, settings) is None:

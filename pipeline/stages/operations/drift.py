@@ -1,4 +1,4 @@
-"""The night in numbers: what came, what was scored and flagged, what was refused and why, and whether scores drift."""
+"""Numbers of a night: received, scored, flagged and rejected scans, and the drift of scores."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sqlalchemy import func, select
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, Instance, NotScored, RejectionRow, RunRow, SourceFile
 
-NIGHTS = 14  # that can be chosen
-RUNS = 20  # of a route that the drift shows
-TAIL = 0.1  # share of normals that has a p-value this small, by the meaning of p-values
+NIGHTS = 14  # number of nights to choose from
+RUNS = 20  # number of runs per route in the drift chart
+TAIL = 0.1  # by definition, also the share of normals with a p-value this small
 ACCEPTED = ("accepted", "same")
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Scores of one scoring run against those that calibrated: quartiles, and the share with a p-value of 0.1 or less.
+    """Scores of one scoring run against the calibration: quartiles, and the share with a p-value of 0.1 or less.
 
-    `p` are (5, 25, 50, 75, 95) percentiles of the p-values; uniform when the night is like the calibration normals.
+    `p` are (5, 25, 50, 75, 95) percentiles of the p-values; uniform if the night resembles the calibration normals.
     """
 
     run_id: str
@@ -37,17 +37,17 @@ class Drift:
     p: tuple[float, ...]
 
     def sentence(self) -> str:
-        """Compare the share of small p-values with what normal scans give."""
+        """Return a comparison of the share of small p-values with that of normal scans."""
         if self.tail is None:
-            return f"{self.route}: {self.studies} studies without p-values, so drift cannot be told."
+            return f"{self.route}: {self.studies} studies without p-values, so drift cannot be measured."
         return (
             f"{self.route}: {self.tail:.0%} of {self.studies} studies have a p-value of {TAIL:g} or less; scans like "
-            f"the normals that calibrated give {TAIL:.0%}."
+            f"the calibration normals have {TAIL:.0%}."
         )
 
 
 def nights(catalogue: Catalogue) -> list[date]:
-    """Return the latest days on which something was scored or looked at, the newest first."""
+    """Return the latest days on which something was ingested or scored, newest first."""
     with catalogue.reading() as session:
         scored = session.scalars(
             select(RunRow.started_at).where(RunRow.kind == "score").order_by(RunRow.started_at.desc()).limit(500)
@@ -59,7 +59,7 @@ def nights(catalogue: Catalogue) -> list[date]:
 
 
 def night(catalogue: Catalogue, day: date) -> dict[str, Any]:
-    """Return what happened on a day (UTC), for the page: counts, reasons and scoring runs."""
+    """Return the events of a day (UTC) for the page: counts, reasons and scoring runs."""
     begin, end = datetime.combine(day, time()), datetime.combine(day + timedelta(days=1), time())
     with catalogue.reading() as session:
         outcomes = dict(
@@ -104,8 +104,8 @@ def night(catalogue: Catalogue, day: date) -> dict[str, Any]:
 
 
 def _reasons(rows: Any) -> list[dict[str, Any]]:
-    found = [{"code": code, "count": count, "sentence": sentence} for code, count, sentence in rows]
-    return sorted(found, key=lambda row: (-row["count"], row["code"]))
+    reasons = [{"code": code, "count": count, "sentence": sentence} for code, count, sentence in rows]
+    return sorted(reasons, key=lambda row: (-row["count"], row["code"]))
 
 
 def _run(run: RunRow) -> dict[str, Any]:
@@ -113,13 +113,13 @@ def _run(run: RunRow) -> dict[str, Any]:
         "route": run.route,
         "at": run.started_at,
         "state": run.state,
-        "statement": str(run.summary.get("statement", "")) or "It has not ended.",
+        "statement": str(run.summary.get("statement", "")) or "The run has not finished.",
     }
 
 
 def drift(catalogue: Catalogue) -> dict[str, list[Drift]]:
-    """Return the latest scoring runs of each route, oldest first; a run without a finding is left out."""
-    found: dict[str, list[Drift]] = {}
+    """Return the latest scoring runs of each route, oldest first; runs without findings are left out."""
+    drifts: dict[str, list[Drift]] = {}
     counts: Counter[str] = Counter()
     for run in catalogue.runs("score"):
         if run.state != "done" or counts[run.route] >= RUNS:
@@ -127,12 +127,12 @@ def drift(catalogue: Catalogue) -> dict[str, list[Drift]]:
         one = _drift(catalogue, run)
         if one is not None:
             counts[run.route] += 1
-            found.setdefault(run.route, []).insert(0, one)
-    return found
+            drifts.setdefault(run.route, []).insert(0, one)
+    return drifts
 
 
 def drift_of_runs(catalogue: Catalogue, run_ids: Sequence[str]) -> list[Drift]:
-    """Return the drift of scoring runs, in their order; a run without a finding is left out."""
+    """Return the drift of scoring runs, in their order; runs without findings are left out."""
     measured = (_drift(catalogue, catalogue.run(run_id)) for run_id in run_ids)
     return [one for one in measured if one is not None]
 

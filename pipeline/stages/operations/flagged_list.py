@@ -1,4 +1,4 @@
-"""The flagged list in words that a reader of scans understands."""
+"""The flagged list in words that radiologists understand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.data.catalogue.schema import FindingRow
 
 
 def flagged_rows(catalogue: Catalogue, run_id: str | None = None, flagged: bool | None = True) -> list[dict[str, Any]]:
-    """Return findings as rows, the most unusual first; pseudonyms only.
+    """Return findings as rows, most unusual first; pseudonyms only.
 
     Args:
         catalogue: where the findings are.
@@ -20,10 +20,10 @@ def flagged_rows(catalogue: Catalogue, run_id: str | None = None, flagged: bool 
 
 
 def in_words(p_value: float | None, n_calibration: int, guarantee: str) -> str:
-    """Say what a p-value means: of how many normal units this one is more unusual than what share."""
+    """Return a p-value in words: the share of normal units than which this one is more unusual."""
     if p_value is None:
         return "not calibrated"
-    exceeded = round(p_value * (n_calibration + 1)) - 1  # calibration scores at least as high
+    exceeded = round(p_value * (n_calibration + 1)) - 1  # number of calibration scores at least as high
     kind = "normal scans" if guarantee == "conformal" else "normal slices (no guarantee)"
     if exceeded <= 0:
         return f"more unusual than all {n_calibration} {kind}"

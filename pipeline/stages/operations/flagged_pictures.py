@@ -1,6 +1,6 @@
-"""Pictures of what was flagged, for reports that people open: worst slice, reconstruction, heatmap.
+"""Pictures of flagged studies for reports: worst slice, reconstruction, heatmap.
 
-Law 7: pictures of real scans leave the pixel store only where the policy on burned-in text lets them.
+Law 7: pictures of real scans leave the pixel store only if the policy on burned-in text allows it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DPI = 80
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One flagged study's worst slice as PNG; `caption` says in words how unusual it is."""
+    """One flagged study's worst slice as PNG; `caption` describes how unusual it is."""
 
     route: str
     study_id: str
@@ -40,37 +40,37 @@ class Picture:
 
     @property
     def data_url(self) -> str:
-        """The picture as a `data:` URL, for pages that show pictures and cannot fetch files."""
+        """The picture as a `data:` URL, for pages that cannot fetch files."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
 def flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[Picture]]:
-    """Return the flagged rows of scoring runs, and pictures of each run's first ones.
+    """Return the flagged rows of scoring runs, and pictures of the first ones of each run.
 
-    A study is left without a picture where its worst slice may carry text, or where the method has no map.
+    A study has no picture if its worst slice may contain text, or if the method has no map.
     """
     rows: list[dict[str, Any]] = []
     pictures: list[Picture] = []
     with Catalogue.open(settings) as catalogue:
         for run_id in run_ids:
             rows += flagged_rows(catalogue, run_id)
-            found = catalogue.findings(run_id, flagged=True)
-            if found:
-                pictures += _drawn(catalogue.run(run_id), found, catalogue, settings)
+            findings = catalogue.findings(run_id, flagged=True)
+            if findings:
+                pictures += _drawn(catalogue.run(run_id), findings, catalogue, settings)
     return rows, pictures
 
 
-def _drawn(run: RunRow, found: Sequence[FindingRow], catalogue: Catalogue, settings: Settings) -> Iterator[Picture]:
+def _drawn(run: RunRow, findings: Sequence[FindingRow], catalogue: Catalogue, settings: Settings) -> Iterator[Picture]:
     folder = RunFolder(settings.absolute(run.folder))
     config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256 or None)
     if not detector.has_maps:
         return
-    first = list(found)[:PICTURES_A_RUN]
+    first = list(findings)[:PICTURES_A_RUN]
     selection = choose(catalogue, config, settings, study_ids=[finding.study_id for finding in first])
     worst = {_worst(finding): finding for finding in first}
-    shown = [ref for ref in selection.slices if ref.slice_id in worst and _may_be_shown(ref, settings)]
-    data = dataset(replace(selection, slices=tuple(shown)), config, settings, cache="none")
-    for item in measured(detector, data) if shown else ():
+    allowed = [ref for ref in selection.slices if ref.slice_id in worst and _may_be_shown(ref, settings)]
+    data = dataset(replace(selection, slices=tuple(allowed)), config, settings, cache="none")
+    for item in measured(detector, data) if allowed else ():
         finding = worst[item.ref.slice_id]
         caption = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
         drawn = panel(item, detector, data, caption.replace(" than ", "\nthan "))

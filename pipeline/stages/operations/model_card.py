@@ -1,4 +1,4 @@
-"""A model's card: what it learned from, how it was measured, beside which controls, and what it is not for."""
+"""Model card: training data, evaluation beside the controls, and limits of use."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 SETS = ("test", "develop")
 LIMITS = (
     "Research software: not a medical device, not validated on patients, not for diagnosis.",
-    "It says how unusual a scan is among the normals that calibrated it, not what is wrong, nor how urgent it is.",
-    "A scan that is like the normals is not shown to be normal: what the model does not see, it does not flag.",
-    "The promise on false alarms holds for scans like those that calibrated: other scanners, protocols and patients "
-    "may raise more. The page of the night shows whether scores drift.",
+    "It measures how unusual a scan is compared with the calibration normals, not what is wrong or how urgent it is.",
+    "An unflagged scan is not proven to be normal: the model does not flag what it does not see.",
+    "The false-alarm rate is valid for scans like the calibration normals: other scanners, protocols and patients "
+    "may cause more. The page of the night shows whether scores drift.",
 )
 
 
 def models(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """Return every detector that has scored or was evaluated, the latest use first."""
+    """Return every detector that has scored or was evaluated, most recently used first."""
     query = select(RunRow).where(RunRow.sha256 != "").order_by(RunRow.started_at.desc())
-    found: dict[str, dict[str, Any]] = {}
+    cards: dict[str, dict[str, Any]] = {}
     with catalogue.reading() as session:
         for run in session.scalars(query):
-            known = found.setdefault(
+            card = cards.setdefault(
                 run.sha256,
                 {"sha256": run.sha256, "route": run.route, "name": Path(run.folder).name, "last": run.started_at},
             )
-            known["runs"] = known.get("runs", 0) + (run.kind == "score")
-    return list(found.values())
+            card["runs"] = card.get("runs", 0) + (run.kind == "score")
+    return list(cards.values())
 
 
 def model_card(catalogue: Catalogue, settings: Settings, sha256: str) -> dict[str, Any] | None:
-    """Return what the card of a detector shows, None where no run used such a detector.
+    """Return the content of a detector's card, or None if no run used this detector.
 
     Args:
         catalogue: where the runs are.
         settings: the workspace.
-        sha256: of the detector, or at least 8 digits of its beginning.
+        sha256: SHA-256 of the detector, or at least its first 8 digits.
     """
     query = select(RunRow).where(RunRow.sha256.startswith(sha256, autoescape=True)).order_by(RunRow.started_at.desc())
     with catalogue.reading() as session:
@@ -100,7 +100,7 @@ def _report(folder: RunFolder, name: str) -> dict[str, Any] | None:
         return None
     try:
         report = EvaluationReport.model_validate(values)
-    except ValidationError:  # written by another release; the file itself is still there to read
+    except ValidationError:  # written by another release; the file itself can still be read
         return None
     frame = subgroup_frame(report.subgroups) if report.subgroups else None
     return {

@@ -1,4 +1,4 @@
-"""The night in one page: what came, what was refused and why, what was scored, what is flagged."""
+"""One-page report of the night: received, rejected, scored and flagged scans."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.registry import champion, routes_with_champions
 from pipeline.types import RunRef
 
-SHOWN = 25  # flagged scans on the page; `nightread flagged` lists all
+SHOWN = 25  # number of flagged scans on the page; `nightread flagged` lists all
 
 
 def untrained(configs: Sequence[str], settings: Settings) -> list[str]:
@@ -39,21 +39,21 @@ def _is_whole(run: RunRef | None) -> bool:
 
 
 def without_model(settings: Settings) -> dict[str, int]:
-    """Return the routes that no detector reads yet, with the studies that wait on them.
+    """Return the routes without a detector, with the number of studies waiting on each.
 
-    Routes of secondary captures alone are left out: they are for wrapped images, and screen captures would wait there.
+    Routes for secondary captures only are left out: they are for wrapped images, and screen captures would be counted.
     """
     routes = load_routes(settings.routes_folder)
     with Catalogue.open(settings) as catalogue:
-        found = studies_by_route(catalogue, [route for route in routes if set(route.kinds) != {SeriesKind.SECONDARY}])
+        counts = studies_by_route(catalogue, [route for route in routes if set(route.kinds) != {SeriesKind.SECONDARY}])
     read = set(routes_with_champions(settings))
-    return {route: count for route, count in sorted(found.items()) if route not in read}
+    return {route: count for route, count in sorted(counts.items()) if route not in read}
 
 
 def in_words(waiting: dict[str, int]) -> str:
-    """Say which routes have studies and no model; "" where there is none."""
+    """Return a sentence on routes with studies but no model; "" if every route has one."""
     named = ", ".join(f"{route} ({count})" for route, count in waiting.items())
-    return f"Studies on routes that have no model yet: {named}. Train one: nightread train CONFIG." if named else ""
+    return f"Studies on routes that have no model yet: {named}. Train one with nightread train CONFIG." if named else ""
 
 
 def night_report(
@@ -63,7 +63,7 @@ def night_report(
     evaluated: Sequence[dict[str, Any]],
     failures: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the night's report as JSON: its counts, its flagged scans and `markdown`, the page itself."""
+    """Return the night's report as JSON: counts, flagged scans, and the page itself as `markdown`."""
     with Catalogue.open(settings) as catalogue:
         flagged = [row for report in scored for row in flagged_rows(catalogue, report["run_id"])]
         refused = catalogue.rejection_counts()
@@ -91,7 +91,7 @@ def night_report(
 def _page(report: dict[str, Any]) -> str:
     counts = f"{report['files']} files: {report['new']} new, {report['seen_before']} seen before"
     parts = ["# The night", f"{counts}, {sum(report['rejected_tonight'].values())} rejected."]
-    parts += [_codes("Rejected, ever", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
+    parts += [_codes("Rejected so far", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
     parts += [in_words(report["without_model"])]
     parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
     parts += report["drift_sentences"]

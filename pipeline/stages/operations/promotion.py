@@ -1,4 +1,4 @@
-"""Promote a training run's model to champion of its route: the one that the night scores with."""
+"""Promotion of a training run's model to champion of its route, the model that the night uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.tracking.registry import aliases, promote, version_of
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """A run's model that became its route's champion, and the version that it replaced (None for the first)."""
+    """A model that became its route's champion, and the version that it replaced (None for the first)."""
 
     route: str
     run: str
@@ -24,7 +24,7 @@ class Promotion:
         return asdict(self)
 
     def sentence(self) -> str:
-        """Say which version of which run is the champion now, and which it replaced."""
+        """Return a sentence on the new champion and the version that it replaced."""
         replaced = f" in place of version {self.replaced}" if self.replaced not in (None, self.version) else ""
         return f"Version {self.version} ({self.run}) is the champion of {self.route}{replaced}."
 
@@ -33,11 +33,11 @@ def promote_run(settings: Settings, run: str) -> Promotion:
     """Make the newest registered model of a training run the champion of the run's route.
 
     Args:
-        settings: where runs and registry are.
-        run: the run's id, or any unambiguous beginning of it.
+        settings: settings of the workspace.
+        run: the run's id, or an unambiguous prefix.
 
     Raises:
-        ArtefactError: no run, or several, begin so; the run registered no model; the registry does not answer.
+        ArtefactError: no run or several match; the run registered no model; the registry does not respond.
     """
     folder = RunFolder.of(settings, run)
     route = folder.config().data.route

@@ -1,4 +1,4 @@
-"""Where the outline of what differs is drawn: the pixel threshold of a run, as its evaluation chose it."""
+"""Pixel threshold of a run's outlines, as chosen by its evaluation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ USUAL_PIXEL_ALPHA = 0.01
 
 @dataclass(frozen=True, slots=True)
 class PixelOutline:
-    """At most a share `alpha` of a normal patient's in-body pixels, on average, lie above `threshold`."""
+    """On average, at most a share `alpha` of a normal patient's in-body pixels is above `threshold`."""
 
     alpha: float
     threshold: float
@@ -23,15 +23,15 @@ class PixelOutline:
 def pixel_outline(
     calibration: Calibration | None, folder: RunFolder, alpha: float | None = None
 ) -> PixelOutline | None:
-    """Return the threshold for `alpha`, None where the calibration has none for pixels.
+    """Return the threshold for `alpha`, or None if the calibration has no pixel thresholds.
 
     Args:
-        calibration: of the run's detector.
-        folder: of the run.
-        alpha: a tabled one; default what an evaluation chose on develop masks, else the one nearest to 1 %.
+        calibration: calibration of the run's detector.
+        folder: folder of the run.
+        alpha: one of the calibrated alphas; by default the one chosen on develop masks, else the one nearest to 1 %.
 
     Raises:
-        ConfigError: the alpha is not tabled.
+        ConfigError: the alpha is not one of the calibrated ones.
     """
     pixels = None if calibration is None else calibration.pixels
     if pixels is None:

@@ -1,4 +1,4 @@
-"""Stage `pull`: studies of a PACS come into the inbox, as if they had been sent; what came is not asked for again."""
+"""Stage `pull`: fetch studies from a PACS into the inbox, as if they had been sent; nothing is requested twice."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from pipeline.errors import CatalogueError, ConfigError, SendError
 
 @dataclass(slots=True)
 class PullReport:
-    """What one pull did; `notes` says in sentences what did not come and why, by the study's pseudonym in the inbox."""
+    """Result of one pull; `notes` explains what was not fetched, by the study's pseudonym in the inbox."""
 
     source: str
     studies: int = 0
     series: int = 0
-    known: int = 0
+    fetched_before: int = 0
     not_images: int = 0
     objects: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
@@ -53,20 +53,20 @@ def pull(
     on_progress: Callable[[int, int | None], None] | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> PullReport:
-    """Fetch what a PACS has and the inbox has not, and hand over every study that came whole.
+    """Fetch objects that are in the PACS but not in the inbox, and hand over every complete study.
 
-    Killed at any moment, it goes on when it is run again. A study that fails stops no other; a PACS that cannot be
-    reached after some patience, and a full disk, end it.
+    If it is killed, run it again to continue. A study that fails does not stop the others; a PACS that cannot be
+    reached after several attempts, or a full disk, ends the pull.
 
     Args:
-        config: where from, what, how fast and when.
-        credential: of a DICOMweb service.
-        on_progress: called with (studies done, studies in all).
+        config: source, filters, speed and hours.
+        credential: credential of a DICOMweb service.
+        on_progress: called with (studies done, total studies).
         now: the clock, with a time zone.
 
     Raises:
-        ConfigError: the source is none. CatalogueError: the inbox cannot be used, or its disk is full.
-        SendError: the PACS does not say what it has.
+        ConfigError: the source is not valid. CatalogueError: the inbox cannot be used, or its disk is full.
+        SendError: the PACS does not answer the query.
     """
     with ExitStack() as stack:
         inbox = stack.enter_context(Inbox.open(config.inbox))
@@ -80,30 +80,36 @@ def pull(
         report.objects, report.bytes = dict(sorted(intake.counts.items())), intake.bytes
         if intake.full:
             raise CatalogueError(
-                f"The disk of the inbox is full, or less than {config.reserve_bytes} bytes would remain. What came is "
-                "kept. Free some space, and run the pull again: it goes on."
+                f"The disk of the inbox is full, or less than {config.reserve_bytes} bytes would remain free. Fetched "
+                "objects are "
+                "kept. Free some space, and run the pull again to continue."
             )
         return report
 
 
 def source_of(config: PullConfig, intake: Intake, credential: Credential | None) -> Source:
-    """Return what is asked: a DICOMweb service where the source is a URL, else an application entity.
+    """Return the source: a DICOMweb service if it is a URL, else an application entity.
 
     Raises:
-        ConfigError: it is neither, or a credential has no use.
+        ConfigError: it is neither, or it cannot use the given credential.
     """
     if config.source.startswith(("http://", "https://")):
         return WebRetrieve(WebService.of(config.source, credential, config.tls), intake)
     address = Address.parse(config.source, config.ae_title, config.tls)
     if address is None:
-        raise ConfigError(f"{config.source!r} is no PACS. Give AETITLE@host:port, or the URL of a DICOMweb service.")
+        raise ConfigError(
+            f"{config.source!r} is not a PACS address. Give AETITLE@host:port, or the URL of a DICOMweb service."
+        )
     if credential is not None:
-        raise ConfigError(f"{config.source!r} is no DICOMweb service, so no credential is used: use TLS (--tls-cert).")
+        raise ConfigError(
+            f"{config.source!r} is not a DICOMweb service, so it cannot use a credential. Leave it out, and use TLS "
+            "(--tls-cert) instead."
+        )
     return QueryRetrieve(address, config, intake)
 
 
 class _Puller:
-    """One pull, with its books."""
+    """One pull with its state."""
 
     def __init__(
         self, config: PullConfig, source: Source, intake: Intake, report: PullReport, now: Callable[[], datetime]
@@ -115,7 +121,7 @@ class _Puller:
         self._guard, self._stop = threading.Lock(), threading.Event()
 
     def run(self, on_progress: Callable[[int, int | None], None] | None) -> None:
-        """Take study after study, as many at once as there may be associations."""
+        """Fetch all studies, as many at the same time as associations are allowed."""
         if not self._may_ask():
             return
         studies = patiently(lambda: self._source.studies(self._query))
@@ -126,14 +132,14 @@ class _Puller:
                     on_progress(done, len(studies))
 
     def _study(self, study_uid: str) -> bool:
-        """Fetch what is missing of a study; False where it was not come to."""
+        """Fetch the missing objects of a study; return False if it was not processed."""
         if self._stop.is_set():
             return False
         try:
-            found = patiently(lambda: self._source.series(study_uid, self._query))
-            if not found:
-                return False  # of other modalities, or gone since
-            whole = all([self._series(series) for series in found])
+            series_list = patiently(lambda: self._source.series(study_uid, self._query))
+            if not series_list:
+                return False  # of other modalities, or removed since the query
+            whole = all([self._series(series) for series in series_list])
         except SendError as error:
             self._say(study_uid, str(error), failed=1)
             if error.passing:
@@ -144,27 +150,27 @@ class _Puller:
         return True
 
     def _series(self, series: FoundSeries) -> bool:
-        """Fetch what is missing of a series; True where nothing is missing any more."""
+        """Fetch the missing objects of a series; return True if it is complete afterwards."""
         if self._stop.is_set() or not self._may_ask():
             return False
         self._add(series=1)
         if self._pulled.knows(series):
-            self._add(known=1)
+            self._add(fetched_before=1)
             return True
-        there = patiently(lambda: self._source.objects(series))
-        images = [found for found in there if not found.sop_class or found.sop_class in STORAGE_CLASSES]
-        self._add(not_images=len(there) - len(images))
-        missing = [found for found in images if not self._inbox.has(found.uid)]
+        objects = patiently(lambda: self._source.objects(series))
+        images = [item for item in objects if not item.sop_class or item.sop_class in STORAGE_CLASSES]
+        self._add(not_images=len(objects) - len(images))
+        missing = [item for item in images if not self._inbox.has(item.uid)]
         if missing:
-            patiently(lambda: self._fetch(series, missing, whole=len(missing) == len(there)))
+            patiently(lambda: self._fetch(series, missing, whole=len(missing) == len(objects)))
             self._intake.pace.rest()
             missing = self._still(missing)
-        return self._settle(series, len(there), [found.uid for found in images], len(missing))
+        return self._settle(series, len(objects), [item.uid for item in images], len(missing))
 
     def _fetch(self, series: FoundSeries, missing: list[FoundObject], whole: bool) -> None:
         try:
             self._source.fetch(series, missing, whole)
-        except SendError:  # what we refused ourselves is a failure to the PACS, and trying again would not help
+        except SendError:  # the PACS reports objects that we refused as failures, and retrying would not help
             if not self._intake.full and self._still(missing):
                 raise
 
@@ -174,7 +180,7 @@ class _Puller:
     def _settle(self, series: FoundSeries, there: int, images: list[str], missing: int) -> bool:
         refused = sorted({self._intake.refused[uid] for uid in images if uid in self._intake.refused})
         for value, reason in refused:
-            self._say(series.study_uid, f"objects were refused, {value:#06x}: {reason}.")
+            self._say(series.study_uid, f"objects were refused ({value:#06x}: {reason}).")
         if self._intake.full:
             self._end("The disk is full.")
             return False
@@ -182,13 +188,17 @@ class _Puller:
             self._pulled.note(series, there)
             return True
         if not there or not patiently(lambda: self._source.objects(series)):
-            self._say(series.study_uid, "a series vanished from the PACS before it was fetched.", vanished=1)
+            self._say(series.study_uid, "a series was removed from the PACS before it was fetched.", vanished=1)
         else:
-            self._say(series.study_uid, f"the PACS did not give {missing} of {len(images)} objects.", failed=1)
+            self._say(
+                series.study_uid,
+                f"the PACS did not send {missing} of {len(images)} objects. Run the pull again.",
+                failed=1,
+            )
         return False
 
     def _may_ask(self) -> bool:
-        """Wait for the hours off the peak; False where we rather stop."""
+        """Wait for the allowed hours; return False to stop instead."""
         if self._window is None or self._window.is_open(self._now()):
             return True
         if self._config.stop_after_window:

@@ -1,4 +1,4 @@
-"""Stage `push`: the flagged findings of a scoring run go back into their studies, under the real identity."""
+"""Stage `push`: send the flagged findings of a scoring run back into their studies, under the real identity."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from pipeline.stages.pacs.push_evidence import Evidence, Pusher
 
 @dataclass(slots=True)
 class PushReport:
-    """What one push did; `notes` says in sentences what was left out and why, by the study's pseudonym."""
+    """Result of one push; `notes` explains what was left out, by the study's pseudonym."""
 
     run_id: str
     destination: str
     findings: int = 0
     sent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
-    known: int = 0
+    sent_before: int = 0
     failed: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -52,49 +52,51 @@ def push(
     pixel_alpha: float | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
 ) -> PushReport:
-    """Make the objects of every flagged finding and send those that the destination does not have from us yet.
+    """Create the objects of every flagged finding, and send those that were not sent to this destination yet.
 
-    A study whose original file is gone is left out, and said. A destination that cannot be reached after some patience
-    ends the push; run it again, and it goes on.
+    A study whose original files are missing is left out and noted. A destination that cannot be reached after several
+    attempts ends the push; run it again to continue.
 
     Args:
         run_id: a scoring run.
         settings: the workspace.
-        target: where to.
-        kinds: which objects.
-        again: send also what was sent before; the objects are the same, byte for byte.
-        pixel_alpha: share of normal pixels above the outline's threshold; default the one that an evaluation chose.
-        on_progress: called with (findings done, findings in all).
+        target: the destination.
+        kinds: kinds of objects to send.
+        again: also send objects that were sent before; they are identical byte for byte.
+        pixel_alpha: share of normal pixels above the outline's threshold; default the one chosen by an evaluation.
+        on_progress: called with (findings done, total findings).
 
     Raises:
-        CatalogueError: there is no such run. EmptySelection: it flagged nothing.
+        CatalogueError: the run does not exist. EmptySelection: it flagged nothing.
         ArtefactError: its detector is missing or altered.
     """
     with ExitStack() as stack:
         catalogue = stack.enter_context(Catalogue.open(settings))
         crosswalk = stack.enter_context(Crosswalk.open(settings))
         pusher = stack.enter_context(Pusher.of(run_id, settings, catalogue, crosswalk, pixel_alpha))
-        found = catalogue.findings(run_id, flagged=True)
-        if not found:
-            raise EmptySelection(f"The run {run_id} flagged no study: there is nothing to send.")
+        findings = catalogue.findings(run_id, flagged=True)
+        if not findings:
+            raise EmptySelection(
+                f"The run {run_id} flagged no study, so there is nothing to send. See nightread flagged --all."
+            )
         report = PushReport(run_id, target.name)
-        forget = again or isinstance(target, Folder)  # a file is quickly made again, and quickly deleted
+        forget = again or isinstance(target, Folder)  # files are cheap to write again, and may have been deleted
         states = {} if forget else export_states(catalogue, target.name)
         delivery = _Delivery(catalogue, target, report, states)
-        for done, finding in enumerate(found, start=1):
+        for done, finding in enumerate(findings, start=1):
             if not _push_one(finding, pusher, kinds, delivery):
                 break
             report.findings = done
             if on_progress:
-                on_progress(done, len(found))
+                on_progress(done, len(findings))
         return report
 
 
 def _push_one(finding: FindingRow, pusher: Pusher, kinds: Sequence[ObjectKind], delivery: _Delivery) -> bool:
-    """Send the objects of one finding; False where going on makes no sense."""
+    """Send the objects of one finding; return False if the push should stop."""
     described = pusher.describe(finding)
     if delivery.has_all({kind: described.uid(kind) for kind in kinds}):
-        delivery.report.known += 1
+        delivery.report.sent_before += 1
         return True
     try:
         with pusher.evidence(finding) as evidence:
@@ -107,33 +109,35 @@ def _push_one(finding: FindingRow, pusher: Pusher, kinds: Sequence[ObjectKind], 
         return True
 
 
-def _objects(found: Described, evidence: Evidence, kinds: Sequence[ObjectKind]) -> Iterator[tuple[ObjectKind, Dataset]]:
-    """Make the objects one after another; those that others refer to come first."""
-    made: list[Dataset] = []
+def _objects(
+    described: Described, evidence: Evidence, kinds: Sequence[ObjectKind]
+) -> Iterator[tuple[ObjectKind, Dataset]]:
+    """Create the objects one after another; those that others refer to come first."""
+    created: list[Dataset] = []
     for kind in KINDS:
-        with quietly():  # highdicom warns of unusual names by quoting them
-            ds = _make(kind, found, evidence, made) if kind in kinds else None
+        with quietly():  # highdicom's warnings about unusual names would quote them
+            ds = _make(kind, described, evidence, created) if kind in kinds else None
         if ds is not None:
-            made.append(ds)
+            created.append(ds)
             yield kind, ds
 
 
-def _make(kind: ObjectKind, found: Described, evidence: Evidence, made: Sequence[Dataset]) -> Dataset | None:
+def _make(kind: ObjectKind, described: Described, evidence: Evidence, created: Sequence[Dataset]) -> Dataset | None:
     if kind == "seg":
-        return _outline(found, evidence)
+        return _outline(described, evidence)
     if kind == "sc":
-        return None if evidence.picture is None else secondary_capture(found, evidence.picture, evidence.images[0])
+        return None if evidence.picture is None else secondary_capture(described, evidence.picture, evidence.images[0])
     if kind == "sr":
-        return structured_report(found, evidence.images)
-    return key_objects(found, evidence.images, made)
+        return structured_report(described, evidence.images)
+    return key_objects(described, evidence.images, created)
 
 
-def _outline(found: Described, evidence: Evidence) -> Dataset | None:
-    missing = left_out(found, evidence.images)
+def _outline(described: Described, evidence: Evidence) -> Dataset | None:
+    missing = left_out(described, evidence.images)
     try:
-        ds = segmentation(found, evidence.images)
-    except ValueError:  # its text quotes values
-        ds, missing = None, "there is no segmentation, since the original images do not fit together."
+        ds = segmentation(described, evidence.images)
+    except ValueError:  # do not repeat its text, which quotes values
+        ds, missing = None, "there is no segmentation, since the geometry of the original images is inconsistent."
     if missing:
         evidence.notes.append(f"Study {evidence.study}: {missing}")
     return ds
@@ -141,7 +145,7 @@ def _outline(found: Described, evidence: Evidence) -> Dataset | None:
 
 @dataclass(slots=True)
 class _Delivery:
-    """Where objects go, and the books about it."""
+    """Delivery of objects to a destination, recorded in the catalogue."""
 
     catalogue: Catalogue
     target: Destination
@@ -149,13 +153,13 @@ class _Delivery:
     states: dict[str, str]
 
     def has_all(self, uids: dict[ObjectKind, str]) -> bool:
-        """Whether everything of a finding was taken; not every finding has a segmentation or a picture."""
-        found = {kind: self.states.get(uid) for kind, uid in uids.items()}
-        wanted = [state for kind, state in found.items() if state is not None or kind in ("sr", "ko")]
-        return bool(wanted) and set(wanted) == {"sent"}
+        """Return whether all objects of a finding were sent; not every finding has a segmentation or a picture."""
+        states = {kind: self.states.get(uid) for kind, uid in uids.items()}
+        relevant = [state for kind, state in states.items() if state is not None or kind in ("sr", "ko")]
+        return bool(relevant) and set(relevant) == {"sent"}
 
     def deliver(self, finding: FindingRow, kind: ObjectKind, ds: Dataset) -> bool:
-        """Send an object unless it was taken before; False where the destination cannot be reached."""
+        """Send an object unless it was sent before; return False if the destination cannot be reached."""
         uid, name = str(ds.SOPInstanceUID), self.target.name
         if self.states.get(uid) == "sent":
             return True

@@ -1,4 +1,4 @@
-"""What the objects of a push are made from: the run's words and thresholds, the original files, heatmaps, a picture."""
+"""Inputs of a push's objects: the run's texts and thresholds, the original files, heatmaps, a picture."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pipeline.stages.operations.flagged_list import in_words
 from pipeline.stages.pacs.pixel_outline import pixel_outline
 from pipeline.stages.run.run_folder import RunFolder
 
-IMAGES_A_STUDY = 3  # as many as keep their heatmaps
+IMAGES_A_STUDY = 3  # the number that keep their heatmaps
 DPI = 120
 
 
@@ -47,7 +47,7 @@ class Evidence:
 
 
 class Pusher:
-    """One scoring run, opened: what it says of its findings, and what they are about. A context manager."""
+    """An opened scoring run, its findings and their original images. A context manager."""
 
     def __init__(
         self,
@@ -71,13 +71,13 @@ class Pusher:
         """Open a scoring run.
 
         Raises:
-            CatalogueError: there is no such run. ArtefactError: its detector is missing or altered.
-            EmptySelection: it is no scoring run. ConfigError: the alpha is not tabled.
+            CatalogueError: the run does not exist. ArtefactError: its detector is missing or altered.
+            EmptySelection: it is not a scoring run. ConfigError: the alpha is not one of the calibrated ones.
         """
         run = catalogue.run(run_id)
         if run.kind != "score":
             raise EmptySelection(
-                f"The run {run_id} is a {run.kind} run. Name a scoring run: nightread runs --kind score"
+                f"The run {run_id} is a {run.kind} run. Choose a scoring run from nightread runs --kind score"
             )
         detector = read_facts(RunFolder(settings.absolute(run.folder)).detector, sha256=run.sha256 or None)
         pusher = cls(run, detector, _version(settings, run), settings, catalogue, crosswalk)
@@ -99,7 +99,7 @@ class Pusher:
             self._alpha, self._threshold = outline.alpha, outline.threshold
 
     def describe(self, finding: FindingRow) -> Described:
-        """Say a finding in the words and numbers of its objects."""
+        """Return a finding's texts and numbers for its objects."""
         methods = "+".join(self._detector.methods)
         return Described(
             key=f"{finding.run_id}/{finding.model_sha256}/{finding.id}",
@@ -119,12 +119,12 @@ class Pusher:
 
     @contextmanager
     def evidence(self, finding: FindingRow) -> Iterator[Evidence]:
-        """Read the originals of a finding and draw them; unpacked files live while the block runs.
+        """Read and draw the originals of a finding; unpacked files exist only within the context.
 
         Raises:
-            Rejected: none of the original files is there any more.
+            Rejected: all original files are missing.
         """
-        maps, found, panels = self._heatmaps(finding.study_id), Evidence(finding.study_id[:12]), []
+        maps, evidence, panels = self._heatmaps(finding.study_id), Evidence(finding.study_id[:12]), []
         with ExitStack() as files:
             for instance_id, frame in _places(finding, maps):
                 try:
@@ -134,23 +134,23 @@ class Pusher:
                     image = SourceImage(
                         in_unicode(header_of(path, self._settings.decode)), frame, maps.get(f"{instance_id}.{frame}")
                     )
-                    found.images.append(image)
-                    panels += self._panel(path, image, finding, found.notes)
+                    evidence.images.append(image)
+                    panels += self._panel(path, image, finding, evidence.notes)
                 except Rejected as rejected:
-                    found.notes.append(f"Study {finding.study_id[:12]}: {rejected.sentence}")
+                    evidence.notes.append(f"Study {finding.study_id[:12]}: {rejected.sentence}")
                     last = rejected
-            if not found.images:
+            if not evidence.images:
                 raise last
-            found.picture = _drawn(panels)
-            yield found
+            evidence.picture = _drawn(panels)
+            yield evidence
 
     def _panel(self, path: Path, image: SourceImage, finding: FindingRow, notes: list[str]) -> list[Panel]:
-        """Decode an original for the picture; where the policy on burned-in text forbids, there is none."""
+        """Decode an original for the picture; return [] if the policy on burned-in text forbids it."""
         if image.heatmap is None:
             return []
         decoded = self._workers.read(path)
         if not figures_allowed(decoded.attributes, self._settings.burned_in):
-            notes.append(f"Study {finding.study_id[:12]}: no picture, since its pixels may carry text.")
+            notes.append(f"Study {finding.study_id[:12]}: no picture, since its pixels may contain text.")
             return []
         pixels = to_physical(decoded.stored, decoded.attributes).pixels[image.frame]
         words = in_words(finding.p_value, finding.n_calibration, finding.guarantee).replace(" than ", "\nthan ")
@@ -159,7 +159,7 @@ class Pusher:
         return [Panel(image=pixels, heatmap=heatmap, caption=caption, body=heatmap != 0)]
 
     def _heatmaps(self, study_id: str) -> dict[str, np.ndarray]:
-        """Read the maps that scoring kept, by `instance.frame`; their names may be of a key that was rotated since."""
+        """Read the maps stored by scoring, by `instance.frame`; their names may be from before a key rotation."""
         folder = self._folder.path / "heatmaps"
         file = folder / f"{study_id}.npz"
         if not file.exists():
@@ -176,7 +176,7 @@ class Pusher:
 
 
 def _places(finding: FindingRow, maps: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return the slices to show: those with a map, in the order of their score, else the most unusual ones."""
+    """Return the slices to include: those with a map, in the order of their score, else the most unusual ones."""
     places = [(str(item["instance_id"]), int(item["frame"])) for item in finding.evidence]
     mapped = [place for place in places if f"{place[0]}.{place[1]}" in maps]
     return (mapped or places)[:IMAGES_A_STUDY]

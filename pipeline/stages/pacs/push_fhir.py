@@ -1,4 +1,4 @@
-"""Stage `push --fhir`: the flagged findings of a scoring run as FHIR R4 bundles, one file a finding."""
+"""Stage `push --fhir`: the flagged findings of a scoring run as FHIR R4 bundles, one file per finding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.stages.pacs.push_evidence import Pusher
 
 @dataclass(frozen=True, slots=True)
 class FhirReport:
-    """How many bundles were written, and whether they name the real patients and studies."""
+    """Number of written bundles, and whether they hold real identifiers."""
 
     run_id: str
     bundles: int
@@ -35,30 +35,32 @@ class FhirReport:
 
 
 def push_fhir(run_id: str, settings: Settings, folder: Path) -> FhirReport:
-    """Write a bundle a flagged finding, readable by the owner only; written again, it is the same file.
+    """Write one bundle per flagged finding, readable by the owner only; writing it again gives the same file.
 
-    Real identifiers are written only where the folder lies outside the workspace: that is a decision of who names it.
-    Within, the workspace's pseudonyms stand for them.
+    Real identifiers are written only if the folder is outside the workspace, which is the decision of the caller.
+    Inside the workspace, its pseudonyms are used.
 
     Raises:
-        CatalogueError: there is no such run. EmptySelection: it flagged nothing. ConfigError: the folder cannot be
+        CatalogueError: the run does not exist. EmptySelection: it flagged nothing. ConfigError: the folder cannot be
             written.
     """
     real = not folder.resolve().is_relative_to(settings.workspace.resolve())
     with Catalogue.open(settings) as catalogue, Crosswalk.open(settings) as crosswalk:
         pusher = Pusher.of(run_id, settings, catalogue, crosswalk, None)
-        found = catalogue.findings(run_id, flagged=True)
-        if not found:
-            raise EmptySelection(f"The run {run_id} flagged no study: there is nothing to write.")
-        for finding in found:
+        findings = catalogue.findings(run_id, flagged=True)
+        if not findings:
+            raise EmptySelection(
+                f"The run {run_id} flagged no study, so there is nothing to write. See nightread flagged --all."
+            )
+        for finding in findings:
             about = _about(finding, catalogue, crosswalk if real else None)
             described = pusher.describe(finding)
             _write(folder, f"{bundle_id(described)}.json", bundle(described, about))
-    return FhirReport(run_id, len(found), real)
+    return FhirReport(run_id, len(findings), real)
 
 
 def _about(finding: FindingRow, catalogue: Catalogue, crosswalk: Crosswalk | None) -> ImagedStudy:
-    """Say what a finding is about: with the crosswalk by real identifiers, without by pseudonyms."""
+    """Return the study of a finding: with real identifiers if a crosswalk is given, else with pseudonyms."""
     images = _images(catalogue, [str(item["instance_id"]) for item in finding.evidence])
     if crosswalk is None:
         return ImagedStudy(False, finding.patient_id, finding.study_id, images)
@@ -77,13 +79,13 @@ def _images(catalogue: Catalogue, instance_ids: Sequence[str]) -> list[StudyImag
     query = select(Instance, Series.modality).join(Series, Series.series_id == Instance.series_id)
     with catalogue.reading() as session:
         rows = session.execute(query.where(Instance.instance_id.in_(instance_ids))).all()
-        known = {
+        images = {
             instance.instance_id: StudyImage(
                 instance.series_id, instance.instance_id, f"urn:oid:{instance.attributes['sop_class_uid']}", modality
             )
             for instance, modality in rows
         }
-    return [known[name] for name in instance_ids if name in known]
+    return [images[name] for name in instance_ids if name in images]
 
 
 def _write(folder: Path, name: str, value: dict[str, Any]) -> None:
@@ -91,4 +93,4 @@ def _write(folder: Path, name: str, value: dict[str, Any]) -> None:
         private_folder(folder)
         durable.write(folder / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n", mode=0o600)
     except OSError as error:
-        raise ConfigError(f"The folder of --fhir cannot be written: {error.strerror}. Give another one.") from None
+        raise ConfigError(f"The folder of --fhir cannot be written: {error.strerror}. Choose another folder.") from None

@@ -1,4 +1,4 @@
-"""`nightread benchmark diffusion RUN`: what scoring by a trained diffusion model costs, and what makes it cheaper."""
+"""`nightread benchmark diffusion RUN`: the cost of scoring with a trained diffusion model, and ways to reduce it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pipeline.stages.speed.diffusion_cost import diffusion_cost
 def diffusion_speed(
     settings: Settings, run_id: str, images: int = 16, rounds: int = 3, compiled: bool = False
 ) -> list[dict[str, Any]]:
-    """Return one row a way to score, measured on validate normals of the run; see `diffusion_cost` for the columns.
+    """Return one row per way to score, measured on validate normals of the run; see `diffusion_cost` for the columns.
 
     Raises:
-        ConfigError: the run's method is no plain ddpm.
+        ConfigError: the run's method is not a plain ddpm.
         EmptySelection: the run has no validate normals.
     """
     folder = RunFolder.of(settings, run_id)
@@ -34,7 +34,7 @@ def diffusion_speed(
     with Catalogue.open(settings) as catalogue:
         data = dataset(choose(catalogue, config, settings, sets=["validate"]), config, settings, cache="none")
     if not len(data):
-        raise EmptySelection(f"The run {run_id} has no validate normals to measure on.")
+        raise EmptySelection(f"The run {run_id} has no validate normals to measure on. Use another run.")
     x = torch.stack([data[i]["image"] for i in islice(range(len(data)), images)])
     return [asdict(row) for row in diffusion_cost(method, x, rounds, compiled=compiled)]
 
@@ -44,6 +44,6 @@ def _diffusion_model(folder: RunFolder) -> DiffusionModel:
     method = scorer.method if isinstance(scorer, Detector) else None
     if not isinstance(method, DiffusionModel) or method.spatial_dims != 2:
         raise ConfigError(
-            "The run holds no ddpm of slices. Name a run of one, for example trained with --set method.name=ddpm."
+            "The run's model is not a ddpm of slices. Choose a run trained with, for example, --set method.name=ddpm."
         )
     return method

@@ -1,4 +1,4 @@
-"""What scoring by diffusion costs against one forward pass, and what each way of making it cheaper buys."""
+"""Cost of scoring by diffusion relative to one forward pass, and the gain of each way to reduce it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.methods.ddpm import DiffusionModel
 from pipeline.nn.rng import Rng
 
-PLAIN_STEPS = 50  # of each walk in the plain reading of the papers
+PLAIN_STEPS = 50  # steps per start time in the papers' plain procedure
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,12 @@ class DiffusionCost:
     """One way to reconstruct, against another.
 
     Attributes:
-        way, against: what is done, and the line that it is compared with.
-        passes: times that the network sees an image.
+        way, against: the procedure, and the row with which it is compared.
+        passes: number of network passes per image.
         images_per_second: of CPU time (of wall time on an accelerator).
         forward_passes: cost in units of one forward pass of the same batch; median over rounds.
-        speedup: over `against`; median over rounds; 1 for the forward pass itself, which stands first.
-        difference: mean absolute difference to the reconstructions of `against`, which lie in [-1, 1].
+        speedup: over `against`; median over rounds; 1 for the forward pass itself, which comes first.
+        difference: mean absolute difference to the reconstructions of `against`, which are in [-1, 1].
     """
 
     way: str
@@ -58,17 +58,18 @@ class _Way:
 def diffusion_cost(
     method: DiffusionModel, x: Tensor, rounds: int = 3, still: float = 0.02, compiled: bool = False
 ) -> list[DiffusionCost]:
-    """Time every way on the same images; in each round they take turns, so that a busy machine slows all alike.
+    """Time every way on the same images, alternating in each round, so that a busy machine affects all equally.
 
-    First one forward pass; then, each with one thing changed: the papers' `PLAIN_STEPS` steps from one start time after
-    the other; few steps (the method's own number); all start times in one batch; bf16; channels_last; early exit; and
-    where asked for, torch.compile.
+    The first row is one forward pass; then, each with one change: the papers' `PLAIN_STEPS` steps from one start time
+    after another; few steps (the method's own number); all start times in one batch; bf16; channels_last; early exit;
+    and
+    torch.compile if requested.
 
     Args:
         method: trained or not; without conditions and second pass.
         x: [B, C, *spatial].
-        rounds: measured, after one that warms up.
-        still: of the early exit, see `DdpmConfig`.
+        rounds: number of measured rounds, after a warm-up.
+        still: threshold of the early exit, see `DdpmConfig`.
         compiled: measure torch.compile, which needs a compiler and a minute.
 
     Raises:
@@ -77,8 +78,9 @@ def diffusion_cost(
     config = method.config
     if config.conditions is not None or config.second_pass is not None or min(config.start_times) < PLAIN_STEPS:
         raise ConfigError(
-            f"The cost is measured of a plain ddpm from time {PLAIN_STEPS} on: set conditions and second_pass to null, "
-            f"and start later than {min(config.start_times)}."
+            f"The cost is measured for a plain ddpm starting at time {PLAIN_STEPS} or later. Set conditions and "
+            "second_pass to null, "
+            f"and use start_times above {min(config.start_times)}."
         )
     ways = _ways(method, still, compiled)
     passes = _count(ways, x)
@@ -107,7 +109,7 @@ def _row(way: _Way, passes: dict[str, float], seconds: dict[str, Tensor], result
 def _ways(method: DiffusionModel, still: float, compiled: bool) -> list[_Way]:
     starts, steps = method.config.start_times, method.config.steps
     plain, few, batch = f"{PLAIN_STEPS} steps, start by start", f"{steps} steps, start by start", "in one batch"
-    found = [
+    ways = [
         _Way(plain, plain, [_variant(method, start_times=(t,), steps=PLAIN_STEPS) for t in starts]),
         _Way(few, plain, [_variant(method, start_times=(t,)) for t in starts]),
         _Way(batch, few, [_variant(method)]),
@@ -118,12 +120,12 @@ def _ways(method: DiffusionModel, still: float, compiled: bool) -> list[_Way]:
     if compiled:
         model = _variant(method)
         model.network = torch.compile(method.network)
-        found.append(_Way("torch.compile", batch, [model]))
-    return found
+        ways.append(_Way("torch.compile", batch, [model]))
+    return ways
 
 
 def _variant(method: DiffusionModel, **settings: Any) -> DiffusionModel:
-    """Return the same network behind other numbers."""
+    """Return the same network with another configuration."""
     config = method.config.model_copy(update=settings)
     model = DiffusionModel(config, method.image_size, method.channels, method.spatial_dims).to(
         next(method.parameters())
@@ -139,8 +141,8 @@ def _rearranged(method: DiffusionModel) -> DiffusionModel:
 
 
 def _count(ways: list[_Way], x: Tensor) -> dict[str, float]:
-    """Return how often the network sees an image in each way; the run also warms up."""
-    found = {}
+    """Return the number of network passes per image for each way; the run is also the warm-up."""
+    passes = {}
     for way in ways:
         seen: list[int] = []
 
@@ -151,8 +153,8 @@ def _count(ways: list[_Way], x: Tensor) -> dict[str, float]:
         way.run(x)
         for hook in hooks:
             hook.remove()
-        found[way.name] = sum(seen) / len(x)
-    return found
+        passes[way.name] = sum(seen) / len(x)
+    return passes
 
 
 def _forward(method: DiffusionModel) -> Callable[[Tensor], object]:

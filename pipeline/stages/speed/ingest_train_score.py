@@ -30,13 +30,16 @@ from pipeline.stages.speed.training_ratio import training_ratio
 
 ROUNDS = 3
 Row = dict[str, Any]
-METHODS: tuple[tuple[type[MethodConfig], int], ...] = ((AeConfig, 64), (DaeConfig, 16))  # and the batch of its recipe
+METHODS: tuple[tuple[type[MethodConfig], int], ...] = (
+    (AeConfig, 64),
+    (DaeConfig, 16),
+)  # with their recommended batch sizes
 
 
 def speed(files: int, images: int) -> list[Row]:
-    """Measure, and return one row a comparison: what, ours, bare, their ratio (above 1: we are faster), and the unit.
+    """Measure, and return one row per comparison: name, ours, bare, ratio (above 1: ours is faster), unit.
 
-    Every ratio is the median of rounds in which both sides take turns, so that a busy machine slows both alike.
+    Every ratio is the median of rounds in which both sides alternate, so that a busy machine slows both equally.
 
     Args:
         files: DICOM files of the ingest comparison (uncompressed and compressed, 256 pixels).
@@ -68,7 +71,7 @@ def _pydicom(paths: Sequence[Path]) -> None:
 
 
 def _dcmdump(inbox: Path) -> None:
-    # reads and prints headers only: it decodes no pixels
+    # reads and prints headers only, without decoding pixels
     subprocess.run(
         ["dcmdump", "-q", "+sd", "+r", str(inbox)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
     )
@@ -76,10 +79,10 @@ def _dcmdump(inbox: Path) -> None:
 
 def _training_rows() -> Iterator[Row]:
     for config, batch_size in METHODS:
-        found = training_ratio(config(), batch_size=batch_size)
-        name = f"train {found.method} 64 px, batch {batch_size} / bare loop"
+        measured = training_ratio(config(), batch_size=batch_size)
+        name = f"train {measured.method} 64 px, batch {batch_size} / bare loop"
         yield _numbers(
-            name, found.images_per_second, found.bare_images_per_second, found.ratio, "images per CPU second"
+            name, measured.images_per_second, measured.bare_images_per_second, measured.ratio, "images per CPU second"
         )
 
 
@@ -89,9 +92,9 @@ def _scoring_rows(images: int) -> Iterator[Row]:
         method = config().build(64)
         sized = plain.model_copy(update={"batch_size": batch_size})
         detector = Detector(Model(method, Normaliser(MRPercentile())), sized, "speed")
-        found = scoring_ratio(detector, images=images, repeats=9)
+        measured = scoring_ratio(detector, images=images, repeats=9)
         name = f"score {method.config.name} 64 px, heatmap and p-value / forward pass"
-        yield _numbers(name, found.scored, found.bare, found.ratio, "images per CPU second")
+        yield _numbers(name, measured.scored, measured.bare, measured.ratio, "images per CPU second")
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -19,15 +19,15 @@ STATUS = Path("/proc/self/status")
 
 
 def memory_rows(few: int = 1000, many: int = 10_000) -> list[dict[str, Any]]:
-    """Ingest `few` and `many` instances (CT of 64 pixels), once each, in a process of its own with an empty workspace.
+    """Ingest `few` and `many` instances (CT of 64 pixels), once each, in a separate process with an empty workspace.
 
     Returns:
         one row as `pipeline.stages.speed.ingest_train_score.speed` gives: `ours` is the peak of many, `bare` that of
-        few, in MiB, and their ratio is few / many: 1 is no growth. Decoding happens in worker processes with limits of
-        their own, which are not counted.
+        few, in MiB, and their ratio is few / many: 1 means no growth. Decoding happens in worker processes with limits
+        of their own, which are not counted.
 
     Raises:
-        ConfigError: the system does not tell a process its peak (only Linux does), or an ingest ended with an error.
+        ConfigError: the system does not report the peak memory of a process (only Linux does), or an ingest failed.
     """
     if not STATUS.exists():
         raise ConfigError(f"Peak memory is read from {STATUS}, which this system does not have. Measure on Linux.")
@@ -47,14 +47,17 @@ def _peak_mib(count: int) -> float:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ConfigError(f"The ingest of {count} instances ended with code {done.returncode}: {done.stderr[-500:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    if told["added"] != count:
-        raise ConfigError(f"Of {count} phantom instances, {told['added']} came in: their peak would mean nothing.")
-    return round(told["peak_kib"] / 1024, 1)
+    result = json.loads(done.stdout.splitlines()[-1])
+    if result["added"] != count:
+        raise ConfigError(
+            f"Of {count} phantom instances, {result['added']} were ingested, so the peak would be meaningless. Check "
+            "the phantoms."
+        )
+    return round(result["peak_kib"] / 1024, 1)
 
 
 def main(inbox: str, workspace: str) -> None:
-    """Ingest a folder, and print how many instances came in and the peak of this process's resident memory (VmHWM)."""
+    """Ingest a folder, and print the number of new instances and the peak of this process's resident memory (VmHWM)."""
     report = ingest([Path(inbox)], Settings(workspace=Path(workspace)))
     lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
     print(json.dumps({"added": report.added, "peak_kib": int(lines["VmHWM"].split()[0])}))

@@ -1,4 +1,4 @@
-"""What scoring costs above the bare forward pass, measured in one run on one machine."""
+"""Cost of scoring beyond the bare forward pass, measured in one run on one machine."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pipeline.types import Batch, Step
 
 @dataclass(frozen=True, slots=True)
 class ScoringRatio:
-    """Images per second, and their ratio: the median over pairs of runs that stand side by side in time.
+    """Images per second, and their ratio: the median over pairs of consecutive runs.
 
-    On a CPU these are seconds of processor time, so that a busy machine weighs less; on a GPU, of the clock.
+    On a CPU these are seconds of processor time, so that a busy machine matters less; on a GPU, of wall time.
     `bare` is `reconstruct` alone on the same batches; `scored` adds residual, heatmap, score and p-value.
     """
 
@@ -44,21 +44,25 @@ def scoring_ratio(
     repeats: int = 5,
     native_shape: tuple[int, int] | None = None,
 ) -> ScoringRatio:
-    """Time the detector against its method's bare forward pass on made-up images.
+    """Time the detector against its method's bare forward pass on random images.
 
     Args:
-        detector: of a Reconstructor; where it is not calibrated, made-up scores stand in.
-        images: how many a run scores.
+        detector: detector with a Reconstructor; if it is not calibrated, random scores are used.
+        images: number of images per run.
         batch_size: default the detector's.
-        repeats: pairs of runs, after one that warms up.
-        native_shape: given, heatmaps and bodies are brought to this (rows, columns) grid too, as for pixel metrics;
-            without it they stay on the model grid.
+        repeats: number of pairs of runs, after a warm-up.
+        native_shape: if given, heatmaps and bodies are also resampled to this (rows, columns) grid, as for pixel
+            metrics;
+            by default they stay on the model grid.
 
     Raises:
         ConfigError: the method does not reconstruct.
     """
     if not isinstance(detector.method, Reconstructor):
-        raise ConfigError(f"{detector.method.config.name} does not reconstruct: it has no forward pass to compare to.")
+        raise ConfigError(
+            f"{detector.method.config.name} does not reconstruct, so it has no forward pass to compare with. Choose "
+            "another method."
+        )
     if detector.calibration is None:
         detector = detector.calibrated(Calibration.fit(Unit(str(i), str(i), i * 1e-3) for i in range(1000)))
     size = batch_size or detector.config.batch_size

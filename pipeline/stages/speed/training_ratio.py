@@ -1,4 +1,4 @@
-"""How much of a bare PyTorch loop's speed the training loop keeps, measured side by side."""
+"""Speed of the training loop relative to a bare PyTorch loop, measured side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.training.state import TrainState
 class TrainingSpeed:
     """Images per second of CPU time, of both loops, and the median of the paired ratios.
 
-    CPU time of the process, not wall time, so that other work on the machine hardly counts; on a quiet machine with
+    CPU time of the process, not wall time, so that other work on the machine hardly matters; on a quiet machine with
     fixed threads both give the same ratio.
     """
 
@@ -35,7 +35,7 @@ class TrainingSpeed:
 
 
 class RandomImages:
-    """Uniform images in memory: what a cached data set costs to read, and no more."""
+    """Uniform images in memory, as cheap to read as a cached data set."""
 
     def __init__(self, count: int, image_size: int) -> None:
         self.images = torch.rand(count, 1, image_size, image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -54,8 +54,8 @@ def training_ratio(
     """Time our loop against `forward, mean squared error, backward, Adam` on the same network.
 
     The bare loop has no averaged weights, no corruption of the input, no row-wise randomness, no checks, and its batch
-    lies ready in memory in the same memory format; everything else that ours does counts against it. The two take turns
-    of a few steps, so that a busy machine slows both alike.
+    is ready in memory in the same memory format; everything else that our loop does counts against it. The two
+    alternate every few steps, so that a busy machine slows both equally.
 
     Args:
         config: a method whose `forward` maps an image to an image (ae, dae).
@@ -80,7 +80,7 @@ def _our_steps(method: Method, data: Images, batch_size: int) -> Iterator[object
 
 
 def _bare_steps(method: Method, data: RandomImages, batch_size: int) -> Iterator[Tensor]:
-    """The shortest PyTorch training loop there is."""
+    """Yield after each step of a minimal PyTorch training loop."""
     layout = torch.channels_last if method.channels_last else torch.contiguous_format
     network: Callable[[Tensor], Tensor] = method.to(memory_format=layout).train()
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-3)

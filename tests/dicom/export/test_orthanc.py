@@ -52,7 +52,7 @@ def test_what_is_pushed_is_found_again(scored: Any, phantom_night: Any, session:
     store, stow, known = found["reports"]
     assert (store["failed"], stow["failed"], known["failed"]) == (0, 0, 0)
     pushed = sum(store["sent"].values())
-    assert sum(stow["sent"].values()) == pushed >= 6 and known["known"] == 2
+    assert sum(stow["sent"].values()) == pushed >= 6 and known["sent_before"] == 2
     assert found["instances"] == [6 + pushed, 6 + pushed]  # the second way brought the same objects
     assert found["find"] == found["qido"] and len(found["qido"]) == 6
     flagged = [modalities for modalities in found["qido"] if "SR" in modalities]
@@ -74,7 +74,7 @@ def test_a_night_on_what_was_pulled_ends_in_the_pacs_again(
         assert (way, report["studies"], report["objects"], report["failed"]) == (way, 54, {"stored": 54}, 0)
         assert report["notes"] == [] and report["vanished"] == 0
     for way, report in found["again"].items():
-        assert (way, report["known"], report["objects"]) == (way, 54, {})
+        assert (way, report["fetched_before"], report["objects"]) == (way, 54, {})
     assert found["same"] == [True] * 3
     assert found["night"] == {"failures": [], "new": 54}
     assert found["pushed"]["failed"] == 0 and found["pushed"]["sent"]["sr"] == 2

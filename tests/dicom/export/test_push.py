@@ -75,10 +75,10 @@ def test_what_was_sent_is_not_sent_again_and_a_failure_is_made_good(scored: Any)
     total = sum(first.sent.values()) + 1
     assert len(target.taken) == total - 1
     second = push(scored.run_id, scored.settings, target)
-    assert (second.failed, second.known, sum(second.sent.values())) == (0, 1, 1)
+    assert (second.failed, second.sent_before, sum(second.sent.values())) == (0, 1, 1)
     assert len({ds.SOPInstanceUID for ds in target.taken}) == len(target.taken) == total
     third = push(scored.run_id, scored.settings, target)
-    assert (third.known, sum(third.sent.values())) == (2, 0)
+    assert (third.sent_before, sum(third.sent.values())) == (2, 0)
     with Catalogue.open(scored.settings) as catalogue:
         rows = exports(catalogue, scored.run_id)
     assert {row.state for row in rows} == {"sent"} and len(rows) == total

@@ -39,7 +39,7 @@ def held(inbox: Path, state: str = "complete") -> list[Path]:
 
 
 def numbers(report: PullReport) -> tuple[int, int, int, int]:
-    return report.studies, report.objects.get("stored", 0), report.known, report.failed
+    return report.studies, report.objects.get("stored", 0), report.fetched_before, report.failed
 
 
 @pytest.fixture(autouse=True)
@@ -278,7 +278,7 @@ def test_the_command_and_its_exit_codes(pacs: Callable, tmp_path: Path) -> None:
     first = CliRunner().invoke(group, command(running, tmp_path))
     assert first.exit_code == 10 and json.loads(first.output)["objects"] == {"stored": 9}
     second = CliRunner().invoke(group, command(running, tmp_path))
-    assert second.exit_code == 0 and json.loads(second.output)["known"] == 3
+    assert second.exit_code == 0 and json.loads(second.output)["fetched_before"] == 3
     assert len(held(tmp_path / "inbox")) == 12
     nothing = CliRunner().invoke(group, [*command(running, tmp_path)[:4], "--json"])
     assert nothing.exit_code == 2 and "whole PACS" in nothing.output
@@ -297,7 +297,7 @@ def test_killed_in_between_it_goes_on(pacs: Callable, tmp_path: Path) -> None:
     assert 3 <= before < 12
     asked = len(running.levels("get"))
     report = pull(config(running, tmp_path / "inbox"))
-    assert report.failed == 0 and report.known >= 1 and before + report.objects["stored"] == 12
+    assert report.failed == 0 and report.fetched_before >= 1 and before + report.objects["stored"] == 12
     assert len(running.levels("get")) - asked <= 3
     found = [dcmread(path).SOPInstanceUID for path in held(tmp_path / "inbox")]
     assert sorted(found) == sorted(ds.SOPInstanceUID for ds in running.datasets)

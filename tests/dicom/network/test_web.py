@@ -119,7 +119,7 @@ def test_it_comes_once_byte_for_byte_what_c_store_would_have_brought(
     assert kept == sent
     service.asked.clear()
     again = pull(config(service, tmp_path / "pulled"))
-    assert (again.known, again.objects) == (4, {})
+    assert (again.fetched_before, again.objects) == (4, {})
     assert not [asked for asked in service.asked if "instances" in asked]
 
 
