@@ -131,7 +131,7 @@ def test_runs_that_cannot_be_pushed(scored: Any, trained: Any, outbox: Path) -> 
     with Catalogue.open(scored.settings) as catalogue:
         other = catalogue.start_run("evaluate")
         empty = catalogue.run(scored.run_id)
-    with pytest.raises(EmptySelection, match="Name a scoring run"):
+    with pytest.raises(EmptySelection, match="Choose a scoring run"):
         push(other, scored.settings, Folder(outbox))
     assert empty.kind == "score"
 

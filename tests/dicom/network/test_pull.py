@@ -247,7 +247,7 @@ def test_what_cannot_be_meant_is_refused(values: dict[str, Any], words: str, tmp
 
 @pytest.mark.parametrize("source", ["PACS", "PACS@host", "ftp://x"])
 def test_what_is_no_pacs_is_said(source: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no PACS"):
+    with pytest.raises(ConfigError, match="is not a PACS"):
         pull(PullConfig(source=source, inbox=tmp_path / "inbox", everything=True))
 
 

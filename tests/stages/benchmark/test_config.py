@@ -74,11 +74,11 @@ def test_a_run_configuration_is_a_benchmark_of_one(file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("name: two", "name: one"), "stands more than once"),
-        (("scores: [wide]", "scores: [narrow]"), "narrow are named by a method and not defined"),
+        (("name: two", "name: one"), "occurs more than once"),
+        (("scores: [wide]", "scores: [narrow]"), "names the scores narrow, which are not defined"),
         (("name: b", "name: ../b"), "name"),
         (("methods:", "method:"), "method"),
-        (("training: {images: 7}", "data: {route: cxr}"), "one names a route, splits or a fold"),
+        (("training: {images: 7}", "data: {route: cxr}"), "one sets route, splits or fold"),
     ],
 )
 def test_what_does_not_fit_is_refused(file: Path, change: tuple[str, str], message: str) -> None:
@@ -119,10 +119,10 @@ def test_an_ensemble_names_other_rows_and_comes_after_them(file: Path) -> None:
             "{name: both, members: [one, two], seeds: [0, 9]}",
             r"both joins the seeds \[9\] of one, which has \[0, 5\]",
         ),
-        ("{name: both, members: [one, two], seeds: [0, 9]}", r"joins the seeds \[9\] of one, which has \[0, 5\]"),
-        ("{name: both, members: [one, two], change: {latent: 8}}", "both is an ensemble, and changes latent"),
+        ("{name: both, members: [one, two], seeds: [0, 9]}", r"needs the seeds \[9\] of one, which has \[0, 5\]"),
+        ("{name: both, members: [one, two], change: {latent: 8}}", "cannot change latent"),
         ("{name: none, method: ae.yaml, seeds: []}", "at least 1 item"),
-        ("{name: wide, method: ae.yaml, over_seeds: true}", "wide joins seeds .* and has no members"),
+        ("{name: wide, method: ae.yaml, over_seeds: true}", "over_seeds without members"),
         ("{name: both, members: [one, three]}", "members three are no rows"),
         ("{name: both, method: ae.yaml, members: [one, two]}", "both needs a method or members, and not both"),
         ("{name: both}", "both needs a method or members"),

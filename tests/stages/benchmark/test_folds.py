@@ -52,9 +52,9 @@ def file(hospital: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("change", "reason"),
     [
         (("folds: 2", "folds: 1"), "greater than or equal to 2"),
-        (("folds: 2", "folds: 2\nseeds: [0, 1]"), "folds take the place of seeds"),
-        (("training: {images: 64}}", "training: {images: 64}, seeds: [3]}"), "folds take the place of seeds"),
-        (("members: [small, other]", "members: [small], over_seeds: true"), "both would join trainings that hold out"),
+        (("folds: 2", "folds: 2\nseeds: [0, 1]"), "folds replace seeds"),
+        (("training: {images: 64}}", "training: {images: 64}, seeds: [3]}"), "folds replace seeds"),
+        (("members: [small, other]", "members: [small], over_seeds: true"), "cannot use over_seeds"),
         (("training: {images: 64}}", "data: {fold: {of: 2, held_out: 0}}}"), "all rows share those of the base"),
     ],
 )
@@ -74,7 +74,7 @@ def test_cells_hold_out_one_fold_each_with_a_seed_of_its_own(file: Path) -> None
 
 
 def test_test_stays_shut(hospital: Any, file: Path) -> None:
-    with pytest.raises(ConfigError, match="folded is cross-fitted over 2 folds and reads develop alone"):
+    with pytest.raises(ConfigError, match="folded is cross-fitted over 2 folds and uses develop only"):
         finish(Benchmark.read(file), hospital.settings, "c", open_test="a look")
 
 
@@ -131,8 +131,8 @@ def test_every_patient_is_judged_once_and_figures_are_means(hospital: Any, bench
     if board["part"] == "all units":
         assert row["against"]["auroc_second"] == pytest.approx(best)
     page = (folder_of(bench, hospital.settings).path / "leaderboard.md").read_text()
-    assert "Cross-fitted over patients: figures are means over 2 folds" in page
-    assert "Over the folds, mean ± standard deviation." in page and "seed of its own" in page
+    assert "Cross-fitted over patients: results are means over 2 folds" in page
+    assert "Over the folds, mean ± standard deviation." in page and "its own seed" in page
     assert (folder_of(bench, hospital.settings).path / "develop_auroc.png").stat().st_size > 1000
 
 

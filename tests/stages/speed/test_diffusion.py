@@ -40,7 +40,7 @@ def test_the_command_prints_a_row_a_way(hospital: Any, run_id: str) -> None:
 def test_other_methods_are_refused(hospital: Any, trained_run: RunRef) -> None:
     asked = ["-w", str(hospital.settings.workspace), "benchmark", "diffusion", trained_run.path.rpartition("/")[2]]
     done = CliRunner().invoke(group, asked)
-    assert done.exit_code == 2 and "holds no ddpm" in done.output
+    assert done.exit_code == 2 and "is not a ddpm" in done.output
 
 
 def test_images_are_no_more_than_there_are(hospital: Any, run_id: str) -> None:
