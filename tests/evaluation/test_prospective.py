@@ -145,6 +145,4 @@ def test_kappa_is_sklearns_and_its_weights_are_repetitions() -> None:
 
 def test_kappa_says_when_it_is_none() -> None:
     assert "No scan was read by two" in reader_agreement([], [], [], CONFIG).note
-    assert (
-        "chance agreement is 1" in reader_agreement(["dismissed"] * 3, ["dismissed"] * 3, list("abc"), CONFIG).note
-    )
+    assert "chance agreement is 1" in reader_agreement(["dismissed"] * 3, ["dismissed"] * 3, list("abc"), CONFIG).note
