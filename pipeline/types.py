@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 Label = Literal["normal", "abnormal", "unknown"]
@@ -100,6 +101,9 @@ class Batch:
         ids: one id per item; at scoring it seeds the item's own randomness.
         about: what the files say about each item (`pipeline.data.images.conditions`), for conditional methods; else ().
         slice_mm: distance between neighbouring slices where the batch is a series; None where unknown or not a series.
+        target: what `images` is to become, for paired tasks: float32 [B, C', *spatial] in [-1, 1], on the same grid.
+        condition: what a conditional task is told beside `images`, a row per image: [B, K, *spatial] (a mask, a second
+            modality), [B, K] (a vector) or [B, L, K] (a text's embedding).
     """
 
     images: Tensor
@@ -107,10 +111,32 @@ class Batch:
     ids: tuple[str, ...]
     about: tuple[Mapping[str, Any], ...] = ()
     slice_mm: float | None = None
+    target: Tensor | None = None
+    condition: Tensor | None = None
 
     def part(self, rows: slice) -> Batch:
         """Return some of the rows as a batch; their tensors are views."""
-        return Batch(self.images[rows], self.body[rows], self.ids[rows], self.about[rows], self.slice_mm)
+        target, condition = (None if one is None else one[rows] for one in (self.target, self.condition))
+        return replace(
+            self,
+            images=self.images[rows],
+            body=self.body[rows],
+            ids=self.ids[rows],
+            about=self.about[rows],
+            target=target,
+            condition=condition,
+        )
+
+    def to(self, device: torch.device | str, layout: torch.memory_format | None = None) -> Batch:
+        """Return the batch with its tensors on a device, images and target in a memory format (None: as they are)."""
+        kwargs = {} if layout is None else {"memory_format": layout}
+        return replace(
+            self,
+            images=self.images.to(device, **kwargs),
+            body=self.body.to(device),
+            target=None if self.target is None else self.target.to(device, **kwargs),
+            condition=None if self.condition is None else self.condition.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,9 +87,7 @@ def _next(state: TrainState, data: Images) -> tuple[Batch, Rng]:
 
 def on_device(state: TrainState, batch: Batch) -> Batch:
     """Return the batch on the method's device, in its memory format."""
-    device = state.accelerator.device
-    images = batch.images.to(device, memory_format=state.layout)
-    return Batch(images, batch.body.to(device), batch.ids, batch.about)
+    return batch.to(state.accelerator.device, state.layout)
 
 
 def autocast(state: TrainState) -> torch.autocast:

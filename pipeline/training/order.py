@@ -19,7 +19,8 @@ from pipeline.types import Batch
 class Images(Protocol):
     """Data set for training with items {"image": float32 [C, *spatial], "body": bool [1, *spatial], "id": str}.
 
-    "about" (the attributes of an image, see `pipeline.data.images.conditions`) is optional.
+    "about" (the attributes of an image, see `pipeline.data.images.conditions`) is optional, and so are "target" and
+    "condition" (see `pipeline.types.Batch`), which every item has or none.
     """
 
     def __len__(self) -> int:
@@ -52,13 +53,30 @@ def collate(data: Images, chosen: Sequence[int]) -> Batch:
     """Stack the chosen items.
 
     Raises:
-        Rejected: an image has NaN or infinite pixels.
+        Rejected: an image, target or condition has NaN or infinite values.
+        ConfigError: some items have a target or condition, and others do not.
     """
     items = [data[index] for index in chosen]
     images = torch.stack([_tensor(item["image"]) for item in items]).float()
     check_finite(images)
     bodies = torch.stack([_tensor(item["body"]) for item in items]).bool()
-    return Batch(images, bodies, tuple(item["id"] for item in items), tuple(item.get("about", {}) for item in items))
+    ids, about = tuple(item["id"] for item in items), tuple(item.get("about", {}) for item in items)
+    target, condition = (_optional(items, name) for name in ("target", "condition"))
+    return Batch(images, bodies, ids, about, target=target, condition=condition)
+
+
+def _optional(items: Sequence[dict[str, Any]], name: str) -> Tensor | None:
+    """Stack what items may have; None where none of them has it."""
+    having = [item for item in items if item.get(name) is not None]
+    if not having:
+        return None
+    if len(having) < len(items):
+        raise ConfigError(
+            f"{len(having)} of {len(items)} items have a {name}; a batch takes all or none. Give every item one."
+        )
+    rows = torch.stack([_tensor(item[name]) for item in items]).float()
+    check_finite(rows)
+    return rows
 
 
 def ordered(data: Images, batch_size: int) -> Iterator[Batch]:
