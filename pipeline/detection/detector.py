@@ -18,7 +18,8 @@ from pipeline.detection.slices import Scored
 from pipeline.detection.two_sided import TwoSided
 from pipeline.detection.volumes import in_parts, joined, refuse_no_series, refuse_no_volumes, series_answer
 from pipeline.errors import ConfigError
-from pipeline.methods.base import AnomalyMapper, Method, Reconstructor, ScanScorer
+from pipeline.methods.base import Method
+from pipeline.methods.capabilities import AnomalyMapper, Reconstructor, ScanScorer
 from pipeline.methods.stored_model import Model
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch

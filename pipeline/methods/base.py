@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -176,46 +176,6 @@ class MethodConfig(Config):
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> Method:
         raise NotImplementedError
-
-
-@runtime_checkable
-class Reconstructor(Protocol):
-    """A method that answers "what would this look like if it were normal?" with an image of the same shape."""
-
-    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return x_hat [B, C, *spatial] for x of that shape; a row depends on itself and its own keys only."""
-        ...
-
-
-@runtime_checkable
-class AnomalyMapper(Protocol):
-    """A method without x_hat that maps where an image is unusual."""
-
-    def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
-        """Return [B, 1, *spatial], higher = more anomalous."""
-        ...
-
-
-@runtime_checkable
-class ScanScorer(Protocol):
-    """A method with neither x_hat nor map that gives one number per image."""
-
-    def score(self, x: Tensor, rng: Rng) -> Tensor:
-        """Return [B], higher = more anomalous."""
-        ...
-
-
-@runtime_checkable
-class Codec(Protocol):
-    """A method that encodes images and decodes codes, as a base of latent models. Neither step is random."""
-
-    def to_code(self, x: Tensor) -> Tensor:
-        """Return the code [B, D, *grid] of x [B, C, *spatial]; a code without a grid has a grid of size 1."""
-        ...
-
-    def from_code(self, z: Tensor) -> Tensor:
-        """Return images [B, C, *spatial] of codes, which need not come from an image."""
-        ...
 
 
 def levels_between(image_size: int, bottom: int, at_least: int = 1) -> int:

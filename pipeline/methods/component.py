@@ -16,7 +16,8 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.methods.base import Codec, Method
+from pipeline.methods.base import Method
+from pipeline.methods.capabilities import Codec
 from pipeline.nn.backbone import trained_weights_follow
 
 

@@ -134,13 +134,17 @@ class DiffusionModel(Method):
             predict = self.denoiser(self.condition_pair(about, len(self.check(x))), len(self.config.start_times))
             return self.process.from_starts(predict, x, rng, self.config.still).to(x.dtype)
 
-    def sample(self, rng: Rng, steps: int | None = None, eta: float = 1.0, about: About = ()) -> Tensor:
-        """Return new images [B, C, *spatial], one per row of `rng`; `steps` None takes all T, eta 0 is DDIM.
+    def sample(self, rng: Rng, steps: int | None = None, eta: float | None = None, about: About = ()) -> Tensor:
+        """Return new images [B, C, *spatial], one per row of `rng`; `steps` None takes all T.
+
+        `eta` 0 is DDIM, 1 ancestral; None is 1 where the noise is Gaussian, else 0.
 
         Raises:
             ConfigError: eta > 0 for a noise other than Gaussian, whose steps do not compose.
         """
-        if eta > 0 and self.config.noise != "gaussian":
+        gaussian = self.config.noise == "gaussian"
+        eta = float(gaussian) if eta is None else eta
+        if eta > 0 and not gaussian:
             raise ConfigError(
                 f"Ancestral sampling needs Gaussian noise, but this model uses {self.config.noise}. Set eta=0."
             )

@@ -77,6 +77,11 @@ class DiffusionAutoencoder(Method):
         error = F.mse_loss(self.network(x_t, t, self.encoder(batch.images)).float(), target)
         return {"total": error, self.config.prediction: error}
 
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the semantic codes z [B, latent]; no randomness."""
+        with self.inference():
+            return self.encoder(self.check(x)).float()
+
     def denoiser(self, z: Tensor) -> Denoiser:
         """Return the noise predictor conditioned on z [B, latent]."""
         return self.process.eps_of(lambda x_t, t: self.network(x_t, t, z))

@@ -65,6 +65,11 @@ class VariationalAutoencoder(Method):
         kl = kl_to_standard_normal(mu, log_variance).mean()
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
+    def sample(self, rng: Rng) -> Tensor:
+        """Return new images [B, C, *spatial], one per row of `rng`: the means of p(x|z), z from the prior N(0, I)."""
+        with self.inference():
+            return self.decode(rng.normal(self.config.latent))
+
     def to_code(self, x: Tensor) -> Tensor:
         """Return the mean of q(z|x) on a grid of 1: [B, latent, 1, 1]."""
         return on_grid(self.network.encode_forward(x)[0], self.spatial_dims)

@@ -81,6 +81,21 @@ class VectorQuantisedAutoencoder(Method):
         """Quantise and decode: the quantiser belongs to the decoder (arXiv:2112.10752, section 3.1)."""
         return self.decoder(self.quantiser(z).codes)
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of entries of the codebook."""
+        return self.config.entries
+
+    def to_tokens(self, x: Tensor) -> Tensor:
+        """Return the indices of the codes of x, int64 [B, *grid]."""
+        with self.inference():
+            return self.quantiser(self.encoder(self.check(x))).indices
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the images of tokens [B, *grid]."""
+        with self.inference():
+            return self.decoder(self.quantiser.embed(tokens)).float()
+
     def after_step(self, phase: str) -> None:
         """Update the codebook's moving averages and revive dead entries."""
         self.quantiser.update()

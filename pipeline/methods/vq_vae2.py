@@ -15,6 +15,7 @@ as images, where the paper averages their residuals.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -126,6 +127,25 @@ class _TwoLevels(Method):
         """Quantise and decode: the quantisers belong to the decoder (arXiv:2112.10752, section 3.1)."""
         return self.codec.of_features(z)
 
+    @property
+    def vocabulary(self) -> int:
+        """Number of entries of each level's codebook."""
+        return self.config.entries
+
+    def to_tokens(self, x: Tensor) -> Tensor:
+        """Return the indices of both levels' codes, int64 [B, L]: the top level row by row, then the bottom one."""
+        with self.inference():
+            codes = self.codec.codes(self.check(x))
+        return torch.cat([codes.top.flatten(1), codes.bottom.flatten(1)], dim=1)
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the images of tokens [B, L]."""
+        fine = self.image_size // 2 ** len(self.config.widths)
+        top, bottom = ([edge] * self.spatial_dims for edge in (fine // 2, fine))
+        coarse, rest = tokens.split([math.prod(top), math.prod(bottom)], dim=1)
+        with self.inference():
+            return self.codec.image(Coded(coarse.reshape(-1, *top), rest.reshape(-1, *bottom)))
+
     def nll(self, codes: Coded) -> tuple[Tensor, Tensor]:
         """Return -log p of each code in nats, [B, *grid] of the top and of the bottom level."""
         return self.prior["top"].nll(codes.top), self.prior["bottom"].nll(codes.bottom, codes.top)
@@ -158,10 +178,10 @@ class CodeRestorer(_TwoLevels):
         """Return the weighted mean of `samples` restorations; randomness comes from the row's key."""
         with self.inference():
             codes = self.codec.codes(self.check(x))
-            images = [self.codec.image(self.restore(codes, rng.fork(i))) for i in range(self.config.samples)]
+            images = [self.codec.image(self.resample_unlikely(codes, rng.fork(i))) for i in range(self.config.samples)]
             return nearest_count_most(x, torch.stack(images), self.config.sharpness).to(x.dtype)
 
-    def restore(self, codes: Coded, rng: Rng) -> Coded:
+    def resample_unlikely(self, codes: Coded, rng: Rng) -> Coded:
         """Return the codes with those above `threshold` in -log p resampled: first the top level, then the bottom given
         it.
         """

@@ -134,7 +134,7 @@ class _VectorQuantisedGan(Method):
         if phase == "discriminator":
             return self._discriminator_loss(batch.images)
         if phase == "prior":
-            return {"total": self.prior.nll(self.codes(batch.images)).mean()}
+            return {"total": self.prior.nll(self.indices(batch.images)).mean()}
         x_hat, quantised = self(batch.images, rng)
         terms, rec = self._codec_terms(batch.images, x_hat, quantised)
         if phase == "codec":
@@ -165,14 +165,25 @@ class _VectorQuantisedGan(Method):
         of_rec, of_gan = (torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in (rec, adversarial))
         return (of_rec / (of_gan + DELTA)).clamp(0, LARGEST).detach()
 
-    @torch.no_grad()
-    def codes(self, x: Tensor) -> Tensor:
-        """Return the indices of the codes of x, int64 [B, *grid]."""
-        return self.quantiser(self.encoder(x)).indices
+    @property
+    def vocabulary(self) -> int:
+        """Number of entries of the codebook."""
+        return self.config.entries
 
-    def image(self, codes: Tensor) -> Tensor:
-        """Return the decoded image of codes [B, *grid]."""
-        return self.decoder(self.quantiser.embed(codes)).float()
+    def to_tokens(self, x: Tensor) -> Tensor:
+        """Return the indices of the codes of x, int64 [B, *grid]."""
+        with self.inference():
+            return self.indices(self.check(x))
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Return the images of tokens [B, *grid]."""
+        with self.inference():
+            return self.decoder(self.quantiser.embed(tokens)).float()
+
+    @torch.no_grad()
+    def indices(self, x: Tensor) -> Tensor:
+        """Return the tokens of x for a step of training, which neither leaves its mode nor checks again."""
+        return self.quantiser(self.encoder(x)).indices
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return z_e [B, D, *grid], before quantisation."""
@@ -218,10 +229,10 @@ class CodeRestorer(_VectorQuantisedGan):
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the weighted mean of `samples` restorations; randomness comes from the row's key."""
         with self.inference():
-            codes = self.codes(self.check(x))
+            codes = self.to_tokens(x)
             unlikely = self.prior.nll(codes) > self.config.threshold
             drawn = [self.prior.resample(codes, unlikely, rng.fork(i)) for i in range(self.config.samples)]
-            images = torch.stack([self.image(each) for each in drawn])
+            images = torch.stack([self.from_tokens(each) for each in drawn])
             return nearest_count_most(x, images, self.config.sharpness).to(x.dtype)
 
 
@@ -232,7 +243,7 @@ class LikelihoodMapper(_VectorQuantisedGan):
         """Return -log p of the codes, upsampled linearly, in nats, [B, 1, *spatial]; no randomness."""
         mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
         with self.inference():
-            nll = self.prior.nll(self.codes(self.check(x)))[:, None]
+            nll = self.prior.nll(self.to_tokens(x))[:, None]
             return F.interpolate(nll, size=x.shape[2:], mode=mode)
 
 

@@ -29,6 +29,12 @@ def method(config: MethodConfig, fitted: Callable[[Method], Method]) -> Method:
 
 
 @pytest.fixture
+def all_small(small: dict[str, dict[str, Any]]) -> list[Method]:
+    """Every registered method, small, as it is built."""
+    return [METHODS[name](**small.get(name, {})).build(SIZE) for name in METHODS]
+
+
+@pytest.fixture
 def fitted() -> Callable[[Method], Method]:
     """Fit a method that has nothing to train, and leave the others as they are."""
 

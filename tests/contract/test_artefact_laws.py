@@ -15,7 +15,8 @@ from pipeline.config import load_config
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods import METHODS, AnyMethodConfig, method_config
 from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
-from pipeline.methods.base import Method, MethodConfig, Reconstructor
+from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.capabilities import Reconstructor
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 

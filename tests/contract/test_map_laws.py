@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pipeline.errors import ConfigError, Rejected, RejectionCode
-from pipeline.methods.base import AnomalyMapper, Method, MethodConfig, ScanScorer
+from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.capabilities import AnomalyMapper, ScanScorer
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 

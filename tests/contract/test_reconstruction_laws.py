@@ -7,7 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from pipeline.errors import ConfigError, Rejected, RejectionCode
-from pipeline.methods.base import AnomalyMapper, Method, MethodConfig, Reconstructor, ScanScorer
+from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.capabilities import AnomalyMapper, Reconstructor, ScanScorer
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 

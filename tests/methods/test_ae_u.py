@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from pipeline.errors import ConfigError, Rejected
 from pipeline.methods.ae_u import AeUConfig, UncertaintyAutoencoder
-from pipeline.methods.base import AnomalyMapper, Reconstructor
+from pipeline.methods.capabilities import AnomalyMapper, Reconstructor
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, TrainState, train
 from pipeline.types import Batch

@@ -17,7 +17,8 @@ from pipeline.data.images.normalise import Normaliser, normaliser_config
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods import METHODS, method_config
 from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
-from pipeline.methods.base import Codec, Method, MethodConfig, Reconstructor
+from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.capabilities import Codec, Reconstructor
 from pipeline.methods.component import CodecConfig
 from pipeline.methods.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, code_shape
 from pipeline.methods.stored_model import Model, load_model, save_model

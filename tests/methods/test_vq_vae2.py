@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pipeline.errors import ConfigError, Rejected
-from pipeline.methods.base import AnomalyMapper, Method, Reconstructor
+from pipeline.methods.base import Method
+from pipeline.methods.capabilities import AnomalyMapper, Reconstructor
 from pipeline.methods.vq_vae2 import VqVae2Config
 from pipeline.nn.code_prior import nearest_count_most
 from pipeline.nn.hierarchical_codec import Coded
@@ -67,7 +68,7 @@ def test_the_bottom_is_judged_and_drawn_anew_under_the_top_that_was_restored() -
     network = method.prior["bottom"].forward
     method.prior["bottom"].forward = lambda codes, coarse: told.append(coarse) or network(codes, coarse)
     codes = method.codec.codes(images(2))
-    restored = method.restore(codes, Rng([1, 2]))
+    restored = method.resample_unlikely(codes, Rng([1, 2]))
     assert not torch.equal(restored.top, codes.top)
     assert len(told) > 1 and all(torch.equal(coarse, restored.top) for coarse in told)
 

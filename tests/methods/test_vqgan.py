@@ -145,7 +145,7 @@ def test_no_unlikely_code_is_plain_decoding_and_every_one_forgets_the_image(batc
     torch.manual_seed(0)
     kept, forgot = (build(answer="restoration", threshold=t, **SMALL_PRIOR).eval() for t in (1e6, 0.0))
     rng = Rng([1, 2, 3])
-    assert_close(kept.reconstruct(batch.images, rng), kept.image(kept.codes(batch.images)))
+    assert_close(kept.reconstruct(batch.images, rng), kept.from_tokens(kept.to_tokens(batch.images)))
     single = Batch(batch.images, batch.body, batch.ids)
     forgot.config = forgot.config.model_copy(update={"samples": 1})
     assert_close(forgot.reconstruct(single.images, rng), forgot.reconstruct(-single.images, rng))
@@ -155,8 +155,8 @@ def test_no_unlikely_code_is_plain_decoding_and_every_one_forgets_the_image(batc
 def test_the_map_is_the_likelihood_of_each_code(batch: Batch) -> None:
     method = build(answer="likelihood", **SMALL_PRIOR).eval()
     found = method.anomaly_map(batch.images, Rng([1, 2, 3]))
-    logits = method.prior(method.codes(batch.images))
-    nll = -logits.log_softmax(dim=1).gather(1, method.codes(batch.images)[:, None])
+    logits = method.prior(method.to_tokens(batch.images))
+    nll = -logits.log_softmax(dim=1).gather(1, method.to_tokens(batch.images)[:, None])
     assert found.shape == batch.images.shape and logits.shape == (3, 8, 4, 4)
     assert_close(found[..., 2::4, 2::4].mean(), nll.mean(), rtol=0.2, atol=0)  # between the places it is interpolated
     assert_close(found.mean(dim=(1, 2, 3)), nll.mean(dim=(1, 2, 3)), rtol=0.1, atol=0)

@@ -18,7 +18,7 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.detection.tiles import Tiling
 from pipeline.methods import METHODS
-from pipeline.methods.base import Reconstructor
+from pipeline.methods.capabilities import Reconstructor
 from pipeline.training import TrainingConfig, fit
 from pipeline.types import SliceRef
 

@@ -28,7 +28,7 @@ from pipeline.detection.volumes import in_parts, joined
 from pipeline.errors import ConfigError, Rejected, TooFewNormals
 from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.pixel_point import PixelPoint
-from pipeline.methods.base import Reconstructor
+from pipeline.methods.capabilities import Reconstructor
 from pipeline.stages.choose.answer_cache import Answered, KeptAnswers
 from pipeline.stages.choose.aucp import auroc
 from pipeline.stages.run.run_config import RunConfig

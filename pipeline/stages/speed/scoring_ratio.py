@@ -15,7 +15,7 @@ from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.slices import native_map, slice_results
 from pipeline.errors import ConfigError
-from pipeline.methods.base import Reconstructor
+from pipeline.methods.capabilities import Reconstructor
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch, Step
 

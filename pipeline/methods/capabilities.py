@@ -1,0 +1,159 @@
+"""The capabilities that a method may have: small protocols, each with laws of its own in `tests/contract`.
+
+A detecting method has one of `Reconstructor`, `AnomalyMapper` and `ScanScorer`; generative stages need the others. A
+method has a capability by having its functions. These rules hold for all of them:
+
+- Images are float32 [B, C, *spatial], about [-1, 1]. Pixels that are not finite are refused (`Rejected`, code
+  non-finite-pixels).
+- A row of the answer depends on its own row, its own stream of `rng` and the weights: not on its neighbours, their
+  order, the training mode or the global generator. The same keys give the same bits; without an `rng` there is no
+  randomness.
+- An answer has no gradient. A codec's has one, since latent models train through it: it is asked in eval mode, and
+  checks nothing.
+- Keywords beyond those listed have defaults (`steps`, `eta`, a temperature).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from pipeline.nn.rng import Rng
+
+
+@runtime_checkable
+class Reconstructor(Protocol):
+    """Answers "what would this be if it were normal?" with an image of the same shape."""
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return x_hat [B, C, *spatial] for x of that shape; a row depends on itself and its own keys only."""
+        ...
+
+
+@runtime_checkable
+class AnomalyMapper(Protocol):
+    """Has no x_hat, but says where an image is unusual."""
+
+    def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return [B, 1, *spatial], higher = more anomalous."""
+        ...
+
+
+@runtime_checkable
+class ScanScorer(Protocol):
+    """Has neither x_hat nor map: one number per image."""
+
+    def score(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return [B], higher = more anomalous."""
+        ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Makes new images from nothing but randomness, and a condition where it is conditional."""
+
+    def sample(self, rng: Rng) -> Tensor:
+        """Return new images float32 [B, C, *spatial], one per row of `rng`; another key gives another image.
+
+        A conditional sampler also takes the keywords `about` (catalogue attributes per row, as in `Batch.about`; () is
+        unconditional) or `condition` (a tensor with a row per image, as in `Batch.condition`).
+        """
+        ...
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Writes images as continuous codes and reads them back: what latent models are built on. No randomness."""
+
+    def to_code(self, x: Tensor) -> Tensor:
+        """Return the code [B, D, *grid] of x [B, C, *spatial]; one without a grid has a grid of 1 everywhere."""
+        ...
+
+    def from_code(self, z: Tensor) -> Tensor:
+        """Return images [B, C, *spatial] of codes, which need not be codes of an image."""
+        ...
+
+
+@runtime_checkable
+class Tokeniser(Protocol):
+    """Writes images as integers of one vocabulary, which a transformer can learn to write. No randomness."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of different tokens."""
+        ...
+
+    def to_tokens(self, x: Tensor) -> Tensor:
+        """Return int64 tokens in [0, vocabulary): [B, *grid] of one grid, [B, L] of several, the coarsest first.
+
+        The shape of a row is the same for every image of the method's size.
+        """
+        ...
+
+    def from_tokens(self, tokens: Tensor) -> Tensor:
+        """Return images [B, C, *spatial] of tokens, which need not be tokens of an image."""
+        ...
+
+
+@runtime_checkable
+class Restorer(Protocol):
+    """Undoes a degradation: super-resolution, inpainting, deblurring, k-space recovery, paired translation."""
+
+    def restore(self, worse: Tensor, rng: Rng, condition: Tensor | None = None) -> Tensor:
+        """Return a better image [B, C', *spatial] for each degraded one, on the same grid; C' may differ from C.
+
+        One draw from p(better | worse) where the method is random, so that an average of draws is the caller's choice.
+
+        Args:
+            worse: [B, C, *spatial]; an image of fewer pixels is enlarged to the grid first.
+            rng: one stream per row; a deterministic method draws nothing.
+            condition: what is known of the degradation, [B, K, *spatial] (a mask: 1 where pixels are missing) or [B, K]
+                (a noise level); None for a method that needs none.
+        """
+        ...
+
+
+@runtime_checkable
+class Translator(Protocol):
+    """Translates images between named domains: scanners, modalities, or "unknown" and "normal"."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains that can be translated to, without repetition."""
+        ...
+
+    def translate(self, x: Tensor, to: str, rng: Rng) -> Tensor:
+        """Return x as an image of the domain `to`, [B, C', *spatial]; an image of that domain changes little.
+
+        Raises:
+            ConfigError: the method does not know the domain; the message lists those that it knows.
+        """
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Describes an image as one vector: for retrieval, probes and editing. No randomness."""
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return float32 vectors [B, D] of x [B, C, *spatial], not normalised; D depends on the configuration only."""
+        ...
+
+
+@runtime_checkable
+class Editor(Embedder, Protocol):
+    """Changes one attribute of an image by moving its embedding, and leaves the rest as it is."""
+
+    def edit(self, x: Tensor, direction: Tensor, strength: Tensor, rng: Rng) -> Tensor:
+        """Return x [B, C, *spatial] with its embedding moved by strength * direction.
+
+        With strength 0 it is the method's own reconstruction, whatever the direction.
+
+        Args:
+            x: the images.
+            direction: float32 [D], in the space of `embed`.
+            strength: float32 [B]; its sign says which way.
+            rng: one stream per row, for what the embedding does not hold.
+        """
+        ...
