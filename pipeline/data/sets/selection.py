@@ -53,7 +53,7 @@ class Selection:
     members: Mapping[str, tuple[SliceRef, ...]]
 
     def left_out(self) -> str:
-        """Return a sentence on matching series that cannot be used, with a leading space; "" if there are none."""
+        """Return a sentence on matching series that cannot be used, with a leading space; "" without any."""
         counts = Counter(series.code for series in self.not_scored)
         named = ", ".join(f"{number} {code}" for code, number in counts.most_common())
         return f" Series that could not be used: {named}." if named else ""
