@@ -1,4 +1,4 @@
-"""Commands for administrators: identity and serve."""
+"""Commands for administrators: identity, backup, restore and serve."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import json_option, print_json, settings_of, shipped, use_workspace
+from pipeline.cli.output import json_option, print_json, progress_bar, settings_of, shipped, use_workspace
 
 
 @click.group(
@@ -72,6 +72,77 @@ def identity_merge(context: click.Context, keep: str, absorb: str, as_json: bool
         return
     where = f"in the set {set_name}" if set_name else "not in a set yet"
     click.echo(f"The patient {absorbed[:12]} was merged into {survivor[:12]}, which is {where}.")
+
+
+@click.command(
+    short_help="Save the workspace into a file.",
+    epilog="""\b
+Example:
+  nightread backup /backups/monday.tar --identity /safe/monday-identity.tar""",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path),
+    help="Also save the pseudonym key, the crosswalk, inbox and outbox, into this file.",
+)
+@click.option("--without-outside", is_flag=True, help="Leave out what lies outside the workspace, e.g. in PostgreSQL.")
+@json_option
+@click.pass_context
+def backup(context: click.Context, file: Path, identity: Path | None, without_outside: bool, as_json: bool) -> None:
+    """Save the workspace into FILE, a tar archive with the SHA-256 of everything in it; it may be in use meanwhile.
+
+    What names a person is not in FILE: with the pseudonym key or the crosswalk, whoever finds the backup could name
+    every patient. It goes into the file of --identity only, which belongs in another, safer place. Without that file a
+    restored workspace shows its results and takes in no scans.
+    """
+    from pipeline.stages.operations.backup import back_up
+
+    with progress_bar("files", as_json) as update:
+        report = back_up(settings_of(context), file.absolute(), identity, without_outside, update)
+    if as_json:
+        print_json(report.to_json())
+        return
+    click.echo(f"{report.files} files, {report.size_bytes / 2**20:.1f} MiB, are saved in {file}.")
+    if not report.identity:
+        click.echo("The pseudonym key and the crosswalk are not in it; keep them, too: --identity FILE")
+    if report.left_out:
+        click.echo(f"Left out, as they lie elsewhere: {', '.join(report.left_out)}.")
+
+
+@click.command(
+    short_help="Make a workspace from a backup.",
+    epilog="""\b
+Example:
+  nightread restore /backups/monday.tar restored --identity /safe/monday-identity.tar""",
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--identity",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The identity file of the same backup.",
+)
+@json_option
+@click.pass_context
+def restore(context: click.Context, file: Path, folder: Path | None, identity: Path | None, as_json: bool) -> None:
+    """Make the workspace FOLDER, which must be new or empty, from FILE; default FOLDER is that of -w.
+
+    Every byte is checked before the folder appears. The identity file alone, given later as FILE, completes a
+    workspace that was restored without it.
+    """
+    from pipeline.stages.operations.restore import restore as unpack
+
+    target = settings_of(context).workspace if folder is None else folder.absolute()
+    with progress_bar("files", as_json) as update:
+        report = unpack(file, target, identity, update)
+    if as_json:
+        print_json(report.to_json())
+        return
+    click.echo(f"{report.files} files, {report.size_bytes / 2**20:.1f} MiB, are restored and verified in {target}.")
+    if not report.identity:
+        click.echo("Its pseudonym key is withheld. To ingest again: nightread restore IDENTITY FOLDER")
+    click.echo(f"Check it: nightread -w {target} doctor")
 
 
 @click.command(

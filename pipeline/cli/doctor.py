@@ -35,7 +35,7 @@ SYNTAXES = {
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check packages, decoders, disk, database, pixels, MLflow and Prefect. Exit code 1 if a check fails."""
     settings = settings_of(context)
-    parts = (_packages, _decoders, _disk, _database, _store, _identity, _routes, _mlflow, _prefect)
+    parts = (_packages, _decoders, _disk, _places, _database, _store, _identity, _routes, _mlflow, _prefect)
     checks = [check for part in parts for check in _guarded(part, settings)]
     print_rows(checks, as_json, "")
     wrong = [check["check"] for check in checks if not check["ok"]]
@@ -114,6 +114,14 @@ def _disk(settings: Settings) -> Iterator[Check]:
     free = shutil.disk_usage(_nearest(settings.workspace)).free / 2**30
     yield _check("disk", free >= LOWEST_FREE_GIB, f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} GiB needed)")
     yield _writable("workspace", settings.workspace / "settings.yaml", "created on first use")
+
+
+def _places(settings: Settings) -> Iterator[Check]:
+    """Where each part of the workspace lies; what lies outside, neither a copy of the folder nor a backup carries."""
+    from pipeline.stages.operations.workspace_parts import parts
+
+    for part in parts(settings):
+        yield _check(f"{part.name} lies in", True, f"{part.where}{' (outside the workspace)' if part.outside else ''}")
 
 
 def _database(settings: Settings) -> Iterator[Check]:

@@ -42,9 +42,7 @@ Example:
 )
 @click.argument("config", type=click.Path(path_type=Path))
 @set_option
-@click.option(
-    "--again", is_flag=True, help="Train again even if this configuration was trained on the same data before."
-)
+@click.option("--again", is_flag=True, help="Train again, even with the same configuration and data.")
 @json_option
 @click.pass_context
 def train(context: click.Context, config: Path, overrides: tuple[str, ...], again: bool, as_json: bool) -> None:
@@ -215,14 +213,10 @@ def promote(context: click.Context, run: str, as_json: bool) -> None:
     "configs",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Run configuration, one per route; repeat for more.",
+    help="Run configurations, one per route.",
 )
 @click.option(
-    "-l",
-    "--labels",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Label file to import after the ingest; repeat for more.",
+    "-l", "--labels", multiple=True, type=click.Path(path_type=Path), help="Label files to import after the ingest."
 )
 @json_option
 @click.pass_context
@@ -279,9 +273,7 @@ Example:
 )
 @click.option("--files", default=1000, show_default=True, help="Phantom files of the ingest comparison.")
 @click.option("--images", default=1024, show_default=True, help="Images of the training and scoring comparison.")
-@click.option(
-    "--scans", default=100, show_default=True, help="Scans for measuring the flow's overhead; 0 leaves it out."
-)
+@click.option("--scans", default=100, show_default=True, help="Scans to measure the flow's overhead; 0 skips it.")
 @click.option("--memory", is_flag=True, help="Also compare the peak memory of ingesting 10 000 instances and 1000.")
 @json_option
 def benchmark_speed(files: int, images: int, scans: int, memory: bool, as_json: bool) -> None:

@@ -69,9 +69,7 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str, title: str | None = None) -> None:
-    """Print rows as JSON or as a table whose columns are the keys of the first row; print `empty` if there
-    are no rows.
-    """
+    """Print rows as JSON, or as a table with the keys of the first row as columns; print `empty` for no rows."""
     if as_json:
         print_json(list(rows))
         return

@@ -1,4 +1,4 @@
-"""How far two readers of the same scans agree beyond chance: Cohen's kappa (Educ Psychol Meas 1960, 20:37)."""
+"""Agreement of two readers of the same scans beyond chance: Cohen's kappa (Educ Psychol Meas 1960, 20:37)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Agreement(Config):
     """Kappa with its patient-bootstrap interval.
 
     Attributes:
-        kappa: None where it is not defined; `note` says why.
-        scans, same: scans that two have read, and those on which both said the same.
+        kappa: None if undefined; `note` says why.
+        scans, same: number of scans that two readers have read, and of those on which they agreed.
     """
 
     kappa: Estimate | None
@@ -29,21 +29,25 @@ class Agreement(Config):
 def reader_agreement(
     first: Sequence[str], second: Sequence[str], patient: Sequence[str], config: EvaluationConfig
 ) -> Agreement:
-    """Compare what two readers said of each scan; which reader was first varies from scan to scan.
+    """Compare the outcomes of two readers per scan; which reader was first varies from scan to scan.
 
     Args:
         first, second: outcomes [n].
-        patient: of each scan [n].
+        patient: patient of each scan [n].
         config: resamples, confidence and seed.
     """
-    said, same = sorted({*first, *second}), int(np.sum(np.array(first) == np.array(second)))
+    outcomes, same = sorted({*first, *second}), int(np.sum(np.array(first) == np.array(second)))
     counts = {"scans": len(first), "same": same}
     if not len(first):
-        return Agreement(kappa=None, note="No scan was read by two.", **counts)
-    if len(said) < 2:
-        return Agreement(kappa=None, note=f"Every reader said {said[0]}: chance agreement is whole.", **counts)
-    value = float(cohen_kappa_score(first, second, labels=said))
-    tables = patient_tables(first, second, patient, said)
+        return Agreement(kappa=None, note="No scan was read by two readers.", **counts)
+    if len(outcomes) < 2:
+        return Agreement(
+            kappa=None,
+            note=f"Every decision was {outcomes[0]}, so chance agreement is 1 and kappa is undefined.",
+            **counts,
+        )
+    value = float(cohen_kappa_score(first, second, labels=outcomes))
+    tables = patient_tables(first, second, patient, outcomes)
     if len(tables) < 2:
         return Agreement(kappa=Estimate(value=value, note="one patient: no interval"), **counts)
     bootstrap = PatientBootstrap.draw(np.zeros(len(tables), int), config)
@@ -52,17 +56,17 @@ def reader_agreement(
 
 
 def patient_tables(
-    first: Sequence[str], second: Sequence[str], patient: Sequence[str], said: Sequence[str]
+    first: Sequence[str], second: Sequence[str], patient: Sequence[str], outcomes: Sequence[str]
 ) -> np.ndarray:
-    """Return each patient's table of what the first and the second reader said [P, K, K]."""
+    """Return each patient's contingency table of the two readers' outcomes [P, K, K]."""
     codes = np.unique(np.asarray(patient), return_inverse=True)[1]
-    tables = np.zeros((codes.max() + 1, len(said), len(said)))
-    np.add.at(tables, (codes, [said.index(word) for word in first], [said.index(word) for word in second]), 1)
+    tables = np.zeros((codes.max() + 1, len(outcomes), len(outcomes)))
+    np.add.at(tables, (codes, [outcomes.index(word) for word in first], [outcomes.index(word) for word in second]), 1)
     return tables
 
 
 def kappas(weights: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """Return kappa under patient weights [r, P] as [r, 1]; NaN where all is one outcome."""
+    """Return kappa under patient weights [r, P] as [r, 1]; NaN if there is only one outcome."""
     table = np.tensordot(weights, tables, axes=1)
     total = table.sum(axis=(1, 2))
     observed = np.trace(table, axis1=1, axis2=2) / total

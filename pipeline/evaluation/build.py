@@ -1,4 +1,4 @@
-"""From a score table, and pixel cases where there are masks, to the whole report in one call."""
+"""Evaluation report from a score table, and from pixel cases if there are masks."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def build_report(
     """Evaluate one detector on one labelled set.
 
     Args:
-        scores: one row a unit, see `ScoreTable.from_frame`; the column `score` is shown as `name`.
+        scores: one row per unit, see `ScoreTable.from_frame`; the column `score` is shown as `name`.
         config: intervals and operating points.
         name: the model's name in the tables; the pixel map `name` of the cases belongs to it.
-        title: of the report; default `name`.
+        title: title of the report; default `name`.
         set_name: develop, gate or test.
         unit: "slice" or "study". With slices that have a relative_position the central subset gets its own table.
-        facts, guarantee, notes: printed as they are.
-        thresholds: from the calibration; the first one marks subgroups.
-        n_calibration: units behind the p-values, for their envelope.
-        cases: pixel cases of the same set, read once.
-        pixel_alpha: gives the pixel threshold of the model's map.
-        openings: of the test set.
+        facts, guarantee, notes: printed unchanged.
+        thresholds: thresholds from the calibration; the first one is used for subgroups.
+        n_calibration: number of calibration units behind the p-values, for their envelope.
+        cases: pixel cases of the same set, iterated once.
+        pixel_alpha: the pixel threshold of the model's map.
+        openings: openings of the test set.
 
     Raises:
         ConfigError, EmptySelection: see `ScoreTable.from_frame` and `evaluate_pixels`.
@@ -62,8 +62,8 @@ def build_report(
     table = ScoreTable.from_frame(frame, (name,), unit)
     tables, left_out = _tables(frame, config, name, unit, table)
     if cases is not None:
-        known = {name: pixel_alpha.threshold} if pixel_alpha else {}
-        tables.append(evaluate_pixels(cases, config, thresholds=known, chosen_here=set_name == "develop"))
+        pixel_thresholds = {name: pixel_alpha.threshold} if pixel_alpha else {}
+        tables.append(evaluate_pixels(cases, config, thresholds=pixel_thresholds, chosen_here=set_name == "develop"))
     return EvaluationReport(
         title=title or name,
         set_name=set_name,
@@ -83,7 +83,7 @@ def build_report(
 def _tables(
     frame: pd.DataFrame, config: EvaluationConfig, name: str, unit: str, table: ScoreTable
 ) -> tuple[list[ResultTable], list[str]]:
-    """Image-level tables of all units and of the central slices; and why the latter is missing, where it is."""
+    """Return image-level tables of all units and of the central slices, and the reason if the latter is missing."""
     tables = [evaluate_images(frame, config, models=(name,), unit=unit, title=PLURAL[table.unit])]
     if table.unit != "slice" or "relative_position" not in frame.columns or frame["relative_position"].nunique() < 2:
         return tables, []
@@ -104,7 +104,7 @@ def _operating_point(table: ScoreTable, name: str, threshold: Threshold, config:
 
 
 def _p_values(table: ScoreTable, n_calibration: int | None, config: EvaluationConfig) -> pd.DataFrame:
-    """QQ data of the normal units' p-values; empty where the table has none."""
+    """Return QQ data of the normal units' p-values; empty if the table has no p-values."""
     if "p_value" not in table.frame.columns or table.frame["p_value"].isna().all():
         return pd.DataFrame()
     values = table.frame.loc[~table.abnormal, "p_value"].to_numpy(float)

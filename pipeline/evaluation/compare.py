@@ -1,8 +1,8 @@
-"""Comparison of two scores on the same units: the right variance for independent and for clustered units, named.
+"""Comparison of two scores on the same units, with a named variance for independent or clustered units.
 
-One unit a patient: DeLong, DeLong and Clarke-Pearson (Biometrics 1988, 44:837) in the fast form of Sun and Xu (IEEE
-Signal Processing Letters 2014, 21:1389). Several units a patient: Obuchowski (Biometrics 1997, 53:567), which reduces
-to DeLong when every cluster has one unit. The paired patient bootstrap stands beside them as a check without a formula.
+One unit per patient: DeLong, DeLong and Clarke-Pearson (Biometrics 1988, 44:837) in the fast form of Sun and Xu (IEEE
+Signal Processing Letters 2014, 21:1389). Several units per patient: Obuchowski (Biometrics 1997, 53:567), which reduces
+to DeLong if every cluster has one unit. The paired patient bootstrap is a check that needs no formula.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class NonInferiority(Config):
     """One-sided test that the first score is not worse than the second by `margin` or more.
 
     Attributes:
-        margin: largest loss of AUROC that would not matter, fixed beforehand.
+        margin: largest acceptable loss of AUROC, fixed in advance.
         alpha: one-sided level.
         lower: lower one-sided 1 - alpha bound of the difference.
-        p_value: of the hypothesis difference <= -margin; None where the variance is zero.
+        p_value: of the hypothesis difference <= -margin; None if the variance is zero.
         non_inferior: lower > -margin.
     """
 
@@ -53,7 +53,7 @@ class Comparison(Config):
     Attributes:
         test: the test used, in words.
         difference: first minus second; low, high its two-sided interval at `confidence`.
-        p_value: two-sided, of no difference; None where the variance is zero and the difference is not.
+        p_value: two-sided, of no difference; None if the variance is zero and the difference is not.
     """
 
     first: str
@@ -73,7 +73,7 @@ class Comparison(Config):
 
     @property
     def sentence(self) -> str:
-        """One line for the report."""
+        """Return one line for the report."""
         p = "not defined (no variance)" if self.p_value is None else _p_text(self.p_value)
         text = (
             f"{self.first} {self.auroc_first:.3f} against {self.second} {self.auroc_second:.3f}: AUROC difference "
@@ -106,12 +106,12 @@ def compare(
         frame: see `ScoreTable.from_frame`; both columns on the same units.
         first, second: column names.
         config: confidence of the interval; resamples and seed of the bootstrap.
-        test: "auto" takes DeLong with one unit a patient, else Obuchowski.
-        margin: asks for a non-inferiority test of `first` against `second` with this margin of AUROC.
+        test: "auto" is DeLong for one unit per patient, else Obuchowski.
+        margin: adds a non-inferiority test of `first` against `second` with this margin of AUROC.
         alpha: one-sided level of that test.
 
     Raises:
-        ConfigError: DeLong is asked for clustered units, or margin or alpha is out of range.
+        ConfigError: DeLong is requested for clustered units, or margin or alpha is out of range.
         EmptySelection: too few units of a class for a variance.
     """
     table = ScoreTable.from_frame(frame, (first, second))
@@ -142,7 +142,7 @@ def compare(
 def auroc_covariance(scores: np.ndarray, abnormal: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the AUROC [K] of K scores on the same units and their covariance [K, K] (Obuchowski 1997).
 
-    With one unit a cluster the covariance is DeLong's.
+    With one unit per cluster the covariance is DeLong's.
 
     Args:
         scores: float64 [K, N].
@@ -160,7 +160,8 @@ def auroc_covariance(scores: np.ndarray, abnormal: np.ndarray, clusters: np.ndar
     with_positive, with_negative = len(np.unique(positive)), len(np.unique(negative))
     if min(with_positive, with_negative) < 2:
         raise EmptySelection(
-            f"{with_positive} patients have abnormal and {with_negative} normal units; the variance of an AUROC needs "
+            f"{with_positive} patients have abnormal and {with_negative} normal units, but the variance of an AUROC "
+            "needs "
             "2 of each. Add patients."
         )
     above = np.stack([np.bincount(positive, u - a, number) for (u, _), a in zip(parts, areas, strict=True)])
@@ -172,7 +173,7 @@ def auroc_covariance(scores: np.ndarray, abnormal: np.ndarray, clusters: np.ndar
 
 
 def structural_components(scores: np.ndarray, abnormal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each abnormal unit the share of normals below it, and for each normal the share of abnormals above it.
+    """Return the share of normals below each abnormal unit, and the share of abnormals above each normal unit.
 
     Ties count half. Midranks make this O(N log N) (Sun and Xu 2014).
     """
@@ -184,18 +185,16 @@ def structural_components(scores: np.ndarray, abnormal: np.ndarray) -> tuple[np.
 
 def _check(table: ScoreTable, test: str, margin: float | None, alpha: float) -> None:
     if test not in NAMES:
-        raise ConfigError(f"The test {test!r} is not known. Choose auto, {', '.join(NAMES)}.")
+        raise ConfigError(f"There is no test {test!r}. Choose auto, {', '.join(NAMES)}.")
     if test == "delong" and table.clustered:
         raise ConfigError(
-            f"DeLong takes units as independent, and {len(table.patient)} units come from {table.patients} patients. "
+            f"DeLong assumes independent units, but {len(table.patient)} units come from {table.patients} patients. "
             "Use obuchowski or bootstrap."
         )
     if margin is not None and not 0 < margin < 1:
-        raise ConfigError(
-            f"The non-inferiority margin {margin} must lie between 0 and 1 of AUROC. Give one such as 0.03."
-        )
+        raise ConfigError(f"The non-inferiority margin {margin} must be between 0 and 1. Give one such as 0.03.")
     if not 0 < alpha < 0.5:
-        raise ConfigError(f"The one-sided alpha {alpha} must lie between 0 and 0.5. Give one such as 0.025.")
+        raise ConfigError(f"The one-sided alpha {alpha} must be between 0 and 0.5. Give one such as 0.025.")
 
 
 def _header(table: ScoreTable, names: tuple[str, str], test: str, areas: np.ndarray) -> dict[str, object]:
@@ -222,13 +221,14 @@ def compare_seeds(
 ) -> Comparison:
     """Compare the mean AUROC of one method's trainings with the AUROC of another score, by the paired bootstrap.
 
-    Each resample draws the patients, and the trainings as well: both are chance (Bouthillier et al., arXiv:2103.03098).
-    S trainings drawn from S show (S - 1) / S of their variance, so few of them are made too much of, slightly.
+    Each resample draws both patients and trainings, since both are random (Bouthillier et al., arXiv:2103.03098).
+    S trainings drawn from S show (S - 1) / S of their variance, so the interval is slightly too narrow for small S.
 
     Args:
         frame: see `ScoreTable.from_frame`; all columns on the same units.
-        name: what the mean is called.
-        seeds: columns of the same method, each trained with another seed; with one this is `compare` by bootstrap.
+        name: name of the mean in the result.
+        seeds: columns of the same method, each trained with another seed; with one seed, this is `compare` by
+            bootstrap.
         second: column that the mean is compared with.
         config: confidence of the interval; resamples and seed of the bootstrap.
 
@@ -246,9 +246,9 @@ def compare_seeds(
         np.stack([np.take_along_axis(areas.replicates, drawn, axis=1).mean(axis=1), areas.replicates[:, -1]], axis=1),
         np.stack([areas.jackknife[:, :-1].mean(axis=1), areas.jackknife[:, -1]], axis=1),
     )
-    found = by_bootstrap(table, (name, second), bootstrap, means)
+    comparison = by_bootstrap(table, (name, second), bootstrap, means)
     what = NAMES["bootstrap"] if len(seeds) == 1 else f"paired bootstrap of patients and of {len(seeds)} trainings"
-    return found.model_copy(update={"test": what})
+    return comparison.model_copy(update={"test": what})
 
 
 def sampled_areas(table: ScoreTable, bootstrap: PatientBootstrap, names: Sequence[str]) -> Sampled:
@@ -267,7 +267,7 @@ def by_bootstrap(
     margin: float | None = None,
     alpha: float = 0.025,
 ) -> Comparison:
-    """Return the comparison that sampled AUROCs of two scores make, the first minus the second."""
+    """Return the comparison of the sampled AUROCs of two scores, first minus second."""
     paired = areas.difference(0, 1)
     (estimate,) = bootstrap.estimates(paired)
     draws = paired.replicates[np.isfinite(paired.replicates)]

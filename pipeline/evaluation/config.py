@@ -1,4 +1,4 @@
-"""Settings of an evaluation: how many resamples, which operating points, how fine the pixel histograms."""
+"""Configuration of an evaluation: resamples, operating points, pixel histograms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.config import Config
 
 
 class EvaluationConfig(Config):
-    """What `nightread evaluate` may be told; the defaults are the ones every committed number was made with."""
+    """Settings of `nightread evaluate`; all committed results were made with the defaults."""
 
     resamples: int = Field(2000, ge=100, le=100_000, description="patient bootstrap resamples")
     seed: int = Field(0, ge=0, description="seed of the resamples; the same seed gives the same intervals")
@@ -18,10 +18,10 @@ class EvaluationConfig(Config):
     central: tuple[float, float] = Field(
         (0.3, 0.7), description="open range of relative_position of the central subset"
     )
-    smallest_group: int = Field(5, ge=2, description="patients of each class that a subgroup needs for an AUROC")
+    smallest_group: int = Field(5, ge=2, description="fewest patients of each class for an AUROC of a subgroup")
     pro_fpr: float = Field(0.3, gt=0, le=1, description="false-positive rate up to which PRO is integrated")
     pixel_values: int = Field(4_000_000, ge=1000, description="pixel values kept exactly per map before compression")
-    pixel_cells: int = Field(4096, ge=64, description="histogram cells of the resamples; 4 x as many keys a patient")
+    pixel_cells: int = Field(4096, ge=64, description="histogram cells of the resamples; 4 x as many keys per patient")
 
     @field_validator("specificities")
     @classmethod

@@ -1,9 +1,10 @@
-"""Figures of cross-fitting: every patient is judged once, by a model that never saw them, and folds are averaged.
+"""Results of cross-fitting: every patient is scored once, by a model that never saw them, and folds are averaged.
 
-Scores of models that were trained on other patients are not one scale, so units are ranked within a fold and the AUROC
-is the mean over the folds (LeDell, Petersen and van der Laan, Electronic Journal of Statistics 2015, 9:1583), not the
-AUROC of all scores together. Folds share no patient among their held-out ones, so each is resampled by itself; that
-their models share training patients is not in the interval.
+Scores of models that were trained on different patients are not on one scale, so units are ranked within a fold, and
+the AUROC is the mean over the folds (LeDell, Petersen and van der Laan, Electronic Journal of Statistics 2015, 9:1583),
+not
+the AUROC of all scores together. The held-out patients of the folds are disjoint, so each fold is resampled separately;
+the interval ignores that their models share training patients.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from pipeline.evaluation.table import ScoreTable
 
 
 def mean_estimate(folds: Sequence[Estimate]) -> Estimate:
-    """Return the mean of independent estimates of one figure.
+    """Return the mean of independent estimates of one metric.
 
-    The interval's two arms are each the root of the summed squares of the folds' arms, over the number of folds: exact
-    where all are normal, and it keeps what skewness the folds have. One estimate alone is returned as it is.
+    Each arm of the interval is the root of the summed squares of the folds' arms divided by the number of folds: exact
+    for normal distributions, and it preserves skewness. A single estimate is returned unchanged.
     """
     if len(folds) == 1:
         return folds[0]
@@ -44,14 +45,14 @@ def compare_folds(
     """Compare two scores by the mean over folds of their AUROC, by the paired patient bootstrap within folds.
 
     Args:
-        folds: one frame a fold, see `ScoreTable.from_frame`; no patient stands in two.
-        name: what the first score is called.
+        folds: one frame per fold, see `ScoreTable.from_frame`; no patient is in two.
+        name: name of the first score in the result.
         first, second: columns, both on the same units.
         config: confidence of the interval; resamples and seed of the bootstrap, which differs by fold.
 
     Raises:
         EmptySelection: a fold lacks a class.
-        CatalogueError: a patient stands in two folds.
+        CatalogueError: a patient is in two folds.
     """
     tables = [ScoreTable.from_frame(frame, (first, second)) for frame in folds]
     _refuse_shared(tables)
@@ -59,8 +60,8 @@ def compare_folds(
         table.bootstrap(config.model_copy(update={"seed": config.seed + place})) for place, table in enumerate(tables)
     ]
     areas = [sampled_areas(table, one, (first, second)) for table, one in zip(tables, drawn, strict=True)]
-    found = by_bootstrap(tables[0], (name, second), drawn[0], Sampled.mean(areas))
-    return found.model_copy(
+    comparison = by_bootstrap(tables[0], (name, second), drawn[0], Sampled.mean(areas))
+    return comparison.model_copy(
         update={
             "test": f"paired patient bootstrap within {len(tables)} folds",
             "units": sum(len(table.patient) for table in tables),
@@ -77,9 +78,9 @@ def best_control(tables: Sequence[ScoreTable], columns: Sequence[str]) -> tuple[
 
 
 def _refuse_shared(tables: Sequence[ScoreTable]) -> None:
-    held = [set(table.frame["patient_id"].astype(str)) for table in tables]
-    shared = sum(map(len, held)) - len(set().union(*held))
+    patients = [set(table.frame["patient_id"].astype(str)) for table in tables]
+    shared = sum(map(len, patients)) - len(set().union(*patients))
     if shared:
         raise CatalogueError(
-            f"{shared} patients stand in more than one fold; each may be held out once. Run the benchmark again."
+            f"{shared} patients are in more than one fold, but each may be held out only once. Run the benchmark again."
         )

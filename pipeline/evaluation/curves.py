@@ -1,4 +1,4 @@
-"""Curves and histograms of an evaluation: functions that take tables, return a figure, and keep no state."""
+"""Figures of an evaluation: stateless functions from tables to curves and histograms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def roc_figure(points: pd.DataFrame, result: ResultTable, band: pd.DataFrame | N
 
     Args:
         points: from `roc.roc_points`.
-        result: gives the AUROCs of the legend.
+        result: provides the AUROCs of the legend.
         band: from `roc.roc_band`, of the first model.
     """
     with style.plot(4.8, 5.4) as (figure, axes):
@@ -53,15 +53,15 @@ def pr_figure(points: pd.DataFrame, result: ResultTable) -> Figure:
 def histogram_figure(
     table: ScoreTable, column: str = "score", threshold: float | None = None, alpha: float | None = None
 ) -> Figure:
-    """Draw the score distribution of each class, both scaled to their own size, with the threshold as a line.
+    """Draw the score distribution of each class, each normalised to its size, with the threshold as a line.
 
-    Scores beyond the 99.8th percentile are gathered in the last bin, which is then labelled so.
+    Scores beyond the 99.8th percentile are collected in the last bin, which is labelled accordingly.
 
     Args:
         table: validated scores.
-        column: which score.
-        threshold: a unit to its right is flagged.
-        alpha: the false-positive rate that the threshold was made for, for its label.
+        column: column of the score.
+        threshold: units above it are flagged.
+        alpha: target false-positive rate of the threshold, for its label.
     """
     scores = table.scores(column)
     low, high = float(scores.min()), float(np.quantile(scores, 0.998))
@@ -80,7 +80,7 @@ def histogram_figure(
             target = f" for {100 * alpha:g} % false positives" if alpha is not None else ""
             axes.axvline(threshold, color=style.INK, linestyle="--", linewidth=1.2, label=f"threshold{target}")
         beyond = int(np.sum(scores > edges[-1]))
-        suffix = f" (last bin holds {beyond} beyond it)" if beyond else ""
+        suffix = f" (last bin includes {beyond} beyond it)" if beyond else ""
         axes.set(xlabel=f"Score{suffix}", ylabel="Share of its class")
         axes.set_title(f"Scores by class, {table.level}")
         axes.margins(x=0.01)
@@ -93,7 +93,7 @@ def p_value_figure(quantiles: pd.DataFrame, guarantee: str = "") -> Figure:
 
     Args:
         quantiles: from `realised.p_value_quantiles`.
-        guarantee: what the p-values are worth, printed beneath the title.
+        guarantee: guarantee of the p-values, printed below the title.
     """
     with style.plot() as (figure, axes):
         expected = quantiles["expected"]
@@ -114,11 +114,13 @@ def p_value_figure(quantiles: pd.DataFrame, guarantee: str = "") -> Figure:
         axes.set(xlabel="Expected p-value", ylabel="Observed p-value of normal units")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_title("p-values of normals against the promise" + (f"\n{guarantee}" if guarantee else ""), fontsize=10)
+        axes.set_title(
+            "p-values of normals against their guarantee" + (f"\n{guarantee}" if guarantee else ""), fontsize=10
+        )
         axes.text(
             0.97,
             0.05,
-            "below the band:\nmore false alarms than promised",
+            "below the band:\nmore false alarms than guaranteed",
             transform=axes.transAxes,
             ha="right",
             va="bottom",
@@ -147,7 +149,7 @@ def _curves(axes: Axes, points: pd.DataFrame, result: ResultTable, x: str, y: st
 
 
 def _strongest(controls: list[ScoreRow], metric: str) -> list[ScoreRow]:
-    """Controls in their better direction only, best first."""
+    """Return the controls in their better direction only, best first."""
     names = {row.name for row in controls}
     better = [row for row in controls if f"negative {row.name}" not in names]
     return sorted(better, key=lambda row: -row.metrics[metric].value)

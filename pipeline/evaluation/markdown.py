@@ -1,4 +1,4 @@
-"""Markdown tables that are aligned in the source too, so that a terminal shows them as they are."""
+"""Markdown tables that are also aligned in the source, so that they are readable in a terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     """Return a Markdown table with padded columns; columns of numbers are right-aligned.
 
     Args:
-        headers: one text a column.
-        rows: cells, shown by `str`; a vertical bar in a cell is escaped, a line break becomes a blank.
+        headers: one text per column.
+        rows: cells, converted by `str`; a vertical bar in a cell is escaped, a line break becomes a blank.
     """
     cells = [[_cell(text) for text in headers], *([_cell(value) for value in row] for row in rows)]
     widths = [max(3, *(_width(row[i]) for row in cells)) for i in range(len(headers))]
@@ -34,5 +34,5 @@ def _cell(value: object) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns that a terminal needs: wide characters take two, combining marks none."""
+    """Return the columns needed in a terminal: wide characters take two, combining marks zero."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

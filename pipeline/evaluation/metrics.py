@@ -1,4 +1,4 @@
-"""Image-level metrics of the model and of every trivial control, from the same resamples of the same patients."""
+"""Image-level metrics of the model and of every trivial control, from the same patient resamples."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def evaluate_images(
 ) -> ResultTable:
     """Measure AUROC, AP and sensitivity at fixed specificities, with patient-bootstrap intervals.
 
-    A control whose AUROC is below 0.5 is printed a second time with its sign turned ("negative ..."): as a control it
-    is as strong as its better direction, and choosing that on the labels favours the control, never the model.
+    A control whose AUROC is below 0.5 is listed a second time with its sign flipped ("negative ..."): a control is as
+    strong as its better direction, and choosing the direction on the labels favours the control, never the model.
 
     Args:
         frame: see `ScoreTable.from_frame`.
         config: resamples, seed, confidence, specificities.
-        models: columns that are judged; `control:*` columns join by themselves.
+        models: columns of the models; `control:*` columns are added automatically.
         unit: "slice" or "study".
-        title: what the selection is called in the report.
+        title: name of the selection in the report.
 
     Raises:
         ConfigError, EmptySelection: see `ScoreTable.from_frame`.
@@ -64,7 +64,7 @@ def evaluate_images(
 
 
 def metric_names(config: EvaluationConfig) -> list[str]:
-    """Return the names of the image-level metrics in the order in which `sample_scores` gives them."""
+    """Return the names of the image-level metrics in the order of `sample_scores`."""
     return ["AUROC", "AP", *(f"sens@{100 * s:g}" for s in config.specificities)]
 
 
@@ -96,7 +96,7 @@ def _counts(table: ScoreTable) -> dict[str, int]:
 def _notes(table: ScoreTable, rows: Sequence[ScoreRow], config: EvaluationConfig) -> list[str]:
     counts: Mapping[str, int] = _counts(table)
     notes = [
-        f"{counts['normal']} normal units cannot place a specificity of {100 * s:g} % finely: one of them is "
+        f"{counts['normal']} normal units are too few for a precise specificity of {100 * s:g} %: one unit is "
         f"{100 / counts['normal']:.1f} %."
         for s in config.specificities
         if counts["normal"] * (1 - s) < 1
@@ -108,5 +108,5 @@ def _notes(table: ScoreTable, rows: Sequence[ScoreRow], config: EvaluationConfig
         {f"{row.name} {name}" for row in rows for name, e in row.metrics.items() if e.note.startswith("no width")}
     )
     if flat:
-        notes.append(f"Interval without width, which is not certainty: {', '.join(flat)}.")
+        notes.append(f"Interval without width, which does not mean certainty: {', '.join(flat)}.")
     return notes

@@ -1,4 +1,4 @@
-"""Panels of single slices: input, reconstruction, heatmap, lesion outline, and what the detector says in words."""
+"""Panels of single slices: input, reconstruction, heatmap, lesion outline, and the detector's result in words."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One slice for display. Arrays only: nothing here can name a patient.
+    """One slice for display. It holds arrays only, so nothing can identify a patient.
 
     Attributes:
         image: float or uint8 [H, W], ready for display in grey.
         heatmap: float [H, W], higher = more anomalous.
         caption: one or two short lines, e.g. from `in_words`.
-        reconstruction: like `image`, None where the method has none.
-        mask: bool [H, W] of the lesion, None where it is not known.
+        reconstruction: like `image`, None if the method has no reconstruction.
+        mask: bool [H, W] of the lesion, None if unknown.
         body: bool [H, W]; the heatmap is drawn inside it.
     """
 
@@ -49,7 +49,7 @@ class Panel:
 
 
 def in_words(score: float, p_value: float | None = None, flagged: bool | None = None, label: str = "") -> str:
-    """Return what a score says, in plain words: `flagged; 4 in 1000 normals score as high (p = 0.004), score 0.031`."""
+    """Return a score in plain words: `flagged; 4 in 1000 normals score as high (p = 0.004), score 0.031`."""
     parts = [label] if label else []
     if flagged is not None:
         parts.append("flagged" if flagged else "not flagged")
@@ -59,16 +59,16 @@ def in_words(score: float, p_value: float | None = None, flagged: bool | None = 
 
 
 def panel_figure(panels: Sequence[Panel], title: str = "") -> Figure:
-    """Draw one row a slice; the heatmaps share one colour scale, so that rows can be compared.
+    """Draw one row per slice; the heatmaps share one colour scale, so that rows are comparable.
 
     Columns without content in every row (no reconstruction, no mask) are left out. A colour bar and the outline's
     legend stand below.
 
     Raises:
-        EmptySelection: no panel.
+        EmptySelection: there are no panels.
     """
     if not panels:
-        raise EmptySelection("No slice was given to draw. Choose at least one.")
+        raise EmptySelection("There is no slice to draw. Choose at least one.")
     columns = _columns(panels)
     scale = _shared_scale(panels)
     with mpl.rc_context(style.RC):
@@ -120,8 +120,8 @@ def _draw(axes: Axes, panel: Panel, column: str, scale: Normalize) -> None:
     low, high = np.quantile(panel.image, [0.005, 0.995])
     grey = {"cmap": "gray", "vmin": low, "vmax": max(high, low + 1e-9), "interpolation": SMOOTH}
     if column == "reconstruction":
-        shown = panel.reconstruction if panel.reconstruction is not None else np.zeros_like(panel.image)
-        axes.imshow(shown, **grey)
+        reconstruction = panel.reconstruction if panel.reconstruction is not None else np.zeros_like(panel.image)
+        axes.imshow(reconstruction, **grey)
         return
     axes.imshow(panel.image, **grey)
     if column == "heatmap":
@@ -137,13 +137,15 @@ def _inside(panel: Panel, scale: Normalize) -> np.ndarray:
 
 
 def _shared_scale(panels: Sequence[Panel]) -> Normalize:
-    """From the median to the 99.7th percentile of all heatmaps inside the body, clipped for display only."""
+    """Return a scale from the median to the 99.7th percentile of all heatmaps inside the body, clipped for display
+    only.
+    """
     values = [p.heatmap[p.body] if p.body is not None else np.ravel(p.heatmap) for p in panels]
     low, high = np.quantile(np.concatenate(values), [0.5, 0.997])
     return Normalize(low, max(high, low + 1e-9), clip=True)
 
 
 def _rarity(p_value: float) -> str:
-    """`4 in 1000 normals score as high`, with the smallest power of ten that gives at least one."""
+    """Return `4 in 1000 normals score as high`, using the smallest power of ten that gives at least one."""
     base = 100 if p_value >= 0.01 else 10 ** int(np.ceil(-np.log10(p_value)))
     return f"{p_value * base:.0f} in {base:,} normals score as high".replace(",", " ")

@@ -1,4 +1,4 @@
-"""The pixel alpha, chosen once, on develop, among thresholds that calibrate normals gave."""
+"""Choice of the pixel alpha on develop, among thresholds from calibrate normals."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pipeline.evaluation.pixel_metrics import PixelCase, SliceTallies, dice_of, 
 
 
 class AlphaChoice(Config):
-    """The pixel alpha that develop chose.
+    """The pixel alpha that was chosen on develop.
 
     Attributes:
         alpha: share of normal in-body pixels above the threshold.
-        threshold: of the calibrate normals at `alpha`.
+        threshold: threshold from the calibrate normals at `alpha`.
         dice: pooled develop Dice by alpha, the whole grid.
-        slices, patients: what the choice rests on.
+        slices, patients: numbers of slices and patients behind the choice.
     """
 
     alpha: float
@@ -29,7 +29,7 @@ class AlphaChoice(Config):
 
     @property
     def sentence(self) -> str:
-        """One line for the report."""
+        """Return one line for the report."""
         tried = ", ".join(f"{alpha:g}: {dice:.3f}" for alpha, dice in sorted(self.dice.items()))
         return (
             f"Pixel threshold {self.threshold:.4g} = {100 * (1 - self.alpha):g} % quantile of in-body pixels of "
@@ -39,19 +39,20 @@ class AlphaChoice(Config):
 
 
 def choose_alpha(cases: Iterable[PixelCase], thresholds: Mapping[float, float], map_name: str = "model") -> AlphaChoice:
-    """Choose the alpha whose threshold gives the best pooled Dice on labelled develop slices; ties go to the smaller.
+    """Choose the alpha whose threshold gives the best pooled Dice on labelled develop slices; ties go to the smaller
+    alpha.
 
     Args:
-        cases: develop slices, normal ones included, read once.
+        cases: develop slices, including normal ones, iterated once.
         thresholds: by alpha, quantiles of calibrate normals (`detection.pixels.PixelQuantiles`).
-        map_name: which map of the cases.
+        map_name: name of the map.
 
     Raises:
-        ConfigError: no threshold, or no such map.
-        EmptySelection: no lesion pixel.
+        ConfigError: there are no thresholds, or the map does not exist.
+        EmptySelection: there are no lesion pixels.
     """
     if not thresholds:
-        raise ConfigError("No pixel alpha was given to choose from. Give a grid such as 0.001, 0.01, 0.05.")
+        raise ConfigError("There are no pixel alphas to choose from. Give a grid such as 0.001, 0.01, 0.05.")
     tallies = {alpha: SliceTallies(value) for alpha, value in sorted(thresholds.items())}
     slices = 0
     for case in usable(cases, {}):
@@ -62,7 +63,9 @@ def choose_alpha(cases: Iterable[PixelCase], thresholds: Mapping[float, float], 
             tally.add(case.patient_id, seen[normal], seen[mask])
     dice = {alpha: float(dice_of(tally.rows().sum(axis=0)[None])[0, 0]) for alpha, tally in tallies.items() if slices}
     if not dice or not np.isfinite(list(dice.values())).all():
-        raise EmptySelection(f"{slices} develop slices hold no lesion pixel to choose alpha by. Give masks.")
+        raise EmptySelection(
+            f"The {slices} develop slices have no lesion pixels, so alpha cannot be chosen. Import lesion masks."
+        )
     best = max(dice, key=lambda alpha: dice[alpha])
     patients = len(tallies[best].sums)
     return AlphaChoice(alpha=best, threshold=thresholds[best], dice=dice, slices=slices, patients=patients)
@@ -70,5 +73,5 @@ def choose_alpha(cases: Iterable[PixelCase], thresholds: Mapping[float, float], 
 
 def _map(case: PixelCase, name: str) -> np.ndarray:
     if name not in case.maps:
-        raise ConfigError(f"Slice {case.slice_id} has the maps {sorted(case.maps)}, not {name!r}. Name one of them.")
+        raise ConfigError(f"Slice {case.slice_id} has the maps {sorted(case.maps)}, not {name!r}. Choose one of them.")
     return np.asarray(case.maps[name])

@@ -1,9 +1,10 @@
-"""Pixel values of many patients in bounded memory: exact at first, then with fewer bits.
+"""Pixel values of many patients in bounded memory, with reduced precision only if necessary.
 
-A float32 becomes an unsigned 32-bit key that sorts as the number does. Keys stay whole until a map holds more distinct
-ones than its limit; then the lowest bit of every key is dropped, again and again until they fit. Cells therefore nest:
-two values are either told apart or tied, never swapped, and the order of the slices changes only when bits are dropped.
-Memory grows with the patients (`per_patient` keys each, above the limit) and not with their pixels.
+A float32 becomes an unsigned 32-bit key with the same order. Keys are complete until a map has more distinct ones than
+its limit; then the lowest bit of every key is dropped, repeatedly until they fit. Cells are therefore nested: two
+values are either distinguished or tied, never swapped, and the order of the slices matters only once bits are dropped.
+Memory
+grows with the number of patients (`per_patient` keys each, above the limit), not with their pixels.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ class Pile:
 
     @classmethod
     def empty(cls, columns: int) -> Pile:
-        """Return a pile without keys, with `columns` weights a key."""
+        """Return a pile without keys, with `columns` weights per key."""
         return cls(np.zeros(0, np.uint32), np.zeros((0, columns)))
 
     def add(self, keys: np.ndarray, weights: np.ndarray) -> int:
-        """Add keys [n] and weights [n, K]; return how many distinct ones came."""
+        """Add keys [n] and weights [n, K]; return the number of distinct new keys."""
         merged = merge(keys, weights)
         self.pending.append(merged)
         return len(merged[0])
 
     def settle(self) -> int:
-        """Merge what is pending; return the number of distinct keys."""
+        """Merge pending keys; return the number of distinct keys."""
         if self.pending:
             parts = [(self.keys, self.weights), *self.pending]
             self.keys, self.weights = merge(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -57,12 +58,12 @@ class Pile:
 
 @dataclass(slots=True)
 class PixelPool:
-    """All pixels of one map: by patient, negatives and positives apart.
+    """All pixels of one map: by patient, negatives and positives separately.
 
     Attributes:
-        limit: distinct keys kept, at least; `per_patient` for each patient are always allowed.
+        limit: number of distinct keys to keep; at least `per_patient` keys per patient are always allowed.
         per_patient: see `limit`.
-        dropped: lowest bits of the keys that are gone; 0 while every value is exact.
+        dropped: number of lowest bits dropped from the keys; 0 as long as every value is exact.
     """
 
     limit: int
@@ -79,7 +80,7 @@ class PixelPool:
             patient: pseudonym.
             negatives: float32 [n].
             positives: float32 [m].
-            regions: float64 [m], one over the size of the lesion region that a positive pixel lies in.
+            regions: float64 [m], one over the size of the lesion region that contains the pixel.
         """
         below = self.negatives.setdefault(patient, Pile.empty(1))
         above = self.positives.setdefault(patient, Pile.empty(2))
@@ -93,7 +94,7 @@ class PixelPool:
         return sortable(values) >> np.uint32(self.dropped)
 
     def _shrink(self, allowed: int) -> None:
-        """Merge equal keys, and drop bits until half of what is allowed is free."""
+        """Merge equal keys, and drop bits until half of the allowed number is free."""
         piles = [*self.negatives.values(), *self.positives.values()]
         self.held = sum(pile.settle() for pile in piles)
         while self.held > allowed // 2 and self.dropped < KEY_BITS - 1:
@@ -124,8 +125,8 @@ class PixelPool:
 def edges_of(keys: np.ndarray, weights: np.ndarray, cells: int) -> np.ndarray:
     """Return at most `cells` lower edges [B] among `keys` [n], the first of them the smallest key.
 
-    Half stand at equal mass of the negatives and half of the positives (columns 0 and 1 of `weights`), so that rare
-    lesion pixels are cut as finely as common normal ones.
+    Half are at equal mass of the negatives and half of the positives (columns 0 and 1 of `weights`), so that rare
+    lesion pixels are resolved as finely as common normal ones.
     """
     share = cells // 2
     chosen = [np.zeros(1, np.intp)]
@@ -136,7 +137,7 @@ def edges_of(keys: np.ndarray, weights: np.ndarray, cells: int) -> np.ndarray:
 
 
 def sortable(values: np.ndarray) -> np.ndarray:
-    """Return uint32 keys [n] that sort as the float32 values [n] do; both zeros are one, infinities are allowed."""
+    """Return uint32 keys [n] in the order of the float32 values [n]; both zeros are equal, infinities are allowed."""
     bits = (np.asarray(values, np.float32) + np.float32(0)).view(np.int32)
     return np.where(bits < 0, ~bits, bits ^ np.int32(-(2**31))).view(np.uint32)
 

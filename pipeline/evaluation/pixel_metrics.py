@@ -1,8 +1,8 @@
-"""Pixel-level metrics, pooled over all slices, normal ones included, on the native grid.
+"""Pixel-level metrics, pooled over all slices, including normal ones, on the native grid.
 
-A pixel counts when it lies in the body. A lesion pixel outside the body cannot have been found: it counts as a positive
-below every threshold. Slices labelled abnormal without a mask cannot say which pixels are normal; they are left out and
-counted. The cases are read once, and memory does not grow with their pixels (see `pixel_cells`).
+Pixels count only within the body. A lesion pixel outside the body cannot be found, so it counts as a positive below
+every threshold. In slices labelled abnormal without a mask the normal pixels are unknown; they are left out and
+counted. The cases are iterated once, and memory does not grow with their pixels (see `pixel_cells`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PixelCase:
         label: normal or abnormal.
         maps: float32 [H, W] by name, higher = more anomalous; `control:*` names are controls. Finite inside the body.
         body: bool [H, W].
-        mask: bool [H, W], lesion pixels; none in a normal slice.
+        mask: bool [H, W], lesion pixels; empty in a normal slice.
     """
 
     patient_id: str
@@ -64,7 +64,7 @@ class SliceTallies:
 
 
 def dice_of(sums: np.ndarray) -> np.ndarray:
-    """Return (pooled Dice, mean Dice of a lesion slice) [R, 2] of tallies summed over patients [R, 5]."""
+    """Return (pooled Dice, mean Dice per lesion slice) [R, 2] of tallies summed over patients [R, 5]."""
     tp, fp, lesion, dice, slices = sums.T
     some = lesion > 0
     pooled = np.divide(2 * tp, tp + fp + lesion, out=np.full_like(tp, np.nan), where=some)
@@ -73,7 +73,7 @@ def dice_of(sums: np.ndarray) -> np.ndarray:
 
 @dataclass(slots=True)
 class _Gathered:
-    """Everything that one pass over the cases leaves behind."""
+    """Result of one pass over the cases."""
 
     pools: dict[str, PixelPool]
     tallies: dict[str, SliceTallies]
@@ -93,18 +93,18 @@ def evaluate_pixels(
 
     PRO is the per-region overlap integrated to a false-positive rate of `config.pro_fpr` (Bergmann et al., IJCV 2021),
     regions being 8-connected components of a slice's mask. Dice needs a calibrated threshold; "best Dice (oracle)" is
-    chosen on the labels that it is measured on, and says so.
+    chosen on the same labels on which it is measured.
 
     Args:
-        cases: read once, any order.
-        config: resamples, seed, `pixel_values` kept exactly a map, `pixel_cells` afterwards and for the resamples.
+        cases: iterated once, in any order.
+        config: resamples, seed, `pixel_values` kept exactly per map, `pixel_cells` afterwards and for the resamples.
         thresholds: calibrated threshold by map name; a pixel above it is flagged. Maps without one get no Dice.
-        chosen_here: the labels of these very cases chose among the thresholds (develop); a note then says so.
-        title: what the selection is called in the report.
+        chosen_here: the thresholds were chosen on these same labels (develop); the table then has a note.
+        title: name of the selection in the report.
 
     Raises:
         ConfigError: shapes, labels or map names disagree, or a map is not finite inside the body.
-        EmptySelection: no slice, no lesion pixel, no normal pixel or a single patient.
+        EmptySelection: there is no slice, lesion pixel or normal pixel, or only one patient.
     """
     gathered = _gather(cases, config, thresholds or {})
     first = next(iter(gathered.pools.values()))
@@ -142,7 +142,7 @@ def split_pixels(case: PixelCase) -> tuple[np.ndarray, np.ndarray]:
             f"Slice {case.slice_id} is labelled {case.label[:20]!r}; give only normal and abnormal slices."
         )
     if case.label == "normal" and mask.any():
-        raise ConfigError(f"Slice {case.slice_id} is labelled normal and has a lesion mask; correct one of the two.")
+        raise ConfigError(f"Slice {case.slice_id} is labelled normal but has a lesion mask. Correct one of the two.")
     for name, values in case.maps.items():
         if not np.shape(values) == body.shape == mask.shape:
             shapes = f"{np.shape(values)}, body {body.shape}, mask {mask.shape}"
@@ -155,7 +155,7 @@ def split_pixels(case: PixelCase) -> tuple[np.ndarray, np.ndarray]:
 
 
 def usable(cases: Iterable[PixelCase], counts: dict[str, int]) -> Iterator[PixelCase]:
-    """Yield the cases whose pixels have a truth; count the others under `slices_without_mask`."""
+    """Yield the cases with known pixel labels; count the others under `slices_without_mask`."""
     counts["slices_without_mask"] = 0
     for case in cases:
         if case.label == "abnormal" and not np.any(case.mask):
@@ -165,7 +165,7 @@ def usable(cases: Iterable[PixelCase], counts: dict[str, int]) -> Iterator[Pixel
 
 
 def new_pool(config: EvaluationConfig) -> PixelPool:
-    """Return an empty pool; a patient's keys are four times as fine as the cells of the resamples."""
+    """Return an empty pool, whose keys per patient are four times as fine as the cells of the resamples."""
     return PixelPool(config.pixel_values, 4 * config.pixel_cells)
 
 
@@ -179,13 +179,13 @@ def _gather(cases: Iterable[PixelCase], config: EvaluationConfig, thresholds: Ma
     counts = gathered.counts
     if not gathered.pools or not counts["lesion_pixels"] or not counts["normal_pixels"]:
         raise EmptySelection(
-            f"{counts['slices']} slices hold {counts['lesion_pixels']} lesion and {counts['normal_pixels']} normal "
-            "pixels; both are needed. Give slices with masks."
+            f"{counts['slices']} slices have {counts['lesion_pixels']} lesion and {counts['normal_pixels']} normal "
+            "pixels, but both are needed. Import lesion masks."
         )
     unknown = sorted(set(thresholds) - set(gathered.pools))
     if unknown:
         raise ConfigError(
-            f"Thresholds are given for {', '.join(unknown)}, and no such map exists. Name maps of the cases."
+            f"Thresholds are given for {', '.join(unknown)}, but there are no such maps. Use names of maps."
         )
     return gathered
 
@@ -197,7 +197,8 @@ def _take(case: PixelCase, gathered: _Gathered) -> None:
     """Add one case to the pools, tallies and counts."""
     if set(case.maps) != set(gathered.pools):
         raise ConfigError(
-            f"Slice {case.slice_id} has the maps {sorted(case.maps)}, the first had {sorted(gathered.pools)}."
+            f"Slice {case.slice_id} has the maps {sorted(case.maps)}, but the first slice had "
+            f"{sorted(gathered.pools)}. Score the slices again."
         )
     negative, mask = split_pixels(case)
     labelled, regions = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
@@ -210,15 +211,15 @@ def _take(case: PixelCase, gathered: _Gathered) -> None:
             gathered.tallies[name].add(case.patient_id, seen[negative], seen[mask])
     if regions:
         gathered.lesion_patients.add(case.patient_id)
-    found = (1, regions > 0, regions, negative.sum(), mask.sum(), outside.sum())
-    for key, value in zip(COUNTED, found, strict=True):
+    increments = (1, regions > 0, regions, negative.sum(), mask.sum(), outside.sum())
+    for key, value in zip(COUNTED, increments, strict=True):
         gathered.counts[key] += int(value)
 
 
 def _sample(gathered: _Gathered, name: str, bootstrap: PatientBootstrap, config: EvaluationConfig) -> Sampled:
-    """Sample the metrics of one map from the patients' histograms; the values themselves come from all distinct values.
+    """Sample the metrics of one map from patient histograms; the estimates themselves use all distinct values.
 
-    Resamples read cells, so they are shifted by the small difference between the cells' and the exact figure.
+    Resamples use cells, so they are shifted by the small difference between the result with cells and the exact one.
     """
     pool = gathered.pools[name]
     keys, weights = pool.totals()
@@ -235,7 +236,7 @@ def _sample(gathered: _Gathered, name: str, bootstrap: PatientBootstrap, config:
 
 
 def _ranked(negatives: np.ndarray, positives: np.ndarray, regions: np.ndarray, config: EvaluationConfig) -> np.ndarray:
-    """AP, AUROC, PRO and best Dice [R, 4] from counts [R, B], highest value first."""
+    """Return AP, AUROC, PRO and best Dice [R, 4] from counts [R, B], highest value first."""
     curve = Curve.from_counts(positives, negatives)
     overlap = roc_area(Curve.from_counts(regions, negatives), config.pro_fpr)
     return np.stack([average_precision(curve), roc_area(curve), overlap, best_dice(curve)], axis=1)
@@ -249,16 +250,20 @@ def _row(name: str, sample: Sampled, bootstrap: PatientBootstrap, config: Evalua
 
 def _notes(gathered: _Gathered, thresholds: Mapping[str, float], chosen_here: bool) -> list[str]:
     counts = gathered.counts
-    how = "whose alpha these very labels chose: it flatters a little" if chosen_here else "chosen without these labels"
+    how = (
+        "whose alpha was chosen on these same labels: slightly optimistic"
+        if chosen_here
+        else "chosen without these labels"
+    )
     notes = [f"Dice of {name.removeprefix(CONTROL)} at {value:.4g}, {how}." for name, value in thresholds.items()]
     if outside := counts["lesion_pixels_outside_body"]:
         share = outside / counts["lesion_pixels"]
-        notes.append(f"{outside} lesion pixels ({share:.1%}) lie outside the body mask and count as missed.")
+        notes.append(f"{outside} lesion pixels ({share:.1%}) are outside the body mask and count as missed.")
     if left := counts["slices_without_mask"]:
-        notes.append(f"{left} abnormal slices without a mask are left out: they cannot say which pixels are normal.")
+        notes.append(f"{left} abnormal slices without a mask are left out, since their normal pixels are unknown.")
     packed = [name.removeprefix(CONTROL) for name, pool in gathered.pools.items() if pool.dropped]
     if packed:
         notes.append(
-            f"Values of {', '.join(packed)} were kept in histogram cells: figures are within 0.001 of exact ones."
+            f"Values of {', '.join(packed)} were kept in histogram cells: results are within 0.001 of the exact ones."
         )
     return notes

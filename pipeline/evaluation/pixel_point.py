@@ -1,4 +1,4 @@
-"""Pixel AP and oracle Dice of one map, without intervals: for grids, where hundreds of maps are tried."""
+"""Pixel AP and oracle Dice of one map, without intervals: for grids that try hundreds of maps."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pipeline.evaluation.ranking import Curve, average_precision, best_dice
 
 
 class PixelPoint:
-    """Collects the slices of one map, in memory that does not grow with their pixels; see `evaluate_pixels`.
+    """Collect the slices of one map in bounded memory; see `evaluate_pixels`.
 
     Args:
         config: `pixel_values` and `pixel_cells`.
-        name: which map of the cases.
+        name: name of the map.
     """
 
     def __init__(self, config: EvaluationConfig, name: str) -> None:
         self._pool, self._name = new_pool(config), name
 
     def add(self, case: PixelCase) -> None:
-        """Add a slice; an abnormal one without a mask cannot say which pixels are normal, and is left out."""
+        """Add a slice; an abnormal one without a mask is left out, since its normal pixels are unknown."""
         if case.label == "abnormal" and not np.any(case.mask):
             return
         normal, mask = split_pixels(case)
@@ -29,7 +29,7 @@ class PixelPoint:
         self._pool.add(case.patient_id, seen[normal], seen[mask], np.zeros(int(mask.sum())))
 
     def result(self) -> tuple[float, float]:
-        """Return (pixel AP, best Dice, an oracle); NaN where lesion or normal pixels are missing."""
+        """Return (pixel AP, best Dice, an oracle); NaN if lesion or normal pixels are missing."""
         if not self._pool.negatives:
             return float("nan"), float("nan")
         _, weights = self._pool.totals()

@@ -1,20 +1,20 @@
 """Sensitivity and false-positive rate of a detector in use, from flagged scans and a random sample of others.
 
-Flagged scans are read with certainty, unflagged ones with a known probability. With p_F the share of abnormal scans
+All flagged scans are read, unflagged ones with a known probability. With p_F the share of abnormal scans
 among the flagged, p_U that among the unflagged (each scan weighted by the inverse of its probability: Horvitz and
 Thompson, JASA 1952, 47:663, as a ratio: Hajek 1971), and f the share of scans that are flagged,
 
     sensitivity          f p_F / (f p_F + (1 - f) p_U)
     false-positive rate  f (1 - p_F) / (f (1 - p_F) + (1 - f) (1 - p_U))
 
-Scans on the list that nobody has decided yet count as missing at random within flagged and within sampled scans.
+Undecided scans on the list are treated as missing at random, within flagged and within sampled scans.
 
-Intervals: missed abnormal scans are few, often none; a bootstrap then shows no variation, a normal interval lies. So
-p_F, p_U and f are drawn from Jeffreys posteriors, Beta(x + 1/2, n - x + 1/2), with n the effective sample size: the
-variance between patients (linearised, patients drawn whole) decides it, or weights alone where all outcomes are equal
+Intervals: missed abnormal scans are few or absent; a bootstrap then shows no variation, and a normal interval is wrong.
+So p_F, p_U and f are drawn from Jeffreys posteriors, Beta(x + 1/2, n - x + 1/2), with n the effective sample size: the
+variance between patients (linearised) determines it, or the weights alone if all outcomes are equal
 (Korn and Graubard, Survey Methodology 1998, 24:193; Franco et al., J Surv Stat Methodol 2019, 7:334). Quantiles of the
-rates of 20 000 draws are the interval, opened to 0 or 1 where nothing was seen on that side. Its coverage is simulated
-in `tests/evaluation/test_prospective.py`.
+rates of 20 000 draws are the interval, extended to 0 or 1 if nothing was observed on that side. Its coverage is
+simulated in `tests/evaluation/test_prospective.py`.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from pipeline.evaluation.config import EvaluationConfig
 
 DRAWS = 20_000
 NO_SAMPLE = (
-    "No blinded sample was decided: what was not flagged nobody has looked at, so nothing is known of missed scans, "
-    "and neither sensitivity nor false-positive rate can be estimated. Read the list to its end, and keep sample_share "
-    "or sample_least above 0."
+    "No sampled scan was decided. Nobody has read unflagged scans, so missed scans are unknown and neither sensitivity "
+    "nor false-positive rate can be estimated. Read the list to its end, and keep sample_share or sample_least above 0 "
+    "in settings.yaml."
 )
 
 
@@ -52,12 +52,12 @@ class ReadScans:
 
     @property
     def share(self) -> float:
-        """Weighted share of abnormal scans."""
+        """Return the weighted share of abnormal scans."""
         return float(self.weight @ self.abnormal / self.weight.sum())
 
     @property
     def effective(self) -> float:
-        """How many independent scans of equal weight would say as much; at most as many as there are."""
+        """Return the effective number of independent scans of equal weight, at most the actual number."""
         codes = np.unique(self.patient, return_inverse=True)[1]
         sums = np.bincount(codes, self.weight)
         kish = float(sums.sum() ** 2 / (sums**2).sum())
@@ -75,14 +75,14 @@ class ReadScans:
 
 
 class ProspectiveRates(Config):
-    """What readers' decisions say of a detector in use.
+    """Rates of a detector in use, from readers' decisions.
 
     Attributes:
         ppv: share of flagged scans that are abnormal.
         sensitivity, fpr, missed: None without a decided sample; `missed`: abnormal share of the unflagged.
-        flagged, unflagged: scans of the frame; `flagged_read`, `sampled_read` of them were decided.
-        confirmed, found: abnormal ones among the flagged and among the sampled that were read.
-        note: why something is missing.
+        flagged, unflagged: scans of the frame, of which `flagged_read` and `sampled_read` were decided.
+        confirmed, abnormal_sampled: abnormal scans among the flagged and among the sampled scans that were read.
+        note: why a rate is missing.
     """
 
     ppv: Estimate | None
@@ -94,7 +94,7 @@ class ProspectiveRates(Config):
     flagged_read: int
     sampled_read: int
     confirmed: int
-    found: int
+    abnormal_sampled: int
     note: str = ""
 
 
@@ -104,22 +104,22 @@ def prospective_rates(
     """Estimate the rates of a detector in use.
 
     Args:
-        flagged, sampled: decided scans of either kind.
-        frame: how many scans were flagged, and how many not, read or unread.
+        flagged, sampled: decided scans of each kind.
+        frame: numbers of flagged and of unflagged scans, read or not.
         config: confidence and seed.
 
     Raises:
-        EmptySelection: nothing was decided.
+        EmptySelection: nothing has been decided.
     """
     if not len(flagged.abnormal) and not len(sampled.abnormal):
-        raise EmptySelection("Nobody has decided on a scan of this model yet. Read some: nightread review")
+        raise EmptySelection("Nobody has decided on a scan of this model yet. Read some with nightread review")
     counts = {
         "flagged": frame[0],
         "unflagged": frame[1],
         "flagged_read": len(flagged.abnormal),
         "sampled_read": len(sampled.abnormal),
         "confirmed": int(flagged.abnormal.sum()),
-        "found": int(sampled.abnormal.sum()),
+        "abnormal_sampled": int(sampled.abnormal.sum()),
     }
     rng = np.random.default_rng(config.seed)
     tails = (1 - config.confidence) / 2
@@ -131,7 +131,7 @@ def prospective_rates(
     missed = _estimate(sampled.share, missed_draws, tails, sampled)
     if ppv_draws is None and frame[0]:
         return ProspectiveRates(ppv=None, missed=missed, note="No flagged scan was decided yet.", **counts)
-    if ppv_draws is None:  # nothing was ever flagged: whatever is abnormal is missed
+    if ppv_draws is None:  # nothing was flagged, so every abnormal scan is missed
         ppv_draws, share = np.zeros(DRAWS), 0.0
     else:
         share = flagged.share
@@ -149,7 +149,7 @@ def prospective_rates(
 def _ratio(
     above: float, below: float, part: float, draws: tuple[np.ndarray, np.ndarray, np.ndarray], tails: float
 ) -> Estimate | None:
-    """Return flagged / all among those scans that have the property; None where none was seen."""
+    """Return flagged / all among the scans with the property; None if there are no such scans."""
     caught, let_go = part * above, (1 - part) * below
     if caught + let_go == 0:
         return None

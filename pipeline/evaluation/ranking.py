@@ -1,4 +1,4 @@
-"""Threshold curves of many weightings at once: every ranking metric reads true and false positives from here."""
+"""Threshold curves of many weightings at once, from which all ranking metrics are computed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Weighted counts at or above each threshold, thresholds falling; one row a resample.
+    """Weighted counts at or above each threshold, in order of decreasing threshold; one row per resample.
 
     Attributes:
-        tp: float64 [R, G], positives counted so far; its last column is all of them.
-        fp: float64 [R, G], negatives likewise.
+        tp: float64 [R, G], positives counted so far; its last column is the total.
+        fp: float64 [R, G], likewise for negatives.
     """
 
     tp: np.ndarray
@@ -25,7 +25,7 @@ class Curve:
         return cls(np.cumsum(positives, axis=1, dtype=float), np.cumsum(negatives, axis=1, dtype=float))
 
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return (tpr, fpr) [R, G + 1], beginning at (0, 0); NaN in rows where a class is absent."""
+        """Return (tpr, fpr) [R, G + 1], starting at (0, 0); NaN in rows without one of the classes."""
         with np.errstate(invalid="ignore", divide="ignore"):
             tpr, fpr = self.tp / self.tp[:, -1:], self.fp / self.fp[:, -1:]
         return np.pad(tpr, ((0, 0), (1, 0))), np.pad(fpr, ((0, 0), (1, 0)))
@@ -33,7 +33,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """One column of scores, sorted once from the highest down; tied scores share one threshold.
+    """One column of scores, sorted once in decreasing order; tied scores share one threshold.
 
     Attributes:
         patient: intp [N], patient code of each unit in sorted order.
@@ -49,14 +49,14 @@ class Ranking:
 
     @classmethod
     def of(cls, scores: np.ndarray, abnormal: np.ndarray, patient: np.ndarray) -> Ranking:
-        """Sort `scores` [N]; `abnormal` bool [N] and `patient` codes [N] follow."""
+        """Sort `scores` [N] together with `abnormal` bool [N] and `patient` codes [N]."""
         order = np.argsort(-scores, kind="stable")
         ranked = scores[order]
         ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
         return cls(patient[order], abnormal[order], ends, ranked[ends])
 
     def curve(self, weights: np.ndarray) -> Curve:
-        """Return the curve of every row of patient weights [R, P]; all ones is the sample itself."""
+        """Return the curve of every row of patient weights [R, P]; weights of one give the sample itself."""
         rows = weights[:, self.patient]
         tp = np.cumsum(rows * self.abnormal, axis=1, dtype=float)
         total = np.cumsum(rows, axis=1, dtype=float)
@@ -74,14 +74,14 @@ def roc_area(curve: Curve, fpr_limit: float = 1.0) -> np.ndarray:
     left, right = fpr[:, :-1], fpr[:, 1:]
     start, rise = tpr[:, :-1], np.diff(tpr, axis=1)
     width = np.minimum(right, fpr_limit) - np.minimum(left, fpr_limit)
-    if fpr_limit < 1.0:  # the segment that crosses the limit is cut there, linearly
+    if fpr_limit < 1.0:  # cut the segment that crosses the limit, linearly
         run = right - left
         rise = rise * np.divide(width, run, out=np.ones_like(run), where=run > 0)
     return np.sum(width * (start + rise / 2), axis=1) / fpr_limit
 
 
 def average_precision(curve: Curve) -> np.ndarray:
-    """Return the average precision [R], the step-wise sum of scikit-learn: no interpolation."""
+    """Return the average precision [R], the step-wise sum of scikit-learn without interpolation."""
     steps = np.diff(curve.tp, axis=1, prepend=0)
     flagged = curve.tp + curve.fp
     precision = np.divide(curve.tp, flagged, out=np.zeros_like(flagged), where=flagged > 0)
@@ -91,7 +91,7 @@ def average_precision(curve: Curve) -> np.ndarray:
 def sensitivity_at(curve: Curve, specificity: float) -> np.ndarray:
     """Return the highest sensitivity [R] of any threshold whose specificity is at least `specificity`.
 
-    The rule is conservative: no point between two thresholds is interpolated.
+    The rule is conservative: it does not interpolate between two thresholds.
     """
     allowed = (1 - specificity) * curve.fp[:, -1:] * (1 + 1e-12)
     inside = np.sum(curve.fp <= allowed, axis=1)
@@ -100,13 +100,13 @@ def sensitivity_at(curve: Curve, specificity: float) -> np.ndarray:
 
 
 def best_dice(curve: Curve) -> np.ndarray:
-    """Return the highest Dice [R] over all thresholds: an oracle, chosen on the labels that it is measured on."""
+    """Return the highest Dice [R] over all thresholds: an oracle, chosen on the labels on which it is measured."""
     dice = 2 * curve.tp / np.maximum(curve.tp + curve.fp + curve.tp[:, -1:], 1e-300)
     return _over(np.max(dice, axis=1) * curve.tp[:, -1], curve)
 
 
 def _over(total: np.ndarray, curve: Curve) -> np.ndarray:
-    """Divide by the positives; NaN where a class is absent."""
+    """Divide by the positives; NaN if a class is missing."""
     positives, negatives = curve.tp[:, -1], curve.fp[:, -1]
     whole = (positives > 0) & (negatives > 0)
     return np.divide(total, positives, out=np.full_like(positives, np.nan), where=whole)

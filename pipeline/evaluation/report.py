@@ -1,4 +1,4 @@
-"""The report of an evaluation: every figure with its interval, its controls, and what it may not be taken for."""
+"""Report of an evaluation: every result with its interval, its controls, and its limits."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ class Opening(Config):
 
 
 class OperatingPoint(Config):
-    """A threshold from held-out normals, and what it did to the normals of this set."""
+    """A threshold from held-out normals, and its realised rate on the normals of this set."""
 
     threshold: Threshold
     realised: RealisedRate | None = None
 
     @property
     def sentence(self) -> str:
-        """What it did to the normals, and whether that is more than was promised; "" where nothing was measured."""
+        """Return the realised rate and any warning that it exceeds the target; "" if it was not measured."""
         if self.realised is None:
             return ""
-        said = f"At the threshold for {self.threshold.alpha:.3g}: {self.realised.sentence}"
-        if self.threshold.interval is None:  # nothing was promised
-            return said
-        return f"{said} {excess(self.realised, self.threshold.n, self.threshold.k)}".strip()
+        sentence = f"At the threshold for {self.threshold.alpha:.3g}: {self.realised.sentence}"
+        if self.threshold.interval is None:  # there is no guarantee
+            return sentence
+        return f"{sentence} {excess(self.realised, self.threshold.n, self.threshold.k)}".strip()
 
 
 class EvaluationReport(Config):
-    """Everything that an evaluation found, as JSON and as Markdown.
+    """Results of an evaluation, as JSON and as Markdown.
 
     Attributes:
         title: e.g. the run's name.
         set_name: develop, gate or test.
-        facts: what was evaluated, in words or numbers: data set, route, method, fingerprints.
-        guarantee: what p-values and thresholds are worth (`detection.calibrate.GUARANTEES`).
+        facts: description of the evaluated detector and data: data set, route, method, fingerprints.
+        guarantee: guarantee of p-values and thresholds (`detection.calibrate.GUARANTEES`).
         tables: image level first, then pixel level; each has its controls.
-        comparisons: model against model.
+        comparisons: comparisons of models.
         operating_points: thresholds with their n, alpha and interval.
-        pixel_alpha: how the pixel threshold was chosen.
+        pixel_alpha: choice of the pixel threshold.
         subgroups: by scanner, site, sex and age band.
-        openings: of the test set; empty where another set was evaluated.
-        notes: what a reader must know besides.
+        openings: openings of the test set; empty for other sets.
+        notes: further notes for the reader.
         roc_points, p_values: for CSV and figures; not part of the JSON.
     """
 
@@ -78,7 +78,7 @@ class EvaluationReport(Config):
     p_values: pd.DataFrame = Field(default_factory=pd.DataFrame, exclude=True, repr=False)
 
     def summary(self) -> dict[str, float]:
-        """Return the models' figures as flat names for a tracker: `all_slices/ae/auroc`, with `_low` and `_high`."""
+        """Return the models' results under flat names for a tracker: `all_slices/ae/auroc`, with `_low` and `_high`."""
         flat: dict[str, float] = {}
         for table in self.tables:
             selection = table.title.partition(" (")[0] + (" pixels" if table.level == "pixel level" else "")
@@ -126,8 +126,8 @@ class EvaluationReport(Config):
 
     def _openings(self) -> str:
         rows = [(number, o.opened_at, o.purpose) for number, o in enumerate(self.openings, 1)]
-        shown = markdown_table(["no.", "opened at", "purpose"], rows) if rows else "None is recorded."
-        return f"## Openings of the test set: {len(rows)}\n\n{shown}"
+        table = markdown_table(["no.", "opened at", "purpose"], rows) if rows else "No opening is recorded."
+        return f"## Openings of the test set: {len(rows)}\n\n{table}"
 
 
 def _table_section(table: ResultTable) -> str:
@@ -144,7 +144,7 @@ def _table_section(table: ResultTable) -> str:
 
 
 def _legend(metrics: Sequence[str]) -> Iterator[str]:
-    """Say what the short column names mean."""
+    """Explain the short column names."""
     if any(metric.startswith("sens@") for metric in metrics):
         yield "sens@S: best sensitivity of any threshold with at least S % specificity on these units."
     if any(metric.startswith("PRO@") for metric in metrics):
@@ -152,13 +152,13 @@ def _legend(metrics: Sequence[str]) -> Iterator[str]:
 
 
 def verdict_lines(table: ResultTable) -> list[str]:
-    """Return a sentence for every control that a model does not beat, and one that names those it beats."""
+    """Return a sentence for every control that a model does not beat, and one listing those that it beats."""
     lines = [verdict.sentence for verdict in table.verdicts if verdict.outcome != "beats"]
     for model in dict.fromkeys(verdict.model for verdict in table.verdicts):
         beaten = [v.control for v in table.verdicts if v.model == model and v.outcome == "beats"]
         if beaten:
             lines.append(f"{model} beats the controls {', '.join(beaten)} ({table.verdicts[0].metric}).")
-    return lines or ["No trivial control was given: nothing shows that these figures need a model."]
+    return lines or ["There are no trivial controls, so nothing shows that these results need a model."]
 
 
 def _threshold_row(threshold: Threshold) -> tuple[object, ...]:

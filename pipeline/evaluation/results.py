@@ -1,4 +1,4 @@
-"""What every result table is made of: rows of metrics with intervals, controls among them, and the verdicts."""
+"""Result tables: rows of metrics with intervals for models and controls, and verdicts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Verdict(Config):
 
     @property
     def sentence(self) -> str:
-        """One line for the report."""
+        """Return one line for the report."""
         tail = ": the interval includes 0" if self.outcome == "does not beat" else ""
         return (
             f"{self.model} {self.outcome} the control {self.control}: {self.metric} difference "
@@ -43,13 +43,13 @@ class ResultTable(Config):
     """Results of one selection, at image level or at pixel level.
 
     Attributes:
-        title: which selection, e.g. "all slices".
+        title: name of the selection, e.g. "all slices".
         level: slice level, study level, image level or pixel level.
-        counts: how much of what the figures rest on, e.g. units, patients, normal, abnormal.
-        interval: how the intervals were made.
+        counts: sample sizes, e.g. units, patients, normal, abnormal.
+        interval: method of the intervals.
         rows: models first, then the controls.
         verdicts: every model against every control.
-        notes: what a reader must know before using a figure.
+        notes: notes on how to read the results.
     """
 
     title: str
@@ -61,7 +61,7 @@ class ResultTable(Config):
     notes: tuple[str, ...] = ()
 
     def row(self, name: str) -> ScoreRow:
-        """Return the line of one model or control; KeyError where there is none."""
+        """Return the line of one model or control; KeyError if it does not exist."""
         return {row.name: row for row in self.rows}[name]
 
 

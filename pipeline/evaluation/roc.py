@@ -9,14 +9,14 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.ranking import Curve, Ranking
 from pipeline.evaluation.table import ScoreTable
 
-GRID = np.linspace(0, 1, 101)  # false-positive rates at which the band is read
+GRID = np.linspace(0, 1, 101)  # false-positive rates at which the band is evaluated
 
 
 def roc_points(table: ScoreTable) -> pd.DataFrame:
-    """Return every threshold of every model and control, beginning at (0, 0) with an infinite threshold.
+    """Return every threshold of every model and control, starting at (0, 0) with an infinite threshold.
 
     Returns:
-        Columns score (name as in the result table), threshold, fpr, tpr, precision (NaN where nothing is flagged).
+        Columns score (name as in the result table), threshold, fpr, tpr, precision (NaN if nothing is flagged).
     """
     points = [_points(table, name, values) for name, values in table.named_scores().items()]
     return pd.concat(points, ignore_index=True)
@@ -46,7 +46,7 @@ def _points(table: ScoreTable, name: str, scores: np.ndarray) -> pd.DataFrame:
 
 
 def _tpr_on_grid(curve: Curve) -> np.ndarray:
-    """Sensitivity at each grid point [R, 101]: the best that any threshold reaches there, no interpolation."""
+    """Return the sensitivity at each grid point [R, 101]: the best of any threshold, without interpolation."""
     tpr, fpr = curve.rates()
     rows = zip(tpr, fpr, strict=True)
     return np.stack([row[np.searchsorted(rate, GRID + 1e-12, side="right") - 1] for row, rate in rows])

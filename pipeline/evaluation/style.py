@@ -1,4 +1,4 @@
-"""How every figure looks: one palette, one set of sizes, one way to a file."""
+"""Style of all figures: one palette, one set of sizes, one way to save."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito (2008): told apart with every common colour vision deficiency, and in grey.
+# Okabe and Ito (2008): distinguishable with every common colour vision deficiency, and in grey.
 MODEL = "#0072B2"
 ABNORMAL = "#D55E00"
 NORMAL = "#0072B2"
@@ -52,14 +52,14 @@ RC = {
 
 @contextmanager
 def plot(width: float = 4.8, height: float = 4.4) -> Iterator[tuple[Figure, Axes]]:
-    """Yield a figure of the given inches and its one axes, with the house style in force."""
+    """Yield a figure of the given inches and its axes, in the house style."""
     with mpl.rc_context(RC):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.add_subplot()
 
 
 def save_png(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG without time or program stamps, so that equal figures are equal files; return the path."""
+    """Write a figure as PNG without time or program stamps, so that equal figures give equal files; return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(RC):
         figure.savefig(path, format="png", metadata={"Software": None})

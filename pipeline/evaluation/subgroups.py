@@ -1,4 +1,4 @@
-"""Results by scanner, site, sex and age band: where the model is worse or raises more false alarms."""
+"""Results by scanner, site, sex and age band, to show where the model is worse or raises more false alarms."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Subgroup(Config):
     """One value of one attribute.
 
     Attributes:
-        attribute, value: e.g. sex, F; "not stated" where the file says nothing.
-        units, patients, normal, abnormal: how many.
-        auroc: None where the group is too small; `note` says so.
+        attribute, value: e.g. sex, F; "not stated" if the file does not give it.
+        units, patients, normal, abnormal: counts.
+        auroc: None if the group is too small; `note` says so.
         fpr: realised at the threshold; None without a threshold or with too few normal patients.
     """
 
@@ -49,9 +49,9 @@ def subgroups(
     number of groups.
 
     Args:
-        table: validated scores; attributes with a single value are left out, they divide nothing.
+        table: validated scores; attributes with a single value are left out.
         config: smallest_group, resamples, seed.
-        column: the score that is judged.
+        column: column of the score.
         threshold: a unit is flagged when its score exceeds it.
     """
     return tuple(_group(table, *which, config, column, threshold) for which in _groups(table))

@@ -1,4 +1,4 @@
-"""The score table of an evaluation, checked once at the door: what is silent about it here is silently wrong later."""
+"""Score table of an evaluation, validated once on entry so that errors in it do not silently distort results."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class ScoreTable:
         """Check a frame and return the table.
 
         Args:
-            frame: one row a unit: unit_id, patient_id, label (normal or abnormal), `models`, any `control:*`.
-            models: columns that are judged.
-            unit: "slice" or "study"; "image" is set by itself where every patient is an image without an identity.
+            frame: one row per unit: unit_id, patient_id, label (normal or abnormal), `models`, any `control:*`.
+            models: columns of the models.
+            unit: "slice" or "study"; "image" is set automatically if every image is its own subject.
 
         Raises:
-            ConfigError: a column is missing, a label is unknown, a score is not finite, a unit stands twice.
-            EmptySelection: no rows, one class only, or a single patient.
+            ConfigError: a column is missing, a label is unknown, a score is not finite, a unit occurs twice.
+            EmptySelection: there are no rows, one class only, or a single patient.
         """
         columns = (*models, *(name for name in frame.columns if str(name).startswith(CONTROL)))
         _require_columns(frame, ("unit_id", "patient_id", "label", *columns))
@@ -71,11 +71,11 @@ class ScoreTable:
         abnormal, total = int(self.abnormal.sum()), len(self.abnormal)
         if abnormal in (0, total):
             raise EmptySelection(
-                f"All {total} units are {'normal' if abnormal == 0 else 'abnormal'}; both classes are needed. "
+                f"All {total} units are {'normal' if abnormal == 0 else 'abnormal'}, but both classes are needed. "
                 "Import labels for the missing class, or choose another set."
             )
         if self.patients < 2:
-            raise EmptySelection("The selection holds a single patient; an interval needs at least 2. Add patients.")
+            raise EmptySelection("The selection has a single patient, but an interval needs at least 2. Add patients.")
 
     @property
     def patients(self) -> int:
@@ -84,12 +84,12 @@ class ScoreTable:
 
     @property
     def level(self) -> str:
-        """What the figures are about: slice level, study level or image level."""
+        """The level of the results: slice level, study level or image level."""
         return LEVELS[self.unit]
 
     @property
     def clustered(self) -> bool:
-        """True where a patient has more than one unit, so that units are not independent."""
+        """Whether a patient has more than one unit, so that units are not independent."""
         return self.patients < len(self.patient)
 
     def scores(self, column: str) -> np.ndarray:
@@ -102,9 +102,9 @@ class ScoreTable:
         return self.frame[column].to_numpy(float)
 
     def named_scores(self) -> dict[str, np.ndarray]:
-        """Return the scores [N] of every line of a result table by its name: models, then controls.
+        """Return the scores [N] of every row of a result table by its name: models, then controls.
 
-        A control whose AUROC is below 0.5 has a second line, "negative ...", with its sign turned.
+        A control whose AUROC is below 0.5 has a second row, "negative ...", with its sign flipped.
         """
         named: dict[str, np.ndarray] = {}
         for column in self.columns:
@@ -115,7 +115,7 @@ class ScoreTable:
         return named
 
     def area(self, scores: np.ndarray) -> float:
-        """Return the AUROC of scores [N], as they are."""
+        """Return the AUROC of scores [N]."""
         sample = np.ones((1, self.patients))
         return float(roc_area(Ranking.of(scores, self.abnormal, self.patient).curve(sample))[0])
 
@@ -132,14 +132,16 @@ def central_subset(frame: pd.DataFrame, config: EvaluationConfig) -> pd.DataFram
     """Return the rows inside `config.central` of relative_position, both ends excluded.
 
     Raises:
-        ConfigError: there is no relative_position.
-        EmptySelection: no row lies inside.
+        ConfigError: the column relative_position is missing.
+        EmptySelection: no row is inside.
     """
     _require_columns(frame, ("relative_position",))
     low, high = config.central
     inside = frame[(frame["relative_position"] > low) & (frame["relative_position"] < high)]
     if inside.empty:
-        raise EmptySelection(f"None of {len(frame)} units lies at {low} < relative_position < {high}. Widen the range.")
+        raise EmptySelection(
+            f"None of {len(frame)} units has {low} < relative_position < {high}. Widen the range evaluation.central."
+        )
     return inside
 
 
@@ -147,7 +149,7 @@ def _require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
     missing = [name for name in names if name not in frame.columns]
     if missing:
         raise ConfigError(
-            f"The score table lacks the column(s) {', '.join(missing)}. Score the scans again, or name others."
+            f"The score table lacks the column(s) {', '.join(missing)}. Score the scans again, or choose other columns."
         )
 
 
@@ -158,17 +160,18 @@ def _check_rows(frame: pd.DataFrame) -> None:
     if unknown.any():
         example = str(frame.loc[unknown, "label"].iloc[0])[:20]
         raise ConfigError(
-            f"{int(unknown.sum())} of {len(frame)} units carry a label such as {example!r}; only normal and abnormal "
+            f"{int(unknown.sum())} of {len(frame)} units have a label such as {example!r}, but only normal and "
+            "abnormal "
             "can be evaluated. Leave the other units out, or import their labels."
         )
     nameless = frame["patient_id"].isna() | (frame["patient_id"].astype(str) == "")
     if nameless.any():
-        raise ConfigError(
-            f"{int(nameless.sum())} units have no patient_id; intervals are by patient. Give every unit one."
-        )
+        raise ConfigError(f"{int(nameless.sum())} units have no patient_id, which intervals need. Give every unit one.")
     doubled = int(frame["unit_id"].duplicated().sum())
     if doubled:
-        raise ConfigError(f"{doubled} unit_id values stand more than once; every unit counts once. Remove the repeats.")
+        raise ConfigError(
+            f"{doubled} unit_id values occur more than once, but every unit counts once. Remove the duplicates."
+        )
 
 
 def _check_scores(frame: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -177,7 +180,7 @@ def _check_scores(frame: pd.DataFrame, columns: Sequence[str]) -> None:
         bad = int(np.sum(~np.isfinite(values)))
         if bad:
             raise ConfigError(
-                f"{bad} of {len(frame)} values of {name} are not finite numbers; a missing score cannot be ranked. "
+                f"{bad} of {len(frame)} values of {name} are not finite numbers, so they cannot be ranked. "
                 "Score those units again, or list them as not scored."
             )
 

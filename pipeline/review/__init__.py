@@ -1,1 +1,1 @@
-"""Review: the reading list of flagged scans, the readers' decisions, and who may do and see what."""
+"""Reading list of flagged scans, the readers' decisions, and the permissions of each role."""

@@ -1,4 +1,4 @@
-"""Search by accession number: for those who may, through the crosswalk, and each search in the audit log."""
+"""Search by accession number: allowed for some roles, done through the crosswalk, recorded in the audit log."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.review.audit import Audit
 from pipeline.review.permissions import Actor
 from pipeline.review.text import kept
 
-LONGEST = 64  # DICOM allows 16 (VR SH); some senders do not count
+LONGEST = 64  # DICOM allows 16 (VR SH); some senders ignore the limit
 
 
 class Accession:
-    """Finds rows of the list by the number that the hospital knows a study by; the number itself is kept nowhere."""
+    """Finds rows of the list by the hospital's accession number of a study; the number itself is never stored."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings, audit: Audit) -> None:
         self._catalogue, self._settings, self._audit = catalogue, settings, audit
@@ -27,19 +27,19 @@ class Accession:
         """Return the findings of the list whose study has an accession number.
 
         Raises:
-            NotAllowed: the actor may not; that is written down too.
-            BadText: the number is no text, or too long.
+            NotAllowed: the actor may not search; the attempt is recorded too.
+            BadText: the number is not text, or is too long.
         """
         if not actor.may("search_accession"):
             self._audit.record("accession-search", actor, detail={"refused": True})
             actor.require("search_accession")
-        wanted = kept(number, "accession number", LONGEST)
+        accession = kept(number, "accession number", LONGEST)
         with Crosswalk.open(self._settings) as crosswalk:
-            studies = crosswalk.find_studies(accession=wanted)
-        found: list[int] = []
+            studies = crosswalk.find_studies(accession=accession)
+        finding_ids: list[int] = []
         with self._catalogue.reading() as session:
             for part in chunks(studies):
                 query = select(FindingRow.id).join(ReadingEntry, ReadingEntry.finding_id == FindingRow.id)
-                found += session.scalars(query.where(FindingRow.study_id.in_(part)))
-        self._audit.record("accession-search", actor, detail={"found": len(found)})
-        return tuple(sorted(found))
+                finding_ids += session.scalars(query.where(FindingRow.study_id.in_(part)))
+        self._audit.record("accession-search", actor, detail={"found": len(finding_ids)})
+        return tuple(sorted(finding_ids))

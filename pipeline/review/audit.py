@@ -1,7 +1,7 @@
-"""The audit log: who did what, when, from where. Append-only, chained, and without identifiers of patients.
+"""Audit log of who did what, when and from where: append-only, hash-chained, and free of patient identifiers.
 
-Subjects are row numbers and names of our own (`finding:12`, `run:score-...`, `user:anna`); pseudonyms would have to be
-rewritten when the key is rotated, and nothing here ever is.
+Subjects are our own row numbers and names (`finding:12`, `run:score-...`, `user:anna`). Pseudonyms would have to be
+rewritten when the key is rotated, but nothing in this log is ever rewritten.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SUBJECT = re.compile(r"[a-z]{1,16}:[\w.@+-]{1,63}|")
 _NAME = re.compile(r"[a-z][a-z_]{0,31}")
 _PSEUDONYM = re.compile(r"[0-9a-f]{12}")
 MOST_LINES = 1_000
-_WORD = 60  # characters of a text in `detail`
+_WORD = 60  # longest text in `detail`, in characters
 DECIDED = ("decision", "undo")
 
 
@@ -57,10 +57,10 @@ class Audit:
         self._catalogue, self._chain = catalogue, chain
 
     def record(self, action: str, actor: Actor, subject: str = "", detail: Mapping[str, Any] | None = None) -> None:
-        """Write one line, durable when this returns.
+        """Write one line; it is durable when this returns.
 
         Raises:
-            BadInput: what it says could identify a patient, or is no action.
+            BadInput: the line could identify a patient, or the action is not a valid name.
         """
         with self._catalogue.session() as session:
             self.add(session, action, actor, subject, detail)
@@ -68,7 +68,7 @@ class Audit:
     def add(
         self, session: Session, action: str, actor: Actor, subject: str = "", detail: Mapping[str, Any] | None = None
     ) -> None:
-        """Write one line inside a transaction, so that what is done and its line are kept together or not at all."""
+        """Write one line inside a transaction, so that an action and its line are committed together or not at all."""
         row = {"at": now(), "user_name": actor.name[:64], "role": actor.role[:16], "address": _address(actor.address)}
         row |= {"action": action, "subject": subject, "detail": dict(detail or {})}
         _check(action, subject, row["detail"])
@@ -83,7 +83,7 @@ class Audit:
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Entry]:
-        """Return lines, newest first; `before` is the id of the last line that was shown."""
+        """Return lines, newest first; `before` is the id of the last line already listed."""
         query = _narrowed(select(AuditEntry), action, user, since, until).order_by(AuditEntry.id.desc())
         query = query.limit(max(1, min(limit, MOST_LINES)))
         with self._catalogue.reading() as session:
@@ -91,21 +91,21 @@ class Audit:
             return [_entry(row) for row in rows]
 
     def lines(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[str]:
-        """Yield the log as JSON lines, oldest first, in memory that does not grow."""
+        """Yield the log as JSON lines, oldest first, in constant memory."""
         query = _narrowed(select(AuditEntry), "", "", since, until).order_by(AuditEntry.id)
         with self._catalogue.reading() as session:
             for row in session.scalars(query.execution_options(yield_per=1_000)):
                 yield _entry(row).to_json()
 
     def verify(self, head: str = "") -> Verdict:
-        """Check the chain, and that every decision of the log is still there."""
+        """Check the chain, and that every decision recorded in the log still exists."""
         with self._catalogue.reading() as session:
             verdict = self._chain.verify(session, AuditEntry, head)
-            told = session.scalar(select(func.count()).where(AuditEntry.action.in_(DECIDED)))
-            there = session.scalar(select(func.count()).select_from(Decision))
-        if told == there:
+            logged = session.scalar(select(func.count()).where(AuditEntry.action.in_(DECIDED)))
+            stored = session.scalar(select(func.count()).select_from(Decision))
+        if logged == stored:
             return verdict
-        problem = f"the audit log tells of {told} decisions, and {there} are there"
+        problem = f"the audit log records {logged} decisions, but {stored} are stored"
         return Verdict(verdict.rows, verdict.head, (*verdict.problems, problem))
 
 
@@ -131,16 +131,18 @@ def _address(address: str) -> str:
 
 def _check(action: str, subject: str, detail: Mapping[str, Any]) -> None:
     if not _ACTION.fullmatch(action):
-        raise BadInput(f"{action[:40]!r} is no action: lower-case words with hyphens, at most 32 characters.")
+        raise BadInput(
+            f"{action[:40]!r} is not an action name. Use lower-case words joined by hyphens, at most 32 characters."
+        )
     kind, _, name = subject.partition(":")
     if not _SUBJECT.fullmatch(subject) or (kind != "user" and _PSEUDONYM.search(name)):
-        raise BadInput("The subject of an audit line is `kind:name`, such as finding:12; nothing else is written.")
+        raise BadInput("The subject of an audit line must be `kind:name` without pseudonyms, such as finding:12.")
     for name, value in detail.items():
         fits = value is None or isinstance(value, bool | int | float) or (isinstance(value, str) and _short(value))
         if not (_NAME.fullmatch(name) and fits):
             raise BadInput(
-                f"The detail {name[:40]!r} of an audit line is a number or a few plain words; "
-                "long texts and pseudonyms are not written there."
+                f"The detail {name[:40]!r} of an audit line must be a number or a few plain words; "
+                "long texts and pseudonyms are not allowed."
             )
 
 

@@ -1,9 +1,9 @@
-"""A keyed hash chain over append-only rows, so that a row that was altered, removed or moved is noticed.
+"""Keyed hash chain over append-only rows that reveals any row that was altered, removed or moved.
 
-Each row's `chain_hash` is HMAC-SHA-256 (RFC 2104) of the hash before it and of the row's values as canonical JSON. The
-key lies beside the workspace's identity key, in a file of mode 0600: whoever can write the database alone cannot forge
-a row. What no chain can see is its end being cut off; so decisions are counted in the audit log too, and `verify`
-prints the last hash, to be kept elsewhere and shown again.
+Each row's `chain_hash` is the HMAC-SHA-256 (RFC 2104) of the previous hash and of the row's values as canonical JSON.
+The key is beside the workspace's identity key, in a file of mode 0600: write access to the database alone is not
+enough to forge a row. A chain cannot show that its end was cut off, so decisions are also counted in the audit log, and
+`verify` prints the last hash, to be kept elsewhere and compared later.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pipeline.dicom.identity.keyfile import create_key
 from pipeline.errors import IdentityError
 
 Chained = type[Decision] | type[AuditEntry]
-# The row's number is given by the database, the hash is the result, and the pseudonym changes in a key rotation.
+# The database assigns the row's id, the hash is the result, and the pseudonym changes in a key rotation.
 _OUTSIDE = frozenset({"id", "chain_hash", "region_instance_id"})
-_SHOWN = 20  # problems that are told by row
+_SHOWN = 20  # problems that are listed by row
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a chain says of its rows: how many, the last hash, and each one that is not as written."""
+    """Result of checking a chain: its number of rows, its last hash, and a sentence for each altered row."""
 
     rows: int
     head: str
@@ -40,46 +40,46 @@ class Verdict:
 
 
 class Chain:
-    """Makes and checks the hashes."""
+    """Computes and checks the hashes."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     @classmethod
     def open(cls, settings: Settings, catalogue: Catalogue) -> Chain:
-        """Read the key, or make it on first use.
+        """Read the key, or create it on first use.
 
         Raises:
-            IdentityError: it is exposed, damaged, or missing where chained rows exist.
+            IdentityError: the key is exposed, damaged, or missing although chained rows exist.
         """
         path = settings.key_file.with_name("review.key")
         with catalogue.reading() as session:
             begun = session.scalar(select(AuditEntry.id).limit(1)) is not None
         if begun and not path.exists():
             raise IdentityError(
-                "The key of the audit log and of the decisions (identity/review.key) is missing: nothing could show "
-                "that they are as they were written. Restore it from your backup."
+                "The key of the audit log and of the decisions (identity/review.key) is missing, so "
+                "they could no longer be verified. Restore the file from your backup."
             )
         return cls(create_key(path))
 
     def append(self, session: Session, table: Chained, row: dict[str, Any]) -> int:
-        """Insert a row with its hash in a writing transaction and return its id; every column but the id is given."""
+        """Insert a row with its hash in a writing transaction and return its id; `row` holds every column but
+        the id.
+        """
         before = session.scalar(select(table.chain_hash).order_by(table.id.desc()).limit(1)) or ""
         values = {**row, "chain_hash": self._link(table, before, row)}
         return int(session.execute(insert(table).values(**values).returning(table.id)).scalar_one())
 
     def verify(self, session: Session, table: Chained, head: str = "") -> Verdict:
-        """Check every row; with `head`, also that the chain once had that last hash."""
-        before, rows, problems, met = "", 0, [], not head
+        """Check every row; given `head`, also check that the chain once ended with that hash."""
+        before, rows, problems, head_seen = "", 0, [], not head
         for row in session.execute(select(table.__table__).order_by(table.id).execution_options(yield_per=1_000)):
             values = dict(row._mapping)
             if not hmac.compare_digest(self._link(table, before, values), values["chain_hash"]):
-                problems.append(
-                    f"{table.__tablename__} row {values['id']} is not as it was written, or rows before it are gone"
-                )
+                problems.append(f"{table.__tablename__} row {values['id']} was altered, or rows before it were removed")
             before, rows = values["chain_hash"], rows + 1
-            met = met or before == head
-        if not met:
+            head_seen = head_seen or before == head
+        if not head_seen:
             problems.append(f"{table.__tablename__} no longer holds the row of the given hash: its end was cut off")
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
         return Verdict(rows, before, (*problems[:_SHOWN], *more))

@@ -1,6 +1,6 @@
-"""Decisions: append-only, chained, told apart from what is stale, and kept once however often a button is pressed.
+"""Decisions: append-only, hash-chained, refused when stale, and stored once however often a button is pressed.
 
-A decision, its line in the audit log, the label that it means and the end of its lease are one transaction.
+A decision, its line in the audit log, the resulting label and the end of its lease are one transaction.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a reader sends.
+    """A decision as the reader submits it.
 
     Attributes:
         finding_id: of the row.
         outcome: confirmed, dismissed, unsure or second-opinion.
-        seen: id of the last decision when the form was made, 0 where there was none.
-        token: made with the form, so that a double click is one decision: 8 to 64 letters, digits, - or _.
-        code: of the coded list, or "".
+        seen: id of the last decision when the form was rendered, 0 if there was no decision.
+        token: created with the form, so that a double click is one decision: 8 to 64 letters, digits, - or _.
+        code: code from the list of coded findings, or "".
         text: finding in free text.
         comment: anything else.
         region: `{"instance_id", "frame", "points": [[x, y], ...]}` in stored pixels, or None; other keys are ignored.
@@ -59,7 +59,9 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What was written, and the row's state now; `repeated` where the same token had come before: nothing new then."""
+    """The decision that was written and the row's new state; `repeated` if this token was used before (nothing was
+    written).
+    """
 
     id: int
     finding_id: int
@@ -70,7 +72,9 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One row of a finding's history; `withdrawn`: a later row takes it back; `withdraws`: it takes one back."""
+    """One row of a finding's history; `withdrawn`: a later row withdraws it; `withdraws`: id of the row that it
+    withdraws.
+    """
 
     id: int
     outcome: str
@@ -86,10 +90,10 @@ class Told:
 
 
 class Decisions:
-    """Writes and reads decisions.
+    """Write and read decisions.
 
     Args:
-        has_pixels: whether the pixels of a key are in the store.
+        has_pixels: returns whether the pixels of a key are in the store.
     """
 
     def __init__(
@@ -113,78 +117,82 @@ class Decisions:
         """Write a decision.
 
         Raises:
-            BadInput, BadText: a value that is none, named.
-            UnknownFinding, ScanGone: nothing to decide on.
-            StaleDecision: somebody decided since the form was made.
-            HeldByAnother: another reader has the scan, or it waits for another reader's opinion.
+            BadInput, BadText: a value is not allowed; the message names it.
+            UnknownFinding, ScanGone: the finding or its images do not exist.
+            StaleDecision: somebody decided after the form was rendered.
+            HeldByAnother: another reader has the scan, or the actor asked for a second opinion on it.
             NotAllowed: the actor may not decide.
         """
         actor.require("decide")
-        said = self._said(form)
+        values = self._checked(form)
         with self._catalogue.session() as session:
-            known = _repeated(session, form.token, form.finding_id, actor)
-            if known is not None:
-                return known
+            earlier = _repeated(session, form.token, form.finding_id, actor)
+            if earlier is not None:
+                return earlier
             finding = _finding(session, form.finding_id)
             last = self._check_turn(session, form.finding_id, form.seen, actor)
             check_there(session, finding, self._has_pixels)
             region, instance_id = checked_region(session, finding, form.region, self._policy.region_points)
-            said |= {"region": region, "region_instance_id": instance_id}
-            said["blind"] = self._is_blind(session, finding.id, last, actor)
-            return self._write(session, finding, last, form.token, actor, said)
+            values |= {"region": region, "region_instance_id": instance_id}
+            values["blind"] = self._is_blind(session, finding.id, last, actor)
+            return self._write(session, finding, last, form.token, actor, values)
 
     def undo(self, finding_id: int, seen: int, token: str, actor: Actor) -> Decided:
-        """Withdraw the last decision by a new row; what stood before it stands again.
+        """Withdraw the last decision by adding a row; the decision before it is valid again.
 
         Raises:
-            StaleDecision: another decision came since.
-            BadInput: there is none, or it was withdrawn.
-            NotAllowed: it is somebody else's, and the actor is no lead.
+            StaleDecision: another decision was made since.
+            BadInput: there is no decision, or it was withdrawn already.
+            NotAllowed: it is somebody else's, and the actor is not a lead.
         """
         actor.require("decide")
         _check_token(token)
         with self._catalogue.session() as session:
-            known = _repeated(session, token, finding_id, actor)
-            if known is not None:
-                return known
+            earlier = _repeated(session, token, finding_id, actor)
+            if earlier is not None:
+                return earlier
             finding, rows = _finding(session, finding_id), _rows(session, finding_id)
             last = rows[-1] if rows else None
             _check_seen(last, seen)
             valid = standing(rows)
             if last is None or not valid or valid[-1].id != last.id:
-                raise BadInput("There is no decision to withdraw: the last one was withdrawn. Decide anew.")
+                raise BadInput(
+                    "There is no decision to withdraw: the last one was withdrawn already. Make a new decision instead."
+                )
             if last.reader != actor.name and not actor.may("undo_any"):
-                raise NotAllowed("Only who decided, or a lead, withdraws a decision.")
+                raise NotAllowed("Only the reader who decided, or a lead, may withdraw a decision. Ask one of them.")
             outcome = valid[-2].outcome if len(valid) > 1 else NEW
-            said = {**_EMPTY, "outcome": outcome, "withdraws": last.id, "blind": False}
-            return self._write(session, finding, last, token, actor, said)
+            values = {**_EMPTY, "outcome": outcome, "withdraws": last.id, "blind": False}
+            return self._write(session, finding, last, token, actor, values)
 
     def history(self, finding_id: int, actor: Actor) -> list[Told]:
         """Return a finding's decisions, oldest first.
 
-        While a second opinion is asked for, whoever may give it sees their own rows only: an opinion is a second one
-        when it does not know the first.
+        While a second opinion is pending, a reader who may give it sees their own rows only, so that the second
+        opinion is independent of the first.
         """
         actor.require("view")
         with self._catalogue.reading() as session:
             _finding(session, finding_id)
             rows = _rows(session, finding_id)
         withdrawn = {row.withdraws for row in rows}
-        open_ = bool(rows) and rows[-1].outcome == SECOND_OPINION
-        return [_told(row, row.id in withdrawn) for row in rows if not open_ or row.reader == actor.name]
+        is_pending = bool(rows) and rows[-1].outcome == SECOND_OPINION
+        return [_told(row, row.id in withdrawn) for row in rows if not is_pending or row.reader == actor.name]
 
     def verify(self, head: str = "") -> Verdict:
-        """Check that every decision is as it was written."""
+        """Check that every decision is unaltered."""
         with self._catalogue.reading() as session:
             return self._chain.verify(session, Decision, head)
 
-    def _said(self, form: Form) -> dict[str, Any]:
-        """Check what needs no database, and return the columns that the form fills."""
+    def _checked(self, form: Form) -> dict[str, Any]:
+        """Check the values that need no database, and return the columns that the form fills."""
         _check_token(form.token)
         if form.outcome not in OUTCOMES:
-            raise BadInput(f"{form.outcome[:20]!r} is no outcome; use one of {', '.join(OUTCOMES)}.")
+            raise BadInput(f"{form.outcome[:20]!r} is not an outcome; use one of {', '.join(OUTCOMES)}.")
         if form.code and form.code not in self._coded:
-            raise BadInput("The finding's code is none of the list. Load the page again: the list may have changed.")
+            raise BadInput(
+                "The finding's code is not in the list, which may have changed. Load the page again and choose a code."
+            )
         coded = self._coded.get(form.code)
         longest = self._policy.comment_characters
         return {
@@ -204,13 +212,13 @@ class Decisions:
         if held is not None and held.holder != actor.name:
             doing = "has" if held.assigned else "is reading"
             raise HeldByAnother(
-                f"{held.holder} {doing} this scan since {held.taken_at:%H:%M} UTC. Nothing was saved: "
-                "talk to them, or wait until they have decided."
+                f"{held.holder} {doing} this scan since {held.taken_at:%H:%M} UTC. Nothing was saved. "
+                "Ask them to release it, or wait until they have decided."
             )
         return last
 
     def _is_blind(self, session: Session, finding_id: int, last: Decision | None, actor: Actor) -> bool:
-        """Say whether the reader decides without knowing: the row is blinded, open, and never was closed for anyone."""
+        """Return whether the reader decides blind: the row is blinded, open, and was never closed by anyone."""
         entry = session.get(ReadingEntry, finding_id)
         rows = _rows(session, finding_id) if last is not None else []
         return bool(entry and entry.blinded) and not any(row.outcome in CLOSED for row in rows)
@@ -222,10 +230,10 @@ class Decisions:
         last: Decision | None,
         token: str,
         actor: Actor,
-        said: dict[str, Any],
+        values: dict[str, Any],
     ) -> Decided:
         row = {
-            **said,
+            **values,
             "finding_id": finding.id,
             "number": last.number + 1 if last else 1,
             "token": token,
@@ -234,11 +242,13 @@ class Decisions:
             **{name: getattr(finding, name) for name in ("run_id", "model_sha256", "score", "p_value")},
         }
         new = self._chain.append(session, Decision, row)
-        action = "decision" if said["withdraws"] is None else "undo"
-        self._audit.add(session, action, actor, f"finding:{finding.id}", {"decision": new, "outcome": said["outcome"]})
+        action = "decision" if values["withdraws"] is None else "undo"
+        self._audit.add(
+            session, action, actor, f"finding:{finding.id}", {"decision": new, "outcome": values["outcome"]}
+        )
         label_study(session, finding.study_id, actor.name)
         drop_lease(session, finding.id)
-        return Decided(new, finding.id, said["outcome"], said["outcome"], False)
+        return Decided(new, finding.id, values["outcome"], values["outcome"], False)
 
 
 _EMPTY: dict[str, Any] = {
@@ -248,10 +258,10 @@ _EMPTY: dict[str, Any] = {
 
 
 def _finding(session: Session, finding_id: int) -> FindingRow:
-    found = session.get(FindingRow, checked_id(finding_id))
-    if found is None or session.get(ReadingEntry, finding_id) is None:
+    row = session.get(FindingRow, checked_id(finding_id))
+    if row is None or session.get(ReadingEntry, finding_id) is None:
         raise unknown(finding_id)
-    return found
+    return row
 
 
 def _rows(session: Session, finding_id: int) -> list[Decision]:
@@ -261,15 +271,15 @@ def _rows(session: Session, finding_id: int) -> list[Decision]:
 
 def _check_token(token: str) -> None:
     if not _TOKEN.fullmatch(token):
-        raise BadInput("The form's token is none: 8 to 64 letters, digits, - or _. Load the page again.")
+        raise BadInput(
+            "The form's token is not valid: it must be 8 to 64 letters, digits, - or _. Load the page again."
+        )
 
 
 def _check_seen(last: Decision | None, seen: int) -> None:
     if seen != (last.id if last else 0):
-        who = (
-            f"{last.reader} decided at {last.decided_at:%H:%M} UTC" if last else "The decision that it saw is not there"
-        )
-        raise StaleDecision(f"{who}, after this form was made. Nothing was saved: load the page again, then decide.")
+        who = f"{last.reader} decided at {last.decided_at:%H:%M} UTC" if last else "The last decision has changed"
+        raise StaleDecision(f"{who}, after this form was loaded. Nothing was saved. Load the page again, then decide.")
 
 
 def _repeated(session: Session, token: str, finding_id: int, actor: Actor) -> Decided | None:

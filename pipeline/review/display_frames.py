@@ -1,7 +1,7 @@
-"""Stored pixels as a browser reads them: 8- or 16-bit integers with the line that makes them physical.
+"""Stored pixels in a form for browsers: 8- or 16-bit integers with slope and intercept to physical units.
 
-What the store holds in 8 or 16 bits is sent as it is. Wider integers that span less than 16 bits are moved, without
-loss; anything else is laid on 65 536 steps over its own range, and the page says so.
+Values that are stored in 8 or 16 bits are sent unchanged. Wider integers that span less than 16 bits are shifted
+without loss; anything else is quantised to 65 536 steps over its own range, and the page says so.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pipeline.dicom.decode.voi import is_inverted
 from pipeline.errors import CatalogueError
 from pipeline.types import SliceRef
 
-LARGEST_EDGE = 4096  # pixels; a larger image is sent reduced, and its parts in full when they are looked at
-HELD_BYTES = 512 * 2**20  # decoded large images that are kept, so that a part does not decode the whole again
+LARGEST_EDGE = 4096  # pixels; a larger image is sent reduced, and its parts at full size when the reader zooms in
+HELD_BYTES = 512 * 2**20  # cache of decoded large images, so that requesting a part does not decode the whole again
 LARGE_BYTES = 32 * 2**20
 WHOLE_16_BITS = 2**16 - 1
 NATIVE = {"bool": np.uint8, "int8": np.int16, "uint8": np.uint8, "int16": np.int16, "uint16": np.uint16}
@@ -36,13 +36,13 @@ class Frame:
 
     Attributes:
         values: uint8, int16 or uint16 [H, W], little-endian; physical = values * slope + intercept.
-        slope, intercept: the line.
-        window: (centre, width) in physical units that the file names, or the 0.5 to 99.5 % range.
+        slope, intercept: of that line.
+        window: (centre, width) in physical units from the file, or the 0.5 to 99.5 % range.
         invert: whether low values are bright.
         reduced: the image is this many times smaller than the stored one.
-        exact: whether every stored value is told from every other.
+        exact: whether all distinct stored values stay distinct.
         box: (top, left, rows, columns) of the stored image that this is.
-        colour: whether the file was in colour, of which the store keeps the brightness.
+        colour: whether the file was in colour; the store keeps the brightness only.
     """
 
     values: np.ndarray
@@ -56,7 +56,7 @@ class Frame:
     colour: bool = False
 
     def about(self) -> dict[str, Any]:
-        """Return everything but the pixels as JSON, with `rows`, `columns` and `dtype`."""
+        """Return everything except the pixels as JSON, with `rows`, `columns` and `dtype`."""
         plain = {name: value for name, value in asdict(replace(self, values=np.empty(0))).items() if name != "values"}
         rows, columns = self.values.shape
         return {"rows": rows, "columns": columns, "dtype": self.values.dtype.name, **plain}
@@ -67,28 +67,28 @@ class Frame:
 
 
 class Frames:
-    """Reads frames out of the pixel store; large ones are remembered for a while. Shared by threads."""
+    """Read frames from the pixel store; large ones are cached. Safe to share between threads."""
 
     def __init__(self, store: FrameStore) -> None:
         self._store, self._lock = store, threading.Lock()
         self._held: OrderedDict[tuple[str, int], np.ndarray] = OrderedDict()
 
     def read(self, ref: SliceRef, box: Box | None = None) -> Frame:
-        """Return one image: whole, reduced where it is larger than `LARGEST_EDGE`, or a part of it in full.
+        """Return one image: whole, reduced if it is larger than `LARGEST_EDGE`, or a part of it at full size.
 
         Raises:
-            CatalogueError: the pixel object is missing, damaged or of another size than the catalogue says.
+            CatalogueError: the pixel object is missing, damaged or of another size than in the catalogue.
         """
         stored = self.stored(ref)
         window = default_window(thinned(stored), ref)
         factor, part = 1, clipped(box, stored.shape)
         if part is not None:
             top, left, rows, columns = part
-            shown = stored[top : top + rows, left : left + columns]
+            visible = stored[top : top + rows, left : left + columns]
         else:
-            shown, factor = reduced(stored)
+            visible, factor = reduced(stored)
             part = (0, 0, *stored.shape)
-        return replace(_frame(shown, ref, window), reduced=factor, box=part)
+        return replace(_frame(visible, ref, window), reduced=factor, box=part)
 
     def stored(self, ref: SliceRef) -> np.ndarray:
         """Return the stored values [H, W] of a slice."""
@@ -116,19 +116,21 @@ class Frames:
 
 
 def thinned(stored: np.ndarray) -> np.ndarray:
-    """Return every nth row and column of a large image: enough to know its range."""
+    """Return every nth row and column of a large image: enough to estimate its range."""
     step = -(-max(stored.shape) // LARGEST_EDGE)
     return stored[::step, ::step]
 
 
 def reduced(stored: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return an image whose longer edge is at most `LARGEST_EDGE`, by means of blocks, and the factor."""
+    """Return an image whose longer edge is at most `LARGEST_EDGE`, averaged over blocks, and the factor."""
     factor = -(-max(stored.shape) // LARGEST_EDGE)
     return (stored, 1) if factor == 1 else (block_means(stored, factor), factor)
 
 
 def block_means(stored: np.ndarray, factor: int) -> np.ndarray:
-    """Return the means of blocks of `factor` x `factor`, in the same type; margins that fill no block are cut."""
+    """Return the means of blocks of `factor` x `factor`, in the same type; margins that do not fill a block are cut
+    off.
+    """
     rows, columns = (max(edge // factor, 1) for edge in stored.shape)
     total = np.zeros((rows, columns), np.float32)
     for offset in np.ndindex(min(factor, stored.shape[0]), min(factor, stored.shape[1])):
@@ -138,7 +140,7 @@ def block_means(stored: np.ndarray, factor: int) -> np.ndarray:
 
 
 def clipped(box: Box | None, shape: tuple[int, ...]) -> Box | None:
-    """Return the part of a box that lies in the image and is not larger than a browser takes; None for no box."""
+    """Return the part of a box that lies in the image, limited to `LARGEST_EDGE`; None for no box."""
     if box is None:
         return None
     top, left = (min(max(at, 0), edge - 1) for at, edge in zip(box[:2], shape, strict=True))
@@ -148,7 +150,7 @@ def clipped(box: Box | None, shape: tuple[int, ...]) -> Box | None:
 
 
 def line_of(attributes: InstanceAttributes) -> tuple[float, float]:
-    """Return (slope, intercept) of one frame's attributes; a modality LUT is applied before, and has none."""
+    """Return (slope, intercept) of one frame's attributes; (1, 0) with a modality LUT, which is applied beforehand."""
     if attributes.modality_lut is not None or not attributes.rescale:
         return 1.0, 0.0
     return attributes.rescale[0]

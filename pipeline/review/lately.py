@@ -1,4 +1,4 @@
-"""What was read lately, so that it is not read again for a few seconds."""
+"""Cache that keeps values for some seconds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Value = TypeVar("Value")
 
 
 class Lately(Generic[Key, Value]):
-    """Keeps values for some seconds; shared by threads.
+    """Cache whose values expire after some seconds; safe to share between threads.
 
     Args:
-        seconds: that a value is good for.
-        most: values that are kept.
+        seconds: lifetime of a value.
+        most: largest number of values.
     """
 
     def __init__(self, seconds: float, most: int) -> None:
@@ -25,12 +25,12 @@ class Lately(Generic[Key, Value]):
         self._kept: OrderedDict[Key, tuple[float, Value]] = OrderedDict()
 
     def get(self, key: Key, read: Callable[[Key], Value]) -> Value:
-        """Return the value of a key, read where it is not there or too old; an error is not remembered."""
+        """Return the value of a key, read again if it is missing or too old; errors are not cached."""
         moment = time.monotonic()
         with self._lock:
-            kept = self._kept.get(key)
-        if kept is not None and moment - kept[0] < self._seconds:
-            return kept[1]
+            cached = self._kept.get(key)
+        if cached is not None and moment - cached[0] < self._seconds:
+            return cached[1]
         value = read(key)
         with self._lock:
             self._kept[key] = (moment, value)

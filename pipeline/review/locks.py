@@ -1,7 +1,7 @@
-"""Who reads what: a scan is lent to one reader for a while, renewed while they look, and free again afterwards.
+"""Leases of scans: a scan is leased to one reader for a while, renewed while they look, and free again afterwards.
 
-A reader may keep a scan beforehand, and a lead may keep it for a reader: such a lease is an assignment. It lasts a
-shift, and leaving the scan's page does not end it.
+A reader may reserve a scan beforehand, and a lead may reserve it for a reader: such a lease is an assignment. It lasts
+a shift, and leaving the scan's page does not end it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SECOND_OPINION = "second-opinion"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A lease: whose, whether it is the asker's, since when, and until when unless it is renewed (UTC)."""
+    """A lease: its holder, whether that is the current user, its start, and its end unless renewed (UTC)."""
 
     mine: bool
     holder: str
@@ -36,18 +36,18 @@ class Claim:
 
 
 class Locks:
-    """Lends scans; writers wait for each other, so that no two take one at once."""
+    """Lease scans; writing transactions are serialised, so that no two readers take the same scan."""
 
     def __init__(self, catalogue: Catalogue, audit: Audit, policy: ReviewPolicy) -> None:
         self._catalogue, self._audit = catalogue, audit
         self._term, self._shift = timedelta(minutes=policy.lease_minutes), timedelta(hours=policy.assign_hours)
 
     def take(self, finding_id: int, actor: Actor) -> Claim:
-        """Take a scan, or renew one's lease of it; where another reader has it, only their claim comes back.
+        """Take a scan, or renew one's lease of it; if another reader has it, only return their claim.
 
         Raises:
-            UnknownFinding: it is not on the list.
-            HeldByAnother: the actor asked for a second opinion on it, which somebody else must give.
+            UnknownFinding: the finding is not on the list.
+            HeldByAnother: the actor asked for a second opinion on it, which must come from somebody else.
             NotAllowed: the actor may not decide.
         """
         actor.require("decide")
@@ -64,7 +64,7 @@ class Locks:
             return _claim(lease, actor.name)
 
     def release(self, finding_id: int, actor: Actor) -> bool:
-        """Give a scan back whose page was left; False where the actor does not have it, or it is assigned to them."""
+        """Release a scan whose page was left; return False if the actor does not have it, or it is assigned to them."""
         with self._catalogue.session() as session:
             held = live_lease(session, finding_id, now())
             if held is None or held.holder != actor.name or held.assigned:
@@ -74,13 +74,14 @@ class Locks:
             return True
 
     def assign(self, finding_id: int, reader: str, actor: Actor) -> Claim:
-        """Keep a scan for a reader: oneself or, for a lead, anybody who decides, in the place of whom it was kept for.
+        """Assign a scan to oneself or, as a lead, to anybody who may decide, replacing an earlier assignment.
 
         Raises:
-            UnknownFinding: it is not on the list.
-            HeldByAnother: somebody else reads it, or it is kept for them, or that reader asked for a second opinion.
-            BadInput: nobody of that name may decide.
-            NotAllowed: the actor may not.
+            UnknownFinding: the finding is not on the list.
+            HeldByAnother: somebody else is reading it, it is assigned to them, or that reader asked for a second
+                opinion.
+            BadInput: no user of that name may decide.
+            NotAllowed: the actor may not assign.
         """
         actor.require("decide" if reader == actor.name else "assign")
         moment = now()
@@ -89,7 +90,9 @@ class Locks:
                 _check_reader(session, reader)
             held = check_free(session, finding_id, reader, moment)
             if held is not None and held.holder != reader and not (held.assigned and actor.may("assign")):
-                raise HeldByAnother(f"{held.holder} has this scan until {held.expires_at:%H:%M} UTC.")
+                raise HeldByAnother(
+                    f"{held.holder} has this scan until {held.expires_at:%H:%M} UTC. Wait until then, or ask them."
+                )
             until = moment + self._shift
             lease = Lease(finding_id=finding_id, holder=reader, taken_at=moment, expires_at=until, assigned=True)
             session.merge(lease)
@@ -97,7 +100,7 @@ class Locks:
             return _claim(lease, actor.name)
 
     def unassign(self, finding_id: int, actor: Actor) -> bool:
-        """End an assignment of one's own or, for a lead, anybody's; False where there is none."""
+        """End one's own assignment or, as a lead, anybody's; return False if there is nothing to end."""
         with self._catalogue.session() as session:
             held = live_lease(session, finding_id, now())
             if held is None or not held.assigned or (held.holder != actor.name and not actor.may("assign")):
@@ -107,13 +110,13 @@ class Locks:
             return True
 
     def holder(self, finding_id: int, actor: Actor | None = None) -> Claim | None:
-        """Return who has a scan now, None where nobody has."""
+        """Return the current holder of a scan, or None."""
         with self._catalogue.reading() as session:
             held = live_lease(session, finding_id, now())
             return None if held is None else _claim(held, actor.name if actor else "")
 
     def held_by(self, name: str) -> int:
-        """Return how many scans a reader has now."""
+        """Return the number of scans that a reader holds now."""
         with self._catalogue.reading() as session:
             query = select(func.count()).select_from(Lease).where(Lease.holder == name, Lease.expires_at > now())
             return session.scalar(query) or 0
@@ -123,27 +126,27 @@ def check_free(session: Session, finding_id: int, name: str, moment: datetime) -
     """Return the live lease of a finding that is on the list.
 
     Raises:
-        UnknownFinding: it is not.
-        HeldByAnother: this reader asked for a second opinion.
+        UnknownFinding: the finding is not on the list.
+        HeldByAnother: this reader asked for a second opinion on it.
     """
     if session.get(ReadingEntry, checked_id(finding_id)) is None:
         raise unknown(finding_id)
     last = last_decision(session, finding_id)
     if last is not None and last.outcome == SECOND_OPINION and last.reader == name:
         raise HeldByAnother(
-            f"{name} asked for a second opinion on this scan: another reader gives it. "
+            f"{name} asked for a second opinion on this scan, which another reader must give. "
             "Withdraw the request to read it again."
         )
     return live_lease(session, finding_id, moment)
 
 
 def live_lease(session: Session, finding_id: int, moment: datetime) -> Lease | None:
-    """Return the lease of a finding, None where it has run out."""
+    """Return the lease of a finding, or None if it has expired."""
     return session.scalar(select(Lease).where(Lease.finding_id == checked_id(finding_id), Lease.expires_at > moment))
 
 
 def drop_lease(session: Session, finding_id: int) -> None:
-    """End a finding's lease: it was decided."""
+    """End a finding's lease after a decision."""
     session.execute(delete(Lease).where(Lease.finding_id == finding_id))
 
 
@@ -154,4 +157,4 @@ def _claim(lease: Lease, name: str) -> Claim:
 def _check_reader(session: Session, name: str) -> None:
     user = session.get(User, name)
     if user is None or user.disabled or "decide" not in PERMISSIONS.get(user.role, frozenset()):
-        raise BadInput("A scan is assigned to somebody who may log in and decide. Choose one of the list.")
+        raise BadInput("A scan can only be assigned to a user who may log in and decide. Choose one from the list.")

@@ -1,8 +1,9 @@
-"""Logging in: as slow for a wrong name as for a wrong password, and after some failures not at all for a while.
+"""Login: as slow for a wrong name as for a wrong password, and blocked for a while after some failures.
 
-Every try is counted before its password is looked at, in the transaction that finds it allowed, so that fifty tries at
-once are fifty tries. The count is in the database and survives a restart. Three counts: a name from one address, an
-address, and a name from anywhere; the last allows ten times as many, or whoever knows a name could lock its owner out.
+Every attempt is counted before its password is checked, in the transaction that finds it allowed, so that fifty
+simultaneous attempts count as fifty. The counts are in the database and survive a restart. There are three: per name
+and address, per address, and per name. The last allows ten times as many failures; otherwise, anybody who knows a name
+could lock its owner out.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ FROM_ANYWHERE = 10  # times as many failures as from one address
 
 
 class Logins:
-    """Checks who somebody says they are."""
+    """Check the identity of users."""
 
     def __init__(self, catalogue: Catalogue, users: Users, audit: Audit, policy: ReviewPolicy) -> None:
         self._catalogue, self._users, self._audit, self._policy = catalogue, users, audit, policy
 
     def log_in(self, name: str, password: str, address: str) -> User:
-        """Return the user whose name and password these are.
+        """Return the user with this name and password.
 
         Raises:
-            TooManyFailures: wait before another try.
-            LoginRefused: they do not fit, or the user is disabled; which, is not said.
+            TooManyFailures: wait before another attempt.
+            LoginRefused: they do not match, or the user is disabled; the message does not say which.
         """
         user = self._users.get(name)
         typed = Actor(user.name if user else "", user.role if user else "", address)
@@ -48,31 +49,31 @@ class Logins:
         if wait:
             self._audit.record("login-limited", typed, detail={"wait_s": wait})
             raise TooManyFailures(wait)
-        known = self._users.password_hash(user.name) if user else ""
-        if not self._users.passwords.fits(password[: LONGEST_PASSWORD + 1], known) or user is None:
+        stored_hash = self._users.password_hash(user.name) if user else ""
+        if not self._users.passwords.fits(password[: LONGEST_PASSWORD + 1], stored_hash) or user is None:
             self._audit.record("login-failed", typed)
             raise LoginRefused(WRONG)
         self._forget(keys)
-        if self._users.passwords.is_dated(known):
+        if self._users.passwords.is_dated(stored_hash):
             self._users.rehash(user.name, password)
         self._audit.record("login", typed)
         return user
 
     def vouched(self, name: str, address: str) -> User:
-        """Return the user for whom a trusted proxy vouches.
+        """Return the user that a trusted proxy has authenticated.
 
         Raises:
-            LoginRefused: nobody of that name, or a disabled user.
+            LoginRefused: the user does not exist or is disabled.
         """
         user = self._users.get(name)
         if user is None or user.disabled:
             self._audit.record("login-failed", Actor(user.name if user else "", "", address), detail={"proxy": True})
-            raise LoginRefused("The proxy names a user whom Nightread does not know. An admin can add them.")
+            raise LoginRefused("Nightread has no active user of the name that the proxy gave. Ask an admin to add one.")
         self._audit.record("login", user.at(address), detail={"proxy": True})
         return user
 
     def _count(self, keys: Keys) -> int:
-        """Note a try under each key and return 0, or the seconds to wait where one has had too many."""
+        """Count an attempt under each key and return 0, or the seconds to wait if a key has too many failures."""
         moment, window = now(), timedelta(minutes=self._policy.failure_minutes)
         with self._catalogue.session() as session:
             session.execute(delete(LoginFailure).where(LoginFailure.failed_at <= moment - window))
@@ -86,7 +87,7 @@ class Logins:
         return list(zip(keys, (a_name, an_address, FROM_ANYWHERE * a_name), strict=True))
 
     def _forget(self, keys: Keys) -> None:
-        """Forget the failures of this name; of the address only this one try, which was none."""
+        """Clear the failures of this name; for the address, remove only this attempt, which succeeded."""
         pair, address, name = keys
         with self._catalogue.session() as session:
             session.execute(delete(LoginFailure).where(LoginFailure.key.in_((pair, name))))
@@ -101,7 +102,7 @@ def _wait(session: Session, key: str, allowed: int, moment: datetime, window: ti
 
 
 def _keys(name: str, address: str) -> Keys:
-    """Return hashes of (name and address, address, name): the box for the name may have been given the password."""
+    """Return hashes of (name and address, address, name); hashed, since a password may have been typed as the name."""
     name = name.casefold()[:256]
     parts = (f"both\n{name}\n{address}", f"address\n{address}", f"name\n{name}")
     pair, place, person = (hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest() for part in parts)

@@ -1,4 +1,4 @@
-"""Who has lately looked at what: pixels that are fetched without the page of their scan are a view too."""
+"""Record of recent views, since fetching pixels without the page of their scan counts as a view too."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ REMEMBERED = 10_000
 
 
 class Looks:
-    """Remembers pairs of reader and scan for a quarter of an hour; shared by threads."""
+    """Remember pairs of reader and scan for a quarter of an hour; safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seen: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     def is_new(self, name: str, finding_id: int) -> bool:
-        """Note a look, and tell whether it is the first of this reader at this scan within the window."""
+        """Record a view; return whether it is this reader's first of this scan within the window."""
         key, moment = (name, finding_id), time.monotonic()
         with self._lock:
             last = self._seen.pop(key, None)

@@ -1,4 +1,4 @@
-"""Who may do what: the only place where a role means anything."""
+"""Permissions of each role; no other module interprets a role."""
 
 from __future__ import annotations
 
@@ -18,31 +18,34 @@ ROLES = tuple(PERMISSIONS)
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks, in what role, from which address."""
+    """The acting user, with role and address."""
 
     name: str
     role: str
     address: str = ""
 
     def may(self, action: str) -> bool:
-        """Say whether the role allows an action."""
+        """Return whether the role allows an action."""
         return action in PERMISSIONS.get(self.role, frozenset())
 
     def require(self, action: str) -> None:
-        """Raise NotAllowed where the role does not allow an action."""
+        """Raise NotAllowed if the role does not allow an action."""
         if not self.may(action):
             allowed = " or ".join(role for role, actions in PERMISSIONS.items() if action in actions)
-            raise NotAllowed(f"Your role, {self.role}, does not allow that ({action}): it takes {allowed or 'nobody'}.")
+            raise NotAllowed(
+                f"Your role, {self.role}, does not allow this ({action}). It needs the role {allowed or 'of nobody'}; "
+                "ask an admin."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class CommandLine(Actor):
-    """Whoever has the workspace on this machine: may do everything, and is named so in the audit log."""
+    """The operator of this machine, who may do everything and appears as `command-line` in the audit log."""
 
     name: str = "command-line"
     role: str = "command-line"
     address: str = "local"
 
     def may(self, action: str) -> bool:
-        """Allow everything: the files of the workspace lie open to this person anyway."""
+        """Allow everything: this person can open the files of the workspace anyway."""
         return True

@@ -1,4 +1,4 @@
-"""What the reading list refuses, by kind; each sentence may be shown to whoever asked."""
+"""Errors of the reading list; each message may be shown to the user who made the request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pipeline.errors import ReviewError
 
 
 class StaleDecision(ReviewError):
-    """Somebody decided since the form was made."""
+    """Somebody decided after the form was rendered."""
 
 
 class HeldByAnother(ReviewError):
@@ -26,15 +26,15 @@ class NotAllowed(ReviewError):
 
 
 class BadText(ReviewError):
-    """A text cannot be kept: too long, or no text."""
+    """A text cannot be stored: it is too long, or is not valid text."""
 
 
 class BadInput(ReviewError):
-    """A value is none that is allowed."""
+    """A value is not an allowed value."""
 
 
 class LoginRefused(ReviewError):
-    """Name and password do not fit; which of the two is not said."""
+    """Name and password do not match; the message does not say which is wrong."""
 
 
 class TooManyFailures(ReviewError):
@@ -54,12 +54,14 @@ class TooManyFailures(ReviewError):
 
 
 def checked_id(finding_id: int) -> int:
-    """Return the id of a finding that there could be (UnknownFinding): an address may hold any number."""
+    """Return the id if a finding could have it, else raise UnknownFinding: a URL may hold any number."""
     if not 0 < finding_id < 2**31:
         raise unknown(finding_id)
     return finding_id
 
 
 def unknown(finding_id: int) -> UnknownFinding:
-    """Return the error that says that the list has no such row."""
-    return UnknownFinding(f"The reading list has no finding {str(finding_id)[:12]}. Open the list again.")
+    """Return the error for a row that the list does not have."""
+    return UnknownFinding(
+        f"The reading list has no finding {str(finding_id)[:12]}. Go back to the list and choose another."
+    )

@@ -1,4 +1,4 @@
-"""What the viewer needs to know of a scan before it asks for pixels: stacks, slices, and where to begin."""
+"""Data of a scan that the viewer needs before it requests pixels: stacks, slices, and the first image."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from pipeline.review.stacks import Stack, Stacks
 from pipeline.review.window_presets import presets, unit
 from pipeline.types import SliceRef
 
-WORST = 5  # most unusual images that are offered by name
+WORST = 5  # number of most unusual images with their own button
 
 
 def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool, history: Sequence[Told] = ()) -> dict[str, Any]:
-    """Return the viewer's data as JSON; pseudonyms are not in it, series and slices are numbers.
+    """Return the viewer's data as JSON; it has no pseudonyms; series and slices are numbered.
 
     Args:
-        finding: what is read.
+        finding: the finding being read.
         stacks: of its study.
         revealed: whether the calibrated threshold may be shown.
-        history: decisions that the reader may see; the regions drawn with those that stand are shown.
+        history: decisions that the reader may see; the regions of those that are valid are shown.
     """
     scored = scored_series(finding)
     worst = worst_places(finding, stacks)
@@ -35,28 +35,28 @@ def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool, history: Sequ
         "revealed": revealed,
         "stacks": [_stack(stack, stack.series_id in scored) for stack in stacks.stacks],
         "layout": stacks.layout,
-        "regions": [region for told in history if (region := _region(told, stacks)) is not None],
+        "regions": [region for decision in history if (region := _region(decision, stacks)) is not None],
     }
 
 
-def _region(told: Told, stacks: Stacks) -> dict[str, Any] | None:
-    """Return where a drawn region lies, None where there is none, or its image is gone."""
-    if told.region is None or told.withdrawn or told.withdraws is not None:
+def _region(decision: Told, stacks: Stacks) -> dict[str, Any] | None:
+    """Return the image and points of a drawn region; None if nothing was drawn or its image is missing."""
+    if decision.region is None or decision.withdrawn or decision.withdraws is not None:
         return None
-    place = stacks.place(str(told.region["instance_id"]), int(told.region["frame"]))
-    return None if place is None else {"stack": place[0], "index": place[1], "points": told.region["points"]}
+    place = stacks.place(str(decision.region["instance_id"]), int(decision.region["frame"]))
+    return None if place is None else {"stack": place[0], "index": place[1], "points": decision.region["points"]}
 
 
 def scored_series(finding: FindingRow) -> set[str]:
-    """Return the series that the detector has looked at."""
+    """Return the series that the detector has scored."""
     return {str(item.get("series_id", "")) for item in finding.evidence}
 
 
 def worst_places(finding: FindingRow, stacks: Stacks) -> list[list[int]]:
     """Return (stack, slice) of the most unusual images, the most unusual first."""
     places = (stacks.place(str(item["instance_id"]), int(item["frame"])) for item in finding.evidence)
-    found = (list(place) for place in places if place is not None)
-    return [place for place, _ in zip(found, range(WORST), strict=False)]
+    visible = (list(place) for place in places if place is not None)
+    return [place for place, _ in zip(visible, range(WORST), strict=False)]
 
 
 def _stack(stack: Stack, scored: bool) -> dict[str, Any]:
@@ -71,10 +71,10 @@ def _stack(stack: Stack, scored: bool) -> dict[str, Any]:
 
 
 def title(ref: SliceRef) -> str:
-    """Return a series in a few words of the allow-list: modality, body part, view, side, description."""
-    known = ref.attributes
-    words = [str(known.get(name, "")) for name in ("modality", "body_part", "view", "laterality")]
-    return " ".join(word for word in [*words, *map(str, known.get("description", ()))] if word) or "series"
+    """Return a series in a few words from the allow-list: modality, body part, view, side, description."""
+    attributes = ref.attributes
+    words = [str(attributes.get(name, "")) for name in ("modality", "body_part", "view", "laterality")]
+    return " ".join(word for word in [*words, *map(str, attributes.get("description", ()))] if word) or "series"
 
 
 def _slice(ref: SliceRef) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def _slice(ref: SliceRef) -> dict[str, Any]:
 
 
 def spacing_mm(ref: SliceRef) -> list[float] | None:
-    """Return (row, column) distance of a slice's pixels, in the patient or else at the detector."""
+    """Return the (row, column) pixel spacing of a slice, in the patient or else at the detector plane."""
     attributes = frame_attributes(ref.attributes, ref.frame)
     own = attributes.pixel_spacings_mm[:1] or (attributes.pixel_spacing_mm or attributes.imager_pixel_spacing_mm,)
     return None if own[0] is None else [float(value) for value in own[0]]

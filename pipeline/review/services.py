@@ -1,4 +1,4 @@
-"""Everything that reads and writes the reading list, opened on one catalogue."""
+"""Services that read and write the reading list, opened on one catalogue."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 class Review:
-    """The reading list and its keepers; shared by threads, and by processes through the database.
+    """The reading list and its services; safe to share between threads, and between processes through the database.
 
     Args:
-        catalogue: open; whoever opened it closes it.
+        catalogue: an open catalogue; the caller closes it.
         settings: the workspace.
-        has_pixels: whether the pixels of a key can be shown; by default the store is asked.
-        hasher: of passwords; by default argon2's current parameters.
+        has_pixels: returns whether the pixels of a key exist; by default the pixel store is checked.
+        hasher: password hasher; by default argon2 with its current parameters.
 
     Raises:
-        ConfigError: the coded list cannot be read.
-        IdentityError: the key of the chains is exposed, damaged or lost.
+        ConfigError: the list of coded findings cannot be read.
+        IdentityError: the key of the hash chains is exposed, damaged or missing.
     """
 
     def __init__(

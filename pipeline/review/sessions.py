@@ -1,4 +1,4 @@
-"""Log-ins as rows of the server: a random token in the browser, its hash here, an end by idleness and one by age."""
+"""Server-side sessions: a random token in the browser, its hash in the database, an idle limit and an age limit."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pipeline.data.catalogue.schema import now
 from pipeline.review.audit import Audit
 from pipeline.review.users import User, Users
 
-_TOUCH = timedelta(seconds=60)  # a request within this time of the last writes nothing
+_TOUCH = timedelta(seconds=60)  # a session is updated at most this often
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A log-in that holds: its user, the token that its forms must carry, and when it ends whatever happens."""
+    """A valid session: its user, the token that its forms must carry, and its latest end."""
 
     user: User
     csrf: str
@@ -31,14 +31,16 @@ class Session:
 
 
 class Sessions:
-    """Begins, finds and ends log-ins."""
+    """Create, find and end sessions."""
 
     def __init__(self, catalogue: Catalogue, users: Users, audit: Audit, policy: ReviewPolicy) -> None:
         self._catalogue, self._users, self._audit = catalogue, users, audit
         self._idle, self._age = timedelta(minutes=policy.idle_minutes), timedelta(hours=policy.session_hours)
 
     def create(self, user: User, address: str, old_token: str = "") -> str:
-        """Begin a log-in under a new random token (256 bits) and return it; `old_token`'s ends, and dead ones go."""
+        """Create a session with a new random token (256 bits) and return it; end `old_token`'s and delete
+        expired ones.
+        """
         token, moment = secrets.token_urlsafe(32), now()
         times = {"created_at": moment, "seen_at": moment, "expires_at": moment + self._age}
         row = {"token_hash": _hash(token), "user_name": user.name, "address": address[:64], **times}
@@ -49,14 +51,14 @@ class Sessions:
         return token
 
     def find(self, token: str) -> Session | None:
-        """Return the log-in of a token; None where it is unknown, idle for too long, too old, or its user disabled."""
+        """Return the session of a token; None if it is unknown, idle for too long, too old, or its user is disabled."""
         moment = now()
         query = select(UserSession, UserRow).join(UserRow, UserRow.name == UserSession.user_name)
         with self._catalogue.reading() as session:
-            found = session.execute(query.where(UserSession.token_hash == _hash(token))).first()
-        if found is None:
+            match = session.execute(query.where(UserSession.token_hash == _hash(token))).first()
+        if match is None:
             return None
-        row, user = found
+        row, user = match
         if user.disabled or row.expires_at <= moment or row.seen_at <= moment - self._idle:
             return None
         if row.seen_at <= moment - _TOUCH:
@@ -64,7 +66,7 @@ class Sessions:
         return Session(User(user.name, user.role, user.disabled, user.created_at), _csrf(token), row.expires_at)
 
     def end(self, token: str, address: str = "") -> None:
-        """End a log-in; one that is over already stays so."""
+        """End a session, if it exists."""
         with self._catalogue.session() as session:
             row = session.get(UserSession, _hash(token))
             if row is None:
@@ -75,7 +77,7 @@ class Sessions:
                 self._audit.add(session, "logout", User(user.name, user.role, False, user.created_at).at(address))
 
     def end_all(self, name: str) -> int:
-        """End every log-in of a user, and return how many there were."""
+        """End every session of a user and return their number."""
         with self._catalogue.session() as session:
             ended = session.execute(delete(UserSession).where(UserSession.user_name == name))
             return int(ended.rowcount)
@@ -90,5 +92,5 @@ def _hash(token: str) -> str:
 
 
 def _csrf(token: str) -> str:
-    """Return what forms must carry: derived from the token, so that nothing is stored, and not leading back to it."""
+    """Return the token of forms, derived one-way from the session token so that it need not be stored."""
     return hmac.new(token.encode("utf-8", "surrogatepass"), b"forms", hashlib.sha256).hexdigest()

@@ -1,9 +1,9 @@
-"""What a detector makes of one slice: heatmap and reconstruction, computed beside the server and kept on disk.
+"""Heatmap and reconstruction of one slice, computed in the background and cached on disk.
 
-One thread computes, so that a night's list cannot take the machine; a slice that is asked for twice is computed once.
-A slice is computed alone, or with its series where the detector reads that whole, with the statistics of its series and
-the randomness that scoring gave it, so that the map is the one that was scored. The files are named by hashes of
-model and pixels, hold no pseudonym, and are found again after a rotation of the key.
+One thread computes, so that a night's list cannot overload the machine; simultaneous requests for a slice share one
+computation. A slice is computed alone, or with its series if the detector reads whole series, using the statistics of
+its series and the same randomness as in scoring, so that the map is the one that was scored. The files are named by
+hashes of model and pixels; they hold no pseudonyms and stay valid after a rotation of the key.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from pipeline.types import AnomalyMap, SliceRef
 
 DETECTORS = 2  # held in memory
 RANGES = 32  # series whose statistics are remembered
-KEPT_BYTES = 8 * 2**30  # of maps on the disk; what was made longest ago goes when a server starts
-TOP_SHARE = 99.9  # percentile of the map that the colours end at, at least
+KEPT_BYTES = 8 * 2**30  # of maps on disk; the oldest are deleted when the server starts
+TOP_SHARE = 99.9  # the colour scale ends at this percentile of the map or above
 
 
 @dataclass(frozen=True, slots=True)
 class SliceMaps:
-    """Heatmap and reconstruction of one slice, as integers with their lines: value = integer * step + first.
+    """Heatmap and reconstruction of one slice, as integers with linear scales: value = integer * step + first.
 
     Attributes:
         heat: uint16 [H, W], 0 outside the body.
-        heat_step, heat_first: its line.
+        heat_step, heat_first: its scale.
         top: the 99.9th percentile inside the body.
-        image: uint16 [H, W] in the units of the original, None where the method has no reconstruction.
-        image_step, image_first: its line.
-        linked: whether the original's window fits the reconstruction (not so for projections, whose physical values
-            are what the file's window made of them).
-        reduced: these are so many times smaller than the stored image.
+        image: uint16 [H, W] in the units of the original, None if the method has no reconstruction.
+        image_step, image_first: its scale.
+        linked: whether the original's window fits the reconstruction (it does not for projections, whose physical
+            values result from the file's window).
+        reduced: factor by which the maps are smaller than the stored image.
     """
 
     heat: np.ndarray
@@ -83,7 +83,7 @@ class OpenModel:
 
 
 class MapMaker:
-    """Computes and keeps maps; shared by threads. Close it, or use it as a context manager."""
+    """Compute and cache maps; safe to share between threads. Close it, or use it as a context manager."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings, self._store = catalogue, settings, PixelStore(settings.store)
@@ -96,68 +96,70 @@ class MapMaker:
         self._pool.submit(prune, self._folder, KEPT_BYTES)
 
     def close(self) -> None:
-        """Stop computing; what was not begun is dropped."""
+        """Stop computing; waiting requests are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def ask(self, finding: FindingRow, stack: Stack, index: int) -> Future[SliceMaps | None]:
-        """Return a future of the maps of a slice; None where the method has no map.
+        """Return a future of the maps of a slice; it yields None if the method has no map.
 
         The future raises what loading and scoring raise: ArtefactError, CatalogueError, Rejected.
         """
         file = self._file(finding, stack, index)
         with self._lock:
-            known = self._waiting.get(file)
-            if known is not None:
-                return known
+            pending = self._waiting.get(file)
+            if pending is not None:
+                return pending
             future = self._pool.submit(self._made, file, finding, stack, index)
             self._waiting[file] = future
         future.add_done_callback(lambda _: self._forget(file))
         return future
 
     def kept(self, finding: FindingRow, stack: Stack, index: int) -> SliceMaps | None:
-        """Return the maps of a slice from the disk, None where they are not there yet."""
+        """Return the cached maps of a slice, or None if they have not been computed."""
         return _read(self._file(finding, stack, index))
 
     def model(self, finding: FindingRow) -> OpenModel:
-        """Return the detector of a finding's run; only the registered artefact is loaded (ArtefactError)."""
+        """Return the detector of a finding's run; only the registered artefact is loaded (else ArtefactError)."""
         with self._lock:
             if finding.model_sha256 in self._models:
                 self._models.move_to_end(finding.model_sha256)
                 return self._models[finding.model_sha256]
         folder = RunFolder(self._settings.absolute(self._catalogue.run(finding.run_id).folder))
         detector = load_detector(folder.detector, sha256=finding.model_sha256)
-        found = OpenModel(detector, pixel_outline(detector.calibration, folder), finding.model_sha256)
+        opened = OpenModel(detector, pixel_outline(detector.calibration, folder), finding.model_sha256)
         with self._lock:
-            self._models[finding.model_sha256] = found
+            self._models[finding.model_sha256] = opened
             while len(self._models) > DETECTORS:
                 self._models.popitem(last=False)
-        return found
+        return opened
 
     def _forget(self, file: Path) -> None:
         with self._lock:
             self._waiting.pop(file, None)
 
     def _file(self, finding: FindingRow, stack: Stack, index: int) -> Path:
-        """Name what the maps depend on: the model, the pixels of the whole series, and which of them."""
+        """Return the cache file, named by the hash of the model, the pixels of the whole series, and the
+        slice's index.
+        """
         words = [finding.model_sha256, *(ref.content_id for ref in stack.refs), str(index)]
         name = hashlib.sha256("\n".join(words).encode()).hexdigest()
         return self._folder / name[:2] / f"{name}.npz"
 
     def _made(self, file: Path, finding: FindingRow, stack: Stack, index: int) -> SliceMaps | None:
-        found = _read(file)
-        if found is not None:
-            return found
-        asked: SliceMaps | None = None
+        cached = _read(file)
+        if cached is not None:
+            return cached
+        requested: SliceMaps | None = None
         for place, anomaly in self._anomalies(self.model(finding), stack, index):
             if anomaly is None:
                 return None
             maps = _in_integers(anomaly, stack.refs[place])
             _write(self._file(finding, stack, place), maps)
-            asked = maps if place == index else asked
-        return asked
+            requested = maps if place == index else requested
+        return requested
 
     def _anomalies(self, model: OpenModel, stack: Stack, index: int) -> Iterator[tuple[int, AnomalyMap | None]]:
-        """Yield the map of a slice; of a detector that reads series whole, those of the whole stack."""
+        """Yield the map of a slice, or those of the whole stack for a detector that reads whole series."""
         detector, volumes = model.detector, model.detector.volumes
         if volumes is not None:
             require_volume(len(stack.refs), [stack.refs[0].slice_mm], volumes.least_slices)
@@ -165,15 +167,15 @@ class MapMaker:
         places = range(len(stack.refs)) if detector.whole else [index]
         refs = [stack.refs[place] for place in places]
         normalised = [detector.normaliser.apply(load_plane(self._store, ref), estimated) for ref in refs]
-        # The content is what the randomness of scoring comes from.
+        # The content id seeds the randomness, as in scoring.
         items = [
-            {"image": found.image, "body": found.body, "id": ref.content_id, "about": about_slice(ref)}
-            for found, ref in zip(normalised, refs, strict=True)
+            {"image": prepared.image, "body": prepared.body, "id": ref.content_id, "about": about_slice(ref)}
+            for prepared, ref in zip(normalised, refs, strict=True)
         ]
         batch = replace(collate(items), slice_mm=refs[0].slice_mm)
         results = slice_results(batch, detector.score_batch(batch))
-        for place, found, result in zip(places, normalised, results, strict=True):
-            yield place, detector.native(result, found.step)
+        for place, prepared, result in zip(places, normalised, results, strict=True):
+            yield place, detector.native(result, prepared.step)
 
     def _range(self, model: OpenModel, stack: Stack) -> SeriesRange | None:
         key = (model.sha256, stack.series_id)
@@ -191,11 +193,13 @@ class MapMaker:
 
 
 def prune(folder: Path, most: int) -> None:
-    """Delete the oldest maps of a folder until at most so many bytes are left; what is gone is computed again."""
+    """Delete the oldest maps of a folder until at most `most` bytes are left; deleted maps can be computed again."""
     with suppress(OSError):
-        found = sorted(((file.stat(), file) for file in folder.rglob("*.npz")), key=lambda one: -one[0].st_mtime_ns)
+        newest_first = sorted(
+            ((file.stat(), file) for file in folder.rglob("*.npz")), key=lambda one: -one[0].st_mtime_ns
+        )
         total = 0
-        for about, file in found:
+        for about, file in newest_first:
             total += about.st_size
             if total > most:
                 file.unlink(missing_ok=True)
@@ -224,7 +228,7 @@ def _is_projection(ref: SliceRef) -> bool:
 
 
 def _write(file: Path, maps: SliceMaps) -> None:
-    """Write whole or not at all; a full disk costs the next reader's time, nothing else."""
+    """Write atomically; if the disk is full, the map is only computed again for the next reader."""
     values: dict[str, Any] = {name: getattr(maps, name) for name in SliceMaps.__slots__}
     arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
     with suppress(OSError), durable.writing(file, lasting=False) as part, part.open("wb") as stream:
@@ -234,8 +238,8 @@ def _write(file: Path, maps: SliceMaps) -> None:
 def _read(file: Path) -> SliceMaps | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] if name in arrays.files else None for name in SliceMaps.__slots__}
+            fields = {name: arrays[name] if name in arrays.files else None for name in SliceMaps.__slots__}
     except (OSError, ValueError, KeyError, EOFError):
         return None
-    plain = {name: value if value is None or value.ndim else value.item() for name, value in found.items()}
+    plain = {name: value if value is None or value.ndim else value.item() for name, value in fields.items()}
     return SliceMaps(**plain)

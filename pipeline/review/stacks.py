@@ -1,4 +1,4 @@
-"""The images of a study in the order in which they are read: series by series, each a stack of slices."""
+"""Images of a study in reading order: series by series, each a stack of slices."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.dicom.decode.geometry import Allowed
 from pipeline.review.lately import Lately
 from pipeline.types import SliceRef
 
-KEPT = 64  # studies whose order is remembered; a reader goes back and forth between a few
+KEPT = 64  # studies whose order is cached, since a reader goes back and forth between a few
 KEPT_S = 60.0  # a study may still grow
-CHANGED = "Images of this scan came or went since the page was made: load it again."
-ANY_STACK = Allowed(gaps=True, tilt=True)  # a reader may look at what a model may not score
+CHANGED = "Images were added to or removed from this scan after the page was loaded. Load it again."
+ANY_STACK = Allowed(gaps=True, tilt=True)  # a reader may view series that a model may not score
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class Stack:
     refs: tuple[SliceRef, ...]
 
     def place(self, instance_id: str, frame: int) -> int | None:
-        """Return the position of a slice in the stack, None where it is not of this series."""
-        found = (i for i, ref in enumerate(self.refs) if ref.instance_id == instance_id and ref.frame == frame)
-        return next(found, None)
+        """Return the position of a slice in the stack, or None if it is not in this series."""
+        places = (i for i, ref in enumerate(self.refs) if ref.instance_id == instance_id and ref.frame == frame)
+        return next(places, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """All stacks of a study, and the series that cannot be laid out as one, with the reasons.
+    """All stacks of a study, and the series that cannot be shown as a stack, with the reasons.
 
-    `layout` changes when images come, go or move: while it is the same, a number means the image that a page showed.
+    `layout` changes when images are added, removed or moved; as long as it is the same, image numbers are valid.
     """
 
     study_id: str
@@ -44,7 +44,7 @@ class Stacks:
     layout: str
 
     def place(self, instance_id: str, frame: int) -> tuple[int, int] | None:
-        """Return (stack, slice) of an image, None where the study does not hold it."""
+        """Return (stack, slice) of an image, or None if it is not in the study."""
         for number, stack in enumerate(self.stacks):
             place = stack.place(instance_id, frame)
             if place is not None:
@@ -52,21 +52,21 @@ class Stacks:
         return None
 
     def ref(self, stack: int, index: int) -> SliceRef | None:
-        """Return one slice, None where there is none of these numbers."""
+        """Return one slice, or None if the numbers are out of range."""
         if not 0 <= stack < len(self.stacks) or not 0 <= index < len(self.stacks[stack].refs):
             return None
         return self.stacks[stack].refs[index]
 
 
 class StudyStacks:
-    """Reads the stacks of studies, and remembers the latest for a minute; shared by threads."""
+    """Read the stacks of studies and cache the latest for a minute; safe to share between threads."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
         self._kept: Lately[str, Stacks] = Lately(KEPT_S, KEPT)
 
     def of(self, study_id: str) -> Stacks:
-        """Return the stacks of a study; none where the catalogue does not know it any more."""
+        """Return the stacks of a study; empty if the study is no longer in the catalogue."""
         return self._kept.get(study_id, self._read)
 
     def _read(self, study_id: str) -> Stacks:

@@ -1,6 +1,6 @@
-"""Texts that people type: any script and any length up to a limit, kept as typed, refused where no database holds them.
+"""Texts that people type: any script, up to a length limit, stored as typed, refused if a database cannot store them.
 
-Such texts may name a patient. They stay in the column that they were typed for, and appear in no log and no message.
+Such texts may name a patient. They are stored only in their own column and never appear in a log or message.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ from pipeline.review.refusals import BadText
 
 
 def kept(text: str, what: str, longest: int) -> str:
-    """Return a text as it is to be kept: line ends as newlines, no blanks around.
+    """Return a text as it is stored: with newlines as line ends and without surrounding blanks.
 
     Raises:
-        BadText: longer than `longest` characters, or with NUL or half a surrogate pair, which no database holds.
+        BadText: it is longer than `longest`, or has a NUL or half a surrogate pair, which databases cannot store.
     """
     if not isinstance(text, str):
-        raise BadText(f"The {what} is no text. Send a string.")
+        raise BadText(f"The {what} is not text. Send a string.")
     if len(text) > longest:
         raise BadText(
-            f"The {what} has {len(text)} characters, and at most {longest} are kept. Nothing was saved: "
-            "shorten it, and send it again."
+            f"The {what} has {len(text)} characters, but at most {longest} can be stored. Nothing was saved. "
+            "Shorten it and send it again."
         )
     if "\0" in text or any(unicodedata.category(character) == "Cs" for character in text):
         raise BadText(
-            f"The {what} holds a character that is no text (NUL or half a pair). Remove it, and send it again."
+            f"The {what} contains a character that is not text (NUL or half a surrogate pair). Remove it and send it "
+            "again."
         )
     return text.replace("\r\n", "\n").replace("\r", "\n").strip()

@@ -1,4 +1,4 @@
-"""People who log in: names, roles, and passwords as argon2id hashes (RFC 9106, the library's current parameters)."""
+"""Users: names, roles, and passwords as argon2id hashes (RFC 9106, the library's current parameters)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ from pipeline.review.text import kept
 __all__ = ["Actor", "Passwords", "User", "Users", "name_of"]
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 LONGEST_PASSWORD = 1024
-_AT_ONCE = threading.BoundedSemaphore(2)  # a hash takes 64 MiB; fifty log-ins at once must not take fifty times that
+_AT_ONCE = threading.BoundedSemaphore(
+    2
+)  # a hash needs 64 MiB; fifty simultaneous logins must not need fifty times that
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who may log in."""
+    """A user of the reading list."""
 
     name: str
     role: str
@@ -38,16 +40,16 @@ class User:
     created_at: datetime
 
     def may(self, action: str) -> bool:
-        """Say whether the role allows an action."""
+        """Return whether the role allows an action."""
         return not self.disabled and action in PERMISSIONS.get(self.role, frozenset())
 
     def at(self, address: str) -> Actor:
-        """Return this user as one who asks from an address."""
+        """Return this user as an actor at an address."""
         return Actor(self.name, self.role, address)
 
 
 class Passwords:
-    """Hashes and checks; a check for nobody takes as long as one for somebody."""
+    """Hash and check passwords; a check for an unknown user takes as long as one for a known user."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
@@ -58,33 +60,33 @@ class Passwords:
         with _AT_ONCE:
             return self._hasher.hash(_octets(password))
 
-    def fits(self, password: str, known: str) -> bool:
-        """Say whether a password fits; an empty `known` fits none, after the same work."""
+    def fits(self, password: str, stored_hash: str) -> bool:
+        """Return whether a password matches; an empty `stored_hash` never matches, but takes the same time."""
         with _AT_ONCE:
             try:
-                return self._hasher.verify(known or self._nobody, _octets(password)) and bool(known)
+                return self._hasher.verify(stored_hash or self._nobody, _octets(password)) and bool(stored_hash)
             except (Argon2Error, InvalidHashError):
                 return False
 
-    def is_dated(self, known: str) -> bool:
-        """Say whether a hash was made with other parameters than today's."""
-        return self._hasher.check_needs_rehash(known)
+    def is_dated(self, stored_hash: str) -> bool:
+        """Return whether a hash was made with outdated parameters."""
+        return self._hasher.check_needs_rehash(stored_hash)
 
 
 def _octets(password: str) -> bytes:
-    """Return a password's bytes in its one composition (NFC); no text is refused, since none but the right one fits."""
+    """Return a password's bytes in normalised form (NFC); any text is accepted, since only the right one matches."""
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
 def name_of(text: str) -> str:
-    """Return a user name in its one spelling: NFKC, lower case.
+    """Return a user name in canonical form: NFKC, lower case.
 
     Raises:
-        BadInput: blanks or signs other than . @ + - _ in it, or more than 64 characters.
+        BadInput: it has blanks or signs other than . @ + - _, or more than 64 characters.
     """
     name = unicodedata.normalize("NFKC", kept(text, "user name", 256)).casefold()
     if not _NAME.fullmatch(name):
-        raise BadInput("A user name has 1 to 64 letters, digits or any of . @ + - _; choose another.")
+        raise BadInput("A user name must have 1 to 64 letters, digits or any of . @ + - _. Choose another.")
     return name
 
 
@@ -95,11 +97,11 @@ class Users:
         self._catalogue, self._audit, self._policy, self.passwords = catalogue, audit, policy, passwords
 
     def add(self, name: str, role: str, password: str | None, actor: Actor) -> User:
-        """Add a user; without a password only a proxy can vouch for them.
+        """Add a user; without a password, only a proxy can authenticate them.
 
         Raises:
-            BadInput: the name is taken or none, no such role, or the password is too short.
-            NotAllowed: the actor may not.
+            BadInput: the name is taken or not valid, the role does not exist, or the password is too short.
+            NotAllowed: the actor may not manage users.
         """
         actor.require("users")
         name = name_of(name)
@@ -108,7 +110,7 @@ class Users:
         hashed = "" if password is None else self._hashed(password)
         with self._catalogue.session() as session:
             if session.get(UserRow, name) is not None:
-                raise BadInput(f"There is a user {name!r} already. Choose another name, or set their password.")
+                raise BadInput(f"A user {name!r} exists already. Choose another name, or set that user's password.")
             session.add(row := UserRow(name=name, role=role, password_hash=hashed, disabled=False))
             self._audit.add(session, "user-add", actor, f"user:{name}", {"role": role})
             session.flush()
@@ -120,44 +122,44 @@ class Users:
             return tuple(_user(row) for row in session.scalars(select(UserRow).order_by(UserRow.name)))
 
     def get(self, name: str) -> User | None:
-        """Return a user, disabled ones too; None where there is none."""
+        """Return a user, even a disabled one, or None if it does not exist."""
         try:
-            known = name_of(name)
-        except ReviewError:  # what is no name is nobody's
+            canonical = name_of(name)
+        except ReviewError:  # not a valid name, so no user has it
             return None
         with self._catalogue.reading() as session:
-            row = session.get(UserRow, known)
+            row = session.get(UserRow, canonical)
             return None if row is None else _user(row)
 
     def password_hash(self, name: str) -> str:
-        """Return the hash of a user who may log in; "" for everybody else."""
+        """Return the password hash of a user who may log in; "" for everybody else."""
         with self._catalogue.reading() as session:
             query = select(UserRow.password_hash).where(UserRow.name == name, UserRow.disabled.is_(False))
             return session.scalar(query) or ""
 
     def set_password(self, name: str, password: str, actor: Actor) -> None:
-        """Change a password, one's own or, for an admin, anybody's; every log-in of that user ends.
+        """Change one's own password or, as an admin, anybody's; every session of that user ends.
 
         Raises:
             BadInput: no such user, or the password is too short.
-            NotAllowed: the actor may not.
+            NotAllowed: the actor may not change it.
         """
         if name_of(name) != actor.name:
             actor.require("users")
         self._change(name, actor, "user-password", {"password_hash": self._hashed(password)})
 
     def disable(self, name: str, actor: Actor) -> None:
-        """Let a user in no more, and end their log-ins; what they did stays (BadInput, NotAllowed)."""
+        """Disable a user and end their sessions; their decisions stay (BadInput, NotAllowed)."""
         actor.require("users")
         self._change(name, actor, "user-disable", {"disabled": True})
 
     def enable(self, name: str, actor: Actor) -> None:
-        """Let a disabled user in again (BadInput, NotAllowed)."""
+        """Enable a disabled user again (BadInput, NotAllowed)."""
         actor.require("users")
         self._change(name, actor, "user-enable", {"disabled": False})
 
     def rehash(self, name: str, password: str) -> None:
-        """Store a password that has just been checked under today's parameters."""
+        """Store the hash of a password that was just checked, with today's parameters."""
         hashed = self.passwords.hash(password)
         with self._catalogue.session() as session:
             row = session.get(UserRow, name)
@@ -169,7 +171,7 @@ class Users:
         with self._catalogue.session() as session:
             row = session.get(UserRow, name)
             if row is None:
-                raise BadInput(f"There is no user {name!r}. Who there is: nightread review users list")
+                raise BadInput(f"There is no user {name!r}. List the users with nightread review users list")
             for key, value in values.items():
                 setattr(row, key, value)
             session.execute(delete(UserSession).where(UserSession.user_name == name))
@@ -179,7 +181,8 @@ class Users:
         kept(password, "password", LONGEST_PASSWORD)
         if len(password) < self._policy.password_characters:
             raise BadInput(
-                f"A password has at least {self._policy.password_characters} characters; this one has {len(password)}."
+                f"A password needs at least {self._policy.password_characters} characters; this one has "
+                f"{len(password)}."
             )
         return self.passwords.hash(password)
 

@@ -1,4 +1,4 @@
-"""Windows that readers know by name, by modality: (name, centre, width) in Hounsfield units for CT."""
+"""Standard display windows of each modality: (name, centre, width) in Hounsfield units for CT."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ UNITS = {"CT": "HU"}
 
 
 def presets(ref: SliceRef) -> list[dict[str, Any]]:
-    """Return the named windows of a slice's modality; only Hounsfield units mean the same on every scanner."""
+    """Return the named windows of a slice's modality; only Hounsfield units are comparable between scanners."""
     if ref.attributes.get("modality") != "CT":
         return []
     return [{"name": name, "centre": centre, "width": width} for name, centre, width in CT_WINDOWS]
 
 
 def unit(ref: SliceRef) -> str:
-    """Return the unit of a slice's physical values, "" where there is none."""
+    """Return the unit of a slice's physical values, "" if unknown."""
     return UNITS.get(str(ref.attributes.get("modality", "")), "")

@@ -1,9 +1,9 @@
-"""The worklist: rows in order of priority, filtered and paged by the database, and blind where readers must be.
+"""Worklist: rows in order of priority, filtered and paged by the database, and blinded before a decision.
 
-State is never stored: it is what the last decision and the lease say now. Until a row is revealed, nothing here tells a
-flagged finding from a sampled one: p-value and score are None for both, and place on the list, ids and counts do not
-differ. A row is revealed when it was decided (confirmed, dismissed or unsure), or at once where no unflagged finding of
-its run was drawn.
+A row's state is never stored but derived from its last decision and its lease. Until a row is revealed, nothing here
+distinguishes a flagged finding from a sampled one: both have None as p-value and score, and position, ids and counts do
+not differ. A row is revealed once it is decided (confirmed, dismissed or unsure), or from the start if no unflagged
+finding of its run was sampled.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from pipeline.stages.operations.flagged_list import in_words
 
 __all__ = ["STATES", "Facets", "Page", "Row", "Worklist", "WorklistQuery"]
 MOST_ROWS = 500
-FACETS_S = 30.0  # the choices of the filters may be so old
+FACETS_S = 30.0  # longest age of the cached filter choices
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row; `words`, `p_value` and `score` are None until it is revealed. `decision_id` is a form's `seen`."""
+    """One row; `words`, `p_value` and `score` stay None until it is revealed. `decision_id` is the `seen` value of a
+    form.
+    """
 
     finding_id: int
     study_id: str
@@ -66,7 +68,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in order of priority, and whether there are more on either side."""
+    """Rows in order of priority, and whether there are more before and after."""
 
     rows: tuple[Row, ...]
     has_next: bool
@@ -87,7 +89,7 @@ _ORDER = (ReadingEntry.place, ReadingEntry.tie, ReadingEntry.finding_id)
 
 
 class Worklist:
-    """Reads the list."""
+    """Query the worklist."""
 
     def __init__(self, catalogue: Catalogue, accession: Accession) -> None:
         self._catalogue, self._accession = catalogue, accession
@@ -98,50 +100,50 @@ class Worklist:
         """Return one page.
 
         Raises:
-            BadInput: an unknown state, or a search that is no pseudonym.
+            BadInput: an unknown state, or a search that is not a pseudonym.
             UnknownFinding: `after` or `before` is not on the list.
         """
         limit, moment = max(1, min(query.limit, MOST_ROWS)), now()
         backwards = query.before is not None
         with self._catalogue.reading() as session:
-            wanted = _paged(session, narrowed(_rows(moment), query, moment), query).limit(limit + 1)
-            found = session.execute(wanted).all()
-            more, found = len(found) > limit, found[:limit]
-            there = self._others(session, query, moment, found, backwards)
-        rows = tuple(_row(row, moment) for row in (reversed(found) if backwards else found))
-        return Page(rows, *((there, more) if backwards else (more, there)))
+            statement = _paged(session, narrowed(_rows(moment), query, moment), query).limit(limit + 1)
+            matches = session.execute(statement).all()
+            more, matches = len(matches) > limit, matches[:limit]
+            has_others = self._others(session, query, moment, matches, backwards)
+        rows = tuple(_row(row, moment) for row in (reversed(matches) if backwards else matches))
+        return Page(rows, *((has_others, more) if backwards else (more, has_others)))
 
     def counts(self, query: WorklistQuery) -> dict[str, int]:
-        """Return how many rows each state has under the query's other filters, and "all"."""
+        """Return the number of rows in each state, and in "all", under the query's other filters."""
         moment = now()
         listed = filtered(select(func.count()).select_from(ReadingEntry), query, moment)
         with self._catalogue.reading() as session:
             whole = session.scalar(listed) or 0
-            found = dict.fromkeys(STATES, 0) | dict(_decided(session, query, moment)) | {"all": whole}
+            counts = dict.fromkeys(STATES, 0) | dict(_decided(session, query, moment)) | {"all": whole}
             for outcome, count in _reading_now(session, query, moment):
-                found[outcome] -= count
-                found[IN_REVIEW] += count
-        found[NEW] += whole - sum(found[state] for state in STATES)
-        return found
+                counts[outcome] -= count
+                counts[IN_REVIEW] += count
+        counts[NEW] += whole - sum(counts[state] for state in STATES)
+        return counts
 
     def facets(self) -> Facets:
-        """Return what the filters can choose among, at most half a minute old."""
+        """Return the choices of the filters, cached for half a minute."""
         with self._lock:
             if self._facets is None or time.monotonic() - self._facets[0] > FACETS_S:
                 self._facets = (time.monotonic(), self._read_facets())
             return self._facets[1]
 
     def row(self, finding_id: int) -> Row:
-        """Return one row (UnknownFinding where the list has none such)."""
+        """Return one row (UnknownFinding if it is not on the list)."""
         moment = now()
         with self._catalogue.reading() as session:
-            found = session.execute(_rows(moment).where(ReadingEntry.finding_id == checked_id(finding_id))).first()
-        if found is None:
+            match = session.execute(_rows(moment).where(ReadingEntry.finding_id == checked_id(finding_id))).first()
+        if match is None:
             raise unknown(finding_id)
-        return _row(found, moment)
+        return _row(match, moment)
 
     def neighbours(self, finding_id: int, query: WorklistQuery) -> tuple[int | None, int | None]:
-        """Return the findings before and after one, under the query's filters; None at an end."""
+        """Return the findings before and after one under the query's filters; None at either end."""
         moment = now()
         with self._catalogue.reading() as session:
             place = _place(session, finding_id)
@@ -154,25 +156,25 @@ class Worklist:
         """Return the findings of a study by its accession number: see `Accession.find`."""
         return self._accession.find(number, actor)
 
-    def _others(self, session: Session, query: WorklistQuery, moment: datetime, found: Any, backwards: bool) -> bool:
-        """Say whether rows lie on the side that the page came from."""
+    def _others(self, session: Session, query: WorklistQuery, moment: datetime, matches: Any, backwards: bool) -> bool:
+        """Return whether rows exist on the side from which the reader came."""
         if query.after is None and query.before is None:
             return False
-        if not found:
+        if not matches:
             return True
-        first = _place(session, found[0].finding_id)
-        wanted = narrowed(select(ReadingEntry.finding_id), query, moment).where(_beyond(first, backwards))
-        return session.scalar(wanted.limit(1)) is not None
+        first = _place(session, matches[0].finding_id)
+        statement = narrowed(select(ReadingEntry.finding_id), query, moment).where(_beyond(first, backwards))
+        return session.scalar(statement.limit(1)) is not None
 
     def _read_facets(self) -> Facets:
         names = ("modality", "body_part", "route", "model_sha256")
         with self._catalogue.reading() as session:
-            found = (session.scalars(select(getattr(ReadingEntry, name)).distinct()).all() for name in names)
-            return Facets(*(tuple(sorted(filter(None, values))) for values in found))
+            columns = (session.scalars(select(getattr(ReadingEntry, name)).distinct()).all() for name in names)
+            return Facets(*(tuple(sorted(filter(None, values))) for values in columns))
 
 
 def _rows(moment: datetime) -> Select[Any]:
-    """Select everything that a row shows."""
+    """Select all columns that a row needs."""
     return (
         select(
             ReadingEntry,
@@ -188,20 +190,20 @@ def _rows(moment: datetime) -> Select[Any]:
     )
 
 
-def _paged(session: Session, wanted: Select[Any], query: WorklistQuery) -> Select[Any]:
+def _paged(session: Session, statement: Select[Any], query: WorklistQuery) -> Select[Any]:
     if query.before is not None:
         place = _place(session, query.before)
-        return wanted.where(_beyond(place, False)).order_by(*(column.desc() for column in _ORDER))
+        return statement.where(_beyond(place, False)).order_by(*(column.desc() for column in _ORDER))
     if query.after is not None:
-        wanted = wanted.where(_beyond(_place(session, query.after), True))
-    return wanted.order_by(*_ORDER)
+        statement = statement.where(_beyond(_place(session, query.after), True))
+    return statement.order_by(*_ORDER)
 
 
 def _place(session: Session, finding_id: int) -> tuple[float, float, int]:
-    found = session.execute(select(*_ORDER).where(ReadingEntry.finding_id == checked_id(finding_id))).first()
-    if found is None:
+    match = session.execute(select(*_ORDER).where(ReadingEntry.finding_id == checked_id(finding_id))).first()
+    if match is None:
         raise unknown(finding_id)
-    return found[0], found[1], found[2]
+    return match[0], match[1], match[2]
 
 
 def _beyond(place: tuple[float, float, int], forwards: bool) -> ColumnElement[bool]:
@@ -210,7 +212,7 @@ def _beyond(place: tuple[float, float, int], forwards: bool) -> ColumnElement[bo
 
 
 def _decided(session: Session, query: WorklistQuery, moment: datetime) -> Counter[str]:
-    """Return how many rows each outcome stands on: all decisions less those that a later one follows, which are few."""
+    """Return the number of rows whose last decision has each outcome: all decisions minus the few with a successor."""
     later = aliased(Decision)
     every = select(Decision.outcome, func.count()).select_from(Decision)
     followed = every.join(later, (later.finding_id == Decision.finding_id) & (later.number == Decision.number + 1))
@@ -219,15 +221,15 @@ def _decided(session: Session, query: WorklistQuery, moment: datetime) -> Counte
             filtered(counted.join(ReadingEntry, ReadingEntry.finding_id == Decision.finding_id), query, moment)
             for counted in (every, followed)
         )
-    found: Counter[str] = Counter({row[0]: row[1] for row in session.execute(every.group_by(Decision.outcome))})
-    found.subtract(
+    counts: Counter[str] = Counter({row[0]: row[1] for row in session.execute(every.group_by(Decision.outcome))})
+    counts.subtract(
         {row[0]: row[1] for row in session.execute(followed.where(later.number > 1).group_by(Decision.outcome))}
     )
-    return found
+    return counts
 
 
 def _reading_now(session: Session, query: WorklistQuery, moment: datetime) -> list[tuple[str, int]]:
-    """Return how many open rows of each outcome somebody has now."""
+    """Return the number of open rows of each outcome that somebody has leased now."""
     outcome = case((Decision.outcome.is_(None), NEW), else_=Decision.outcome)
     counted = (
         select(outcome, func.count())
@@ -239,32 +241,32 @@ def _reading_now(session: Session, query: WorklistQuery, moment: datetime) -> li
     return [(row[0], row[1]) for row in session.execute(filtered(counted, query, moment).group_by(outcome))]
 
 
-def _row(found: Found[Any], moment: datetime) -> Row:
-    entry: ReadingEntry = found[0]
-    outcome = found.outcome or NEW
+def _row(match: Found[Any], moment: datetime) -> Row:
+    entry: ReadingEntry = match[0]
+    outcome = match.outcome or NEW
     revealed = not entry.blinded or outcome in CLOSED
     return Row(
         finding_id=entry.finding_id,
-        study_id=found.study_id,
-        patient_id=found.patient_id,
+        study_id=match.study_id,
+        patient_id=match.patient_id,
         modality=entry.modality,
         body_part=entry.body_part,
         route=entry.route,
-        model=Path(found.folder).name,
+        model=Path(match.folder).name,
         model_sha256=entry.model_sha256,
-        run_id=found.run_id,
+        run_id=match.run_id,
         arrived_at=entry.arrived_at,
         age_hours=(moment - entry.arrived_at).total_seconds() / 3600,
-        scored_at=found.scored_at,
-        state=IN_REVIEW if found.holder and outcome not in CLOSED else outcome,
-        holder=found.holder or "",
-        held_until=found.expires_at,
-        assigned=bool(found.assigned),
-        decided_by=found.reader or "",
-        decided_at=found.decided_at,
-        decision_id=found.decision_id or 0,
+        scored_at=match.scored_at,
+        state=IN_REVIEW if match.holder and outcome not in CLOSED else outcome,
+        holder=match.holder or "",
+        held_until=match.expires_at,
+        assigned=bool(match.assigned),
+        decided_by=match.reader or "",
+        decided_at=match.decided_at,
+        decision_id=match.decision_id or 0,
         revealed=revealed,
-        words=in_words(found.p_value, found.n_calibration, found.guarantee) if revealed else None,
-        p_value=found.p_value if revealed else None,
-        score=found.score if revealed else None,
+        words=in_words(match.p_value, match.n_calibration, match.guarantee) if revealed else None,
+        p_value=match.p_value if revealed else None,
+        score=match.score if revealed else None,
     )

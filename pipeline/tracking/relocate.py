@@ -2,7 +2,8 @@
 
 MLflow has no relative locations: a store keeps `file:///old/place/mlflow/artifacts/...` for every experiment, run and
 model, so that a copied workspace would go on writing into the original. They are therefore rewritten when the store is
-opened from another place than the one that it names, in one transaction and before MLflow itself reads them.
+opened from another place than the one that it names, in one transaction and before MLflow itself reads them. The
+`MLmodel` file of a registered model still says where it was logged; MLflow loads the files beside it.
 """
 
 from __future__ import annotations

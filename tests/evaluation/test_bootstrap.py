@@ -121,7 +121,7 @@ def test_an_interval_without_width_says_so() -> None:
     drawn = PatientBootstrap.draw(np.zeros(5, int), EvaluationConfig())
     (estimate,) = drawn.estimates(drawn.sample(lambda w: np.ones((len(w), 1)), 5))
     assert (estimate.low, estimate.high) == (1, 1)
-    assert "not certainty" in estimate.note
+    assert "does not mean certainty" in estimate.note
 
 
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:

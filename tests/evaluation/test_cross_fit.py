@@ -83,7 +83,7 @@ def test_the_interval_covers_the_true_difference(make_scores: MakeScores) -> Non
 def test_a_patient_in_two_folds_is_refused(quick: EvaluationConfig) -> None:
     first, second = small_fold("a", [4, 2, 3, 1]), small_fold("b", [4, 2, 3, 1])
     second.loc[0, "patient_id"] = "a0"
-    with pytest.raises(CatalogueError, match="1 patients stand in more than one fold"):
+    with pytest.raises(CatalogueError, match="1 patients are in more than one fold"):
         compare_folds([first, second], "score", "score", "other", quick)
     with pytest.raises(EmptySelection, match="both classes are needed"):
         compare_folds([first, second.iloc[:2]], "score", "score", "other", quick)

@@ -77,7 +77,7 @@ def test_histogram_says_what_lies_beyond_and_takes_equal_scores(frame: pd.DataFr
 def test_p_value_figure_prints_the_guarantee() -> None:
     figure = p_value_figure(p_value_quantiles(np.random.default_rng(0).random(50), 100), "empirical, clustered")
     text = words(figure)
-    assert "empirical, clustered" in text and "more false alarms than promised" in text
+    assert "empirical, clustered" in text and "more false alarms than guaranteed" in text
 
 
 def test_equal_inputs_give_equal_files(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -97,13 +97,13 @@ def test_counts_and_names(make_scores: MakeScores) -> None:
     assert result.counts["units"] == 40 and result.counts["abnormal"] == abnormal and result.counts["patients"] == 10
     assert metric_names(config) == ["AUROC", "AP", "sens@90", "sens@99.5"] == list(result.rows[0].metrics)
     assert "95% patient bootstrap (BCa, 100 resamples of 10 patients" in result.interval
-    assert any("cannot place a specificity of 99.5 %" in note for note in result.notes)
+    assert any("precise specificity of 99.5 %" in note for note in result.notes)
 
 
 def test_perfect_separation_is_not_sold_as_certainty(make_scores: MakeScores, quick: EvaluationConfig) -> None:
     result = evaluate_images(make_scores(shift=50.0), quick)
     assert result.row("score").metrics["AUROC"].value == 1
-    assert any("not certainty" in note for note in result.notes)
+    assert any("does not mean certainty" in note for note in result.notes)
 
 
 def test_clustered_units_widen_the_interval(make_scores: MakeScores) -> None:

@@ -134,8 +134,8 @@ BAD_CASES = {
     "NaN": (lambda c: replace(c, maps={"model": np.full((4, 4), np.nan, np.float32)}), "not finite"),
     "shape": (lambda c: replace(c, maps={"model": np.zeros((3, 4), np.float32)}), "native grid"),
     "label": (lambda c: replace(c, label="unknown"), "only normal and abnormal"),
-    "contradiction": (lambda c: replace(c, label="normal"), "labelled normal and has a lesion mask"),
-    "maps": (lambda c: replace(c, maps={"another": np.zeros((4, 4), np.float32)}), "the first had"),
+    "contradiction": (lambda c: replace(c, label="normal"), "labelled normal but has a lesion mask"),
+    "maps": (lambda c: replace(c, maps={"another": np.zeros((4, 4), np.float32)}), "the first slice had"),
 }
 
 
@@ -157,5 +157,5 @@ def test_empty_selections_are_refused(quick: EvaluationConfig) -> None:
 
 
 def test_a_threshold_for_an_unknown_map_is_refused(quick: EvaluationConfig) -> None:
-    with pytest.raises(ConfigError, match="no such map"):
+    with pytest.raises(ConfigError, match="no such maps"):
         evaluate_pixels([golden_case("p1"), golden_case("p2")], quick, thresholds={"typo": 1.0})

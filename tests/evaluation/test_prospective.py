@@ -45,7 +45,7 @@ def test_without_a_sample_only_the_ppv_and_why() -> None:
     rates = prospective_rates(scans(3, 10), nobody, (10, 500), CONFIG)
     assert rates.ppv is not None and rates.ppv.value == pytest.approx(0.3)
     assert rates.sensitivity is rates.fpr is None
-    assert "No blinded sample was decided" in rates.note and "sample_share" in rates.note
+    assert "No sampled scan was decided" in rates.note and "sample_share" in rates.note
     with pytest.raises(EmptySelection, match="Nobody has decided"):
         prospective_rates(nobody, nobody, (10, 500), CONFIG)
 

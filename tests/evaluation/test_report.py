@@ -60,7 +60,7 @@ def test_the_dice_of_develop_does_not_pass_as_blind(
     for name in ("develop", "test"):
         report = build_report(make_scores(), quick, name="model", set_name=name, cases=make_cases(), pixel_alpha=alpha)
         told[name] = report.to_markdown()
-    assert "whose alpha these very labels chose" in told["develop"]
+    assert "whose alpha was chosen on these same labels" in told["develop"]
     assert "chosen without these labels" in told["test"] and "chosen without these labels" not in told["develop"]
 
 
@@ -74,7 +74,7 @@ def test_markdown_says_everything(report: EvaluationReport) -> None:
         "## Pixel level: all slices",
         "vae loses to the control position",
         "vae beats the controls noise",
-        "No trivial control was given",  # the pixel table has none
+        "There are no trivial controls",  # the pixel table has none
         "best Dice (oracle)",
         "Obuchowski 1997 (units clustered by patient)",
         "## Thresholds",
@@ -131,7 +131,7 @@ def test_summary_has_names_that_a_tracker_takes(report: EvaluationReport) -> Non
 
 def test_test_openings_are_printed_even_when_none_is_recorded(report: EvaluationReport) -> None:
     unrecorded = report.model_copy(update={"openings": ()})
-    assert "## Openings of the test set: 0\n\nNone is recorded." in unrecorded.to_markdown()
+    assert "## Openings of the test set: 0\n\nNo opening is recorded." in unrecorded.to_markdown()
     assert "Openings" not in report.model_copy(update={"set_name": "develop"}).to_markdown()
 
 

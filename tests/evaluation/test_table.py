@@ -68,7 +68,7 @@ def test_a_unit_without_a_patient_is_refused(make_scores: MakeScores, patient: o
 
 def test_a_unit_that_stands_twice_is_refused(make_scores: MakeScores) -> None:
     frame = make_scores()
-    with pytest.raises(ConfigError, match="1 unit_id values stand more than once"):
+    with pytest.raises(ConfigError, match="1 unit_id values occur more than once"):
         ScoreTable.from_frame(pd.concat([frame, frame.iloc[:1]]))
 
 

@@ -21,6 +21,7 @@ from pipeline.config import Settings
 from pipeline.dicom.decode.attributes import RawIdentity
 from pipeline.dicom.identity.crosswalk_database import bind_key, current_key, open_engine, upsert
 from pipeline.dicom.identity.crosswalk_tables import FormerId, Instance, Path_, Person, Series, Study
+from pipeline.dicom.identity.keyfile import read_key
 from pipeline.dicom.identity.pseudonyms import Ids, Kind, Pseudonyms, trim
 from pipeline.errors import IdentityError
 
@@ -44,6 +45,8 @@ class Crosswalk:
         Raises:
             IdentityError: its file is exposed, it was written with another key, or the key is missing.
         """
+        if settings.key_file.exists():
+            read_key(settings.key_file)  # before a database is made: nothing is written under a key that is not there
         engine = open_engine(settings)
         try:
             current = current_key(engine)

@@ -17,6 +17,7 @@ from pipeline import durable
 from pipeline.errors import IdentityError
 
 _FORMAT = "nightread-key-1"
+_WITHHELD = "nightread-key-withheld"
 KEY_BYTES = 32
 
 
@@ -46,6 +47,21 @@ def private_folder(folder: Path) -> None:
     """Create `folder` with mode 0700 if it is missing; its parents get the usual mode."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def withhold_key(path: Path, token: str) -> None:
+    """Say in the key's place that the key is kept elsewhere, under `token`: no new one is made, and none is read."""
+    private_folder(path.parent)
+    durable.create(path, f"{_WITHHELD} {token}\n")
+
+
+def withheld_token(path: Path) -> str | None:
+    """Return the token of a key that was withheld, None where the key is there or no workspace is."""
+    try:
+        words = path.read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return None
+    return words[1] if len(words) == 2 and words[0] == _WITHHELD else None
 
 
 def _render(key: bytes) -> str:
@@ -94,6 +110,11 @@ def check_private(status: os.stat_result, what: str) -> None:
 
 def _parse(content: bytes) -> bytes:
     words = content.decode("ascii", errors="replace").split()
+    if words[:1] == [_WITHHELD]:
+        raise IdentityError(
+            "This workspace was restored without its pseudonym key, and a new one would give every known patient a "
+            "second pseudonym. Restore the identity archive of the same backup: nightread restore IDENTITY FOLDER"
+        )
     try:
         key = bytes.fromhex(words[1]) if len(words) == 3 and words[0] == _FORMAT else b""
     except ValueError:

@@ -1,4 +1,4 @@
-"""Who asks: from a cookie, or from a header of a listed proxy; and whether they may."""
+"""Authentication of requests by a cookie or a trusted proxy's header, and authorisation by role."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from pipeline.review.permissions import Actor
 from pipeline.review.users import name_of
 from pipeline.review.web.app_state import Room
 
-# The prefix makes browsers insist on Secure, on this host alone and on the whole path. They take Secure cookies over
-# plain HTTP from the loopback too (Chromium and Firefox do).
+# The prefix makes browsers require Secure, this host only, and the whole path. Browsers accept Secure cookies over
+# plain
+# HTTP from the loopback interface too (Chromium and Firefox do).
 SESSION_COOKIE = "__Host-nightread"
 LOGIN_COOKIE = "__Host-nightread-login"
-FIELDS = 40  # of a form
+FIELDS = 40  # most fields of a form
 
 
-FindingId = Annotated[int, Path(ge=1, lt=2**31)]  # what a database takes as an id
+FindingId = Annotated[int, Path(ge=1, lt=2**31)]  # the range of a database id
 
 
 class LogInFirst(Exception):
@@ -34,7 +35,9 @@ class LogInFirst(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who asks: user, address and the token that forms of this session carry; `repr` hides both tokens."""
+    """The user of a request, with the address and the token that this session's forms carry; `repr` hides
+    both tokens.
+    """
 
     actor: Actor
     csrf: str
@@ -54,7 +57,7 @@ class Reader:
         return self.actor.role
 
     def may(self, action: str) -> bool:
-        """Whether the role allows an action."""
+        """Return whether the role allows an action."""
         return self.actor.may(action)
 
 
@@ -67,7 +70,7 @@ RoomHere = Annotated[Room, Depends(room_of)]
 
 
 def address_of(request: Request) -> str:
-    """Return where a request comes from: behind a listed proxy, what that one says it got it from."""
+    """Return the client's address: for a request from a listed proxy, the address that the proxy reports."""
     peer = request.client.host if request.client else ""
     room: Room = request.app.state.room
     if peer in room.config.proxies:
@@ -76,10 +79,10 @@ def address_of(request: Request) -> str:
 
 
 def reader_of(request: Request, room: RoomHere) -> Reader:
-    """Return who asks.
+    """Return the user of a request.
 
     Raises:
-        LogInFirst: there is no session, or a listed proxy names somebody else.
+        LogInFirst: there is no session, or a listed proxy names another user.
     """
     token = request.cookies.get(SESSION_COOKIE, "")
     session = room.review.sessions.find(token) if token else None
@@ -89,7 +92,9 @@ def reader_of(request: Request, room: RoomHere) -> Reader:
 
 
 def _same(vouched: str | None, name: str) -> bool:
-    """Whether the session is that of whom a proxy names now: behind it, somebody else may sit at the browser since."""
+    """Return whether the session belongs to the user that the proxy names, since another person may use the browser by
+    now.
+    """
     try:
         return vouched is None or name_of(vouched) == name
     except ReviewError:
@@ -100,11 +105,11 @@ ReaderHere = Annotated[Reader, Depends(reader_of)]
 
 
 def allowing(action: str) -> Callable[[Reader], Reader]:
-    """Return a dependency that lets only those pass whose role may do something."""
+    """Return a dependency that lets only roles with a permission pass."""
 
     def check(reader: ReaderHere) -> Reader:
         if not reader.may(action):
-            raise HTTPException(403, f"Your role, {reader.role}, does not allow that.")
+            raise HTTPException(403, f"Your role, {reader.role}, does not allow this. Ask an admin.")
         return reader
 
     return check
@@ -127,7 +132,7 @@ CheckedForm = Annotated[FormData, Depends(form_of)]
 
 
 def proxy_user(request: Request) -> str | None:
-    """Return the user that a listed proxy names, None where none does; from anybody else the header says nothing."""
+    """Return the user that a listed proxy names, or None; the header is ignored from any other client."""
     room: Room = request.app.state.room
     name = request.headers.get(room.config.user_header or "", "")
     peer = request.client.host if request.client else ""
@@ -135,7 +140,7 @@ def proxy_user(request: Request) -> str | None:
 
 
 def send_to_login(request: Request) -> Response:
-    """Send a page to the log-in; a script gets 401 and reloads its page."""
+    """Redirect a page to the login; a script gets 401 and reloads its page."""
     if "text/html" not in request.headers.get("accept", "") or request.headers.get("hx-request"):
         return Response(status_code=401, headers={"HX-Redirect": "/login"})
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -143,13 +148,13 @@ def send_to_login(request: Request) -> Response:
 
 
 def own_path(text: str) -> str:
-    """Return a path of this site to go on to, "/" for anything that could lead elsewhere."""
+    """Return a path of this site to redirect to; "/" for anything that could lead elsewhere (open redirects)."""
     local = text.startswith("/") and not text.startswith("//") and text.isprintable()
     return text if local and "\\" not in text else "/"
 
 
 def set_cookie(response: Response, name: str, value: str, seconds: int) -> None:
-    """Set a cookie that only this host gets, only over TLS (or on the loopback), and that no script reads."""
+    """Set a cookie that is sent to this host only, over TLS (or the loopback) only, and hidden from scripts."""
     response.set_cookie(name, value, max_age=seconds, path="/", secure=True, httponly=True, samesite="strict")
 
 

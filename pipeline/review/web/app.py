@@ -1,4 +1,4 @@
-"""The application: routes, guards, and what an error looks like."""
+"""The web application: routes, guards and error pages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from pipeline.review.web.pages import message
 from pipeline.review.web.security import STATIC as STATIC_PATH
 from pipeline.review.web.security import Guard
 
-TITLES = {403: "Not allowed", 404: "Not here", 409: "That did not work", 422: "Not understood", 503: "One moment"}
+TITLES = {403: "Not allowed", 404: "Not found", 409: "That did not work", 422: "Not valid", 503: "Try again"}
 
 
 def create_app(room: Room) -> FastAPI:
-    """Return the reading list of an open workspace, which the caller closes."""
-    # No schema pages: they would load scripts from elsewhere, and the policy would refuse them.
+    """Return the web application of an open workspace, which the caller closes."""
+    # No schema pages: they load scripts from elsewhere, which the content security policy blocks.
     app = FastAPI(title="Nightread", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.room = room
     app.add_middleware(Guard)
@@ -44,7 +44,7 @@ def create_app(room: Room) -> FastAPI:
 
 
 def _health() -> PlainTextResponse:
-    """Say that the server answers; no session is needed, and nothing is told."""
+    """Report that the server is up; needs no session and reveals nothing."""
     return PlainTextResponse("ok")
 
 
@@ -55,7 +55,9 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def not_understood(request: Request, error: RequestValidationError) -> Response:
-        return await _said(request, 422, "The address or the form holds a value that this page does not take.")
+        return await _said(
+            request, 422, "The address or the form holds a value that is not valid here. Go back and try again."
+        )
 
     @app.exception_handler(AnyHTTPException)
     async def refused(request: Request, error: AnyHTTPException) -> Response:
@@ -69,7 +71,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 async def _said(request: Request, status: int, sentence: str) -> Response:
-    """Answer a page with a page, and a script with JSON."""
+    """Report an error: as a page to a browser, as JSON to a script."""
     if "text/html" not in request.headers.get("accept", "") and not request.headers.get("hx-request"):
         return JSONResponse({"detail": sentence}, status)
     room: Room = request.app.state.room

@@ -1,4 +1,4 @@
-"""What every request works with: the workspace opened once, and what is computed and remembered beside it."""
+"""State of the web application: the workspace, opened once, with its services and caches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STATIC, TEMPLATES = HERE / "static", HERE / "templates"
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The open workspace and its services; shared by threads. Close it, or use it as a context manager."""
+    """The open workspace and its services; safe to share between threads. Close it, or use it as a context manager."""
 
     settings: Settings
     config: WebConfig
@@ -49,7 +49,7 @@ class Room:
 
     @classmethod
     def open(cls, settings: Settings, config: WebConfig) -> Self:
-        """Open a workspace for readers (CatalogueError where its database cannot be opened)."""
+        """Open a workspace for readers (CatalogueError if its database cannot be opened)."""
         catalogue = Catalogue.open(settings)
         return cls(
             settings,
@@ -81,24 +81,24 @@ class Room:
         self.close()
 
     def finding(self, finding_id: int) -> FindingRow:
-        """Return a finding that is on the list, as it was at most some seconds ago: pixels ask for it in hundreds.
+        """Return a finding of the list, cached for some seconds: requests for pixels need it hundreds of times.
 
         Raises:
-            UnknownFinding: it is not, which tells nobody whether there is such a finding at all.
+            UnknownFinding: it is not on the list, whether or not such a finding exists.
         """
         return self.findings.get(finding_id, self._finding)
 
     def model_names(self) -> dict[str, str]:
-        """Return the names of all detectors by their SHA-256, as they were at most half a minute ago."""
+        """Return the names of all detectors by their SHA-256, cached for half a minute."""
         return self.names.get("", lambda _: {one["sha256"]: one["name"] for one in models(self.catalogue)})
 
     def _finding(self, finding_id: int) -> FindingRow:
         self.review.worklist.row(finding_id)
         with self.catalogue.reading() as session:
-            found = session.get(FindingRow, finding_id)
-        if found is None:
-            raise CatalogueError(f"The finding {finding_id} is gone from the catalogue. Load the list again.")
-        return found
+            finding = session.get(FindingRow, finding_id)
+        if finding is None:
+            raise CatalogueError(f"The finding {finding_id} is no longer in the catalogue. Load the list again.")
+        return finding
 
 
 def _templates() -> Jinja2Templates:

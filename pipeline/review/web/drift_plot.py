@@ -1,4 +1,4 @@
-"""Where the boxes of the drift chart stand: numbers for a template that draws them as SVG."""
+"""Coordinates of the drift chart, for a template that draws it as SVG."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ EXPECTED = (0.25, 0.75)
 
 def drift_plot(runs: Sequence[Drift]) -> dict[str, Any]:
     """Return the coordinates of one route's chart, and its runs for the table, newest first."""
-    shown = [run for run in runs if run.p]
-    step = (WIDTH - LEFT) / max(len(shown), 8)
+    plotted = [run for run in runs if run.p]
+    step = (WIDTH - LEFT) / max(len(plotted), 8)
     return {
         "width": WIDTH,
         "height": HEIGHT,
         "lines": [{"y": _y(tick), "words": f"{tick:g}", "marked": tick in EXPECTED} for tick in TICKS],
-        "boxes": [_box(run, LEFT + step * (place + 0.5)) for place, run in enumerate(shown)],
+        "boxes": [_box(run, LEFT + step * (place + 0.5)) for place, run in enumerate(plotted)],
         "rows": list(reversed(runs)),
     }
 

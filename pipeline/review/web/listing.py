@@ -1,4 +1,4 @@
-"""What the reading list asks for, and how one row reads."""
+"""Filters of the reading list as the address holds them, and the texts of one row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PAGE_SIZE = 50
 TO_READ = frozenset({"new", "in-review", "second-opinion"})
 Whose = Literal["", "held", "decided"]
 Age = Literal["", "day", "three-days", "week", "older"]
-# Hours since a scan arrived, at least and at most.
+# Lower and upper bounds of the hours since a scan arrived.
 AGES: dict[str, tuple[float | None, float | None]] = {
     "": (None, None),
     "day": (None, 24.0),
@@ -27,11 +27,11 @@ AGES: dict[str, tuple[float | None, float | None]] = {
 
 
 class ListQuery(BaseModel):
-    """Filters of the list, as the address holds them; what does not fit is refused."""
+    """Filters of the list, as the address holds them; values that are not valid are rejected."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    state: str = Field("open", max_length=32, description="open: what still needs somebody; all; or a state")
+    state: str = Field("open", max_length=32, description="open (scans that still need a decision), all, or a state")
     search: str = Field("", max_length=64)
     modality: str = Field("", max_length=16)
     body_part: str = Field("", max_length=64)
@@ -43,7 +43,7 @@ class ListQuery(BaseModel):
     before: int | None = Field(None, ge=1)
 
     def states(self) -> frozenset[str]:
-        """Return the states to show; an unknown one shows nothing by being none."""
+        """Return the states to show; an unknown one matches no rows."""
         if self.state in ("open", "all", ""):
             return TO_READ if self.state == "open" else frozenset()
         return frozenset({self.state}) & frozenset(STATES)
@@ -67,25 +67,25 @@ class ListQuery(BaseModel):
         )
 
     def filters(self) -> dict[str, str]:
-        """Return what is not at its default, without the place in the list: for links."""
+        """Return the filters that are not at their defaults, without the position in the list, for links."""
         plain = self.model_dump(exclude={"after", "before"}, exclude_defaults=True)
         return {name: str(value) for name, value in plain.items()}
 
 
 def unusual_words(words: str, route: str) -> str:
-    """Say of what route the normals are, and set thousands apart: `... 99.6 % of 1 240 normal ct-chest scans`."""
+    """Name the route of the normals and separate thousands: `... 99.6 % of 1 240 normal ct-chest scans`."""
     kind = words.replace(" normal ", f" normal {route} ")
-    return re.sub(r"\d{4,}(?= normal)", lambda found: thousands(int(found[0])), kind)
+    return re.sub(r"\d{4,}(?= normal)", lambda digits: thousands(int(digits[0])), kind)
 
 
 def _reader(row: Row) -> str:
     if not row.holder:
         return row.decided_by
-    return f"kept for {row.holder}" if row.assigned else f"{row.holder} reads"
+    return f"assigned to {row.holder}" if row.assigned else f"{row.holder} is reading"
 
 
 def shown_row(room: Room, row: Row) -> dict[str, Any]:
-    """Return what pages show of a row of the list. What would tell a sampled scan from a flagged one is not in it."""
+    """Return the values of a row that pages show; none of them distinguishes a sampled scan from a flagged one."""
     version = room.versions.of(row.model_sha256, row.run_id)
     return {
         "id": row.finding_id,

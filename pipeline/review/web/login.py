@@ -1,4 +1,4 @@
-"""Logging in and out."""
+"""Login and logout."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ router = APIRouter()
 
 @router.get("/login")
 def login_page(request: Request, room: RoomHere, next: str = "/") -> Response:
-    """Show the log-in; whom a listed proxy vouches for is let in at once."""
+    """Show the login page; a user that a listed proxy names is logged in at once."""
     name = proxy_user(request)
     if name is None:
         return _page(request, room, "", own_path(next), "")
@@ -54,10 +54,10 @@ def login(
     csrf: Annotated[str, Form(max_length=200)] = "",
     next: Annotated[str, Form(max_length=2000)] = "/",
 ) -> Response:
-    """Check a name and a password; after some failures, one has to wait."""
-    known = request.cookies.get(LOGIN_COOKIE, "")
-    if not known or not hmac.compare_digest(known.encode(), csrf.encode()):
-        return _page(request, room, "The page had grown old. Try again.", own_path(next), name, 403)
+    """Check a name and a password; after some failures the user has to wait."""
+    expected = request.cookies.get(LOGIN_COOKIE, "")
+    if not expected or not hmac.compare_digest(expected.encode(), csrf.encode()):
+        return _page(request, room, "The login page had expired. Try again.", own_path(next), name, 403)
     try:
         user = room.review.logins.log_in(name, password, address_of(request))
     except TooManyFailures as error:
@@ -79,7 +79,7 @@ async def logout(request: Request, room: RoomHere, reader: ReaderHere, form: Che
 
 
 def _let_in(request: Request, room: Room, user: User, path: str) -> Response:
-    """Begin a session under a new token, whatever the browser brought along."""
+    """Begin a session under a new token, whatever token the browser sent (prevents session fixation)."""
     old = request.cookies.get(SESSION_COOKIE, "")
     token = room.review.sessions.create(user, address_of(request), old_token=old)
     response = RedirectResponse(path, 303)
@@ -90,7 +90,7 @@ def _let_in(request: Request, room: Room, user: User, path: str) -> Response:
 
 def _page(request: Request, room: Room, problem: str, path: str, name: str, status: int = 200) -> Response:
     token = new_token()
-    shown = {"problem": problem, "csrf": token, "next": path, "name": name, "user": None}
-    response = room.templates.TemplateResponse(request, "login.html", shown, status)
+    context = {"problem": problem, "csrf": token, "next": path, "name": name, "user": None}
+    response = room.templates.TemplateResponse(request, "login.html", context, status)
     set_cookie(response, LOGIN_COOKIE, token, LOGIN_S)
     return response

@@ -1,4 +1,4 @@
-"""Pages about the work itself: the night, the models, the audit log."""
+"""Overview pages: the night, the models, the audit log."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Exporter = Annotated[Reader, Depends(allowing("export_audit"))]
 
 @router.get("/night")
 def night_page(request: Request, room: RoomHere, reader: NightReader, day: date | None = None) -> Response:
-    """Show a night: how much came, was scored, flagged and refused, and whether scores drift."""
+    """Show a night: counts of received, scored, flagged and rejected scans, and the drift of scores."""
     days = nights(room.catalogue) or [now().date()]
     chosen = day or days[0]
     plots = [(route, drift_plot(runs)) for route, runs in sorted(drift(room.catalogue).items())]
-    shown = {"found": night(room.catalogue, chosen), "days": sorted({*days, chosen}, reverse=True), "plots": plots}
-    return page(request, room, reader, "night.html", "night", **shown)
+    context = {"found": night(room.catalogue, chosen), "days": sorted({*days, chosen}, reverse=True), "plots": plots}
+    return page(request, room, reader, "night.html", "night", **context)
 
 
 @router.get("/models")
@@ -47,7 +47,7 @@ def model_page(request: Request, room: RoomHere, reader: ModelReader, sha256: st
     """Show a model's card."""
     card = model_card(room.catalogue, room.settings, sha256)
     if card is None:
-        raise HTTPException(404, "No model has this number. The page of the models lists those that scored.")
+        raise HTTPException(404, "No model has this SHA-256. The Models page lists the models that have scored.")
     return page(request, room, reader, "model.html", "models", card=card)
 
 
@@ -55,17 +55,17 @@ def model_page(request: Request, room: RoomHere, reader: ModelReader, sha256: st
 def audit_page(
     request: Request, room: RoomHere, reader: Auditor, before: Annotated[int | None, Query(ge=1)] = None, who: str = ""
 ) -> Response:
-    """Show who looked at what, the newest first."""
-    found = room.review.audit.entries(limit=SHOWN + 1, before=before, user=who[:64])
-    entries = [{**asdict(entry), "detail": _detail(entry.detail)} for entry in found[:SHOWN]]
-    older = found[SHOWN - 1].id if len(found) > SHOWN else None
-    shown = {"entries": entries, "older": older, "who": who[:64], "may_export": reader.may("export_audit")}
-    return page(request, room, reader, "audit.html", "audit", **shown)
+    """Show who looked at what, newest first."""
+    matches = room.review.audit.entries(limit=SHOWN + 1, before=before, user=who[:64])
+    entries = [{**asdict(entry), "detail": _detail(entry.detail)} for entry in matches[:SHOWN]]
+    older = matches[SHOWN - 1].id if len(matches) > SHOWN else None
+    context = {"entries": entries, "older": older, "who": who[:64], "may_export": reader.may("export_audit")}
+    return page(request, room, reader, "audit.html", "audit", **context)
 
 
 @router.get("/audit.jsonl")
 def audit_export(room: RoomHere, reader: Exporter) -> Response:
-    """Send the whole audit log as JSON lines, oldest first; that it was taken is in it."""
+    """Send the whole audit log as JSON lines, oldest first; the export itself is recorded in it."""
     room.review.audit.record("export", reader.actor)
     lines = (f"{line}\n" for line in room.review.audit.lines())
     headers = {"Content-Disposition": 'attachment; filename="nightread-audit.jsonl"'}

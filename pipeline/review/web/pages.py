@@ -1,4 +1,4 @@
-"""What every page shows around its own content: who is there, and where one can go."""
+"""Frame of every page: the user and the navigation."""
 
 from __future__ import annotations
 
@@ -25,17 +25,23 @@ def first_page(reader: Reader) -> str:
 
 
 def page(
-    request: Request, room: Room, reader: Reader, template: str, here: str, status: int = 200, **shown: Any
+    request: Request, room: Room, reader: Reader, template: str, here: str, status: int = 200, **context: Any
 ) -> Response:
     """Render a page for a reader."""
     pages = [(name, path, words) for name, path, words, action in PAGES if reader.may(action)]
     around = {"user": reader, "csrf": reader.csrf, "pages": pages, "here": here}
-    return room.templates.TemplateResponse(request, template, {**around, **shown}, status)
+    return room.templates.TemplateResponse(request, template, {**around, **context}, status)
 
 
 def message(
     request: Request, room: Room, reader: Reader, title: str, sentence: str, status: int, kind: str = "bad"
 ) -> Response:
-    """Render a page that says one sentence."""
-    shown = {"title": title, "sentence": sentence, "kind": kind, "back": "/", "back_words": "Back to the reading list"}
-    return page(request, room, reader, "message.html", "", status, **shown)
+    """Render a page with one message."""
+    context = {
+        "title": title,
+        "sentence": sentence,
+        "kind": kind,
+        "back": "/",
+        "back_words": "Back to the reading list",
+    }
+    return page(request, room, reader, "message.html", "", status, **context)

@@ -1,4 +1,4 @@
-"""The scan page: look, decide, take back."""
+"""The scan page: look at a scan, decide, withdraw a decision."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/scan/{finding_id}")
 
 
 class Region(BaseModel):
-    """A drawn line as the browser tells it: which image, and points (column, row); 0 is the middle of a first pixel."""
+    """A drawn line as sent by the browser: the image, and points (column, row); 0 is the centre of the first pixel."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -47,55 +47,55 @@ class Region(BaseModel):
 
 @router.get("")
 def scan_page(
-    request: Request, finding_id: FindingId, room: RoomHere, viewer: Viewer, asked: Annotated[ListQuery, Query()]
+    request: Request, finding_id: FindingId, room: RoomHere, viewer: Viewer, filters: Annotated[ListQuery, Query()]
 ) -> Response:
-    """Show a scan. Opening it takes it for this reader, unless somebody has it; the view is written down first."""
+    """Show a scan. Opening it leases it to this reader, unless somebody else has it; the view is recorded first."""
     finding, row = room.finding(finding_id), room.review.worklist.row(finding_id)
     room.looks.is_new(viewer.name, finding_id)
     room.review.audit.record("view", viewer.actor, f"finding:{finding_id}")
     stacks = room.stacks.of(finding.study_id)
-    previous, following = room.review.worklist.neighbours(finding_id, asked.of(viewer))
+    previous, following = room.review.worklist.neighbours(finding_id, filters.of(viewer))
     history = room.review.decisions.history(finding_id, viewer.actor)
-    shown = {
+    context = {
         "scan": scan_data(finding, stacks, row.revealed, history),
         "left_out": "; ".join(series.sentence for series in stacks.left_out),
         "left_out_count": len(stacks.left_out),
         "previous": previous,
         "following": following,
-        "around": asked.filters(),
+        "around": filters.filters(),
         **_decision(room, finding_id, viewer, taking=True),
     }
     if not stacks.stacks:
-        shown["problem"] = "The images of this scan are not in the catalogue any more: it cannot be looked at."
-    return page(request, room, viewer, "scan.html", "list", **shown)
+        context["problem"] = "The images of this scan are no longer in the catalogue. Ingest the scan again to see it."
+    return page(request, room, viewer, "scan.html", "list", **context)
 
 
 @router.post("/decision")
 async def decide(
     request: Request, finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm
 ) -> Response:
-    """Take a decision; a form that is older than the latest decision is shown again with what happened."""
+    """Save a decision; a form older than the latest decision is returned with an explanation."""
     return await run_in_threadpool(_decide, request, finding_id, room, reader, form)
 
 
 @router.post("/undo")
 async def undo(request: Request, finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> Response:
-    """Take the latest decision back; both stay written down."""
+    """Withdraw the latest decision; the decision and its withdrawal both stay on record."""
     return await run_in_threadpool(_undo, request, finding_id, room, reader, form)
 
 
 @router.post("/hold")
 async def hold(request: Request, finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> Response:
-    """Keep the scan for this reader while its page is open; 409 where somebody else has it by now."""
-    _, told = await run_in_threadpool(_taken, room, finding_id, reader)
-    return Response(told, 409 if told else 200, media_type="text/plain")
+    """Renew this reader's lease while the page is open; 409 if somebody else has the scan by now."""
+    _, reason = await run_in_threadpool(_taken, room, finding_id, reader)
+    return Response(reason, 409 if reason else 200, media_type="text/plain")
 
 
 @router.post("/release")
 async def release(
     request: Request, finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm
 ) -> Response:
-    """Give the scan back undecided: its page was left."""
+    """Release an undecided scan whose page was left."""
     await run_in_threadpool(room.review.locks.release, finding_id, reader.actor)
     return Response(status_code=204)
 
@@ -116,7 +116,7 @@ def _decide(request: Request, finding_id: int, room: Room, reader: Reader, form:
         room.review.decisions.decide(filled, reader.actor)
     except NightreadError as error:
         return _answer(request, finding_id, room, reader, problem=str(error))
-    return _answer(request, finding_id, room, reader, told="Signed.")
+    return _answer(request, finding_id, room, reader, notice="Signed.")
 
 
 def _undo(request: Request, finding_id: int, room: Room, reader: Reader, form: FormData) -> Response:
@@ -124,32 +124,32 @@ def _undo(request: Request, finding_id: int, room: Room, reader: Reader, form: F
         room.review.decisions.undo(finding_id, _number(form, "seen"), _text(form, "token", 64), reader.actor)
     except NightreadError as error:
         return _answer(request, finding_id, room, reader, problem=str(error))
-    return _answer(request, finding_id, room, reader, told="Taken back. The scan is open again.")
+    return _answer(request, finding_id, room, reader, notice="Withdrawn. The scan is open again.")
 
 
 def _answer(
-    request: Request, finding_id: int, room: Room, reader: Reader, problem: str = "", told: str = ""
+    request: Request, finding_id: int, room: Room, reader: Reader, problem: str = "", notice: str = ""
 ) -> Response:
-    """Answer htmx with a part of the page, and a form without scripts with the page."""
-    if not request.headers.get("hx-request") and told:
+    """Answer htmx with a part of the page, and a browser without scripts with the page."""
+    if not request.headers.get("hx-request") and notice:
         return RedirectResponse(f"/scan/{finding_id}", 303)
-    shown = {"user": reader, "csrf": reader.csrf, **_decision(room, finding_id, reader, taking=False)}
-    shown |= {"problem": problem or shown["problem"], "told": told}
-    response = room.templates.TemplateResponse(request, "decision.html", shown)
-    if told:
+    context = {"user": reader, "csrf": reader.csrf, **_decision(room, finding_id, reader, taking=False)}
+    context |= {"problem": problem or context["problem"], "notice": notice}
+    response = room.templates.TemplateResponse(request, "decision.html", context)
+    if notice:
         response.headers["X-Decided"] = "1"
     return response
 
 
 def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict[str, Any]:
-    """Return what the part of the page about the decision shows."""
+    """Return the values of the decision part of the page."""
     mine, held = _taken(room, finding_id, reader) if taking else _free(room, finding_id, reader)
     row = room.review.worklist.row(finding_id)
     history = room.review.decisions.history(finding_id, reader.actor)
     return {
         "row": shown_row(room, row),
         "problem": "",
-        "told": "",
+        "notice": "",
         "held_by": held,
         "may_decide": mine,
         "outcomes": OUTCOMES,
@@ -163,7 +163,7 @@ def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict
 
 
 def _taken(room: Room, finding_id: int, reader: Reader) -> tuple[bool, str]:
-    """Take a scan, or keep it; return whether it is this reader's to decide, and why not in words."""
+    """Take a scan or renew its lease; return whether this reader may decide, and if not, why."""
     if not reader.may("decide"):
         return False, ""
     try:
@@ -181,8 +181,8 @@ def _free(room: Room, finding_id: int, reader: Reader) -> tuple[bool, str]:
 
 def _reads(claim: Claim) -> str:
     if claim.assigned:
-        return f"This scan is kept for {claim.holder} until {claim.until:%H:%M} UTC. You can look, and not decide."
-    return f"{claim.holder} reads this scan at the moment. You can look, and decide when it is free."
+        return f"This scan is assigned to {claim.holder} until {claim.until:%H:%M} UTC. You can view it but not decide."
+    return f"{claim.holder} is reading this scan. You can view it, and decide once it is free."
 
 
 def _may_undo(row: Row, reader: Reader) -> bool:
@@ -205,22 +205,24 @@ def _told(entry: Told) -> dict[str, Any]:
 
 
 def _text(form: FormData, name: str, longest: int) -> str:
-    """Return a field; what is longer than any honest one is cut so that it is refused as too long, not carried on."""
+    """Return a field, cut just above any valid length so that huge input is refused later without being
+    carried along.
+    """
     return str(form.get(name, "")).strip()[:longest]
 
 
 def _number(form: FormData, name: str) -> int:
     text = _text(form, name, 20)
     if not text.isascii() or not text.isdigit():
-        raise BadInput("The form lacks what it was made from. Load the page again.")
+        raise BadInput("The form is incomplete. Load the page again.")
     return int(text)
 
 
 def _region(text: str, stacks: Stacks) -> dict[str, Any] | None:
-    """Return a drawn region with the image that it lies on; None where none was drawn.
+    """Return a drawn region with the image that it lies on; None if nothing was drawn.
 
     Raises:
-        BadInput: it is no region, or of an image that the scan does not have.
+        BadInput: it is not a region, or lies on an image that the scan does not have.
     """
     if not text:
         return None

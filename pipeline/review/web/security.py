@@ -1,4 +1,4 @@
-"""What stands around every answer: headers, and the checks that need no session."""
+"""Security headers of every response, and the checks of requests that need no session."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 STATIC = "/static/"
-ASK_FIRST = "private, no-cache"  # kept, and asked for again: a new release is not mixed with the old one's scripts
+ASK_FIRST = "private, no-cache"  # cached but revalidated, so that a new release never mixes with old scripts
 A_YEAR = "max-age=31536000"
 _LOG = logging.getLogger(__name__)
 LARGEST_FORM = 256 * 1024  # bytes; a drawn region has at most 2000 points
 
 
 class Guard:
-    """Refuses what no page of ours sends, and puts the headers on whatever goes out (ASGI middleware).
+    """Reject requests that our pages never send, and add the headers to every response (ASGI middleware).
 
     Scans and everything about them are never stored by a browser or a proxy; scripts and styles may be.
     """
@@ -57,7 +57,7 @@ class Guard:
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            # Its own text and trace may hold what no log may: the sentence that may be shown stands for it.
+            # Its text and traceback may hold patient data, so log a message without them instead.
             sentence = str(UnforeseenError.of(error))
             _LOG.error(sentence)
             await PlainTextResponse(sentence, 500)(scope, receive, sending)
@@ -66,19 +66,19 @@ class Guard:
 def _dress(headers: MutableHeaders, scope: Scope, status: int) -> None:
     for name, value in HEADERS.items():
         headers[name] = value
-    kept = scope["path"].startswith(STATIC) and status in (200, 304)
-    headers["Cache-Control"] = ASK_FIRST if kept else "no-store"
+    is_static = scope["path"].startswith(STATIC) and status in (200, 304)
+    headers["Cache-Control"] = ASK_FIRST if is_static else "no-store"
     if scope["scheme"] == "https":
         headers["Strict-Transport-Security"] = A_YEAR
 
 
 def refusal(method: str, headers: Headers) -> PlainTextResponse | None:
-    """Refuse a form that comes from another site, or is larger than any of ours."""
+    """Reject a form that comes from another site, or is larger than any of ours."""
     if method in ("GET", "HEAD"):
         return None
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return PlainTextResponse("This form came from another site.", 403)
+        return PlainTextResponse("This form came from another site. Open the reading list and use its own page.", 403)
     length = headers.get("content-length", "")
     if not length.isdigit() or int(length) > LARGEST_FORM:
-        return PlainTextResponse(f"A form may hold {LARGEST_FORM} bytes, and must say how many it holds.", 413)
+        return PlainTextResponse(f"A form must state its length, and may hold at most {LARGEST_FORM} bytes.", 413)
     return None

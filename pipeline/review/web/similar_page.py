@@ -1,4 +1,4 @@
-"""The most similar normal cases beside a scan: a part of its page that comes when it is ready, and its pictures."""
+"""Most similar normal cases beside a scan: a part of its page that is loaded once it is ready, and its pictures."""
 
 from __future__ import annotations
 
@@ -20,50 +20,52 @@ from pipeline.stages.generate.retrieval import Neighbour
 
 PICTURE_EDGE = 320  # pixels
 ASK_AGAIN_S = 2
-KEY_DIGITS = 11  # of a content hash: enough to find whose pixels were shown, and no pseudonym, which the log refuses
+KEY_DIGITS = (
+    11  # of a content hash: identifies the pixels, but is too short to be taken for a pseudonym, which the log refuses
+)
 
 router = APIRouter(prefix="/scan/{finding_id}/similar")
 
 
 @router.get("")
 def similar(request: Request, finding_id: FindingId, room: RoomHere, viewer: Viewer) -> Response:
-    """Show the neighbours, or ask to be asked again."""
-    found, problem = None, ""
+    """Show the neighbours, or tell the page to try again later."""
+    neighbours, problem = None, ""
     try:
-        found = _found(room, finding_id)
+        neighbours = _found(room, finding_id)
     except NightreadError as error:
         problem = str(error)
-    if found:
-        shown = {"shown": len(found), "pixels": " ".join(one.pixel_key[:KEY_DIGITS] for one in found)}
-        room.review.audit.record("similar", viewer.actor, f"finding:{finding_id}", shown)
-    shown = {"neighbours": found, "problem": problem, "id": finding_id, "again": ASK_AGAIN_S}
-    return room.templates.TemplateResponse(request, "similar.html", shown)
+    if neighbours:
+        detail = {"shown": len(neighbours), "pixels": " ".join(one.pixel_key[:KEY_DIGITS] for one in neighbours)}
+        room.review.audit.record("similar", viewer.actor, f"finding:{finding_id}", detail)
+    context = {"neighbours": neighbours, "problem": problem, "id": finding_id, "again": ASK_AGAIN_S}
+    return room.templates.TemplateResponse(request, "similar.html", context)
 
 
 @router.get("/{number}.png")
 def picture(finding_id: FindingId, number: int, room: RoomHere, viewer: Viewer) -> Response:
     """Send the picture of one neighbour, 8 bits, through its own window."""
-    found = _found(room, finding_id)
-    if not found or not 0 <= number < len(found):
-        raise HTTPException(404, "There is no such neighbour.")
-    ref = room.similar.slice_of(found[number])
+    neighbours = _found(room, finding_id)
+    if not neighbours or not 0 <= number < len(neighbours):
+        raise HTTPException(404, "This scan has no similar case of this number. Load the page again.")
+    ref = room.similar.slice_of(neighbours[number])
     if ref is None:
-        raise HTTPException(404, "This case is gone.")
+        raise HTTPException(404, "This case is no longer in the catalogue. Load the page again.")
     attributes = frame_attributes(ref.attributes, ref.frame)
-    shown = for_display(to_physical(room.frames.stored(ref)[None], attributes), attributes)[0]
-    return Response(_png(shown), media_type="image/png")
+    picture = for_display(to_physical(room.frames.stored(ref)[None], attributes), attributes)[0]
+    return Response(_png(picture), media_type="image/png")
 
 
 def _found(room: Room, finding_id: int) -> list[Neighbour] | None:
-    """Return the neighbours of the most unusual image; None while they are computed."""
+    """Return the neighbours of the most unusual image; None while they are being computed."""
     finding = room.finding(finding_id)
     stacks = room.stacks.of(finding.study_id)
     places = worst_places(finding, stacks)
     if not places:
         return []
     stack, index = places[0]
-    asked = room.similar.ask(finding, room.maps.model(finding).detector, stacks.stacks[stack].refs, index)
-    return asked.result() if asked.done() else None
+    future = room.similar.ask(finding, room.maps.model(finding).detector, stacks.stacks[stack].refs, index)
+    return future.result() if future.done() else None
 
 
 def _png(picture: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""Pixels over HTTP: slices, heatmaps and reconstructions as rows of little-endian integers, described in a header."""
+"""Pixels over HTTP: slices, heatmaps and reconstructions as little-endian integers, described in a response header."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from pipeline.review.web.access import FindingId, Reader, RoomHere, Viewer
 from pipeline.review.web.app_state import Room
 from pipeline.types import SliceRef
 
-PATIENCE_S = 8.0  # that a request waits for a map before it is told to ask again
+PATIENCE_S = 8.0  # a request waits this long for a map before it is answered with 503
 BOX = re.compile(r"\d{1,7}(,\d{1,7}){3}")
-PROJECTION_WINDOW = (0.5, 1.0)  # the physical values of a projection are [0, 1]: its file's window made them
+PROJECTION_WINDOW = (0.5, 1.0)  # a projection's physical values are [0, 1], since its file's window was applied
 
-# What a page was laid out as; "" does not ask. A study that grew since would give another image for the same number.
+# The page's layout; "" skips the check. If the study has grown since, the same number could mean another image.
 Layout = Annotated[str, Query(max_length=16)]
 
 router = APIRouter(prefix="/scan/{finding_id}")
@@ -44,7 +44,7 @@ def pixels(
     box: str = "",
     layout: Layout = "",
 ) -> Response:
-    """Send one image: whole, reduced where it is very large, or its part `box` (top,left,rows,columns) in full."""
+    """Send one image: whole, reduced where it is very large, or its part `box` (top,left,rows,columns) at full size."""
     finding = _looked_at(room, finding_id, viewer)
     _, ref = _slice(room, finding, stack, index, layout)
     with saying():
@@ -59,8 +59,9 @@ async def heat(
     """Send the heatmap of an image, with the threshold of its outline; 503 while it is computed."""
     maps, model, _ = await _maps(finding_id, stack, index, room, viewer, layout)
     row = await run_in_threadpool(room.review.worklist.row, finding_id)
-    # Whether anything passes the threshold would tell a sampled scan from a flagged one, and so would the height of a
-    # map, since the model's card names the threshold: until it is decided, every image has its own scale, up to 1.
+    # Before the decision, the scale must not reveal whether the scan was flagged or sampled: neither whether a value
+    # exceeds the threshold nor the height of the map (the model card gives the threshold). So each image is scaled to
+    # 1.
     outline = model.outline if row.revealed else None
     unit = 1.0 if row.revealed or maps.top <= 0 else maps.top
     about = {
@@ -78,20 +79,20 @@ async def heat(
 async def reconstruction(
     finding_id: FindingId, stack: int, index: int, room: RoomHere, viewer: Viewer, layout: Layout = ""
 ) -> Response:
-    """Send what the model makes of an image, in the original's units; 404 where the method has no reconstruction."""
+    """Send the model's reconstruction of an image, in the original's units; 404 if the method has no reconstruction."""
     maps, _, ref = await _maps(finding_id, stack, index, room, viewer, layout)
     if maps.image is None:
-        raise HTTPException(404, "This method compares without a reconstruction: there is none to show.")
+        raise HTTPException(404, "This method works without a reconstruction, so there is nothing to show.")
     window = PROJECTION_WINDOW
     if maps.linked:
         window = await run_in_threadpool(lambda: default_window(room.frames.stored(ref), ref))
     frame = Frame(maps.image, maps.image_step, maps.image_first, window, False, maps.reduced)
-    shown = replace(frame, box=(0, 0, *(edge * maps.reduced for edge in maps.image.shape)), invert=_inverted(maps, ref))
-    return _answer(maps.image, {**shown.about(), "linked": maps.linked, "spacing": spacing_mm(ref)})
+    image = replace(frame, box=(0, 0, *(edge * maps.reduced for edge in maps.image.shape)), invert=_inverted(maps, ref))
+    return _answer(maps.image, {**image.about(), "linked": maps.linked, "spacing": spacing_mm(ref)})
 
 
 def _inverted(maps: SliceMaps, ref: SliceRef) -> bool:
-    """A projection's physical values are bright already."""
+    """Return whether low values are bright; a projection's physical values are inverted already."""
     return maps.linked and is_inverted(InstanceAttributes.from_json(ref.attributes))
 
 
@@ -99,21 +100,21 @@ async def _maps(
     finding_id: int, stack: int, index: int, room: Room, viewer: Reader, layout: str
 ) -> tuple[SliceMaps, OpenModel, SliceRef]:
     finding = await run_in_threadpool(_looked_at, room, finding_id, viewer)
-    found, ref = await run_in_threadpool(_slice, room, finding, stack, index, layout)
+    layers, ref = await run_in_threadpool(_slice, room, finding, stack, index, layout)
     with saying():
-        asked = asyncio.wrap_future(room.maps.ask(finding, found, index))
-        done, _ = await asyncio.wait([asked], timeout=PATIENCE_S)
+        future = asyncio.wrap_future(room.maps.ask(finding, layers, index))
+        done, _ = await asyncio.wait([future], timeout=PATIENCE_S)
         if not done:
-            raise HTTPException(503, "The heatmap is being computed.", {"Retry-After": "1"})
-        maps = asked.result()
+            raise HTTPException(503, "The heatmap is being computed. Try again in a second.", {"Retry-After": "1"})
+        maps = future.result()
         model = await run_in_threadpool(room.maps.model, finding)
     if maps is None:
-        raise HTTPException(404, "This model gives one number a scan, and no heatmap.")
+        raise HTTPException(404, "This model gives one number per scan and no heatmap.")
     return maps, model, ref
 
 
 def _looked_at(room: Room, finding_id: int, viewer: Reader) -> FindingRow:
-    """Return the finding; pixels that are taken without the page of their scan are written down as a view of it."""
+    """Return the finding; fetching pixels without opening the page of the scan is recorded as a view, too."""
     finding = room.finding(finding_id)
     if room.looks.is_new(viewer.name, finding_id):
         room.review.audit.record("pixels", viewer.actor, f"finding:{finding_id}")
@@ -134,25 +135,25 @@ def _box(text: str) -> Box | None:
     if not text:
         return None
     if not BOX.fullmatch(text):
-        raise HTTPException(422, "A part is given as top,left,rows,columns.")
+        raise HTTPException(422, "A part must be given as top,left,rows,columns.")
     top, left, rows, columns = map(int, text.split(","))
     return top, left, rows, columns
 
 
 def _answer(values: np.ndarray, about: dict[str, Any]) -> Response:
     rows, columns = values.shape
-    told = {"rows": rows, "columns": columns, "dtype": values.dtype.name, **about}
+    header = {"rows": rows, "columns": columns, "dtype": values.dtype.name, **about}
     data = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()
-    return Response(data, media_type="application/octet-stream", headers={"X-Image": json.dumps(told)})
+    return Response(data, media_type="application/octet-stream", headers={"X-Image": json.dumps(header)})
 
 
 class saying:
-    """Turns an error raised on purpose into an answer that says its sentence: pseudonyms only, by the errors' law."""
+    """Context that turns our own errors into answers with their message, which may hold pseudonyms only."""
 
     def __enter__(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing on entry."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Answer 409: the scan is there, and cannot be shown."""
+        """Answer 409: the scan exists, but cannot be shown."""
         if isinstance(error, NightreadError):
             raise HTTPException(409, str(error)) from None

@@ -1,4 +1,4 @@
-"""Who may log in, for admins; and everybody's own password."""
+"""Pages to manage users, for admins, and to change one's own password."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pipeline.review.web.pages import page
 
 router = APIRouter()
 Admin = Annotated[Reader, Depends(allowing("users"))]
-UNEQUAL = "The two new passwords differ. Nothing was changed: type them again."
-OWN = "That would lock you out yourself. Another admin can do it."
+UNEQUAL = "The two new passwords differ. Nothing was changed. Type them again."
+OWN = "You cannot change your own account here, since you could lock yourself out. Ask another admin."
 
 
 @router.get("/users")
 def users_page(request: Request, room: RoomHere, reader: Admin) -> Response:
-    """List everybody who may log in, or once might."""
+    """List all users, including disabled ones."""
     return _users(request, room, reader)
 
 
 @router.post("/users")
 async def add(request: Request, room: RoomHere, reader: Admin, form: CheckedForm) -> Response:
-    """Add a user; without a password, a proxy vouches for them."""
+    """Add a user; without a password, only a proxy can authenticate them."""
     name, role, password = (str(form.get(field, "")) for field in ("name", "role", "password"))
     return await run_in_threadpool(
         _done, request, room, reader, lambda: room.review.users.add(name, role, password or None, reader.actor)
@@ -38,7 +38,7 @@ async def add(request: Request, room: RoomHere, reader: Admin, form: CheckedForm
 
 @router.post("/users/{name}/{what}")
 async def change(request: Request, room: RoomHere, reader: Admin, form: CheckedForm, name: str, what: str) -> Response:
-    """Disable or enable a user, or set their password; their log-ins end."""
+    """Disable or enable a user, or set their password; their sessions end."""
     users, actor, password = room.review.users, reader.actor, str(form.get("password", ""))
     changes: dict[str, Callable[[], None]] = {
         "disable": lambda: users.disable(name, actor),
@@ -58,7 +58,7 @@ def password_page(request: Request, room: RoomHere, reader: ReaderHere) -> Respo
 
 @router.post("/password")
 async def change_password(request: Request, room: RoomHere, reader: ReaderHere, form: CheckedForm) -> Response:
-    """Change one's own password; every log-in of one's own ends."""
+    """Change one's own password; all of one's own sessions end."""
     typed = [str(form.get(field, ""))[:1025] for field in ("old", "new", "again")]
     return await run_in_threadpool(_change_own, request, room, reader, *typed)
 
@@ -67,7 +67,7 @@ def _change_own(request: Request, room: Room, reader: Reader, old: str, new: str
     if new != again:
         return _password(request, room, reader, UNEQUAL, 409)
     try:
-        room.review.logins.log_in(reader.name, old, address_of(request))  # counts wrong ones, as the log-in does
+        room.review.logins.log_in(reader.name, old, address_of(request))  # counts wrong passwords, as the login does
         room.review.users.set_password(reader.name, new, reader.actor)
     except ReviewError as error:
         return _password(request, room, reader, str(error), 409)
@@ -83,13 +83,13 @@ def _done(request: Request, room: Room, reader: Reader, change: Callable[[], obj
 
 
 def _users(request: Request, room: Room, reader: Reader, problem: str = "", status: int = 200) -> Response:
-    shown = {"users": room.review.users.list(), "roles": ROLES, "least": room.review.policy.password_characters}
-    return page(request, room, reader, "users.html", "users", status, problem=problem, **shown)
+    context = {"users": room.review.users.list(), "roles": ROLES, "least": room.review.policy.password_characters}
+    return page(request, room, reader, "users.html", "users", status, problem=problem, **context)
 
 
 def _password(request: Request, room: Room, reader: Reader, problem: str = "", status: int = 200) -> Response:
-    shown = {
+    context = {
         "has_one": bool(room.review.users.password_hash(reader.name)),
         "least": room.review.policy.password_characters,
     }
-    return page(request, room, reader, "password.html", "", status, problem=problem, **shown)
+    return page(request, room, reader, "password.html", "", status, problem=problem, **context)

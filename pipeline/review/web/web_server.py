@@ -1,4 +1,4 @@
-"""Serving the reading list until it is told to stop."""
+"""Server of the reading list, running until it is stopped."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ BACKLOG = 256
 
 
 def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]) -> None:
-    """Listen until SIGINT or SIGTERM; requests that are being answered are answered.
+    """Listen until SIGINT or SIGTERM; requests in progress are completed.
 
-    There is no access log: the audit log says who saw what, and addresses of pages are nobody else's business.
+    There is no access log: the audit log records who saw what, and page addresses may not be logged elsewhere.
 
     Args:
         settings: the workspace.
         config: where to listen.
-        on_ready: called with the address once connections are taken.
+        on_ready: called with the address once connections are accepted.
 
     Raises:
-        ConfigError: the address cannot be bound, or the certificate not be read.
+        ConfigError: the address cannot be bound, or the certificate cannot be read.
         CatalogueError: the workspace's database cannot be opened.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # the server has its own while it runs, and sends it on afterwards
+        signal.signal(
+            number, lambda *_: None
+        )  # uvicorn handles signals while it runs, and raises them again afterwards
     with _bound(config) as bound, Room.open(settings, config) as room:
         server = uvicorn.Server(_settings_of(room))
         host = f"[{config.host}]" if ":" in config.host else config.host
@@ -41,21 +43,23 @@ def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]
 
 
 def _settings_of(room: Room) -> uvicorn.Config:
-    found = uvicorn.Config(
+    server_config = uvicorn.Config(
         create_app(room),
         ssl_certfile=room.config.tls_cert,
         ssl_keyfile=room.config.tls_key,
         log_level="warning",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # whom a proxy vouches for is decided in one place, `access`
+        proxy_headers=False,  # trust in proxies is decided in one place, `access`
         timeout_graceful_shutdown=10,
     )
     try:
-        found.load()
+        server_config.load()
     except OSError as error:
-        raise ConfigError(f"The certificate or its key cannot be used: {error.strerror or error}.") from None
-    return found
+        raise ConfigError(
+            f"The certificate or its key cannot be used: {error.strerror or error}. Check --tls-cert and --tls-key."
+        ) from None
+    return server_config
 
 
 def _bound(config: WebConfig) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Times and states in words."""
+"""Texts for times and states."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.data.catalogue.schema import now
 
 
 def age(moment: datetime) -> str:
-    """Say how long ago something was: `40 min ago`, `3 h ago`, `yesterday`, `5 days ago`, or the date."""
+    """Return how long ago something was: `40 min ago`, `3 h ago`, `yesterday`, `5 days ago`, or the date."""
     passed = now() - moment
     if passed < timedelta(minutes=1):
         return "just now"
@@ -23,10 +23,10 @@ def age(moment: datetime) -> str:
 
 
 def state_words(state: str) -> str:
-    """Return a state as people say it: `second opinion` for `second-opinion`."""
+    """Return a state in plain words: `second opinion` for `second-opinion`."""
     return state.replace("-", " ")
 
 
 def thousands(count: int) -> str:
-    """Return a count with thin gaps between thousands."""
+    """Return a count with narrow spaces between thousands."""
     return f"{count:,}".replace(",", "\u202f")

@@ -1,4 +1,4 @@
-"""The reading list: filters, search, pages."""
+"""Page of the reading list: filters, search, paging."""
 
 from __future__ import annotations
 
@@ -38,79 +38,81 @@ router = APIRouter()
 
 
 @router.get("/")
-def worklist(request: Request, room: RoomHere, reader: ReaderHere, asked: Annotated[ListQuery, Query()]) -> Response:
-    """Show a page of the list; htmx gets the rows alone. Whoever does not read scans begins at another page."""
+def worklist(request: Request, room: RoomHere, reader: ReaderHere, filters: Annotated[ListQuery, Query()]) -> Response:
+    """Show a page of the list; htmx gets the rows alone. Users who may not list scans are sent to their first page."""
     if not reader.may("list"):
         return RedirectResponse(first_page(reader), 303)
-    problem, query = "", asked.of(reader)
+    problem, query = "", filters.of(reader)
     try:
-        found = room.review.worklist.page(query)
+        rows = room.review.worklist.page(query)
     except ReviewError as error:
-        found, problem = Page(rows=(), has_next=False, has_previous=False), str(error)
+        rows, problem = Page(rows=(), has_next=False, has_previous=False), str(error)
     counts = room.review.worklist.counts(query)
-    shown = _rows(room, found, asked, counts, problem)
+    context = _rows(room, rows, filters, counts, problem)
     if request.headers.get("hx-target") == "list":
-        return room.templates.TemplateResponse(request, "worklist_rows.html", shown)
-    return _list_page(request, room, reader, asked, shown)
+        return room.templates.TemplateResponse(request, "worklist_rows.html", context)
+    return _list_page(request, room, reader, filters, context)
 
 
 @router.post("/accession")
 async def by_accession(request: Request, room: RoomHere, reader: Lister, form: CheckedForm) -> Response:
-    """Show the scans of an accession number, which comes in a form: addresses are remembered and logged."""
+    """Show the scans of an accession number, sent in a form, since browsers and proxies store and log addresses."""
     return await run_in_threadpool(_by_accession, request, room, reader, str(form.get("accession", ""))[:64])
 
 
 def _by_accession(request: Request, room: Room, reader: Reader, accession: str) -> Response:
-    found, problem = Page(rows=(), has_next=False, has_previous=False), ""
+    matches, problem = Page(rows=(), has_next=False, has_previous=False), ""
     try:
         ids = room.review.worklist.by_accession(accession, reader.actor)
         if ids:
-            found = room.review.worklist.page(WorklistQuery(accession_ids=ids))
+            matches = room.review.worklist.page(WorklistQuery(accession_ids=ids))
         else:
             problem = "No scan on the list has this accession number."
     except ReviewError as error:
         problem = str(error)
-    asked = ListQuery(state="all")
-    counts = room.review.worklist.counts(asked.of(reader))
-    shown = {**_rows(room, found, asked, {"all": len(found.rows)}, problem), "tabs": _tabs(counts)}
-    return _list_page(request, room, reader, asked, shown)
+    filters = ListQuery(state="all")
+    counts = room.review.worklist.counts(filters.of(reader))
+    context = {**_rows(room, matches, filters, {"all": len(matches.rows)}, problem), "tabs": _tabs(counts)}
+    return _list_page(request, room, reader, filters, context)
 
 
-def _list_page(request: Request, room: Room, reader: Reader, asked: ListQuery, shown: dict[str, Any]) -> Response:
-    shown |= {
-        "query": asked,
-        "selects": [*_selects(room, asked, room.review.worklist.facets()), *_fixed(asked)],
+def _list_page(request: Request, room: Room, reader: Reader, filters: ListQuery, context: dict[str, Any]) -> Response:
+    context |= {
+        "query": filters,
+        "selects": [*_selects(room, filters, room.review.worklist.facets()), *_fixed(filters)],
         "readers": readers(room, reader),
         "may_reveal": reader.may("search_accession"),
     }
-    return page(request, room, reader, "worklist.html", "list", **shown)
+    return page(request, room, reader, "worklist.html", "list", **context)
 
 
-def _rows(room: Room, found: Page, asked: ListQuery, counts: Mapping[str, int], problem: str) -> dict[str, Any]:
-    total = _total(asked, counts)
+def _rows(room: Room, matches: Page, filters: ListQuery, counts: Mapping[str, int], problem: str) -> dict[str, Any]:
+    total = _total(filters, counts)
     return {
-        "rows": [shown_row(room, row) for row in found.rows],
+        "rows": [shown_row(room, row) for row in matches.rows],
         "tabs": _tabs(counts),
-        "held_back": any(not row.revealed for row in found.rows),
-        "tail": f"?{urlencode(asked.filters())}" if asked.filters() else "",
+        "held_back": any(not row.revealed for row in matches.rows),
+        "tail": f"?{urlencode(filters.filters())}" if filters.filters() else "",
         "words": f"{thousands(total)} scan{'' if total == 1 else 's'} in order of priority",
-        "previous": _link(asked, before=found.rows[0].finding_id) if found.has_previous and found.rows else None,
-        "next": _link(asked, after=found.rows[-1].finding_id) if found.has_next and found.rows else None,
-        "empty": problem or _empty(asked),
+        "previous": _link(filters, before=matches.rows[0].finding_id)
+        if matches.has_previous and matches.rows
+        else None,
+        "next": _link(filters, after=matches.rows[-1].finding_id) if matches.has_next and matches.rows else None,
+        "empty": problem or _empty(filters),
     }
 
 
-def _total(asked: ListQuery, counts: Mapping[str, int]) -> int:
-    states = asked.states()
+def _total(filters: ListQuery, counts: Mapping[str, int]) -> int:
+    states = filters.states()
     return sum(counts.get(state, 0) for state in states) if states else counts.get("all", 0)
 
 
-def _link(asked: ListQuery, **place: int) -> str:
-    return "/?" + urlencode({**asked.filters(), **place})
+def _link(filters: ListQuery, **place: int) -> str:
+    return "/?" + urlencode({**filters.filters(), **place})
 
 
 def _tabs(counts: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One tab a state, after what still needs somebody and everything."""
+    """Return the tabs: scans to read, all scans, then one tab per state."""
     numbers = {"open": sum(counts.get(state, 0) for state in TO_READ), "all": counts.get("all", 0)}
     numbers |= {state: counts.get(state, 0) for state in STATES}
     names = {"open": "to read"}
@@ -120,25 +122,25 @@ def _tabs(counts: Mapping[str, int]) -> list[dict[str, Any]]:
     ]
 
 
-def _selects(room: Room, asked: ListQuery, facets: Facets) -> list[dict[str, Any]]:
-    """Return the filters that choose among what is on the list."""
+def _selects(room: Room, filters: ListQuery, facets: Facets) -> list[dict[str, Any]]:
+    """Return the filters whose choices come from the list."""
     names = room.model_names() if len(facets.model) > 1 else {}
     return [
-        _select(name, words, getattr(asked, name), {"": every} | {one: names.get(one, one[:64]) for one in found})
+        _select(name, words, getattr(filters, name), {"": every} | {one: names.get(one, one[:64]) for one in values})
         for name, (words, every) in SELECTS.items()
-        if (found := getattr(facets, name)) and (name != "model" or len(found) > 1)
+        if (values := getattr(facets, name)) and (name != "model" or len(values) > 1)
     ]
 
 
-def _fixed(asked: ListQuery) -> list[dict[str, Any]]:
-    return [_select("age", "Age", asked.age, AGE_WORDS), _select("whose", "Whose", asked.whose, WHOSE)]
+def _fixed(filters: ListQuery) -> list[dict[str, Any]]:
+    return [_select("age", "Age", filters.age, AGE_WORDS), _select("whose", "Whose", filters.whose, WHOSE)]
 
 
 def _select(name: str, words: str, chosen: str, options: Mapping[str, str]) -> dict[str, Any]:
     return {"name": name, "words": words, "chosen": chosen, "options": list(options.items())}
 
 
-def _empty(asked: ListQuery) -> str:
-    if set(asked.filters()) - {"state"}:
-        return "No scan fits these filters."
-    return "Nothing is left to read." if asked.state == "open" else "There is no such scan."
+def _empty(filters: ListQuery) -> str:
+    if set(filters.filters()) - {"state"}:
+        return "No scan matches these filters."
+    return "Nothing is left to read." if filters.state == "open" else "No scan is in this state."

@@ -70,7 +70,7 @@ class ProspectiveReport(Config):
             f"{self.nights} scoring runs from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d} flagged {rates.flagged} "
             f"scans and left {rates.unflagged}.",
             f"Decided: {rates.flagged_read} flagged ({rates.confirmed} abnormal) and {rates.sampled_read} of the "
-            f"blinded sample ({rates.found} abnormal); {self.undecided} on the list are open.",
+            f"blinded sample ({rates.abnormal_sampled} abnormal); {self.undecided} on the list are open.",
             f"Two readers read {self.agreement.scans} scans and agreed on {self.agreement.same}.",
         ]
         notes = [rates.note, self.agreement.note]

@@ -1,7 +1,7 @@
-"""The normal cases that look most like a scan: nearest neighbours by features of the frozen backbone.
+"""Most similar normal cases of a scan: nearest neighbours by features of a frozen backbone.
 
-The index holds slices of train and validate normals of the route, normalised as the detector sees them; its files are
-named by what they depend on, hold pixel addresses and no pseudonym, and are made once in a thread of their own.
+The index holds slices of train and validate normals of the route, normalised as for the detector. Its files are named
+by a hash of their inputs, hold pixel addresses but no pseudonyms, and are built once, in a thread of their own.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from pipeline.stages.run.load_slices import choose
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import SliceRef
 
-SLICES = 800  # normals in an index, drawn by hash where there are more
+SLICES = 800  # normals in an index, chosen by hash if there are more
 SHOWN = 4
 BATCH = 16
-PLACE_WEIGHT = 0.5  # of the difference in relative position, against distances of unit vectors (0 to 2)
-EDGE = 224  # what the backbone was trained on
+PLACE_WEIGHT = 0.5  # weight of the difference in relative position against distances of unit vectors (0 to 2)
+EDGE = 224  # the image size that the backbone was trained on
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """One normal slice: where its pixels are, and how alike it is (cosine, 1 = equal)."""
+    """One normal slice: the address of its pixels, and its cosine similarity (1 = equal)."""
 
     pixel_key: str
     frame: int
@@ -58,23 +58,25 @@ class NormalIndex:
     patients: np.ndarray
 
     def nearest(self, feature: np.ndarray, place: float, without: set[str], count: int) -> list[Neighbour]:
-        """Return the most similar slices, one a patient, without the patients of some pixel objects."""
+        """Return the most similar slices, one per patient, without the patients of the given pixel objects."""
         alike = self.features @ feature if len(self.features) else np.zeros(0)
         rank = np.argsort(1 - alike + PLACE_WEIGHT * np.abs(self.places - place), kind="stable")
         keys = [str(one).partition("/")[0] for one in self.addresses]
         taken = {int(patient) for patient, key in zip(self.patients, keys, strict=True) if key in without}
-        found: list[Neighbour] = []
+        neighbours: list[Neighbour] = []
         for row in rank:
             if int(self.patients[row]) not in taken:
                 taken.add(int(self.patients[row]))
-                found.append(Neighbour(keys[row], int(str(self.addresses[row]).partition("/")[2]), float(alike[row])))
-            if len(found) == count:
+                neighbours.append(
+                    Neighbour(keys[row], int(str(self.addresses[row]).partition("/")[2]), float(alike[row]))
+                )
+            if len(neighbours) == count:
                 break
-        return found
+        return neighbours
 
 
 class SimilarNormals:
-    """Finds them; shared by threads. Close it."""
+    """Find the most similar normal slices; safe to share between threads. Close it after use."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings = catalogue, settings
@@ -86,7 +88,7 @@ class SimilarNormals:
         self._backbone: Backbone | None = None
 
     def close(self) -> None:
-        """Stop; what was not begun is dropped."""
+        """Stop; waiting requests are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def ask(
@@ -107,7 +109,7 @@ class SimilarNormals:
             return self._asked[key]
 
     def slice_of(self, neighbour: Neighbour) -> SliceRef | None:
-        """Return the catalogue's slice at an address, None where it is gone."""
+        """Return the catalogue's slice at an address, None if it is gone."""
         query = (
             select(Instance, Series.study_id, Study.patient_id)
             .join(Series, Instance.series_id == Series.series_id)
@@ -116,10 +118,10 @@ class SimilarNormals:
             .limit(1)
         )
         with self._catalogue.reading() as session:
-            found = session.execute(query).first()
-        if found is None:
+            match = session.execute(query).first()
+        if match is None:
             return None
-        row, study_id, patient_id = found
+        row, study_id, patient_id = match
         return SliceRef(
             row.instance_id, neighbour.frame, row.series_id, study_id, patient_id, row.pixel_key, row.attributes, 0.5
         )
@@ -137,10 +139,10 @@ class SimilarNormals:
         if finding.model_sha256 not in self._indices:
             config = RunFolder(self._settings.absolute(self._catalogue.run(finding.run_id).folder)).config()
             chosen = choose(self._catalogue, config, self._settings, sets=("train", "validate"))
-            self._indices[finding.model_sha256] = self._kept_index(thinned(chosen, SLICES), detector)
+            self._indices[finding.model_sha256] = self._cached_index(thinned(chosen, SLICES), detector)
         return self._indices[finding.model_sha256]
 
-    def _kept_index(self, chosen: Selection, detector: Scorer) -> NormalIndex:
+    def _cached_index(self, chosen: Selection, detector: Scorer) -> NormalIndex:
         words = [LITE0_SHA256, str(EDGE), repr(detector.normaliser.to_json()), *map(address, chosen.slices)]
         file = self._folder / f"{hashlib.sha256(chr(10).join(words).encode()).hexdigest()}.npz"
         with suppress(OSError, ValueError, KeyError), np.load(file, allow_pickle=False) as arrays:
@@ -152,30 +154,30 @@ class SimilarNormals:
         places = np.array([ref.relative_position for ref in refs])
         numbers = {patient: number for number, patient in enumerate(dict.fromkeys(ref.patient_id for ref in refs))}
         patients = np.array([numbers[ref.patient_id] for ref in refs], np.int64)
-        made = NormalIndex(features, places, np.array([address(ref) for ref in refs]), patients)
-        _write(file, made)
-        return made
+        index = NormalIndex(features, places, np.array([address(ref) for ref in refs]), patients)
+        _write(file, index)
+        return index
 
     def _features(self, data: SliceDataset) -> np.ndarray:
-        """Return unit vectors [N, D] of the slices that can be read: means of the deep and the finer feature maps."""
+        """Return unit vectors [N, D] of the readable slices: the means of the deep and the finer feature maps."""
         if self._backbone is None:
             self._backbone = Backbone(BackboneConfig(input_size=EDGE))
-        found = []
+        features = []
         for batch in batches(data, BATCH):
             with torch.inference_mode():
                 maps = self._backbone(batch.images)
             vectors = [torch.nn.functional.normalize(one.mean(dim=(2, 3)), dim=1) for one in maps]
-            found.append(torch.nn.functional.normalize(torch.cat(vectors, dim=1), dim=1).numpy())
-        return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
+            features.append(torch.nn.functional.normalize(torch.cat(vectors, dim=1), dim=1).numpy())
+        return np.concatenate(features) if features else np.zeros((0, 1), np.float32)
 
 
 def address(ref: SliceRef) -> str:
-    """Return where a slice's pixels are: it stays the same when the pseudonyms' key is rotated."""
+    """Return the address of a slice's pixels, which does not change when the pseudonym key is rotated."""
     return ref.content_id
 
 
 def thinned(selection: Selection, count: int) -> Selection:
-    """Return at most `count` slices of a selection, chosen by hash, in their order."""
+    """Return at most `count` slices of a selection, chosen by hash, in their original order."""
     if len(selection.slices) <= count:
         return selection
     drawn = set(sorted(map(_draw, selection.slices))[:count])

@@ -78,7 +78,7 @@ def test_the_command_prints_ppv_only_without_a_sample(trained: Any, tmp_path: Pa
     done = CliRunner().invoke(group, ["-w", str(settings.workspace), "evaluate", "--prospective"])
     assert done.exit_code == 0, done.output
     assert "| sensitivity                       | -" in done.output
-    assert "No blinded sample was decided" in done.output
+    assert "No sampled scan was decided" in done.output
     as_json = CliRunner().invoke(group, ["-w", str(settings.workspace), "evaluate", "--prospective", "--json"])
     (report,) = json.loads(as_json.output)
     assert report["rates"]["ppv"]["value"] == 0 and report["rates"]["sensitivity"] is None

@@ -1,4 +1,4 @@
-// What the mouse and the keys do to a scan.
+// Mouse and keyboard controls of the scan view.
 
 import { bind } from "./keys.js";
 
@@ -53,13 +53,13 @@ export function bindKeys(view) {
   bind("PageUp", "Images", "ten back", step(-10));
   bind("Home", "Images", "first image", () => show(state.stack, 0));
   bind("End", "Images", "last image", () => show(state.stack, Infinity));
-  bind("x", "Images", "the most unusual images, one after another", actions.worst);
+  bind("x", "Images", "next most unusual image", actions.worst);
   bind("v", "Images", "next series", () => show((state.stack + 1) % scan.stacks.length, 0));
-  bind("h", "What differs", "heatmap on or off", actions.heat);
-  bind("t", "What differs", "outline on or off", actions.contour);
-  bind("r", "What differs", "reconstruction beside it", actions.side);
-  bind("f", "What differs", "flicker between original and reconstruction", actions.flicker);
-  bind([",", "."], "What differs", "heatmap fainter, stronger", (event) => {
+  bind("h", "Differences", "heatmap on or off", actions.heat);
+  bind("t", "Differences", "outline on or off", actions.contour);
+  bind("r", "Differences", "reconstruction side by side", actions.side);
+  bind("f", "Differences", "flicker between original and reconstruction", actions.flicker);
+  bind([",", "."], "Differences", "less or more heatmap opacity", (event) => {
     by("opacity").value = Number(by("opacity").value) + (event.key === "," ? -10 : 10);
     panes.main.redraw();
   });
@@ -68,8 +68,8 @@ export function bindKeys(view) {
   bind(["[", "]"], "Window", "narrower, wider", (event) => level(0, event.key === "[" ? -1 : 1));
   bind("i", "Window", "invert", actions.invert);
   bind(["+", "-"], "Window", "larger, smaller", (event) => panes.main.zoom(event.key === "+" ? 1.2 : 1 / 1.2));
-  bind("0", "Window", "everything as it was", actions.fit);
-  bind("e", "Window", "every pixel of a large image, here", actions.part);
+  bind("0", "Window", "reset the view", actions.fit);
+  bind("e", "Window", "full resolution of a large image, here", actions.part);
   bind("g", "Decision", "draw a region (drag)", actions.region);
   bind("Backspace", "Decision", "erase the region", () => regions.clear());
 }

@@ -1,4 +1,4 @@
-// Deciding by keyboard: a letter chooses the outcome, Enter signs, and the next scan comes.
+// Decisions by keyboard: a letter chooses the outcome, Enter signs and opens the next scan.
 
 import { bind } from "./keys.js";
 import { goBack, lastDecided, remember } from "./last.js";
@@ -29,9 +29,9 @@ function sign() {
 for (const [key, words] of [["c", "confirm"], ["d", "dismiss"], ["u", "unsure"], ["s", "second opinion"]]) {
   bind(key, "Decision", words, () => choose(key));
 }
-bind(["Enter", "Ctrl+Enter"], "Decision", "sign what is chosen", sign);
+bind(["Enter", "Ctrl+Enter"], "Decision", "sign the chosen outcome", sign);
 bind("n", "Decision", "write the finding", () => document.getElementById("text")?.focus());
-bind("z", "Decision", "take my decision back; go back to the last one", () => {
+bind("z", "Decision", "withdraw my decision; go back to the last one", () => {
   const undo = document.getElementById("undo");
   if (undo) undo.requestSubmit();
   else goBack();
@@ -40,7 +40,7 @@ bind("j", "Reading list", "next scan", () => go("next"));
 bind("k", "Reading list", "previous scan", () => go("previous"));
 bind("l", "Reading list", "back to the list", () => go("list"));
 
-// A decision that was taken leads on; a reader who stays sees what was held back.
+// After a decision, go on to the next scan, or reload to reveal what was hidden before it.
 document.addEventListener("htmx:afterRequest", (event) => {
   const { requestConfig, successful, xhr } = event.detail;
   if (!successful || !xhr.getResponseHeader("X-Decided")) return;
@@ -60,15 +60,15 @@ if (last && !last.told && last.path !== room.dataset.scan) {
   document.getElementById("last-words").textContent = last.study;
   document.getElementById("last-link").href = last.path;
   document.getElementById("last-decided").hidden = false;
-  remember({ ...last, told: true }); // once; the key goes back later too
+  remember({ ...last, told: true }); // shown once; the key z still goes back later
 }
 
 const goOn = document.getElementById("go-on");
 if (goOn) goOn.checked = sessionStorage.getItem("stay") !== "1";
 
-// The scan is held while its page is looked at, and given back when it is left undecided.
+// Renew the lease while the page is in use, and release it when the page is left undecided.
 const KEEP_MS = 60_000;
-const AWAY_MS = 5 * 60_000; // who does nothing for so long is not there: lease and log-in may then run out
+const AWAY_MS = 5 * 60_000; // after so long without input, let the lease and the session expire
 let moved = Date.now();
 for (const sign of ["keydown", "pointermove", "wheel"]) document.addEventListener(sign, () => (moved = Date.now()));
 

@@ -1,9 +1,9 @@
-// Original and reconstruction in turns, in one place: what differs moves.
+// Alternate original and reconstruction in one place, so that differences appear to move.
 
 const TURN_MS = 450;
 
 export class Flicker {
-  // `pane` shows them; `fetch(original)` returns the image of what is looked at now; `told(on, words)` hears of it.
+  // `pane` shows them; `fetch(original)` returns the current image; `told(on, words)` is called on changes.
   constructor(pane, fetch, told) {
     Object.assign(this, { pane, fetch, told, timer: null, original: true });
   }

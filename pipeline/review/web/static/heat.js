@@ -1,6 +1,6 @@
-// The heatmap of a slice as colours and as the outline of what lies above the calibrated threshold.
+// Heatmap of a slice as colours, and as the outline of the area above the calibrated threshold.
 
-// From black-purple to pale yellow (a few stops of matplotlib's inferno: lightness rises evenly, so that it reads
+// From black-purple to pale yellow (a few stops of matplotlib's inferno: lightness rises evenly, so that it is readable
 // without colour vision).
 const STOPS = [
   [87, 16, 110],
@@ -22,7 +22,7 @@ export function scale(about) {
   return { begin, end: end > begin ? end : begin + 1e-9 };
 }
 
-// A canvas of the map's own size, transparent where nothing differs.
+// A canvas of the map's own size, transparent where there is no difference.
 export function heatCanvas({ about, pixels }) {
   const canvas = document.createElement("canvas");
   canvas.width = about.columns;

@@ -1,8 +1,8 @@
-// Keyboard shortcuts: one table, which the help overlay shows.
+// Keyboard shortcuts: one table, displayed by the help dialog.
 
 const table = new Map();
 
-// Bind a key ("j", "?", "ArrowUp", "Shift+N"). `group` and `says` go into the help.
+// Bind a key ("j", "?", "ArrowUp", "Shift+N"). `group` and `says` are shown in the help.
 export function bind(keys, group, says, run) {
   const entry = { keys: [].concat(keys), group, says, run };
   for (const key of entry.keys) table.set(key, entry);

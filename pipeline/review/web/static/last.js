@@ -1,4 +1,4 @@
-// The scan that was decided last in this window, so that a slip of the finger is found again.
+// The scan that was decided last in this window, so that a slip can be corrected.
 
 const KEY = "decided";
 const who = () => document.querySelector(".who").textContent;

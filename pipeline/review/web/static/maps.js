@@ -1,4 +1,4 @@
-// Heatmaps and reconstructions of slices: each is asked for once, and again while the server computes it.
+// Heatmaps and reconstructions of slices: each is requested once, and retried while the server computes it.
 
 import { cornerstoneImage, fetchImage } from "./slices.js";
 
@@ -11,7 +11,7 @@ export class Maps {
     this.asked = new Map();
   }
 
-  // The answer for a slice; `kind` is heat or reconstruction.
+  // Return the map of a slice; `kind` is heat or reconstruction.
   get(kind, stack, index) {
     const key = `${kind}/${stack}/${index}`;
     if (!this.asked.has(key)) {
@@ -23,7 +23,7 @@ export class Maps {
     return this.asked.get(key);
   }
 
-  // The answer for a reconstruction, with its image. `own`: its values are not the original's, and so is its window.
+  // Return a reconstruction with its image. `own`: it has its own values and window instead of the original's.
   async reconstruction(stack, index) {
     const answer = await this.get("reconstruction", stack, index);
     if (!answer.image) {

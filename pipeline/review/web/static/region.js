@@ -1,11 +1,11 @@
-// A region drawn by the reader on one image: a closed line in pixels of the stored image, inside it. It goes into the
-// decision, where 0 is the middle of the first pixel, and not its edge as on a canvas.
+// A region drawn by the reader on one image: a closed line in pixels of the stored image, inside it. In a decision, 0 is
+// the centre of the first pixel, unlike on a canvas, where it is its edge.
 
 const FIELD = "region";
 const MOST = 2000;
-const NEAREST = 1.5; // pixels between two points of the line
+const NEAREST = 1.5; // least distance in pixels between two points of the line
 
-// At most as many points as a decision may hold, evenly along the line.
+// Return evenly spaced points of the line, at most as many as a decision may hold.
 function thinned(points) {
   const step = Math.ceil(points.length / MOST);
   return points.filter((_, place) => place % step === 0);
@@ -64,7 +64,7 @@ export class Regions {
     if (words) words.textContent = rounded ? `drawn on image ${rounded.index + 1}` : "none drawn";
   }
 
-  // What is drawn now, and dashed what was drawn with the decisions that stand.
+  // Draw the current region, and dashed those of the valid decisions.
   draw(context, pixel) {
     for (const kept of this.scan.regions) {
       this.line(context, pixel, { ...kept, points: kept.points.map(([x, y]) => [x + 0.5, y + 0.5]) }, "#ffd479", [6, 4]);

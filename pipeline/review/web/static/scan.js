@@ -139,7 +139,7 @@ async function showSide(ticket) {
   }
 }
 
-// Words around the image
+// Texts around the image
 function label() {
   const stack = stackNow();
   by("slice-words").textContent = `${stack.title} · image ${state.index + 1} of ${stack.slices.length}`;
@@ -166,9 +166,9 @@ function readout() {
   by("zoom-words").textContent = `${Math.round((size / panes.main.image.about.reduced) * 100)} %`;
   const { reduced, exact, colour: inColour } = panes.main.image.about;
   by("reduced-words").textContent = [
-    reduced > 1 ? `shown 1 : ${reduced}; E shows every pixel at the centre` : state.part ? "a part, every pixel; E shows the whole" : "",
-    exact ? "" : "values on 65 536 steps",
-    inColour ? "came in colour; this is its brightness" : "",
+    reduced > 1 ? `reduced 1 : ${reduced}; press e for full resolution at the centre` : state.part ? "a part at full resolution; press e for the whole image" : "",
+    exact ? "" : "values quantised to 65 536 steps",
+    inColour ? "stored without colour: brightness only" : "",
   ].filter(Boolean).join(" · ");
 }
 
@@ -183,11 +183,11 @@ function legend(about) {
   const short = (value) => Number(value.toPrecision(2)).toString();
   by("legend-low").textContent = short(begin);
   by("legend-high").textContent = short(end);
-  by("legend-line").textContent = about.threshold === null ? "colours: the range of this image" :
-    `outline: ${short(about.threshold)}, passed by ${short(about.alpha * 100)} % of normal pixels`;
+  by("legend-line").textContent = about.threshold === null ? "colours: range of this image" :
+    `outline: ${short(about.threshold)}, exceeded by ${short(about.alpha * 100)} % of normal pixels`;
 }
 
-// What keys and buttons do
+// Actions of keys and buttons
 function press(name, value) {
   const button = document.querySelector(`[data-do="${name}"]`);
   if (button) button.setAttribute("aria-pressed", String(value));
@@ -239,12 +239,12 @@ const actions = {
   async part() {
     const image = panes.main.image;
     if (state.part) return show(state.stack, state.index).then(() => panes.main.fit());
-    if (image.about.reduced === 1) return say("Every pixel is shown already.");
+    if (image.about.reduced === 1) return say("This image is already at full resolution.");
     const box = by("pane-main").getBoundingClientRect();
     const { x, y } = panes.main.point({ pageX: box.left + box.width / 2 + scrollX, pageY: box.top + box.height / 2 + scrollY });
     const edge = 2048;
     const query = [y - edge / 2, x - edge / 2, edge, edge].map((value) => Math.max(Math.round(value), 0)).join(",");
-    say("fetching every pixel ...");
+    say("loading full resolution ...");
     try {
       const url = `${scan.base}/pixels/${state.stack}/${state.index}?layout=${scan.layout}&box=${query}`;
       const found = cornerstoneImage(url, await fetchImage(url));

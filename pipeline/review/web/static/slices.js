@@ -1,12 +1,12 @@
 // The slices of one stack: fetched once, the nearest first, with a bounded memory.
 
-const LANES = 3; // prefetches at once; a browser gives a host six connections, and the slice that is looked at needs one
+const LANES = 3; // simultaneous prefetches; a browser allows six connections per host, and the current slice needs one
 const HELD_BYTES = 768 * 2 ** 20;
 const ARRAYS = { uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array };
 
-// Fetch an image: { about, pixels }. `about` is what the server says in its header.
+// Fetch an image: { about, pixels }. `about` is the description in the response header.
 export async function fetchImage(url) {
-  const response = await fetch(url); // as the page's preload asks, so that the first image is fetched once
+  const response = await fetch(url); // with the same options as the page's preload, so that the first image is fetched once
   if (response.redirected || response.status === 401) {
     window.location.reload();
     throw new Error("The session has ended.");
@@ -21,7 +21,7 @@ export async function fetchImage(url) {
   return { about, pixels: new ARRAYS[about.dtype](await response.arrayBuffer()) };
 }
 
-// An image as cornerstone wants it: integers with a slope, an intercept and a window in physical units.
+// An image in cornerstone's format: integers with a slope, an intercept and a window in physical units.
 export function cornerstoneImage(id, { about, pixels }) {
   let low = pixels[0];
   let high = pixels[0];
@@ -52,7 +52,7 @@ export function cornerstoneImage(id, { about, pixels }) {
 }
 
 export class Slices {
-  // `url(index)` names a slice; `count` is how many there are.
+  // `url(index)` is the address of a slice; `count` is the number of slices.
   constructor(url, count) {
     this.url = url;
     this.count = count;
@@ -68,7 +68,7 @@ export class Slices {
     return this.held.has(index);
   }
 
-  // The image of a slice; what is held is given at once.
+  // Return the image of a slice, at once if it is cached.
   get(index) {
     this.centre = index;
     if (this.held.has(index)) return Promise.resolve(this.held.get(index));
@@ -101,7 +101,7 @@ export class Slices {
     this.held.delete(index);
   }
 
-  // Fetch what lies nearest to the slice that is looked at, until all is here or memory is full.
+  // Prefetch the slices nearest to the current one, until all are loaded or memory is full.
   prefetch() {
     while (this.running < LANES) {
       const index = this.next();

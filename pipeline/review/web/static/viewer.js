@@ -1,5 +1,5 @@
-// One pane: an image of cornerstone with what is drawn over it. Coordinates are those of the stored image throughout,
-// whether the pane shows it whole, reduced, or a part of it.
+// One pane: a cornerstone image with its overlays. All coordinates are those of the stored image,
+// whether the pane shows it whole, reduced, or in part.
 
 const cornerstone = window.cornerstone;
 
@@ -11,7 +11,7 @@ export class Pane {
   constructor(element, draw) {
     this.element = element;
     this.image = null;
-    this.look = null; // window and inversion of the originals, while an image with values of its own is shown
+    this.look = null; // saved window and inversion of the originals, while an image with its own values is shown
     this.draw = draw;
     cornerstone.enable(element);
     element.addEventListener(cornerstone.EVENTS.IMAGE_RENDERED, (event) => this.rendered(event.detail));
@@ -28,8 +28,8 @@ export class Pane {
     else if (before.own) this.change(this.look);
   }
 
-  // Show another image of the same scan in the same place. One with values of its own comes with its own window; the
-  // next original has the window again that the reader gave it.
+  // Show another image of the same scan in the same place. An image with its own values has its own window; the next
+  // original gets back the window that the reader chose.
   swap(image) {
     const { scale, translation, voi, invert } = this.viewport;
     const ratio = this.image.columns / image.columns;
@@ -60,7 +60,7 @@ export class Pane {
     if (this.image) cornerstone.resize(this.element, this.image !== null);
   }
 
-  // A point of the page in pixels of the stored image.
+  // Convert a point of the page to pixels of the stored image.
   point(event) {
     const { x, y } = cornerstone.pageToPixel(this.element, event.pageX, event.pageY);
     const { box, reduced } = this.image.about;
@@ -90,7 +90,7 @@ export class Pane {
   }
 }
 
-// Let `follower` show what `leader` shows: same place, same size, and the same window where that fits.
+// Let `follower` show the same place and size as `leader`, and the same window if it applies.
 export function follow(leader, follower, linked) {
   if (!leader.image || !follower.image) return;
   const { scale, translation, voi, invert } = leader.viewport;

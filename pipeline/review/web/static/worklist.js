@@ -1,9 +1,9 @@
-// The reading list by keyboard: a marked row that moves, opens, and survives a new page of the list.
+// The reading list by keyboard: a marked row that can be moved, opened, and survives reloading the list.
 
 import { bind } from "./keys.js";
 import { goBack } from "./last.js";
 
-let after = null; // { scan, words }: the mark that outlasts a new page of the list, and what is said there
+let after = null; // { scan, words }: the mark to restore after the list is reloaded, and a message
 
 const rows = () => [...document.querySelectorAll("[data-row]")];
 
@@ -38,10 +38,10 @@ bind("End", "Reading list", "last scan of this page", () => mark(Infinity));
 bind(["Enter", "o"], "Reading list", "open the scan", open);
 bind(["PageDown", "]"], "Reading list", "next page", () => turn("next"));
 bind(["PageUp", "["], "Reading list", "previous page", () => turn("prev"));
-// Keep the marked scan for oneself, or whom a lead chose; give it back where it is kept for them already.
+// Assign the marked scan to oneself or the chosen reader, or end that assignment.
 async function keep() {
   const row = rows()[marked()];
-  if (!row) return tell("Mark a scan first: j and k move.");
+  if (!row) return tell("Mark a scan first, with j and k.");
   const to = document.getElementById("assignee")?.value || document.querySelector(".who").firstChild.textContent.trim();
   const what = row.dataset.kept === to ? "unassign" : "assign";
   const body = new URLSearchParams({ csrf: document.querySelector("[name=csrf]").value, to });
@@ -55,11 +55,11 @@ function tell(words) {
   document.getElementById("list-words").textContent = words;
 }
 
-bind("a", "Reading list", "keep the scan, or give it back", keep);
+bind("a", "Reading list", "assign the scan, or end its assignment", keep);
 document.querySelector("[data-keep]")?.addEventListener("click", keep);
 bind("z", "Reading list", "go back to my last decision", goBack);
 bind("/", "Reading list", "search", () => document.getElementById("search").focus());
-bind("m", "Reading list", "those that I hold, or anybody's", () => {
+bind("m", "Reading list", "only my scans, or everybody's", () => {
   const whose = document.getElementById("whose");
   whose.value = whose.value === "held" ? "" : "held";
   whose.dispatchEvent(new Event("change", { bubbles: true }));
