@@ -16,6 +16,7 @@ from dicom_tables import (
     store_statuses,
 )
 from flowchart import draw_flowchart
+from key_table import key_table
 
 from pipeline.cli.config_table import models_below, table
 from pipeline.methods import METHODS
@@ -52,6 +53,7 @@ def _is_for(path: Path, name: str) -> bool:
 
 MARKERS: dict[str, Callable[[str], str]] = {
     "fields": method_fields,
+    "keys": lambda _: key_table(),
     "storage-classes": lambda _: storage_classes(),
     "received-syntaxes": lambda _: received_syntaxes(),
     "decoded-syntaxes": lambda _: decoded_syntaxes(),

@@ -20,6 +20,7 @@ from command_reference import command_reference, commands
 from dicom_tables import received_syntaxes, sent_classes, storage_classes
 from equations import on_page_content
 from flowchart import draw_flowchart, parse_flowchart
+from key_table import STATIC, bound_keys, key_table
 from library_reference import library_pages
 from page_markers import on_page_markdown
 from site_pages import FIGURES, LEADERBOARDS, ROOT_PAGES, leaderboard_page, without_links_outside
@@ -102,6 +103,14 @@ def test_the_conformance_tables_have_a_row_for_everything_that_is_negotiated() -
     assert storage_classes().count("\n") == 1 + len(STORAGE_CLASSES)
     assert received_syntaxes().count("\n") == 1 + len(TRANSFER_SYNTAXES)
     assert "1.2.840.10008.5.1.4.1.1.66.4" in sent_classes()  # Segmentation Storage, PS3.6 table A-1
+
+
+def test_every_key_that_is_bound_is_in_the_table() -> None:
+    bound = re.findall(r"\bbind\((?!keys,|key,)", "".join(f.read_text(encoding="utf-8") for f in STATIC.glob("*.js")))
+    keys = list(bound_keys())
+    assert len(keys) == len(bound) + 4 and len(bound) > 30  # the four outcomes are bound in a loop
+    assert {"c", "h", "Enter", "?"} <= {key for _, several, _ in keys for key in several}
+    assert key_table().count("\n") > 35 and "| `[` `]` |" in key_table()
 
 
 def test_a_leaderboard_begins_with_the_command_that_wrote_it() -> None:
