@@ -100,10 +100,7 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
 
 
 def _each(
-    detectors: list[RunRef],
-    label: str,
-    quiet: bool,
-    work: Callable[[RunRef, OnProgress], Report],
+    detectors: list[RunRef], label: str, quiet: bool, work: Callable[[RunRef, OnProgress], Report]
 ) -> tuple[list[Report], int]:
     """Do the work for each detector; return the reports and the exit code of the first failure, 0 if all succeeded."""
     reports, code = [], 0

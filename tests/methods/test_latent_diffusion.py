@@ -225,7 +225,7 @@ def test_a_missing_or_differing_codec_is_refused(tmp_path: Path) -> None:
 def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="needs the sha256"):
         LatentDiffusionConfig(codec={"folder": tmp_path})
-    with pytest.raises(ConfigError, match=r"^vq_vae .*\n  wide: Extra inputs are not permitted .got 3.$"):
+    with pytest.raises(ConfigError, match=r"vq_vae.*\n  wide: Extra inputs"):
         LatentDiffusionConfig(codec={"method": {"name": "vq_vae", "wide": 3}}).build(32)
     with pytest.raises(ConfigError, match="no method 'jpeg'"):
         LatentDiffusionConfig(codec={"method": {"name": "jpeg"}}).build(32)

@@ -31,9 +31,7 @@ class MethodEntry(Config):
     """One method of the benchmark, with its own budget."""
 
     name: str = Field(pattern=NAME, description="name of its row in the table")
-    method: dict[str, Any] | str | None = Field(
-        None, description="configuration of the method, or a file of configs/methods"
-    )
+    method: dict[str, Any] | str | None = Field(None, description="the method, or a file of configs/methods")
     members: tuple[str, ...] = Field(
         (), description="instead of a method: other rows, whose cells of the same score and seed form an ensemble"
     )
