@@ -1,4 +1,4 @@
-"""What a person sees of the demo: a line per step of the night, one table of results, and where to look next."""
+"""The screen of the demo: a line per step of the night, one table of results, and where to look next."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Screen:
             evaluate_route, "Evaluate", "Measuring on labelled patients, beside simple controls", self._measured
         )
 
-    def _follow(self, step: Any, name: str, doing: str, told: Callable[[Any], str]) -> None:
+    def _follow(self, step: Any, name: str, doing: str, outcome: Callable[[Any], str]) -> None:
         step.on_running(lambda _step, _run, _state: self._start(doing))
-        step.on_completion(lambda _step, _run, state: self._end(name, told(state.result(raise_on_failure=False))))
+        step.on_completion(lambda _step, _run, state: self._end(name, outcome(state.result(raise_on_failure=False))))
 
     def _start(self, doing: str) -> None:
         self._began = time.monotonic()
@@ -85,8 +85,8 @@ class Screen:
 
 
 def _ingested(result: Mapping[str, Any]) -> str:
-    new, known, refused = (sum(map(count, result["reports"])) for count in (_new, _seen, _refused))
-    seen = f", {known} seen before" if known else ""
+    new, before, refused = (sum(map(count, result["reports"])) for count in (_new, _seen, _refused))
+    seen = f", {before} seen before" if before else ""
     return f"{new} images taken in{seen}, {refused} bad files refused, each with a reason."
 
 
@@ -125,8 +125,8 @@ def print_results(console: Console, run: Path, flagged: Mapping[tuple[str, bool]
         run: the evaluated run folder.
         flagged: patients by (label, whether flagged), which only the makers of the phantoms know.
     """
-    found = read_report(run).tables[0]
-    model, *controls = found.rows
+    results = read_report(run).tables[0]
+    model, *controls = results.rows
     table = Table(box=box.SIMPLE_HEAD, title="\nWho has a lesion?", title_justify="left", title_style="bold")
     table.add_column("")
     for name in ("AUROC", "found at 95 % specificity", "flagged: with lesion", "without"):
@@ -136,7 +136,7 @@ def print_results(console: Console, run: Path, flagged: Mapping[tuple[str, bool]
     for control in better_directions(controls):
         table.add_row(control.name, *_figures(control), "-", "-")
     console.print(table)
-    counts = found.counts
+    counts = results.counts
     for line in (
         f"AUROC and specificity, with 95 % intervals: {counts['abnormal']} labelled patients with a lesion and "
         f"{counts['normal']} without.",

@@ -62,7 +62,7 @@ def panel_figure(panels: Sequence[Panel], title: str = "") -> Figure:
     """Draw one row per slice; the heatmaps share one colour scale, so that rows are comparable.
 
     Columns without content in every row (no reconstruction, no mask) are left out. A colour bar and the outline's
-    legend stand below.
+    legend are below.
 
     Raises:
         EmptySelection: there are no panels.
