@@ -1,4 +1,4 @@
-"""A user's day at the command line, in the order of the help."""
+"""A user's day at the command line, in the order of the help; each test passes alone, too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from pipeline.cli import group
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +19,15 @@ def day(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = tmp_path_factory.mktemp("day") / "workspace"
     shutil.copytree(trained.settings.workspace, workspace, ignore=shutil.ignore_patterns("prefect"))
     return workspace
+
+
+@pytest.fixture(scope="module")
+def finished(day: Path) -> Path:
+    """The day's workspace, scored and evaluated."""
+    for command in (["score", "--again"], ["evaluate"]):
+        done = CliRunner().invoke(group, ["-w", str(day), *command])
+        assert done.exit_code == 0, done.output
+    return day
 
 
 def json_of(done: Any) -> Any:
@@ -83,19 +95,19 @@ def test_score_then_flagged(nightread: Any, day: Path, phantom_night: Any) -> No
     assert phantom_night.planted.lower() not in table.lower()
 
 
-def test_evaluate_prints_the_report_and_its_json(nightread: Any, day: Path) -> None:
-    done = nightread("evaluate", workspace=day)
+def test_evaluate_prints_the_report_and_its_json(nightread: Any, finished: Path) -> None:
+    done = nightread("evaluate", workspace=finished)
     assert done.exit_code == 0, done.output
     assert "# Evaluation" in done.stdout
     assert "control" in done.stdout  # law 3: the trivial controls stand beside the model
-    assert json_of(nightread("evaluate", "--json", workspace=day))[0]["set_name"] == "develop"
+    assert json_of(nightread("evaluate", "--json", workspace=finished))[0]["set_name"] == "develop"
 
 
-def test_runs_tell_what_came_out(nightread: Any, day: Path) -> None:
-    summaries = {row["kind"]: row["summary"] for row in json_of(nightread("runs", "--json", workspace=day))}
+def test_runs_tell_what_came_out(nightread: Any, finished: Path) -> None:
+    summaries = {row["kind"]: row["summary"] for row in json_of(nightread("runs", "--json", workspace=finished))}
     assert summaries["train"] == "208 images seen"
     assert "6 studies, 2 flagged" in [
-        row["summary"].rpartition(",")[0] for row in json_of(nightread("runs", "--json", workspace=day))
+        row["summary"].rpartition(",")[0] for row in json_of(nightread("runs", "--json", workspace=finished))
     ]
     assert summaries["evaluate"].startswith("AUROC 0.")
 

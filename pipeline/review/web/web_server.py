@@ -31,12 +31,12 @@ def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]
         ConfigError: the address cannot be bound, or the certificate cannot be read.
         CatalogueError: the workspace's database cannot be opened.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            number, lambda *_: None
-        )  # uvicorn handles signals while it runs, and raises them again afterwards
     with _bound(config) as bound, Room.open(settings, config) as room:
         server = uvicorn.Server(_settings_of(room))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # uvicorn handles signals while it runs, and raises them again afterwards. A signal that comes just
+            # before, when the address has been printed, must stop it too.
+            signal.signal(number, lambda *_: setattr(server, "should_exit", True))
         host = f"[{config.host}]" if ":" in config.host else config.host
         on_ready(f"{'https' if config.tls_cert else 'http'}://{host}:{bound.getsockname()[1]}/")
         server.run(sockets=[bound])
