@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import threading
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+
+from cachetools import TTLCache, cachedmethod
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.selection import NotScoredSeries, select_slices
 from pipeline.dicom.decode.geometry import Allowed
-from pipeline.review.lately import Lately
 from pipeline.types import SliceRef
 
 KEPT = 64  # studies whose order is cached, since a reader goes back and forth between a few
@@ -63,13 +66,12 @@ class StudyStacks:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._kept: Lately[str, Stacks] = Lately(KEPT_S, KEPT)
+        self._cache: TTLCache[Hashable, Stacks] = TTLCache(KEPT, KEPT_S)
+        self._lock = threading.Lock()
 
+    @cachedmethod(attrgetter("_cache"), lock=attrgetter("_lock"))
     def of(self, study_id: str) -> Stacks:
         """Return the stacks of a study; empty if the study is no longer in the catalogue."""
-        return self._kept.get(study_id, self._read)
-
-    def _read(self, study_id: str) -> Stacks:
         selection = select_slices(self._catalogue, study_ids=[study_id], allowed=ANY_STACK)
         stacks = tuple(Stack(series_id, refs) for series_id, refs in selection.members.items())
         return Stacks(study_id, stacks, selection.not_scored, _layout(stacks))

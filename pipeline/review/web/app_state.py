@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
+from cachetools import TTLCache, cachedmethod
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.templating import Jinja2Templates
 
@@ -15,8 +19,6 @@ from pipeline.data.catalogue.schema import FindingRow
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.errors import CatalogueError
 from pipeline.review.display_frames import Frames
-from pipeline.review.lately import Lately
-from pipeline.review.looks import Looks
 from pipeline.review.services import Review
 from pipeline.review.slice_maps import MapMaker
 from pipeline.review.stacks import StudyStacks
@@ -27,9 +29,12 @@ from pipeline.tracking.versions import ModelVersions
 
 HERE = Path(__file__).parent
 STATIC, TEMPLATES = HERE / "static", HERE / "templates"
+LOOK_S, LOOKS = 900.0, 10_000  # one view per reader and scan is noted in a quarter of an hour
+FINDING_S, FINDINGS = 5.0, 256
+NAMES_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Room:
     """The open workspace and its services; safe to share between threads. Close it, or use it as a context manager."""
 
@@ -42,10 +47,11 @@ class Room:
     maps: MapMaker
     similar: SimilarNormals
     versions: ModelVersions
-    looks: Looks
-    findings: Lately[int, FindingRow]
-    names: Lately[str, dict[str, str]]
     templates: Jinja2Templates
+    looks: TTLCache[tuple[str, int], None] = field(default_factory=lambda: TTLCache(LOOKS, LOOK_S))
+    findings: TTLCache[Hashable, FindingRow] = field(default_factory=lambda: TTLCache(FINDINGS, FINDING_S))
+    names: TTLCache[Hashable, dict[str, str]] = field(default_factory=lambda: TTLCache(1, NAMES_S))
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def open(cls, settings: Settings, config: WebConfig) -> Self:
@@ -61,9 +67,6 @@ class Room:
             MapMaker(catalogue, settings),
             SimilarNormals(catalogue, settings),
             ModelVersions(catalogue, settings),
-            Looks(),
-            Lately(seconds=5.0, most=256),
-            Lately(seconds=30.0, most=1),
             _templates(),
         )
 
@@ -80,25 +83,34 @@ class Room:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @cachedmethod(attrgetter("findings"), lock=attrgetter("lock"))
     def finding(self, finding_id: int) -> FindingRow:
         """Return a finding of the list, cached for some seconds: requests for pixels need it hundreds of times.
 
         Raises:
             UnknownFinding: it is not on the list, whether or not such a finding exists.
         """
-        return self.findings.get(finding_id, self._finding)
-
-    def model_names(self) -> dict[str, str]:
-        """Return the names of all detectors by their SHA-256, cached for half a minute."""
-        return self.names.get("", lambda _: {one["sha256"]: one["name"] for one in models(self.catalogue)})
-
-    def _finding(self, finding_id: int) -> FindingRow:
         self.review.worklist.row(finding_id)
         with self.catalogue.reading() as session:
             finding = session.get(FindingRow, finding_id)
         if finding is None:
             raise CatalogueError(f"The finding {finding_id} is no longer in the catalogue. Load the list again.")
         return finding
+
+    @cachedmethod(attrgetter("names"), lock=attrgetter("lock"))
+    def model_names(self) -> dict[str, str]:
+        """Return the names of all detectors by their SHA-256, as they were at most half a minute ago."""
+        return {one["sha256"]: one["name"] for one in models(self.catalogue)}
+
+    def note_look(self, name: str, finding_id: int) -> bool:
+        """Note that a reader looks at a scan, and return whether it is the first look within the window.
+
+        Pixels that are fetched without opening the page of the scan count as a view.
+        """
+        with self.lock:
+            new = (name, finding_id) not in self.looks
+            self.looks[name, finding_id] = None  # the window counts from the latest look
+        return new
 
 
 def _templates() -> Jinja2Templates:

@@ -51,7 +51,7 @@ def scan_page(
 ) -> Response:
     """Show a scan. Opening it leases it to this reader, unless somebody else has it; the view is recorded first."""
     finding, row = room.finding(finding_id), room.review.worklist.row(finding_id)
-    room.looks.is_new(viewer.name, finding_id)
+    room.note_look(viewer.name, finding_id)
     room.review.audit.record("view", viewer.actor, f"finding:{finding_id}")
     stacks = room.stacks.of(finding.study_id)
     previous, following = room.review.worklist.neighbours(finding_id, filters.of(viewer))

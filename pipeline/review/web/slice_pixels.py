@@ -116,7 +116,7 @@ async def _maps(
 def _looked_at(room: Room, finding_id: int, viewer: Reader) -> FindingRow:
     """Return the finding; fetching pixels without opening the page of the scan is recorded as a view, too."""
     finding = room.finding(finding_id)
-    if room.looks.is_new(viewer.name, finding_id):
+    if room.note_look(viewer.name, finding_id):
         room.review.audit.record("pixels", viewer.actor, f"finding:{finding_id}")
     return finding
 
