@@ -9,7 +9,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli.admin import backup, identity, restore, serve
-from pipeline.cli.choosing import checkpoints, compare, grid
+from pipeline.cli.choosing import compare, grid
 from pipeline.cli.doctor import doctor
 from pipeline.cli.intake import ingest, labels, rejections, wrap
 from pipeline.cli.lists import flagged, runs
@@ -23,7 +23,7 @@ COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
     *(listen, pull, push),
     review,
-    *(serve, runs, compare, grid, checkpoints, benchmark, rejections, identity, backup, restore, doctor),
+    *(serve, runs, compare, grid, benchmark, rejections, identity, backup, restore, doctor),
 )
 
 

@@ -78,17 +78,10 @@ Example:
 @click.argument("run")
 @click.option(
     "--criterion",
-    type=click.Choice(["auroc_central", "auroc", "pixel_ap", "oracle_dice", "aucp"]),
+    type=click.Choice(["auroc_central", "auroc", "pixel_ap", "oracle_dice"]),
     default="auroc_central",
     show_default=True,
-    help="Criterion that chooses the best cell; aucp needs no labels.",
-)
-@click.option(
-    "--unlabelled",
-    type=click.Choice(["incoming", "develop"]),
-    default="incoming",
-    show_default=True,
-    help="Scans for aucp: incoming ones that nobody has labelled, or develop with its labels hidden.",
+    help="Criterion that chooses the best cell.",
 )
 @click.option(
     "--kind",
@@ -108,7 +101,6 @@ def grid(
     context: click.Context,
     run: str,
     criterion: str,
-    unlabelled: str,
     kinds: tuple[str, ...],
     adopt: bool,
     as_json: bool,
@@ -129,61 +121,12 @@ def grid(
     trained = folder.read_trained()
     tried = GridConfig(**({"kinds": kinds} if kinds else {}))
     with progress_bar("Trying maps", quiet=as_json) as update:
-        result = run_grid(trained, settings, tried, criterion=criterion, unlabelled=unlabelled, on_progress=update)
+        result = run_grid(trained, settings, tried, criterion=criterion, on_progress=update)
     adopted = calibrate(rescore(trained, result.best, settings), settings) if adopt else None
     if as_json:
         print_json({**result.to_json(), "adopted": adopted.to_json() if adopted else None})
         return
     _print_grid(result)
-    if adopted:
-        click.echo(f"{adopted.sentence()} Run: {adopted.run.path.rpartition('/')[2]}")
-
-
-@click.command(
-    short_help="Choose among a run's checkpoints without labels.",
-    epilog="""\b
-Example:
-  nightread train configs/runs/demo-mr.yaml -s training.keep_checkpoints=20
-  nightread checkpoints phantom-mr-dae-1f --adopt""",
-)
-@click.argument("run")
-@click.option(
-    "--unlabelled",
-    type=click.Choice(["incoming", "develop"]),
-    default="incoming",
-    show_default=True,
-    help="Incoming scans that nobody has labelled, or develop with its labels hidden.",
-)
-@click.option(
-    "--adopt", is_flag=True, help="Turn the best checkpoint into a run of its own, calibrated and registered."
-)
-@json_option
-@click.pass_context
-def checkpoints(context: click.Context, run: str, unlabelled: str, adopt: bool, as_json: bool) -> None:
-    """Measure how far unlabelled scans stand out from the validate normals for each checkpoint (AUCp), and how
-    reliably.
-
-    Training keeps the checkpoint with the lowest loss on normals; AUCp estimates detection itself. Test is not read.
-    """
-    from pipeline.stages.choose.checkpoints import adopt_checkpoint, choose_checkpoint
-    from pipeline.stages.detect.calibrate import calibrate
-    from pipeline.stages.run.run_folder import RunFolder
-
-    settings = settings_of(context)
-    folder = RunFolder.of(settings, run)
-    trained = folder.read_trained()
-    choice = choose_checkpoint(trained, settings, unlabelled)
-    adopted = calibrate(adopt_checkpoint(trained, choice.best, settings), settings) if adopt else None
-    if as_json:
-        print_json({**choice.to_json(), "adopted": adopted.to_json() if adopted else None})
-        return
-    print_rows(
-        choice.rows,
-        False,
-        "The run kept no checkpoints. Train with -s training.keep_checkpoints=20.",
-        title=f"Highest AUCp at {choice.best} images",
-    )
-    click.echo(choice.aucp.sentence)
     if adopted:
         click.echo(f"{adopted.sentence()} Run: {adopted.run.path.rpartition('/')[2]}")
 
@@ -194,4 +137,4 @@ def _print_grid(result: GridResult) -> None:
     print_rows(rows, False, "The grid is empty.", title=f"Best {SHOWN} of {len(result.table)} by {result.criterion}")
     for note in result.notes:
         click.echo(note)
-    click.echo(f"{result.aucp.sentence}\n\n{result.snippet()}")
+    click.echo(f"\n{result.snippet()}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
@@ -114,12 +114,6 @@ class Locks:
         with self._catalogue.reading() as session:
             held = live_lease(session, finding_id, now())
             return None if held is None else _claim(held, actor.name if actor else "")
-
-    def held_by(self, name: str) -> int:
-        """Return the number of scans that a reader holds now."""
-        with self._catalogue.reading() as session:
-            query = select(func.count()).select_from(Lease).where(Lease.holder == name, Lease.expires_at > now())
-            return session.scalar(query) or 0
 
 
 def check_free(session: Session, finding_id: int, name: str, moment: datetime) -> Lease | None:

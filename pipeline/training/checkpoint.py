@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import load, save
-from torch import Tensor
 
 from pipeline import durable
 from pipeline.errors import ArtefactError, ConfigError
@@ -18,7 +17,6 @@ from pipeline.methods.artefact import copy_tensors
 from pipeline.training.state import Progress, TrainState
 
 FORMAT = 1
-AVERAGED = "ema."  # prefix of the EMA weights among a state's tensors
 NAME = re.compile(r"\d{12}-\d{3}")
 
 
@@ -77,17 +75,6 @@ def resume(state: TrainState, folder: Path) -> bool:
     state.progress = Progress(**metadata["progress"])
     state.progress.resumed += 1
     return True
-
-
-def averaged(path: Path) -> tuple[Progress, dict[str, Tensor]]:
-    """Return the counters of a checkpoint and its EMA weights by name, on the CPU.
-
-    Raises:
-        ArtefactError: the checkpoint is damaged or has another format.
-    """
-    metadata, tensors = _read(path)
-    weights = {name: value for name, value in load(tensors).items() if name.startswith(AVERAGED)}
-    return Progress(**metadata["progress"]), {name.removeprefix(AVERAGED): value for name, value in weights.items()}
 
 
 def _read(path: Path) -> tuple[dict, bytes]:

@@ -107,7 +107,7 @@ def evaluated(
         name: keep_answers(detector, data, folder / name)
         for name, data in (("validate", normals), ("develop", scans.data()))
     }
-    return evaluate_grid(detector, {**kept, "incoming": kept["develop"]}, config, TRIED)[0]
+    return evaluate_grid(detector, kept, config, TRIED)[0]
 
 
 def scored(detector: Detector, cell: GridCell, data: Callable[..., SliceDataset], normals: Callable[..., SliceDataset]):

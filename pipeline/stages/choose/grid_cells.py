@@ -30,12 +30,11 @@ from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.pixel_point import PixelPoint
 from pipeline.methods.capabilities import Reconstructor
 from pipeline.stages.choose.answer_cache import Answered, KeptAnswers
-from pipeline.stages.choose.aucp import auroc
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.score_slices import OnProgress
 from pipeline.types import SliceRef, SliceScore
 
-Part = Literal["validate", "develop", "incoming"]
+Part = Literal["validate", "develop"]
 MAP = "model"
 
 
@@ -223,17 +222,24 @@ def _units(rows: Sequence[tuple[float, str, bool]], positions: np.ndarray) -> Un
 
 
 def image_figures(units: Mapping[Part, Units], config: RunConfig) -> dict[str, float]:
-    """Return AUROC on develop, all and central, and AUCp; NaN where a figure cannot be had."""
-    develop, validate, incoming = units["develop"], units["validate"], units["incoming"]
+    """Return AUROC on develop, all and central; NaN where a figure cannot be had."""
+    develop = units["develop"]
     low, high = config.evaluation.central
     central = (develop.positions > low) & (develop.positions < high)
     several = len(np.unique(develop.positions[np.isfinite(develop.positions)])) > 1
-    both = np.concatenate([validate.scores, incoming.scores])
     return {
         "auroc": auroc(develop.scores, develop.abnormal),
         "auroc_central": _central(develop, central) if several else math.nan,
-        "aucp": auroc(both, np.arange(len(both)) >= len(validate.scores)) if len(both) else math.nan,
     }
+
+
+def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Return the AUROC of scores [N]; NaN where a class is absent."""
+    if positive.all() or not positive.any():
+        return float("nan")
+    areas, number = scores[positive], np.sort(scores[~positive])
+    below, upto = np.searchsorted(number, areas, "left"), np.searchsorted(number, areas, "right")
+    return float(np.mean((below + upto) / 2) / len(number))
 
 
 def _central(develop: Units, central: np.ndarray) -> float:

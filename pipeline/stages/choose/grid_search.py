@@ -1,16 +1,15 @@
 """Stage `grid`: every score that a trained model allows, judged on develop from kept answers. Nothing is trained.
 
-Reads validate (constants of two-sided scores, normals of AUCp), develop, and incoming scans that nobody has labelled.
-Train, calibrate, gate and test are never read, and a guard refuses their slices. Where maps are averaged over adjacent
-slices, whole series are read, as the detector reads them: their other slices, which are of the same patients and so of
-the same set, are averaged with and not judged.
+Reads validate (constants of two-sided scores) and develop. Train, calibrate, gate and test are never read, and a guard
+refuses their slices. Where maps are averaged over adjacent slices, whole series are read, as the detector reads them:
+their other slices, which are of the same patients and so of the same set, are averaged with and not judged.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Literal, get_args
 
@@ -27,8 +26,7 @@ from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.stages.choose.answer_cache import KeptAnswers, keep_answers
-from pipeline.stages.choose.aucp import AucpReport, Sides, check_aucp
-from pipeline.stages.choose.grid_cells import GridCell, Part, evaluate_grid
+from pipeline.stages.choose.grid_cells import Part, evaluate_grid
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -36,10 +34,9 @@ from pipeline.stages.run.score_slices import OnProgress
 from pipeline.tracking.experiment import track
 from pipeline.types import RunRef, SetName, SliceRef
 
-Criterion = Literal["auroc_central", "auroc", "pixel_ap", "oracle_dice", "aucp"]
+Criterion = Literal["auroc_central", "auroc", "pixel_ap", "oracle_dice"]
 FIGURES: tuple[str, ...] = get_args(Criterion)
-Unlabelled = Literal["incoming", "develop"]
-READ: frozenset[SetName | None] = frozenset({"validate", "develop", None})  # None: a patient nobody has labelled
+READ: frozenset[SetName] = frozenset({"validate", "develop"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +44,10 @@ class GridResult:
     """What the grid found.
 
     Attributes:
-        table: one row a cell: its settings, and image AUROC (all, central), pixel AP, oracle Dice, AUCp.
+        table: one row a cell: its settings, and image AUROC (all, central), pixel AP, oracle Dice.
         criterion: what chose the best; the whole set's AUROC stands in where it is missing.
         best: the detection of the best cell, ready for a run's configuration.
         best_row: its row.
-        aucp: what the label-free choice rests on.
         notes: what a reader must know.
     """
 
@@ -59,7 +55,6 @@ class GridResult:
     criterion: str
     best: DetectionConfig
     best_row: dict[str, Any]
-    aucp: AucpReport
     notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -68,7 +63,6 @@ class GridResult:
         return {
             "criterion": self.criterion,
             "best": self.best.model_dump(mode="json"),
-            "aucp": self.aucp.model_dump(mode="json") | {"usable": self.aucp.usable},
             "notes": list(self.notes),
             "cells": rows,
         }
@@ -87,20 +81,18 @@ def grid(
     settings: Settings,
     config: GridConfig | None = None,
     criterion: Criterion = "auroc_central",
-    unlabelled: Unlabelled = "incoming",
     on_progress: OnProgress | None = None,
 ) -> GridResult:
     """Try every score on develop without another training or forward pass, and write the best as a snippet.
 
-    Writes `grid/grid.csv`, `grid/best.yaml` and `grid/aucp.json` into the run folder, and one MLflow run beneath the
+    Writes `grid/grid.csv` and `grid/best.yaml` into the run folder, and one MLflow run beneath the
     run's. The answers are computed once and kept there.
 
     Args:
         run: a trained run of a reconstructor or mapper.
         settings: the workspace.
         config: what is tried.
-        criterion: chooses the best cell; `aucp` needs no label.
-        unlabelled: what AUCp calls unlabelled: scans of patients without any label, or develop with its labels hidden.
+        criterion: chooses the best cell.
         on_progress: called with (maps done, maps in all).
 
     Raises:
@@ -111,7 +103,7 @@ def grid(
     settled, detector = folder.config(), load_detector(folder.uncalibrated)
     if not isinstance(detector, Detector):
         raise ConfigError("An ensemble's score is fixed by its members; try the grid on each of them.")
-    chosen = _chosen(settled, settings, unlabelled)
+    chosen = _chosen(settled, settings)
     tried = worth_trying(config or GridConfig(), settled, chosen.values())
     parts, read = _parts(folder, detector, settled, settings, chosen, whole=settled.whole or any(tried.adjacents))
     cells, notes = evaluate_grid(detector, parts, settled, tried, on_progress)
@@ -121,20 +113,17 @@ def grid(
         notes = (*notes, f"There is no {criterion} on this develop set; {used} chose instead.")
     place = int(table[used].idxmax())
     best = settled.require_detection().model_copy(update=cells[place].update())
-    aucp = _aucp(cells, parts)
-    result = GridResult(table, used, best, table.loc[place].to_dict(), aucp, notes)
+    result = GridResult(table, used, best, table.loc[place].to_dict(), notes)
     _keep(result, folder, settings)
     return result
 
 
-def _chosen(config: RunConfig, settings: Settings, unlabelled: Unlabelled) -> dict[Part, Selection]:
+def _chosen(config: RunConfig, settings: Settings) -> dict[Part, Selection]:
     with Catalogue.open(settings) as catalogue:
         chosen: dict[Part, Selection] = {
             "validate": choose(catalogue, config, settings, sets=("validate",)),
             "develop": choose(catalogue, config, settings, sets=("develop",)),
         }
-        if unlabelled == "incoming":
-            chosen["incoming"] = nobodys(choose(catalogue, config, settings, labels=("unknown",)))
     if not chosen["develop"].slices:
         raise EmptySelection(
             f"No labelled scans in the develop set of {config.data.route!r}. Import labels of abnormal and normal "
@@ -166,15 +155,7 @@ def _parts(
         kept[name] = keep_answers(detector, data, folder.path / "grid" / name)
     refused = sum(len(part.data.rejected) for part in kept.values()) if whole and not config.whole else 0
     note = f"Series left out of every cell, as they could not be read whole: {refused}."
-    return {"incoming": kept["develop"], **kept}, (note,) if refused else ()
-
-
-def nobodys(selection: Selection) -> Selection:
-    """Return the slices of patients in no set: nobody has said anything of them, and nobody will be tested on them."""
-    kept = tuple(ref for ref in selection.slices if ref.set_name is None)
-    series = {ref.series_id for ref in kept}
-    members = {key: refs for key, refs in selection.members.items() if key in series}
-    return replace(selection, slices=kept, members=members)
+    return kept, (note,) if refused else ()
 
 
 def guard(refs: Iterable[SliceRef]) -> None:
@@ -190,26 +171,13 @@ def _criterion(table: pd.DataFrame, wanted: str) -> str:
     raise ConfigError(f"No cell of the grid has {wanted}: develop needs normal and abnormal scans (and masks for it).")
 
 
-def _aucp(cells: list[GridCell], parts: dict[Part, KeptAnswers]) -> AucpReport:
-    tried = []
-    for cell in cells:
-        normal, incoming = cell.units["validate"], cell.units["incoming"]
-        scores = np.concatenate([normal.scores, incoming.scores])
-        side = np.arange(len(scores)) >= len(normal.scores)
-        tried.append(Sides(scores, side, [*normal.patients, *incoming.patients]))
-    return check_aucp(tried, parts["validate"].data, parts["incoming"].data)
-
-
 def _keep(result: GridResult, folder: RunFolder, settings: Settings) -> None:
     folder.write_text("grid/grid.csv", result.table.to_csv(index=False))
     folder.write_text("grid/best.yaml", result.snippet())
-    folder.write("grid/aucp.json", result.aucp.model_dump(mode="json"))
     parent, route = folder.read("mlflow.json")["run_id"], folder.config().data.route
     with track(settings, route, "grid", parent=parent, system_metrics=False) as tracked:
         tracked.table(result.table, "grid")
         tracked.text(result.snippet(), "best.yaml")
-        figures = {
-            name: result.best_row[name] for name in ("auroc", "auroc_central", "pixel_ap", "oracle_dice", "aucp")
-        }
+        figures = {name: result.best_row[name] for name in FIGURES}
         tracked.metrics({f"best/{name}": value for name, value in figures.items() if np.isfinite(value)})
         tracked.tags({"criterion": result.criterion, "cells": str(len(result.table))})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +20,8 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.score_grid import GridConfig, aggregates, map_cells
 from pipeline.errors import ConfigError
 from pipeline.evaluation.report import EvaluationReport
-from pipeline.stages.choose.aucp import auroc
 from pipeline.stages.choose.compare_runs import stored_scores
+from pipeline.stages.choose.grid_cells import auroc
 from pipeline.stages.choose.grid_search import GridResult, grid, guard
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
@@ -55,7 +54,7 @@ def test_every_cell_is_there_once_and_the_best_is_the_best(result: GridResult) -
     # x 2 transforms
     assert len(result.table) == 3 * 2 * 2 * 4 * 2
     assert set(result.table["adjacent"]) == {0, 1}
-    settings = result.table.drop(columns=["auroc", "auroc_central", "pixel_ap", "oracle_dice", "aucp"])
+    settings = result.table.drop(columns=["auroc", "auroc_central", "pixel_ap", "oracle_dice"])
     assert not settings.duplicated().any()
     assert result.best_row["auroc"] == result.table["auroc"].max()
     again = DetectionConfig.model_validate(yaml.safe_load(result.snippet())["detection"])
@@ -75,7 +74,7 @@ def test_answers_are_kept_and_no_second_forward_pass_is_made(
     pd.testing.assert_frame_equal(repeated.table, result.table)
 
 
-def test_only_validate_develop_and_unlabelled_pixels_are_read(
+def test_only_pixels_of_validate_and_develop_are_read(
     hospital: Any, trained_run: RunRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: Settings = hospital.settings
@@ -128,15 +127,6 @@ def test_a_grid_of_a_mappers_own_map_varies_its_cleaning_only() -> None:
     assert [cell.residual.median for cell in cells] == [1, 5]
     assert len(map_cells(GridConfig(), own, reconstructs=True)) == 2 * (2 + 2 + 3)
     assert [one.map for one in aggregates(GridConfig(), own.aggregate)].count("mean") == 1
-
-
-def test_aucp_is_reported_with_its_doubts(result: GridResult) -> None:
-    aucp = result.aucp
-    assert aucp.incoming == 24
-    assert aucp.value == pytest.approx(result.table["aucp"].max())
-    assert set(aucp.shift) == {"site", "scanner"}
-    assert aucp.usable == (not aucp.warnings)
-    assert not math.isnan(aucp.value or math.nan)
 
 
 def test_what_is_written_says_what_chose(evaluated_run: RunRef, result: GridResult) -> None:
