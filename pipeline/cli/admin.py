@@ -86,15 +86,15 @@ Example:
     type=click.Path(path_type=Path),
     help="Also save the pseudonym key, the crosswalk, inbox and outbox, into this file.",
 )
-@click.option("--without-outside", is_flag=True, help="Leave out what lies outside the workspace, e.g. in PostgreSQL.")
+@click.option("--without-outside", is_flag=True, help="Leave out data outside the workspace, e.g. in PostgreSQL.")
 @json_option
 @click.pass_context
 def backup(context: click.Context, file: Path, identity: Path | None, without_outside: bool, as_json: bool) -> None:
     """Save the workspace into FILE, a tar archive with the SHA-256 of everything in it; it may be in use meanwhile.
 
-    What names a person is not in FILE: with the pseudonym key or the crosswalk, whoever finds the backup could name
-    every patient. It goes into the file of --identity only, which belongs in another, safer place. Without that file a
-    restored workspace shows its results and takes in no scans.
+    FILE holds nothing that identifies a person: with the pseudonym key or the crosswalk, anybody who finds the backup
+    could identify every patient. These go into the file of --identity only, which belongs in a different, safer place.
+    Without that file, a restored workspace shows its results but cannot ingest scans.
     """
     from pipeline.stages.operations.backup import back_up
 
@@ -105,13 +105,13 @@ def backup(context: click.Context, file: Path, identity: Path | None, without_ou
         return
     click.echo(f"{report.files} files, {report.size_bytes / 2**20:.1f} MiB, are saved in {file}.")
     if not report.identity:
-        click.echo("The pseudonym key and the crosswalk are not in it; keep them, too: --identity FILE")
+        click.echo("The pseudonym key and the crosswalk are not in it. Save them, too, with --identity FILE")
     if report.left_out:
-        click.echo(f"Left out, as they lie elsewhere: {', '.join(report.left_out)}.")
+        click.echo(f"Left out, since they are outside the workspace: {', '.join(report.left_out)}.")
 
 
 @click.command(
-    short_help="Make a workspace from a backup.",
+    short_help="Restore a workspace from a backup.",
     epilog="""\b
 Example:
   nightread restore /backups/monday.tar restored --identity /safe/monday-identity.tar""",
@@ -126,7 +126,7 @@ Example:
 @json_option
 @click.pass_context
 def restore(context: click.Context, file: Path, folder: Path | None, identity: Path | None, as_json: bool) -> None:
-    """Make the workspace FOLDER, which must be new or empty, from FILE; default FOLDER is that of -w.
+    """Restore the workspace FOLDER, which must be new or empty, from FILE; the default FOLDER is that of -w.
 
     Every byte is checked before the folder appears. The identity file alone, given later as FILE, completes a
     workspace that was restored without it.
@@ -141,8 +141,8 @@ def restore(context: click.Context, file: Path, folder: Path | None, identity: P
         return
     click.echo(f"{report.files} files, {report.size_bytes / 2**20:.1f} MiB, are restored and verified in {target}.")
     if not report.identity:
-        click.echo("Its pseudonym key is withheld. To ingest again: nightread restore IDENTITY FOLDER")
-    click.echo(f"Check it: nightread -w {target} doctor")
+        click.echo("Its pseudonym key is missing. To ingest again, run nightread restore IDENTITY FOLDER")
+    click.echo(f"Check it with nightread -w {target} doctor")
 
 
 @click.command(
