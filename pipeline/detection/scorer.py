@@ -163,7 +163,7 @@ class Scorer:
         """Score series whole, one at a time, and give the slices that are wanted of each."""
         for stack in series_stacks(data):
             results = list(slice_results(stack.batch, self.score_batch(stack.batch)))
-            yield from (results[place].alone(slice_id) for place, slice_id in stack.wanted.items())
+            yield from (results[place].alone(slice_id) for place, slice_id in stack.selected.items())
 
     def native(self, result: SliceResult, step: Step, reconstruction: bool = True) -> AnomalyMap | None:
         """Bring a slice's map to the native grid; `step` is the normaliser's (`SliceDataset.step(id)`).

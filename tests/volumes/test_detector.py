@@ -327,7 +327,7 @@ def test_a_two_sided_score_and_an_ensemble_read_volumes(
     assert scores_of(both, data) == pytest.approx({k: abs(v - 0.5) / 0.1 for k, v in raw.items()}, nan_ok=True)
     second = build("vae")
     found = [(detector, RunRef("a", "1")), (second, RunRef("b", "2"))]
-    members: tuple[Member, ...] = z_scored(found, ((stack.batch, list(stack.wanted)) for stack in data.stacks()))
+    members: tuple[Member, ...] = z_scored(found, ((stack.batch, list(stack.selected)) for stack in data.stacks()))
     ensemble = Ensemble(members, detector.config, "ct")
     other, moments = scores_of(second, data), [member.score for member in members]
     expected = {k: (z(moments[0], raw[k]) + z(moments[1], other[k])) / 2 for k in raw}

@@ -34,7 +34,7 @@ def test_the_grid_follows_millimetres_a_number_or_the_series() -> None:
     assert VolumeConfig(slice_mm=4).depth(9, 5.0) == Depth(9, 11)  # 45 mm / 4 mm = 11.25
     assert VolumeConfig(slices=24).depth(7, None) == Depth(7, 24)
     assert VolumeConfig().depth(7, None).same
-    with pytest.raises(ConfigError, match="distance of the slices is not known"):
+    with pytest.raises(ConfigError, match="distance of the slices is unknown"):
         VolumeConfig(slice_mm=4).depth(7, None)
     with pytest.raises(ValidationError, match="not both"):
         VolumeConfig(slices=24, slice_mm=4)

@@ -1,4 +1,4 @@
-"""Which pixels belong to the patient: one small mask on the model grid, computed from physical values."""
+"""Body mask: the pixels that belong to the patient, as one small mask on the model grid, from physical values."""
 
 from __future__ import annotations
 
@@ -10,38 +10,48 @@ from pydantic import Field
 from pipeline.config import Config
 from pipeline.data.images.letterbox import Letterbox
 
-SPECK = 0.01  # components below this share of the largest are noise
+SPECK = 0.01  # components smaller than this share of the largest are noise
 
 
 class BodyConfig(Config):
-    """How the body is found.
+    """Method of finding the body.
 
-    `threshold`: pixels above `threshold` (physical units). `otsu`: pixels more than `otsu_factor` of the way from
+    `threshold`: pixels above `threshold` (physical units). `otsu`: pixels above a cut at `otsu_factor` of the way from
     the background's mean to Otsu's threshold of the series. `frame`: everything that is neither padding nor a flat
-    collimation border. For the first two: close gaps, drop small components, fill holes, in this order.
+    collimation border. The first two then close gaps, drop small components and fill holes, in this order.
     """
 
-    method: Literal["threshold", "otsu", "frame"] = Field("threshold", description="how foreground is told from air")
-    threshold: float = Field(-300.0, description="foreground lies above it, physical units (method threshold)")
-    otsu_factor: float = Field(0.25, gt=0, le=2, description="how far towards Otsu's threshold (method otsu)")
+    method: Literal["threshold", "otsu", "frame"] = Field(
+        "threshold", description="how foreground is separated from air"
+    )
+    threshold: float = Field(-300.0, description="foreground is above it, physical units (method threshold)")
+    otsu_factor: float = Field(
+        0.25, gt=0, le=2, description="position of the cut between background and Otsu's threshold (method otsu)"
+    )
     closing: float = Field(
         0.0, ge=0, le=0.1, description="gaps up to twice this share of the image size are closed first (0: never)"
     )
     smaller_parts: float = Field(
-        0.25, ge=0, le=1, description="components smaller than this share of the largest are dropped; 1 keeps one"
+        0.25,
+        ge=0,
+        le=1,
+        description="components smaller than this share of the largest are dropped; 1 keeps only the largest",
     )
     fill_holes: bool = Field(True, description="count enclosed air and fluid as body")
     flat_border: float = Field(
-        0.02, ge=0, lt=1, description="border rows and columns whose values span less of the range are collimation"
+        0.02,
+        ge=0,
+        lt=1,
+        description="border rows and columns whose values span a smaller share of the range are collimation",
     )
 
 
 def foreground_cut(values: np.ndarray, factor: float, bins: int = 256) -> float:
-    """Return `factor` of the way from the background's mean to Otsu's threshold (Otsu 1979, eq. 18) of `values`.
+    """Return the cut at `factor` of the way from background mean to Otsu's threshold (Otsu 1979, eq. 18) of `values`.
 
-    Otsu's threshold maximises the variance between two classes, and with bright fat it lies above dark tissue: hence
-    the factor. Where several thresholds are equally good (an empty gap) the middle one counts. The histogram spans
-    minimum to 99.9th percentile, so that a few hot pixels do not coarsen it. Constant values return that constant.
+    Otsu's threshold maximises the variance between two classes. With bright fat it is above dark tissue, hence the
+    factor. Where several thresholds are equally good (an empty gap) the middle one is used. The histogram spans minimum
+    to 99.9th percentile, so that a few hot pixels do not make it coarse. For constant values it returns that constant.
     """
     low, high = float(values.min()), float(np.percentile(values, 99.9))
     if not high > low:
@@ -52,7 +62,7 @@ def foreground_cut(values: np.ndarray, factor: float, bins: int = 256) -> float:
     below, above = weight[:-1], weight[-1] - weight[:-1]
     background, foreground = moment[:-1] / below, (moment[-1] - moment[:-1]) / above
     between = below * above * (foreground - background) ** 2
-    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
+    best = np.flatnonzero(between >= between.max() * (1 - 1e-9))  # ties, up to rounding
     middle = int(best[len(best) // 2])
     return float(background[middle] + factor * (edges[1 + middle] - background[middle]))
 
@@ -63,8 +73,8 @@ def body_mask(
     """Return bool [size, size]: True inside the body and inside the original frame.
 
     `pixels` float [H, W] physical and finite; `valid` bool [H, W] or None; `cut` is the foreground threshold (methods
-    threshold and otsu) or the width of the intensity range (method frame). A grid cell is foreground when at least half
-    of its (antialiased) footprint is. May be empty, as in a slice of air.
+    threshold and otsu) or the width of the intensity range (method frame). A grid cell is foreground if at least half
+    of its (antialiased) footprint is. The mask may be empty, as for a slice of air.
     """
     if config.method == "frame":
         return _frame(pixels, valid, box, config.flat_border * cut)
@@ -88,7 +98,7 @@ def _inside(box: Letterbox) -> np.ndarray:
 
 
 def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Morphological closing with a disc, by two distance maps; nothing is assumed beyond the frame."""
+    """Return the morphological closing with a disc, by two distance maps; pixels beyond the frame count as empty."""
     from scipy import ndimage
 
     if not mask.any():
@@ -116,23 +126,23 @@ def _large_parts(mask: np.ndarray, share: float) -> np.ndarray:
 
 
 def _frame(pixels: np.ndarray, valid: np.ndarray | None, box: Letterbox, tolerance: float) -> np.ndarray:
-    """Everything valid inside the outermost rows and columns that are not flat (upright collimation only)."""
-    known = np.ones(pixels.shape, dtype=bool) if valid is None else valid
+    """Return everything valid inside the outermost rows and columns that are not flat (upright collimation only)."""
+    usable = np.ones(pixels.shape, dtype=bool) if valid is None else valid
     inner = np.zeros((box.size, box.size), dtype=bool)
-    small = np.where(box.place(known, 0.0) >= 0.5, box.place(np.where(known, pixels, 0.0), 0.0), np.nan)[box.window]
+    small = np.where(box.place(usable, 0.0) >= 0.5, box.place(np.where(usable, pixels, 0.0), 0.0), np.nan)[box.window]
     rows, columns = _span(small, tolerance, axis=1), _span(small, tolerance, axis=0)
-    kept = np.isfinite(small)
-    kept[: rows.start], kept[rows.stop :] = False, False
-    kept[:, : columns.start], kept[:, columns.stop :] = False, False
-    inner[box.window] = kept
+    inside = np.isfinite(small)
+    inside[: rows.start], inside[rows.stop :] = False, False
+    inside[:, : columns.start], inside[:, columns.stop :] = False, False
+    inner[box.window] = inside
     return inner
 
 
 def _span(small: np.ndarray, tolerance: float, axis: int) -> slice:
-    """First to last line along the other axis that is not flat; all of them where every line is flat."""
-    known = np.isfinite(small)
+    """Return the range from first to last line along the other axis that is not flat; all lines if all are flat."""
+    finite = np.isfinite(small)
     wide = small.astype(np.float64)
-    highest = np.where(known, wide, -np.inf).max(axis=axis)
-    lowest = np.where(known, wide, np.inf).min(axis=axis)
+    highest = np.where(finite, wide, -np.inf).max(axis=axis)
+    lowest = np.where(finite, wide, np.inf).min(axis=axis)
     lines = np.flatnonzero(highest - lowest > tolerance)
     return slice(int(lines[0]), int(lines[-1]) + 1) if lines.size else slice(0, len(highest))

@@ -1,8 +1,8 @@
-"""Normalised series on disk: one safetensors file a series, named by everything that decides its content.
+"""Normalised series on disk: one safetensors file per series, named by a hash of everything that affects its content.
 
-MONAI's datasets were tried and do not serve: CacheDataset transforms items one by one and knows no series, whose
-statistics an item needs; it holds a Python dictionary an item; PersistentDataset and its kin write pickles, which this
-project never reads or writes.
+MONAI's datasets do not fit: CacheDataset transforms items one by one and does not know series, whose statistics an item
+needs, and it holds one Python dictionary per item; PersistentDataset and its variants write pickles, which this project
+never reads or writes.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from pipeline.types import SliceRef, Step
 
 
 def series_key(normaliser: Normaliser, members: Sequence[SliceRef]) -> str:
-    """Return the SHA-256 of a normaliser and of all that it reads of a series: pixels, attributes, frames, order."""
+    """Return the SHA-256 of a normaliser and everything it reads from a series: pixels, attributes, frames, order."""
     digest = hashlib.sha256(normaliser.fingerprint().encode())
     attributes: object = None
     for ref in members:
         digest.update(f"\n{ref.content_id}".encode())
-        if ref.attributes is not attributes:  # the frames of an instance share one mapping
+        if ref.attributes is not attributes:  # frames of an instance share one mapping, hashed once
             attributes = ref.attributes
             digest.update(json.dumps(dict(ref.attributes), sort_keys=True).encode())
     return digest.hexdigest()
 
 
 class SeriesCache:
-    """A folder of normalised series, for several processes at once; a truncated file counts as absent."""
+    """A folder of normalised series, safe for several processes at once; a truncated file counts as missing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, key: str) -> Path:
-        """Return where a series lies, or would."""
+        """Return the path of a series, whether it exists or not."""
         return self._folder / key[:2] / f"{key}.safetensors"
 
     def write(self, key: str, items: Sequence[Normalised]) -> None:
-        """Store a series; it appears whole or not at all."""
+        """Store a series whole or not at all."""
         arrays = {
             "image": np.stack([item.image for item in items]),
             "body": np.stack([item.body for item in items]),
@@ -53,16 +53,16 @@ class SeriesCache:
         durable.write(self.path(key), save(arrays, metadata={"steps": steps}), lasting=False)
 
     def steps(self, key: str) -> list[tuple[Step, bool]] | None:
-        """Return every slice's step and whether it shows a body, or None where the series is not there."""
+        """Return every slice's step and whether it shows a body, or None where the series is not stored."""
         try:
             with safe_open(self.path(key), framework="np") as file:
-                found = json.loads(file.metadata()["steps"])
+                steps = json.loads(file.metadata()["steps"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError):
             return None
-        return [(Step(step["name"], step["params"]), step["shown"]) for step in found]
+        return [(Step(step["name"], step["params"]), step["shown"]) for step in steps]
 
     def read(self, key: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return images float32 [n, 1, S, S] and bodies bool [n, 1, S, S] of a series that is there."""
+        """Return images float32 [n, 1, S, S] and bodies bool [n, 1, S, S] of a stored series."""
         with safe_open(self.path(key), framework="np") as file:
             return file.get_tensor("image"), file.get_tensor("body")
 

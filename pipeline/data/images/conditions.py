@@ -1,7 +1,7 @@
-"""What a conditional method may know of an image beside its pixels: a few allow-listed attributes and the position.
+"""Conditions for conditional methods: a few allow-listed attributes of an image and its position.
 
-Everything comes from the files, never from a label, so that a slice is told of in the same way by the catalogue and by
-a file that has just arrived. What the files do not say is left out: nothing is guessed.
+Everything comes from the files and never from a label, so that the catalogue and a file that has just arrived describe
+a slice in the same way. Attributes that the files do not give are omitted; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ WORDS = ("modality", "body_part", "view", "sex")
 
 
 def about(attributes: Mapping[str, Any], position: float | None) -> dict[str, Any]:
-    """Return the known ones of modality, body_part, view, sex, age_band and relative_position.
+    """Return modality, body_part, view, sex, age_band and relative_position, as far as they are known.
 
     Args:
         attributes: `InstanceAttributes.to_json()` of the image.
         position: 0..1 along the series by its geometry, or None for a single image.
     """
-    known = {name: attributes[name] for name in WORDS if attributes.get(name)}
+    conditions = {name: attributes[name] for name in WORDS if attributes.get(name)}
     if attributes.get("age_years") is not None:
-        known["age_band"] = InstanceAttributes(age_years=attributes["age_years"]).age_band
-    return known if position is None else known | {"relative_position": position}
+        conditions["age_band"] = InstanceAttributes(age_years=attributes["age_years"]).age_band
+    return conditions if position is None else conditions | {"relative_position": position}
 
 
 def about_slice(ref: SliceRef) -> dict[str, Any]:
-    """Return what the catalogue says of a slice."""
+    """Return the conditions of a slice in the catalogue."""
     return about(ref.attributes, ref.geometric_position)

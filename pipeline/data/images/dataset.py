@@ -1,4 +1,4 @@
-"""Normalised slices, as training and scoring read them: the same code, the same values, whatever the cache."""
+"""Data set of normalised slices for training and scoring: the same code and values, whatever the cache."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ Cache = Literal["ram", "disk", "none"]
 
 
 class Stack(NamedTuple):
-    """A whole series: `batch` holds all its slices in order, `wanted` the ids of those that were chosen, by place.
+    """A whole series: `batch` holds all its slices in order, `selected` the ids of selected ones by position.
 
-    The ids of the batch are content addresses and frames, what the randomness of scoring comes from.
+    The ids of the batch are content addresses and frames, which seed the randomness of scoring.
     """
 
     batch: Batch
-    wanted: dict[int, str]
+    selected: dict[int, str]
 
 
 class HeldSeries(NamedTuple):
-    """A series in a backing: what is wanted of it, where it begins, how many slices are held."""
+    """A series in a backing: its plan, its first index, and the number of slices held."""
 
     plan: SeriesPlan
     first: int
@@ -43,37 +43,38 @@ class HeldSeries(NamedTuple):
 
     @property
     def slice_mm(self) -> float | None:
-        """Distance of its slices."""
+        """Distance between its slices."""
         return self.plan.members[0].slice_mm
 
     def stack(self, images: torch.Tensor, bodies: torch.Tensor) -> Stack:
         """Return the series as one batch around its images and bodies [n, 1, S, S]."""
         members = self.plan.members
-        ids, told = tuple(ref.content_id for ref in members), tuple(about_slice(ref) for ref in members)
-        wanted = {place: members[place].slice_id for place in self.plan.wanted}
-        return Stack(Batch(images, bodies, ids, told, self.slice_mm), wanted)
+        ids, conditions = tuple(ref.content_id for ref in members), tuple(about_slice(ref) for ref in members)
+        selected = {place: members[place].slice_id for place in self.plan.selected}
+        return Stack(Batch(images, bodies, ids, conditions, self.slice_mm), selected)
 
 
 class SliceDataset:
     """Slices of a selection, grouped by series, normalised with the statistics of their whole series.
 
     A series that cannot be normalised, or whose pixels are missing or damaged, is left out whole and listed in
-    `rejected`: with a cache when the data set is made, without one when it is read. An item is a dictionary of `image`
+    `rejected`: with a cache when the data set is created, without one when it is read. An item is a dictionary of
+        `image`
     float32 [1, S, S] in [-1, 1], `body` bool [1, S, S], `id` and `about` (`pipeline.data.images.conditions`).
 
     Args:
-        slices: what is wanted; order is kept within a series, and series stand in order of first appearance.
+        slices: the selection; order is preserved within a series, and series are in order of first appearance.
         store: the pixel store.
-        normaliser: of the route.
-        cache: "ram" (one tensor, filled now), "disk" (files below `cache_dir`, filled now where absent) or "none".
-        cache_dir: needed by "disk"; with "ram" it is where a selection larger than `ram_bytes` goes instead.
-        members: all slices of each series (`Selection.members`); needed where statistics are taken over the series.
-        ram_bytes: the most that "ram" may take.
-        whole: keep all members of each series at hand too, for `stacks` and `part`: what volumes are made of.
+        normaliser: normaliser of the route.
+        cache: "ram" (one tensor, filled now), "disk" (files below `cache_dir`, missing ones written now) or "none".
+        cache_dir: required for "disk"; with "ram" it is used for selections larger than `ram_bytes`.
+        members: all slices of each series (`Selection.members`); required where statistics are taken over the series.
+        ram_bytes: most memory for "ram".
+        whole: hold all members of each series, for `stacks` and `part`, from which volumes are made.
         on_progress: called with (series done, series in all).
 
     Raises:
-        ConfigError: `cache_dir` or `members` is missing where it is needed, or memory would not do.
+        ConfigError: `cache_dir` or `members` is missing, or the selection does not fit into memory.
     """
 
     def __init__(
@@ -90,11 +91,11 @@ class SliceDataset:
     ) -> None:
         self.normaliser, self._store, self.whole = normaliser, store, whole
         self._plans = plan(slices, members, normaliser.needs_series or whole)
-        count = sum(len(one.members if whole else one.wanted) for one in self._plans)
+        count = sum(len(one.members if whole else one.selected) for one in self._plans)
         self.cache = _affordable(cache, count * normaliser.image_size**2 * 5, ram_bytes, cache_dir)
         self._backing = _backing(self.cache, SeriesReader(store, normaliser), count, cache_dir)
         self._refused: dict[str, NotScoredSeries] = {}
-        self._places: list[int] = []  # of each slice in the backing
+        self._places: list[int] = []  # index of each slice in the backing
         self.series: list[HeldSeries] = []
         self.slices = self._fill(on_progress)
         self._index = {ref.slice_id: index for index, ref in enumerate(self.slices)}
@@ -114,13 +115,13 @@ class SliceDataset:
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> Batch:
         """Return the slices at `indices` as one batch of new tensors."""
-        wanted = torch.as_tensor(indices, dtype=torch.long).tolist()
-        images, bodies = self._backing.gather(torch.tensor([self._places[index] for index in wanted], dtype=torch.long))
-        refs = [self.slices[index] for index in wanted]
+        rows = torch.as_tensor(indices, dtype=torch.long).tolist()
+        images, bodies = self._backing.gather(torch.tensor([self._places[index] for index in rows], dtype=torch.long))
+        refs = [self.slices[index] for index in rows]
         return Batch(images, bodies, tuple(ref.slice_id for ref in refs), tuple(about_slice(ref) for ref in refs))
 
     def ref(self, slice_id: str) -> SliceRef:
-        """Return the reference behind an item's id."""
+        """Return the reference with an item's id."""
         return self.slices[self._index[slice_id]]
 
     def step(self, slice_id: str) -> Step:
@@ -132,18 +133,18 @@ class SliceDataset:
         return load_plane(self._store, self.ref(slice_id))
 
     def mask(self, slice_id: str) -> np.ndarray | None:
-        """Read a slice's lesion mask, bool [H, W] native; None where there is none."""
+        """Read a slice's lesion mask, bool [H, W] native; or None without one."""
         return load_mask(self._store, self.ref(slice_id))
 
     def part(self, series: HeldSeries, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return slices `first` .. `last` - 1 of a series, of all its members: images and bodies [n, 1, S, S].
+        """Return slices `first` .. `last` - 1 of all members of a series: images and bodies [n, 1, S, S].
 
-        They may be views of what the cache holds, and are not to be written to.
+        They may be views of the cache and are read-only.
         """
         return self._backing.span(series.first + first, series.first + last)
 
     def stacks(self) -> Iterator[Stack]:
-        """Yield every series whole, one at a time; unusable ones are noted and skipped, as `batches` does."""
+        """Yield every series whole, one at a time; unusable ones are recorded and skipped, as in `batches`."""
         for series in self.series:
             try:
                 images, bodies = self.part(series, 0, len(series.plan.members))
@@ -153,11 +154,11 @@ class SliceDataset:
                 yield series.stack(images, bodies)
 
     def refuse_series(self, series: HeldSeries, error: Rejected | CatalogueError) -> None:
-        """Note that a series cannot be used."""
+        """Record that a series cannot be used."""
         self._refused.setdefault(series.plan.series_id, series.plan.refused(error))
 
     def refuse(self, index: int, error: Rejected | CatalogueError) -> None:
-        """Note that the series of a slice cannot be used; reading in order skips what is left of it."""
+        """Record that the series of a slice cannot be used; reading in order skips its remaining slices."""
         ref = self.slices[index]
         series = SeriesPlan(ref.series_id, (ref,), (0,))
         self._refused.setdefault(ref.series_id, series.refused(error))
@@ -182,17 +183,17 @@ class SliceDataset:
     def _hold(self, series: SeriesPlan) -> None:
         before = self.series[-1] if self.series else None
         first = before.first + before.held if before else 0
-        self.series.append(HeldSeries(series, first, len(series.members if self.whole else series.wanted)))
-        self._places += [first + place for place in (series.wanted if self.whole else range(len(series.wanted)))]
+        self.series.append(HeldSeries(series, first, len(series.members if self.whole else series.selected)))
+        self._places += [first + place for place in (series.selected if self.whole else range(len(series.selected)))]
 
 
 def batches(dataset: SliceDataset, batch_size: int, indices: Iterable[int] | None = None) -> Iterator[Batch]:
     """Yield slices in order, `batch_size` at a time (the last may be smaller); for scoring.
 
-    A series that turns out to be unusable is skipped whole, noted in `dataset.rejected`, and stops nothing.
+    A series that turns out to be unusable is skipped whole and recorded in `dataset.rejected`; the others continue.
     """
     if batch_size < 1:
-        raise ConfigError(f"A batch of {batch_size} was asked; at least 1 is needed.")
+        raise ConfigError(f"A batch of {batch_size} was requested; its size must be at least 1.")
     waiting: list[dict[str, Any]] = []
     for index in range(len(dataset)) if indices is None else indices:
         if dataset.is_refused(index):
@@ -217,10 +218,10 @@ def collate(items: Sequence[Mapping[str, Any]]) -> Batch:
 
 
 def fingerprint(slices: Sequence[SliceRef]) -> dict[str, Any]:
-    """Describe which data these are, for the run's record: counts, and one hash over what each slice is.
+    """Describe the data for the run's record: counts, and one hash that identifies all slices.
 
-    The hash covers patient, slice, pixels, mask, label and set of every slice; their order does not matter. Pseudonyms
-    go into the hash only.
+    The hash covers patient, slice, pixels, mask, label and set of every slice, in any order. Pseudonyms only enter the
+    hash.
     """
     lines = sorted(
         "|".join((r.patient_id, r.slice_id, r.pixel_key, r.mask_key or "", r.label, r.set_name or "")) for r in slices
@@ -251,13 +252,13 @@ def _by_set(slices: Sequence[SliceRef]) -> dict[str, list[SliceRef]]:
 
 def _affordable(cache: Cache, needed: int, ram_bytes: int, cache_dir: Path | None) -> Cache:
     if cache == "disk" and cache_dir is None:
-        raise ConfigError("The disk cache has no folder; pass cache_dir.")
+        raise ConfigError("The disk cache has no folder. Pass cache_dir.")
     if cache != "ram" or needed <= ram_bytes:
         return cache
     if cache_dir is None:
         raise ConfigError(
-            f"The memory cache would take {needed / 2**30:.1f} GiB, more than the {ram_bytes / 2**30:.1f} GiB allowed. "
-            "Allow more, or give a cache folder, which is used instead."
+            f"The memory cache would need {needed / 2**30:.1f} GiB, more than the {ram_bytes / 2**30:.1f} GiB allowed. "
+            "Raise data.ram_gib, or pass a cache folder, which is used instead."
         )
     return "disk"
 

@@ -1,4 +1,4 @@
-"""The intensity range that becomes [-1, 1]: its five kinds, and how it is estimated from a series' own pixels."""
+"""Intensity range that is mapped to [-1, 1]: its five kinds, and its estimation from a series' own pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.data.images.body import BodyConfig, foreground_cut
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 
-SAMPLE = 2**19  # pixels that a percentile looks at; a longer series is thinned evenly (rank error of a tail < 0.1 %)
+SAMPLE = 2**19  # pixels used for a percentile; larger series are thinned evenly (rank error in the tails < 0.1 %)
 
 
 MR_BODY = BodyConfig(method="otsu", otsu_factor=0.25, smaller_parts=0.05, closing=0.03)
@@ -28,12 +28,12 @@ class PhysicalPlane(Protocol):
 
     @property
     def valid(self) -> np.ndarray | None:
-        """Where they are not padding."""
+        """Pixels that are not padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesRange:
-    """The values that become -1 and 1, and the foreground threshold (None where the body mask uses none)."""
+    """The values that are mapped to -1 and 1, and the foreground threshold (None if the body mask uses none)."""
 
     low: float
     high: float
@@ -41,11 +41,11 @@ class SeriesRange:
 
 
 class _Base(Config):
-    image_size: int = Field(64, ge=32, le=256, description="edge of the square that models see, pixels")
+    image_size: int = Field(64, ge=32, le=256, description="edge of the square model input, pixels")
 
 
 class CTWindow(_Base):
-    """Hounsfield units within a fixed window; the same for every scanner, so nothing is estimated."""
+    """Hounsfield units within a fixed window, the same for every scanner; nothing is estimated."""
 
     kind: Literal["ct_window"] = "ct_window"
     centre: float = Field(40.0, allow_inf_nan=False, description="window centre, HU")
@@ -65,17 +65,17 @@ class _Pair(_Base):
     @model_validator(mode="after")
     def _ordered(self) -> _Pair:
         if self.low >= self.high:
-            raise ValueError(f"low ({self.low}) must lie below high ({self.high})")
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         return self
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The two fields, lower first."""
+        """Both fields, the lower one first."""
         return self.low, self.high
 
 
 class MRPercentile(_Pair):
-    """MR has no unit: two percentiles of the whole series' foreground become the ends of the range."""
+    """MR has no unit: two percentiles of the whole series' foreground are mapped to the ends of the range."""
 
     kind: Literal["mr_percentile"] = "mr_percentile"
     low: float = Field(0.5, ge=0, lt=100, description="lower percentile of the foreground")
@@ -87,14 +87,14 @@ class MRPercentile(_Pair):
 
 
 class MRMedian(_Base):
-    """MR has no unit: 0 becomes -1, and the median of the whole series' foreground a fixed share of the range.
+    """MR has no unit: 0 is mapped to -1, and the median of the whole series' foreground to a fixed value.
 
-    A lesion, bright fat or a vessel moves a percentile near the end of the range, and the median hardly at all (Nyul
-    and Udupa 1999 standardise by landmarks for the same reason; this is the one landmark that needs no population).
+    A lesion, bright fat or a vessel shifts a percentile near the end of the range, but hardly shifts the median (Nyul
+    and Udupa 1999 standardise by landmarks for the same reason; this is the only landmark that needs no population).
     """
 
     kind: Literal["mr_median"] = "mr_median"
-    span: float = Field(4.0, gt=1, le=64, description="value that becomes 1 / median of the foreground")
+    span: float = Field(4.0, gt=1, le=64, description="value mapped to 1, as a multiple of the foreground's median")
     body: BodyConfig = Field(
         MR_BODY,
         description="foreground of the median, and body mask",
@@ -102,7 +102,7 @@ class MRMedian(_Base):
 
 
 class RobustRange(_Pair):
-    """Projection images (CR, DX): two percentiles of each image's own valid pixels become the ends of the range."""
+    """Projection images (CR, DX): two percentiles of each image's own valid pixels are mapped to the ends."""
 
     kind: Literal["range"] = "range"
     low: float = Field(1.0, ge=0, lt=100, description="lower percentile of the valid pixels")
@@ -111,11 +111,11 @@ class RobustRange(_Pair):
 
 
 class FixedRange(_Pair):
-    """Two fixed values: wrapped 8-bit images, whose intensities were chosen by whoever made them."""
+    """Two fixed values: for wrapped 8-bit images, whose intensities were chosen by their authors."""
 
     kind: Literal["fixed_range"] = "fixed_range"
-    low: float = Field(0.0, allow_inf_nan=False, description="value that becomes -1")
-    high: float = Field(255.0, allow_inf_nan=False, description="value that becomes 1")
+    low: float = Field(0.0, allow_inf_nan=False, description="value mapped to -1")
+    high: float = Field(255.0, allow_inf_nan=False, description="value mapped to 1")
     body: BodyConfig = Field(BodyConfig(threshold=12.0, smaller_parts=0.05, closing=0.03), description="body mask")
 
 
@@ -125,28 +125,28 @@ _ADAPTER: TypeAdapter[AnyRange] = TypeAdapter(NormaliserConfig)
 
 
 def normaliser_config(values: Mapping[str, Any]) -> AnyRange:
-    """Return the configuration that `values["kind"]` names; raises ConfigError with the fields that do not fit."""
+    """Return the configuration that `values["kind"]` names; raises ConfigError with the invalid fields."""
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'kind'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"This normaliser configuration does not fit: {faults}.") from None
+        raise ConfigError(f"The normaliser configuration is not valid: {faults}. Correct these fields.") from None
 
 
 def needs_series(config: AnyRange) -> bool:
-    """True where the statistics are estimated over all slices of a series; a projection image is estimated alone."""
+    """Whether statistics are estimated over all slices of a series; projection images are estimated one by one."""
     if isinstance(config, RobustRange):
         return False
     return isinstance(config, (MRPercentile, MRMedian)) or config.body.method == "otsu"
 
 
 def series_range(config: AnyRange, planes: Iterable[PhysicalPlane], total: int) -> SeriesRange:
-    """Return the range of the given planes: one series, or one image for `range`. Their order does not matter.
+    """Return the range of the given planes: of a series, or of one image for `range`. Their order does not matter.
 
-    `total` is the number of pixels of all planes; with it the planes may come one by one, never all in memory.
+    `total` is the number of pixels of all planes; knowing it allows planes to be read one by one.
 
     Raises:
-        Rejected: a non-finite value, nothing but padding, no foreground, or no contrast to estimate a range from.
+        Rejected: non-finite values, only padding, no foreground, or no contrast to estimate a range from.
     """
     if isinstance(config, (CTWindow, FixedRange)) and config.body.method != "otsu":
         return SeriesRange(*config.limits, _fixed_cut(config.body))
@@ -169,8 +169,8 @@ def valid_values(plane: PhysicalPlane) -> np.ndarray:
         bad = int(values.size - np.isfinite(values).sum())
         raise Rejected(
             RejectionCode.NON_FINITE,
-            f"{bad} of {values.size} pixels are NaN or infinite outside the declared padding; a finite value is needed "
-            "everywhere. Correct the source, or declare these pixels as padding.",
+            f"{bad} of {values.size} pixels outside the declared padding are NaN or infinite, but all must be finite. "
+            "Correct the source, or declare these pixels as padding.",
         )
     return values
 
@@ -182,7 +182,7 @@ def _sample(planes: Iterable[PhysicalPlane], total: int) -> np.ndarray:
     if values.size == 0:
         raise Rejected(
             RejectionCode.EMPTY_FOREGROUND,
-            "Every pixel is declared padding, so there is nothing to normalise. Exclude the series.",
+            "Every pixel is declared padding, so the series is left out. No action is needed.",
         )
     return values
 
@@ -202,8 +202,8 @@ def _above(values: np.ndarray, cut: float) -> np.ndarray:
     if foreground.size == 0:
         raise Rejected(
             RejectionCode.EMPTY_FOREGROUND,
-            f"No pixel of the series lies above the foreground threshold of {cut:g}; its brightest is "
-            f"{float(values.max()):g}. Exclude the series, or lower the threshold of the body mask.",
+            f"No pixel of the series is above the foreground threshold of {cut:g}; the brightest "
+            f"is {float(values.max()):g}. Lower that threshold to use the series; otherwise it is left out.",
         )
     return foreground
 
@@ -213,8 +213,8 @@ def _percentiles(values: np.ndarray, config: MRPercentile | RobustRange, cut: fl
     if not high > low:
         raise Rejected(
             RejectionCode.NO_CONTRAST,
-            f"The percentiles {config.low:g} and {config.high:g} are both {low:g}: the image is constant there, and no "
-            "range can be estimated from it. Exclude it, or use a fixed range.",
+            f"The percentiles {config.low:g} and {config.high:g} are both {low:g}: the image is constant there, so no "
+            "range can be estimated. Use a fixed range; otherwise the series is left out.",
         )
     return SeriesRange(low, high, cut)
 
@@ -224,7 +224,7 @@ def _median_range(values: np.ndarray, config: MRMedian, cut: float | None) -> Se
     if not median > 0:
         raise Rejected(
             RejectionCode.NO_CONTRAST,
-            f"The median of the foreground is {median:g}, and it must lie above 0 to scale the image by. Use "
+            f"The median of the foreground is {median:g}, but it must be above 0 to scale the image. Use "
             "mr_percentile, or a fixed range.",
         )
     return SeriesRange(0.0, config.span * median, cut)

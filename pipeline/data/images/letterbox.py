@@ -1,4 +1,4 @@
-"""From any rectangle to a square model grid and back: letterbox, antialiased linear resampling, nothing else."""
+"""Letterbox: resample any rectangle to a square model grid and back, antialiased and linear."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipeline.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """How a native [H, W] image lies, aspect ratio kept, in the middle of a [size, size] grid.
+    """Placement of a native [H, W] image in the middle of a [size, size] grid, with its aspect ratio preserved.
 
     Attributes:
         native: (H, W) of the original.
         size: edge of the square grid.
-        inner: (h, w) that the image fills on the grid; the longer edge equals `size`, the shorter is at least 1.
+        inner: (h, w) of the image on the grid; the longer edge equals `size`, the shorter one is at least 1.
         offset: (top, left) of the inner rectangle.
     """
 
@@ -34,7 +34,7 @@ class Letterbox:
         """Return the letterbox of a native shape; raises ConfigError for an empty image."""
         if len(native) != 2 or min(native) < 1:
             raise ConfigError(
-                f"An image of shape {tuple(native)} cannot be normalised; [H, W] with both >= 1 is needed."
+                f"An image of shape {tuple(native)} cannot be normalised: it must be [H, W] with both at least 1."
             )
         longest = max(native)
         inner = tuple(max(1, int(np.floor(edge * size / longest + 0.5))) for edge in native)
@@ -48,7 +48,7 @@ class Letterbox:
         return slice(top, top + height), slice(left, left + width)
 
     def place(self, image: np.ndarray, fill: float) -> np.ndarray:
-        """Resample a native [H, W] image onto the [size, size] grid, `fill` in the margins; float32."""
+        """Resample a native [H, W] image onto the [size, size] grid, with `fill` in the margins; float32."""
         grid = np.full((self.size, self.size), fill, dtype=np.float32)
         grid[self.window] = resample(image, self.inner)
         return grid
@@ -57,7 +57,7 @@ class Letterbox:
         """Resample the inner rectangle of a [size, size] grid back to native [H, W]; float32."""
         if grid.shape != (self.size, self.size):
             raise ConfigError(
-                f"A map of shape {grid.shape} does not lie on this step's grid of {self.size} x {self.size}."
+                f"A map of shape {grid.shape} does not match the grid of this step, {self.size} x {self.size}."
             )
         return resample(grid[self.window], self.native)
 
@@ -73,16 +73,16 @@ class Letterbox:
             return cls(native, int(values["size"]), inner, offset)
         except (KeyError, TypeError, ValueError):
             raise ConfigError(
-                "This step holds no letterbox (native, size, inner, offset); use a `normalise` step."
+                "This step has no letterbox (native, size, inner, offset). Use a `normalise` step."
             ) from None
 
 
 def resample(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resample [H, W] to `shape` linearly: antialiased (triangle as wide as the source pixels) where it shrinks,
-    plain bilinear with pixel centres at half-integers where it grows, a copy where nothing changes.
+    """Resample [H, W] to `shape` linearly: antialiased (triangle filter as wide as the source pixels) for shrinking,
+    plain bilinear with pixel centres at half-integers for enlarging, a copy where the shape is unchanged.
 
-    torch's kernel, one image a call: the values do not depend on what else is in a batch. It was the fastest of those
-    that are right (256 -> 64: 0.19 ms; Pillow 0.22; area by matrix products 0.88; `mode="area"` 0.15 but with
+    It uses torch's kernel on one image per call, so values do not depend on the rest of a batch. It was the fastest of
+    the correct ones (256 -> 64: 0.19 ms; Pillow 0.22; area by matrix products 0.88; `mode="area"` 0.15 but with
     overlapping, unequal windows at fractional ratios).
     """
     source = np.ascontiguousarray(image, dtype=np.float32)

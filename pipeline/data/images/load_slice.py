@@ -1,4 +1,4 @@
-"""From a catalogue reference to one physical image: stored values out of the pixel store, rescaled and inverted."""
+"""Load one physical image for a catalogue reference: read stored values from the pixel store, rescale and invert."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.types import SliceRef
 
 
 class FrameStore(Protocol):
-    """What is read of `pipeline.data.store.pixel_store.PixelStore`."""
+    """The part of `pipeline.data.store.pixel_store.PixelStore` that is used here."""
 
     def get(self, key: str, frame: int | None = None) -> np.ndarray:
         """Return stored values [F, H, W], or one frame [H, W]."""
@@ -26,8 +26,8 @@ def load_plane(store: FrameStore, ref: SliceRef) -> Plane:
     """Read one slice and return it in physical units.
 
     Raises:
-        CatalogueError: the pixel object is missing, damaged, or of another size than the catalogue says.
-        Rejected: its values cannot be made physical.
+        CatalogueError: the pixel object is missing, damaged, or differs in size from the catalogue.
+        Rejected: its values cannot be converted to physical units.
     """
     attributes = frame_attributes(ref.attributes, ref.frame)
     stored = store.get(ref.pixel_key, ref.frame)
@@ -37,7 +37,7 @@ def load_plane(store: FrameStore, ref: SliceRef) -> Plane:
 
 
 def load_mask(store: FrameStore, ref: SliceRef) -> np.ndarray | None:
-    """Read the lesion mask of one slice, bool [H, W] on the native grid; None where the catalogue has none."""
+    """Read the lesion mask of one slice, bool [H, W] on the native grid; or None without a mask in the catalogue."""
     if ref.mask_key is None:
         return None
     mask = store.get(ref.mask_key, ref.frame)
@@ -46,7 +46,7 @@ def load_mask(store: FrameStore, ref: SliceRef) -> np.ndarray | None:
 
 
 def frame_attributes(values: Mapping[str, Any], frame: int) -> InstanceAttributes:
-    """Return the attributes of one frame: what is given one a frame becomes that frame's own."""
+    """Return the attributes of one frame: values given per frame are reduced to those of this frame."""
     attributes = InstanceAttributes.from_json(values)
     if attributes.frames == 1:
         return attributes
@@ -62,7 +62,7 @@ def frame_attributes(values: Mapping[str, Any], frame: int) -> InstanceAttribute
 
 
 def pixel_shape(ref: SliceRef) -> tuple[int, int]:
-    """Return (rows, columns) of a slice as the catalogue has them."""
+    """Return (rows, columns) of a slice, from the catalogue."""
     return int(ref.attributes.get("rows", 0)), int(ref.attributes.get("columns", 0))
 
 
@@ -70,9 +70,9 @@ def _of_frame(values: Sequence[Any], frame: int) -> tuple[Any, ...]:
     return tuple(values) if len(values) <= 1 else (values[frame],)
 
 
-def _check_size(found: tuple[int, ...], declared: tuple[int, int], ref: SliceRef) -> None:
-    if tuple(found) != declared:
+def _check_size(size: tuple[int, ...], declared: tuple[int, int], ref: SliceRef) -> None:
+    if tuple(size) != declared:
         raise CatalogueError(
-            f"Slice {ref.slice_id} has {declared} rows and columns in the catalogue and {tuple(found)} in the pixel "
+            f"Slice {ref.slice_id} has {declared} rows and columns in the catalogue but {tuple(size)} in the pixel "
             "store. Ingest its file again."
         )

@@ -1,6 +1,6 @@
-"""Physical values to the [-1, 1] square that models see, and back; carried inside every model artefact.
+"""Normalisation of physical values to the [-1, 1] square that models see, and back; stored in every model artefact.
 
-Statistics come from the series itself and from nothing else, so a score never depends on the batch around it.
+Statistics come only from the series itself, so a score never depends on the batch around it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
     "planes",
 ]
 
-VERSION = 1  # raised by any change, here or in body, grid and intensity, that moves a normalised pixel
+VERSION = 1  # increase with any change, here or in body, letterbox and intensity, that alters a normalised pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def planes(physical: PhysicalPlane) -> Iterator[Plane]:
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """One image on the model grid: `image` float32 [1, S, S] in [-1, 1], `body` bool [1, S, S], and the way back."""
+    """One image on the model grid: `image` float32 [1, S, S] in [-1, 1], `body` bool [1, S, S], and the step back."""
 
     image: np.ndarray
     body: np.ndarray
@@ -90,26 +90,26 @@ class Normaliser:
 
     @property
     def needs_series(self) -> bool:
-        """True where all slices of a series are needed to normalise one of them."""
+        """Whether all slices of a series are needed to normalise one of them."""
         return needs_series(self.config)
 
     def series(self, slices: Sequence[PhysicalPlane]) -> list[Normalised]:
-        """Normalise all slices of one series, in the order given.
+        """Normalise all slices of one series, in the given order.
 
-        A single slice without foreground is a blank image with an empty body.
+        A single slice without foreground becomes a blank image with an empty body.
 
         Raises:
-            Rejected: a non-finite value, no foreground in any slice, or no contrast where a range is estimated.
+            Rejected: non-finite values, no foreground in any slice, or no contrast to estimate a range from.
         """
         estimated = self.estimate(slices)
-        found = [self.apply(plane, estimated) for plane in slices]
-        self.require_body([bool(item.body.any()) for item in found])
-        return found
+        items = [self.apply(plane, estimated) for plane in slices]
+        self.require_body([bool(item.body.any()) for item in items])
+        return items
 
     def estimate(self, slices: Iterable[PhysicalPlane], total: int | None = None) -> SeriesRange | None:
-        """Return the statistics of one series, or None where each slice needs only itself.
+        """Return the statistics of one series, or None where each slice is normalised alone.
 
-        `total` is the pixel count of all slices; given it, `slices` may be a generator, never whole in memory.
+        `total` is the pixel count of all slices; with it, `slices` may be a generator and need not fit into memory.
         """
         if not self.needs_series:
             return None
@@ -119,44 +119,44 @@ class Normaliser:
         return series_range(self.config, slices, total)
 
     def apply(self, plane: PhysicalPlane, estimated: SeriesRange | None = None) -> Normalised:
-        """Normalise one slice; `estimated` is what `estimate` returned for its whole series."""
+        """Normalise one slice; `estimated` is the result of `estimate` for its whole series."""
         if estimated is None and self.needs_series:
             raise ConfigError(
                 f"{self.config.kind} needs the statistics of the whole series; pass the result of estimate()."
             )
         pixels = _plane_pixels(plane)
-        found = estimated or series_range(self.config, [plane], pixels.size)
-        filled = pixels if plane.valid is None else np.where(plane.valid, pixels, np.float32(found.low))
+        limits = estimated or series_range(self.config, [plane], pixels.size)
+        filled = pixels if plane.valid is None else np.where(plane.valid, pixels, np.float32(limits.low))
         box = Letterbox.of(pixels.shape, self.image_size)
-        grid = box.place(np.clip(filled, found.low, found.high), found.low)
-        # In double precision, so that neither a large offset nor a huge range loses the result.
-        image = np.clip((grid.astype(np.float64) - found.low) / (found.high - found.low) * 2 - 1, -1, 1)
-        cut = found.high - found.low if found.cut is None else found.cut
+        grid = box.place(np.clip(filled, limits.low, limits.high), limits.low)
+        # In double precision, so that neither a large offset nor a huge range loses precision.
+        image = np.clip((grid.astype(np.float64) - limits.low) / (limits.high - limits.low) * 2 - 1, -1, 1)
+        cut = limits.high - limits.low if limits.cut is None else limits.cut
         body = body_mask(filled, plane.valid, box, self.config.body, cut)
-        step = Step("normalise", {"kind": self.config.kind, "low": found.low, "high": found.high, **box.to_json()})
+        step = Step("normalise", {"kind": self.config.kind, "low": limits.low, "high": limits.high, **box.to_json()})
         return Normalised(image.astype(np.float32)[None], body[None], step)
 
-    def require_body(self, shown: Sequence[bool]) -> None:
-        """Raise Rejected(EMPTY_FOREGROUND) where none of a series' slices shows a body."""
-        if shown and not any(shown):
+    def require_body(self, has_body: Sequence[bool]) -> None:
+        """Raise Rejected(EMPTY_FOREGROUND) if no slice of a series has a body."""
+        if has_body and not any(has_body):
             raise Rejected(
                 RejectionCode.EMPTY_FOREGROUND,
-                f"None of the {len(shown)} slices shows a body by the rule {self.config.body.method!r}, so there is "
-                "nothing to score. Exclude the series, or change the body mask of its route.",
+                f"The rule {self.config.body.method!r} detects no body in any of the {len(has_body)} slices, so the "
+                "series is left out. To use it, change the body mask of its route.",
             )
 
     def invert(self, image: np.ndarray, step: Step) -> np.ndarray:
-        """Return native float32 [H, W] in physical units from [S, S] in [-1, 1]; clipping and resampling stay."""
+        """Return native float32 [H, W] in physical units from [S, S] in [-1, 1]; clipping is not undone."""
         low, high = float(step.params["low"]), float(step.params["high"])
         unit = self.to_native(image, step).astype(np.float64)
         return (low + (unit + 1) / 2 * (high - low)).astype(np.float32)
 
     def to_native(self, grid: np.ndarray, step: Step) -> np.ndarray:
-        """Bring a map [S, S] to the native grid by linear interpolation, values untouched; float32 [H, W]."""
+        """Bring a map [S, S] to the native grid by linear interpolation, without changing its scale; float32 [H, W]."""
         return Letterbox.from_json(step.params).restore(np.asarray(grid, dtype=np.float32))
 
     def mask_to_native(self, mask: np.ndarray, step: Step) -> np.ndarray:
-        """Bring a mask [S, S] to the native grid: True where interpolation gives one half or more."""
+        """Bring a mask [S, S] to the native grid: True where interpolation gives at least one half."""
         return self.to_native(np.asarray(mask, dtype=np.float32), step) >= 0.5
 
     def to_json(self) -> dict[str, Any]:
@@ -168,20 +168,22 @@ class Normaliser:
         """Rebuild from `to_json`; raises ArtefactError for another version, ConfigError for a wrong field."""
         if values.get("version") != VERSION:
             raise ArtefactError(
-                f"This normaliser has version {values.get('version')!r}; this Nightread reads version {VERSION}. "
-                "Retrain the model, or use the release that made it."
+                f"This normaliser has version {values.get('version')!r}; this Nightread reads only version {VERSION}. "
+                "Retrain the model, or use the release that saved it."
             )
         return cls(normaliser_config(values.get("config", {})))
 
     def fingerprint(self) -> str:
-        """SHA-256 of the JSON: equal fingerprints normalise equally."""
+        """SHA-256 of the JSON; equal fingerprints mean equal normalisation."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
 def _plane_pixels(plane: PhysicalPlane) -> np.ndarray:
     pixels = np.asarray(plane.pixels, dtype=np.float32)
     if pixels.ndim != 2:
-        raise ConfigError(f"A slice of shape {pixels.shape} was given; [H, W] is needed. Split frames with planes().")
+        raise ConfigError(
+            f"A slice of shape {pixels.shape} was given, but it must be [H, W]. Split frames with planes()."
+        )
     if plane.valid is not None and plane.valid.shape != pixels.shape:
         raise ConfigError(
             f"The valid mask has shape {plane.valid.shape}, its image {pixels.shape}; they must be equal."

@@ -1,4 +1,4 @@
-"""A series as the unit of loading: its statistics need all of its slices, whichever of them are wanted."""
+"""Series as the unit of loading: its statistics need all of its slices, whichever of them are selected."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pipeline.data.sets.selection import NotScoredSeries
 from pipeline.errors import CatalogueError, ConfigError, Rejected, RejectionCode
 from pipeline.types import SliceRef
 
-HOLD_PIXELS = 2**26  # a series of more pixels (256 MiB as float32) is read twice instead of held
+HOLD_PIXELS = 2**26  # a series with more pixels (256 MiB as float32) is read twice instead of held in memory
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlan:
-    """What is wanted of a series: `members` are all its slices, `wanted` the positions among them, in wanted order."""
+    """What to load of a series: `members` are all its slices, `selected` the requested positions, in order."""
 
     series_id: str
     members: tuple[SliceRef, ...]
-    wanted: tuple[int, ...]
+    selected: tuple[int, ...]
 
     @property
     def slices(self) -> tuple[SliceRef, ...]:
-        """The wanted slices."""
-        return tuple(self.members[index] for index in self.wanted)
+        """The selected slices."""
+        return tuple(self.members[index] for index in self.selected)
 
     @property
     def whole(self) -> SeriesPlan:
-        """The same series with every slice wanted."""
+        """The same series with every slice selected."""
         return SeriesPlan(self.series_id, self.members, tuple(range(len(self.members))))
 
     def refused(self, error: Rejected | CatalogueError) -> NotScoredSeries:
@@ -43,20 +43,20 @@ class SeriesPlan:
 def plan(
     slices: Sequence[SliceRef], members: Mapping[str, Sequence[SliceRef]] | None, needs_series: bool
 ) -> list[SeriesPlan]:
-    """Group slices by series, series in order of first appearance.
+    """Group slices by series, in order of first appearance.
 
     Raises:
-        ConfigError: statistics over whole series are needed and `members` lacks a series or one of its slices.
+        ConfigError: statistics over whole series are needed, but `members` lacks a series or one of its slices.
     """
     if needs_series and members is None and slices:
         raise ConfigError(
-            "This normaliser estimates its range from whole series, and the slices alone do not say what else their "
-            "series hold. Pass members=selection.members."
+            "This normaliser estimates its range from whole series, and the slices alone do not tell what else their "
+            "series contain. Pass members=selection.members."
         )
-    wanted: dict[str, list[SliceRef]] = {}
+    by_series: dict[str, list[SliceRef]] = {}
     for ref in slices:
-        wanted.setdefault(ref.series_id, []).append(ref)
-    return [_plan_series(series_id, refs, members, needs_series) for series_id, refs in wanted.items()]
+        by_series.setdefault(ref.series_id, []).append(ref)
+    return [_plan_series(series_id, refs, members, needs_series) for series_id, refs in by_series.items()]
 
 
 def _plan_series(
@@ -67,34 +67,34 @@ def _plan_series(
     missing = [ref.slice_id for ref in refs if ref.slice_id not in place]
     if missing:
         raise ConfigError(
-            f"Slice {missing[0]} is wanted, but the members given for its series do not hold it. Take slices and "
+            f"Slice {missing[0]} is selected, but the members given for its series do not contain it. Take slices and "
             "members from the same selection."
         )
     return SeriesPlan(series_id, whole, tuple(place[ref.slice_id] for ref in refs))
 
 
 class SeriesReader:
-    """Reads and normalises whole series, holding at most one of them."""
+    """Reads and normalises whole series, with at most one of them in memory."""
 
     def __init__(self, store: FrameStore, normaliser: Normaliser) -> None:
         self.store, self.normaliser = store, normaliser
 
     def normalise(self, series: SeriesPlan) -> list[Normalised]:
-        """Return the wanted slices, normalised with the statistics of all members.
+        """Return the selected slices, normalised with the statistics of all members.
 
         Raises:
-            Rejected, CatalogueError: the series cannot be used; nothing of it is returned.
+            Rejected, CatalogueError: the series cannot be used; no part of it is returned.
         """
         estimated, held = None, {}
         if self.normaliser.needs_series:
             total = sum(prod(pixel_shape(ref)) for ref in series.members)
-            keep = set(series.wanted) if total <= HOLD_PIXELS else set()
+            keep = set(series.selected) if total <= HOLD_PIXELS else set()
             estimated = self.normaliser.estimate(self._planes(series, keep, held), total)
-        found = []
-        for index in series.wanted:
+        items = []
+        for index in series.selected:
             plane = held.pop(index, None) or load_plane(self.store, series.members[index])
-            found.append(self.normaliser.apply(plane, estimated))
-        return found
+            items.append(self.normaliser.apply(plane, estimated))
+        return items
 
     def _planes(self, series: SeriesPlan, keep: set[int], held: dict[int, Plane]) -> Iterator[Plane]:
         for index, ref in enumerate(series.members):

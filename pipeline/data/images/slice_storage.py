@@ -1,4 +1,4 @@
-"""Where normalised slices wait: in one tensor in memory, in files, or nowhere."""
+"""Storage of normalised slices: in one tensor in memory, in files, or nowhere."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pipeline.data.images.normalise import Normalised
 from pipeline.data.images.series import SeriesPlan, SeriesReader
 from pipeline.types import Step
 
-RECENT = 2  # normalised series that an uncached data set keeps, so that reading in order reads each series once
+RECENT = 2  # normalised series that an uncached data set remembers, so that reading in order reads each series once
 
 
 class Backing(Protocol):
-    """Series go in by `add`; their slices come out by a running index over all that were added."""
+    """Series are added with `add`; their slices are read by a running index over all added slices."""
 
     def add(self, series: SeriesPlan) -> None:
-        """Take a series in; raises Rejected or CatalogueError, and then holds nothing of it."""
+        """Add a series; raises Rejected or CatalogueError, and then stores no part of it."""
 
     def get(self, index: int) -> tuple[Tensor, Tensor]:
         """Return image float32 [1, S, S] and body bool [1, S, S]."""
 
     def step(self, index: int) -> Step:
-        """Return the slice's way back."""
+        """Return the step that leads a slice back to its native grid."""
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return images [B, 1, S, S] and bodies [B, 1, S, S] as new tensors."""
 
     def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Return slices `first` .. `last` - 1, neighbours in one series that was added whole; not to be written to."""
+        """Return slices `first` .. `last` - 1, neighbours in one series that was added whole; read-only."""
 
 
 class _Stacked:
@@ -48,9 +48,9 @@ class _Stacked:
 
 
 class InMemory:
-    """One preallocated float32 and one bool tensor: a batch is one gather, and nothing is allocated a slice.
+    """One preallocated float32 and one bool tensor: a batch is a single gather, with no allocation per slice.
 
-    float32, not float16: a cached slice must equal an uncached one bit for bit, or the cache would move the scores.
+    float32, not float16: a cached slice must equal an uncached one bit for bit, or the cache would change scores.
     """
 
     def __init__(self, reader: SeriesReader, count: int) -> None:
@@ -70,7 +70,7 @@ class InMemory:
             self._steps.append(item.step)
 
     def get(self, index: int) -> tuple[Tensor, Tensor]:
-        """See Backing; views, not to be written to."""
+        """See Backing; the tensors are views and read-only."""
         return self._images[index], self._bodies[index]
 
     def step(self, index: int) -> Step:
@@ -87,7 +87,7 @@ class InMemory:
 
 
 class OnDisk(_Stacked):
-    """Files of whole normalised series (`pipeline.data.images.cache`); memory holds their names and steps only."""
+    """Files of whole normalised series (`pipeline.data.images.cache`); only their names and steps are in memory."""
 
     def __init__(self, reader: SeriesReader, cache: SeriesCache) -> None:
         self._reader, self._cache = reader, cache
@@ -102,9 +102,9 @@ class OnDisk(_Stacked):
             items = self._reader.normalise(series.whole)
             self._cache.write(key, items)
             steps = [(item.step, bool(item.body.any())) for item in items]
-        self._reader.normaliser.require_body([steps[index][1] for index in series.wanted])
-        self._places.extend((key, index) for index in series.wanted)
-        self._steps.extend(steps[index][0] for index in series.wanted)
+        self._reader.normaliser.require_body([steps[index][1] for index in series.selected])
+        self._places.extend((key, index) for index in series.selected)
+        self._steps.extend(steps[index][0] for index in series.selected)
 
     def get(self, index: int) -> tuple[Tensor, Tensor]:
         """See Backing."""
@@ -123,9 +123,9 @@ class OnDisk(_Stacked):
 
 
 class Nowhere(_Stacked):
-    """Nothing is kept but the last series read: right for one pass in order, slow for training.
+    """Remembers only the last series read: right for one pass in order, slow for training.
 
-    A series is read when its first slice is asked for, so `get` is what raises Rejected or CatalogueError.
+    A series is read when its first slice is requested, so `get` raises Rejected or CatalogueError.
     """
 
     def __init__(self, reader: SeriesReader) -> None:
@@ -135,7 +135,7 @@ class Nowhere(_Stacked):
 
     def add(self, series: SeriesPlan) -> None:
         """See Backing; nothing is read yet."""
-        self._places.extend((series, index) for index in range(len(series.wanted)))
+        self._places.extend((series, index) for index in range(len(series.selected)))
 
     def get(self, index: int) -> tuple[Tensor, Tensor]:
         """See Backing."""

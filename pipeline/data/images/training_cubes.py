@@ -1,4 +1,4 @@
-"""What a model of volumes learns from: cubes of series, at places that are drawn once and stay."""
+"""Training data of models on volumes: cubes of series, at positions that are drawn once and then fixed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class _Patch:
     series: HeldSeries
     depth: Depth
     number: int
-    start: tuple[int, int, int]  # on the grid, which may begin before the volume does
+    start: tuple[int, int, int]  # on the grid, which may begin before the volume
 
 
 class PatchDataset:
-    """Cubes of the series of a data set; an item is a dictionary as `SliceDataset` gives, with [1, T, T, T].
+    """Cubes of the series of a data set; an item is a dictionary as in `SliceDataset`, with arrays [1, T, T, T].
 
-    Each series gives `config.patches` of them. Their centres are drawn among the voxels of the body, by the series'
-    content alone, so that a resumed training and another selection see the same cubes of it. Series without body give
-    none; those that cannot be read are noted in `data.rejected`.
+    Each series gives `config.patches` cubes. Their centres are drawn among the voxels of the body, seeded only by the
+    series' content, so that a resumed training and other selections use the same cubes. Series without a body give
+    none; unreadable series are recorded in `data.rejected`.
 
     Args:
-        data: holds whole series (`whole=True`); its cache decides where the slices wait.
-        config: the grid, and the edge T.
+        data: data set of whole series (`whole=True`); its cache stores the slices.
+        config: the grid and the edge T.
     """
 
     def __init__(self, data: SliceDataset, config: VolumeConfig) -> None:
@@ -56,7 +56,7 @@ class PatchDataset:
         }
 
     def _read(self, patch: _Patch) -> tuple[Tensor, Tensor]:
-        """Return a cube's image and body [n, 1, T, T], n < T where the volume is thinner; only its sources are read."""
+        """Return a cube's image and body [n, 1, T, T], n < T in thinner volumes; only its source slices are read."""
         (z, y, x), edge, depth = patch.start, self.config.tile, patch.depth
         first, last = max(z, 0), min(z + edge, depth.grid)
         begin, end = depth.sources(first, last)
@@ -82,7 +82,7 @@ def _generator(contents: Sequence[str]) -> np.random.Generator:
 
 
 def _starts(body: np.ndarray, config: VolumeConfig, rng: np.random.Generator) -> list[tuple[int, int, int]]:
-    """Return where the cubes begin: each holds the voxel of the body that was drawn, in its middle where that fits."""
+    """Return the start of each cube, which holds its drawn body voxel, in the middle where that is possible."""
     inside = np.flatnonzero(body)
     if not inside.size:
         return []

@@ -118,7 +118,7 @@ def _batches(data: SliceDataset, batch_size: int) -> Iterator[tuple[Batch, list[
     """Yield slices, or whole series, with the randomness that scoring gives them, and which of their rows count."""
     if data.whole:
         for stack in data.stacks():
-            yield stack.batch, list(stack.wanted)
+            yield stack.batch, list(stack.selected)
         return
     for batch in slice_batches(data, batch_size):
         yield replace(batch, ids=tuple(content_id(data, item) for item in batch.ids)), list(range(len(batch.ids)))

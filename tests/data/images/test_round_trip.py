@@ -140,7 +140,7 @@ def test_another_version_and_wrong_fields_are_refused() -> None:
         normaliser_config({"kind": "window"})
     with pytest.raises(ConfigError, match="centr"):
         normaliser_config({"kind": "ct_window", "centr": 3})
-    with pytest.raises(ConfigError, match="must lie below"):
+    with pytest.raises(ConfigError, match="must be below"):
         normaliser_config({"kind": "mr_percentile", "low": 99, "high": 1})
     for size in (31, 257, 0):
         with pytest.raises(ConfigError, match="image_size"):
