@@ -1,4 +1,4 @@
-"""From a model to scores, p-values and flags. `load_detector` is the door for those who use it as a library."""
+"""Detection, from a model to scores, p-values and flags; library users start with `load_detector`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Detector", "load_detector", "save_detector"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the detector, and torch with it, only when it is asked for: calibration alone needs neither."""
+    """Import the detector, and with it torch, only on access, since calibration alone needs neither."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pipeline.detection import stored_detector

@@ -1,4 +1,4 @@
-"""The configuration of a detector: from a reconstruction to a flagged list."""
+"""Configuration of a detector, from a reconstruction to a flagged list."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from pipeline.detection.tiles import TileConfig
 
 
 class DetectionConfig(Config):
-    """From a reconstruction to a flagged list."""
+    """Configuration from a reconstruction to a flagged list."""
 
-    residual: ResidualConfig = Field(ResidualConfig(), description="how image and reconstruction are compared")
-    aggregate: AggregateConfig = Field(AggregateConfig(), description="from map to slice, series and study")
+    residual: ResidualConfig = Field(ResidualConfig(), description="comparison of image and reconstruction")
+    aggregate: AggregateConfig = Field(AggregateConfig(), description="aggregation from map to slice, series and study")
     transform: Literal["none", "two_sided"] = Field(
         "none",
-        description="of a slice's score; `two_sided` is |s - median| / MAD of validate normals: smoother than normal "
-        "is unusual too",
+        description="transform of a slice's score; `two_sided` is |s - median| / MAD of validate normals: smoother "
+        "than "
+        "normal is unusual too",
     )
-    flagging: FlaggingConfig = Field(FlaggingConfig(), description="which findings of a night are flagged")
+    flagging: FlaggingConfig = Field(FlaggingConfig(), description="rule that flags findings of a night")
     tiles: TileConfig = Field(
         TileConfig(),
-        description="of volumes: how the model's cubes are laid and blended",
+        description="for volumes: layout and blending of the model's cubes",
     )
     batch_size: int = Field(64, ge=1, description="slices scored at once; no score depends on it")
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the method's forward pass; residual and score are fp32 and fp64 always"
+        "fp32", description="precision of the method's forward pass; residual and score are always fp32 and fp64"
     )
     device: Literal["cpu", "auto"] = Field(
         "cpu",
-        description="auto scores on a CUDA device where there is one",
+        description="auto scores on a CUDA device if there is one",
     )

@@ -1,10 +1,10 @@
-"""What a score means: conformal p-values and thresholds from held-out normals, one independent unit a patient.
+"""Conformal p-values and thresholds from held-out normals, with one independent unit per patient.
 
-With n calibration units and k = floor(alpha (n + 1)), a score is flagged where it exceeds the k-th largest of them. The
-false alarms among m fresh normal units then follow BetaBinomial(m, k, n + 1 - k), whatever the scores' distribution
+With n calibration units and k = floor(alpha (n + 1)), a score is flagged if it exceeds the k-th largest of them. The
+false alarms among m new normal units then follow BetaBinomial(m, k, n + 1 - k), whatever the scores' distribution
 (Vovk 2012, "Conditional validity of inductive conformal predictors"; Bates et al. 2023); ties only make them
-fewer. The units must be exchangeable: with several slices of one patient, or slices of diseased patients, they are not,
-and `GUARANTEES` says so in every table.
+fewer. The units must be exchangeable: several slices of one patient, or slices of diseased patients, are not,
+and every table states so (`GUARANTEES`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GUARANTEES: dict[Design, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One normal case of the calibrate set: a study (or, where `clustered`, a slice), its patient, its raw score."""
+    """One normal case of the calibrate set: a study (or a slice, if `clustered`), its patient, its raw score."""
 
     unit_id: str
     patient_id: str
@@ -47,10 +47,10 @@ class Threshold:
 
     Attributes:
         value: the k-th largest of n calibration scores.
-        alpha: the false-positive rate that was asked for.
+        alpha: the target false-positive rate.
         n, k: calibration units, and floor(alpha (n + 1)).
         expected_fpr: k / (n + 1), never above alpha.
-        interval: 95 % of calibrations realise a rate in here (Beta(k, n + 1 - k)); None without guarantee.
+        interval: range of the realised rate in 95 % of calibrations (Beta(k, n + 1 - k)); None without guarantee.
         guarantee: one of `GUARANTEES`.
     """
 
@@ -64,13 +64,13 @@ class Threshold:
 
 
 class Calibration(Config):
-    """The scores of held-out normals, frozen with the detector that gave them.
+    """The scores of held-out normals, frozen with their detector.
 
     JSON: `model_dump(mode="json")` and `model_validate`, exact to the last bit.
     """
 
     scores: tuple[float, ...] = Field(min_length=1, description="raw scores of the units, ascending")
-    design: Design = Field("independent", description="independent: one unit a patient; clustered: no guarantee")
+    design: Design = Field("independent", description="independent: one unit per patient; clustered: no guarantee")
     patients: int = Field(ge=1, description="patients behind the units")
     pixels: PixelQuantiles | None = Field(None, description="in-body residual quantiles of the same normals")
 
@@ -79,9 +79,9 @@ class Calibration(Config):
         if not all(math.isfinite(score) for score in self.scores):
             raise ValueError("a calibration score is not finite")
         if any(a > b for a, b in zip(self.scores, self.scores[1:], strict=False)):
-            raise ValueError("calibration scores must ascend")
+            raise ValueError("calibration scores must be ascending")
         if self.design == "independent" and self.patients != len(self.scores):
-            raise ValueError("independent units are one a patient")
+            raise ValueError("independent units must be one per patient")
         return self
 
     @classmethod
@@ -93,37 +93,37 @@ class Calibration(Config):
         pixels: PixelQuantiles | None = None,
         trained_on: Collection[str] = (),
     ) -> Calibration:
-        """Calibrate on normal units; of a patient's several studies the one with the smallest hash stands for all.
+        """Calibrate on normal units; of several studies of a patient, only the one with the smallest hash is used.
 
         Args:
-            units: in any order; the order changes nothing.
+            units: in any order, which does not matter.
             clustered: keep every unit, and give up the guarantee.
-            pixels: quantiles of the pixels, to be stored along.
-            trained_on: patients that the model has seen (train, validate): none may be among the units.
+            pixels: pixel quantiles to store with the scores.
+            trained_on: patients that the model has seen (train, validate): none of them may be among the units.
 
         Raises:
-            TooFewNormals: no unit at all.
+            TooFewNormals: there are no units.
             Rejected: a score is not finite (non-finite-pixels).
-            ConfigError: a unit twice, or a patient that the model was trained on.
+            ConfigError: a unit occurs twice, or belongs to a patient that the model was trained on.
         """
-        found = list(units)
-        _check(found, trained_on)
-        kept = found if clustered else one_per_patient(found)
+        given = list(units)
+        _check(given, trained_on)
+        independent = given if clustered else one_per_patient(given)
         return cls(
-            scores=tuple(sorted(float(unit.score) for unit in kept)),
+            scores=tuple(sorted(float(unit.score) for unit in independent)),
             design="clustered" if clustered else "independent",
-            patients=len({unit.patient_id for unit in kept}),
+            patients=len({unit.patient_id for unit in independent}),
             pixels=pixels,
         )
 
     @property
     def n(self) -> int:
-        """Calibration units."""
+        """Number of calibration units."""
         return len(self.scores)
 
     @property
     def guarantee(self) -> str:
-        """What the p-values are worth, in words that go beside them."""
+        """The guarantee of the p-values, in words to print beside them."""
         return GUARANTEES[self.design]
 
     @cached_property
@@ -132,9 +132,9 @@ class Calibration(Config):
 
     def p_values(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return (1 + #{calibration >= s}) / (n + 1) for each score: float64 in [1/(n+1), 1]; NaN stays NaN."""
-        asked = np.asarray(scores, dtype=np.float64)
-        at_least = self.n - np.searchsorted(self._ascending, asked, side="left")
-        return np.where(np.isnan(asked), np.nan, (1 + at_least) / (self.n + 1))
+        values = np.asarray(scores, dtype=np.float64)
+        at_least = self.n - np.searchsorted(self._ascending, values, side="left")
+        return np.where(np.isnan(values), np.nan, (1 + at_least) / (self.n + 1))
 
     def p_value(self, score: float) -> float:
         """Return one score's p-value."""
@@ -144,7 +144,7 @@ class Calibration(Config):
         """Return the threshold for a false-positive rate of at most alpha.
 
         Raises:
-            TooFewNormals: alpha (n + 1) < 1: with so few normals no score could be called so rare.
+            TooFewNormals: alpha (n + 1) < 1: there are too few normals for this rate.
         """
         from scipy.stats import beta
 
@@ -162,14 +162,14 @@ class Calibration(Config):
 
 
 def allowed_exceedances(alpha: float, n: int) -> int:
-    """Return k = floor(alpha (n + 1)), with alpha taken as the decimal number that was written (0.29 x 100 is 29).
+    """Return k = floor(alpha (n + 1)), with alpha taken as its decimal representation (0.29 x 100 is 29).
 
     Raises:
         ConfigError: alpha is not within (0, 1).
         TooFewNormals: k would be 0.
     """
     if not 0 < alpha < 1:
-        raise ConfigError(f"A false-positive rate of {alpha} was asked for; it must lie strictly between 0 and 1.")
+        raise ConfigError(f"The false-positive rate must be strictly between 0 and 1, not {alpha}.")
     exact = Fraction(repr(float(alpha)))
     k = math.floor(exact * (n + 1))
     if k < 1:
@@ -178,7 +178,7 @@ def allowed_exceedances(alpha: float, n: int) -> int:
 
 
 def one_per_patient(units: Iterable[Unit]) -> list[Unit]:
-    """Keep one unit a patient, chosen by the hash of its id: never by its score, and whatever the order."""
+    """Keep one unit per patient, chosen by the hash of its id, never by its score or order."""
     groups: dict[str, list[Unit]] = defaultdict(list)
     for unit in units:
         groups[unit.patient_id].append(unit)

@@ -1,6 +1,6 @@
-"""Trivial scores that every model must beat, printed beside it: what the picture gives away without any model.
+"""Trivial scores that every model must beat, and that are printed beside it: what the image reveals without a model.
 
-Higher is not made to mean "more anomalous": a control is reported as it is, and no sign is ever turned here.
+Higher need not mean "more anomalous": controls are reported unchanged, and no sign is flipped here.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from pipeline.errors import ArtefactError, ConfigError, EmptySelection
 from pipeline.types import AnomalyMap, Step
 
 COMPONENTS = 16
-PCA_SIZE = 64  # larger images are shrunk to this before the PCA
-PCA_IMAGES = 4096  # of more training images, those with the smallest hash are taken
+PCA_SIZE = 64  # larger images are resized to this before the PCA
+PCA_IMAGES = 4096  # if there are more training images, those with the smallest hash are used
 CONTROLS = ("mean_intensity", "std", "gradient_energy", "noise", "compressed_bytes", "slice_position", "pca_residual")
 
 
 @dataclass(frozen=True, slots=True)
 class ControlSlice:
-    """What the controls see of one slice.
+    """Input of the controls for one slice.
 
     Attributes:
-        id: of the slice.
-        image: float32 [S, S] in [-1, 1], as the model sees it.
+        id: id of the slice.
+        image: float32 [S, S] in [-1, 1], as given to the model.
         body: bool [S, S].
-        stored: [H, W] as stored in the file; None where it is not at hand (then no compressed size).
+        stored: [H, W] as stored in the file; None if unavailable (then there is no compressed size).
         relative_position: 0..1 along the series.
     """
 
@@ -56,11 +56,11 @@ class ControlSlice:
 
 @dataclass(frozen=True, slots=True)
 class ControlModel:
-    """The one control that learns: mean and principal components of the training normals.
+    """The only trained control: mean and principal components of the training normals.
 
     Attributes:
         mean: float32 [D]; components: float32 [k, D], orthonormal rows; D = size^2.
-        size: edge of the images that they span.
+        size: edge of the images that the components span.
     """
 
     mean: np.ndarray
@@ -69,19 +69,22 @@ class ControlModel:
 
     @classmethod
     def fit(cls, train: Iterable[ControlSlice], components: int = COMPONENTS) -> ControlModel:
-        """Fit on training normals; the order of the slices changes nothing but rounding.
+        """Fit on training normals; the order of the slices affects only rounding.
 
         Raises:
             EmptySelection: fewer than two slices.
         """
         chosen = sorted(train, key=lambda item: hashlib.sha256(item.id.encode()).digest())[:PCA_IMAGES]
         if len(chosen) < 2:
-            raise EmptySelection(f"The PCA control needs at least 2 training slices, and {len(chosen)} are at hand.")
+            raise EmptySelection(
+                f"The PCA control needs at least 2 training slices, but there are {len(chosen)}. Label more normal "
+                "scans."
+            )
         size = min(chosen[0].image.shape[-1], PCA_SIZE)
         flat = np.stack([_flat(item.image, size) for item in chosen])
         count = min(components, len(chosen) - 1, flat.shape[1])
         pca = PCA(count, svd_solver="randomized", random_state=0).fit(flat)
-        # C order: safetensors' save_file writes the memory of an array as it lies, and scikit-learn's lies in columns.
+        # C order: safetensors' save_file writes raw memory, and scikit-learn's arrays are in column order.
         return cls(pca.mean_.astype(np.float32), np.ascontiguousarray(pca.components_, dtype=np.float32), size)
 
     def residual(self, image: np.ndarray, body: np.ndarray) -> float:
@@ -92,13 +95,13 @@ class ControlModel:
         return float(squared[inside].mean(dtype=np.float64)) if inside.any() else math.nan
 
     def save(self, path: Path) -> None:
-        """Write safetensors, whole or not at all."""
+        """Write safetensors atomically."""
         with durable.writing(path) as part:
             save_file({"mean": self.mean, "components": self.components}, part)
 
     @classmethod
     def load(cls, path: Path) -> ControlModel:
-        """Read safetensors; raises ArtefactError where they are missing, damaged or do not fit."""
+        """Read safetensors; raise ArtefactError if they are missing, damaged or of the wrong shape."""
         try:
             tensors = load_file(path)
             mean, components = tensors["mean"], tensors["components"]
@@ -106,12 +109,14 @@ class ControlModel:
             raise ArtefactError(f"The controls cannot be read ({type(error).__name__}). Fit them again.") from None
         size = math.isqrt(mean.size)
         if size**2 != mean.size or components.ndim != 2 or components.shape[1] != mean.size:
-            raise ArtefactError(f"Controls of shapes {mean.shape} and {components.shape} do not fit. Fit them again.")
+            raise ArtefactError(
+                f"Controls of shapes {mean.shape} and {components.shape} are not valid. Fit them again."
+            )
         return cls(mean, components, size)
 
 
 def control_scores(slices: Iterable[ControlSlice], fitted: ControlModel) -> dict[str, np.ndarray]:
-    """Return each control of `CONTROLS` as float64 [N], in the order of the slices; NaN where it cannot be had.
+    """Return each control of `CONTROLS` as float64 [N], in the order of the slices; NaN if it is not available.
 
     A slice's values depend on that slice alone.
     """
@@ -120,7 +125,7 @@ def control_scores(slices: Iterable[ControlSlice], fitted: ControlModel) -> dict
 
 
 def control_slices(data: SliceDataset, store: FrameStore, with_stored: bool = True) -> Iterator[ControlSlice]:
-    """Yield what the controls see of a data set, in its order."""
+    """Yield the controls' inputs of a data set, in its order."""
     for index in range(len(data)):
         item = data[index]
         ref = data.ref(item["id"])
@@ -130,7 +135,7 @@ def control_slices(data: SliceDataset, store: FrameStore, with_stored: bool = Tr
 
 
 def brightness_map(normaliser: Normaliser, item: ControlSlice, step: Step) -> AnomalyMap:
-    """Return the control of pixel metrics: the normalised image itself as its anomaly map, on the native grid."""
+    """Return the control of pixel metrics: the normalised image itself as anomaly map, on the native grid."""
     return native_map(normaliser, SliceResult(item.id, math.nan, item.image, item.body, None), step)
 
 
@@ -159,7 +164,7 @@ def gradient_energy(image: np.ndarray, body: np.ndarray) -> float:
 def noise(image: np.ndarray, body: np.ndarray) -> float:
     """Return Immerkaer's estimate of the noise's standard deviation, over the body's pixels off the frame's edge.
 
-    Immerkaer 1996, "Fast noise variance estimation", equation 5; NaN where no such pixel is.
+    Immerkaer 1996, "Fast noise variance estimation", equation 5; NaN if there are no such pixels.
     """
     mask = np.outer([1, -2, 1], [1, -2, 1]).astype(np.float64)
     response = np.abs(convolve(image.astype(np.float64), mask, mode="nearest"))
@@ -169,10 +174,12 @@ def noise(image: np.ndarray, body: np.ndarray) -> float:
 
 
 def compressed_bytes(stored: np.ndarray) -> int:
-    """Return the size of a stored frame [H, W] as a PNG of 8 or 16 bits (signed values shifted); zlib for the rest."""
+    """Return the size of a stored frame [H, W] as a PNG of 8 or 16 bits (signed values shifted); zlib for
+    other types.
+    """
     values = np.asarray(stored)
     if values.ndim != 2 or values.size == 0:
-        raise ConfigError(f"A stored frame of shape {values.shape} was given; [rows, columns] is needed.")
+        raise ConfigError(f"A stored frame of shape {values.shape} was given, but [rows, columns] is needed.")
     if values.dtype.kind not in "iu" or values.dtype.itemsize > 2:
         return len(zlib.compress(np.ascontiguousarray(values).tobytes()))
     shift = np.iinfo(values.dtype).min
@@ -189,4 +196,4 @@ def _flat(image: np.ndarray, size: int) -> np.ndarray:
 def _check(item: ControlSlice) -> None:
     shapes: Sequence[tuple[int, ...]] = (item.image.shape, item.body.shape)
     if len(shapes[0]) != 2 or shapes[0] != shapes[1]:
-        raise ConfigError(f"Slice {item.id}: image {shapes[0]} and body {shapes[1]} must be one [S, S].")
+        raise ConfigError(f"Slice {item.id}: image {shapes[0]} and body {shapes[1]} must both be [S, S].")

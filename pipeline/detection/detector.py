@@ -1,4 +1,4 @@
-"""A detector: a model of normality, what is compared and how, and what its scores mean. Immutable once made."""
+"""Detector: a model of normality with its comparison, aggregation and calibration. Immutable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.types import Batch
 
 @dataclass(frozen=True, slots=True)
 class Detector(Scorer):
-    """One model that scores; see `Scorer` for what it shares with an ensemble.
+    """A detector with one model; see `Scorer` for the parts it shares with an ensemble.
 
     Attributes:
         model: the trained model, in eval mode while scoring.
@@ -43,13 +43,14 @@ class Detector(Scorer):
     def __post_init__(self) -> None:
         if not isinstance(self.method, Reconstructor | AnomalyMapper | ScanScorer):
             raise ConfigError(
-                f"The method {self.method.config.name} neither reconstructs, nor maps, nor scores: it cannot detect. "
-                "Give it one of reconstruct, anomaly_map or score."
+                f"The method {self.method.config.name} neither reconstructs, nor maps, nor scores, so it cannot "
+                "detect. "
+                "Implement reconstruct, anomaly_map or score."
             )
         refuse_no_volumes(self.method, self.volumes, self.normaliser.image_size, self.has_maps)
         if self.residual.adjacent and not self.has_maps:
             raise ConfigError(
-                f"{self.method.config.name} gives one number a slice, and there are no maps to average over adjacent "
+                f"{self.method.config.name} gives one number per slice, so there are no maps to average over adjacent "
                 "slices. Set detection.residual.adjacent to 0."
             )
 
@@ -65,12 +66,12 @@ class Detector(Scorer):
 
     @property
     def residual(self) -> ResidualConfig:
-        """How image and reconstruction are compared."""
+        """The comparison of image and reconstruction."""
         return self.config.residual
 
     @property
     def whole(self) -> bool:
-        """Whether a batch has to be a whole series."""
+        """Whether a batch must be a whole series."""
         return self.volumes is not None or self.residual.adjacent > 0
 
     @property
@@ -91,15 +92,18 @@ class Detector(Scorer):
         return Scored(scores, maps, None if isinstance(self.method, AnomalyMapper) else answer)
 
     def answer(self, batch: Batch) -> Tensor:
-        """Return what the method says before anything is compared: x_hat [B, C, *spatial], or its own map [B, 1, ...].
+        """Return the method's output before any comparison: x_hat [B, C, *spatial], or its own map [B, 1, ...].
 
-        From it every residual and aggregate can be had without another forward pass.
+        All residuals and aggregates can be computed from it without another forward pass.
 
         Raises:
-            ConfigError: the method gives neither, or the batch does not fit it.
+            ConfigError: the method gives neither, or the batch does not fit the method.
         """
         if not self.has_maps:
-            raise ConfigError(f"{self.method.config.name} gives one number a slice: there is nothing to compare anew.")
+            raise ConfigError(
+                f"{self.method.config.name} gives one number per slice, so there is nothing to compare again. Use "
+                "score_batch."
+            )
         self._refuse_misfit(batch)
         return self._answered(batch)
 
@@ -117,27 +121,29 @@ class Detector(Scorer):
         return series_answer(batch, self.volumes, self.config.tiles, self._answer, reconstructs)
 
     def _parts(self, batch: Batch) -> list[slice]:
-        """Return what is computed at once: a batch as it is, but of a series, which may be long, no more than one."""
+        """Return the parts to compute at once: a batch in one piece, a (possibly long) series in parts of
+        batch size.
+        """
         return in_parts(self.config.batch_size if self.whole else len(batch.ids), len(batch.ids))
 
     def _across(self, batch: Batch, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores and maps of a series whose maps are averaged with their neighbours'."""
+        """Return the scores and maps of a series, with maps averaged over adjacent slices."""
         counted = counted_body(batch.body.to(self.device), self.residual)
         maps = across(maps, counted, self.residual)
         return aggregate_maps(maps, counted, self.aggregate), maps
 
     def _answer(self, batch: Batch) -> Tensor:
-        """Ask the method about images of its own size."""
-        x, rng, told = self._asked(batch)
+        """Run the method on images of its own size."""
+        x, rng, conditions = self._inputs(batch)
         with self.method.inference(), self._precision():
             if isinstance(self.method, AnomalyMapper):
-                return self.method.anomaly_map(x, rng, **told).float()
-            return self.method.reconstruct(x, rng, batch.body.to(self.device), **told).float()
+                return self.method.anomaly_map(x, rng, **conditions).float()
+            return self.method.reconstruct(x, rng, batch.body.to(self.device), **conditions).float()
 
-    def _asked(self, batch: Batch) -> tuple[Tensor, Rng, dict[str, Any]]:
-        """Return images where the weights are, the rows' randomness, and what a conditional method is told."""
-        told = {"about": batch.about} if self.method.conditional else {}
-        return batch.images.to(self.device, torch.float32), Rng.scoring(self.seed, batch.ids, self.device), told
+    def _inputs(self, batch: Batch) -> tuple[Tensor, Rng, dict[str, Any]]:
+        """Return the images on the device, the rows' randomness, and the attributes for a conditional method."""
+        conditions = {"about": batch.about} if self.method.conditional else {}
+        return batch.images.to(self.device, torch.float32), Rng.scoring(self.seed, batch.ids, self.device), conditions
 
     def _compared(self, batch: Batch, answer: Tensor, part: slice) -> tuple[Tensor, Tensor]:
         """Return scores [n] and maps [n, 1, *spatial] of some rows."""
@@ -153,10 +159,10 @@ class Detector(Scorer):
         return scores, maps
 
     def _numbers(self, batch: Batch) -> Scored:
-        """Score with a method that gives one number an image."""
-        x, rng, told = self._asked(batch)
+        """Score with a method that gives one number per image."""
+        x, rng, conditions = self._inputs(batch)
         with self.method.inference(), self._precision():
-            scores = self.method.score(x, rng, **told).double()
+            scores = self.method.score(x, rng, **conditions).double()
         body = batch.body.to(self.device)
         refuse_broken(scores, body)
         return Scored(scores.masked_fill(~body.flatten(1).any(dim=1), torch.nan), None, None)

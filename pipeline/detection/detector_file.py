@@ -1,9 +1,9 @@
-"""The file `detector.json`: where it lies, what it holds, and which models it names. Imports no torch.
+"""The file `detector.json`: its location, its content and its models. Imports no torch.
 
-The SHA-256 of the file's bytes is the detector's identity. A model lies beside the file (`models/`, where a detector
-was saved with models that no folder held, or bundled for somebody else), or where the file's hint says, relative to the
-detector's folder, so that a copied workspace names its own models. Wherever it lies, it is read only when its SHA-256
-is the one that the detector names.
+The SHA-256 of the file's bytes is the detector's identity. A model is beside the file (`models/`, if a detector
+was saved with unsaved models, or bundled for somebody else), or in the folder that the file names, relative to the
+detector's folder, so that a copied workspace uses its own models. In either place, it is read only if its SHA-256
+is the one in the detector.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pipeline.errors import ArtefactError
 from pipeline.sealed_folder import MANIFEST, SPEC, WEIGHTS, file_sha256, read_object, read_sealed, refuse_format
 
 DETECTOR, MODELS = "detector.json", "models"
-CALIBRATED, UNCALIBRATED = "detector", "uncalibrated"  # folders of a run, in the order in which they are looked for
+CALIBRATED, UNCALIBRATED = "detector", "uncalibrated"  # folders of a run, in search order
 FIELDS = ("models", "route", "seed", "detection", "two_sided", "calibration")
 
 
 def detector_folder(folder: Path, sha256: str | None = None) -> Path:
     """Return the folder of `detector.json`: `folder`, or in a run folder `detector/` or `uncalibrated/`.
 
-    Where both are there, the one of that SHA-256 is taken, else the calibrated one.
+    If both exist, return the one with this SHA-256, else the calibrated one.
     """
     places = [p for p in (folder, folder / CALIBRATED, folder / UNCALIBRATED) if (p / DETECTOR).is_file()]
     named = [place for place in places if file_sha256(place / DETECTOR) == sha256]
@@ -34,15 +34,16 @@ def read_detector(folder: Path, sha256: str | None = None) -> dict[str, Any]:
     """Return the content of `detector.json`.
 
     Raises:
-        ArtefactError: it is missing, damaged, of another format, lacks a field, or is not the one of `sha256`.
+        ArtefactError: the file is missing, damaged, of another format, incomplete, or does not have this `sha256`.
     """
     if not (folder / DETECTOR).is_file():
-        raise ArtefactError(f"The folder lacks {DETECTOR}. Train and calibrate the run: nightread train CONFIG")
+        raise ArtefactError(f"The folder lacks {DETECTOR}. Train and calibrate the run with nightread train CONFIG")
     identity = file_sha256(folder / DETECTOR)
     if sha256 is not None and identity != sha256:
         raise ArtefactError(
-            f"This detector has SHA-256 {identity[:12]}…, and {sha256[:12]}… is asked for. It was altered or replaced: "
-            "restore the one that is registered or named, or register or name this one."
+            f"This detector has SHA-256 {identity[:12]}…, but {sha256[:12]}… was requested. It was altered or "
+            "replaced: "
+            "restore the requested one, or register this one."
         )
     spec = read_object(folder / DETECTOR)
     refuse_format(spec, "detector")
@@ -52,32 +53,35 @@ def read_detector(folder: Path, sha256: str | None = None) -> dict[str, Any]:
 
 
 def find_models(spec: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
-    """Return the SHA-256 and the folder of each model that a detector names.
+    """Return the SHA-256 and the folder of each model of a detector.
 
     Raises:
-        ArtefactError: a model is missing, or is named by an absolute path.
+        ArtefactError: a model is missing, or its path is absolute.
     """
     try:
         named = [(str(item["sha256"]), PurePosixPath(item["folder"])) for item in spec["models"]]
     except (KeyError, TypeError):
-        raise ArtefactError(f"{DETECTOR} names no usable models. Calibrate the run again.") from None
+        raise ArtefactError(f"{DETECTOR} does not name its models correctly. Calibrate the run again.") from None
     return [(sha256, _find(sha256, hint, folder)) for sha256, hint in named]
 
 
 def _find(sha256: str, hint: PurePosixPath, folder: Path) -> Path:
     if hint.is_absolute():
-        raise ArtefactError(f"{DETECTOR} names an absolute path; a model's folder must be relative to the detector's.")
+        raise ArtefactError(
+            f"{DETECTOR} names an absolute path, but a model's folder must be relative to the detector's. Calibrate "
+            "the run again."
+        )
     for place in (beside(folder, sha256), folder / hint):
         if (place / MANIFEST).is_file():
             return place
     raise ArtefactError(
-        f"The model {sha256[:12]}… that this detector names is missing: it is neither in {MODELS}/ nor in {hint}, "
+        f"The model {sha256[:12]}… of this detector is missing: it is neither in {MODELS}/ nor in {hint}, "
         "relative to the detector's folder. Restore that run's model, or train it again."
     )
 
 
 def beside(folder: Path, sha256: str) -> Path:
-    """Return where a model lies that was saved or bundled with its detector."""
+    """Return the folder of a model that was saved or bundled with its detector."""
     return folder / MODELS / sha256[:16]
 
 
@@ -85,7 +89,7 @@ def check_detector(folder: Path, sha256: str | None = None) -> str:
     """Return the SHA-256 of a detector after checking every byte of it and of its models; nothing is built.
 
     Raises:
-        ArtefactError: a file or a model is missing, altered, of another format, or not the one asked for.
+        ArtefactError: a file or a model is missing, altered, of another format, or not the requested one.
     """
     place = detector_folder(folder, sha256)
     for name, where in find_models(read_detector(place, sha256), place):
@@ -94,7 +98,7 @@ def check_detector(folder: Path, sha256: str | None = None) -> str:
 
 
 def bundle_detector(folder: Path, target: Path) -> None:
-    """Copy a detector, byte for byte, with the models that it names: `target` then needs no other folder.
+    """Copy a detector, byte for byte, with its models, so that `target` needs no other folder.
 
     Raises:
         ArtefactError: the detector or one of its models is missing or altered.

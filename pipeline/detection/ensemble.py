@@ -1,8 +1,8 @@
-"""An ensemble: several detectors of one route, each z-scored on validate normals, and the mean of them.
+"""Ensemble: the mean of several detectors of one route, each z-scored on validate normals.
 
-It shares with a single detector what follows the raw slice score (`Scorer`) and the file (`detector.json`), so that
-calibration, findings, stages and registry treat both alike. The members' models are named by SHA-256: a member that is
-trained again changes no ensemble.
+It shares everything after the raw slice score with a single detector (`Scorer`), and also the file (`detector.json`),
+so that calibration, findings, stages and registry treat both in the same way. The members' models are named by SHA-256:
+training a member again changes no ensemble.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from pipeline.errors import ConfigError, TooFewNormals
 from pipeline.methods.stored_model import Model
 from pipeline.types import Batch, RunRef
 
-ROUNDING = 1e-6  # a spread below this share of the mean is float32's rounding
-LEAST = 10  # validate slices with a score, of which mean and standard deviation are taken
+ROUNDING = 1e-6  # a spread below this share of the mean is float32 rounding
+LEAST = 10  # validate slices with a score, needed for mean and standard deviation
 
 
 class Moments(Config):
@@ -47,9 +47,9 @@ class Member:
     """One detector of the ensemble.
 
     Attributes:
-        detector: as its run calibrated it; its own calibration is not used.
-        origin: the run folder's name, and the SHA-256 of the detector that was taken.
-        score, map: what its scores and its maps' pixels look like on validate normals; no map where it has none.
+        detector: the calibrated detector of its run; its own calibration is not used.
+        origin: the run folder's name, and the SHA-256 of its detector.
+        score, map: moments of its scores and its maps' pixels on validate normals; `map` is None without maps.
     """
 
     detector: Detector
@@ -59,7 +59,7 @@ class Member:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """JSON of everything but the model."""
+        """JSON of everything except the model."""
         return {
             "run": self.origin.path,
             "sha256": self.origin.sha256,
@@ -71,9 +71,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Ensemble(Scorer):
-    """Scores with the mean of its members' z-scores; see `Scorer` for what it shares with a single detector.
+    """A detector that averages its members' z-scores; see `Scorer` for the parts it shares with a single detector.
 
-    The map is the mean of the z-scored maps of those members that have one; there is no reconstruction.
+    The map is the mean of the z-scored maps of the members with maps; there is no reconstruction.
     """
 
     members: tuple[Member, ...]
@@ -102,11 +102,11 @@ class Ensemble(Scorer):
         return any(member.map is not None for member in self.members)
 
     def raw_batch(self, batch: Batch) -> Scored:
-        """Return the mean z-score of each slice, NaN where a member has none, and the mean z-map."""
+        """Return the mean z-score of each slice, NaN if a member has none, and the mean z-map."""
         scored = [(member, member.detector.score_batch(batch)) for member in self.members]
-        scores = torch.stack([member.score.z(found.scores) for member, found in scored]).mean(dim=0)
+        scores = torch.stack([member.score.z(result.scores) for member, result in scored]).mean(dim=0)
         maps = [
-            member.map.z(found.maps) for member, found in scored if member.map is not None and found.maps is not None
+            member.map.z(result.maps) for member, result in scored if member.map is not None and result.maps is not None
         ]
         inside = batch.body.to(self.device)
         mean = torch.stack(maps).mean(dim=0).masked_fill(~inside, 0.0) if maps else None
@@ -114,47 +114,47 @@ class Ensemble(Scorer):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """JSON of everything but the models."""
+        """JSON of everything except the models."""
         return {**self.shared_spec, "members": [member.spec for member in self.members]}
 
 
 def refuse_strangers(detectors: Sequence[Detector], route: str, images: dict[str, Any] | None = None) -> None:
-    """Refuse members that do not belong together (ConfigError): fewer than two, other routes, other images.
+    """Refuse members that do not match (ConfigError): fewer than two, other routes, other images.
 
-    `images` (see `images_of`) are those that they must be trained on; None takes the first member's.
+    `images` (see `images_of`) are the required training images; default the first member's.
     """
     if len(detectors) < 2:
-        raise ConfigError(f"An ensemble of {len(detectors)} member(s) was asked for; two or more are needed.")
+        raise ConfigError(f"An ensemble needs at least two members, not {len(detectors)}. Add members.")
     if strangers := sorted({detector.route for detector in detectors} - {route}):
-        raise ConfigError(f"Members of {', '.join(strangers)} cannot score scans of {route}. Name runs of one route.")
+        raise ConfigError(f"Members of {', '.join(strangers)} cannot score scans of {route}. Choose runs of one route.")
     for detector in detectors:
         if detector.model.images != (images or detectors[0].model.images):
             raise ConfigError(
                 f"The member {detector.method.config.name} was trained on other images (size, range, body mask or "
-                "volumes) than the ensemble's are. Name members that share one `data.normaliser` and `data.volumes`."
+                "volumes) than the ensemble. Choose members that share one `data.normaliser` and `data.volumes`."
             )
 
 
 def z_scored(
-    found: Sequence[tuple[Detector, RunRef]], batches: Iterable[tuple[Batch, Sequence[int]]]
+    detectors: Sequence[tuple[Detector, RunRef]], batches: Iterable[tuple[Batch, Sequence[int]]]
 ) -> tuple[Member, ...]:
     """Return the members with the moments of their scores and maps on validate normals, one pass for all.
 
     Args:
-        found: detectors, and where they come from.
-        batches: slices, or whole series, and which of their rows are such normals.
+        detectors: detectors with their origins.
+        batches: slices or whole series, and the rows of these that are validate normals.
 
     Raises:
         TooFewNormals: fewer than `LEAST` slices have a score.
-        ConfigError: a member gives every slice, or every pixel, the same value.
+        ConfigError: a member gives the same value to every slice or every pixel.
     """
-    scores = [_Sums() for _ in found]
-    maps = [_Sums() for _ in found]
+    scores = [_Sums() for _ in detectors]
+    maps = [_Sums() for _ in detectors]
     for batch, rows in batches:
-        for (detector, _), score, pixels in zip(found, scores, maps, strict=True):
+        for (detector, _), score, pixels in zip(detectors, scores, maps, strict=True):
             scored = detector.score_batch(batch)
-            wanted = scored.scores[rows]
-            score.add(wanted[torch.isfinite(wanted)])
+            chosen = scored.scores[rows]
+            score.add(chosen[torch.isfinite(chosen)])
             if scored.maps is not None:
                 body = batch.body[rows].to(scored.maps.device)
                 pixels.add(scored.maps[rows][counted_body(body, detector.residual)])
@@ -164,7 +164,7 @@ def z_scored(
         Member(
             detector, origin, score.moments(detector, "score"), pixel.moments(detector, "map") if pixel.count else None
         )
-        for (detector, origin), score, pixel in zip(found, scores, maps, strict=True)
+        for (detector, origin), score, pixel in zip(detectors, scores, maps, strict=True)
     )
 
 
@@ -175,7 +175,7 @@ class _Sums:
         self.count, self.mean, self.squares = 0, 0.0, 0.0
 
     def add(self, values: Tensor) -> None:
-        """Take values of any shape."""
+        """Add values of any shape."""
         new = values.double()
         if new.numel() == 0:
             return
@@ -191,6 +191,6 @@ class _Sums:
         if std <= ROUNDING * abs(self.mean):
             raise ConfigError(
                 f"Every {what} of the member {detector.method.config.name} is {self.mean:.4g} on validate normals: it "
-                "says nothing and cannot be z-scored. Leave it out."
+                "carries no information and cannot be z-scored. Leave it out."
             )
         return Moments(mean=self.mean, std=std)

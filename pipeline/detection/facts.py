@@ -1,4 +1,4 @@
-"""Facts of a saved detector that need no network: its methods' names and its calibration. Imports no torch."""
+"""Facts of a saved detector that need no neural network: its methods' names and its calibration. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pipeline.sealed_folder import read_sealed
 
 @dataclass(frozen=True, slots=True)
 class DetectorFacts:
-    """The names of a detector's methods (one; several for an ensemble), and its calibration, where it has one."""
+    """The names of a detector's methods (one; several for an ensemble), and its calibration, if it has one."""
 
     methods: tuple[str, ...]
     calibration: Calibration | None
 
 
 def read_facts(folder: Path, sha256: str | None = None) -> DetectorFacts:
-    """Read the facts of a detector or an ensemble, after the check of every byte that `load_detector` makes.
+    """Read the facts of a detector or an ensemble, after the same check of every byte as in `load_detector`.
 
-    Building the network takes seconds (it imports torch and MONAI), and words about a finding need none of it.
+    Building the network takes seconds (it imports torch and MONAI), and texts about a finding do not need it.
 
     Args:
         folder: written by `save_detector`, or a run folder.
-        sha256: the registered one; given, the folder must be exactly that detector.
+        sha256: the registered one; if given, the folder must be exactly that detector.
 
     Raises:
         ArtefactError: a file is missing, altered, of another version, or not the registered one.

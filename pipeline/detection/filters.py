@@ -1,4 +1,4 @@
-"""Gaussian blur and erosion of batched maps, exact at the borders and quick on a CPU."""
+"""Gaussian blur and erosion of batched maps, exact at the borders and fast on a CPU."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TRUNCATE = 3.5  # where the Gaussian ends, in sigma; scikit-image's SSIM ends there too
+TRUNCATE = 3.5  # cut-off of the Gaussian in sigma, the same as in scikit-image's SSIM
 
 
 def gaussian_blur(maps: Tensor, sigma_fraction: float) -> Tensor:
     """Blur maps with a Gaussian whose sigma is a fraction of the size, along each axis, replicating the border.
 
-    Each axis is one matrix product: exact, and quicker than a convolution for wide Gaussians.
+    Each axis is one matrix product: exact, and faster than a convolution for wide Gaussians.
 
     Args:
         maps: [B, C, *spatial].
@@ -44,11 +44,11 @@ def _blur_matrix(size: int, sigma_fraction: float) -> Tensor:
 def across_slices(maps: Tensor, weight: float) -> Tensor:
     """Average each map of a series with its one or two neighbours: (m + w (m- + m+)) / (1 + w n) with n neighbours.
 
-    What a model takes for a lesion by mistake seldom lies at the same place in the next slice; lesions do.
+    False positives are seldom at the same place in the next slice; lesions are.
 
     Args:
         maps: [N, C, *spatial], the slices of one series in order.
-        weight: w, of each neighbour beside 1 for the slice itself.
+        weight: weight w of each neighbour, relative to 1 for the slice itself.
     """
     total, sums = maps.clone(), torch.ones(len(maps), *[1] * (maps.ndim - 1), device=maps.device)
     for here, there in ((slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))):
@@ -58,8 +58,8 @@ def across_slices(maps: Tensor, weight: float) -> Tensor:
 
 
 def erode(body: Tensor, pixels: int) -> Tensor:
-    """Shrink a mask bool [B, 1, *spatial] by `pixels` (square neighbourhood); the edge of the frame is no edge of the
-    body: a chest that fills the picture stays whole there."""
+    """Shrink a mask bool [B, 1, *spatial] by `pixels` (square neighbourhood); the edge of the frame is not an edge of
+    the body: a chest that fills the image is not eroded there."""
     outside = ~body
     for axis in range(2, body.ndim if pixels else 2):
         size, before = body.shape[axis], outside.clone()

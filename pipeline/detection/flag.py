@@ -1,6 +1,6 @@
-"""Which findings of a night a person should look at: by false-positive rate, by false-discovery rate, by capacity.
+"""Flagging of a night's findings: by false-positive rate, by false-discovery rate, or by capacity.
 
-The rules work on the findings' p-values and on nothing else of the models, so findings of several routes may be mixed.
+The rules use only the findings' p-values, so findings of several routes may be mixed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from pipeline.errors import ConfigError
 from pipeline.types import Finding
 
 FdrMethod = Literal["bh", "by"]
-EPSILON = 1e-9  # p-values are multiples of 1/(n + 1): this only undoes rounding
+EPSILON = 1e-9  # p-values are multiples of 1/(n + 1), so this only absorbs rounding
 
 
 class FlaggingConfig(Config):
-    """Which rule flags a night, and its numbers."""
+    """Flagging rule of a night and its parameters."""
 
-    rule: Literal["fpr", "fdr", "capacity"] = Field("fpr", description="what decides which findings are flagged")
-    alpha: float = Field(0.05, gt=0, lt=1, description="of `fpr`: target false-positive rate")
-    q: float = Field(0.1, gt=0, lt=1, description="of `fdr`: target false-discovery rate")
-    method: FdrMethod = Field("bh", description="of `fdr`: Benjamini-Hochberg, or Benjamini-Yekutieli")
-    capacity: int = Field(20, ge=0, description="of `capacity`, and of `fdr` where a discovery is impossible")
+    rule: Literal["fpr", "fdr", "capacity"] = Field("fpr", description="rule that flags findings")
+    alpha: float = Field(0.05, gt=0, lt=1, description="for `fpr`: target false-positive rate")
+    q: float = Field(0.1, gt=0, lt=1, description="for `fdr`: target false-discovery rate")
+    method: FdrMethod = Field("bh", description="for `fdr`: Benjamini-Hochberg, or Benjamini-Yekutieli")
+    capacity: int = Field(20, ge=0, description="for `capacity`, and for `fdr` if a discovery is impossible")
 
 
 @dataclass(frozen=True, slots=True)
 class Flagged:
-    """A night's findings with `flagged` and `rule` set, in the order given, and one sentence on what was done."""
+    """A night's findings with `flagged` and `rule` set, in the given order, and one sentence on the result."""
 
     findings: tuple[Finding, ...]
     rule: str
@@ -44,19 +44,19 @@ class Flagged:
 
     @property
     def count(self) -> int:
-        """How many findings are flagged."""
+        """Number of flagged findings."""
         return sum(bool(finding.flagged) for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)
 class FdrPlan:
-    """What a false-discovery rate of q can find at all, known before any p-value is looked at.
+    """The discoveries that are possible at a false-discovery rate of q, computed before any p-value is seen.
 
     Attributes:
         patients: m, the hypotheses of the night.
         n: calibration units of the smallest calibration among the routes.
         q, method: the rate, and Benjamini-Hochberg ("bh") or Benjamini-Yekutieli ("by").
-        smallest: the smallest number of discoveries that n, m and q allow; None when even all m are too few.
+        smallest: the smallest number of discoveries that n, m and q allow; None if even all m are too few.
     """
 
     patients: int
@@ -78,7 +78,7 @@ def flag(findings: Sequence[Finding], config: FlaggingConfig) -> Flagged:
 
 
 def flag_by_fpr(findings: Sequence[Finding], alpha: float) -> Flagged:
-    """Flag what exceeds its route's threshold for a false-positive rate of alpha: p <= k / (n + 1).
+    """Flag findings above their route's threshold for a false-positive rate of alpha: p <= k / (n + 1).
 
     Raises:
         TooFewNormals: a route's calibration is too small for alpha.
@@ -96,14 +96,14 @@ def flag_by_fpr(findings: Sequence[Finding], alpha: float) -> Flagged:
 def flag_by_capacity(findings: Sequence[Finding], capacity: int) -> Flagged:
     """Flag the `capacity` most unusual findings: smallest p-value first.
 
-    Ties, which small calibrations make common, go by raw score within a route (the routes take turns, since raw scores
-    of two detectors cannot be compared), then by a hash of the study. Findings without a p-value come last.
+    Ties, which are common with small calibrations, are ordered by raw score within a route (alternating routes, since
+    raw scores of two detectors are not comparable), then by a hash of the study. Findings without a p-value come last.
 
     Raises:
         ConfigError: capacity is negative.
     """
     if capacity < 0:
-        raise ConfigError(f"A review capacity of {capacity} was asked for; it must be 0 or more.")
+        raise ConfigError(f"The review capacity must be 0 or more, not {capacity}.")
     order = review_order(findings)
     chosen = set(order[:capacity])
     statement = f"The {min(capacity, len(order))} most unusual of {len(findings)} flagged (review capacity {capacity})."
@@ -111,11 +111,12 @@ def flag_by_capacity(findings: Sequence[Finding], capacity: int) -> Flagged:
 
 
 def flag_by_fdr(findings: Sequence[Finding], q: float, method: FdrMethod = "bh", *, capacity: int) -> Flagged:
-    """Flag so that at most a share q of the flagged patients is expected to be normal.
+    """Flag findings so that at most a share q of the flagged patients is expected to be normal.
 
-    One p-value a patient (the smallest of its findings times their number: Bonferroni), then Benjamini-Hochberg on
-    these one-sided conformal p-values (Bates et al. 2023, theorem 2: they are positively dependent, and it holds), or
-    Benjamini-Yekutieli, which holds under any dependence. Where a single discovery is impossible (n + 1 < m / q), the
+    There is one p-value per patient (the smallest of its findings times their number: Bonferroni), then
+    Benjamini-Hochberg on these one-sided conformal p-values (Bates et al. 2023, theorem 2: they are positively
+    dependent, so it is valid), or
+    Benjamini-Yekutieli, which is valid under any dependence. If a single discovery is impossible (n + 1 < m / q), the
     review capacity decides instead, and `rule` and `statement` say so.
 
     Raises:
@@ -138,12 +139,12 @@ def flag_by_fdr(findings: Sequence[Finding], q: float, method: FdrMethod = "bh",
 
 
 def plan_fdr(findings: Sequence[Finding], q: float, method: FdrMethod = "bh") -> FdrPlan:
-    """Compute what is possible before running: r discoveries need r merged p-values of at most r q / m.
+    """Compute the possible discoveries in advance: r discoveries need r merged p-values of at most r q / m.
 
-    The smallest merged p-value of a patient with j findings is j / (n + 1), n being that of the best of its routes.
+    The smallest merged p-value of a patient with j findings is j / (n + 1), with n of the best of its routes.
     """
     if not 0 < q < 1:
-        raise ConfigError(f"A false-discovery rate of {q} was asked for; it must lie strictly between 0 and 1.")
+        raise ConfigError(f"The false-discovery rate must be strictly between 0 and 1, not {q}.")
     _require_p(findings)
     groups: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -157,11 +158,11 @@ def plan_fdr(findings: Sequence[Finding], q: float, method: FdrMethod = "bh") ->
 
 
 def discovery_cut(p_values: np.ndarray, q: float, method: FdrMethod = "bh") -> float:
-    """Return the largest p-value that is a discovery, or -inf when there is none."""
+    """Return the largest p-value that is a discovery, or -inf without discoveries."""
     from scipy.stats import false_discovery_control
 
-    found = false_discovery_control(np.minimum(p_values, 1), method=method) <= q + EPSILON
-    return float(p_values[found].max()) if found.any() else -math.inf
+    discovered = false_discovery_control(np.minimum(p_values, 1), method=method) <= q + EPSILON
+    return float(p_values[discovered].max()) if discovered.any() else -math.inf
 
 
 def review_order(findings: Sequence[Finding]) -> list[int]:
@@ -196,7 +197,7 @@ def _patient_p_values(findings: Sequence[Finding]) -> tuple[dict[str, float], li
 
 def _instead(by_capacity: Flagged, plan: FdrPlan) -> Flagged:
     need = math.ceil(plan.patients / _effective(plan.q, plan.patients, plan.method)) - 1
-    few = "nor all together" if plan.smallest is None else f"only {plan.smallest} or more together"
+    few = "or all together" if plan.smallest is None else f"only {plan.smallest} or more together"
     statement = (
         f"At a false-discovery rate of {plan.q:g}, {plan.n} calibration normals cannot support a single discovery "
         f"among {plan.patients} patients ({few}; {need} normals could). Capacity decides: {by_capacity.statement}"
@@ -208,7 +209,8 @@ def _instead(by_capacity: Flagged, plan: FdrPlan) -> Flagged:
 def _require_p(findings: Sequence[Finding]) -> None:
     if missing := sum(f.p_value is None or math.isnan(f.p_value) for f in findings):
         raise ConfigError(
-            f"{missing} of {len(findings)} findings have no p-value: their detector is not calibrated. Calibrate it, "
+            f"{missing} of {len(findings)} findings have no p-value, since their detector is not calibrated. "
+            "Calibrate it, "
             "or flag by review capacity."
         )
 

@@ -1,4 +1,4 @@
-"""An exact median filter made of elementwise minimum and maximum only: batched, and the same on every device."""
+"""Exact median filter built from elementwise minima and maxima: batched, and identical on every device."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CPU_PLANE = 2**15  # numbers in a plane: 128 KiB, few enough that the planes of a network stay in the cache
+CPU_PLANE = 2**15  # numbers per plane: 128 KiB, so that the planes of a network stay in the cache
 GPU_PLANE = 2**22
 
-Plane = Tensor | np.ndarray  # flat; NumPy's on a CPU, whose calls cost half as much
-Planes = list[Plane]  # ascending from plane to plane, at every pixel
-Comparison = tuple[bool, int, int]  # the maximum or else the minimum, of which two planes
-Step = tuple[int, Comparison, tuple[int, ...]]  # number of the new plane, how it is made, which are needed no more
+Plane = Tensor | np.ndarray  # flat; NumPy on a CPU, where its calls cost half as much
+Planes = list[Plane]  # at every pixel, values ascend from plane to plane
+Comparison = tuple[bool, int, int]  # (True for maximum, False for minimum; the two planes)
+Step = tuple[
+    int, Comparison, tuple[int, ...]
+]  # number of the new plane, its comparison, and the planes not needed afterwards
 
 
 def median_filter(maps: Tensor, size: int) -> Tensor:
     """Replace each value by the median of its neighbourhood of edge `size` (odd), replicating the border.
 
-    Sorted lists are merged by Batcher's odd-even networks (Knuth, The Art of Computer Programming 3, 5.3.4 M), from
-    which every comparison is struck that the median does not depend on. What windows share is done once: each column is
-    sorted once, from halves that columns share, and two windows side by side share all columns but one each. 5 x 5
-    takes 57 operations a pixel.
+    Sorted lists are merged by Batcher's odd-even networks (Knuth, The Art of Computer Programming 3, 5.3.4 M), with all
+    comparisons removed that do not affect the median. Work is shared between windows: each column is sorted once, from
+    halves shared by columns, and two adjacent windows share all but one column each. 5 x 5 takes 57 operations per
+    pixel. It is bitwise equal to scipy's median filter and several times faster.
 
     A NaN makes its whole neighbourhood NaN.
 
     Args:
-        maps: float32 or float64 [B, C, *spatial]; no gradient flows through a median.
-        size: 1 leaves the maps as they are.
+        maps: float32 or float64 [B, C, *spatial]; there are no gradients.
+        size: 1 returns the maps unchanged.
     """
     if size == 1:
         return maps
@@ -48,8 +50,8 @@ def median_filter(maps: Tensor, size: int) -> Tensor:
 def _median(rows: Tensor, size: int, out: Tensor) -> None:
     """Filter [R, *spatial].
 
-    In memory columns come first, the even ones apart from the odd, and R last: a shifted plane is then a slice of
-    numbers side by side (with some that nobody reads, where the border lies).
+    In memory, columns come first, even and odd ones separately, and R last: a shifted plane is then a contiguous
+    slice (with some unused numbers at the border).
     """
     half, width, between = size // 2, rows.shape[-1], range(1, rows.ndim - 1)
     border = (half, half + width % 2, *(half, half) * len(between))
@@ -67,7 +69,7 @@ def _median(rows: Tensor, size: int, out: Tensor) -> None:
 
 
 def _along(planes: Planes, size: int, step: int) -> Planes:
-    """Return what stands in `size` places, `step` numbers apart, sorted."""
+    """Return the sorted values of `size` positions that are `step` numbers apart."""
     if size == 1:
         return planes
     half = _along(planes, size // 2, step)
@@ -76,10 +78,10 @@ def _along(planes: Planes, size: int, step: int) -> Planes:
 
 
 def _windows(even: Planes, odd: Planes, size: int, step: int) -> tuple[Plane, Plane]:
-    """Return the medians of windows that begin at an even column, and of those that begin at the odd column after it.
+    """Return the medians of windows that start at an even column, and of those that start at the next odd column.
 
-    Between the two lie `size - 1` columns, which are pairs (even, odd); of their ranks, only those are kept that the
-    median of the whole window can have. `step` numbers lie between a column and the next of its kind.
+    They share `size - 1` columns, which are pairs (even, odd); of their ranks, only those are kept that the
+    median of the whole window can have. Columns of the same parity are `step` numbers apart.
     """
     height, half, total = len(even), size // 2, len(even) * size
     below, last = _possible(2 * height, total)
@@ -94,7 +96,7 @@ def _windows(even: Planes, odd: Planes, size: int, step: int) -> tuple[Plane, Pl
 
 
 def _both(a: Planes, b: Planes, shift: int, first: int = 0, last: int | None = None) -> Planes:
-    """Merge planes with those that stand `shift` numbers on."""
+    """Merge planes with the same planes shifted by `shift` numbers."""
     length = min(len(a[0]), len(b[0]) - shift)
     return _merge([plane[:length] for plane in a], [plane[shift : shift + length] for plane in b], first, last)
 
@@ -106,32 +108,32 @@ def _possible(count: int, total: int) -> tuple[int, int]:
 
 def _merge(a: Planes, b: Planes, first: int, last: int | None) -> Planes:
     """Return the planes of rank `first` to `last` - 1 of two sorted lists."""
-    network, wanted = _network(len(a), len(b), first, last)
+    network, numbers = _network(len(a), len(b), first, last)
     minimum, maximum = (np.minimum, np.maximum) if isinstance(a[0], np.ndarray) else (torch.minimum, torch.maximum)
     planes = dict(enumerate([*a, *b]))
     for number, (is_maximum, i, j), spent in network:
         planes[number] = (maximum if is_maximum else minimum)(planes[i], planes[j])
         for old in spent:
             del planes[old]
-    return [planes[number] for number in wanted]
+    return [planes[number] for number in numbers]
 
 
 @lru_cache(maxsize=64)
 def _network(m: int, n: int, first: int, last: int | None) -> tuple[tuple[Step, ...], tuple[int, ...]]:
-    """Return the steps that ranks `first` to `last` - 1 of m and n sorted planes need, and the numbers of these."""
+    """Return the steps for ranks `first` to `last` - 1 of m and n sorted planes, and the numbers of these planes."""
     made: dict[int, Comparison] = {}
-    wanted = _odd_even(list(range(m)), list(range(m, m + n)), made, m + n)[first:last]
-    needed, steps = set(wanted), []
+    outputs = _odd_even(list(range(m)), list(range(m, m + n)), made, m + n)[first:last]
+    needed, steps = set(outputs), []
     for number, comparison in reversed(made.items()):
         if number in needed:
             spent = set(comparison[1:]) - needed
             steps.append((number, comparison, tuple(spent)))
             needed |= spent
-    return tuple(reversed(steps)), tuple(wanted)
+    return tuple(reversed(steps)), tuple(outputs)
 
 
 def _odd_even(a: list[int], b: list[int], made: dict[int, Comparison], inputs: int) -> list[int]:
-    """Merge two sorted lists of plane numbers, and write down what each new plane is made of."""
+    """Merge two sorted lists of plane numbers, and record the comparison of each new plane."""
     if not a or not b:
         return a + b
 

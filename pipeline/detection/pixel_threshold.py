@@ -1,4 +1,4 @@
-"""The threshold of pixels: a quantile of in-body residuals of normals, with equal weight for every patient."""
+"""Pixel threshold: a quantile of in-body residuals of normals, with equal weight for every patient."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ RELATIVE_ERROR = 2.0**-MANTISSA_BITS  # width of a bin / its value
 
 
 class PixelQuantiles(Config):
-    """Thresholds for the tabled alphas: at most alpha of a normal patient's in-body pixels, on average, lie above.
+    """Thresholds for a table of alphas: on average, at most alpha of a normal patient's in-body pixels are above.
 
-    Each is the upper edge of its histogram bin, so at most `RELATIVE_ERROR` (2^-10, 0.1 %) of its value too high and
+    Each is the upper edge of its histogram bin, so it is at most `RELATIVE_ERROR` (2^-10, 0.1 %) too high and
     never too low.
     """
 
-    alphas: tuple[float, ...] = Field(description="shares of normal pixels that lie above")
+    alphas: tuple[float, ...] = Field(description="shares of normal pixels above the threshold")
     values: tuple[float, ...] = Field(description="threshold of each alpha")
     patients: int = Field(ge=1, description="patients with equal weight")
 
     def threshold(self, alpha: float) -> float:
-        """Return the pixel threshold for a tabled alpha; a ConfigError lists the alphas otherwise."""
+        """Return the pixel threshold for a tabled alpha; otherwise raise a ConfigError that lists the alphas."""
         if alpha not in self.alphas:
             raise ConfigError(
-                f"There is no pixel threshold for alpha = {alpha}; choose one of {', '.join(map(str, self.alphas))}."
+                f"There is no pixel threshold for alpha = {alpha}. Choose one of {', '.join(map(str, self.alphas))}."
             )
         return self.values[self.alphas.index(alpha)]
 
 
 class PixelHistogram:
-    """Collects in-body residuals, in any order, in memory that does not grow with their number.
+    """Collect in-body residuals, in any order, in bounded memory.
 
-    Values fall into bins by the leading bits of their float32 representation (sign, exponent, 10 bits of the mantissa):
-    no range has to be known, and negative values are as welcome. One sparse histogram a patient: about 0.1 MB.
+    Values are binned by the leading bits of their float32 representation (sign, exponent, 10 bits of the mantissa):
+    no range needs to be known, and negative values are allowed. One sparse histogram per patient: about 0.1 MB.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,10 @@ class PixelHistogram:
         """
         flat = np.asarray(values, dtype=np.float32).ravel()
         if not np.isfinite(flat).all():
-            raise Rejected(RejectionCode.NON_FINITE, "A residual map holds NaN or infinity; no quantile can be taken.")
+            raise Rejected(
+                RejectionCode.NON_FINITE,
+                "A residual map has NaN or infinite values, so quantiles are undefined. Score the scans again.",
+            )
         keys, counts = np.unique(_bins(flat), return_counts=True)
         if patient_id in self._counts:
             old_keys, old_counts = self._counts[patient_id]
@@ -67,20 +70,20 @@ class PixelHistogram:
         """Return the threshold of each alpha.
 
         Raises:
-            TooFewNormals: no pixel was added.
+            TooFewNormals: no pixels were added.
         """
         if not self._counts:
             raise TooFewNormals(0, 1, "A pixel threshold")
         keys, weights = self._pooled()
-        # at_or_above[i]: pooled share of pixels in bin i and higher ones; the threshold's bin is the lowest whose
-        # higher bins hold at most alpha.
+        # at_or_above[i]: pooled share of pixels in bin i and higher ones; the threshold's bin is the lowest one whose
+        # higher bins have at most alpha.
         above = np.append(np.cumsum(weights[::-1])[::-1][1:], 0.0) / len(self._counts)
         edges = _upper_edges(keys)
         values = tuple(float(edges[np.argmax(above <= alpha + 1e-12)]) for alpha in alphas)
         return PixelQuantiles(alphas=alphas, values=values, patients=len(self._counts))
 
     def _pooled(self) -> tuple[np.ndarray, np.ndarray]:
-        # In the order of patient ids, so that rounding does not depend on who came first.
+        # In the order of patient ids, so that rounding does not depend on the order of arrival.
         shares = [self._counts[patient] for patient in sorted(self._counts)]
         keys, where = np.unique(np.concatenate([keys for keys, _ in shares]), return_inverse=True)
         weights = np.concatenate([counts / counts.sum() for _, counts in shares])

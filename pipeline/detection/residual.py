@@ -1,4 +1,4 @@
-"""How an image differs from what it would be if it were normal: the residual map."""
+"""Residual map: the difference between an image and its normal version."""
 
 from __future__ import annotations
 
@@ -14,30 +14,32 @@ from pipeline.detection.median import median_filter
 from pipeline.errors import ConfigError
 from pipeline.nn.perceptual import PerceptualConfig, perceptual
 
-RANGE = 2.0  # of normalised images, which lie in [-1, 1]
+RANGE = 2.0  # range of normalised images, which are in [-1, 1]
 K1, K2 = 0.01, 0.03  # Wang et al. 2004, section III.B
 
 
 class ResidualConfig(Config):
-    """Which difference is taken, and how its map is cleaned."""
+    """Kind of difference, and cleaning of its map."""
 
     kind: Literal["l1", "l2", "ssim", "signed", "perceptual"] = Field(
-        "ssim", description="how image and reconstruction are compared"
+        "ssim", description="comparison of image and reconstruction"
     )
     direction: Literal["positive", "negative"] = Field(
-        "positive", description="of `signed`: brighter than normal, or darker, is anomalous"
+        "positive", description="for `signed`: whether brighter or darker than normal is anomalous"
     )
-    sigma_fraction: float = Field(3 / 64, gt=0, le=1, description="of `ssim`: sigma of its Gaussian / image size")
-    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="of `perceptual`: which features, and how")
-    median: int = Field(1, ge=1, le=9, description="edge of the median filter, odd; 1 is none")
-    smooth_fraction: float = Field(0.0, ge=0, le=1, description="sigma of a final Gaussian / image size; 0 is none")
+    sigma_fraction: float = Field(3 / 64, gt=0, le=1, description="for `ssim`: sigma of its Gaussian / image size")
+    perceptual: PerceptualConfig = Field(PerceptualConfig(), description="for `perceptual`: features and distance")
+    median: int = Field(1, ge=1, le=9, description="edge of the median filter, odd; 1 is off")
+    smooth_fraction: float = Field(0.0, ge=0, le=1, description="sigma of a final Gaussian / image size; 0 is off")
     adjacent: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="weight of each adjacent slice's map beside 1 for a slice's own; above 0 whole series are read",
+        description=(
+            "weight of each adjacent slice's map, relative to 1 for the slice itself; above 0, whole series are read"
+        ),
     )
-    erode: int = Field(0, ge=0, description="pixels by which the body mask is shrunk before anything is counted")
+    erode: int = Field(0, ge=0, description="pixels by which the body mask is eroded first")
 
     @field_validator("median")
     @classmethod
@@ -51,7 +53,7 @@ def residual(x: Tensor, x_hat: Tensor, body: Tensor, config: ResidualConfig) -> 
     """Compare images with their reconstructions; higher = more anomalous, never clamped or rescaled.
 
     Channels are averaged, then median and smoothing are applied, then everything outside `counted_body` is set to 0.
-    `signed` maps may be negative; the others are >= 0 but for rounding (ssim: 1 - SSIM, in [0, 2]).
+    `signed` maps may be negative; the others are >= 0 up to rounding (ssim: 1 - SSIM, in [0, 2]).
 
     Args:
         x, x_hat: float [B, C, *spatial] in [-1, 1], two or three spatial dimensions.
@@ -61,7 +63,7 @@ def residual(x: Tensor, x_hat: Tensor, body: Tensor, config: ResidualConfig) -> 
         float32 [B, 1, *spatial].
 
     Raises:
-        ConfigError: the shapes do not fit each other.
+        ConfigError: the shapes do not match.
     """
     _check(x, x_hat, body)
     x, x_hat = x.float(), x_hat.float()
@@ -71,7 +73,7 @@ def residual(x: Tensor, x_hat: Tensor, body: Tensor, config: ResidualConfig) -> 
 
 
 def clean(maps: Tensor, config: ResidualConfig) -> Tensor:
-    """Apply the median filter and the final smoothing to maps [B, 1, *spatial], whoever made them."""
+    """Apply the median filter and the final smoothing to maps [B, 1, *spatial], whatever their source."""
     maps = median_filter(maps, config.median)
     return gaussian_blur(maps, config.smooth_fraction) if config.smooth_fraction else maps
 
@@ -82,10 +84,10 @@ def counted_body(body: Tensor, config: ResidualConfig) -> Tensor:
 
 
 def across(maps: Tensor, counted: Tensor, config: ResidualConfig) -> Tensor:
-    """Average the maps of one whole series over adjacent slices; without `adjacent` they are returned as they are.
+    """Average the maps of one whole series over adjacent slices; without `adjacent`, return them unchanged.
 
     Args:
-        maps: float [N, 1, *spatial], slices in order, 0 outside `counted`: what does not count adds nothing.
+        maps: float [N, 1, *spatial], slices in order, 0 outside `counted`, so that these pixels add nothing.
         counted: bool [N, 1, *spatial], of `counted_body`.
 
     Returns:
@@ -123,7 +125,7 @@ def ssim(x: Tensor, y: Tensor, sigma_fraction: float) -> Tensor:
     moments[3].mul_(y)
     mean_x, mean_y, squares, products = gaussian_blur(moments.flatten(0, 1), sigma_fraction).chunk(4)
     both = mean_x * mean_y
-    means = mean_x.square_().add_(mean_y.square_())  # in place from here on: a fifth of the time
+    means = mean_x.square_().add_(mean_y.square_())  # in place from here on, which takes a fifth of the time
     spread, shared = squares.sub_(means), products.sub_(both)
     similarity = both.mul_(2).add_(c1).mul_(shared.mul_(2).add_(c2))
     return similarity.div_(means.add_(c1).mul_(spread.add_(c2)))
@@ -133,6 +135,6 @@ def _check(x: Tensor, x_hat: Tensor, body: Tensor) -> None:
     one = (x.shape[0], 1, *x.shape[2:])
     if x.shape != x_hat.shape or tuple(body.shape) != one or x.ndim not in (4, 5):
         raise ConfigError(
-            f"Images {list(x.shape)}, reconstructions {list(x_hat.shape)} and bodies {list(body.shape)} do not fit: "
+            f"Images {list(x.shape)}, reconstructions {list(x_hat.shape)} and bodies {list(body.shape)} do not match: "
             "the first two must be [B, C, *spatial] with 2 or 3 spatial dimensions, the last [B, 1, *spatial]."
         )

@@ -1,4 +1,4 @@
-"""Score what has not been ingested, a scan in memory or DICOM files, by the same steps as a night's."""
+"""Score scans that were not ingested, in memory or as DICOM files, by the same steps as in a night."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class ScoredPlane:
 
 @dataclass(frozen=True, slots=True)
 class ScanResult:
-    """What a detector says of a scan.
+    """Result of a detector for a scan.
 
     Attributes:
         score: raw, higher = more anomalous.
-        p_value: conformal, None without calibration; it holds when the scan is as complete as those calibrated on.
-        n_calibration: normal units behind it.
-        guarantee: what it is worth.
-        route: the detector's route; whether the scan belongs on it is not checked here.
+        p_value: conformal, None without calibration; valid if the scan is as complete as the calibration scans.
+        n_calibration: number of calibration units.
+        guarantee: guarantee of the p-value.
+        route: the detector's route; it is not checked here that the scan belongs to it.
         planes: the slices, in geometric order.
     """
 
@@ -69,7 +69,7 @@ class ScanResult:
 
     @property
     def reconstruction(self) -> np.ndarray | None:
-        """float32 [F, H, W] in physical units: what it would look like if it were normal; None where there is none."""
+        """float32 [F, H, W] in physical units: the normal version of the scan; None without a reconstruction."""
         return self._stack("reconstruction")
 
     @property
@@ -78,17 +78,17 @@ class ScanResult:
         return self.planes[0].history
 
     def _stack(self, name: str) -> np.ndarray | None:
-        found = [None if plane.anomaly is None else getattr(plane.anomaly, name) for plane in self.planes]
-        if any(item is None for item in found):
+        items = [None if plane.anomaly is None else getattr(plane.anomaly, name) for plane in self.planes]
+        if any(item is None for item in items):
             return None
-        if len({item.shape for item in found}) > 1:
-            raise ConfigError("The slices have different sizes and no common grid; look at `planes` one by one.")
-        return np.stack(found)
+        if len({item.shape for item in items}) > 1:
+            raise ConfigError("The slices have different sizes, so they cannot be stacked. Use `planes` one by one.")
+        return np.stack(items)
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """One slice before normalisation; `seed_id` is what its randomness comes from, `about` what is known of it."""
+    """One slice before normalisation; `seed_id` seeds its randomness, `about` holds its attributes."""
 
     plane: Plane
     seed_id: str
@@ -98,7 +98,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """The slices of a series in order, and their distance where they are a regular stack."""
+    """The slices of a series in order, and their distance if they are a regular stack."""
 
     sources: list[_Source]
     slice_mm: float | None
@@ -107,15 +107,15 @@ class _Series:
 def score_scan(detector: Scorer, scan: Scan) -> ScanResult:
     """Score one series in physical units.
 
-    Randomness: of the detector's seed and each slice's pixels. A conditional method is told modality and position.
+    Randomness depends on the detector's seed and each slice's pixels. A conditional method gets modality and position.
 
     Raises:
         ConfigError: more than one channel.
-        Rejected: what the normaliser refuses (non-finite pixels, no foreground, no contrast); for a detector of
-            volumes, too few slices or an unknown spacing.
+        Rejected: the normaliser rejects it (non-finite pixels, no foreground, no contrast), or for a detector of
+            volumes, it has too few slices or an unknown spacing.
     """
     if scan.pixels.ndim != 4 or scan.pixels.shape[0] != 1 or scan.pixels.shape[1] == 0:
-        raise ConfigError(f"A scan of shape {scan.pixels.shape} was given; [1, slices, rows, columns] is needed.")
+        raise ConfigError(f"A scan of shape {scan.pixels.shape} was given, but [1, slices, rows, columns] is needed.")
     if detector.volumes is not None:
         require_volume(scan.pixels.shape[1], scan.spacing_mm, detector.volumes.least_slices)
     return _result(detector, [_Series(list(_scan_sources(scan)), scan.spacing_mm[0])])
@@ -125,8 +125,8 @@ def _scan_sources(scan: Scan) -> Iterator[_Source]:
     last = scan.pixels.shape[1] - 1
     for i, pixels in enumerate(np.asarray(scan.pixels[0], dtype=np.float32)):
         plane = Plane(pixels, None if scan.valid is None else scan.valid[i])
-        known = about({"modality": scan.modality}, i / last if last else None)
-        yield _Source(plane, content_key(pixels[None]), scan.history, known)
+        attributes = about({"modality": scan.modality}, i / last if last else None)
+        yield _Source(plane, content_key(pixels[None]), scan.history, attributes)
 
 
 def score_file(detector: Scorer, path: str | Path, limits: DecodeLimits | None = None) -> ScanResult:
@@ -142,23 +142,27 @@ def score_files(
 ) -> ScanResult:
     """Score the files of one study, series by series; the files are not changed.
 
-    Files are decoded in `workers`, or in one that is started for this call: a hostile file may kill a decoder, and must
+    Files are decoded in `workers`, or in one started for this call: a malicious file may kill a decoder, but must
     not kill the caller.
 
-    Randomness: of the detector's seed and the stored pixels, as for a scan from the catalogue: the scores are the same.
+    Randomness depends on the detector's seed and the stored pixels, as for a scan from the catalogue, so scores are
+    equal.
 
     Raises:
-        EmptySelection: no file was given.
-        Rejected: a file, or a series that is no regular stack, or no volume for a detector of volumes; a night would
+        EmptySelection: there are no files.
+        Rejected: a file is rejected, or a series is not a regular stack, or not a volume for a detector of volumes; a
+            night would
             not score it either.
-        ConfigError: the files are of several studies.
+        ConfigError: the files belong to several studies.
     """
     if not paths:
-        raise EmptySelection("No files were given to score. Give the DICOM files of one study.")
+        raise EmptySelection("There are no files to score. Give the DICOM files of one study.")
     with nullcontext(workers) if workers is not None else DecodeWorkers(1, limits or DecodeLimits()) as decoders:
         decoded = [decoders.read(Path(path)) for path in paths]
     if len({item.identity.study_uid for item in decoded}) > 1:
-        raise ConfigError(f"The {len(paths)} files are of several studies, and a score is about one. Split them.")
+        raise ConfigError(
+            f"The {len(paths)} files belong to several studies, but a score is about one study. Split them."
+        )
     series: dict[str, list[DecodedInstance]] = {}
     for item in decoded:
         series.setdefault(item.identity.series_uid, []).append(item)
@@ -170,11 +174,11 @@ def _in_order(instances: Sequence[DecodedInstance], detector: Scorer) -> _Series
     allowed = Allowed(volume_of=detector.volumes.least_slices) if detector.volumes else REGULAR
     geometry = assemble([(str(i), item.attributes) for i, item in enumerate(instances)], allowed)
     several = len(geometry.order) > 1
-    found = []
+    ordered = []
     for (name, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
         attributes = instances[int(name)].attributes.to_json()
-        found.append(replace(sources[name][frame], about=about(attributes, position if several else None)))
-    return _Series(found, geometry.spacing_mm[0])
+        ordered.append(replace(sources[name][frame], about=about(attributes, position if several else None)))
+    return _Series(ordered, geometry.spacing_mm[0])
 
 
 def _sources(item: DecodedInstance) -> Iterator[_Source]:
@@ -185,10 +189,10 @@ def _sources(item: DecodedInstance) -> Iterator[_Source]:
 
 def _result(detector: Scorer, series: Sequence[_Series]) -> ScanResult:
     scored = [_scored_series(detector, one) for one in series]
-    values = [[plane.score for plane in found] for found in scored]
-    present = [found for found in values if any(not math.isnan(score) for score in found)] or values
+    values = [[plane.score for plane in planes] for planes in scored]
+    present = [scores for scores in values if any(not math.isnan(score) for score in scores)] or values
     aggregate = detector.aggregate
-    score = over([aggregate_series(found, aggregate) for found in present], aggregate.series, aggregate.top_k)
+    score = over([aggregate_series(scores, aggregate) for scores in present], aggregate.series, aggregate.top_k)
     calibration = detector.calibration
     return ScanResult(
         score=score,
@@ -196,19 +200,19 @@ def _result(detector: Scorer, series: Sequence[_Series]) -> ScanResult:
         n_calibration=0 if calibration is None else calibration.n,
         guarantee="" if calibration is None else calibration.guarantee,
         route=detector.route,
-        planes=tuple(plane for found in scored for plane in found),
+        planes=tuple(plane for planes in scored for plane in planes),
     )
 
 
 def _scored_series(detector: Scorer, series: _Series) -> list[ScoredPlane]:
     sources = series.sources
     normalised = detector.normaliser.series([source.plane for source in sources])
-    size, found = len(sources) if detector.whole else detector.config.batch_size, []
+    size, scored = len(sources) if detector.whole else detector.config.batch_size, []
     for part in in_parts(size, len(sources)):
         batch = _batch(normalised[part], sources[part], series.slice_mm)
         results = slice_results(batch, detector.score_batch(batch))
-        found += _planes(detector, results, normalised[part], sources[part])
-    return found
+        scored += _planes(detector, results, normalised[part], sources[part])
+    return scored
 
 
 def _batch(normalised: Sequence[Normalised], sources: Sequence[_Source], slice_mm: float | None) -> Batch:

@@ -1,7 +1,8 @@
-"""The grid of scores that one model's answers allow: residual x median x erosion x adjacent slices x aggregate.
+"""Grid of scores computed from one model's outputs: residual x median x erosion x adjacent slices x aggregate.
 
 The score matters more than the model: the same autoencoder rescored with SSIM at a wide Gaussian gained 18 points of
-AUROC (Cai et al. 2025). So everything behind the forward pass is tried, from answers that were kept: no forward pass.
+AUROC (Cai et al. 2025). So every step after the forward pass is tried, from stored outputs, without another forward
+pass.
 """
 
 from __future__ import annotations
@@ -23,43 +24,43 @@ Kind = Literal["l1", "l2", "ssim", "signed", "perceptual"]
 
 
 class GridConfig(Config):
-    """What is tried. Every list is crossed with every other, as far as it applies."""
+    """Values to try. All lists are crossed with each other, as far as they apply."""
 
     kinds: tuple[Kind, ...] = Field(
         ("l1", "l2", "signed", "ssim"),
         min_length=1,
-        description="residuals; `perceptual` costs a backbone's pass each",
+        description="residuals; `perceptual` costs one pass of the backbone each",
     )
     directions: tuple[Literal["positive", "negative"], ...] = Field(
-        ("positive", "negative"), min_length=1, description="of `signed`"
+        ("positive", "negative"), min_length=1, description="directions of `signed`"
     )
-    sigma_fractions: tuple[float, ...] = Field((1.5 / 64, 3 / 64, 6 / 64), min_length=1, description="of `ssim`")
+    sigma_fractions: tuple[float, ...] = Field((1.5 / 64, 3 / 64, 6 / 64), min_length=1, description="sigmas of `ssim`")
     medians: tuple[int, ...] = Field((1, 5), min_length=1, description="edges of the median filter")
-    erosions: tuple[int, ...] = Field((0, 2), min_length=1, description="pixels off the body's edge")
+    erosions: tuple[int, ...] = Field((0, 2), min_length=1, description="pixels eroded from the body")
     adjacents: tuple[float, ...] = Field(
         (0.0, 1.0),
         min_length=1,
-        description="weights of adjacent slices' maps, 0 to 1, where series have several slices",
+        description="weights of adjacent slices' maps, 0 to 1, if series have several slices",
     )
     maps: tuple[Literal["mean", "top_fraction", "max_smoothed"], ...] = Field(
-        ("mean", "top_fraction", "max_smoothed"), min_length=1, description="from map to slice"
+        ("mean", "top_fraction", "max_smoothed"), min_length=1, description="aggregations from map to slice"
     )
-    fractions: tuple[float, ...] = Field((0.01, 0.05), min_length=1, description="of `top_fraction`")
+    fractions: tuple[float, ...] = Field((0.01, 0.05), min_length=1, description="fractions of `top_fraction`")
     transforms: tuple[Literal["none", "two_sided"], ...] = Field(
-        ("none", "two_sided"), min_length=1, description="of a slice's score"
+        ("none", "two_sided"), min_length=1, description="transforms of a slice's score"
     )
 
     @field_validator("adjacents")
     @classmethod
     def _weights(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if odd := [value for value in values if not 0 <= value <= 1]:
-            raise ValueError(f"{odd[0]:g} is no weight of adjacent slices; give values from 0 to 1")
+            raise ValueError(f"{odd[0]:g} is not a weight of adjacent slices. Give values from 0 to 1")
         return values
 
 
 @dataclass(frozen=True, slots=True)
 class MapCell:
-    """One cleaned map of the grid, and what it is counted under: erosions, and weights of adjacent slices.
+    """One cleaned map of the grid, with its erosions and weights of adjacent slices.
 
     `erode` and `adjacent` of `residual` are not used.
     """
@@ -75,9 +76,9 @@ class MapCell:
 
 
 def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> list[MapCell]:
-    """Return every distinct map: of a reconstruction all residuals, of a method's own map the cleaning only.
+    """Return every distinct map: all residuals for a reconstruction, only the cleaning for a method's own map.
 
-    The run's own setting is always among them, first.
+    The run's own setting always comes first.
     """
     kinds: list[dict[str, object]] = [{}]
     if reconstructs:
@@ -89,13 +90,13 @@ def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> l
     shared = {"perceptual": own.residual.perceptual}
     tried = [ResidualConfig(**{**shared, **kind, "median": m}) for kind, m in product(kinds, config.medians)]
     distinct: dict[tuple[object, ...], ResidualConfig] = {}
-    for found in (own.residual.model_copy(update={"erode": 0}), *tried):
-        distinct.setdefault(_what_counts(found, reconstructs), found)
-    return [MapCell(found, erosions, adjacents) for found in distinct.values()]
+    for residual_config in (own.residual.model_copy(update={"erode": 0}), *tried):
+        distinct.setdefault(_what_counts(residual_config, reconstructs), residual_config)
+    return [MapCell(residual_config, erosions, adjacents) for residual_config in distinct.values()]
 
 
 def _what_counts(config: ResidualConfig, reconstructs: bool) -> tuple[object, ...]:
-    """Return the fields that change the map: a sigma does nothing to an L1 residual."""
+    """Return the fields that change the map: for example, an L1 residual does not depend on a sigma."""
     kind = config.kind if reconstructs else "own map"
     direction = config.direction if kind == "signed" else None
     sigma = config.sigma_fraction if kind == "ssim" else None
@@ -103,18 +104,20 @@ def _what_counts(config: ResidualConfig, reconstructs: bool) -> tuple[object, ..
 
 
 def aggregates(config: GridConfig, own: AggregateConfig) -> list[AggregateConfig]:
-    """Return every way from map to slice; the run's own is first, and how slices become studies stays as it is."""
+    """Return every way from map to slice; the run's own comes first, and the aggregation of slices to studies is
+    unchanged.
+    """
     tried = [{"map": kind} for kind in config.maps if kind != "top_fraction"]
     tried += [{"map": "top_fraction", "fraction": f} for f in config.fractions if "top_fraction" in config.maps]
-    found = [own, *(own.model_copy(update=update) for update in tried)]
+    candidates = [own, *(own.model_copy(update=update) for update in tried)]
     seen: dict[tuple[object, ...], AggregateConfig] = {}
-    for one in found:
+    for one in candidates:
         seen.setdefault((one.map, one.fraction if one.map == "top_fraction" else None), one)
     return list(seen.values())
 
 
 def cleaned_maps(answer: Tensor, x: Tensor, config: ResidualConfig, reconstructs: bool) -> Tensor:
-    """Return float32 [B, 1, *spatial] before anything is masked, of x_hat or of the method's own map."""
+    """Return float32 [B, 1, *spatial] before masking, from x_hat or from the method's own map."""
     if not reconstructs:
         return clean(answer, config)
     everywhere = torch.ones((len(x), 1, *x.shape[2:]), dtype=torch.bool)
@@ -122,7 +125,7 @@ def cleaned_maps(answer: Tensor, x: Tensor, config: ResidualConfig, reconstructs
 
 
 def counted_maps(maps: Tensor, body: Tensor, config: ResidualConfig) -> tuple[Tensor, Tensor]:
-    """Return cleaned maps as a detector counts them, and the body that counts.
+    """Return cleaned maps as a detector counts them, and the counted body.
 
     Args:
         maps: float32 [N, 1, *spatial], of `cleaned_maps`; with `adjacent` above 0 of one whole series, in order.
@@ -132,6 +135,6 @@ def counted_maps(maps: Tensor, body: Tensor, config: ResidualConfig) -> tuple[Te
     return across(maps.masked_fill(~counted, 0.0), counted, config), counted
 
 
-def slice_scores(maps: Tensor, counted: Tensor, wanted: list[AggregateConfig]) -> Tensor:
+def slice_scores(maps: Tensor, counted: Tensor, configs: list[AggregateConfig]) -> Tensor:
     """Return float64 [A, B]: every aggregate of every map."""
-    return torch.stack([aggregate_maps(maps, counted, config) for config in wanted])
+    return torch.stack([aggregate_maps(maps, counted, config) for config in configs])

@@ -1,4 +1,4 @@
-"""Scoring that a single model and an ensemble share: from raw slice scores to findings. It knows no files."""
+"""Scoring shared by a single model and an ensemble, from raw slice scores to findings, independent of files."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from pipeline.types import AnomalyMap, Batch, Finding, SliceScore, Step
 
 
 class Scorer:
-    """Scores slices and studies; a `Detector` (one model) or an `Ensemble` (several) says how.
+    """Base of detectors, which score slices and studies: `Detector` (one model) and `Ensemble` (several).
 
     Attributes:
         config: comparison, aggregation, flagging.
-        route: name of the route whose scans it takes.
-        seed: of the randomness at scoring, which is a function of the seed and of each slice's own id.
-        calibration: what the scores mean; None before it.
-        two_sided: constants of the two-sided score; None where the transform is "none", or not fitted yet.
+        route: name of its route.
+        seed: seed of scoring; randomness is a function of the seed and of each slice's id.
+        calibration: calibration of the scores; None before calibration.
+        two_sided: constants of the two-sided score; None if the transform is "none" or not fitted yet.
     """
 
     __slots__ = ()
@@ -53,7 +53,7 @@ class Scorer:
     @property
     @abstractmethod
     def models(self) -> tuple[Model, ...]:
-        """The trained models behind the scores; their images are alike."""
+        """The trained models behind the scores; they share one normaliser."""
 
     @property
     @abstractmethod
@@ -76,32 +76,32 @@ class Scorer:
 
     @property
     def normaliser(self) -> Normaliser:
-        """The one that the models were trained with."""
+        """The normaliser that the models were trained with."""
         return self.models[0].normaliser
 
     @property
     def volumes(self) -> VolumeConfig | None:
-        """How series become volumes; None where the models see single slices."""
+        """The conversion of series to volumes; None if the models use single slices."""
         return self.models[0].volumes
 
     @property
     def aggregate(self) -> AggregateConfig:
-        """How maps become scores."""
+        """The aggregation of maps to scores."""
         return self.config.aggregate
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next((p.device for method in self.methods for p in method.parameters()), torch.device("cpu"))
 
     @property
     def spec(self) -> dict[str, Any]:
-        """JSON of everything but the models."""
+        """JSON of everything except the models."""
         return self.shared_spec
 
     @property
     def shared_spec(self) -> dict[str, Any]:
-        """JSON of what a single detector and an ensemble have in common."""
+        """JSON of the parts shared by a single detector and an ensemble."""
         return {
             "route": self.route,
             "seed": self.seed,
@@ -119,20 +119,22 @@ class Scorer:
         return replace(self, two_sided=two_sided, calibration=None)  # type: ignore[type-var]
 
     def raw(self) -> Self:
-        """Return the same detector without transform and calibration: what constants are fitted from."""
+        """Return the same detector without transform and calibration: used to fit constants."""
         return self.under(self.config.model_copy(update={"transform": "none"}))
 
     def under(self, config: DetectionConfig) -> Self:
-        """Return the same models under another detection; constants and calibration belonged to the old one."""
+        """Return the same models with another detection configuration, without constants and calibration, which belong
+        to the old one.
+        """
         return replace(self, config=config, two_sided=None, calibration=None)  # type: ignore[type-var]
 
     def score_batch(self, batch: Batch) -> Scored:
         """Score one batch; a row's result depends on the row and its id alone.
 
-        Randomness: of the seed and each of `batch.ids`; no global generator is read or moved.
+        Randomness depends on the seed and each of `batch.ids`; no global generator is used.
 
         Raises:
-            ConfigError: images, bodies and ids do not fit each other or the method, or a two-sided score has no
+            ConfigError: images, bodies and ids do not match each other or the method, or a two-sided score has no
                 constants yet.
             Rejected: a pixel or a score is NaN or infinite (non-finite-pixels).
         """
@@ -140,16 +142,16 @@ class Scorer:
             return self.raw_batch(batch)
         if self.two_sided is None:
             raise ConfigError(
-                "This detector's score is two-sided, and its constants are not fitted: nothing can be scored before. "
+                "This detector's score is two-sided, but its constants are not fitted yet. "
                 "Calibrate the run, which fits them on validate normals."
             )
         scored = self.raw_batch(batch)
         return scored._replace(scores=self.two_sided.apply(scored.scores))
 
     def score_slices(self, data: Slices, batch_size: int | None = None) -> Iterator[SliceResult]:
-        """Score a data set, slice by slice, in its order, in memory that does not grow.
+        """Score a data set, slice by slice, in its order, in bounded memory.
 
-        A slice's randomness comes from what its pixels are (their content address and frame, where the data set knows
+        A slice's randomness depends on its pixels (their content address and frame, if the data set knows
         it), so that it scores the same from the catalogue, from a file, and after a rotation of the pseudonyms.
         """
         if self.whole:
@@ -160,7 +162,7 @@ class Scorer:
             yield from slice_results(batch, self.score_batch(replace(batch, ids=seeds)))
 
     def _score_stacks(self, data: Slices) -> Iterator[SliceResult]:
-        """Score series whole, one at a time, and give the slices that are wanted of each."""
+        """Score whole series, one at a time, and yield the requested slices of each."""
         for stack in series_stacks(data):
             results = list(slice_results(stack.batch, self.score_batch(stack.batch)))
             yield from (results[place].alone(slice_id) for place, slice_id in stack.selected.items())
@@ -168,23 +170,23 @@ class Scorer:
     def native(self, result: SliceResult, step: Step, reconstruction: bool = True) -> AnomalyMap | None:
         """Bring a slice's map to the native grid; `step` is the normaliser's (`SliceDataset.step(id)`).
 
-        At 512 x 512 this costs more than a small model's forward pass: do it for the slices that are looked at, and
-        leave the reconstruction out where it is not shown.
+        At 512 x 512 this costs more than a small model's forward pass: do it only for slices that are displayed, and
+        leave out the reconstruction if it is not needed.
         """
         return native_map(self.normaliser, result, step, reconstruction)
 
     def finding(self, slices: Sequence[SliceScore]) -> Finding:
-        """Aggregate the slices of one study, all its series on this route, and say how unusual it is.
+        """Aggregate the slices of one study, all its series on this route, with its p-value.
 
         Raises:
             Rejected: no slice has a body to score (empty-foreground).
         """
         score, evidence = aggregate_study(slices, self.aggregate)
-        found = Finding(slices[0].study_id, slices[0].patient_id, self.route, score, evidence=evidence)
+        finding = Finding(slices[0].study_id, slices[0].patient_id, self.route, score, evidence=evidence)
         if self.calibration is None:
-            return found
+            return finding
         return replace(
-            found,
+            finding,
             p_value=self.calibration.p_value(score),
             n_calibration=self.calibration.n,
             guarantee=self.calibration.guarantee,
@@ -192,7 +194,7 @@ class Scorer:
 
 
 def fields_of(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that `Scorer.shared_spec` describes; pydantic's errors come through."""
+    """Return the arguments described by `Scorer.shared_spec`; pydantic's errors are passed on."""
     calibration, two_sided = spec["calibration"], spec["two_sided"]
     return {
         "config": DetectionConfig.model_validate(spec["detection"]),
@@ -204,7 +206,7 @@ def fields_of(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_misfit(batch: Batch) -> None:
-    """Refuse a batch whose images, bodies and ids do not fit each other (ConfigError)."""
+    """Refuse a batch whose images, bodies and ids do not match (ConfigError)."""
     one = (batch.images.shape[0], 1, *batch.images.shape[2:])
     if tuple(batch.body.shape) != one or batch.body.dtype != torch.bool or len(batch.ids) != one[0] or not one[0]:
         raise ConfigError(
@@ -214,11 +216,12 @@ def refuse_misfit(batch: Batch) -> None:
 
 
 def refuse_broken(scores: torch.Tensor, body: torch.Tensor) -> None:
-    """Refuse scores that are NaN or infinite where there is a body (Rejected, non-finite-pixels)."""
+    """Refuse scores that are NaN or infinite although there is a body (Rejected, non-finite-pixels)."""
     expected = body.flatten(1).any(dim=1)
     if broken := int((expected & ~torch.isfinite(scores)).sum()):
         raise Rejected(
             RejectionCode.NON_FINITE,
-            f"{broken} of {len(scores)} scores are NaN or infinite though every pixel is finite: the model's weights "
+            f"{broken} of {len(scores)} scores are NaN or infinite although every pixel is finite, so the model's "
+            "weights "
             "are broken. Train it again.",
         )

@@ -16,12 +16,12 @@ from pipeline.types import AnomalyMap, Batch, Step
 
 
 class Scored(NamedTuple):
-    """What `Detector.score_batch` returns.
+    """Result of `Detector.score_batch`.
 
     Attributes:
         scores: float64 [B], raw, higher = more anomalous; NaN exactly where no body is left to score.
         maps: float32 [B, 1, *spatial], 0 outside the (eroded) body; None for a ScanScorer.
-        reconstructions: float32 [B, C, *spatial] in [-1, 1]; None where the method has none.
+        reconstructions: float32 [B, C, *spatial] in [-1, 1]; None if the method has no reconstruction.
     """
 
     scores: Tensor
@@ -40,7 +40,7 @@ class SliceResult:
     reconstruction: np.ndarray | None
 
     def alone(self, slice_id: str) -> SliceResult:
-        """Return the same under its id, with arrays of its own: whoever keeps a slice keeps no volume."""
+        """Return the result under its id with copied arrays, so that keeping a slice does not keep the whole volume."""
         arrays = [None if item is None else item.copy() for item in (self.values, self.body, self.reconstruction)]
         return SliceResult(slice_id, self.score, *arrays)
 
@@ -55,7 +55,7 @@ class Slices(Protocol):
 
 
 def slice_batches(data: Slices, batch_size: int) -> Iterator[Batch]:
-    """Yield the slices in order; of a `SliceDataset`, series that turn out to be unusable are noted and skipped."""
+    """Yield the slices in order; for a `SliceDataset`, unusable series are recorded and skipped."""
     if isinstance(data, SliceDataset):
         yield from batches(data, batch_size)
         return
@@ -64,18 +64,18 @@ def slice_batches(data: Slices, batch_size: int) -> Iterator[Batch]:
 
 
 def series_stacks(data: Slices) -> Iterator[Stack]:
-    """Yield the series of a data set as a detector of volumes reads them.
+    """Yield the series of a data set as read by a detector of volumes.
 
     Raises:
         ConfigError: the data set does not hold whole series.
     """
     if not isinstance(data, SliceDataset) or not data.whole:
-        raise ConfigError("Volumes are scored from whole series. Give a SliceDataset that was made with whole=True.")
+        raise ConfigError("Volumes are scored from whole series. Give a SliceDataset created with whole=True.")
     yield from data.stacks()
 
 
 def content_id(data: Slices, slice_id: str) -> str:
-    """Return what a slice's randomness comes from: its pixels' content address and frame, or its id where unknown."""
+    """Return the seed of a slice's randomness: its pixels' content address and frame, or its id if unknown."""
     if not isinstance(data, SliceDataset):
         return slice_id
     return data.ref(slice_id).content_id
@@ -95,9 +95,9 @@ def slice_results(batch: Batch, scored: Scored) -> Iterator[SliceResult]:
 def native_map(
     normaliser: Normaliser, result: SliceResult, step: Step, reconstruction: bool = True
 ) -> AnomalyMap | None:
-    """Bring a slice's map and body to the native grid, and its reconstruction where wanted: that one costs the most.
+    """Bring a slice's map and body to the native grid, and optionally its reconstruction, which costs most.
 
-    None where the method has no map.
+    Return None if the method has no map.
     """
     if result.values is None:
         return None

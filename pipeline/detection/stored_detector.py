@@ -1,6 +1,6 @@
-"""Detectors in and out of `detector.json`: one JSON file that names its models. An ensemble is the same file over more.
+"""Saving and loading of detectors: one JSON file that names its models; an ensemble names several.
 
-See `pipeline.detection.detector_file` for where the models lie.
+See `pipeline.detection.detector_file` for the location of the models.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.types import RunRef
 
 
 def save_detector(folder: str | Path, detector: Scorer) -> str:
-    """Write `detector.json` and return its SHA-256. Models that no folder holds yet are saved beneath `models/`."""
+    """Write `detector.json` and return its SHA-256. Models without a folder are saved in `models/`."""
     place = Path(folder)
     models = [_named(model, place) for model in detector.models]
     text = json.dumps({"format": FORMAT, "versions": versions(), "models": models, **detector.spec}, indent=2)
@@ -41,7 +41,7 @@ def _named(model: Model, folder: Path) -> dict[str, str]:
 
 
 def _save_beside(model: Model, folder: Path) -> Model:
-    """Save a model under its SHA-256, which is only known when it is written."""
+    """Save a model under its SHA-256, which is only known after writing."""
     fresh = folder / MODELS / "new"
     sha256 = save_model(fresh, model).origin.sha256
     target = beside(folder, sha256)
@@ -53,22 +53,23 @@ def _save_beside(model: Model, folder: Path) -> Model:
 def load_detector(
     folder: str | Path, sha256: str | None = None, device: Literal["cpu", "auto"] | None = None
 ) -> Scorer:
-    """Read a detector or an ensemble with its models. Nothing is executed, and a changed byte is refused.
+    """Read a detector or an ensemble with its models. Nothing is executed, and any changed byte is rejected.
 
     Args:
-        folder: written by `save_detector`, or a run folder: its calibrated detector is read, or else the one before
+        folder: written by `save_detector`, or a run folder, of which the calibrated detector is read, else the one
+            before
             calibration.
-        sha256: of the detector that is asked for; given, the folder must hold exactly that one.
-        device: `auto` puts the models on the CUDA device, where there is one; default what the detector's
-            configuration says.
+        sha256: SHA-256 of the requested detector; if given, the folder must hold exactly that one.
+        device: `auto` puts the models on a CUDA device if there is one; by default, the detector's
+            configuration decides.
 
     Raises:
-        ArtefactError: a file or a model is missing, altered, of another format, or not the one asked for.
+        ArtefactError: a file or a model is missing, altered, of another format, or not the requested one.
     """
     place = detector_folder(Path(folder), sha256)
     spec = read_detector(place, sha256)
     places = find_models(spec, place)
-    read = {name: load_model(where, name) for name, where in places}  # members may share one
+    read = {name: load_model(where, name) for name, where in places}  # members may share a model
     detector = _built(spec, [read[name] for name, _ in places])
     put_on(device or detector.config.device, list(detector.methods))
     return detector
@@ -82,7 +83,7 @@ def _built(spec: dict[str, Any], models: list[Model]) -> Scorer:
         return Ensemble(tuple(members), **fields_of(spec))
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise ArtefactError(
-            f"{DETECTOR} does not fit this release ({type(error).__name__}). Calibrate or assemble it again."
+            f"{DETECTOR} does not fit this release ({type(error).__name__}). Calibrate or build it again."
         ) from None
 
 

@@ -1,8 +1,8 @@
-"""What a three-dimensional model says of a whole series, slice by slice on the series' own slices.
+"""Output of a three-dimensional model for a whole series, resampled to the series' own slices.
 
-The model sees cubes of the volume's grid; its answer is brought back along the series, and is then compared, aggregated
-and shown exactly as a slice's. Of a reconstruction only the difference to the grid's image is brought back and added to
-the slice itself, so that detail that is finer than the grid is neither lost nor counted as unusual.
+The model reads cubes of the volume's grid; its output is resampled along the series, and is then compared, aggregated
+and displayed exactly like that of single slices. For a reconstruction, only the difference to the grid's image is
+resampled and added to the slice itself, so that detail finer than the grid is neither lost nor counted as unusual.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def series_answer(
 ) -> Tensor:
     """Return x_hat [N, C, S, S], or the model's own map [N, 1, S, S], of all slices of one series.
 
-    Memory: a few volumes of the grid beside the batch itself, and the cubes that are computed at once.
+    Memory: a few volumes of the grid besides the batch itself, and the cubes that are computed at once.
 
     Args:
-        batch: the series, slices in order; its ids are the slices' contents, of which the cubes' randomness comes.
+        batch: the series, slices in order; its ids are the slices' content ids, which seed the cubes' randomness.
         volumes: the grid.
-        tiles: how cubes are laid.
+        tiles: the layout of the cubes.
         answer: cubes as a batch [B, C, T, T, T] -> [B, K, T, T, T]; `ids` seed it, `about` is the middle slice's.
         reconstructs: whether the answer is x_hat.
     """
@@ -41,19 +41,19 @@ def series_answer(
     body = (depth.to_grid(batch.body.float()) >= 0.5).movedim(0, 1)
     cubes = _Cubes(batch, depth, volumes.tile, answer)
     wide = padded(image, volumes.tile, AIR), padded(body, volumes.tile, False)
-    found = tiled(*wide, volumes.tile, tiles, cubes.answer, reconstructs)
+    output = tiled(*wide, volumes.tile, tiles, cubes.answer, reconstructs)
     inner = [
         slice(before, before + size)
         for (before, _), size in zip(padding(image.shape[1:], volumes.tile), image.shape[1:], strict=True)
     ]
-    found = found[(slice(None), *inner)]
+    output = output[(slice(None), *inner)]
     if depth.same or not reconstructs:
-        return depth.to_native(found.movedim(1, 0).contiguous())
-    return batch.images + depth.to_native((found - image).movedim(1, 0).contiguous())
+        return depth.to_native(output.movedim(1, 0).contiguous())
+    return batch.images + depth.to_native((output - image).movedim(1, 0).contiguous())
 
 
 class _Cubes:
-    """Asks the model about cubes, and says who they are."""
+    """Run the model on cubes, with ids that seed their randomness."""
 
     def __init__(self, batch: Batch, depth: Depth, edge: int, answer: CubesAnswer) -> None:
         self._batch, self._depth, self._edge, self._answer = batch, depth, edge, answer
@@ -73,31 +73,31 @@ class _Cubes:
 
 def refuse_no_series(batch: Batch, method: Method, image_size: int) -> None:
     """Refuse a batch that is not one series of normalised slices (ConfigError, Rejected for non-finite pixels)."""
-    wanted = (method.channels, image_size, image_size)
-    if tuple(batch.images.shape[1:]) != wanted:
+    shape = (method.channels, image_size, image_size)
+    if tuple(batch.images.shape[1:]) != shape:
         raise ConfigError(
-            f"{method.config.name} reads series [slices, {', '.join(map(str, wanted))}] as volumes, and "
+            f"{method.config.name} reads series [slices, {', '.join(map(str, shape))}] as volumes, and "
             f"{list(batch.images.shape)} was given. Give all slices of one series, in order, as one batch."
         )
     check_finite(batch.images)
 
 
 def refuse_no_volumes(method: Method, volumes: VolumeConfig | None, image_size: int, has_maps: bool) -> None:
-    """Refuse a method that was not built for the images that the detector will give it (ConfigError)."""
+    """Refuse a method that was built for other images than the detector's (ConfigError)."""
     name = method.config.name
     if (method.spatial_dims == 3) != (volumes is not None):
         raise ConfigError(
-            f"{name} was built for {method.spatial_dims} dimensions, and the detector reads "
+            f"{name} was built for {method.spatial_dims} dimensions, but the detector reads "
             f"{'slices' if volumes is None else 'volumes'}. Build it with spatial_dims {2 if volumes is None else 3}."
         )
     given = image_size if volumes is None else volumes.tile
     if method.image_size != given:
         raise ConfigError(
-            f"The method takes images of {method.image_size} pixels and is given {given}. Build the method with the "
+            f"The method expects images of {method.image_size} pixels, but gets {given}. Build the method with the "
             "normaliser's image_size, or with the tile of data.volumes."
         )
     if volumes is not None and not has_maps:
-        raise ConfigError(f"{name} gives one number an image, and a volume needs a map. Score it slice by slice.")
+        raise ConfigError(f"{name} gives one number per image, but a volume needs a map. Score it slice by slice.")
 
 
 def in_parts(size: int, count: int) -> list[slice]:
@@ -106,5 +106,5 @@ def in_parts(size: int, count: int) -> list[slice]:
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Return the parts one after the other; the part itself where it is alone."""
+    """Return the concatenated parts; a single part unchanged."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))

@@ -1,4 +1,4 @@
-"""A method as files: a JSON specification that rebuilds it, and its weights as safetensors."""
+"""Methods as files: a JSON specification that rebuilds a method, and its weights as safetensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.nn.backbone import weights_follow
 
 
 def method_spec(method: Method) -> dict[str, Any]:
-    """Return JSON that `method_from_spec` rebuilds the method from (weights apart)."""
+    """Return JSON from which `method_from_spec` rebuilds the method (without weights)."""
     return {
         "config": method.config.model_dump(mode="json"),
         "image_size": method.image_size,
@@ -30,13 +30,13 @@ def method_from_spec(spec: dict[str, Any]) -> Method:
 
     Raises:
         ArtefactError: a part of the specification is missing or unknown.
-        ConfigError: the method's own configuration does not fit.
+        ConfigError: the method's own configuration is not valid.
     """
     try:
         config, sizes = spec["config"], {k: int(spec[k]) for k in ("image_size", "channels", "spatial_dims")}
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtefactError(f"The method's specification lacks a usable field ({error!r}). Train it again.") from None
-    with weights_follow():  # of frozen networks too: they travel in the artefact, and their files may be elsewhere
+        raise ArtefactError(f"The method's specification lacks a valid field ({error!r}). Train it again.") from None
+    with weights_follow():  # including frozen networks, whose weights are in the artefact
         return method_config(config).build(**sizes)
 
 
@@ -64,12 +64,14 @@ def fill_weights(module: nn.Module, path: Path, what: str) -> None:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"{what[:1].upper()}{what[1:]} cannot be read ({type(error).__name__}).") from None
+        raise ArtefactError(
+            f"{what[:1].upper()}{what[1:]} cannot be read ({type(error).__name__}). Restore the file, or train again."
+        ) from None
     copy_tensors(module.state_dict(), tensors, what)
 
 
 def copy_tensors(targets: dict[str, Tensor], sources: dict[str, Tensor], what: str) -> None:
-    """Copy values into existing tensors, so that memory format and device stay theirs.
+    """Copy values into existing tensors, so that their memory format and device do not change.
 
     Raises:
         ArtefactError: names or shapes differ.
@@ -80,7 +82,7 @@ def copy_tensors(targets: dict[str, Tensor], sources: dict[str, Tensor], what: s
         if target.shape != sources[name].shape or target.dtype != sources[name].dtype:
             raise ArtefactError(
                 f"In {what}, {name!r} is {list(sources[name].shape)} {sources[name].dtype} and "
-                f"{list(target.shape)} {target.dtype} is needed. Weights and configuration do not match."
+                f"{list(target.shape)} {target.dtype} is needed. Use weights that match the configuration."
             )
     for name, target in targets.items():
         target.detach().copy_(sources[name])

@@ -1,8 +1,8 @@
-"""A method inside another one: the codec of a latent model, built from the registry or read from a trained model.
+"""Methods inside other methods: the codec of a latent model, built from the registry or read from a trained model.
 
-A method file never imports another; it takes its component built. The configuration of the component is a mapping that
-the registry validates when the outer method is built, since the registry imports every method file and none can import
-it while they load.
+A method file never imports another one; it receives its component built. The component's configuration is a mapping
+that the registry validates when the outer method is built, since the registry imports every method file, and none can
+import the registry while loading.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from pipeline.nn.backbone import trained_weights_follow
 
 
 class CodecConfig(Config):
-    """Which codec: one that is trained here, or a trained model by its SHA-256.
+    """Choice of the codec: one that is trained here, or a trained model named by its SHA-256.
 
-    After building, `method` is the codec's own configuration and `folder` is gone: an artefact needs no other folder.
+    After building, `method` is the codec's own configuration and `folder` is removed, since an artefact needs no other
+    folder.
     """
 
     method: dict[str, Any] = Field({"name": "vq_vae"}, description="configuration of the codec that is trained first")
-    folder: Path | None = Field(None, description="of a trained model (or its run) whose method is the codec")
-    sha256: str | None = Field(None, description="of that model")
+    folder: Path | None = Field(None, description="folder of a trained model (or its run) whose method is the codec")
+    sha256: str | None = Field(None, description="SHA-256 of that model")
 
     @field_validator("method")
     @classmethod
     def _plain(cls, method: dict[str, Any]) -> dict[str, Any]:
-        """Keep it as JSON would give it back, so that equal configurations are equal."""
+        """Convert it as a JSON round trip would, so that equal configurations compare equal."""
         return json.loads(json.dumps(method))
 
     @model_validator(mode="after")
@@ -45,10 +46,10 @@ class CodecConfig(Config):
 
 
 def build_codec(config: CodecConfig, image_size: int, channels: int, spatial_dims: int) -> tuple[Method, CodecConfig]:
-    """Return the codec, and its configuration without the folder. One that was read is frozen.
+    """Return the codec, and its configuration without the folder. A codec that was read is frozen.
 
     Raises:
-        ArtefactError: the folder is missing, altered, or not the one of that SHA-256.
+        ArtefactError: the folder is missing, altered, or has another SHA-256.
         ConfigError: the method does not encode and decode, or was trained on images of another size.
     """
     from pipeline.methods import load_model, method_config  # the registry imports the methods that import this file
@@ -58,7 +59,7 @@ def build_codec(config: CodecConfig, image_size: int, channels: int, spatial_dim
         return _checked(codec, (image_size, channels, spatial_dims)), config
     if config.folder is None:
         if not trained_weights_follow():
-            raise ConfigError(f"The codec {config.sha256[:12]}… is named without its folder. Give codec.folder too.")
+            raise ConfigError(f"The codec {config.sha256[:12]}… is named without its folder. Set codec.folder too.")
         codec = method_config(config.method).build(image_size, channels, spatial_dims)
     else:
         codec = load_model(config.folder, config.sha256).method
@@ -75,12 +76,12 @@ def _checked(codec: Method, sizes: tuple[int, int, int]) -> Method:
     name = codec.config.name
     if not isinstance(codec, Codec):
         raise ConfigError(
-            f"{name} cannot be a codec: it does not offer a code to read back. Take one that does: ae, ae_u, vae, "
+            f"{name} cannot be a codec: it has no code that can be decoded. Choose one that does: ae, ae_u, vae, "
             "vampprior, vq_vae, vq_vae2, vqgan, f_anogan or alpha_gan."
         )
-    if sizes != (found := (codec.image_size, codec.channels, codec.spatial_dims)):
+    if sizes != (actual := (codec.image_size, codec.channels, codec.spatial_dims)):
         raise ConfigError(
-            f"The codec {name} was trained on images of (size, channels, dimensions) {found}, and {sizes} are given. "
+            f"The codec {name} was trained on images of (size, channels, dimensions) {actual}, but {sizes} are needed. "
             "Use the same normaliser, or train a codec for this one."
         )
     return codec
