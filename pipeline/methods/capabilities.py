@@ -1,4 +1,4 @@
-"""The capabilities that a method may have: small protocols, each with laws of its own in `tests/contract`.
+"""Capabilities of methods: small protocols, each with its own laws in `tests/contract`.
 
 A detecting method has one of `Reconstructor`, `AnomalyMapper` and `ScanScorer`; generative stages need the others. A
 method has a capability by having its functions. These rules hold for all of them:
@@ -24,7 +24,7 @@ from pipeline.nn.rng import Rng
 
 @runtime_checkable
 class Reconstructor(Protocol):
-    """Answers "what would this be if it were normal?" with an image of the same shape."""
+    """A method that answers "what would this look like if it were normal?" with an image of the same shape."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat [B, C, *spatial] for x of that shape; a row depends on itself and its own keys only."""
@@ -33,7 +33,7 @@ class Reconstructor(Protocol):
 
 @runtime_checkable
 class AnomalyMapper(Protocol):
-    """Has no x_hat, but says where an image is unusual."""
+    """A method without x_hat that maps where an image is unusual."""
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
         """Return [B, 1, *spatial], higher = more anomalous."""
@@ -42,7 +42,7 @@ class AnomalyMapper(Protocol):
 
 @runtime_checkable
 class ScanScorer(Protocol):
-    """Has neither x_hat nor map: one number per image."""
+    """A method with neither x_hat nor map that gives one number per image."""
 
     def score(self, x: Tensor, rng: Rng) -> Tensor:
         """Return [B], higher = more anomalous."""
@@ -51,7 +51,7 @@ class ScanScorer(Protocol):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Makes new images from nothing but randomness, and a condition where it is conditional."""
+    """A method that samples new images from randomness, and from a condition if it is conditional."""
 
     def sample(self, rng: Rng) -> Tensor:
         """Return new images float32 [B, C, *spatial], one per row of `rng`; another key gives another image.
@@ -64,41 +64,43 @@ class Sampler(Protocol):
 
 @runtime_checkable
 class Codec(Protocol):
-    """Writes images as continuous codes and reads them back: what latent models are built on. No randomness."""
+    """A method that encodes images as continuous codes and decodes them, as a base of latent models. Not random."""
 
     def to_code(self, x: Tensor) -> Tensor:
-        """Return the code [B, D, *grid] of x [B, C, *spatial]; one without a grid has a grid of 1 everywhere."""
+        """Return the code [B, D, *grid] of x [B, C, *spatial]; a code without a grid has a grid of size 1."""
         ...
 
     def from_code(self, z: Tensor) -> Tensor:
-        """Return images [B, C, *spatial] of codes, which need not be codes of an image."""
+        """Return images [B, C, *spatial] of codes, which need not come from an image."""
         ...
 
 
 @runtime_checkable
 class Tokeniser(Protocol):
-    """Writes images as integers of one vocabulary, which a transformer can learn to write. No randomness."""
+    """A method that encodes images as integers of one vocabulary, as input of a transformer. Not random."""
 
     @property
     def vocabulary(self) -> int:
-        """Number of different tokens."""
+        """Number of distinct tokens."""
         ...
 
     def to_tokens(self, x: Tensor) -> Tensor:
-        """Return int64 tokens in [0, vocabulary): [B, *grid] of one grid, [B, L] of several, the coarsest first.
+        """Return int64 tokens in [0, vocabulary): [B, *grid] for one grid, [B, L] for several, coarsest first.
 
         The shape of a row is the same for every image of the method's size.
         """
         ...
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
-        """Return images [B, C, *spatial] of tokens, which need not be tokens of an image."""
+        """Return images [B, C, *spatial] of tokens, which need not come from an image."""
         ...
 
 
 @runtime_checkable
 class Restorer(Protocol):
-    """Undoes a degradation: super-resolution, inpainting, deblurring, k-space recovery, paired translation."""
+    """A method that undoes a degradation: super-resolution, inpainting, deblurring, k-space recovery, paired
+    translation.
+    """
 
     def restore(self, worse: Tensor, rng: Rng, condition: Tensor | None = None) -> Tensor:
         """Return a better image [B, C', *spatial] for each degraded one, on the same grid; C' may differ from C.
@@ -116,11 +118,11 @@ class Restorer(Protocol):
 
 @runtime_checkable
 class Translator(Protocol):
-    """Translates images between named domains: scanners, modalities, or "unknown" and "normal"."""
+    """A method that translates images between named domains: scanners, modalities, or "unknown" and "normal"."""
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Names of the domains that can be translated to, without repetition."""
+        """Names of the target domains, without repetition."""
         ...
 
     def translate(self, x: Tensor, to: str, rng: Rng) -> Tensor:
@@ -134,7 +136,7 @@ class Translator(Protocol):
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Describes an image as one vector: for retrieval, probes and editing. No randomness."""
+    """A method that describes an image as one vector, for retrieval, probes and editing. Not random."""
 
     def embed(self, x: Tensor) -> Tensor:
         """Return float32 vectors [B, D] of x [B, C, *spatial], not normalised; D depends on the configuration only."""
@@ -143,7 +145,7 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class Editor(Embedder, Protocol):
-    """Changes one attribute of an image by moving its embedding, and leaves the rest as it is."""
+    """A method that changes one attribute of an image by moving its embedding, and keeps the rest."""
 
     def edit(self, x: Tensor, direction: Tensor, strength: Tensor, rng: Rng) -> Tensor:
         """Return x [B, C, *spatial] with its embedding moved by strength * direction.

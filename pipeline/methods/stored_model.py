@@ -1,4 +1,4 @@
-"""A model: a trained method with the normaliser and the volumes that it was trained on. It is what `train` saves.
+"""Trained models: a method with the normaliser and the volumes that it was trained on, as saved by `train`.
 
 A model is one sealed folder (`pipeline.sealed_folder`), and its SHA-256 is its name: detectors, ensembles, codecs and
 generative stages name a model, and none of them copies its weights.
@@ -35,7 +35,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A trained method and what its images are.
+    """A trained method and its image format.
 
     Attributes:
         method: with its weights; in eval mode when it was loaded.
@@ -52,11 +52,11 @@ class Model:
 
     @property
     def images(self) -> dict[str, Any]:
-        """JSON of what its images are; models that share it can score together."""
+        """JSON of the image format; models that share it can score together."""
         return images_of(self.normaliser, self.volumes)
 
     def at(self, folder: Path, sha256: str) -> Model:
-        """Return the same model, known to lie in `folder`."""
+        """Return the same model with `folder` as its origin."""
         placed = Model(self.method, self.normaliser, self.volumes)
         object.__setattr__(placed, "origin", Origin(folder, sha256))  # not an argument of __init__, see above
         return placed
@@ -82,15 +82,15 @@ def save_model(folder: str | Path, model: Model) -> Model:
 
 
 def load_model(folder: str | Path, sha256: str | None = None, device: Literal["cpu", "auto"] = "cpu") -> Model:
-    """Read a model. Nothing in the folder is executed, and a changed byte is refused.
+    """Read a model. Nothing in the folder is executed, and any changed byte is rejected.
 
     Args:
         folder: written by `save_model`, or a run folder, whose `model/` is then read.
-        sha256: of the model that is asked for; given, the folder must hold exactly that one.
-        device: `auto` puts the weights on the CUDA device, where there is one.
+        sha256: SHA-256 of the requested model; if given, the folder must hold exactly that one.
+        device: `auto` puts the weights on a CUDA device if there is one.
 
     Raises:
-        ArtefactError: a file is missing, altered, of another format, or of another model than asked for.
+        ArtefactError: a file is missing, altered, of another format, or not the requested model.
     """
     place = model_folder(Path(folder))
     spec = read_sealed(place, sha256)
@@ -101,7 +101,9 @@ def load_model(folder: str | Path, sha256: str | None = None, device: Literal["c
         volumes = None if spec["volumes"] is None else VolumeConfig.model_validate(spec["volumes"])
         model = Model(method, Normaliser.from_json(spec["normaliser"]), volumes)
     except (ValidationError, TypeError, ValueError) as error:
-        raise ArtefactError(f"model.json does not fit this release ({type(error).__name__}).") from None
+        raise ArtefactError(
+            f"model.json does not fit this release ({type(error).__name__}). Train the model again."
+        ) from None
     put_on(device, [method])
     return model.at(place, sealed_sha256(place))
 
@@ -113,12 +115,12 @@ def model_folder(folder: Path) -> Path:
 
 
 def put_on(device: Literal["cpu", "auto"], methods: list[Method]) -> None:
-    """Move methods to the CUDA device, where `device` is auto and there is one."""
+    """Move methods to a CUDA device if `device` is auto and there is one."""
     if device == "auto" and torch.cuda.is_available():
         for method in methods:
             method.to("cuda")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that an artefact was written with."""
+    """Return the versions with which an artefact was written."""
     return {"nightread": pipeline.__version__, "torch": torch.__version__, "python": platform.python_version()}

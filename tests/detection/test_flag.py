@@ -78,7 +78,7 @@ def test_the_plan_is_known_beforehand() -> None:
     assert plan_fdr([], 0.1).smallest is None
 
 
-@pytest.mark.parametrize(("q", "words"), [(0.1, "only 2 or more together"), (0.004, "nor all together")])
+@pytest.mark.parametrize(("q", "words"), [(0.1, "only 2 or more together"), (0.004, "or all together")])
 def test_an_impossible_fdr_falls_back_to_capacity_and_says_so(q: float, words: str) -> None:
     many = night(*[0.5] * 18, 0.02, 0.01, n=99)
     found = flag_by_fdr(many, q, capacity=3)
