@@ -127,11 +127,15 @@ def control_scores(slices: Iterable[ControlSlice], fitted: ControlModel) -> dict
 def control_slices(data: SliceDataset, store: FrameStore, with_stored: bool = True) -> Iterator[ControlSlice]:
     """Yield the controls' inputs of a data set, in its order."""
     for index in range(len(data)):
-        item = data[index]
-        ref = data.ref(item["id"])
-        stored = store.get(ref.pixel_key, ref.frame) if with_stored else None
-        image, body = np.asarray(item["image"])[0], np.asarray(item["body"])[0]
-        yield ControlSlice(item["id"], image, body, stored, ref.relative_position)
+        yield control_slice(data, index, store if with_stored else None)
+
+
+def control_slice(data: SliceDataset, index: int, store: FrameStore | None) -> ControlSlice:
+    """Return what the controls see of one slice; without a store, not its stored pixels."""
+    item, ref = data[index], data.slices[index]
+    stored = None if store is None else store.get(ref.pixel_key, ref.frame)
+    image, body = np.asarray(item["image"])[0], np.asarray(item["body"])[0]
+    return ControlSlice(item["id"], image, body, stored, ref.relative_position)
 
 
 def brightness_map(normaliser: Normaliser, item: ControlSlice, step: Step) -> AnomalyMap:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.detection.detector_file import bundle_detector
 from pipeline.errors import ArtefactError
 from pipeline.review.slice_maps import MapMaker, prune
 from pipeline.review.stacks import StudyStacks
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import measured
+from pipeline.stages.run.score_slices import scored_slices
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_reconstruction_is_the_one_that_scoring_makes(opened: Any, scored: Any
     config = RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).config()
     chosen = choose(catalogue, config, scored.settings, study_ids=[finding.study_id])
     detector = maker.model(finding).detector
-    item = next(measured(detector, dataset(chosen, config, scored.settings, "none")))
+    item = next(scored_slices(detector, dataset(chosen, config, scored.settings, "none")))
     expected = item.anomaly(detector, reconstruction=True).reconstruction
     np.testing.assert_allclose(maps.image * maps.image_step + maps.image_first, expected, atol=maps.image_step)
 
@@ -72,12 +73,10 @@ def test_the_outline_is_the_calibrated_threshold(opened: Any) -> None:
 
 
 def test_an_altered_detector_is_not_loaded(opened: Any, scored: Any, tmp_path: Path) -> None:
-    import shutil
-
     catalogue, maker, finding = opened
     copied = tmp_path / "detector"
-    shutil.copytree(RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).detector, copied)
-    weights = copied / "weights.safetensors"
+    bundle_detector(RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).detector, copied)
+    weights = next(copied.rglob("weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with catalogue.session() as session:
         row = session.merge(catalogue.run(finding.run_id))

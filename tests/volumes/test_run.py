@@ -33,7 +33,7 @@ from pipeline.stages.detect.train import train
 from pipeline.stages.run.load_slices import choose, dataset, lessons
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import Measured, measured
+from pipeline.stages.run.score_slices import ScoredSlice, scored_slices
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,11 @@ def scored(hospital: Any) -> list[FindingRow]:
         return catalogue.findings(report.run_id)
 
 
-def of_study(hospital: Any, detector: Scorer, study_id: str) -> list[Measured]:
+def of_study(hospital: Any, detector: Scorer, study_id: str) -> list[ScoredSlice]:
     config = RunFolder.behind(hospital.report.run).config()
     with Catalogue.open(hospital.settings) as catalogue:
         chosen = choose(catalogue, config, hospital.settings, study_ids=[study_id])
-    return list(measured(detector, dataset(chosen, config, hospital.settings, "none")))
+    return list(scored_slices(detector, dataset(chosen, config, hospital.settings, "none")))
 
 
 def test_studies_are_calibrated_on(hospital: Any, detector: Scorer) -> None:

@@ -24,7 +24,7 @@ from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import findings, measured, usable
+from pipeline.stages.run.score_slices import ScoredSlice, findings, score_dataset
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import register
 from pipeline.types import RunRef, SliceScore
@@ -125,21 +125,21 @@ def centred(detector: Scorer, config: RunConfig, settings: Settings) -> Scorer:
     with Catalogue.open(settings) as catalogue:
         chosen = choose(catalogue, config, settings, sets=("validate",))
     validate = dataset(chosen, config, settings, cache="none")
-    scores = usable([item.score for item in measured(detector.raw(), validate)], validate)
+    scores, _ = score_dataset(detector.raw(), validate)
     return detector.centred(TwoSided.fit([s.score for s in scores], [s.patient_id for s in scores]))
 
 
 def _calibration(detector: Scorer, data: SliceDataset, config: RunConfig, learned: set[str]) -> Calibration:
-    scores: list[SliceScore] = []
     pixels = PixelHistogram()
-    for item in measured(detector, data):
-        scores.append(item.score)
-        anomaly = item.anomaly(detector)
-        if anomaly is not None:
+
+    def take_pixels(item: ScoredSlice) -> None:
+        if (anomaly := item.anomaly(detector)) is not None:
             pixels.add(item.ref.patient_id, anomaly.values[anomaly.body])
+
+    scores, _ = score_dataset(detector, data, take_pixels)
     clustered = config.unit == "slice" or config.data.splits.mixed_patients
     return Calibration.fit(
-        units(detector, usable(scores, data), config),
+        units(detector, scores, config),
         clustered=clustered,
         pixels=pixels.quantiles() if detector.has_maps else None,
         trained_on=learned,

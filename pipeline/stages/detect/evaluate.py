@@ -18,7 +18,6 @@ from pipeline.data.sets.splits import check_disjoint
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.conformal import Threshold
 from pipeline.detection.controls import ControlModel, control_slices
-from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import EmptySelection, TooFewNormals
 from pipeline.evaluation.build import build_report
 from pipeline.evaluation.pixel_alpha import AlphaChoice, choose_alpha
@@ -27,7 +26,7 @@ from pipeline.stages.detect.figures import Draw, figures, panels, shown_slices
 from pipeline.stages.detect.score_table import PixelCases, slice_table, study_table
 from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.load_slices import choose, dataset
-from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress
 from pipeline.tracking.experiment import TrackedRun, track
@@ -64,7 +63,7 @@ def evaluate(
         try:
             if open_test is not None:
                 catalogue.open_test(run_id, open_test)
-            report = _Evaluation(folder, run, settings, catalogue, set_name).report(on_progress)
+            report = _Evaluation(OpenRun.load(run, catalogue, settings), set_name).report(on_progress)
         except BaseException:
             catalogue.finish_run(run_id, "failed")
             raise
@@ -86,13 +85,10 @@ def headline(report: EvaluationReport) -> str:
 class _Evaluation:
     """The evaluation of one run on one set."""
 
-    def __init__(
-        self, folder: RunFolder, run: RunRef, settings: Settings, catalogue: Catalogue, set_name: SetName
-    ) -> None:
-        self.folder, self.settings, self.catalogue, self.set_name = folder, settings, catalogue, set_name
-        self.config: RunConfig = folder.config()
-        self.detector = load_detector(folder.detector, sha256=run.sha256)
-        self.store = PixelStore(settings.store)
+    def __init__(self, opened: OpenRun, set_name: SetName) -> None:
+        self.folder, self.config, self.detector = opened.folder, opened.config, opened.detector
+        self.settings, self.catalogue, self.set_name = opened.settings, opened.catalogue, set_name
+        self.store = PixelStore(opened.settings.store)
         self.name = self.config.method.name
 
     def report(self, on_progress: OnProgress | None) -> EvaluationReport:

@@ -21,7 +21,7 @@ from pipeline.evaluation.panels import Panel, in_words, panel_figure
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.roc import roc_band
 from pipeline.evaluation.table import ScoreTable
-from pipeline.stages.run.score_slices import Measured, measured
+from pipeline.stages.run.score_slices import ScoredSlice, scored_slices
 from pipeline.types import SliceRef
 
 Draw = Callable[[], Figure]
@@ -74,12 +74,14 @@ def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
         return None
     rows = [
         panel(item, detector, data, in_words(item.score.score, label=item.ref.label), data.mask(item.ref.slice_id))
-        for item in measured(detector, data)
+        for item in scored_slices(detector, data)
     ]
     return panel_figure(rows)
 
 
-def panel(item: Measured, detector: Scorer, data: SliceDataset, caption: str, mask: np.ndarray | None = None) -> Panel:
+def panel(
+    item: ScoredSlice, detector: Scorer, data: SliceDataset, caption: str, mask: np.ndarray | None = None
+) -> Panel:
     """Return one slice for display: in physical units on its native grid, the mask bool [H, W] where it is known."""
     anomaly = item.anomaly(detector, reconstruction=True)
     if anomaly is None:

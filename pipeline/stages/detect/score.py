@@ -17,12 +17,12 @@ from pipeline.data.catalogue.reading_list import draw_reading_lists
 from pipeline.data.sets.selection import Selection
 from pipeline.detection.flag import Flagged, flag
 from pipeline.detection.scorer import Scorer
-from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import Rejected
 from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import Measured, OnProgress, findings, measured, usable
+from pipeline.stages.run.score_slices import OnProgress, ScoredSlice, findings, score_dataset
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import champion, routes_with_champions
 from pipeline.types import Finding, RunRef, SliceScore
@@ -76,46 +76,32 @@ def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnP
     Raises:
         ArtefactError: the detector is not the one that was registered.
     """
-    folder = RunFolder.behind(run)
-    config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256)
     with Catalogue.open(settings) as catalogue:
-        run_id = catalogue.start_run("score", config.data.route, settings.relative(folder.path))
+        opened = OpenRun.load(run, catalogue, settings)
+        run_id = catalogue.start_run("score", opened.config.data.route, settings.relative(opened.folder.path))
         try:
-            report = _score_in(run_id, run, folder, config, detector, catalogue, settings, again, on_progress)
+            report = _score_in(opened, run_id, again, on_progress)
         except BaseException:
             catalogue.finish_run(run_id, "failed")
             raise
         catalogue.finish_run(run_id, "done", report.to_json(), run.sha256)
-    _log(report, folder, settings)
+    _log(report, opened.folder, settings)
     return report
 
 
-def _score_in(
-    run_id: str,
-    run: RunRef,
-    folder: RunFolder,
-    config: RunConfig,
-    detector: Scorer,
-    catalogue: Catalogue,
-    settings: Settings,
-    again: bool,
-    on_progress: OnProgress | None,
-) -> ScoreReport:
-    done = set() if again else {row.study_id for row in catalogue.findings() if row.model_sha256 == run.sha256}
+def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress | None) -> ScoreReport:
+    config, detector, catalogue, settings = opened.config, opened.detector, opened.catalogue, opened.settings
+    done = {row.study_id for row in catalogue.findings() if row.model_sha256 == opened.ref.sha256 and not again}
     selection = _unread(choose(catalogue, config, settings), done)
     data = dataset(selection, config, settings, cache="none")
-    keeper = _Heatmaps(folder.path / "heatmaps")
-    scores = []
-    for item in measured(detector, data, on_progress):
-        scores.append(item.score)
-        keeper.offer(item)
-    scores = usable(scores, data)
+    keeper = _Heatmaps(opened.folder.path / "heatmaps")
+    scores, rejected = score_dataset(detector, data, keeper.offer, on_progress)
     found, refused = findings(detector, scores)
     flagged = flag(_meaning(found, detector, config), config.require_detection().flagging)
-    rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *data.rejected)]
+    rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *rejected)]
     rows += _refused(refused, scores)
     news = catalogue.add_not_scored(run_id, rows)
-    catalogue.add_findings(run_id, flagged.findings, run.sha256)
+    catalogue.add_findings(run_id, flagged.findings, opened.ref.sha256)
     draw_reading_lists(catalogue, settings.review)
     keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
     return _report(run_id, config, flagged, news)
@@ -170,9 +156,9 @@ class _Heatmaps:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._best: dict[str, list[Measured]] = {}
+        self._best: dict[str, list[ScoredSlice]] = {}
 
-    def offer(self, item: Measured) -> None:
+    def offer(self, item: ScoredSlice) -> None:
         """Keep the slice while it is among its study's highest."""
         if math.isnan(item.score.score) or item.result.values is None:
             return

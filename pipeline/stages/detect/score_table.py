@@ -12,12 +12,12 @@ import pandas as pd
 
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.store.pixel_store import PixelStore
-from pipeline.detection.controls import CONTROLS, ControlModel, brightness_map, control_scores, control_slices
+from pipeline.detection.controls import CONTROLS, ControlModel, brightness_map, control_scores, control_slice
 from pipeline.detection.scorer import Scorer
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.table import CONTROL
-from pipeline.stages.run.score_slices import OnProgress, findings, measured
+from pipeline.stages.run.score_slices import OnProgress, findings, scored_slices
 from pipeline.types import AnomalyMap, SliceRef, SliceScore
 
 BRIGHTNESS = f"{CONTROL}brightness"
@@ -64,9 +64,11 @@ def slice_table(
     Slices whose body is empty have no score and no row. With `cases`, their maps, masks and brightness are put aside.
     """
     rows: list[dict[str, Any]] = []
-    for item, seen in zip(measured(detector, data, on_progress), control_slices(data, store), strict=True):
+    places = {ref.slice_id: index for index, ref in enumerate(data.slices)}
+    for item in scored_slices(detector, data, on_progress):
         if math.isnan(item.score.score):
             continue
+        seen = control_slice(data, places[item.ref.slice_id], store)
         values = {f"{CONTROL}{name}": value[0] for name, value in control_scores([seen], controls).items()}
         rows.append(_row(item.ref, item.score, values))
         anomaly = item.anomaly(detector) if cases is not None else None

@@ -22,7 +22,7 @@ from pipeline.stages.detect.figures import panel
 from pipeline.stages.operations.flagged_list import flagged_rows, in_words
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import measured
+from pipeline.stages.run.score_slices import scored_slices
 from pipeline.types import SliceRef
 
 PICTURES_A_RUN = 4
@@ -70,7 +70,7 @@ def _drawn(run: RunRow, findings: Sequence[FindingRow], catalogue: Catalogue, se
     worst = {_worst(finding): finding for finding in first}
     allowed = [ref for ref in selection.slices if ref.slice_id in worst and _may_be_shown(ref, settings)]
     data = dataset(replace(selection, slices=tuple(allowed)), config, settings, cache="none")
-    for item in measured(detector, data) if allowed else ():
+    for item in scored_slices(detector, data) if allowed else ():
         finding = worst[item.ref.slice_id]
         caption = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
         drawn = panel(item, detector, data, caption.replace(" than ", "\nthan "))

@@ -1,4 +1,4 @@
-"""Running a detector over a selection: what calibrate, score and evaluate share."""
+"""Score a data set with a detector: calibrate, score and evaluate share it, and each sees only usable series."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.sets.selection import NotScoredSeries
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import SliceResult
 from pipeline.errors import Rejected
@@ -15,7 +16,7 @@ OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ScoredSlice:
     """One slice with its score; its map stays on the model's grid until it is asked for, since few are looked at."""
 
     ref: SliceRef
@@ -28,23 +29,49 @@ class Measured:
         return detector.native(self.result, self.step, reconstruction=reconstruction)
 
 
-def measured(detector: Scorer, data: SliceDataset, on_progress: OnProgress | None = None) -> Iterator[Measured]:
-    """Score every slice of a data set, in memory that does not grow.
+OnSlice = Callable[[ScoredSlice], None]
 
-    A series that turns out to be unusable half-way is listed in `data.rejected`: pass the scores through `usable`.
+
+def score_dataset(
+    detector: Scorer, data: SliceDataset, on_slice: OnSlice | None = None, on_progress: OnProgress | None = None
+) -> tuple[list[SliceScore], tuple[NotScoredSeries, ...]]:
+    """Score a data set; return the scores of the series that were read to their end, and the others with their codes.
+
+    Args:
+        detector: scores them.
+        data: the slices; series by series.
+        on_slice: called with each slice that counts, while its map is at hand; none of a series that is left out.
+        on_progress: called with (slices done, slices in all).
     """
+    scores: list[SliceScore] = []
+    for item in scored_slices(detector, data, on_progress):
+        scores.append(item.score)
+        if on_slice is not None:
+            on_slice(item)
+    return scores, data.rejected
+
+
+def scored_slices(detector: Scorer, data: SliceDataset, on_progress: OnProgress | None = None) -> Iterator[ScoredSlice]:
+    """Yield every slice of the series that were read to their end, in order; memory holds one series' maps at a time.
+
+    Whether a series can be used shows only when its last slice was read, so a series is yielded when the next begins.
+    """
+    waiting: list[ScoredSlice] = []
     for done, result in enumerate(detector.score_slices(data), start=1):
         ref = data.ref(result.id)
+        if waiting and waiting[0].ref.series_id != ref.series_id:
+            yield from _of_whole_series(waiting, data)
+            waiting = []
         score = SliceScore(ref.instance_id, ref.frame, ref.series_id, ref.study_id, ref.patient_id, result.score)
-        yield Measured(ref, score, result, data.step(result.id))
+        waiting.append(ScoredSlice(ref, score, result, data.step(result.id)))
         if on_progress is not None:
             on_progress(done, len(data))
+    yield from _of_whole_series(waiting, data)
 
 
-def usable(scores: list[SliceScore], data: SliceDataset) -> list[SliceScore]:
-    """Return the scores of series that were read to their end."""
+def _of_whole_series(slices: list[ScoredSlice], data: SliceDataset) -> list[ScoredSlice]:
     refused = {series.series_id for series in data.rejected}
-    return [score for score in scores if score.series_id not in refused]
+    return [item for item in slices if item.ref.series_id not in refused]
 
 
 def findings(detector: Scorer, scores: list[SliceScore]) -> tuple[list[Finding], dict[str, Rejected]]:

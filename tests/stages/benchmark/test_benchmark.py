@@ -54,8 +54,9 @@ def test_a_broken_method_fails_its_cells_only_and_says_why(hospital: Any, bench:
 def test_scores_share_one_trained_model(hospital: Any, bench: Benchmark) -> None:
     own, smooth = (result_of(bench, cell, hospital.settings) for cell in list(bench.cells())[:2])
     folders = [RunFolder.behind(RunRef(**result["run"])) for result in (own, smooth) if result]
-    weights = [(folder.detector / "weights.safetensors").read_bytes() for folder in folders]
-    assert weights[0] == weights[1]
+    named = [json.loads((folder.detector / "detector.json").read_text())["models"][0] for folder in folders]
+    assert named[0]["sha256"] == named[1]["sha256"]
+    assert [folder.model.exists() for folder in folders] == [True, False]
     assert folders[0].path != folders[1].path
     assert folders[1].read("origin.json")["run"] == folders[0].run_id
     assert own and smooth and own["training_seconds"] == smooth["training_seconds"] > 0
