@@ -18,7 +18,7 @@ from pipeline.data.sets.splits import check_disjoint
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.conformal import Threshold
 from pipeline.detection.controls import ControlModel, control_slices
-from pipeline.errors import EmptySelection, TooFewNormals
+from pipeline.errors import ArtefactError, EmptySelection, TooFewNormals
 from pipeline.evaluation.build import build_report
 from pipeline.evaluation.pixel_alpha import AlphaChoice, choose_alpha
 from pipeline.evaluation.report import EvaluationReport, Opening
@@ -121,12 +121,13 @@ class _Evaluation:
         refuse_other_folds(self.folder, self.config, self.settings, self.catalogue)
 
     def _controls(self) -> ControlModel:
-        """Return the PCA control, fitted once on the training normals."""
+        """Return the PCA control, fitted once on the training normals, and again where its file is damaged."""
         file = self.folder.path / "controls.safetensors"
-        if not file.exists():
-            train = choose(self.catalogue, self.config, self.settings, sets=("train",))
-            data = dataset(train, self.config, self.settings, whole=False)
-            ControlModel.fit(control_slices(data, self.store, with_stored=False)).save(file)
+        with suppress(ArtefactError):
+            return ControlModel.load(file)
+        train = choose(self.catalogue, self.config, self.settings, sets=("train",))
+        data = dataset(train, self.config, self.settings, whole=False)
+        ControlModel.fit(control_slices(data, self.store, with_stored=False)).save(file)
         return ControlModel.load(file)
 
     def _build(

@@ -6,7 +6,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import fingerprint
 from pipeline.data.sets.selection import Selection
-from pipeline.errors import CatalogueError
+from pipeline.errors import ArtefactError, CatalogueError
 from pipeline.stages.run.load_slices import choose
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -27,10 +27,20 @@ def folder_of(config: RunConfig, sets: dict[SetName, Selection], settings: Setti
     folder, number = RunFolder(settings.runs / run_id), 2
     while again and folder.path.exists():
         folder, number = RunFolder(settings.runs / f"{run_id}-{number}"), number + 1
-    if not (folder.path / "config.json").exists():
-        folder.write("data.json", {name: fingerprint(chosen.slices) for name, chosen in sets.items()})
-        folder.write("config.json", config.model_dump(mode="json"))
+    asked = {name: fingerprint(chosen.slices) for name, chosen in sets.items()}
+    # Written again where they are damaged: the folder's name says what they must hold. The configuration last, as it
+    # makes the folder a run.
+    for name, value in (("data.json", asked), ("config.json", config.model_dump(mode="json"))):
+        if not _is_readable(folder, name):
+            folder.write(name, value)
     return folder
+
+
+def _is_readable(folder: RunFolder, name: str) -> bool:
+    try:
+        return bool(folder.read(name))
+    except ArtefactError:
+        return False
 
 
 def refuse_other_folds(folder: RunFolder, config: RunConfig, settings: Settings, catalogue: Catalogue) -> None:

@@ -136,4 +136,7 @@ class RunFolder:
         try:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ArtefactError(f"The run {self.run_id} has no readable {name} ({type(error).__name__}).") from None
+            raise ArtefactError(
+                f"The run {self.run_id} has no readable {name} ({type(error).__name__}). Restore it from a backup, or "
+                "train again: nightread train CONFIG --again"
+            ) from None
