@@ -39,16 +39,16 @@ def on_page_markdown(text: str, **_: Any) -> str:
 def method_fields(name: str) -> str:
     """Return the recipes and the configuration table of a method."""
     recipes = ", ".join(
-        f"`configs/methods/{path.name}`" for path in sorted(CONFIGS.glob("*.yaml")) if _is_for(path, name)
+        f"`configs/methods/{path.name}`" for path in sorted(CONFIGS.glob("*.yaml")) if method_of(path) == name
     )
     tables = "\n".join(table(model) for model in models_below(METHODS[name]).values())
     return f"## Configuration\n\nRecipes: {recipes}.\n\n{tables.replace('## ', '### ')}"
 
 
-def _is_for(path: Path, name: str) -> bool:
-    """Say whether a recipe is for a method, reading through `extends`."""
+def method_of(path: Path) -> str:
+    """Return the method that a recipe is for: several may be for one, as `dae_lesions` is for `dae`."""
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return bool(values["name"] == name) if "name" in values else _is_for(path.parent / values["extends"], name)
+    return str(values["name"]) if "name" in values else method_of(path.parent / values["extends"])
 
 
 MARKERS: dict[str, Callable[[str], str]] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml
 from click import Command, Context, Group
+from page_markers import method_of
 
 from pipeline.cli import group
 from pipeline.cli.config_table import document
@@ -35,12 +35,6 @@ def test_runs_load(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "data").glob("*.yaml")), ids=lambda p: p.stem)
 def test_data_load_and_name_routes_that_exist(path: Path) -> None:
     assert (ROOT / "configs" / "routes" / f"{load_config(path, DataConfig).route}.yaml").exists()
-
-
-def method_of(path: Path) -> str:
-    """Return the method that a configuration is for: several may be for one, as `dae_lesions` is for `dae`."""
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return values["name"] if "name" in values else method_of(path.parent / values["extends"])
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "methods").glob("*.yaml")), ids=lambda p: p.stem)
