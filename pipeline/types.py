@@ -129,7 +129,7 @@ class Batch:
 
     def to(self, device: torch.device | str, layout: torch.memory_format | None = None) -> Batch:
         """Return the batch with its tensors on a device, images and target in a memory format (None: as they are)."""
-        kwargs = {} if layout is None else {"memory_format": layout}
+        kwargs: dict[str, Any] = {} if layout is None else {"memory_format": layout}
         return replace(
             self,
             images=self.images.to(device, **kwargs),

@@ -28,7 +28,10 @@ def median_filter(maps: Tensor, size: int) -> Tensor:
     Sorted lists are merged by Batcher's odd-even networks (Knuth, The Art of Computer Programming 3, 5.3.4 M), with all
     comparisons removed that do not affect the median. Work is shared between windows: each column is sorted once, from
     halves shared by columns, and two adjacent windows share all but one column each. 5 x 5 takes 57 operations per
-    pixel. It is bitwise equal to scipy's median filter and several times faster.
+    pixel.
+
+    Why by hand: `scipy.ndimage.median_filter` gives the same numbers bit for bit (a test compares them), but takes 7 to
+    14 times as long on the maps of a score grid, and runs on the CPU only.
 
     A NaN makes its whole neighbourhood NaN.
 

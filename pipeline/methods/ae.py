@@ -45,6 +45,7 @@ class AeConfig(MethodConfig):
 class Autoencoder(Method):
     """x -> code -> x_hat, trained on the mean squared error and, if weighted, a perceptual distance."""
 
+    config: AeConfig
     channels_last = True
 
     def __init__(self, config: AeConfig, image_size: int, channels: int, spatial_dims: int) -> None:

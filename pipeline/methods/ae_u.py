@@ -39,6 +39,7 @@ class AeUConfig(MethodConfig):
 class UncertaintyAutoencoder(Method):
     """x -> code -> (x_hat, s)."""
 
+    config: AeUConfig
     channels_last = True
 
     def __init__(self, config: AeUConfig, image_size: int, channels: int, spatial_dims: int) -> None:

@@ -41,6 +41,7 @@ class AlphaGanConfig(MethodConfig):
 class AlphaGan(Method):
     """x -> z_hat -> x_hat, with z_hat trained to look like N(0, I), and x_hat and G(z) like normal images."""
 
+    config: AlphaGanConfig
     channels_last = True
 
     def __init__(self, config: AlphaGanConfig, image_size: int, channels: int, spatial_dims: int) -> None:

@@ -49,6 +49,7 @@ class ConditionalVariationalAutoencoder(Method):
     """(x, c) -> q(z|x,c) -> (z, c) -> x_hat."""
 
     conditional = True
+    config: ConditionalVaeConfig
 
     def __init__(self, config: ConditionalVaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)

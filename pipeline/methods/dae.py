@@ -69,6 +69,7 @@ class DaeConfig(UNetFields, MethodConfig):
 class DenoisingAutoencoder(Method):
     """Corrupted normal image in, clean image out."""
 
+    config: DaeConfig
     channels_last = True
 
     def __init__(self, config: DaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:

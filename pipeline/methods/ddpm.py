@@ -93,6 +93,7 @@ class DdpmConfig(MethodConfig, ProcessConfig):
 class DiffusionModel(Method):
     """Predict the noise in x_t; reconstruct and sample by denoising."""
 
+    config: DdpmConfig
     channels_last = True
 
     def __init__(self, config: DdpmConfig, image_size: int, channels: int, spatial_dims: int) -> None:
@@ -176,6 +177,9 @@ class StartTimes(Method):
     """Map the residuals of every start time of a diffusion model, each z-scored against normals at that time."""
 
     channels_last = True
+    config: DdpmConfig
+    normal_mean: Tensor
+    normal_std: Tensor
 
     def __init__(self, model: DiffusionModel) -> None:
         super().__init__(model.config, model.image_size, model.channels, model.spatial_dims)
@@ -194,7 +198,7 @@ class StartTimes(Method):
 
     def standardise(self, batches: Iterable[Batch]) -> None:
         """Fit mean and standard deviation of each start time's residual over the bodies of held-out normals."""
-        total, squares, count = 0.0, 0.0, 0
+        total, squares, count = torch.zeros(()), torch.zeros(()), 0
         device = self.normal_mean.device
         for batch in batches:
             rng = Rng.scoring(0, batch.ids, device)

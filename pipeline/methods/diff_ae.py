@@ -57,6 +57,7 @@ class DiffAeConfig(MethodConfig, ProcessConfig):
 class DiffusionAutoencoder(Method):
     """x_0 -> (z, x_T) -> x_hat."""
 
+    config: DiffAeConfig
     channels_last = True
 
     def __init__(self, config: DiffAeConfig, image_size: int, channels: int, spatial_dims: int) -> None:

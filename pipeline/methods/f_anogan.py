@@ -49,6 +49,7 @@ class FAnoGanConfig(MethodConfig):
 class _FAnoGan(Method):
     """z -> x by the generator, x -> z by the encoder; the classes below give the answers."""
 
+    config: FAnoGanConfig
     channels_last = True
 
     def __init__(self, config: FAnoGanConfig, image_size: int, channels: int, spatial_dims: int) -> None:
@@ -58,10 +59,9 @@ class _FAnoGan(Method):
         self.generator = Generator(spatial_dims, config.latent, [*reversed(sizes), channels], grid)
         self.critic = Judge(spatial_dims, [channels, *sizes], grid, bias=False)
         self.encoder = Judge(spatial_dims, [channels, *sizes], grid, outputs=config.latent)
-        gan = {"lr": config.lr, "betas": BETAS, "until": config.gan_share}
         self.phases = (
-            Phase("critic", ("critic",), repeats=config.critic_steps, **gan),
-            Phase("generator", ("generator",), **gan),
+            Phase("critic", ("critic",), config.lr, BETAS, repeats=config.critic_steps, until=config.gan_share),
+            Phase("generator", ("generator",), config.lr, BETAS, until=config.gan_share),
             Phase("encoder", ("encoder",), lr=config.encoder_lr, after=config.gan_share),
         )
 

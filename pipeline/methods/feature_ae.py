@@ -65,6 +65,7 @@ class FeatureAeConfig(MethodConfig):
 class FeatureAutoencoder(Method):
     """x -> features f -> code -> f_hat; the map is the difference of f and f_hat."""
 
+    config: FeatureAeConfig
     channels_last = True
 
     def __init__(self, config: FeatureAeConfig, image_size: int, channels: int, spatial_dims: int) -> None:

@@ -42,6 +42,7 @@ class GatedDaeConfig(UNetFields, MethodConfig):
 class GatedDae(Method):
     """Normal image with painted lesions in; clean image and change mask out."""
 
+    config: GatedDaeConfig
     channels_last = True
 
     def __init__(self, config: GatedDaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:

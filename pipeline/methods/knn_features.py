@@ -63,6 +63,12 @@ class KnnFeaturesConfig(MethodConfig):
 class KnnFeatures(Method):
     """Distance to the nearest patch of the memory."""
 
+    config: KnnFeaturesConfig
+    bank: Tensor
+    projection: Tensor
+    used: Tensor
+    seed: Tensor
+
     def __init__(self, config: KnnFeaturesConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         self.backbone = Backbone(config.backbone, spatial_dims)

@@ -85,6 +85,10 @@ class LatentDiffusion(Method):
         network: the denoiser of codes.
     """
 
+    config: LatentDiffusionConfig
+    sigma: Tensor
+    measured: Tensor
+
     def __init__(self, config: LatentDiffusionConfig, codec: Method, network: nn.Module) -> None:
         super().__init__(config, codec.image_size, codec.channels, codec.spatial_dims)
         self.channels_last = codec.channels_last

@@ -49,6 +49,7 @@ class SyntheticLesionConfig(UNetFields, MethodConfig):
 class SyntheticLesion(Method):
     """Normal image with painted lesions in; their mask out."""
 
+    config: SyntheticLesionConfig
     channels_last = True
 
     def __init__(self, config: SyntheticLesionConfig, image_size: int, channels: int, spatial_dims: int) -> None:

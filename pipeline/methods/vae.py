@@ -42,6 +42,8 @@ class VaeConfig(MethodConfig):
 class VariationalAutoencoder(Method):
     """x -> q(z|x) -> z -> x_hat."""
 
+    config: VaeConfig
+
     def __init__(self, config: VaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))

@@ -51,6 +51,8 @@ class VampPriorConfig(MethodConfig):
 class VampPriorAutoencoder(Method):
     """x -> q(z|x) -> z -> x_hat, with the prior 1/K sum_k q(z|u_k)."""
 
+    config: VampPriorConfig
+
     def __init__(self, config: VampPriorConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))

@@ -45,6 +45,7 @@ class VqVaeConfig(MethodConfig):
 class VectorQuantisedAutoencoder(Method):
     """x -> z_e -> nearest codebook entries -> x_hat."""
 
+    config: VqVaeConfig
     channels_last = True
 
     def __init__(self, config: VqVaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:

@@ -70,6 +70,7 @@ class VqVae2Config(MethodConfig):
 class _TwoLevels(Method):
     """The codec and its priors; the classes below give the answers."""
 
+    config: VqVae2Config
     channels_last = True
 
     def __init__(self, config: VqVae2Config, image_size: int, channels: int, spatial_dims: int) -> None:

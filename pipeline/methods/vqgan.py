@@ -92,6 +92,7 @@ class VqganConfig(MethodConfig):
 class _VectorQuantisedGan(Method):
     """x -> codes -> x_hat, with a patch discriminator; the classes below give the answers."""
 
+    config: VqganConfig
     channels_last = True
 
     def __init__(self, config: VqganConfig, image_size: int, channels: int, spatial_dims: int) -> None:
@@ -109,11 +110,11 @@ class _VectorQuantisedGan(Method):
         self.discriminator.final_conv.conv.bias = None
         self.perceptual = Perceptual(config.perceptual, spatial_dims) if config.perceptual_weight else None
         codec, betas, restores = ("encoder", "quantiser", "decoder"), (0.5, 0.9), config.answer != "reconstruction"
-        both = {"after": config.start, "until": config.prior_after if restores else 1.0}
+        start, until = config.start, config.prior_after if restores else 1.0
         self.phases = (
             Phase("codec", codec, config.lr, until=config.start),
-            Phase("generator", codec, config.adversarial_lr, betas, **both),
-            Phase("discriminator", ("discriminator",), config.adversarial_lr, betas, **both),
+            Phase("generator", codec, config.adversarial_lr, betas, after=start, until=until),
+            Phase("discriminator", ("discriminator",), config.adversarial_lr, betas, after=start, until=until),
         )
         if restores:
             grid = [image_size // 2 ** len(config.widths)] * spatial_dims

@@ -89,6 +89,9 @@ class Backbone(nn.Module):
         ConfigError: a package or weight file is missing, has another SHA-256, or does not fit the network.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: BackboneConfig, spatial_dims: int = 2) -> None:
         super().__init__()
         if config.input_size and config.input_size % 2 ** config.depths[-1]:

@@ -137,7 +137,7 @@ def _index(name: str, word: object) -> int:
     return VOCABULARY[name].index(word) + 1 if word in VOCABULARY[name] else 0
 
 
-def _position(value: object) -> float:
+def _position(value: float | str | None) -> float:
     return math.nan if value is None else float(value)
 
 

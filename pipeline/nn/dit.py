@@ -5,6 +5,9 @@ shift, scale and gate of each block (beta, gamma and alpha in the paper). It is 
 starts as the identity, and so is the last layer, so that the output starts at zero. Position embeddings are fixed sines
 and cosines. The paper's network also predicts a variance; this one does not, since L_simple (arXiv:2006.11239) does not
 use it.
+
+Why by hand: `DiTTransformer2DModel` of diffusers takes class labels only, not the vectors that our conditions are, and
+two-dimensional grids only; this one takes volumes too.
 """
 
 from __future__ import annotations

@@ -54,9 +54,12 @@ Restoration = Annotated[
 class Searched(Protocol):
     """Fields of a method's configuration that define its energy."""
 
-    decoder_std: float
-    beta: float
-    restoration: RestorationConfig | None
+    @property
+    def decoder_std(self) -> float: ...
+    @property
+    def beta(self) -> float: ...
+    @property
+    def restoration(self) -> RestorationConfig | None: ...
 
 
 def normal_version(y: Tensor, encode: Encode, decode: Decode, prior: Prior, config: Searched) -> Tensor:

@@ -32,6 +32,8 @@ class CausalConv(nn.Module):
     its own.
     """
 
+    mask: Tensor
+
     def __init__(self, spatial_dims: int, width: int, out: int, kernel: int, here: bool) -> None:
         super().__init__()
         shape = (kernel,) * spatial_dims

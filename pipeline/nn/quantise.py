@@ -1,4 +1,9 @@
-"""Vector quantisation with straight-through gradients, arXiv:1711.00937, and three ways to avoid dead codes."""
+"""Vector quantisation with straight-through gradients, arXiv:1711.00937, and three ways to avoid dead codes.
+
+Why by hand: MONAI's `EMAQuantizer` learns by moving averages only, updates the codebook inside `forward`, before the
+optimiser's step, and never revives an entry. Here the codebook may learn by gradient, and every draw (where entries are
+placed or revived) comes from the batch's own `Rng`, so that a training resumes bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +60,14 @@ class VectorQuantiser(nn.Module):
         width: D.
         config: how the codebook learns.
     """
+
+    codebook: Tensor
+    sums: Tensor
+    placed: Tensor
+    usage: Tensor
+    noted_usage: Tensor
+    noted_sums: Tensor
+    noted_spares: Tensor
 
     def __init__(self, entries: int, width: int, config: CodebookConfig | None = None) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +37,9 @@ class Letterbox:
                 f"An image of shape {tuple(native)} cannot be normalised: it must be [H, W] with both at least 1."
             )
         longest = max(native)
-        inner = tuple(max(1, int(np.floor(edge * size / longest + 0.5))) for edge in native)
-        offset = tuple((size - edge) // 2 for edge in inner)
-        return cls((int(native[0]), int(native[1])), size, inner, offset)
+        height, width = (max(1, int(np.floor(edge * size / longest + 0.5))) for edge in native)
+        offset = (size - height) // 2, (size - width) // 2
+        return cls((int(native[0]), int(native[1])), size, (height, width), offset)
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -69,7 +69,7 @@ class Letterbox:
     def from_json(cls, values: Mapping[str, Any]) -> Letterbox:
         """Rebuild from `to_json`; other keys are ignored."""
         try:
-            native, inner, offset = (tuple(int(v) for v in values[key]) for key in ("native", "inner", "offset"))
+            native, inner, offset = (_pair(values[key]) for key in ("native", "inner", "offset"))
             return cls(native, int(values["size"]), inner, offset)
         except (KeyError, TypeError, ValueError):
             raise ConfigError(
@@ -91,3 +91,8 @@ def resample(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     tensor = torch.from_numpy(source)[None, None]
     out = functional.interpolate(tensor, size=tuple(shape), mode="bilinear", align_corners=False, antialias=True)
     return out[0, 0].numpy()
+
+
+def _pair(values: Sequence[Any]) -> tuple[int, int]:
+    first, second = values
+    return int(first), int(second)

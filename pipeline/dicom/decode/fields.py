@@ -27,8 +27,9 @@ def _plain_text(element: Any) -> str | list[str] | None:
     An escape character switches to another character set (PS3.5 6.1.2.5), so such values are left to pydicom.
     """
     value = element.value if isinstance(element, RawDataElement) else None
-    vr = (element.VR or _vr(element.tag)) if value else ""
-    if vr not in _TEXT or not value.isascii() or b"\x1b" in value:
+    if not value:
+        return None
+    if (element.VR or _vr(element.tag)) not in _TEXT or not value.isascii() or b"\x1b" in value:
         return None
     parts = [part.strip(" \0") for part in value.decode("ascii").split("\\")]
     return parts if len(parts) > 1 else parts[0]

@@ -13,7 +13,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import EnhancedUSVolumeStorage, Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import EnhancedUSVolumeStorage, Verification
 
 from pipeline.dicom.decode.pixels import PLUGINS
 

@@ -32,7 +32,8 @@ class FoundObject:
 class Source(Protocol):
     """A PACS to query and fetch from. Every method raises SendError where it does not answer."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def studies(self, query: Query) -> list[str]:
         """Return the Study Instance UIDs that match, each once."""

@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import build_role, evt
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind as Find,
 )
 from pynetdicom.sop_class import (

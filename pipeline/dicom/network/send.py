@@ -23,7 +23,8 @@ from pipeline.errors import ConfigError, SendError
 class Destination(Protocol):
     """Receiver of objects. `name` identifies it in the catalogue."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def send(self, ds: Dataset) -> None:
         """Send one object; returns once it was accepted.

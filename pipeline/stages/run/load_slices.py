@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
@@ -21,8 +21,8 @@ def choose(
     catalogue: Catalogue,
     config: RunConfig,
     settings: Settings,
-    sets: Collection[SetName] | None = None,
-    labels: Collection[Label] | None = None,
+    sets: Sequence[SetName] | None = None,
+    labels: Sequence[Label] | None = None,
     study_ids: Collection[str] | None = None,
 ) -> Selection:
     """Choose slices of the configuration's route; with `sets` the law of the sets holds, under its fold if it has one.

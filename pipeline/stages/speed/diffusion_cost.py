@@ -136,7 +136,8 @@ def _variant(method: DiffusionModel, **settings: Any) -> DiffusionModel:
 
 def _rearranged(method: DiffusionModel) -> DiffusionModel:
     model = _variant(method)
-    model.network = copy.deepcopy(method.network).to(memory_format=torch.channels_last)
+    network = copy.deepcopy(method.network)
+    model.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return model
 
 
