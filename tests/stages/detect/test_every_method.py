@@ -26,6 +26,7 @@ from pipeline.detection.stored_detector import load_detector
 from pipeline.dicom.phantom.folder import SYNTAXES, write_labels, write_phantoms
 from pipeline.errors import ArtefactError, Rejected, RejectionCode, TooFewNormals
 from pipeline.methods import METHODS
+from pipeline.methods.stored_model import load_model
 from pipeline.stages.detect.calibrate import CalibrationReport, calibrate
 from pipeline.stages.detect.score import score
 from pipeline.stages.detect.train import train
@@ -173,13 +174,14 @@ def test_a_codec_that_is_missing_or_another_one_stops_the_training_before_it_beg
     hospital: OneOfAKind, small: dict[str, Any], tmp_path: Path
 ) -> None:
     codec = train(run_config(hospital, {"name": "vq_vae", **small["vq_vae"]}), hospital.settings)
+    sha256 = load_model(codec.path).origin.sha256
 
     def trained_on(folder: Path, sha256: str) -> None:
         asked = {**small["latent_diffusion"], "codec": {"folder": str(folder), "sha256": sha256}}
         train(run_config(hospital, {"name": "latent_diffusion", **asked}), hospital.settings)
 
-    with pytest.raises(ArtefactError, match="holds no detector"):
-        trained_on(tmp_path / "nowhere", codec.sha256)
+    with pytest.raises(ArtefactError, match="lacks model.json"):
+        trained_on(tmp_path / "nowhere", sha256)
     with pytest.raises(ArtefactError, match="is asked for. It was altered or exchanged"):
         trained_on(Path(codec.path), "0" * 64)
-    trained_on(Path(codec.path), codec.sha256)
+    trained_on(Path(codec.path), sha256)
