@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)
-	NIGHTREAD_WORKSPACE=demo/workspace $(BIN)/python -m flows.demo
+	@NIGHTREAD_WORKSPACE=demo/workspace $(BIN)/python -m flows.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow"
