@@ -1,7 +1,7 @@
 """Nightread's library: from DICOM to a flagged list. Importing it imports neither torch nor prefect.
 
-MLflow reads its environment when it is imported, and MONAI imports it unasked: that it neither phones home nor talks
-between the lines of a progress bar must be settled before either of them is.
+MLflow reads its environment when it is imported, and MONAI imports MLflow by itself. So the settings that keep MLflow
+from sending telemetry and from printing into progress bars must be set before either is imported.
 """
 
 import os

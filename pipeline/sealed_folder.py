@@ -44,16 +44,16 @@ def sealed_sha256(folder: Path) -> str:
 
 
 def read_sealed(folder: Path, sha256: str | None = None) -> dict[str, Any]:
-    """Check every byte against the manifest, and the manifest against `sha256`; then return the specification.
+    """Check every byte against the manifest, and the manifest against `sha256`; return the specification.
 
     Raises:
-        ArtefactError: a file is missing, altered, damaged, of another format, or of another model than asked for.
+        ArtefactError: a file is missing, altered, damaged, in another format, or not the model required.
     """
     identity = sealed_sha256(folder)
     if sha256 is not None and identity != sha256:
         raise ArtefactError(
-            f"This model has SHA-256 {identity[:12]}…, and {sha256[:12]}… is asked for. It was altered or exchanged: "
-            "restore the one that is named, or name this one."
+            f"This model has SHA-256 {identity[:12]}…, but {sha256[:12]}… is required. It was altered or exchanged: "
+            "restore the required one, or name this one."
         )
     _check_files(folder)
     spec = read_object(folder / SPEC)

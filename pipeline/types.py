@@ -58,7 +58,7 @@ class SliceRef:
     """One two-dimensional image in the catalogue: enough to fetch it, place it and judge it. Pseudonyms only.
 
     `relative_position` is 0..1 along the series (0.5 for a single image). `label` is the most specific label in effect
-    (instance before series before study before patient), "unknown" where there is none. `geometric_position` is the
+    (instance before series before study before patient), "unknown" where no level has one. `geometric_position` is the
     position in the files themselves, regardless of labels; None for a single image. `dismissed_flag`: the normal label
     rests only on a flag that a reader dismissed (`pipeline.data.labels.review_labels`). `slice_mm`: distance between
     the slices of the series, None where they are not a regular stack.
@@ -101,8 +101,8 @@ class Batch:
         ids: one id per item; at scoring it seeds the item's own randomness.
         about: what the files say about each item (`pipeline.data.images.conditions`), for conditional methods; else ().
         slice_mm: distance between neighbouring slices where the batch is a series; None where unknown or not a series.
-        target: what `images` is to become, for paired tasks: float32 [B, C', *spatial] in [-1, 1], on the same grid.
-        condition: what a conditional task is told beside `images`, a row per image: [B, K, *spatial] (a mask, a second
+        target: desired output for `images` in paired tasks: float32 [B, C', *spatial] in [-1, 1], on the same grid.
+        condition: additional input of a conditional task, a row per image: [B, K, *spatial] (a mask, a second
             modality), [B, K] (a vector) or [B, L, K] (a text's embedding).
     """
 

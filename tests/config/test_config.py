@@ -63,15 +63,15 @@ def test_a_section_may_be_a_file(write: Callable[[str, str], Path]) -> None:
 
 def test_overrides_are_laid_on_top_in_their_order(write: Callable[[str, str], Path]) -> None:
     file = write("whole.yaml", "name: file\npart: {size: 3}")
-    found = load_config(file, Whole, ["part.size=7", "steps=[1, 2]", "name=a=b", "part.size=8"])
-    assert found == Whole(name="a=b", part=Part(size=8), steps=(1, 2))
+    loaded = load_config(file, Whole, ["part.size=7", "steps=[1, 2]", "name=a=b", "part.size=8"])
+    assert loaded == Whole(name="a=b", part=Part(size=8), steps=(1, 2))
 
 
 def test_an_override_may_name_the_file_of_a_section(write: Callable[[str, str], Path]) -> None:
     write("parts/part.yaml", "size: 5\nkind: filed")
     file = write("runs/whole.yaml", "part: {size: 3, kind: own}")
-    found = load_config(file, Whole, ["part=parts/part.yaml", "part.size=6"])
-    assert found.part == Part(size=6, kind="filed")  # replaced, not merged: the file is the section
+    loaded = load_config(file, Whole, ["part=parts/part.yaml", "part.size=6"])
+    assert loaded.part == Part(size=6, kind="filed")  # replaced, not merged: the file is the section
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(
 ) -> None:
     (tmp_path / "settings.yaml").write_text("site: file\nworkers: 3", encoding="utf-8")
     monkeypatch.setenv("NIGHTREAD_SITE", "variable")
-    found = Settings.load(tmp_path)
-    assert (found.site, found.workers, found.burned_in) == ("variable", 3, "no-figures")
-    assert found.catalogue == f"sqlite:///{tmp_path}/catalogue.db" and found.workspace == tmp_path
+    settings = Settings.load(tmp_path)
+    assert (settings.site, settings.workers, settings.burned_in) == ("variable", 3, "no-figures")
+    assert settings.catalogue == f"sqlite:///{tmp_path}/catalogue.db" and settings.workspace == tmp_path
 
 
 def test_the_workspace_of_the_environment_gives_way_to_the_one_asked_for(

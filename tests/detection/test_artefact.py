@@ -134,7 +134,7 @@ def test_another_model_at_the_hint_is_refused(placed: Detector, tmp_path: Path) 
     other = replace(placed.model, method=placed.method.config.build(32, seed=9))
     assert other.origin is None  # other weights are another model
     save_model(tmp_path / "run" / "model", other)
-    with pytest.raises(ArtefactError, match="is asked for"):
+    with pytest.raises(ArtefactError, match="is required"):
         load_detector(tmp_path / "run")
 
 
@@ -142,7 +142,7 @@ def test_another_artefact_than_the_registered_is_refused(detector: Detector, tmp
     registered = save_detector(tmp_path, detector)
     save_detector(tmp_path, replace(detector, route="other"))
     assert load_detector(tmp_path).route == "other"
-    with pytest.raises(ArtefactError, match="is asked for"):
+    with pytest.raises(ArtefactError, match="is required"):
         load_detector(tmp_path, sha256=registered)
 
 

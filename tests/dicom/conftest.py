@@ -58,13 +58,13 @@ def read_real(real_files: dict[str, Path]) -> Callable[[str], DecodedInstance | 
 
 @pytest.fixture
 def limits() -> DecodeLimits:
-    """Limits small enough to be reached by a test."""
+    """Limits small enough for a test to reach them."""
     return DecodeLimits(decoded_bytes=256 * 2**20, memory_bytes=2**30, seconds=20.0)
 
 
 @pytest.fixture(scope="session")
 def workers() -> Iterator[DecodeWorkers]:
-    """One pool for the whole folder; two workers."""
+    """One pool of two workers for the whole folder."""
     with DecodeWorkers(2, DecodeLimits(decoded_bytes=256 * 2**20, memory_bytes=2**30, seconds=20.0)) as pool:
         yield pool
 

@@ -208,7 +208,7 @@ def test_a_missing_or_differing_codec_is_refused(tmp_path: Path) -> None:
         return LatentDiffusionConfig(**{**SMALL, "codec": {"folder": folder, "sha256": sha256}}).build(size)
 
     folder, sha256 = trained_model(tmp_path, VQ)
-    with pytest.raises(ArtefactError, match="is asked for"):
+    with pytest.raises(ArtefactError, match="is required"):
         build(folder, "0" * 64)
     with pytest.raises(ArtefactError, match="lacks model.json"):
         build(tmp_path / "nowhere", sha256)

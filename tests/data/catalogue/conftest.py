@@ -1,4 +1,4 @@
-"""A catalogue on either database, and made-up instances."""
+"""A catalogue on either database, and invented instances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def catalogue(any_settings: Settings) -> Iterator[Catalogue]:
 
 @pytest.fixture
 def ids_of() -> Callable[..., Ids]:
-    """Pseudonyms of a made-up instance: `ids_of(sop, patient=, study=, series=)`."""
+    """Pseudonyms of an invented instance: `ids_of(sop, patient=, study=, series=)`."""
     pseudonyms = Pseudonyms(b"\x01" * 32)
 
     def make(sop: str = "1", patient: str = "P1", study: str = "S1", series: str = "R1") -> Ids:

@@ -1,4 +1,4 @@
-"""An instance enters once, whole, and never over another."""
+"""An instance enters the catalogue once, completely, and never overwrites another."""
 
 from __future__ import annotations
 
@@ -100,20 +100,20 @@ def test_new_instance_of_a_study_that_is_another_patients_is_rejected(
     assert "merge" in caught.value.sentence
 
 
-def test_files_of_an_absorbed_patient_go_to_the_one_who_stands(
+def test_files_of_an_absorbed_patient_go_to_the_remaining_one(
     catalogue: Catalogue, ids_of: MakeIds, attributes: InstanceAttributes
 ) -> None:
     add(catalogue, ids_of("1"), attributes)
     with catalogue.session() as session:
-        absorbed, kept = ids_of(patient="P2").patient_id, ids_of().patient_id
-        session.add(MergedPatient(absorbed_id=absorbed, patient_id=kept))
+        absorbed, survivor = ids_of(patient="P2").patient_id, ids_of().patient_id
+        session.add(MergedPatient(absorbed_id=absorbed, patient_id=survivor))
     assert add(catalogue, ids_of("2", patient="P2"), attributes, OTHER_KEY) is Outcome.ADDED
     assert add(catalogue, ids_of("3", patient="P2", study="S3", series="R3"), attributes, "c" * 64) is Outcome.ADDED
     assert count(catalogue, Patient) == 1
     assert count(catalogue, Study) == 2
 
 
-def test_series_keep_what_all_instances_share(
+def test_series_keep_the_attributes_that_all_instances_share(
     catalogue: Catalogue, ids_of: MakeIds, attributes: InstanceAttributes
 ) -> None:
     slices = [replace(attributes, positions=((0.0, 0.0, float(z)),), instance_number=z) for z in range(3)]
@@ -128,7 +128,7 @@ def test_series_keep_what_all_instances_share(
     assert one(catalogue, Series).attributes == shared | {"kernel": "B30f"}
 
 
-def test_batches_give_what_single_arrivals_give(
+def test_batches_give_the_same_result_as_single_arrivals(
     catalogue: Catalogue, ids_of: MakeIds, attributes: InstanceAttributes
 ) -> None:
     arrivals = [

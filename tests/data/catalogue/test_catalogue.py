@@ -148,7 +148,7 @@ def test_other_databases_are_refused(settings: Settings, url: str) -> None:
 def test_unreachable_databases(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     garbage = tmp_path / "garbage.db"
-    garbage.write_bytes(b"this is no database" * 100)
+    garbage.write_bytes(b"this is not a database" * 100)
     for url in (f"sqlite:///{tmp_path}/file/x.db", f"sqlite:///{garbage}", "postgresql://u@/d?host=/nonexistent"):
         if url.startswith("postgresql"):
             pytest.importorskip("psycopg")
@@ -201,7 +201,7 @@ def test_runs_and_findings(catalogue: Catalogue, ids_of: Callable[..., Ids], att
 def test_a_series_that_is_not_scored_is_news_once(
     catalogue: Catalogue, ids_of: Callable[..., Ids], attributes: InstanceAttributes
 ) -> None:
-    """Every route looks at every series every night: none of them may count it again."""
+    """Every route checks every series every night, and no route may count a series again."""
     one, other = ids_of("1", series="R1"), ids_of("2", series="R2")
     with catalogue.session() as session:
         for ids in (one, other):

@@ -1,4 +1,4 @@
-"""The crosswalk on PostgreSQL: made by several processes at once, and written by the batch."""
+"""The crosswalk on PostgreSQL: created by several processes at once, and written in batches."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ CODE = (
 
 @pytest.fixture
 def inbox(tmp_path: Path) -> Path:
-    """Twelve small slices, one with a NUL in its texts, which PostgreSQL cannot hold, and a file that is none."""
+    """Twelve small slices, one with a NUL in its texts, which PostgreSQL cannot store, and a file that is not DICOM."""
     folder = tmp_path / "inbox"
     folder.mkdir()
     for number in range(1, 13):

@@ -45,7 +45,7 @@ MakeSeries = Callable[..., list[SliceRef]]
 
 @pytest.fixture
 def mr_series(store: CountingStore) -> MakeSeries:
-    """`mr_series(name, gain, count)`: a head that grows and brightens from slice to slice, one instance a slice."""
+    """`mr_series(name, gain, count)`: a head that grows and brightens from slice to slice, one instance per slice."""
 
     def make(name: str, gain: float = 1.0, count: int = 4, **fields: Any) -> list[SliceRef]:
         rng = np.random.default_rng(sum(map(ord, name)))

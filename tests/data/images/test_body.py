@@ -1,4 +1,4 @@
-"""The body mask: what is patient, on constructed scenes with a known answer."""
+"""The body mask: pixels of the patient, on constructed scenes with a known answer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_ct_body_fills_lungs_and_drops_the_table(disc: Disc) -> None:
     pixels[body] = 40
     pixels[disc(64, 26, 24, 6) | disc(64, 26, 40, 6)] = -850  # lungs
     pixels[56:59, 8:56] = 200  # table
-    found = Normaliser(CTWindow(image_size=64)).apply(Plane(pixels)).body[0]
-    np.testing.assert_array_equal(found, body)
+    mask = Normaliser(CTWindow(image_size=64)).apply(Plane(pixels)).body[0]
+    np.testing.assert_array_equal(mask, body)
 
 
 def test_both_legs_are_body(disc: Disc) -> None:
@@ -35,32 +35,32 @@ def test_both_legs_are_body(disc: Disc) -> None:
     np.testing.assert_array_equal(Normaliser(alone).apply(Plane(pixels)).body[0], left)
 
 
-def test_one_of_two_equal_parts_is_kept_when_one_is_asked_for() -> None:
+def test_one_of_two_equal_parts_remains_when_only_one_may() -> None:
     pixels = np.full((64, 64), -1000.0, np.float32)
     pixels[10:20, 10:20] = pixels[40:50, 40:50] = 0
-    found = Normaliser(CTWindow(body=BodyConfig(smaller_parts=1))).apply(Plane(pixels)).body[0]
-    assert found.sum() == 100
+    mask = Normaliser(CTWindow(body=BodyConfig(smaller_parts=1))).apply(Plane(pixels)).body[0]
+    assert mask.sum() == 100
 
 
 @pytest.mark.parametrize("gain", [0.01, 1.0, 5_000.0])
 def test_mr_foreground_is_found_at_any_gain(head: Callable[..., Plane], disc: Disc, gain: float) -> None:
     plane = head(gain=gain, size=64, radius=24)
-    found = Normaliser(MRPercentile(image_size=64)).series([plane])[0].body[0]
-    assert dice(found, disc(64, 32, 32, 24)) > 0.98
+    mask = Normaliser(MRPercentile(image_size=64)).series([plane])[0].body[0]
+    assert dice(mask, disc(64, 32, 32, 24)) > 0.98
 
 
 def test_mr_scalp_behind_a_dark_skull_is_body(disc: Disc) -> None:
     whole, skull, brain = disc(96, 48, 48, 40), disc(96, 48, 48, 36), disc(96, 48, 48, 33)
     pixels = np.where(whole, 900, 0) - np.where(skull, 890, 0) + np.where(brain, 290, 0)
-    found = Normaliser(MRPercentile(image_size=96)).series([Plane(pixels.astype(np.float32))])[0].body[0]
-    assert dice(found, whole) > 0.99
+    mask = Normaliser(MRPercentile(image_size=96)).series([Plane(pixels.astype(np.float32))])[0].body[0]
+    assert dice(mask, whole) > 0.99
 
 
 def test_noise_specks_do_not_grow_arms(disc: Disc) -> None:
     pixels = np.where(disc(96, 48, 48, 30), 200.0, 0.0).astype(np.float32)
     pixels[np.random.default_rng(0).integers(0, 96, 40), np.random.default_rng(1).integers(0, 96, 40)] = 200
-    found = Normaliser(FixedRange(image_size=96)).apply(Plane(pixels)).body[0]
-    assert dice(found, disc(96, 48, 48, 30)) > 0.99
+    mask = Normaliser(FixedRange(image_size=96)).apply(Plane(pixels)).body[0]
+    assert dice(mask, disc(96, 48, 48, 30)) > 0.99
 
 
 def test_projection_body_is_everything_but_padding_and_collimation() -> None:
@@ -69,11 +69,11 @@ def test_projection_body_is_everything_but_padding_and_collimation() -> None:
     pixels[:16] = pixels[:, 112:] = 5  # shutters
     valid = np.ones((128, 128), bool)
     valid[:, :8] = False
-    found = Normaliser(RobustRange(image_size=64)).apply(Plane(pixels, valid)).body[0]
+    mask = Normaliser(RobustRange(image_size=64)).apply(Plane(pixels, valid)).body[0]
     expected = np.zeros((64, 64), bool)
     expected[8:, 4:56] = True
-    assert (found ^ expected).sum() <= 64 * 2  # antialiasing makes the outermost line of a shutter uneven
-    assert not found[:, :4].any()
+    assert (mask ^ expected).sum() <= 64 * 2  # antialiasing makes the outermost line of a shutter uneven
+    assert not mask[:, :4].any()
 
 
 def test_letterbox_margins_are_never_body() -> None:

@@ -1,4 +1,4 @@
-"""Files of normalised series: named by all that decides their content, whole or absent, and no pickle."""
+"""Files of normalised series: named by everything that affects their content, whole or missing, and no pickle."""
 
 from __future__ import annotations
 

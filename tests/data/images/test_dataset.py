@@ -30,7 +30,7 @@ def members(*series: list[SliceRef]) -> dict[str, list[SliceRef]]:
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_items_are_what_the_normaliser_gives(
+def test_items_equal_the_output_of_the_normaliser(
     cache: str, store: Any, mr_series: MakeSeries, normaliser: Normaliser, tmp_path: Path
 ) -> None:
     one, two = mr_series("one"), mr_series("two", gain=30)
@@ -38,11 +38,11 @@ def test_items_are_what_the_normaliser_gives(
     expected = [item for refs in (one, two) for item in normaliser.series([load_plane(store, ref) for ref in refs])]
     assert len(data) == 8
     for index, (ref, item) in enumerate(zip(one + two, expected, strict=True)):
-        found = data[index]
-        assert found["id"] == ref.slice_id
-        assert (found["image"].dtype, found["body"].dtype) == (torch.float32, torch.bool)
-        np.testing.assert_array_equal(found["image"], item.image)
-        np.testing.assert_array_equal(found["body"], item.body)
+        read = data[index]
+        assert read["id"] == ref.slice_id
+        assert (read["image"].dtype, read["body"].dtype) == (torch.float32, torch.bool)
+        np.testing.assert_array_equal(read["image"], item.image)
+        np.testing.assert_array_equal(read["body"], item.body)
         assert data.step(ref.slice_id).to_json() == item.step.to_json()
         assert data.ref(ref.slice_id) == ref
     assert data.rejected == ()
@@ -52,7 +52,7 @@ def test_items_are_what_the_normaliser_gives(
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_a_slice_does_not_depend_on_what_else_is_selected(
+def test_a_slice_does_not_depend_on_other_selected_slices(
     cache: str, store: Any, mr_series: MakeSeries, normaliser: Normaliser, tmp_path: Path
 ) -> None:
     one, two = mr_series("one"), mr_series("two", gain=30)
@@ -75,7 +75,7 @@ def test_statistics_over_a_part_of_a_series_would_differ(
     assert not torch.equal(part[0]["image"], whole[0]["image"])
 
 
-def test_members_are_asked_for_where_they_matter(store: Any, mr_series: MakeSeries, normaliser: Normaliser) -> None:
+def test_members_are_required_where_they_matter(store: Any, mr_series: MakeSeries, normaliser: Normaliser) -> None:
     refs = mr_series("one")
     with pytest.raises(ConfigError, match="members=selection.members"):
         SliceDataset(refs, store, normaliser)
@@ -121,10 +121,10 @@ def test_batches_in_order(
 ) -> None:
     one, two = mr_series("one"), mr_series("two")
     data = SliceDataset(one + two, store, normaliser, cache, tmp_path, members(one, two))
-    found = list(batches(data, batch_size))
-    assert [i for batch in found for i in batch.ids] == [ref.slice_id for ref in one + two]
-    assert all(len(batch.ids) == batch_size for batch in found[:-1])
-    images = torch.cat([batch.images for batch in found])
+    read = list(batches(data, batch_size))
+    assert [i for batch in read for i in batch.ids] == [ref.slice_id for ref in one + two]
+    assert all(len(batch.ids) == batch_size for batch in read[:-1])
+    images = torch.cat([batch.images for batch in read])
     assert images.shape == (8, 1, 32, 32)
     gathered = data.batch([5, 0, 5])
     torch.testing.assert_close(gathered.images, images[[5, 0, 5]], rtol=0, atol=0)

@@ -1,4 +1,4 @@
-"""The fingerprint of a selection: what the run's record says of its data."""
+"""The fingerprint of a selection: how the run's record describes its data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ MakeSeries = Callable[..., list[SliceRef]]
 
 def test_counts(mr_series: MakeSeries) -> None:
     train, test = mr_series("one", count=3), mr_series("two", set_name="test", label="abnormal")
-    found = fingerprint(train + test)
-    assert {key: found[key] for key in ("patients", "studies", "series", "slices")} == {
+    record = fingerprint(train + test)
+    assert {key: record[key] for key in ("patients", "studies", "series", "slices")} == {
         "patients": 2,
         "studies": 2,
         "series": 2,
         "slices": 7,
     }
-    assert found["labels"] == {"abnormal": 4, "normal": 3}
-    assert found["by_set"]["train"]["slices"] == 3
-    assert found["by_set"]["test"]["labels"] == {"abnormal": 4}
-    text = json.dumps(found)
+    assert record["labels"] == {"abnormal": 4, "normal": 3}
+    assert record["by_set"]["train"]["slices"] == 3
+    assert record["by_set"]["test"]["labels"] == {"abnormal": 4}
+    text = json.dumps(record)
     assert "p-one" not in text
     assert "i-one" not in text
 

@@ -1,4 +1,4 @@
-"""Images that no scanner should send: the right answer, or a refusal with its code."""
+"""Images that no scanner should produce: the correct result, or a rejection with its code."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_constant_image() -> None:
     np.testing.assert_allclose(inner, 0, atol=1e-6)
 
 
-def test_two_values_in_the_foreground_that_are_equal_are_no_contrast() -> None:
+def test_two_equal_values_in_the_foreground_give_no_contrast() -> None:
     pixels = np.zeros((40, 40))
     pixels[10:30, 10:30] = 500
     assert code_of(MRPercentile(), Plane(pixels)) == RejectionCode.NO_CONTRAST

@@ -38,8 +38,8 @@ def test_a_frame_takes_its_own_rescale_and_nothing_else_is_read(store: Any) -> N
         "rescale": ((1.0, 0.0), (2.0, 5.0), (3.0, 0.0)),
         "positions": ((0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 2.0)),
     }
-    found = [float(load_plane(store, ref_to(key, frame, **fields)).pixels[0, 0]) for frame in range(3)]
-    assert found == [10, 45, 90]
+    values = [float(load_plane(store, ref_to(key, frame, **fields)).pixels[0, 0]) for frame in range(3)]
+    assert values == [10, 45, 90]
     assert store.reads == 3
     third = frame_attributes(InstanceAttributes(**fields).to_json(), 2)
     assert (third.frames, third.rescale, third.positions) == (1, ((3.0, 0.0),), ((0.0, 0.0, 2.0),))
@@ -57,9 +57,9 @@ def test_masks(store: Any) -> None:
     mask[1, 1:3, 1:3] = 255
     ref = ref_to("0" * 64, 1, rows=4, columns=4, frames=2)
     assert load_mask(store, ref) is None
-    found = load_mask(store, replace(ref, mask_key=store.put(mask)))
-    assert found.dtype == bool
-    assert found.sum() == 4
+    loaded = load_mask(store, replace(ref, mask_key=store.put(mask)))
+    assert loaded.dtype == bool
+    assert loaded.sum() == 4
 
 
 def test_a_size_that_contradicts_the_catalogue_is_refused(store: Any) -> None:

@@ -97,9 +97,9 @@ def test_a_lesion_comes_back_where_it_was() -> None:
     lesion = np.zeros((240, 180), np.float32)
     lesion[150:170, 40:70] = 255
     item = normaliser.apply(Plane(lesion))
-    found = normaliser.mask_to_native(item.image[0] > 0, item.step)
+    mask = normaliser.mask_to_native(item.image[0] > 0, item.step)
     truth = lesion > 0
-    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.85
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.85
     centre = ndimage.center_of_mass(normaliser.to_native(item.image[0] + 1, item.step))
     assert centre == (pytest.approx(159.5, abs=0.1), pytest.approx(54.5, abs=0.1))
 

@@ -1,4 +1,4 @@
-"""Small DICOM files, a decoder without processes, and what a catalogue and a store hold in the end."""
+"""Small DICOM files, a decoder without processes, and the final contents of a catalogue and a store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WriteFile = Callable[..., Path]
 
 
 class ReadHere:
-    """Stands in for DecodeWorkers where processes of their own would only cost time."""
+    """Replaces DecodeWorkers where separate processes would only cost time."""
 
     def __init__(self, _workers: int, limits: DecodeLimits) -> None:
         self._limits = limits
@@ -87,7 +87,7 @@ def write_file() -> WriteFile:
 
 @pytest.fixture
 def busy_folder(tmp_path: Path) -> Path:
-    """A folder with everything that can happen to an ingest: 40 files in several folders."""
+    """A folder with every case that an ingest can meet: 40 files in several folders."""
     folder = tmp_path / "inbox"
     for series in range(1, 4):
         for number in range(1, 9):
@@ -125,7 +125,7 @@ def other_settings(tmp_path: Path, settings: Settings) -> Callable[[str], Settin
 
 
 def dump(settings: Settings) -> dict[str, Any]:
-    """Return everything an ingest leaves behind, without times and row numbers; verifies every pixel object."""
+    """Return everything that an ingest has written, without times and row numbers; verifies every pixel object."""
     from sqlalchemy import select
 
     from pipeline.data.catalogue.catalogue import Catalogue

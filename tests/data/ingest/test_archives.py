@@ -1,4 +1,4 @@
-"""Archives: what is unchanged is not extracted again, what changed is read, members of one name are told apart."""
+"""Archives: unchanged members are not extracted again, changed ones are read, and equal names are distinguished."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WriteFile = Callable[..., Path]
 
 @pytest.fixture
 def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the members that were taken out."""
+    """The names of the extracted members."""
     names: list[str] = []
     really = archive_module._Sink._extract
 
@@ -38,7 +38,7 @@ def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def pack(target: Path, files: list[tuple[str, Path]]) -> Path:
-    """Write a zip or tar of (name, file); a name may come twice."""
+    """Write a zip or tar of (name, file); a name may occur twice."""
     if target.suffix == ".zip":
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, file in files:
@@ -105,11 +105,11 @@ def test_a_name_that_looks_like_a_number_is_not_taken_twice(tmp_path: Path) -> N
     assert names == ["a#2", "a", "a#3", "a#2#2", "a#4"]
 
 
-def test_a_bomb_whose_first_members_are_known_stays_one(tmp_path: Path) -> None:
+def test_a_bomb_remains_one_when_its_first_members_are_known(tmp_path: Path) -> None:
     (tmp_path / "zeros").write_bytes(bytes(40 * 2**20))
     archive = pack(tmp_path / "a.zip", [(f"{number}", tmp_path / "zeros") for number in range(3)])
-    for known in (False, True):
-        taken = members(archive, DecodeLimits(), lambda name, size, known=known: known and name == "0")
-        assert next(taken).unchanged is known
+    for skip in (False, True):
+        taken = members(archive, DecodeLimits(), lambda name, size, skip=skip: skip and name == "0")
+        assert next(taken).unchanged is skip
         with pytest.raises(Rejected, match="expands beyond"):
             list(taken)

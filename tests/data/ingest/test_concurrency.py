@@ -1,4 +1,4 @@
-"""Two ingests at once, of folders that overlap, end in the same state as one after the other."""
+"""Two concurrent ingests of overlapping folders end in the same state as one after the other."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_overlapping_folders(
     halves = ([inbox], [inbox / "s4", inbox / "s3", inbox / "s2"], [inbox])
     children = [start(lambda paths=paths: ingest(paths, together)) for paths in halves]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
-    expected, found = state_of(one), state_of(together)
-    assert without_files(expected) == without_files(found)
-    assert len(expected["catalogue.source_files"]) == len(found["catalogue.source_files"]) == 65
+    expected, actual = state_of(one), state_of(together)
+    assert without_files(expected) == without_files(actual)
+    assert len(expected["catalogue.source_files"]) == len(actual["catalogue.source_files"]) == 65
     assert ingest([inbox], together).skipped == 65

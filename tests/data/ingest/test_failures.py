@@ -1,4 +1,4 @@
-"""When disk or database fail, or a file holds what they cannot: an error that says so, and nothing is lost."""
+"""Failures of disk or database, and values that they cannot store: a clear error, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def quiet_state(
     state_of: State,
     monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, Any]:
-    """What an ingest without trouble leaves, in batches of seven."""
+    """The final state after an undisturbed ingest, in batches of seven."""
     monkeypatch.setattr("pipeline.data.ingest.write_pixels._BATCH", 7)
     quiet = other_settings("quiet")
     ingest([busy_folder], quiet)

@@ -1,4 +1,4 @@
-"""What an ingest takes in, what it refuses, and that nothing is taken in twice."""
+"""Ingest: what it accepts, what it rejects, and that nothing is added twice."""
 
 from __future__ import annotations
 
@@ -182,14 +182,14 @@ def test_series_attributes_do_not_depend_on_batches(
     in_process: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = []
+    counts = []
     for size in (1, 3, 100):
         monkeypatch.setattr("pipeline.data.ingest.write_pixels._BATCH", size)
         other = other_settings(f"w{size}")
         ingest([busy_folder], other)
-        found.append({row.series_id: row.attributes for row in rows(other, Series)})
-    assert found[0] == found[1] == found[2]
-    assert sorted("kernel" in attributes for attributes in found[0].values()) == [False, True, True, True, True]
+        counts.append({row.series_id: row.attributes for row in rows(other, Series)})
+    assert counts[0] == counts[1] == counts[2]
+    assert sorted("kernel" in attributes for attributes in counts[0].values()) == [False, True, True, True, True]
 
 
 def test_missing_path_is_a_rejection_and_others_go_on(

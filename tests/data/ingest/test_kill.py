@@ -48,7 +48,7 @@ def in_child(work: Callable[[], None]) -> int:
 
 
 class Events:
-    """Counts events in this process and kills it at the wanted one; 0 never kills."""
+    """Counts events in this process and kills it at a given one; 0 never kills."""
 
     def __init__(self, fatal: int) -> None:
         self.count, self._fatal = 0, fatal
@@ -138,7 +138,7 @@ def test_the_comparison_would_notice_a_wrong_order(
     state_of: State,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Negative control: files are noted before what they hold is entered, so that a kill in between loses it."""
+    """Negative control: files are recorded before their content is entered, so a kill in between loses it."""
 
     def noted_first(catalogue: Catalogue, crosswalk: Crosswalk, batch: list[Record]) -> Any:
         with catalogue.session() as session:

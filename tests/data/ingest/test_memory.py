@@ -21,7 +21,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def peak_kib(inbox: Path, workspace: Path, count: int) -> int:
-    """Peak resident memory of an ingest in a process of its own, in KiB; its decode workers are apart."""
+    """Peak resident memory of an ingest in a process of its own, in KiB; its decode workers are separate processes."""
     command = [sys.executable, "-c", CODE, str(inbox), str(workspace), str(count)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -1,4 +1,4 @@
-"""A name planted in files, folders and headers stands nowhere but in the identity folder."""
+"""A name planted in files, folders and headers appears only in the identity folder."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def planted(folder: Path, write_file: Callable[..., Path]) -> Path:
     return inbox
 
 
-def test_planted_name_is_found_nowhere(
+def test_the_planted_name_appears_nowhere(
     tmp_path: Path,
     settings: Settings,
     write_file: Callable[..., Path],
@@ -93,5 +93,5 @@ def test_errors_and_reprs_show_nothing(tmp_path: Path, write_file: Callable[...,
 
     inbox = planted(tmp_path, write_file)
     with Pseudonyms.open(settings) as pseudonyms:
-        shown = " ".join(repr(item) for item in find([inbox], pseudonyms, settings))
-    assert not any(secret in shown for secret in SECRETS)
+        reprs = " ".join(repr(item) for item in find([inbox], pseudonyms, settings))
+    assert not any(secret in reprs for secret in SECRETS)

@@ -28,7 +28,7 @@ _SCANS = {
 @pytest.fixture
 def scans(settings: Settings) -> Scans:
     """Enter the scans; returns their pseudonyms by short name."""
-    found: Scans = {}
+    ids: Scans = {}
     with (
         Pseudonyms.open(settings) as keys,
         Crosswalk.open(settings) as crosswalk,
@@ -37,11 +37,11 @@ def scans(settings: Settings) -> Scans:
     ):
         for name, (person, study, series, sop, accession, date, frames) in _SCANS.items():
             raw = RawIdentity("", person, study, series, sop, accession, date)
-            found[name] = keys.of(raw, settings.site)
-            crosswalk.remember(found[name], raw)
+            ids[name] = keys.of(raw, settings.site)
+            crosswalk.remember(ids[name], raw)
             attributes = InstanceAttributes(modality="MR", rows=4, columns=6, frames=frames)
-            catalogue.add_instance(session, found[name], attributes, pixel_key=f"{name:0>64}")
-    return found
+            catalogue.add_instance(session, ids[name], attributes, pixel_key=f"{name:0>64}")
+    return ids
 
 
 @pytest.fixture

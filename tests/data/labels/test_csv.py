@@ -1,4 +1,4 @@
-"""Label files as they come out of hospitals: encodings, delimiters, line ends, and what is refused."""
+"""Label files as hospitals export them: encodings, delimiters, line endings, and what is refused."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Write = Callable[..., Path]
 def test_encodings_line_ends_and_delimiters(write: Write, encoding: str, end: str, delimiter: str) -> None:
     lines = [delimiter.join(words) for words in (["label", "AccessionNumber", "reader"], ["normal", "A,1;", "Müller"])]
     lines[1] = delimiter.join(f'"{word}"' for word in ("normal", "A,1;", "Müller"))
-    found = list(read_label_csv(write(*lines, "", delimiter * 2, encoding=encoding, end=end)))
-    assert len(found) == 1 and isinstance(found[0], LabelLine)
-    assert (found[0]["AccessionNumber"], found[0]["reader"], found[0]["mask"]) == ("A,1;", "Müller", "")
+    read = list(read_label_csv(write(*lines, "", delimiter * 2, encoding=encoding, end=end)))
+    assert len(read) == 1 and isinstance(read[0], LabelLine)
+    assert (read[0]["AccessionNumber"], read[0]["reader"], read[0]["mask"]) == ("A,1;", "Müller", "")
 
 
 def test_line_numbers_are_those_of_the_file(write: Write) -> None:
-    found = list(read_label_csv(write("label,PatientID", "normal,1", "", "normal", "normal,2,3", "normal,4")))
-    assert [(type(item).__name__, getattr(item, "number", None) or getattr(item, "line", None)) for item in found] == [
+    read = list(read_label_csv(write("label,PatientID", "normal,1", "", "normal", "normal,2,3", "normal,4")))
+    assert [(type(item).__name__, getattr(item, "number", None) or getattr(item, "line", None)) for item in read] == [
         ("LabelLine", 2),
         ("LabelProblem", 4),
         ("LabelProblem", 5),
         ("LabelLine", 6),
     ]
-    assert isinstance(found[1], LabelProblem) and "1 fields, but the header has 2" in str(found[1])
+    assert isinstance(read[1], LabelProblem) and "1 fields, but the header has 2" in str(read[1])
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_line_numbers_are_those_of_the_file(write: Write) -> None:
         (["label,PatientID", '"normal,1'], "not valid CSV"),
     ],
 )
-def test_what_is_no_label_table_is_refused(write: Write, lines: list[str], match: str) -> None:
+def test_a_file_that_is_not_a_label_table_is_refused(write: Write, lines: list[str], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         list(read_label_csv(write(*lines)))
 
@@ -74,9 +74,9 @@ _WORD = st.text(st.characters(blacklist_categories=("Cs", "Cc"), max_codepoint=0
 
 @budget(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(_WORD, _WORD, _WORD), min_size=1, max_size=5))
-def test_what_the_label_table_writes_is_read_back(tmp_path_factory: pytest.TempPathFactory, words: list) -> None:
+def test_a_written_label_table_is_read_back(tmp_path_factory: pytest.TempPathFactory, words: list) -> None:
     rows = [LabelTableRow("normal", PatientID="p" + a, reader=b, source=c) for a, b, c in words]
     path = write_label_table(tmp_path_factory.mktemp("table") / "labels.csv", rows)
-    found = [item for item in read_label_csv(path) if isinstance(item, LabelLine)]
-    read = [(line["PatientID"], line["reader"], line["source"], line["label"]) for line in found]
+    items = [item for item in read_label_csv(path) if isinstance(item, LabelLine)]
+    read = [(line["PatientID"], line["reader"], line["source"], line["label"]) for line in items]
     assert read == [(row.PatientID.strip(), row.reader, row.source, "normal") for row in rows]

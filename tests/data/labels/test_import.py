@@ -1,4 +1,4 @@
-"""Importing labels: whom a line means, what is kept, and that nothing is dropped silently or added twice."""
+"""Importing labels: the subject of a line, the stored values, and that nothing is dropped silently or added twice."""
 
 from __future__ import annotations
 

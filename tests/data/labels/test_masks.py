@@ -1,4 +1,4 @@
-"""Lesion masks: into the pixel store when they fit their instance, else the line is reported."""
+"""Lesion masks go into the pixel store when they fit their instance; otherwise the line is reported."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Hospital:
         heights: tuple[float, ...] = (0.0, 2.0, 4.0),
         **fields: Any,
     ) -> None:
-        """A CT stack whose instances `name-0`, `name-1`, ... lie at `heights` mm, one instance a slice."""
+        """A CT stack whose instances `name-0`, `name-1`, ... lie at `heights` mm, one instance per slice."""
         study = study or f"t-{patient}"
         if patient not in self._known:
             self.patient(patient)
@@ -50,7 +50,7 @@ class Hospital:
             self._add(self._instance(name, number, own))
 
     def flat(self, name: str, patient: str, count: int, frames: int = 1, **fields: Any) -> None:
-        """Images without geometry, each of several frames."""
+        """Images without geometry, each with several frames."""
         fields = {"sop_class_uid": "", "orientation": None, **fields}
         self.series(name, patient, heights=(), frames=frames, **fields)
         for number in range(count):
@@ -112,7 +112,7 @@ def catalogue(settings: Settings) -> Iterator[Catalogue]:
 
 @pytest.fixture
 def enter() -> Callable[..., str]:
-    """Enter a patient with one study, one series and one instance a label given."""
+    """Enter a patient with one study, one series and one instance per label."""
 
     def enter(
         catalogue: Catalogue,

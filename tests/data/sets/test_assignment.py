@@ -1,4 +1,4 @@
-"""Sets are given once, by patient, by draw alone; labels decide only which fractions apply."""
+"""Sets are assigned once per patient, from the draw alone; labels only decide which fractions apply."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_fractions_hold(labels: set[str], policy: SplitPolicy, group: str) -> No
     from hashlib import sha256
 
     draws = [draw_of(sha256(str(number).encode()).hexdigest()) for number in range(20_000)]
-    found = [policy.set_of(draw, _evidence(labels))[0] for draw in draws]  # type: ignore[index]
+    sets = [policy.set_of(draw, _evidence(labels))[0] for draw in draws]  # type: ignore[index]
     fractions = {name: value for name, value in getattr(policy, group).items() if value}
-    assert set(found) == set(fractions)
-    observed = [found.count(name) for name in fractions]
+    assert set(sets) == set(fractions)
+    observed = [sets.count(name) for name in fractions]
     expected = [value * len(draws) for value in fractions.values()]
     assert chisquare(observed, expected).pvalue > 1e-6
     wrong = [expected[0] + 0.02 * len(draws), expected[1] - 0.02 * len(draws), *expected[2:]]
@@ -72,8 +72,8 @@ def test_patients_without_labels_are_incoming(labels: set[str]) -> None:
 @given(st.floats(0, 1, exclude_max=True), st.booleans(), st.sampled_from(["", "train", "validate", "test"]))
 def test_an_abnormal_label_keeps_out_of_normal_sets(draw: float, normal_too: bool, official: str) -> None:
     labels = {"abnormal"} | ({"normal"} if normal_too else set())
-    found = POLICY.set_of(draw, _evidence(labels, {official} if official else set()))
-    assert found is not None and found[0] in LABELLED_SETS
+    assigned = POLICY.set_of(draw, _evidence(labels, {official} if official else set()))
+    assert assigned is not None and assigned[0] in LABELLED_SETS
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_an_abnormal_label_keeps_out_of_normal_sets(draw: float, normal_too: boo
     ],
 )
 def test_official_splits_are_kept(official: set[str], labels: set[str], allowed: set[str]) -> None:
-    found = {POLICY.set_of(step / 1000, _evidence(labels, official))[0] for step in range(1000)}  # type: ignore[index]
-    assert found == allowed
+    sets = {POLICY.set_of(step / 1000, _evidence(labels, official))[0] for step in range(1000)}  # type: ignore[index]
+    assert sets == allowed
     ignoring = SplitPolicy(official="ignore")
     if labels != {"unknown"}:
         assert {ignoring.set_of(s / 1000, _evidence(labels, official))[0] for s in range(1000)} != allowed  # type: ignore[index]
@@ -125,8 +125,8 @@ def test_assignment_reads_labels_of_every_level(catalogue: Catalogue, enter: Ent
         enter(catalogue, name, ["abnormal"], level=level)
     well = enter(catalogue, "well", ["normal", "normal"], level="study", draw=0.9)
     assign_sets(catalogue, POLICY)
-    found = sets_of(catalogue)
-    assert found[well] == "train" and not {found[key] for key in ill} & set(NORMAL_SETS)
+    assigned = sets_of(catalogue)
+    assert assigned[well] == "train" and not {assigned[key] for key in ill} & set(NORMAL_SETS)
 
 
 def test_a_withdrawn_label_no_longer_counts(catalogue: Catalogue, enter: Enter, sets_of: Sets) -> None:
@@ -142,7 +142,7 @@ def test_a_withdrawn_label_no_longer_counts(catalogue: Catalogue, enter: Enter, 
     assert sets_of(catalogue)[key] == "train"
 
 
-def test_what_is_assigned_stays(catalogue: Catalogue, enter: Enter, sets_of: Sets) -> None:
+def test_assigned_sets_do_not_change(catalogue: Catalogue, enter: Enter, sets_of: Sets) -> None:
     key = enter(catalogue, "p", ["normal"], draw=0.9)
     counts = assign_sets(catalogue, POLICY)
     assert counts == {"train": 1}
@@ -156,8 +156,8 @@ def test_nobody_without_an_identity_is_assigned(catalogue: Catalogue, enter: Ent
     ill = enter(catalogue, "ill stranger", ["abnormal"], identified=False)
     single = enter(catalogue, "image", ["normal"], identified=False, image_is_subject=True)
     counts = assign_sets(catalogue, POLICY)
-    found = sets_of(catalogue)
-    assert found[stranger] is None and found[ill] is None and found[single] is not None
+    assigned = sets_of(catalogue)
+    assert assigned[stranger] is None and assigned[ill] is None and assigned[single] is not None
     assert counts["unassigned"] == 2
 
 
@@ -198,8 +198,8 @@ def test_sharing_normals_differently_moves_nobody_into_or_out_of_a_held_out_set(
 def test_only_the_patients_named_are_given_sets(catalogue: Catalogue, enter: Enter, sets_of: Sets) -> None:
     here, there = enter(catalogue, "here", ["normal"]), enter(catalogue, "there", ["normal"])
     assert assign_sets(catalogue, POLICY, {here})["unassigned"] == 1
-    found = sets_of(catalogue)
-    assert found[here] is not None and found[there] is None
+    assigned = sets_of(catalogue)
+    assert assigned[here] is not None and assigned[there] is None
 
 
 def test_public_data_get_the_same_sets_under_any_key(tmp_path: Path, enter: Enter, sets_of: Sets) -> None:
@@ -207,8 +207,8 @@ def test_public_data_get_the_same_sets_under_any_key(tmp_path: Path, enter: Ente
         with Catalogue.open(Settings(workspace=tmp_path / workspace)) as catalogue:
             people = [enter(catalogue, (workspace, n), ["normal"], pixels=f"{n:064x}") for n in range(60)]
             assign_sets(catalogue, SplitPolicy(drawn_from=drawn_from))
-            found = sets_of(catalogue)
-        return [found[person] for person in people]
+            assigned = sets_of(catalogue)
+        return [assigned[person] for person in people]
 
     assert sets("a", "pixels") == sets("b", "pixels")
     assert len(set(sets("c", "pixels"))) > 3  # they are spread

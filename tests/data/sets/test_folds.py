@@ -1,4 +1,4 @@
-"""Cross-fitting: each patient is held out once, test and gate are left alone, and a fold depends on nobody else."""
+"""Cross-fitting: each patient is held out once, test and gate do not change, and folds are independent of others."""
 
 from __future__ import annotations
 
@@ -85,18 +85,18 @@ def test_a_fold_depends_on_nobody_else(everyone: Catalogue, enter: Enter) -> Non
 def test_pixels_give_the_same_folds_under_other_pseudonyms(
     everyone: Catalogue, enter: Enter, sets_of: Callable[[Catalogue], dict[str, str]]
 ) -> None:
-    """The same images under new names: folds read off pixels are the same patient by patient."""
+    """The same images under new names: folds derived from pixels are the same for each patient."""
     stored = sets_of(everyone)
     pairs = []
     for name in range(80):
-        known = enter(everyone, name)
-        twin = enter(everyone, f"twin {name}", ["normal"], pixels=f"{name:03d}", set_name=stored[known])
-        pairs.append((known, twin))
-    found = under(everyone, Fold(of=4, held_out=1), by_pixels=True)
-    sets = [(found.get(known), found.get(twin)) for known, twin in pairs]
+        first = enter(everyone, name)
+        twin = enter(everyone, f"twin {name}", ["normal"], pixels=f"{name:03d}", set_name=stored[first])
+        pairs.append((first, twin))
+    folded = under(everyone, Fold(of=4, held_out=1), by_pixels=True)
+    sets = [(folded.get(first), folded.get(twin)) for first, twin in pairs]
     assert all(one == other for one, other in sets) and ("develop", "develop") in sets
     by_name = under(everyone, Fold(of=4, held_out=1))
-    assert any(by_name.get(known) != by_name.get(twin) for known, twin in pairs)
+    assert any(by_name.get(first) != by_name.get(twin) for first, twin in pairs)
 
 
 def test_folds_are_even_and_independent_of_the_sets() -> None:
@@ -110,7 +110,7 @@ def test_folds_are_even_and_independent_of_the_sets() -> None:
         assert low < held < high  # draws of one stored set, which is one interval, spread over all folds
 
 
-def test_who_has_no_identity_is_never_moved_to_train(everyone: Catalogue, enter: Enter) -> None:
+def test_unidentified_patients_are_never_moved_to_train(everyone: Catalogue, enter: Enter) -> None:
     nameless = enter(everyone, "nameless", ["normal"], identified=False)
     with everyone.session() as session:
         row = session.get(Patient, nameless)

@@ -1,4 +1,4 @@
-"""Which label stands on a slice, and what else its label rows bring."""
+"""The label in effect on a slice, and the other values of its label rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def label_of(hospital: Any, name: str = "s-0/0") -> str:
 LEVELS = [("patient", "p"), ("study", "t-p"), ("series", "s"), ("instance", "s-0")]
 
 
-def test_the_most_specific_level_stands(hospital: Any) -> None:
+def test_the_most_specific_level_is_in_effect(hospital: Any) -> None:
     hospital.series("s")
     assert label_of(hospital) == "unknown"
     for index, (level, subject) in enumerate(LEVELS):
@@ -36,14 +36,14 @@ def test_the_order_in_which_levels_were_labelled_does_not_matter(hospital: Any) 
 
 
 @pytest.mark.parametrize(("level", "subject"), LEVELS)
-def test_the_newest_row_of_a_level_stands(hospital: Any, level: str, subject: str) -> None:
+def test_the_newest_row_of_a_level_is_in_effect(hospital: Any, level: str, subject: str) -> None:
     hospital.series("s")
     for label in ("normal", "abnormal", "normal", "unknown"):
         hospital.label(level, subject, label)
         assert label_of(hospital) == label
 
 
-def test_unknown_withdraws_what_a_less_specific_level_says(hospital: Any) -> None:
+def test_unknown_overrides_the_label_of_a_less_specific_level(hospital: Any) -> None:
     hospital.series("s")
     hospital.label("patient", "p", "normal")
     hospital.label("instance", "s-0", "unknown")

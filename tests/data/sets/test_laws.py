@@ -1,4 +1,4 @@
-"""The laws of the sets: a leaked patient fails, only normal slices teach, and merges keep test patients in test."""
+"""Laws of the sets: a leaked patient fails, only normal slices are trained on, and merged patients stay in test."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_sets_made_from_the_catalogue_are_disjoint(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keep", "absorb", "stands"),
+    ("keep", "absorb", "joint"),
     [
         ("train", "test", "test"),
         ("test", "train", "test"),
@@ -99,18 +99,18 @@ def test_sets_made_from_the_catalogue_are_disjoint(settings: Settings) -> None:
     ],
 )
 def test_test_membership_wins_a_merge(
-    catalogue: Catalogue, enter: Enter, keep: str | None, absorb: str | None, stands: str | None
+    catalogue: Catalogue, enter: Enter, keep: str | None, absorb: str | None, joint: str | None
 ) -> None:
-    kept = enter(catalogue, "kept", ["normal"], set_name=keep, draw=0.25)
+    survivor = enter(catalogue, "kept", ["normal"], set_name=keep, draw=0.25)
     gone = enter(catalogue, "gone", ["abnormal"], set_name=absorb, draw=0.75)
     enter(catalogue, "gone", ["normal"], level="patient")
-    assert merge_patients(catalogue, kept, gone) == stands
+    assert merge_patients(catalogue, survivor, gone) == joint
     with catalogue.reading() as session:
         patient = session.scalars(select(Patient)).one()
-        assert (patient.patient_id, patient.set_name, patient.draw) == (kept, stands, 0.25)
-        assert set(session.scalars(select(Study.patient_id))) == {kept}
-        assert session.scalars(select(LabelRow.subject).where(LabelRow.level == "patient")).one() == kept
-        assert merged_into(session, gone) == kept and merged_into(session, kept) == kept
+        assert (patient.patient_id, patient.set_name, patient.draw) == (survivor, joint, 0.25)
+        assert set(session.scalars(select(Study.patient_id))) == {survivor}
+        assert session.scalars(select(LabelRow.subject).where(LabelRow.level == "patient")).one() == survivor
+        assert merged_into(session, gone) == survivor and merged_into(session, survivor) == survivor
 
 
 def test_merges_chain_and_refuse_nonsense(catalogue: Catalogue, enter: Enter) -> None:
@@ -125,12 +125,12 @@ def test_merges_chain_and_refuse_nonsense(catalogue: Catalogue, enter: Enter) ->
             merge_patients(catalogue, keep, absorb)
 
 
-def test_files_of_an_absorbed_patient_go_to_the_one_who_stays(settings: Settings) -> None:
+def test_files_of_an_absorbed_patient_go_to_the_joint_patient(settings: Settings) -> None:
     with Catalogue.open(settings) as catalogue:
-        kept, gone = _ingest(catalogue, 3)[1:]
-        merge_patients(catalogue, kept.patient_id, gone.patient_id)
+        survivor, gone = _ingest(catalogue, 3)[1:]
+        merge_patients(catalogue, survivor.patient_id, gone.patient_id)
         late = Ids(gone.patient_id, "b" * 32, "c" * 32, "d" * 32)
         with catalogue.session() as session:
             catalogue.add_instance(session, late, InstanceAttributes(modality="CR"), pixel_key="1" * 64)
         with catalogue.reading() as session:
-            assert session.get(Study, "b" * 32).patient_id == kept.patient_id  # type: ignore[union-attr]
+            assert session.get(Study, "b" * 32).patient_id == survivor.patient_id  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Routes: which series a detector reads, which of two routes stands, and why a series is not scored."""
+"""Routes: the series that a detector reads, precedence between routes, and reasons for series that are not scored."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _series(modality: str, **more: object) -> InstanceAttributes:
 
 
 def _answer(attributes: InstanceAttributes, routes: list[Route]) -> str:
-    found = route_of(attributes, routes)
-    return found.code if isinstance(found, NotScoredReason) else found.name
+    taken = route_of(attributes, routes)
+    return taken.code if isinstance(taken, NotScoredReason) else taken.name
 
 
 ORIGINAL = ("ORIGINAL", "PRIMARY", "AXIAL")
@@ -43,7 +43,7 @@ ORIGINAL = ("ORIGINAL", "PRIMARY", "AXIAL")
         (_series("CT", description=("AX", "HEAD", "STANDARD")), "ct-head"),
         (_series("CT", body_part="ABDOMEN"), "ct-body"),
         (_series("CT", body_part="CHEST"), "ct-chest"),
-        (_series("CT", body_part="CHEST", description=("ABDOMEN",)), "ct-chest"),  # the file's own word stands
+        (_series("CT", body_part="CHEST", description=("ABDOMEN",)), "ct-chest"),  # the file's own body part wins
         (_series("CT", description=("ABDOMEN", "CHEST")), "ambiguous-route"),
         (_series("CT", body_part="HEAD", image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")), "localiser"),
         (_series("CT", body_part="HEAD", description=("SCOUT",)), "localiser"),
@@ -85,9 +85,9 @@ def test_shipped_routes(attributes: InstanceAttributes, expected: str) -> None:
 
 def test_a_hospital_without_wrapped_routes_scores_no_secondary_capture() -> None:
     routes = [route for route in load_routes(SHIPPED) if SeriesKind.SECONDARY not in route.kinds]
-    found = route_of(_series("CT", sop_class_uid=SC, body_part="HEAD"), routes)
-    assert isinstance(found, NotScoredReason) and found.code == "secondary-capture"
-    assert found.sentence.startswith("The series is a secondary capture (modality CT, body part HEAD")
+    taken = route_of(_series("CT", sop_class_uid=SC, body_part="HEAD"), routes)
+    assert isinstance(taken, NotScoredReason) and taken.code == "secondary-capture"
+    assert taken.sentence.startswith("The series is a secondary capture (modality CT, body part HEAD")
 
 
 def test_shipped_description_tokens_are_words_that_a_header_can_give() -> None:
@@ -95,7 +95,7 @@ def test_shipped_description_tokens_are_words_that_a_header_can_give() -> None:
     assert words <= set(TOKENS.values())
 
 
-def test_the_more_specific_route_stands_and_precedence_before_it() -> None:
+def test_the_more_specific_route_wins_unless_precedence_decides() -> None:
     wide = Route(name="wide", modality=("CT",))
     narrow = Route(name="narrow", modality=("CT",), body_part=("HEAD",), kernel=("B*",))
     first = Route(name="first", modality=("CT",), precedence=1)
@@ -204,13 +204,13 @@ def test_every_series_gets_a_route_or_a_reason(
 ) -> None:
     attributes = _series(modality, body_part=body_part, description=words, image_type=types, conversion_type=conversion)
     routes = list(_shipped())
-    found = route_of(attributes, routes)
-    if isinstance(found, NotScoredReason):
-        assert found.code and found.sentence.endswith(".")
+    taken = route_of(attributes, routes)
+    if isinstance(taken, NotScoredReason):
+        assert taken.code and taken.sentence.endswith(".")
     else:
-        assert kind_of(attributes) in found.kinds
+        assert kind_of(attributes) in taken.kinds
         assert kind_of(attributes) not in (SeriesKind.LOCALISER, SeriesKind.DOSE)
-    assert route_of(attributes, routes[::-1]) == found or isinstance(found, NotScoredReason)
+    assert route_of(attributes, routes[::-1]) == taken or isinstance(taken, NotScoredReason)
 
 
 def test_a_route_may_ask_for_a_size() -> None:

@@ -1,4 +1,4 @@
-"""A large catalogue costs few queries, and time in proportion."""
+"""A large catalogue needs few queries, and time proportional to its size."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def timed(settings: Settings, patients: int) -> tuple[float, int]:
         queries: list[str] = []
         event.listen(catalogue.engine, "before_cursor_execute", lambda *arguments: queries.append(arguments[2]))
         start = time.process_time()
-        found = select_slices(catalogue, sets=["train"])
+        selection = select_slices(catalogue, sets=["train"])
         seconds = time.process_time() - start
-    assert len(found.slices) == patients * SLICES
-    assert {ref.label for ref in found.slices} == {"normal"}
+    assert len(selection.slices) == patients * SLICES
+    assert {ref.label for ref in selection.slices} == {"normal"}
     return seconds, len(queries)
 
 

@@ -1,4 +1,4 @@
-"""Which slices are chosen, in which order, and what is listed as not scored."""
+"""Selection of slices: which ones, in which order, and what is listed as not scored."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def ids(refs: Any) -> list[str]:
 def test_everything_is_chosen_by_default_in_geometric_order(hospital: Any) -> None:
     hospital.series("b", heights=(4.0, 0.0, 2.0))
     hospital.series("a", heights=(7.0,))
-    found = select_slices(hospital.catalogue)
-    assert ids(found.slices) == ["a-0/0", "b-1/0", "b-2/0", "b-0/0"]
-    assert [ref.relative_position for ref in found.slices] == [0.5, 0.0, 0.5, 1.0]
-    assert found.not_scored == ()
-    assert ids(found.members["b"]) == ["b-1/0", "b-2/0", "b-0/0"]
-    first = found.slices[0]
+    selection = select_slices(hospital.catalogue)
+    assert ids(selection.slices) == ["a-0/0", "b-1/0", "b-2/0", "b-0/0"]
+    assert [ref.relative_position for ref in selection.slices] == [0.5, 0.0, 0.5, 1.0]
+    assert selection.not_scored == ()
+    assert ids(selection.members["b"]) == ["b-1/0", "b-2/0", "b-0/0"]
+    first = selection.slices[0]
     expected = ("a-0", "a", "t-p", "p", "pixels-a-0", "unknown", None, None)
     assert expected == (
         first.instance_id,
@@ -50,10 +50,10 @@ def test_an_empty_catalogue_gives_nothing(hospital: Any) -> None:
 
 def test_frames_of_an_instance(hospital: Any) -> None:
     hospital.flat("us", "p", count=2, frames=3, modality="US", image_type=("ORIGINAL", "PRIMARY"))
-    found = slices(hospital.catalogue, modality="US")
+    selected = slices(hospital.catalogue, modality="US")
     # Without geometry the instance number orders: instance 1 has the lower one.
-    assert ids(found) == [f"us-{i}/{frame}" for i in (1, 0) for frame in range(3)]
-    assert found[0].attributes is found[2].attributes
+    assert ids(selected) == [f"us-{i}/{frame}" for i in (1, 0) for frame in range(3)]
+    assert selected[0].attributes is selected[2].attributes
     assert slices(hospital.catalogue, modality="MR") == []
 
 
@@ -61,13 +61,13 @@ def test_a_refused_geometry_is_listed_with_its_code(hospital: Any) -> None:
     hospital.series("good")
     hospital.series("gap", heights=(0.0, 2.0, 6.0, 8.0))
     hospital.series("twice", heights=(0.0, 0.0, 2.0))
-    found = select_slices(hospital.catalogue)
-    assert {ref.series_id for ref in found.slices} == {"good"}
-    assert {(one.series_id, one.code) for one in found.not_scored} == {
+    selection = select_slices(hospital.catalogue)
+    assert {ref.series_id for ref in selection.slices} == {"good"}
+    assert {(one.series_id, one.code) for one in selection.not_scored} == {
         ("gap", "missing-slices"),
         ("twice", "duplicate-slices"),
     }
-    assert all(one.study_id == "t-p" and len(one.sentence) > 20 for one in found.not_scored)
+    assert all(one.study_id == "t-p" and len(one.sentence) > 20 for one in selection.not_scored)
     allowed = select_slices(hospital.catalogue, allowed=Allowed(gaps=True))
     assert {ref.series_id for ref in allowed.slices} == {"good", "gap"}
 
@@ -78,9 +78,9 @@ def test_a_route_takes_its_series_and_the_rest_say_why(hospital: Any) -> None:
     hospital.series("foot", body_part="FOOT")
     hospital.series("scout", image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
     hospital.series("bad-chest", body_part="CHEST", heights=(0.0, 0.0))
-    found = select_slices(hospital.catalogue, route="ct-head", routes=[HEAD, CHEST])
-    assert {ref.series_id for ref in found.slices} == {"head"}
-    assert {one.series_id: one.code for one in found.not_scored} == {"foot": "no-route", "scout": "localiser"}
+    selection = select_slices(hospital.catalogue, route="ct-head", routes=[HEAD, CHEST])
+    assert {ref.series_id for ref in selection.slices} == {"head"}
+    assert {one.series_id: one.code for one in selection.not_scored} == {"foot": "no-route", "scout": "localiser"}
     both = select_slices(hospital.catalogue, routes=[HEAD, CHEST])
     assert {ref.series_id for ref in both.slices} == {"head", "chest"}
     assert {one.series_id for one in both.not_scored} == {"foot", "scout", "bad-chest"}
@@ -97,16 +97,16 @@ def test_studies_narrow(hospital: Any) -> None:
     assert slices(hospital.catalogue, study_ids=["t-x"]) == []
 
 
-def test_sets_give_only_what_the_law_allows(hospital: Any) -> None:
+def test_sets_give_only_slices_that_the_law_allows(hospital: Any) -> None:
     for name, set_name in (("trained", "train"), ("tested", "test"), ("incoming", None)):
         hospital.patient(name, set_name)
         hospital.series(f"s-{name}", name)
         hospital.label("study", f"t-{name}", "normal")
         hospital.label("instance", f"s-{name}-1", "abnormal")
         hospital.label("instance", f"s-{name}-2", "unknown")
-    found = select_slices(hospital.catalogue, sets=["train"])
-    assert ids(found.slices) == ["s-trained-0/0"]
-    assert ids(found.members["s-trained"]) == ["s-trained-0/0", "s-trained-1/0", "s-trained-2/0"]
+    selection = select_slices(hospital.catalogue, sets=["train"])
+    assert ids(selection.slices) == ["s-trained-0/0"]
+    assert ids(selection.members["s-trained"]) == ["s-trained-0/0", "s-trained-1/0", "s-trained-2/0"]
     assert ids(slices(hospital.catalogue, sets=["test"])) == ["s-tested-0/0", "s-tested-1/0"]
     assert len(slices(hospital.catalogue)) == 9  # scoring is for everybody
     assert ids(slices(hospital.catalogue, labels=["abnormal"], sets=["test", "train"])) == ["s-tested-1/0"]
@@ -124,7 +124,7 @@ def test_nobody_without_identity_is_trained_on(hospital: Any, set_name: str) -> 
     assert all(ref.image_is_subject for ref in chosen)
 
 
-def test_the_choice_does_not_depend_on_what_else_is_asked_for(hospital: Any) -> None:
+def test_the_choice_does_not_depend_on_other_arguments(hospital: Any) -> None:
     for patient in "abcd":
         hospital.series(f"s-{patient}", patient)
         hospital.label("patient", patient, "normal")

@@ -1,4 +1,4 @@
-"""The pixel store behind an fsspec URL."""
+"""The pixel store at an fsspec URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pixel store: what goes in comes out, once, whole, readable by Zarr itself."""
+"""The pixel store: returns what was stored, stores it once and whole, and Zarr itself can read it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, array: np.ndarray)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_zarr_itself_reads_what_we_write(store: PixelStore, tmp_path: Path, dtype: str) -> None:
+def test_zarr_itself_reads_our_objects(store: PixelStore, tmp_path: Path, dtype: str) -> None:
     array = (np.arange(3 * 20 * 30).reshape(3, 20, 30) % 120).astype(dtype)
     key = store.put(array)
     opened = zarr.open_array(ZipStore(object_file(tmp_path, key), mode="r"), mode="r")
@@ -137,7 +137,7 @@ def test_truncated_object_is_an_error(store: PixelStore, tmp_path: Path, length:
     np.testing.assert_array_equal(store.get(key), array)
 
 
-def test_wrong_content_under_a_key_is_found_by_verify(store: PixelStore, tmp_path: Path) -> None:
+def test_verify_detects_wrong_content_under_a_key(store: PixelStore, tmp_path: Path) -> None:
     one, two = (store.put(np.full((1, 4, 4), value, np.uint8)) for value in (1, 2))
     object_file(tmp_path, one).write_bytes(object_file(tmp_path, two).read_bytes())
     with pytest.raises(CatalogueError, match="damaged"):

@@ -1,4 +1,4 @@
-"""The allow-list: what enters, in which form, and above all what does not."""
+"""The allow-list: which attributes pass, in which form, and above all which do not."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_age(age: str, years: int | None, band: str, make_dataset: Callable, wri
 
 
 def test_free_text_never_enters(make_dataset: Callable, write_dataset: Callable) -> None:
-    """A name planted in every text element that is looked at comes back from none of them."""
+    """A name planted in every text element that is read is returned from none of them."""
     name = "Zeppelinski"
     planted = {
         "PatientName": f"{name}^Anna",
@@ -95,17 +95,17 @@ def test_free_text_never_enters(make_dataset: Callable, write_dataset: Callable)
     }
     ds = make_dataset(np.zeros((2, 2), np.int16), **planted)
     instance = read_instance(write_dataset(ds), DecodeLimits())
-    told = (
+    stored = (
         json.dumps(instance.attributes.to_json()) + repr(instance.attributes) + repr(instance.history) + repr(instance)
     )
-    assert name.lower() not in told.lower()
+    assert name.lower() not in stored.lower()
     assert instance.attributes.description == ("AX", "FLAIR", "HEAD", "POST", "T2")
     assert instance.attributes.image_type == ("ORIGINAL", "PRIMARY")
     assert instance.identity.patient_id == name
 
 
 def test_a_nul_is_left_out_of_texts(make_dataset: Callable, write_dataset: Callable) -> None:
-    """PostgreSQL can hold no NUL and SQLite can: without this rule the two would not keep the same files."""
+    """PostgreSQL cannot store NUL and SQLite can: without this rule they would accept different files."""
     texts = {"ManufacturerModelName": "a\0b\0", "ImageType": ["ORI\0GINAL", "PRIMARY"], "PatientID": "P7\0\0"}
     instance = read_instance(write_dataset(make_dataset(np.zeros((2, 2), np.int16), **texts)), DecodeLimits())
     assert (instance.attributes.scanner, instance.attributes.image_type) == ("ab", ("ORIGINAL", "PRIMARY"))
@@ -136,7 +136,7 @@ def test_tokens_come_from_the_vocabulary_only(text: str) -> None:
         ("ImagePositionPatient", [0, 0], RejectionCode.CORRUPT_HEADER),
     ],
 )
-def test_what_is_missing_or_wrong_is_refused(
+def test_missing_or_wrong_files_are_refused(
     keyword: str, value: Any, code: RejectionCode, make_dataset: Callable, write_dataset: Callable
 ) -> None:
     ds = make_dataset(np.zeros((2, 2), np.int16))
@@ -154,7 +154,7 @@ def test_what_is_missing_or_wrong_is_refused(
 
 
 def test_nothing_is_invented(make_dataset: Callable, write_dataset: Callable) -> None:
-    """A file without geometry and rescale gives attributes without them; imager spacing is no patient spacing."""
+    """A file without geometry and rescale gives attributes without them; imager spacing is not patient spacing."""
     ds = make_dataset(np.zeros((2, 2), np.int16), ImagerPixelSpacing=[0.1, 0.2])
     attributes = read_instance(write_dataset(ds), DecodeLimits()).attributes
     assert attributes.pixel_spacing_mm is None
@@ -164,7 +164,7 @@ def test_nothing_is_invented(make_dataset: Callable, write_dataset: Callable) ->
 
 
 def test_header_alone_agrees_with_the_whole(real_files: dict[str, Path], read_real: Callable) -> None:
-    """For grey images the header alone tells the same attributes as a full read."""
+    """For grey images the header alone gives the same attributes as a full read."""
     for name in ("pydicom/CT_small.dcm", "pydicom/MR_small_jp2klossless.dcm", "pydicom/MR_small_bigendian.dcm"):
         identity, attributes = read_header(real_files[name], DecodeLimits())
         assert (identity, attributes) == (read_real(name).identity, read_real(name).attributes)

@@ -1,4 +1,4 @@
-"""Mutated real files: whatever comes in, an instance or a rejection comes out, and the parent lives.
+"""Mutated real files: every file gives an instance or a rejection, and the parent process survives.
 
 Everything goes through decode workers, because a fault in a C decoder would take this process along; such a crash is
 counted as what it is for a user, a rejected file with the code `decoder-crashed`.
@@ -54,20 +54,20 @@ def insert(data: bytearray, draw: random.Random) -> bytearray:
 
 
 def delete(data: bytearray, draw: random.Random) -> bytearray:
-    """Take a few bytes out."""
+    """Remove a few bytes."""
     at = draw.randrange(len(data))
     return data[:at] + data[at + draw.choice([1, 2, 8, 100]) :]
 
 
 def extreme(data: bytearray, draw: random.Random) -> bytearray:
-    """Overwrite two or four bytes, most likely of the header, with a number at the edge."""
+    """Overwrite two or four bytes, most likely in the header, with an extreme number."""
     width, at = draw.choice([2, 4]), _header_place(data, draw)
     data[at : at + width] = (draw.choice(EXTREMES) % 2 ** (8 * width)).to_bytes(width, draw.choice(["little", "big"]))
     return data
 
 
 def word(data: bytearray, draw: random.Random) -> bytearray:
-    """Overwrite bytes of the header with a delimiter, a VR, a marker or a number that is none."""
+    """Overwrite bytes of the header with a delimiter, a VR, a marker or an invalid number."""
     at, token = _header_place(data, draw), draw.choice(WORDS)
     data[at : at + len(token)] = token
     return data
@@ -83,7 +83,7 @@ def swap(data: bytearray, draw: random.Random) -> bytearray:
 
 
 def _header_place(data: bytearray, draw: random.Random) -> int:
-    """A place behind the preamble; nine of ten within the first 4 kB, where the elements are."""
+    """A position after the preamble; nine of ten in the first 4 kB, where the elements are."""
     end = len(data) if draw.random() < 0.1 else min(len(data), 4096)
     return draw.randrange(min(128, end - 1), end)
 
@@ -101,7 +101,7 @@ def mutate(data: bytes, draw: random.Random) -> bytes:
 
 
 def check(result: DecodedInstance | Rejected) -> str:
-    """Return "accepted" or the code; an accepted instance must be whole, a rejection must say something."""
+    """Return "accepted" or the code; an accepted instance must be complete, a rejection must have a sentence."""
     if isinstance(result, Rejected):
         assert isinstance(result.code, RejectionCode)
         assert len(result.sentence) > 20
@@ -162,7 +162,7 @@ def test_mutated_headers_here(which: int, draw: random.Random, seeds: list[bytes
 def test_many_mutated_files(
     seeds: list[bytes], fuzz_workers: DecodeWorkers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """6 000 inputs; prints what became of them. A parent that crashed would not print."""
+    """6 000 inputs; prints the outcomes. A crashed parent would print nothing."""
     total, draw = 6000, random.Random(20260101)
 
     def paths() -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Stacks built by hand: what is a volume, and each fault under its own code."""
+"""Stacks built by hand: which ones are volumes, and a separate code for each fault."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ def test_gantry_tilt() -> None:
     assert geometry.spacing_mm[0] == pytest.approx(5.0 * cosine)  # along the normal, not along the table
 
 
-def test_a_header_tilt_alone_is_no_shear() -> None:
+def test_a_header_tilt_alone_is_not_shear() -> None:
     assert assemble([(n, replace(a, gantry_tilt_degrees=15.0)) for n, a in _series(0, 1)]).is_volume
 
 
-def test_direction_cosines_that_are_none() -> None:
+def test_invalid_direction_cosines() -> None:
     zero = (0.0,) * 6
     assert _code([(n, replace(a, orientation=zero)) for n, a in _series(0, 1)]) == RejectionCode.NO_GEOMETRY
 
@@ -147,7 +147,7 @@ def test_ct_without_positions_is_refused_and_secondary_capture_is_not() -> None:
     assert (geometry.is_volume, geometry.spacing_mm) == (False, (None, 0.5, 0.7))
 
 
-def test_projections_of_different_size_are_no_fault() -> None:
+def test_projections_may_differ_in_size() -> None:
     series = [("pa", InstanceAttributes(modality="DX", rows=10, columns=8, instance_number=1)),
               ("lat", InstanceAttributes(modality="DX", rows=12, columns=8, instance_number=2))]  # fmt: skip
     geometry = assemble(series)

@@ -1,4 +1,4 @@
-"""Files that mean harm, or are merely broken: each refused with its own code, in bounded memory and time."""
+"""Hostile or merely broken files: each rejected with its own code, in bounded memory and time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GREY = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
 
 def _code(path: Path, limits: DecodeLimits) -> RejectionCode:
-    """Read in this process; neither the sentence nor the representation may tell the path."""
+    """Read in this process; neither the sentence nor the representation may contain the path."""
     started = time.process_time()
     tracemalloc.start()
     with pytest.raises(Rejected) as caught:
@@ -66,7 +66,7 @@ def test_links_folders_and_pipes(
 def test_permission_denied(
     limits: DecodeLimits, make_dataset: Make, write_dataset: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root may read everything, so the system's answer is put in its mouth."""
+    """Root may read everything, so the system's refusal is simulated."""
     path = write_dataset(make_dataset(GREY))
 
     def deny(*_: object, **__: object) -> int:
@@ -135,7 +135,7 @@ def test_more_frames_than_declared(limits: DecodeLimits, make_dataset: Make, wri
 
 
 def test_absurd_sizes(limits: DecodeLimits, make_dataset: Make, write_dataset: Write) -> None:
-    """65535 x 65535 with 64 bytes behind it is short; compressed, it is too many pixels."""
+    """65535 x 65535 with only 64 bytes of data is truncated; compressed, it is too many pixels."""
     path = write_dataset(make_dataset(GREY, Rows=65535, Columns=65535))
     assert _code(path, limits) == RejectionCode.TRUNCATED_PIXELS
     ds = make_dataset(GREY)
@@ -208,7 +208,7 @@ def test_deflate_bomb(limits: DecodeLimits, make_dataset: Make, write_dataset: W
 def test_deep_sequences(
     depth: int, defined: bool, limits: DecodeLimits, make_dataset: Make, write_dataset: Write
 ) -> None:
-    """Nested 40 deep (the limit is 32) and 5 000 deep; the defined-length form is never parsed and does no harm."""
+    """Nested 40 deep (the limit is 32) and 5 000 deep; defined lengths are never parsed, so they do no harm."""
     tag = b"\x08\x00\x40\x11SQ\0\0"
     inner = b""
     for _ in range(depth):
@@ -255,7 +255,7 @@ def test_nothing_is_shown_on_the_way(
     limits: DecodeLimits, make_dataset: Make, write_dataset: Write, capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder,
 ) -> None:  # fmt: skip
-    """pydicom would warn with the value of a malformed element, which may be a name: nobody hears it."""
+    """pydicom would warn with the value of a malformed element, which may be a name: the warning must not get out."""
     path = write_dataset(make_dataset(GREY))
     data = path.read_bytes()
     at = data.find(b"\x20\x00\x0d\x00UI") + 8

@@ -113,7 +113,7 @@ def test_equals_simpleitk(name: str, real_files: dict[str, Path], read_real: Cal
         return
     if theirs.dtype == np.uint8 and instance.stored.dtype == np.uint16:
         ours, within = ours / 256.0, 1  # GDCM gives 16-bit palette entries as 8 bits
-    # float64 all the way: what is left is the last bit of slope times value
+    # all in float64: only the last bit of slope times value may differ
     np.testing.assert_allclose(theirs.astype(np.float64), ours, rtol=1e-12, atol=within)
 
 
@@ -125,14 +125,14 @@ def test_equals_its_twin(encoded: str, plain: str, read_real: Callable[[str], De
 
 
 @pytest.mark.parametrize(("encoded", "plain"), TWINS[:11])
-def test_what_a_content_hash_covers_does_not_depend_on_the_encoding(
+def test_content_hashes_do_not_depend_on_the_encoding(
     encoded: str, plain: str, read_real: Callable[[str], DecodedInstance]
 ) -> None:
     assert read_real(encoded).attributes.content_json() == read_real(plain).attributes.content_json()
 
 
 def test_every_transfer_syntax_of_the_decoders_is_met(read_real: Callable[[str], DecodedInstance]) -> None:
-    """Of what the decoders read, only high-throughput JPEG 2000 and process 14 have no file in the packages."""
+    """Of the supported syntaxes, only high-throughput JPEG 2000 and process 14 have no file in the packages."""
     met = {read_real(name).attributes.transfer_syntax_uid for name in DECODED}
     missing = {syntax.name.split(" (")[0] for syntax in PLUGINS if syntax not in met}
     assert {name for name in missing if not name.startswith("High-Throughput")} == {

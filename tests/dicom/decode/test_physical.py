@@ -1,4 +1,4 @@
-"""Stored to physical, with numbers worked out by hand from PS3.3 C.11."""
+"""Stored values to physical ones, with numbers worked out by hand from PS3.3 C.11."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_rescale_of_each_frame() -> None:
 
 
 def test_large_integers_are_scaled_before_they_are_rounded() -> None:
-    """2**24 + 1 has no float32, but minus 2**24 it is 1: the sum is made in float64."""
+    """2**24 + 1 is not a float32, but minus 2**24 it is 1: the sum is computed in float64."""
     stored = np.array([[[2**24 + 1]]], dtype=np.uint32)
     attributes = InstanceAttributes(modality="RTDOSE", bits_stored=32, rescale=((1.0, -float(2**24)),))
     assert to_physical(stored, attributes).pixels.item() == 1.0
@@ -51,7 +51,7 @@ def test_modality_lut_takes_the_ends_outside() -> None:
 
 @pytest.mark.parametrize(("value", "limit"), [(2048, 4095), (4095, 2048)])
 def test_padding_is_a_range_of_stored_values_in_either_order(value: int, limit: int) -> None:
-    """The match is made on stored values, not on HU: of 0, 1024, 2048, 4095 the last two are padding."""
+    """Padding is compared with stored values, not with HU: of 0, 1024, 2048, 4095 the last two are padding."""
     physical = to_physical(STORED, replace(CT, padding_value=value, padding_range_limit=limit))
     assert physical.valid.tolist() == [[[True, True, False, False]]]
     assert physical.history[0].name == "padding"
@@ -59,7 +59,7 @@ def test_padding_is_a_range_of_stored_values_in_either_order(value: int, limit: 
 
 @given(WINDOWS, st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]), st.sampled_from(["CT", "MR", "PT", "NM", "US"]))
 def test_a_window_never_moves_a_value(windows: tuple, function: str, modality: str) -> None:
-    """Whatever a technologist chose, physical values of a cross-section are the same to the bit."""
+    """Whatever window a technologist chose, physical values of a cross-section are bit for bit the same."""
     plain = replace(CT, modality=modality)
     table = LookupTable.pack(0, 8, np.arange(256))
     displayed = replace(
@@ -73,8 +73,8 @@ def test_a_window_never_moves_a_value(windows: tuple, function: str, modality: s
 
 def test_linear_window_by_hand() -> None:
     """Centre 2048, width 4096 (PS3.3 C.11.2.1.2.1): (x - 2047.5) / 4095 + 0.5, so 0 -> 0 and 4095 -> 1."""
-    shown = apply_window(np.array([-1.0, 0.0, 2048.0, 4095.0, 5000.0]), 2048, 4096)
-    np.testing.assert_allclose(shown, [0.0, 0.0, 0.5 / 4095 + 0.5, 1.0, 1.0], atol=1e-7)
+    windowed = apply_window(np.array([-1.0, 0.0, 2048.0, 4095.0, 5000.0]), 2048, 4096)
+    np.testing.assert_allclose(windowed, [0.0, 0.0, 0.5 / 4095 + 0.5, 1.0, 1.0], atol=1e-7)
 
 
 def test_linear_window_of_width_one_is_a_step() -> None:
@@ -97,7 +97,7 @@ def test_projection_goes_through_window_and_inversion() -> None:
 
 
 def test_projection_without_window_is_inverted_within_bits_stored() -> None:
-    """12 bits: x becomes 4095 - x, whatever the image holds."""
+    """12 bits: x becomes 4095 - x, whatever the image contains."""
     physical = to_physical(STORED, replace(CR, photometric="MONOCHROME1"))
     assert physical.pixels.tolist() == [[[4095.0, 3071.0, 2047.0, 0.0]]]
 

@@ -1,4 +1,4 @@
-"""Stored values by hand: bits, signs, padding, colours, frames."""
+"""Stored values computed by hand: bits, signs, padding, colours, frames."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def test_signed_bits_are_extended(roundtrip: Callable) -> None:
 
 
 def test_a_high_bit_at_the_top_is_shifted_down(roundtrip: Callable) -> None:
-    """12 bits stored, high bit 15: the value stands in bits 15 to 4, so 0x1230 means 0x123."""
+    """12 bits stored, high bit 15: the value is in bits 15 to 4, so 0x1230 means 0x123."""
     instance = roundtrip(np.array([[0x1230, 0xFFF0]], dtype=np.uint16), BitsStored=12, HighBit=15)
     assert instance.stored.tolist() == [[[0x123, 0xFFF]]]
 
 
 def test_padding_outside_bits_stored_survives(roundtrip: Callable) -> None:
-    """63536 (-2000 as unsigned) in a 12-bit CT: it must still be there to be matched, others are masked."""
+    """63536 (-2000 as unsigned) in a 12-bit CT: it must remain so that it can be recognised; others are masked."""
     pixels = np.array([[63536, 0x1005, 7]], dtype=np.uint16)
     instance = roundtrip(pixels, BitsStored=12, HighBit=11, PixelPaddingValue=63536)
     assert instance.stored.tolist() == [[[63536, 5, 7]]]
@@ -92,7 +92,7 @@ def test_native_syntaxes(syntax: str, make_dataset: Callable, write_dataset: Cal
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
 def test_lossless_syntaxes_give_the_same_instance(syntax: str, make_dataset: Callable, write_dataset: Callable) -> None:
-    """Compressed by pydicom, 3 frames, signed: the stored values and the content are those of the plain file."""
+    """Compressed by pydicom, 3 frames, signed: stored values and content equal those of the uncompressed file."""
     pixels = np.random.default_rng(0).integers(-2048, 2048, (3, 64, 70), dtype=np.int16)
     plain = read_instance(write_dataset(make_dataset(pixels)), DecodeLimits())
     ds = make_dataset(pixels)
@@ -128,7 +128,7 @@ def test_planes_or_pixels_are_the_same(roundtrip: Callable) -> None:
 
 
 def test_palette(roundtrip: Callable) -> None:
-    """First mapped is 6: 5 takes the first entry, 9 the last; grey entries come out exactly."""
+    """First mapped is 6: 5 takes the first entry, 9 the last; grey entries are preserved exactly."""
     entries = np.array([1000, 2000, 65535], dtype=np.uint16).tobytes()
     palette = {}
     for colour in ("Red", "Green", "Blue"):
@@ -171,7 +171,9 @@ def test_a_transfer_syntax_without_decoder_is_refused(make_dataset: Callable, wr
     assert caught.value.code == RejectionCode.UNSUPPORTED_TRANSFER_SYNTAX
 
 
-def test_a_file_without_meta_information_says_what_was_assumed(make_dataset: Callable, write_dataset: Callable) -> None:
+def test_a_file_without_meta_information_records_the_assumption(
+    make_dataset: Callable, write_dataset: Callable
+) -> None:
     path = write_dataset(make_dataset(GREY), syntax=ImplicitVRLittleEndian)
     data = path.read_bytes()
     start = 144 + int.from_bytes(data[140:144], "little")

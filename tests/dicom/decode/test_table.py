@@ -1,4 +1,4 @@
-"""What becomes of every file of `pydicom` and `pydicom-data`: decoded to these very values, or refused with this code.
+"""Every file of `pydicom` and `pydicom-data`: decoded to exactly these values, or rejected with this code.
 
 `table.yaml` is the record. A file that is not in it fails; so does a line without a file. After a wanted change, look
 at the difference that `NIGHTREAD_RECORD_TABLE=1 pytest tests/dicom/decode/test_table.py` makes in it, line by line.
@@ -31,7 +31,7 @@ def _row(result: DecodedInstance | Rejected) -> dict[str, Any]:
     return {"shape": list(result.stored.shape), "dtype": result.stored.dtype.name, "sha256": digest}
 
 
-@pytest.mark.skipif("NIGHTREAD_RECORD_TABLE" not in os.environ, reason="only when the table is written anew")
+@pytest.mark.skipif("NIGHTREAD_RECORD_TABLE" not in os.environ, reason="only to write the table again")
 def test_record_the_table(real_files: dict[str, Path], read_real: Callable[[str], Any]) -> None:
     rows = {name: _row(read_real(name)) for name in real_files}
     TABLE.write_text(yaml.safe_dump(rows, width=200, default_flow_style=None), encoding="utf-8")
@@ -44,7 +44,7 @@ def test_the_table_names_every_file(real_files: dict[str, Path]) -> None:
 
 
 def test_the_table_counts() -> None:
-    """Numbers told in the documentation: both kinds are well represented."""
+    """Numbers that the documentation quotes: both outcomes are well represented."""
     refused = [row["rejected"] for row in RECORDED.values() if "rejected" in row]
     assert (len(RECORDED), len(refused), len(set(refused))) == (244, 98, 9)
 

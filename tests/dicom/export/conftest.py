@@ -21,7 +21,7 @@ AT = datetime(2026, 1, 2, 3, 4, 5)
 
 @pytest.fixture
 def described() -> Described:
-    """A finding as a scoring run would say it."""
+    """A finding as a scoring run describes it."""
     return Described(
         key="score-1/abc/1",
         route="ct-chest",
@@ -60,5 +60,5 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[
 
 @pytest.fixture
 def outbox(tmp_path: Path) -> Path:
-    """Where pushed files go."""
+    """Folder for pushed files."""
     return tmp_path / "outbox"

@@ -1,4 +1,4 @@
-"""What a test has done inside a network namespace of its own: a real Orthanc, our originals, pushes, and questions.
+"""Session inside a network namespace of its own: a real Orthanc, our originals, pushes and queries.
 
 `python orthanc_session.py push WORKSPACE RUN ORIGINALS SCRATCH` and `... night WORKSPACE HOSPITAL CONFIG LABELS
 SCRATCH` print one JSON document. Orthanc listens on every address, therefore the namespace.
@@ -84,9 +84,9 @@ def c_find(study_uid: str) -> list[str]:
         "",
         "",
     )
-    found = [answer.Modality for _, answer in association.send_c_find(query, Find) if answer is not None]
+    modalities = [answer.Modality for _, answer in association.send_c_find(query, Find) if answer is not None]
     association.release()
-    return sorted(found)
+    return sorted(modalities)
 
 
 def qido(study_uid: str) -> list[str]:
@@ -99,13 +99,13 @@ def report_of(study_uid: str, scratch: Path) -> str:
     """Fetch the structured report by WADO-RS and return what dsrdump reads."""
     client = DICOMwebClient(f"{URL}/dicom-web")
     series = client.search_for_series(study_uid, search_filters={"Modality": "SR"})
-    found = client.retrieve_series(study_uid, series[0]["0020000E"]["Value"][0])
-    found[0].save_as(scratch / "sr.dcm", enforce_file_format=True)
+    datasets = client.retrieve_series(study_uid, series[0]["0020000E"]["Value"][0])
+    datasets[0].save_as(scratch / "sr.dcm", enforce_file_format=True)
     return subprocess.run(["dsrdump", "+Pl", str(scratch / "sr.dcm")], capture_output=True, text=True).stdout
 
 
 def send(files: list[str]) -> dict[str, int]:
-    """Send files with storescu, each as it is encoded, and by HTTP what it cannot propose; returns how many of each."""
+    """Send files with storescu, each as encoded, and by HTTP those it cannot propose; return the number of each."""
     groups: dict[str, list[str]] = {}
     for file in files:
         syntax = str(dcmread(file, stop_before_pixels=True).file_meta.TransferSyntaxUID)
@@ -126,7 +126,7 @@ def files_of(inbox: Path) -> dict[str, str]:
 
 
 def night(workspace: str, hospital: str, config: str, labels: str, scratch: str) -> dict[str, Any]:
-    """Send a hospital's scans to Orthanc, pull them in every way, run a night on what came, push what it flagged."""
+    """Send a hospital's scans to Orthanc, pull them in every way, run a night, and push the flagged studies."""
     from flows.nightly import run_nightly
 
     place, settings = Path(scratch), Settings(workspace=Path(workspace))
@@ -140,7 +140,7 @@ def night(workspace: str, hospital: str, config: str, labels: str, scratch: str)
         sent = send(sorted(str(path) for path in Path(hospital).rglob("*.dcm")))
         pulled = {name: pull(way).to_json() for name, way in ways.items()}
         again = {name: pull(way).to_json() for name, way in ways.items()}
-        kept = {name: files_of(way.inbox) for name, way in ways.items()}
+        files = {name: files_of(way.inbox) for name, way in ways.items()}
         report = run_nightly([], [config], [labels], workspace)
         run_id = report["scored"][0]["run_id"]
         pushed = push(run_id, settings, destination(ADDRESS, place)).to_json()
@@ -150,8 +150,8 @@ def night(workspace: str, hospital: str, config: str, labels: str, scratch: str)
             "sent": sent,
             "pulled": pulled,
             "again": again,
-            "same": [kept["get"].keys() == other.keys() for other in kept.values()],
-            "equal bytes": [sum(kept["get"][uid] == digest for uid, digest in o.items()) for o in kept.values()],
+            "same": [files["get"].keys() == other.keys() for other in files.values()],
+            "equal bytes": [sum(files["get"][uid] == digest for uid, digest in o.items()) for o in files.values()],
             "night": {name: report[name] for name in ("failures", "new")},
             "pushed": pushed,
             "find": [c_find(uid) for uid in uids],
@@ -160,7 +160,7 @@ def night(workspace: str, hospital: str, config: str, labels: str, scratch: str)
 
 
 def main(workspace: str, run_id: str, originals: str, scratch: str) -> dict[str, Any]:
-    """Send the originals, push by C-STORE and by STOW-RS, and ask what is there."""
+    """Send the originals, push by C-STORE and by STOW-RS, and query the result."""
     place, settings = Path(scratch), Settings(workspace=Path(workspace))
     files = sorted(str(path) for path in Path(originals).rglob("*.dcm"))
     with orthanc(place):
@@ -172,12 +172,12 @@ def main(workspace: str, run_id: str, originals: str, scratch: str) -> dict[str,
         by_store = push(run_id, settings, destination("ORTHANC@127.0.0.1:4242", place))
         counted = httpx.get(f"{URL}/statistics", trust_env=False).json()["CountInstances"]
         by_stow = push(run_id, settings, destination(f"{URL}/dicom-web", place))
-        known = push(run_id, settings, destination(f"{URL}/dicom-web", place))
+        repeated = push(run_id, settings, destination(f"{URL}/dicom-web", place))
         studies = DICOMwebClient(f"{URL}/dicom-web").search_for_studies()
         uids = [item["0020000D"]["Value"][0] for item in studies]
         return {
             "syntaxes": len(syntaxes),
-            "reports": [report.to_json() for report in (by_store, by_stow, known)],
+            "reports": [report.to_json() for report in (by_store, by_stow, repeated)],
             "instances": [counted, httpx.get(f"{URL}/statistics", trust_env=False).json()["CountInstances"]],
             "find": [c_find(uid) for uid in uids],
             "qido": [qido(uid) for uid in uids],

@@ -32,13 +32,13 @@ PSEUDONYMOUS = ImagedStudy(False, "a" * 32, "b" * 32, (StudyImage("c" * 32, "d" 
 
 
 def r4(value: dict[str, Any]) -> None:
-    """Raise where a value is no Bundle of FHIR 4.0.1: a type, a missing or an unknown element, at any depth."""
+    """Raise where a value is not a Bundle of FHIR 4.0.1: a type, a missing or an unknown element, at any depth."""
     models = pytest.importorskip("fhirclient.models.bundle", reason="fhirclient is not installed")
     models.Bundle(value, strict=True)
 
 
 def r4b(value: dict[str, Any]) -> None:
-    """Raise where a value is no Bundle of FHIR 4.3.0."""
+    """Raise where a value is not a Bundle of FHIR 4.3.0."""
     models = pytest.importorskip("fhir.resources.R4B.bundle", reason="fhir.resources is not installed")
     models.Bundle.model_validate(value)
 
@@ -71,17 +71,17 @@ def test_the_validators_would_see_a_fault(validate: Callable, fault: str, descri
         validate(value)
 
 
-def test_it_says_what_was_found_and_hangs_together(described: Described) -> None:
+def test_resources_describe_the_finding_and_refer_to_each_other(described: Described) -> None:
     value = bundle(described, REAL)
-    found, urls = by_type(value), {e["resource"]["resourceType"]: e["fullUrl"] for e in value["entry"]}
-    observation, report, study = found["Observation"], found["DiagnosticReport"], found["ImagingStudy"]
+    resources, urls = by_type(value), {e["resource"]["resourceType"]: e["fullUrl"] for e in value["entry"]}
+    observation, report, study = resources["Observation"], resources["DiagnosticReport"], resources["ImagingStudy"]
     assert observation["valueQuantity"]["value"] == 1.53125
     components = {part["code"]["coding"][0]["code"]: part for part in observation["component"]}
     assert components["p-value"]["valueQuantity"]["value"] == 0.004
     assert components["how-unusual"]["valueString"] == described.words
     assert NOT_FOR_DIAGNOSIS in observation["note"][0]["text"] and NOT_FOR_DIAGNOSIS in report["conclusion"]
     assert described.words in report["conclusion"] and "preliminary" == report["status"] == observation["status"]
-    device = found["Device"]
+    device = resources["Device"]
     assert device["deviceName"][0]["name"] == described.model and device["version"][0]["value"] == described.version
     assert observation["derivedFrom"] == report["imagingStudy"] == [{"reference": urls["ImagingStudy"]}]
     assert report["result"] == [{"reference": urls["Observation"]}]
@@ -92,7 +92,7 @@ def test_it_says_what_was_found_and_hangs_together(described: Described) -> None
     assert study["identifier"][1]["value"] == "A-1" and study["started"] == "2026-01-02"
 
 
-def test_equal_findings_make_equal_bundles_and_others_other_ones(described: Described) -> None:
+def test_equal_findings_give_equal_bundles_and_others_different_ones(described: Described) -> None:
     assert bundle(described, REAL) == bundle(described, REAL)
     other = bundle(replace(described, key="score-1/abc/2"), REAL)
     urls = [{e["fullUrl"] for e in value["entry"]} | {value["id"]} for value in (bundle(described, REAL), other)]
@@ -138,7 +138,7 @@ def test_real_identifiers_leave_only_on_purpose(scored: Any, tmp_path: Path, ins
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
-def test_nowhere_to_go_and_a_folder_that_is_none(scored: Any, tmp_path: Path) -> None:
+def test_no_destination_and_a_folder_that_is_not_one(scored: Any, tmp_path: Path) -> None:
     nowhere = push(scored)
     assert nowhere.exit_code == 2 and "--fhir" in nowhere.output
     (tmp_path / "file").touch()

@@ -42,18 +42,18 @@ def test_an_enhanced_original_is_outlined_on_the_frames_that_differ(
     made.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
     assert dciodvfy(tmp_path / "seg.dcm") == []
     read = dcmread(BytesIO((tmp_path / "seg.dcm").read_bytes()))
-    found = {}
+    regions = {}
     for mask, groups in zip(read.pixel_array, read.PerFrameFunctionalGroupsSequence, strict=True):
         source = groups.DerivationImageSequence[0].SourceImageSequence[0]
         assert source.ReferencedSOPInstanceUID == ds.SOPInstanceUID
         place = ds.PerFrameFunctionalGroupsSequence[source.ReferencedFrameNumber - 1].PlanePositionSequence[0]
         assert list(groups.PlanePositionSequence[0].ImagePositionPatient) == list(place.ImagePositionPatient)
-        found[int(source.ReferencedFrameNumber)] = mask
-    assert np.array_equal(found[2] > 0, images[0].heatmap > 0.5)
-    assert np.array_equal(found[1] > 0, images[1].heatmap > 0.5)
+        regions[int(source.ReferencedFrameNumber)] = mask
+    assert np.array_equal(regions[2] > 0, images[0].heatmap > 0.5)
+    assert np.array_equal(regions[1] > 0, images[1].heatmap > 0.5)
 
 
-def test_frames_that_lie_nowhere_are_left_out_and_it_is_said(described: Described, originals: Callable) -> None:
+def test_frames_without_position_are_omitted_and_reported(described: Described, originals: Callable) -> None:
     loose = mapped(opened("emri_small.dcm"), 3, slice(10, 20))  # ten frames without functional groups
     assert segmentation(described, [loose]) is None
     assert "1 of 1 images" in left_out(described, [loose])
@@ -80,7 +80,7 @@ def test_views_of_several_sizes_leave_the_most_unusual_ones_outlined(
 
 
 @pytest.mark.parametrize("fault", ["loose frames", "unfit originals"])
-def test_push_says_what_it_did_not_outline(fault: str, described: Described, originals: Callable) -> None:
+def test_push_reports_images_that_it_did_not_outline(fault: str, described: Described, originals: Callable) -> None:
     images: list[Any] = originals("CT")
     if fault == "loose frames":
         images = [mapped(opened("emri_small.dcm"), 3, slice(10, 20))]

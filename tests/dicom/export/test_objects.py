@@ -1,4 +1,4 @@
-"""The objects of a finding: valid, on the original's geometry, the same whenever they are made."""
+"""The objects of a finding: valid, on the original's geometry, and identical whenever they are made."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from pipeline.dicom.export.structured_report import structured_report
 PICTURE = np.arange(60 * 80 * 3, dtype=np.uint32).astype(np.uint8).reshape(60, 80, 3)
 
 
-def everything(found: Described, images: list[SourceImage]) -> dict[str, Dataset]:
-    made = {"seg": segmentation(found, images), "sc": secondary_capture(found, PICTURE, images[0])}
-    made["sr"] = structured_report(found, images)
-    return {**made, "ko": key_objects(found, images, list(made.values()))}
+def everything(finding: Described, images: list[SourceImage]) -> dict[str, Dataset]:
+    made = {"seg": segmentation(finding, images), "sc": secondary_capture(finding, PICTURE, images[0])}
+    made["sr"] = structured_report(finding, images)
+    return {**made, "ko": key_objects(finding, images, list(made.values()))}
 
 
 def as_file(ds: Dataset) -> bytes:
@@ -62,7 +62,7 @@ def test_the_same_finding_makes_the_same_bytes(described: Described, originals: 
     assert all(first[kind].SOPInstanceUID != other[kind].SOPInstanceUID for kind in first)
 
 
-def test_the_segmentation_is_what_lies_above_the_threshold(described: Described, originals: Callable) -> None:
+def test_the_segmentation_covers_pixels_above_the_threshold(described: Described, originals: Callable) -> None:
     images = originals("CT")
     images[1].heatmap[:] = 0  # nothing there: an empty frame is left out
     seg = dcmread(BytesIO(as_file(segmentation(described, images))))
@@ -102,7 +102,7 @@ def test_nothing_is_invented(described: Described, originals: Callable, dciodvfy
     assert (copied.BodyPartExamined, copied.Laterality) == ("KNEE", "L")
 
 
-def test_dsrdump_reads_what_the_report_says(described: Described, originals: Callable, tmp_path: Path) -> None:
+def test_dsrdump_reads_the_content_of_the_report(described: Described, originals: Callable, tmp_path: Path) -> None:
     if shutil.which("dsrdump") is None:
         pytest.skip("dsrdump (Debian package dcmtk) is not installed")
     path = tmp_path / "sr.dcm"

@@ -1,4 +1,4 @@
-"""A real Orthanc takes what we push, and gives it back by C-FIND and DICOMweb."""
+"""A real Orthanc accepts what we push, and returns it by C-FIND and DICOMweb."""
 
 from __future__ import annotations
 
@@ -36,48 +36,48 @@ def session(cut_off: Any) -> Callable[..., dict[str, Any]]:
             env={name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
 
     return run
 
 
 @pytest.mark.slow
-def test_what_is_pushed_is_found_again(scored: Any, phantom_night: Any, session: Callable, tmp_path: Path) -> None:
+def test_pushed_objects_can_be_queried(scored: Any, phantom_night: Any, session: Callable, tmp_path: Path) -> None:
     try:
-        found = session("push", scored.settings.workspace, scored.run_id, phantom_night.inbox, tmp_path / "orthanc")
+        push = session("push", scored.settings.workspace, scored.run_id, phantom_night.inbox, tmp_path / "orthanc")
     finally:
         with Catalogue.open(scored.settings) as catalogue, catalogue.session() as books:
             books.query(ExportRow).delete()
-    store, stow, known = found["reports"]
-    assert (store["failed"], stow["failed"], known["failed"]) == (0, 0, 0)
+    store, stow, repeated = push["reports"]
+    assert (store["failed"], stow["failed"], repeated["failed"]) == (0, 0, 0)
     pushed = sum(store["sent"].values())
-    assert sum(stow["sent"].values()) == pushed >= 6 and known["sent_before"] == 2
-    assert found["instances"] == [6 + pushed, 6 + pushed]  # the second way brought the same objects
-    assert found["find"] == found["qido"] and len(found["qido"]) == 6
-    flagged = [modalities for modalities in found["qido"] if "SR" in modalities]
+    assert sum(stow["sent"].values()) == pushed >= 6 and repeated["sent_before"] == 2
+    assert push["instances"] == [6 + pushed, 6 + pushed]  # the second way brought the same objects
+    assert push["find"] == push["qido"] and len(push["qido"]) == 6
+    flagged = [modalities for modalities in push["qido"] if "SR" in modalities]
     assert len(flagged) == 2 and all({"KO", "MR", "SR"} <= set(modalities) for modalities in flagged)
-    assert "Not for diagnosis" in found["dump"] and "more unusual than" in found["dump"]
+    assert "Not for diagnosis" in push["dump"] and "more unusual than" in push["dump"]
 
 
 @pytest.mark.slow
-def test_a_night_on_what_was_pulled_ends_in_the_pacs_again(
+def test_results_of_a_night_on_pulled_scans_return_to_the_pacs(
     phantom_night: Any, new_hospital: Callable, session: Callable, tmp_path: Path
 ) -> None:
     settings = new_hospital()
-    found = session(
+    pulled = session(
         *("night", settings.workspace, phantom_night.folder, phantom_night.config, phantom_night.labels),
         tmp_path / "orthanc",
     )
-    assert sum(found["sent"].values()) == 54 and found["sent"]["storescu"] >= 40
-    for way, report in found["pulled"].items():
+    assert sum(pulled["sent"].values()) == 54 and pulled["sent"]["storescu"] >= 40
+    for way, report in pulled["pulled"].items():
         assert (way, report["studies"], report["objects"], report["failed"]) == (way, 54, {"stored": 54}, 0)
         assert report["notes"] == [] and report["vanished"] == 0
-    for way, report in found["again"].items():
+    for way, report in pulled["again"].items():
         assert (way, report["fetched_before"], report["objects"]) == (way, 54, {})
-    assert found["same"] == [True] * 3
-    assert found["night"] == {"failures": [], "new": 54}
-    assert found["pushed"]["failed"] == 0 and found["pushed"]["sent"]["sr"] == 2
-    assert len(found["find"]) == 2 and found["find"] == found["qido"]
-    assert all({"KO", "MR", "SR"} <= set(modalities) for modalities in found["qido"])
-    print("equal bytes by get, move and web:", found["equal bytes"], found["sent"])
+    assert pulled["same"] == [True] * 3
+    assert pulled["night"] == {"failures": [], "new": 54}
+    assert pulled["pushed"]["failed"] == 0 and pulled["pushed"]["sent"]["sr"] == 2
+    assert len(pulled["find"]) == 2 and pulled["find"] == pulled["qido"]
+    assert all({"KO", "MR", "SR"} <= set(modalities) for modalities in pulled["qido"])
+    print("equal bytes by get, move and web:", pulled["equal bytes"], pulled["sent"])

@@ -1,4 +1,4 @@
-"""A scoring run goes back into its studies: real identity, each object once, again where it failed."""
+"""Results of a scoring run return to their studies: real identity, each object once, retried where it failed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def forgotten(scored: Any) -> Iterator[None]:
 
 
 class Flaky:
-    """A destination that fails as it is told, and keeps what it takes."""
+    """A destination that fails on demand, and records what it accepts."""
 
     name = "FLAKY@nowhere:1"
 
@@ -60,14 +60,14 @@ def test_a_folder_gets_valid_objects_of_the_real_studies(scored: Any, outbox: Pa
     assert {path.name: dciodvfy(path) for path in files} == {path.name: [] for path in files}
     with Catalogue.open(scored.settings) as catalogue, Crosswalk.open(scored.settings) as crosswalk:
         flagged = {crosswalk.identity(row.study_id).study_uid for row in catalogue.findings(scored.run_id, True)}
-    found = [dcmread(path) for path in files]
-    assert {ds.StudyInstanceUID for ds in found} == flagged
-    assert all(scored.planted in str(ds.PatientName) for ds in found)
+    objects = [dcmread(path) for path in files]
+    assert {ds.StudyInstanceUID for ds in objects} == flagged
+    assert all(scored.planted in str(ds.PatientName) for ds in objects)
     assert all(path.stat().st_mode & 0o077 == 0 for path in [outbox, *files])
     assert not any(scored.planted in path.name for path in files)
 
 
-def test_what_was_sent_is_not_sent_again_and_a_failure_is_made_good(scored: Any) -> None:
+def test_sent_objects_are_not_sent_again_and_failures_are_retried(scored: Any) -> None:
     final = SendError("refused", passing=False)
     target = Flaky(None, final)
     first = push(scored.run_id, scored.settings, target)
@@ -88,7 +88,7 @@ def test_what_was_sent_is_not_sent_again_and_a_failure_is_made_good(scored: Any)
     assert len({ds.SOPInstanceUID for ds in target.taken}) == total
 
 
-def test_what_became_of_each_object_is_listed(scored: Any) -> None:
+def test_the_state_of_each_object_is_listed(scored: Any) -> None:
     arguments = ["-w", str(scored.settings.workspace), "push", scored.run_id, "--status"]
     assert "has been sent yet" in CliRunner().invoke(group, arguments).output
     push(scored.run_id, scored.settings, Flaky(None, SendError("The PACS said no.", passing=False)))
@@ -112,7 +112,9 @@ def test_an_unreachable_destination_ends_the_push_and_patience_is_tried_first(
     assert report.failed == 0 and report.findings == 2
 
 
-def test_a_study_whose_file_is_gone_is_said_and_the_others_go_on(scored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_without_its_file_is_reported_and_the_others_are_sent(
+    scored: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, hidden = Crosswalk.path, []
 
     def path(self: Crosswalk, path_id: str) -> str | None:
@@ -143,7 +145,7 @@ def listening(inbox: Path, **more: Any) -> Iterator[Listener]:
         yield listener
 
 
-def test_c_store_reaches_a_listener_and_a_class_that_it_does_not_take_is_said(scored: Any, tmp_path: Path) -> None:
+def test_c_store_reaches_a_listener_and_refused_classes_are_reported(scored: Any, tmp_path: Path) -> None:
     with listening(tmp_path / "inbox", grace_seconds=0) as listener:
         target = destination(f"PACS@127.0.0.1:{listener.port}", tmp_path)
         report = push(scored.run_id, scored.settings, target)  # our listener takes images, not reports
@@ -167,7 +169,7 @@ def test_nobody_there_and_a_rejection(tmp_path: Path, originals: Callable) -> No
 
 
 @pytest.mark.parametrize("text", ["PACS", "PACS@host", "PACS@host:99999", "@host:1", "ftp://x", "A" * 17 + "@h:1"])
-def test_what_is_no_destination_is_said(text: str, tmp_path: Path) -> None:
+def test_an_invalid_destination_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="^--to"):
         destination(text, tmp_path)
 

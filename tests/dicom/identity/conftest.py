@@ -34,7 +34,7 @@ def identity_of(person: int, image: int) -> RawIdentity:
 
 @dataclass
 class Hospital:
-    """Where it stands, and who is in it: one list of Ids a person."""
+    """Its settings and patients: one list of Ids per person."""
 
     settings: Settings
     people: list[list[Ids]]
@@ -48,9 +48,9 @@ class Hospital:
         engine = self.engine()
         with Crosswalk.open(self.settings) as crosswalk, Session(engine) as session:
             rows = session.execute(select(schema.Patient)).scalars().all()
-            found = {crosswalk.identity(row.patient_id).patient_id: (row.draw, row.set_name) for row in rows}
+            sets = {crosswalk.identity(row.patient_id).patient_id: (row.draw, row.set_name) for row in rows}
         engine.dispose()
-        return found
+        return sets
 
 
 def _fill(settings: Settings, people: int, images: int) -> list[list[Ids]]:

@@ -55,7 +55,7 @@ def test_every_level_leads_back(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
         crosswalk.identity("0" * 32)
 
 
-def test_remembering_twice_changes_nothing_and_fills_what_was_empty(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
+def test_remembering_twice_changes_nothing_but_fills_empty_fields(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
     bare = replace(RAW, accession_number="", study_date="")
     ids = keys.of(RAW, "local")
     for raw in (bare, RAW, bare, RAW, replace(RAW, accession_number="OTHER")):
@@ -81,7 +81,7 @@ def test_a_transaction_is_kept_whole_or_not_at_all(crosswalk: Crosswalk, keys: P
     assert crosswalk.count("patient") == 1
 
 
-def test_studies_are_found_by_what_a_hospital_knows(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
+def test_studies_are_found_by_the_identifiers_of_a_hospital(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
     second = replace(RAW, study_uid="1.2.9", series_uid="1.2.9.1", sop_uid="1.2.9.1.1", accession_number="ACC-10")
     other = replace(second, issuer="OTHER", study_uid="1.2.8", series_uid="1.2.8.1", sop_uid="1.2.8.1.1")
     for raw in (RAW, second, other):
@@ -96,7 +96,7 @@ def test_studies_are_found_by_what_a_hospital_knows(crosswalk: Crosswalk, keys: 
     assert crosswalk.find_studies() == crosswalk.find_studies(accession="  ") == []
 
 
-def test_paths_that_are_no_text_come_back_as_they_were(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
+def test_paths_that_are_not_text_are_returned_unchanged(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
     odd = Path("/scans/M\udcfcller \N{SNOWMAN}.dcm")
     crosswalk.remember_path(keys.path(odd), odd)
     crosswalk.remember_path(keys.path(odd), odd)
@@ -120,7 +120,7 @@ def test_an_exposed_crosswalk_is_refused(settings: Settings) -> None:
         Crosswalk.open(settings)
 
 
-def test_a_lost_key_is_noticed_and_none_is_made_in_its_place(settings: Settings) -> None:
+def test_a_lost_key_is_reported_and_not_replaced(settings: Settings) -> None:
     Crosswalk.open(settings).close()
     settings.key_file.unlink()
     with pytest.raises(IdentityError, match="key is missing"):

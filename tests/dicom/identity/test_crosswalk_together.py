@@ -1,4 +1,4 @@
-"""The crosswalk opened by several processes at once, and many entries remembered in one go."""
+"""The crosswalk opened by several processes at once, and many entries written in one call."""
 
 from __future__ import annotations
 

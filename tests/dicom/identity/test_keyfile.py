@@ -1,4 +1,4 @@
-"""The key file: private, whole, one for all, and never silently replaced."""
+"""The key file: private, complete, the same for all processes, and never silently replaced."""
 
 from __future__ import annotations
 

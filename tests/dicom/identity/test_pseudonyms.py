@@ -1,4 +1,4 @@
-"""Pseudonyms: the stated function of a secret key, unambiguous, and blind to padding."""
+"""Pseudonyms: the documented function of a secret key, unambiguous, and independent of padding."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def test_a_shifted_boundary_is_another_patient() -> None:
 @given(st.text(min_size=1, max_size=64))
 def test_kinds_are_apart_and_names_are_hex(uid: str) -> None:
     keys = Pseudonyms(KEY)
-    found = [keys.study(uid), keys.series(uid), keys.instance(uid), keys.patient_of_study(uid)]
-    assert len(set(found)) == 4
-    assert all(len(name) == 32 and set(name) <= set("0123456789abcdef") for name in found)
+    pseudonyms = [keys.study(uid), keys.series(uid), keys.instance(uid), keys.patient_of_study(uid)]
+    assert len(set(pseudonyms)) == 4
+    assert all(len(name) == 32 and set(name) <= set("0123456789abcdef") for name in pseudonyms)
 
 
 def test_another_key_gives_other_names() -> None:
@@ -66,7 +66,7 @@ def test_another_key_gives_other_names() -> None:
     assert Pseudonyms(KEY).key_id != Pseudonyms(bytes(32)).key_id
 
 
-def test_the_issuer_comes_from_the_file_or_else_is_the_site() -> None:
+def test_the_issuer_is_the_one_in_the_file_or_the_site() -> None:
     keys = Pseudonyms(KEY)
     without = keys.of(RawIdentity(patient_id="7", study_uid="1", series_uid="2", sop_uid="3"), "SITE-A")
     named = keys.of(RawIdentity(issuer="SITE-A", patient_id="7", study_uid="1", series_uid="2", sop_uid="3"), "SITE-B")
@@ -88,8 +88,8 @@ def test_an_empty_patient_id_is_coded_by_study_and_not_identified(empty: str) ->
 def test_reprs_show_neither_key_nor_identity(settings: Settings) -> None:
     with Pseudonyms.open(settings) as keys:
         raw = RawIdentity(patient_id="PLANTED^NAME", study_uid="1", series_uid="2", sop_uid="3")
-        shown = repr(keys) + repr(keys.of(raw, "S")) + repr(raw)
-    assert "PLANTED" not in shown and settings.key_file.read_text().split()[1] not in shown
+        reprs = repr(keys) + repr(keys.of(raw, "S")) + repr(raw)
+    assert "PLANTED" not in reprs and settings.key_file.read_text().split()[1] not in reprs
 
 
 def _attributes(modality: str, burned_in: bool | None, **more: object) -> InstanceAttributes:

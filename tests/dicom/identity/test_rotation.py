@@ -1,4 +1,4 @@
-"""A key rotation renames everything, loses nothing, moves nobody, and is resumed after a failure at any step."""
+"""A key rotation renames everything, loses nothing, changes no sets, and resumes after a failure at any step."""
 
 from __future__ import annotations
 
@@ -182,9 +182,9 @@ def test_row_counts_stay(hospital: Any, make_hospital: Callable[..., Any]) -> No
         engine = hospital.engine()
         with engine.connect() as connection:
             tables = schema.Base.metadata.sorted_tables
-            found = {t.name: connection.execute(select(func.count()).select_from(t)).scalar_one() for t in tables}
+            rows = {t.name: connection.execute(select(func.count()).select_from(t)).scalar_one() for t in tables}
         engine.dispose()
-        return found
+        return rows
 
     before = counts()
     rotate(hospital.settings)

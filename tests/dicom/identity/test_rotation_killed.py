@@ -1,4 +1,4 @@
-"""A rotation that is killed at any statement is finished by calling it again, and nobody has moved."""
+"""A rotation that is killed at any statement is finished by running it again, and no patient changes sets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _dump(workspace: Path) -> str:
 
 
 def _rotate_killed(settings: Settings, at: int) -> tuple[int, int]:
-    """Rotate in a child that kills itself at the `at`-th event of its steps; return its status and the events heard."""
+    """Rotate in a child that kills itself at the `at`-th event of its steps; return its status and events."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -58,7 +58,7 @@ def _rotate_killed(settings: Settings, at: int) -> tuple[int, int]:
 
 @pytest.fixture
 def events(hospital: Any, tmp_path: Path) -> int:
-    """How many events an undisturbed rotation of the hospital has."""
+    """Number of events in an undisturbed rotation of the hospital."""
     code, heard = _rotate_killed(_copy(hospital.settings, tmp_path / "undisturbed"), at=0)
     assert code == 0 and heard > 150  # else the events are not heard, and the kills below would never happen
     return heard

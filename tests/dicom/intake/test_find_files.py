@@ -1,4 +1,4 @@
-"""Finding files, and archives that want out of their folder."""
+"""Finding files, and archives that try to write outside their folder."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def _info(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0) -> tarfile.Ta
     return info
 
 
-def _codes(found: list[Candidate] | list[Member]) -> list[str]:
-    return [item.rejected.code.value if item.rejected else "" for item in found]
+def _codes(candidates: list[Candidate] | list[Member]) -> list[str]:
+    return [item.rejected.code.value if item.rejected else "" for item in candidates]
 
 
-def test_a_folder_is_walked_in_order_and_links_are_told(tmp_path: Path) -> None:
+def test_a_folder_is_walked_in_order_and_links_are_reported(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     for name in ("c", "b/2", "b/1", "a"):
         (tmp_path / name).write_bytes(b"x")
@@ -56,12 +56,12 @@ def test_a_folder_is_walked_in_order_and_links_are_told(tmp_path: Path) -> None:
     (tmp_path / "e-loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "f-pipe")
     (tmp_path / "g-empty").touch()
-    found = list(discover([tmp_path], LIMITS))
-    names = [item.path.relative_to(tmp_path).as_posix() for item in found]
+    candidates = list(discover([tmp_path], LIMITS))
+    names = [item.path.relative_to(tmp_path).as_posix() for item in candidates]
     assert names == ["a", "b/1", "b/2", "c", "d-link", "e-loop", "f-pipe", "g-empty"]
-    assert _codes(found) == ["", "", "", "", "symlink", "symlink", "not-a-regular-file", "empty-file"]
-    assert all(item.name == item.path for item in found)
-    assert (found[0].size, found[0].mtime_ns) == (1, (tmp_path / "a").stat().st_mtime_ns)
+    assert _codes(candidates) == ["", "", "", "", "symlink", "symlink", "not-a-regular-file", "empty-file"]
+    assert all(item.name == item.path for item in candidates)
+    assert (candidates[0].size, candidates[0].mtime_ns) == (1, (tmp_path / "a").stat().st_mtime_ns)
 
 
 def test_a_folder_named_twice_is_walked_once(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_folder_named_twice_is_walked_once(tmp_path: Path) -> None:
     assert len(list(discover([tmp_path / "sub", tmp_path / "sub", link], LIMITS))) == 1
 
 
-def test_what_is_not_there_and_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_paths_and_paths_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _codes(list(discover([tmp_path / "nothing"], LIMITS))) == ["unreadable"]
 
     def deny(*_: object) -> None:
@@ -85,13 +85,13 @@ def test_what_is_not_there_and_what_may_not_be_read(tmp_path: Path, monkeypatch:
 def test_members_are_read_and_then_deleted(tmp_path: Path, real_files: dict[str, Path]) -> None:
     data = real_files["pydicom/CT_small.dcm"].read_bytes()
     _zip(tmp_path / "a.zip", {"x/ct.dcm": data, "readme": b"hello"})
-    found = list(discover([tmp_path], LIMITS))
-    assert [item.name for item in found] == [tmp_path / "a.zip" / "x" / "ct.dcm", tmp_path / "a.zip" / "readme"]
-    assert found[0].mtime_ns == (tmp_path / "a.zip").stat().st_mtime_ns == found[0].path.stat().st_mtime_ns
-    assert found[0].path.stat().st_mode & 0o777 == 0o600
-    assert read_instance(found[0].path, LIMITS).stored.shape == (1, 128, 128)
-    extracted = [str(item.path) for item in found]
-    del found
+    candidates = list(discover([tmp_path], LIMITS))
+    assert [item.name for item in candidates] == [tmp_path / "a.zip" / "x" / "ct.dcm", tmp_path / "a.zip" / "readme"]
+    assert candidates[0].mtime_ns == (tmp_path / "a.zip").stat().st_mtime_ns == candidates[0].path.stat().st_mtime_ns
+    assert candidates[0].path.stat().st_mode & 0o777 == 0o600
+    assert read_instance(candidates[0].path, LIMITS).stored.shape == (1, 128, 128)
+    extracted = [str(item.path) for item in candidates]
+    del candidates
     gc.collect()
     assert not any(Path(path).exists() for path in extracted)
 
@@ -105,13 +105,13 @@ def test_kinds_of_archive(pack: str, tmp_path: Path, real_files: dict[str, Path]
     else:
         with tarfile.open(target, f"w:{pack[4:]}") as archive:
             archive.add(source, "folder/mr")
-    (found,) = discover([target], LIMITS)
-    assert found.path.read_bytes() == source.read_bytes()
+    (candidate,) = discover([target], LIMITS)
+    assert candidate.path.read_bytes() == source.read_bytes()
 
 
 def test_the_gzip_of_pydicom(real_files: dict[str, Path]) -> None:
-    (found,) = discover([real_files["pydicom/zipMR.gz"]], LIMITS)
-    assert read_instance(found.path, LIMITS).attributes.modality == "MR"
+    (candidate,) = discover([real_files["pydicom/zipMR.gz"]], LIMITS)
+    assert read_instance(candidate.path, LIMITS).attributes.modality == "MR"
 
 
 @pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "..\\evil", "C:\\evil"])
@@ -128,8 +128,8 @@ def test_names_that_lead_out(name: str, tmp_path: Path) -> None:
 def test_links_and_devices_in_archives(tmp_path: Path) -> None:
     kinds = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
     packed = _tar(tmp_path / "a.tgz", *(_info(f"m{i}", kind) for i, kind in enumerate(kinds)), _info("good", size=3))
-    found = ["symlink", "symlink", "not-a-regular-file", "not-a-regular-file", ""]
-    assert _codes(list(members(packed, LIMITS))) == found
+    codes = ["symlink", "symlink", "not-a-regular-file", "not-a-regular-file", ""]
+    assert _codes(list(members(packed, LIMITS))) == codes
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
@@ -139,7 +139,7 @@ def test_links_and_devices_in_archives(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["zip", "gz", "tar.xz"])
 def test_bombs_stop_early_and_leave_nothing(kind: str, tmp_path: Path) -> None:
-    """72 MiB from less than 100 kilobytes: refused after 64 MiB, the limit below which swelling is no matter."""
+    """72 MiB from less than 100 kilobytes: refused after 64 MiB, below which swelling is allowed."""
     packed, size = tmp_path / "bomb", BOMB_BYTES + 2**23
     if kind == "zip":
         _zip(packed, {"b": bytes(size)})
@@ -157,11 +157,11 @@ def test_bombs_stop_early_and_leave_nothing(kind: str, tmp_path: Path) -> None:
 
 def test_a_member_beyond_the_file_limit(tmp_path: Path) -> None:
     packed = _zip(tmp_path / "a.zip", {"small": b"x", "large": os.urandom(5000)})
-    found = list(discover([packed], DecodeLimits(file_bytes=4000)))
-    assert _codes(found) == ["", "archive-bomb"]
+    candidates = list(discover([packed], DecodeLimits(file_bytes=4000)))
+    assert _codes(candidates) == ["", "archive-bomb"]
 
 
-def test_a_broken_archive_keeps_what_came_before(tmp_path: Path) -> None:
+def test_members_before_the_break_of_an_archive_are_read(tmp_path: Path) -> None:
     packed = _tar(tmp_path / "a.tar", _info("one", size=4000), _info("two", size=4000), mode="w")
     packed.write_bytes(packed.read_bytes()[:6000])
     assert _codes(list(discover([packed], LIMITS))) == ["", "archive-unreadable"]
@@ -175,14 +175,14 @@ def test_a_broken_archive_keeps_what_came_before(tmp_path: Path) -> None:
 def test_an_archive_still_being_written_is_left_alone(tmp_path: Path) -> None:
     packed = _zip(tmp_path / "a.zip", {"a": b"x"})
     settle = DecodeLimits(settle_seconds=60)
-    (found,) = discover([packed], settle)
+    (candidate,) = discover([packed], settle)
     with pytest.raises(Rejected) as caught:
-        read_instance(found.path, settle)
+        read_instance(candidate.path, settle)
     assert caught.value.code == RejectionCode.STILL_WRITING
     os.utime(packed, (time.time() - 120,) * 2)
-    (found,) = discover([packed], settle)
+    (candidate,) = discover([packed], settle)
     with pytest.raises(Rejected) as caught:
-        read_instance(found.path, settle)  # the member has the archive's time, so it is settled
+        read_instance(candidate.path, settle)  # the member has the archive's time, so it is settled
     assert caught.value.code == RejectionCode.NOT_DICOM
 
 
@@ -191,9 +191,9 @@ def test_a_dicom_file_with_a_zip_for_a_preamble_is_dicom(
 ) -> None:
     data = real_files["pydicom/CT_small.dcm"].read_bytes()
     (tmp_path / "polyglot").write_bytes(b"PK\x03\x04" + data[4:])
-    (found,) = discover([tmp_path / "polyglot"], LIMITS)
-    assert found.path == tmp_path / "polyglot"
-    assert read_instance(found.path, LIMITS).stored.size
+    (candidate,) = discover([tmp_path / "polyglot"], LIMITS)
+    assert candidate.path == tmp_path / "polyglot"
+    assert read_instance(candidate.path, LIMITS).stored.size
 
 
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Workers that crash, hang and swell: the file is refused, the next one is read, the parent never notices."""
+"""Workers that crash, hang or run out of memory: the file is rejected, and the parent continues with the next."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-def test_workers_give_what_reading_here_gives(
+def test_workers_give_the_same_result_as_reading_here(
     workers: DecodeWorkers, real_files: dict[str, Path], read_real: Callable
 ) -> None:
     names = [name for name in NAMES if name in real_files]
@@ -77,7 +77,7 @@ def test_look_ahead_is_bounded(workers: DecodeWorkers, real_files: dict[str, Pat
 
 
 def _read_while(pool: DecodeWorkers, path: Path, *signals: int) -> Rejected:
-    """Stop the only worker, let it be asked for `path`, send it `signals`, and return what comes of it."""
+    """Stop the only worker, request `path` from it, send it `signals`, and return the outcome."""
     worker = pool._all[0]._process.pid
     os.kill(worker, signal.SIGSTOP)
     timer = threading.Timer(0.3, lambda: [os.kill(worker, number) for number in signals])
@@ -90,7 +90,7 @@ def _read_while(pool: DecodeWorkers, path: Path, *signals: int) -> Rejected:
 
 
 def test_a_crash_is_one_rejected_file(real_files: dict[str, Path], limits: DecodeLimits) -> None:
-    """A fault in a C decoder, and the system's answer to a want of memory, while a file is read."""
+    """A fault in a C decoder, and a kill by the system for lack of memory, while a file is read."""
     with DecodeWorkers(1, limits) as pool:
         assert pool.read(real_files[CT]).stored.size
         crash = _read_while(pool, real_files[CT], signal.SIGSEGV, signal.SIGCONT)
@@ -104,7 +104,7 @@ def test_a_crash_is_one_rejected_file(real_files: dict[str, Path], limits: Decod
 def test_a_file_that_aborts_gdcm(workers: DecodeWorkers, real_files: dict[str, Path], tmp_path: Path) -> None:
     """Found by the fuzz test: two bytes less in a quantisation table, and GDCM 3.2.6 ends its process with SIGABRT.
 
-    A decoder that refuses it instead is welcome; a parent that goes on is demanded.
+    The decoder may refuse it instead; the parent must continue in any case.
     """
     data = real_files["pydicom/SC_rgb_small_odd_jpeg.dcm"].read_bytes()
     (tmp_path / "broken").write_bytes(data[:1770] + data[1772:])
@@ -123,7 +123,7 @@ def test_a_death_between_files_is_nobodys_fault(real_files: dict[str, Path], lim
 
 
 def test_a_hang_ends_at_the_time_limit(real_files: dict[str, Path], limits: DecodeLimits) -> None:
-    """The worker is stopped, as if it looped for ever; it is killed and replaced within the limit."""
+    """The worker is stopped, as if in an endless loop; it is killed and replaced within the limit."""
     with DecodeWorkers(1, limits.model_copy(update={"seconds": 2.0})) as pool:
         assert pool.read(real_files[CT]).stored.size
         started = time.monotonic()
@@ -160,7 +160,7 @@ def test_no_process_and_no_descriptor_is_left(real_files: dict[str, Path], limit
 
 
 def test_a_worker_ends_with_its_parent(limits: DecodeLimits) -> None:
-    """The parent is killed without a chance to clean up; its worker sees the end of its input and goes."""
+    """The parent is killed without a chance to clean up; its worker sees the end of its input and exits."""
     code = (
         "import sys, time; from pipeline.config import DecodeLimits\n"
         "from pipeline.dicom.intake.sandbox import DecodeWorkers\n"

@@ -27,10 +27,10 @@ SENDER = "SCANNER1"
 
 @dataclass
 class Listening:
-    """A running listener, what it told, and how to reach it."""
+    """A running listener, its events, and how to reach it."""
 
     listener: Listener
-    told: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def inbox(self) -> Path:
@@ -69,7 +69,7 @@ def listen(tmp_path: Path) -> Iterator[Listen]:
     running: list[Listener] = []
 
     def start(**settings: Any) -> Listening:
-        told: list[dict[str, Any]] = []
+        events: list[dict[str, Any]] = []
         values = {
             "inbox": tmp_path / "inbox",
             "allowed": (SENDER,),
@@ -77,9 +77,9 @@ def listen(tmp_path: Path) -> Iterator[Listen]:
             "reserve_bytes": 0,
             **settings,
         }
-        listener = Listener(ListenConfig(port=0, grace_seconds=0, **values), told.append)
+        listener = Listener(ListenConfig(port=0, grace_seconds=0, **values), events.append)
         running.append(listener.__enter__())
-        return Listening(listener, told)
+        return Listening(listener, events)
 
     yield start
     for listener in running:
@@ -88,7 +88,7 @@ def listen(tmp_path: Path) -> Iterator[Listen]:
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Twelve CT slices of four patients, every name and number of which holds a planted word."""
+    """Twelve CT slices of four patients, with a planted word in every name and number."""
     folder = tmp_path_factory.mktemp("phantoms")
     syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     manifest = write_phantoms(folder, 4, "CT", 0.5, 7, slices=3, size=32, syntaxes=syntaxes, family=PLANTED)
@@ -97,7 +97,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def datasets(phantoms: list[Path]) -> list[Dataset]:
-    """The slices, parsed anew for every test."""
+    """The slices, parsed again for every test."""
     return [dcmread(path) for path in phantoms]
 
 
@@ -115,7 +115,7 @@ def dcmtk() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @dataclass
 class Pacs:
-    """A small PACS on the loopback that answers C-FIND, C-GET and C-MOVE, heeds no filter, and fails as it is told."""
+    """A small PACS on the loopback that answers C-FIND, C-GET and C-MOVE, ignores filters, and fails on demand."""
 
     datasets: list[Dataset]
     asked: list[tuple[str, str, Dataset]] = field(default_factory=list)
@@ -129,54 +129,54 @@ class Pacs:
     source: str = ""
 
     def levels(self, kind: str) -> list[str]:
-        """The levels of the requests of a kind, in their order."""
-        return [level for found, level, _ in self.asked if found == kind]
+        """The levels of all requests of a kind, in order."""
+        return [level for asked_kind, level, _ in self.asked if asked_kind == kind]
 
     def _matching(self, kind: str, event: Any) -> list[Dataset]:
-        wanted = event.identifier
-        self.asked.append((kind, wanted.QueryRetrieveLevel, wanted))
+        identifier = event.identifier
+        self.asked.append((kind, identifier.QueryRetrieveLevel, identifier))
         self.largest = max(self.largest, len(event.assoc.ae.active_associations))
-        uids = [keyword for keyword in UIDS if wanted.get(keyword)]
-        return [ds for ds in self.datasets if all(ds[k].value in _values(wanted[k].value) for k in uids)]
+        uids = [keyword for keyword in UIDS if identifier.get(keyword)]
+        return [ds for ds in self.datasets if all(ds[k].value in _values(identifier[k].value) for k in uids)]
 
     def find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         """Answer C-FIND."""
-        found = self._matching("find", event)
+        matches = self._matching("find", event)
         if self.find_status and (status := self.find_status.pop(0)):
             yield status, None
             return
         keyword = {"STUDY": UIDS[0], "SERIES": UIDS[1], "IMAGE": UIDS[2]}[event.identifier.QueryRetrieveLevel]
-        for ds in {ds[keyword].value: ds for ds in found}.values():
+        for ds in {ds[keyword].value: ds for ds in matches}.values():
             answer = Dataset()
             for element in event.identifier:
                 if element.keyword in ds:
                     answer[element.keyword] = ds[element.keyword]
             answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
             if "NumberOfSeriesRelatedInstances" in event.identifier:
-                same = [other for other in found if other.SeriesInstanceUID == ds.SeriesInstanceUID]
+                same = [other for other in matches if other.SeriesInstanceUID == ds.SeriesInstanceUID]
                 answer.NumberOfSeriesRelatedInstances = len(same)
             yield 0xFF00, answer
 
     def get(self, event: Any) -> Iterator[Any]:
         """Answer C-GET."""
         self.before_get()
-        found = [ds for ds in self._matching("get", event) if ds.SOPInstanceUID not in self.withheld]
+        matches = [ds for ds in self._matching("get", event) if ds.SOPInstanceUID not in self.withheld]
         status = self.get_status.pop(0) if self.get_status else 0
-        yield len(found)
-        for ds in [] if status else found:
+        yield len(matches)
+        for ds in [] if status else matches:
             yield 0xFF00, ds
         if status:
             yield status, None
 
     def move(self, event: Any) -> Iterator[Any]:
         """Answer C-MOVE."""
-        found = self._matching("move", event)
+        matches = self._matching("move", event)
         if event.move_destination != "NIGHTREAD":
             yield None, None
             return
         yield "127.0.0.1", self.move_to, {"ae_title": "NIGHTREAD"}
-        yield len(found)
-        for ds in found:
+        yield len(matches)
+        for ds in matches:
             yield 0xFF00, ds
 
 
@@ -189,13 +189,13 @@ def _values(value: Any) -> list[str]:
 
 @pytest.fixture
 def pacs(datasets: list[Dataset]) -> Iterator[Callable[..., Pacs]]:
-    """Start a PACS that has the slices; `get=False` gives one without C-GET."""
+    """Start a PACS that holds the slices; with `get=False` it does not support C-GET."""
     servers: list[Any] = []
 
     def start(get: bool = True, allowed: str = "NIGHTREAD", **settings: Any) -> Pacs:
         from pynetdicom import build_context, evt, sop_class
 
-        found = Pacs([*datasets], **settings)
+        pacs = Pacs([*datasets], **settings)
         entity = AE(ae_title="PACS")
         entity.require_called_aet, entity.require_calling_aet = True, [allowed]
         entity.maximum_associations = 50
@@ -207,12 +207,12 @@ def pacs(datasets: list[Dataset]) -> Iterator[Callable[..., Pacs]]:
         for sop in {kind for kind, _ in kinds}:
             entity.add_supported_context(sop, [s for k, s in kinds if k == sop], scu_role=True, scp_role=True)
         entity.requested_contexts = [build_context(kind, syntax) for kind, syntax in sorted(kinds)]
-        handlers = [(evt.EVT_C_FIND, found.find), (evt.EVT_C_GET, found.get), (evt.EVT_C_MOVE, found.move)]
+        handlers = [(evt.EVT_C_FIND, pacs.find), (evt.EVT_C_GET, pacs.get), (evt.EVT_C_MOVE, pacs.move)]
         server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         servers.append(server)
-        found.port = server.server_address[1]
-        found.source = f"PACS@127.0.0.1:{found.port}"
-        return found
+        pacs.port = server.server_address[1]
+        pacs.source = f"PACS@127.0.0.1:{pacs.port}"
+        return pacs
 
     yield start
     for server in servers:

@@ -1,4 +1,4 @@
-"""What a test has done inside a network namespace of its own: objects are sent to us and to DCMTK's storescp, in turns.
+"""Session inside a network namespace of its own: objects are sent to us and to DCMTK's storescp, in turns.
 
 `python speed_session.py FOLDER SCRATCH ROUNDS` prints one JSON document. storescp listens on every address, therefore
 the namespace.
@@ -34,7 +34,7 @@ def ours(scratch: Path) -> Iterator[int]:
 
 @contextmanager
 def theirs(scratch: Path) -> Iterator[int]:
-    """Run storescp, a process an association."""
+    """Run storescp, with one process per association."""
     scratch.mkdir()
     process = subprocess.Popen(["storescp", "--fork", "-od", str(scratch), "-aet", "NIGHTREAD", "11113"])
     for _ in range(100):
@@ -48,7 +48,7 @@ def theirs(scratch: Path) -> Iterator[int]:
 
 
 def send(port: int, files: list[str], associations: int) -> float:
-    """Send files with storescu over so many associations at once; returns seconds."""
+    """Send files with storescu over a number of associations at once; return the seconds."""
     started = time.perf_counter()
     command = ["storescu", *TITLES, "127.0.0.1", str(port)]
     senders = [subprocess.Popen([*command, *files[part::associations]]) for part in range(associations)]
@@ -57,7 +57,7 @@ def send(port: int, files: list[str], associations: int) -> float:
 
 
 def main(folder: str, scratch: str, rounds: str) -> list[dict[str, Any]]:
-    """Return a row for each number of associations: the medians of all rounds."""
+    """Return one row per number of associations: the medians of all rounds."""
     files, rows = sorted(str(path) for path in Path(folder).glob("*.dcm")), []
     megabytes = sum(Path(file).stat().st_size for file in files) / 1e6
     for associations in (1, 8):
@@ -67,8 +67,8 @@ def main(folder: str, scratch: str, rounds: str) -> list[dict[str, Any]]:
                 place = Path(scratch) / f"{name}-{associations}-{turn}"
                 with receiver(place) as port:
                     seconds[name].append(send(port, files, associations))
-                kept = [*place.glob("open/*/*.dcm"), *place.glob("complete/*/*.dcm"), *place.glob("CT.*")]
-                assert len(kept) == len(files), (name, len(kept))
+                written = [*place.glob("open/*/*.dcm"), *place.glob("complete/*/*.dcm"), *place.glob("CT.*")]
+                assert len(written) == len(files), (name, len(written))
         middle = {name: statistics.median(values) for name, values in seconds.items()}
         row: dict[str, Any] = {"associations": associations, "objects": len(files)}
         for name, value in middle.items():

@@ -1,4 +1,4 @@
-"""What was acknowledged is on disk: the order of system calls, `kill -9`, and full disks."""
+"""Acknowledged objects are on disk: the order of system calls, `kill -9`, and full disks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def start(inbox: Path, *prefix: str) -> tuple[subprocess.Popen[str], int]:
 
 
 def send(port: int, files: list[Path], acknowledged: list[str]) -> None:
-    """Send files until done or cut off, and note the SOP Instance UID of every one that was acknowledged."""
+    """Send files until done or cut off, and record the SOP Instance UIDs of acknowledged ones."""
     entity = AE(ae_title=SENDER)
     first = dcmread(files[0], stop_before_pixels=True)
     entity.add_requested_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)
@@ -84,10 +84,10 @@ def copies(template: Path, folder: Path, count: int) -> list[Path]:
 
 
 def stored(inbox: Path) -> list[str]:
-    """The SOP Instance UIDs of what is stored; every file must be whole."""
-    found = [dcmread(path) for state in ("open", "complete") for path in (inbox / state).rglob("*.dcm")]
-    assert all(len(ds.PixelData) == ds.Rows * ds.Columns * 2 for ds in found)
-    return [ds.SOPInstanceUID for ds in found]
+    """The SOP Instance UIDs of the stored objects; every file must be complete."""
+    objects = [dcmread(path) for state in ("open", "complete") for path in (inbox / state).rglob("*.dcm")]
+    assert all(len(ds.PixelData) == ds.Rows * ds.Columns * 2 for ds in objects)
+    return [ds.SOPInstanceUID for ds in objects]
 
 
 @pytest.mark.parametrize("count", [120, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
@@ -132,26 +132,26 @@ def test_file_then_rename_then_folder_are_synced_before_the_response(tmp_path: P
     os.kill(child, signal.SIGTERM)
     process.wait(30)
     assert len(acknowledged) == 1
-    told = _story(trace.read_text().splitlines(), str(inbox))
+    story = _story(trace.read_text().splitlines(), str(inbox))
     # twice a folder before the last rename: `open` itself has got the new study folder
-    assert told[-5:] == ["fsync file", "fsync folder", "rename", "fsync folder", "P-DATA"]
+    assert story[-5:] == ["fsync file", "fsync folder", "rename", "fsync folder", "P-DATA"]
 
 
 def _story(lines: list[str], inbox: str) -> list[str]:
-    """Tell what happened to the object, in order: which descriptor was what, and when a P-DATA-TF (type 4) was sent."""
+    """Return the events of the object, in order: the use of descriptors, and when a P-DATA-TF (type 4) was sent."""
     names: dict[tuple[str, str], str] = {}
-    told: list[str] = []
+    story: list[str] = []
     for line in lines:
-        if found := re.search(r'openat\(AT_FDCWD, "([^"]+)"\.*, .* = (\d+)$', line):
-            names[("fd", found[2])] = found[1]
-        elif found := re.search(r"fsync\((\d+)", line):
-            folder = Path(names.get(("fd", found[1]), "?")).suffix == "" and _is_folder(names, found[1])
-            told.append("fsync folder" if folder else "fsync file")
+        if match := re.search(r'openat\(AT_FDCWD, "([^"]+)"\.*, .* = (\d+)$', line):
+            names[("fd", match[2])] = match[1]
+        elif match := re.search(r"fsync\((\d+)", line):
+            folder = Path(names.get(("fd", match[1]), "?")).suffix == "" and _is_folder(names, match[1])
+            story.append("fsync folder" if folder else "fsync file")
         elif "rename(" in line and "/part/" in line:
-            told.append("rename")
+            story.append("rename")
         elif re.search(r'sendto\(\d+, "\\4\\0', line):
-            told.append("P-DATA")
-    return told
+            story.append("P-DATA")
+    return story
 
 
 def _is_folder(names: dict[tuple[str, str], str], descriptor: str) -> bool:
@@ -162,11 +162,11 @@ def test_the_order_holds_in_this_process_too(
     listen: Callable, datasets: list[Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = listen()
-    told: list[str] = []
+    story: list[str] = []
 
     def noted(name: str, call: Callable) -> Callable:
         def run(*arguments: Any) -> Any:
-            told.append(name)
+            story.append(name)
             return call(*arguments)
 
         return run
@@ -176,7 +176,7 @@ def test_the_order_holds_in_this_process_too(
     monkeypatch.setattr(durable, "sync_folder", noted("folder", durable.sync_folder))
     monkeypatch.setattr(Path, "rename", noted("rename", Path.rename))
     assert running.send(datasets[0]) == [0]
-    assert told == ["file", "folder", "rename", "folder"] and callable(answer)
+    assert story == ["file", "folder", "rename", "folder"] and callable(answer)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
@@ -201,7 +201,7 @@ def test_a_full_disk_is_refused_and_nothing_is_lost(
 def test_the_reserve_is_left_free(listen: Callable, datasets: list[Dataset]) -> None:
     running = listen(reserve_bytes=2**60)
     assert running.send(datasets[0]) == [0xA700]
-    assert running.told[-1] == {"event": "refused", "status": "0xa700", "reason": "disk full"}
+    assert running.events[-1] == {"event": "refused", "status": "0xa700", "reason": "disk full"}
 
 
 def test_a_really_full_disk(tmp_path: Path, phantoms: list[Path]) -> None:
@@ -213,7 +213,7 @@ def test_a_really_full_disk(tmp_path: Path, phantoms: list[Path]) -> None:
     process, port = start(mount / "inbox", *small)
     files, acknowledged = copies(phantoms[0], tmp_path / "sent", 60), []
     send(port, files, acknowledged)
-    kept = list(Path(f"/proc/{process.pid}/root{mount}/inbox/open").rglob("*.dcm"))
-    assert 10 < len(acknowledged) < 60 and len(kept) == len(acknowledged)
+    survivors = list(Path(f"/proc/{process.pid}/root{mount}/inbox/open").rglob("*.dcm"))
+    assert 10 < len(acknowledged) < 60 and len(survivors) == len(acknowledged)
     process.terminate()
     process.wait(30)

@@ -1,4 +1,4 @@
-"""What the listener accepts, what it answers, and what it keeps."""
+"""The listener: what it accepts, what it answers, and what it stores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pipeline.dicom.phantom.objects import SYNTAXES
 PLANTED, SENDER = "Zyxwname", "SCANNER1"
 
 
-def test_echoscu_and_storescu_are_served_and_an_ingest_reads_what_came(
+def test_echoscu_and_storescu_are_served_and_an_ingest_reads_the_inbox(
     listen: Callable, phantoms: list[Path], dcmtk: Callable, settings: Settings
 ) -> None:
     running = listen(quiet_seconds=0.2)
@@ -38,7 +38,7 @@ def test_echoscu_and_storescu_are_served_and_an_ingest_reads_what_came(
     time.sleep(0.25)
     running.listener.sweep()
     assert len(running.stored("complete")) == 12 and running.stored("open") == []
-    assert [event["objects"] for event in running.told if event["event"] == "complete"] == [3, 3, 3, 3]
+    assert [event["objects"] for event in running.events if event["event"] == "complete"] == [3, 3, 3, 3]
     report = ingest([running.listener.inbox.complete], settings)
     assert (report.added, report.rejected) == (12, {})
 
@@ -50,14 +50,14 @@ def test_every_syntax_is_kept_byte_for_byte(listen: Callable, tmp_path: Path) ->
     assert {ds.file_meta.TransferSyntaxUID for ds in sent} == set(SYNTAXES)
     for ds in sent:
         assert running.send(ds) == [0]
-    kept = {ds.SOPInstanceUID: ds for ds in map(dcmread, running.stored())}
+    stored = {ds.SOPInstanceUID: ds for ds in map(dcmread, running.stored())}
     for ds in sent:
-        found = kept[ds.SOPInstanceUID]
-        assert found.file_meta.TransferSyntaxUID == ds.file_meta.TransferSyntaxUID
-        assert found == ds
+        received = stored[ds.SOPInstanceUID]
+        assert received.file_meta.TransferSyntaxUID == ds.file_meta.TransferSyntaxUID
+        assert received == ds
 
 
-def test_it_offers_what_the_reader_decodes() -> None:
+def test_it_offers_the_syntaxes_that_the_reader_decodes() -> None:
     assert len(TRANSFER_SYNTAXES) == 16 and set(SYNTAXES) <= set(TRANSFER_SYNTAXES)
     assert CTImageStorage in STORAGE_CLASSES
     assert "1.2.840.10008.5.1.4.1.1.88.33" not in STORAGE_CLASSES  # Comprehensive SR: no image
@@ -74,7 +74,7 @@ def test_unknown_titles_are_rejected(listen: Callable, calling: str, called: str
     assert (rejection.result, rejection.result_source, rejection.diagnostic) == (1, 1, diagnostic)
 
 
-def test_more_associations_than_allowed_are_told_to_wait(listen: Callable) -> None:
+def test_more_associations_than_allowed_are_rejected_as_transient(listen: Callable) -> None:
     running = listen(associations=1)
     first = running.associate()
     second = running.associate()
@@ -85,7 +85,7 @@ def test_more_associations_than_allowed_are_told_to_wait(listen: Callable) -> No
 
 
 def raw_store(running: Any, ds: Dataset, sop_class: str, instance: str, data: bytes, syntax: str) -> int:
-    """Send a C-STORE request that says what it likes, over a context of the data set's own class."""
+    """Send a C-STORE request with arbitrary contents over a context of the data set's own class."""
     association = running.associate(ds)
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
@@ -113,7 +113,7 @@ def raw_store(running: Any, ds: Dataset, sop_class: str, instance: str, data: by
         ("truncated", 0xC000),
     ],
 )
-def test_what_is_wrong_has_its_own_status(listen: Callable, datasets: list[Dataset], wrong: str, status: int) -> None:
+def test_each_fault_has_its_own_status(listen: Callable, datasets: list[Dataset], wrong: str, status: int) -> None:
     running, ds = listen(), datasets[0]
     sop_class, instance, syntax = str(CTImageStorage), ds.SOPInstanceUID, ds.file_meta.TransferSyntaxUID
     named = {"another class": str(MRImageStorage), "unknown class": "1.2.3.4.5.6"}
@@ -157,7 +157,7 @@ def test_duplicates_are_the_same_or_quarantined(listen: Callable, datasets: list
     assert dict(running.listener.receiver.counts) == {"stored": 1, "same": 1, "quarantined": 3}
 
 
-def test_a_study_that_grows_again_joins_what_is_complete(listen: Callable, datasets: list[Dataset]) -> None:
+def test_a_study_that_grows_again_joins_its_complete_part(listen: Callable, datasets: list[Dataset]) -> None:
     running = listen(quiet_seconds=0.05)
     for ds in datasets[:3]:
         assert running.send(ds) == [0]
@@ -197,7 +197,7 @@ def test_a_dropped_association_leaves_nothing_behind(listen: Callable, datasets:
     assert running.send(datasets[1]) == [0]
 
 
-def test_no_identifier_is_told_or_stands_in_a_name(listen: Callable, datasets: list[Dataset]) -> None:
+def test_no_identifier_is_reported_or_part_of_a_name(listen: Callable, datasets: list[Dataset]) -> None:
     running = listen(quiet_seconds=0.01)
     for ds in datasets[:2]:
         running.send(ds)
@@ -207,8 +207,8 @@ def test_no_identifier_is_told_or_stands_in_a_name(listen: Callable, datasets: l
     running.listener.sweep()
     names = "\n".join(str(path.relative_to(running.inbox)) for path in running.inbox.rglob("*"))
     for secret in (PLANTED, datasets[0].SOPInstanceUID, datasets[0].StudyInstanceUID, datasets[0].PatientID):
-        assert secret not in names and secret not in json.dumps(running.told)
-    assert running.told and all(path.stat().st_mode & 0o077 == 0 for path in running.inbox.rglob("*"))
+        assert secret not in names and secret not in json.dumps(running.events)
+    assert running.events and all(path.stat().st_mode & 0o077 == 0 for path in running.inbox.rglob("*"))
 
 
 def test_two_listeners_do_not_share_an_inbox(listen: Callable) -> None:
@@ -219,7 +219,7 @@ def test_two_listeners_do_not_share_an_inbox(listen: Callable) -> None:
         listen()
 
 
-def test_the_command_stops_on_sigterm_and_says_what_it_did(
+def test_the_command_stops_on_sigterm_and_reports_its_counts(
     tmp_path: Path, phantoms: list[Path], dcmtk: Callable
 ) -> None:
 

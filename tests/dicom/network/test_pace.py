@@ -1,4 +1,4 @@
-"""How fast and when a PACS is asked: the rate holds over all threads, and hours are those of the PACS's clock."""
+"""Pace of requests: the rate holds over all threads, and hours are those of the PACS's clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.dicom.network.pace import Pace, Window
 
 
 class Clock:
-    """A clock that only sleeping moves."""
+    """A clock that advances only by sleeping."""
 
     def __init__(self) -> None:
         self.now, self.naps = 0.0, []

@@ -1,4 +1,4 @@
-"""What is pulled by C-FIND, C-GET and C-MOVE lands in the inbox once, and what came is not asked for again."""
+"""Pulling by C-FIND, C-GET and C-MOVE: objects arrive in the inbox once, and are not requested again."""
 
 from __future__ import annotations
 
@@ -47,19 +47,21 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.dicom.network.patience.FIRST_PAUSE_SECONDS", 0.0)
 
 
-def test_everything_comes_once_as_it_is_kept(pacs: Callable, tmp_path: Path, datasets: list[Dataset]) -> None:
+def test_every_object_arrives_once_as_the_pacs_stores_it(
+    pacs: Callable, tmp_path: Path, datasets: list[Dataset]
+) -> None:
     running = pacs()
     report = pull(config(running, tmp_path / "inbox"))
     assert numbers(report) == (4, 12, 0, 0) and report.notes == []
-    kept = {ds.SOPInstanceUID: ds for ds in map(dcmread, held(tmp_path / "inbox"))}
+    stored = {ds.SOPInstanceUID: ds for ds in map(dcmread, held(tmp_path / "inbox"))}
     for ds in datasets:
-        assert kept[ds.SOPInstanceUID] == ds
-        assert kept[ds.SOPInstanceUID].file_meta.TransferSyntaxUID == ds.file_meta.TransferSyntaxUID
+        assert stored[ds.SOPInstanceUID] == ds
+        assert stored[ds.SOPInstanceUID].file_meta.TransferSyntaxUID == ds.file_meta.TransferSyntaxUID
     assert held(tmp_path / "inbox", "open") == []
     assert set(running.levels("get")) == {"SERIES"}
 
 
-def test_what_came_is_not_asked_for_again_and_what_grew_is(pacs: Callable, tmp_path: Path) -> None:
+def test_complete_series_are_not_requested_again_but_grown_ones_are(pacs: Callable, tmp_path: Path) -> None:
     running = pacs()
     last = running.datasets.pop()
     pull(config(running, tmp_path / "inbox"))
@@ -75,7 +77,7 @@ def test_what_came_is_not_asked_for_again_and_what_grew_is(pacs: Callable, tmp_p
     assert len(held(tmp_path / "inbox")) == 12
 
 
-def test_filters_are_asked_and_held_against_the_answers(pacs: Callable, tmp_path: Path) -> None:
+def test_filters_are_sent_and_applied_to_the_answers(pacs: Callable, tmp_path: Path) -> None:
     running = pacs()  # heeds no filter
     days = ["20260102", "20260103", "20260104", ""]
     studies = list(dict.fromkeys(ds.StudyInstanceUID for ds in running.datasets))
@@ -87,7 +89,7 @@ def test_filters_are_asked_and_held_against_the_answers(pacs: Callable, tmp_path
     report = pull(config(running, tmp_path / "dated", **dated))
     assert numbers(report)[:2] == (2, 6)
     assert running.asked[0][2].StudyDate == "20260103-20260104"
-    for more, found in (
+    for more, expected in (
         ({"modalities": ("MR",)}, [2]),
         ({"study_description": "head ?"}, [0, 1, 2, 3]),
         ({"study_description": "*3"}, [3]),
@@ -96,7 +98,7 @@ def test_filters_are_asked_and_held_against_the_answers(pacs: Callable, tmp_path
     ):
         place = tmp_path / f"{list(more.values())}".replace("*", "x").replace("?", "y")
         pull(config(running, place, **{"everything": False, **more}))
-        assert sorted({studies.index(dcmread(path).StudyInstanceUID) for path in held(place)}) == found, more
+        assert sorted({studies.index(dcmread(path).StudyInstanceUID) for path in held(place)}) == expected, more
 
 
 def test_the_last_days_end_today_where_the_pacs_is() -> None:
@@ -107,7 +109,7 @@ def test_the_last_days_end_today_where_the_pacs_is() -> None:
     assert query.dates == "20260228-20260301"
 
 
-def test_c_move_is_taken_where_there_is_no_c_get(pacs: Callable, tmp_path: Path) -> None:
+def test_c_move_is_used_where_c_get_is_not_supported(pacs: Callable, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -126,7 +128,7 @@ def _as(other: PullConfig) -> dict[str, Any]:
     return {"method": other.method, "move_port": other.move_port, "ae_title": other.ae_title}
 
 
-def test_a_destination_that_the_pacs_does_not_know_is_said(pacs: Callable, tmp_path: Path) -> None:
+def test_an_unknown_move_destination_is_reported(pacs: Callable, tmp_path: Path) -> None:
     running = pacs(get=False, allowed="STRANGE")
     more = {"method": "move", "move_port": 0, "ae_title": "STRANGE"}
     report = pull(config(running, tmp_path / "inbox", **more))
@@ -144,7 +146,7 @@ def test_a_destination_that_the_pacs_does_not_know_is_said(pacs: Callable, tmp_p
         ({"find_status": [0xA900]}, {}, "answered 0xa900 to a query: it does not understand"),
     ],
 )
-def test_a_pacs_that_does_not_say_what_it_has(
+def test_a_pacs_that_does_not_answer_queries(
     settings: dict[str, Any], more: dict[str, Any], words: str, pacs: Callable, tmp_path: Path
 ) -> None:
     running = pacs(**settings)
@@ -164,7 +166,7 @@ def test_a_fault_that_passes_is_waited_out_and_one_that_does_not_stops_no_other_
     assert numbers(pull(config(running, tmp_path / "inbox"))) == (4, 3, 3, 0)
 
 
-def test_what_vanished_and_what_was_withheld_is_said(pacs: Callable, tmp_path: Path) -> None:
+def test_vanished_and_withheld_objects_are_reported(pacs: Callable, tmp_path: Path) -> None:
     running = pacs()
     first = running.datasets[0].StudyInstanceUID
     running.withheld = {running.datasets[-1].SOPInstanceUID}
@@ -182,7 +184,7 @@ def test_what_vanished_and_what_was_withheld_is_said(pacs: Callable, tmp_path: P
     assert len(held(tmp_path / "inbox")) == 9
 
 
-def test_what_is_refused_is_said_once_and_not_asked_for_again(pacs: Callable, tmp_path: Path) -> None:
+def test_refused_objects_are_reported_once_and_not_requested_again(pacs: Callable, tmp_path: Path) -> None:
     running = pacs()
     for ds in running.datasets[:3]:  # a whole series, whose failure the PACS answers with 0xA702
         del ds.PixelData
@@ -206,17 +208,17 @@ def test_a_full_disk_ends_it_and_nothing_is_taken_for_pulled(
     assert receive.OUT_OF_RESOURCES == 0xA700
 
 
-def test_no_identifier_is_told_or_stands_in_a_name(pacs: Callable, tmp_path: Path, capfd: Any) -> None:
+def test_no_identifier_is_reported_or_part_of_a_name(pacs: Callable, tmp_path: Path, capfd: Any) -> None:
     running = pacs(get_status=[0xC000])
     running.withheld = {running.datasets[-1].SOPInstanceUID}
     report = pull(config(running, tmp_path / "inbox"))
     assert report.failed == 2
-    told = json.dumps(report.to_json()) + "".join(capfd.readouterr())
+    output = json.dumps(report.to_json()) + "".join(capfd.readouterr())
     names = "\n".join(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
-    told += names + (tmp_path / "inbox" / "pulled.jsonl").read_text()
+    output += names + (tmp_path / "inbox" / "pulled.jsonl").read_text()
     for ds in running.datasets:
         for secret in (PLANTED, ds.PatientID, ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID):
-            assert secret not in told
+            assert secret not in output
 
 
 def test_several_studies_at_once(pacs: Callable, tmp_path: Path) -> None:
@@ -240,13 +242,13 @@ def test_several_studies_at_once(pacs: Callable, tmp_path: Path) -> None:
         ({"associations": 0}, "greater"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(values: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_contradictory_settings_are_refused(values: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match=words):
         PullConfig(**{"source": "A@b:1", "inbox": tmp_path, "everything": True, **values})
 
 
 @pytest.mark.parametrize("source", ["PACS", "PACS@host", "ftp://x"])
-def test_what_is_no_pacs_is_said(source: str, tmp_path: Path) -> None:
+def test_an_invalid_source_is_refused(source: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not a PACS"):
         pull(PullConfig(source=source, inbox=tmp_path / "inbox", everything=True))
 
@@ -284,7 +286,7 @@ def test_the_command_and_its_exit_codes(pacs: Callable, tmp_path: Path) -> None:
     assert nothing.exit_code == 2 and "whole PACS" in nothing.output
 
 
-def test_killed_in_between_it_goes_on(pacs: Callable, tmp_path: Path) -> None:
+def test_a_killed_pull_continues(pacs: Callable, tmp_path: Path) -> None:
     running = pacs()
     running.before_get = lambda: time.sleep(0.1)
     program = [sys.executable, "-c", "from pipeline.cli import main; main()"]
@@ -299,5 +301,5 @@ def test_killed_in_between_it_goes_on(pacs: Callable, tmp_path: Path) -> None:
     report = pull(config(running, tmp_path / "inbox"))
     assert report.failed == 0 and report.fetched_before >= 1 and before + report.objects["stored"] == 12
     assert len(running.levels("get")) - asked <= 3
-    found = [dcmread(path).SOPInstanceUID for path in held(tmp_path / "inbox")]
-    assert sorted(found) == sorted(ds.SOPInstanceUID for ds in running.datasets)
+    uids = [dcmread(path).SOPInstanceUID for path in held(tmp_path / "inbox")]
+    assert sorted(uids) == sorted(ds.SOPInstanceUID for ds in running.datasets)

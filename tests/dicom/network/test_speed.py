@@ -1,4 +1,4 @@
-"""How quick the listener is beside DCMTK's storescp, which syncs nothing and looks into nothing; printed."""
+"""Speed of the listener beside DCMTK's storescp, which neither syncs nor checks objects; printed."""
 
 from __future__ import annotations
 

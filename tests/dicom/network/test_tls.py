@@ -1,4 +1,4 @@
-"""TLS: who has no certificate of the authority is not let in, and a silent caller holds up nobody."""
+"""TLS: callers without a certificate of the authority are refused, and a silent caller blocks nobody."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_strangers_and_plain_connections_are_refused(
     assert running.stored() == []
 
 
-def test_bad_files_are_said(tmp_path: Path, certificate: TlsFiles) -> None:
+def test_bad_files_are_reported(tmp_path: Path, certificate: TlsFiles) -> None:
     missing = TlsFiles(certificate=tmp_path / "none.pem", key=certificate.key)
     with pytest.raises(ConfigError, match="TLS files"):
         server_context(missing)

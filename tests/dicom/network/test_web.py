@@ -1,4 +1,4 @@
-"""What is pulled by QIDO-RS and WADO-RS, and that no credential goes where it should not."""
+"""Pulling by QIDO-RS and WADO-RS, and that credentials go only where they should."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 @dataclass
 class Service:
-    """A small DICOMweb service on the loopback: pages of five, no filter but UIDs, and failures as it is told."""
+    """A small DICOMweb service on the loopback: pages of five, no filters except UIDs, and failures on demand."""
 
     datasets: list[Dataset]
-    wanted: str = ""  # the Authorization header that is asked for
+    required_header: str = ""  # the Authorization header that requests must carry
     statuses: dict[str, list[int]] = field(default_factory=dict)  # by kind of request, until none is left
     asked: list[str] = field(default_factory=list)
     headers: list[Any] = field(default_factory=list)
@@ -43,17 +43,17 @@ class Service:
         parts, query = urlsplit(path).path.strip("/").split("/")[1:], parse_qs(urlsplit(path).query)
         self.asked.append("/".join(parts[::2]))
         self.headers.append(headers)
-        if self.wanted and headers.get("Authorization") != self.wanted:
+        if self.required_header and headers.get("Authorization") != self.required_header:
             return 401, "text/plain", b""
         if self.statuses.get(parts[-1 if len(parts) % 2 else -2]):
             return self.statuses[parts[-1 if len(parts) % 2 else -2]].pop(0), "text/plain", b""
         uids = dict(zip(UIDS, parts[1::2], strict=False))
-        found = [ds for ds in self.datasets if all(ds[k].value == v for k, v in uids.items())]
+        matches = [ds for ds in self.datasets if all(ds[k].value == v for k, v in uids.items())]
         if len(parts) == 6:
-            return (200, *_file(found[0])) if found else (404, "text/plain", b"")
-        unique = {ds[UIDS[len(uids)]].value: ds for ds in found}
+            return (200, *_file(matches[0])) if matches else (404, "text/plain", b"")
+        unique = {ds[UIDS[len(uids)]].value: ds for ds in matches}
         page = [*unique.values()][int(query.get("offset", ["0"])[0]) :][:5]
-        return 200, "application/dicom+json", json.dumps([_head(ds, found) for ds in page]).encode()
+        return 200, "application/dicom+json", json.dumps([_head(ds, matches) for ds in page]).encode()
 
 
 def _head(ds: Dataset, all_found: list[Dataset]) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def config(service: Service, inbox: Path, **more: Any) -> PullConfig:
     return PullConfig(**{"source": service.url, "inbox": inbox, "everything": True, "reserve_bytes": 0, **more})
 
 
-def test_it_comes_once_byte_for_byte_what_c_store_would_have_brought(
+def test_objects_arrive_once_with_the_same_bytes_as_by_c_store(
     service: Service, listen: Callable, tmp_path: Path, datasets: list[Dataset]
 ) -> None:
     report = pull(config(service, tmp_path / "pulled"))
@@ -115,15 +115,15 @@ def test_it_comes_once_byte_for_byte_what_c_store_would_have_brought(
     running = listen()
     assert set(running.send(*datasets)) == {0}
     sent = {dcmread(path).SOPInstanceUID: path.read_bytes() for path in running.stored()}
-    kept = {dcmread(p).SOPInstanceUID: p.read_bytes() for p in (tmp_path / "pulled" / "complete").rglob("*.dcm")}
-    assert kept == sent
+    stored = {dcmread(p).SOPInstanceUID: p.read_bytes() for p in (tmp_path / "pulled" / "complete").rglob("*.dcm")}
+    assert stored == sent
     service.asked.clear()
     again = pull(config(service, tmp_path / "pulled"))
     assert (again.fetched_before, again.objects) == (4, {})
     assert not [asked for asked in service.asked if "instances" in asked]
 
 
-def test_pages_filters_faults_and_what_vanished(service: Service, tmp_path: Path) -> None:
+def test_pages_filters_faults_and_vanished_objects(service: Service, tmp_path: Path) -> None:
     for number, ds in enumerate(service.datasets):
         ds.StudyInstanceUID, ds.SeriesInstanceUID = f"1.2.826.0.5.{number}", f"1.2.826.0.6.{number}"
         ds.StudyDate, ds.Modality = ("20260101" if number else "20250101"), ("CT" if number != 2 else "MR")
@@ -135,7 +135,9 @@ def test_pages_filters_faults_and_what_vanished(service: Service, tmp_path: Path
     assert gone.vanished == 2 and "vanished" in gone.notes[0]
 
 
-def test_a_service_that_is_none_or_down_is_said_without_its_urls(service: Service, tmp_path: Path, caplog: Any) -> None:
+def test_a_service_that_is_down_or_not_one_is_reported_without_urls(
+    service: Service, tmp_path: Path, caplog: Any
+) -> None:
     with pytest.raises(SendError, match=r"DICOMweb service answered 404\.$"):
         service.statuses = {"studies": [404]}
         pull(config(service, tmp_path / "inbox"))
@@ -144,15 +146,15 @@ def test_a_service_that_is_none_or_down_is_said_without_its_urls(service: Servic
     service.statuses = {"instances": [400] * 9}
     report = pull(config(service, tmp_path / "inbox"))
     assert report.failed == 4
-    told = caplog.text + json.dumps(report.to_json())
-    assert not any(ds[keyword].value in told for ds in service.datasets for keyword in UIDS)
+    output = caplog.text + json.dumps(report.to_json())
+    assert not any(ds[keyword].value in output for ds in service.datasets for keyword in UIDS)
 
 
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
 def test_the_credential_comes_from_the_environment_or_a_private_file(
     scheme: str, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text, service.wanted = {
+    text, service.required_header = {
         "basic": ("basic night:sec:ret", "Basic bmlnaHQ6c2VjOnJldA=="),
         "bearer": ("Bearer to.k-en\n", "Bearer to.k-en"),
     }[scheme]
@@ -178,7 +180,7 @@ def test_the_credential_comes_from_the_environment_or_a_private_file(
 @pytest.mark.parametrize(
     "text", ["secret", "basic secret", "bearer", "digest a:b", "", "bearer a\nb", "basic a:b\r\nX: y"]
 )
-def test_what_is_no_credential_is_said_without_showing_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_credential_is_refused_without_showing_it(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PACS_AUTH", text)
     with pytest.raises(ConfigError) as caught:
         Credential.read("PACS_AUTH", None)

@@ -1,4 +1,4 @@
-"""Phantoms are no gift: trivial measures do not find the lesions, and knowing the healthy twin does."""
+"""Difficulty of phantoms: trivial measures do not find the lesions, but knowing the healthy twin does."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_trivial_measures_do_not_separate(modality: str) -> None:
     normal = [_trivial(_pair(seed, modality, None)) for seed in range(EACH)]
     abnormal = [_trivial(_pair(10_000 + seed, modality, KINDS[seed % 4])) for seed in range(EACH)]
     truth = np.repeat([0, 1], EACH)
-    found = {name: float(roc_auc_score(truth, [item[name] for item in normal + abnormal])) for name in normal[0]}
-    assert {name: auroc for name, auroc in found.items() if not 0.35 <= auroc <= 0.65} == {}
+    aurocs = {name: float(roc_auc_score(truth, [item[name] for item in normal + abnormal])) for name in normal[0]}
+    assert {name: auroc for name, auroc in aurocs.items() if not 0.35 <= auroc <= 0.65} == {}
 
 
 @pytest.mark.parametrize("modality", ["CT", "MR", "CR"])
 def test_a_perfect_reconstruction_finds_most(modality: str) -> None:
-    """The residual to the noisy scan of the healthy twin on another day: what an ideal detector would see."""
+    """The residual to the healthy twin's noisy scan on another day, as an ideal detector would see it."""
     scores = []
     for seed in range(40):
         # another patient's noise stands for the noise that no reconstruction can know

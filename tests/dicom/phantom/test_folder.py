@@ -1,4 +1,4 @@
-"""Phantom folders: valid DICOM that the project reads, a true label table, broken files refused as promised."""
+"""Phantom folders: valid DICOM that the project reads, a correct label table, broken files rejected as documented."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASSES = [("CT", None), ("CT", "head"), ("MR", None), ("CR", None), ("DX", None
 
 
 def _one_a_scanner(folder: Path, modality: str, region: str | None) -> list[Path]:
-    """A file of every scanner of a modality, each in another syntax that dciodvfy can open."""
+    """One file from every scanner of a modality, each in another syntax that dciodvfy can open."""
     syntaxes = [syntax for syntax in SYNTAXES if syntax != DeflatedExplicitVRLittleEndian]
     manifest = write(folder, 16, modality, 0.5, 3, region=region, size=32, syntaxes=syntaxes)
     return list({study.scanner: study.files[0].path for study in manifest.studies}.values())
@@ -51,7 +51,7 @@ def test_every_syntax_is_valid(syntax: str, tmp_path: Path, dciodvfy: Callable) 
 
 
 @pytest.mark.parametrize("modality", list(SCANNERS))
-def test_what_was_drawn_is_what_is_read(modality: str, tmp_path: Path) -> None:
+def test_pixels_read_back_equal_those_drawn(modality: str, tmp_path: Path) -> None:
     slices = 3 if modality in ("CT", "MR") else 1
     manifest = write(tmp_path, 2 * len(SYNTAXES), modality, 0.5, 2, size=32, slices=slices)
     seen = set()
@@ -70,10 +70,10 @@ def test_ct_is_read_in_hounsfield_units_without_padding(tmp_path: Path) -> None:
     manifest = write(tmp_path, 12, "CT", 0, 1, size=32)
     for study in manifest.studies:
         one, patient = read_instance(study.files[0].path, LIMITS), make_patient(study.patient_seed, "CT", None, 32)
-        found = to_physical(one.stored, one.attributes)
-        inside = np.ones((1, 32, 32), bool) if found.valid is None else found.valid
-        assert (found.valid is not None and not found.valid.all()) == patient.scanner.padded
-        np.testing.assert_allclose(found.pixels[inside], patient.physical[inside], atol=1e-3)
+        physical = to_physical(one.stored, one.attributes)
+        inside = np.ones((1, 32, 32), bool) if physical.valid is None else physical.valid
+        assert (physical.valid is not None and not physical.valid.all()) == patient.scanner.padded
+        np.testing.assert_allclose(physical.pixels[inside], patient.physical[inside], atol=1e-3)
 
 
 def test_monochrome1_is_turned_back(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_refuses_impossible_folders(arguments: tuple[int, float, int], tmp_path:
         write(tmp_path, count, "MR", fraction, seed)
 
 
-def test_refuses_what_jpeg_2000_cannot_hold(tmp_path: Path) -> None:
+def test_sizes_that_jpeg_2000_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="16 px"):
         write(tmp_path, 1, "MR", 0, 0, size=16)
 
@@ -143,17 +143,17 @@ def test_label_table_tells_the_truth(tmp_path: Path) -> None:
 def test_broken_files_are_refused_as_promised(tmp_path: Path) -> None:
     """Each name, once through discovery (links, archives) and once through the reader."""
     expected = write_broken(tmp_path, 1)
-    found = {}
+    seen = {}
     for candidate in discover([tmp_path], LIMITS):
         name = candidate.name.relative_to(tmp_path).parts[0]
         if candidate.rejected is not None:
-            found[name] = candidate.rejected.code
+            seen[name] = candidate.rejected.code
             continue
         with pytest.raises(Rejected) as refusal:
             read_instance(candidate.path, LIMITS)
-        found[name] = refusal.value.code
+        seen[name] = refusal.value.code
         assert "BROKEN" not in str(refusal.value)
-    assert found == expected and len(expected) >= 13
+    assert seen == expected and len(expected) >= 13
 
 
 def test_demo_is_a_mixed_inbox(tmp_path: Path) -> None:

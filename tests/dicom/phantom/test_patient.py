@@ -102,7 +102,7 @@ def test_anatomy_runs_through_the_volume() -> None:
     assert near < np.abs(volume[4] - make_patient(5, "CT", None, 64, 9).physical[5]).mean()
 
 
-def test_age_does_what_it_is_known_to_do() -> None:
+def test_age_has_its_documented_effects() -> None:
     facts = [make_patient(seed, "MR", None, 16).facts for seed in range(300)]
     age = [f["age_factor"] for f in facts]
     for name in ("ventricles", "sulci", "caps"):
@@ -129,7 +129,7 @@ def test_stored_values_fit_the_scanner(modality: str) -> None:
 
 
 def test_ct_numbers_are_right_on_every_scanner() -> None:
-    """Muscle-like soft tissue of the whole body stays near its HU whatever the storage is."""
+    """Muscle-like soft tissue of the whole body stays near its HU, whatever the storage format."""
     for seed in range(20):
         patient = make_patient(seed, "CT", None, 64)
         median = float(np.median(patient.physical[patient.body]))
@@ -150,6 +150,6 @@ def test_scanners_differ_in_noise() -> None:
     [{"modality": "US"}, {"modality": "MR", "region": "chest"}, {"modality": "MR", "grade": 4}]
     + [{"modality": "CR", "slices": 2}, {"modality": "MR", "size": 8}, {"modality": "MR", "slices": 0}],
 )
-def test_refuses_what_it_does_not_offer(arguments: dict[str, object]) -> None:
+def test_phantoms_that_do_not_exist_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         make_patient(1, **arguments)

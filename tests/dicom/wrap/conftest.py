@@ -1,4 +1,4 @@
-"""Fixtures of the wrap tests: a manifest writer, a reader of what was wrapped, and dciodvfy."""
+"""Fixtures of the wrap tests: a manifest writer, a reader of wrapped files, and dciodvfy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def manifest(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """The folder that the manifest lies in."""
+    """The folder of the manifest."""
     folder = tmp_path / "data"
     folder.mkdir(exist_ok=True)
     return folder
@@ -44,7 +44,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def instances() -> Callable[[WrapReport], list[DecodedInstance]]:
-    """Everything that was wrapped, read by the project's own reader in order of the rows."""
+    """All wrapped instances, read by the project's own reader in the order of the rows."""
     return lambda report: [read_instance(path, DecodeLimits()) for path in sorted(report.dicom.rglob("*.dcm"))]
 
 

@@ -1,4 +1,4 @@
-"""A NIfTI volume keeps its place: ITK, which reads both files, finds the same value at the same millimetre."""
+"""A NIfTI volume keeps its position: ITK, which reads both files, finds the same value at the same millimetre."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def affine(turn: float = 0.0, order: tuple[int, ...] = (0, 1, 2), skew: float = 
     c, s = np.cos(turn), np.sin(turn)
     axes = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]) @ np.diag([2.0, -3.0, 5.0])
     axes[:, 0] += skew * axes[:, 1]
-    found = np.eye(4)
-    found[:3, :3], found[:3, 3] = axes[:, order], (-31, 22.5, 7)
-    return found
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = axes[:, order], (-31, 22.5, 7)
+    return matrix
 
 
 @pytest.fixture
 def wrapped(tmp_path: Path) -> Callable[..., Path]:
-    """`wrapped(image)`: the DICOM file that a NIfTI image became."""
+    """`wrapped(image)`: the DICOM file made from a NIfTI image."""
 
     def make(image: nibabel.Nifti1Image) -> Path:
         nibabel.save(image, tmp_path / "v.nii.gz")

@@ -1,4 +1,4 @@
-"""Pixels survive wrapping: bit for bit where they are whole numbers, within a stated bound where they are not."""
+"""Pixels survive wrapping: exactly for whole numbers, and within a stated bound for all others."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def test_arrays_by_member_and_index(data: Path, manifest: Callable, instances: C
     np.savez(data / "x.npz", images=stack, colour=np.repeat(stack[..., None], 3, -1), volume=stack)
     np.save(data / "y.npy", stack)
     addresses = ["x.npz::images[2]", "x.npz::colour[1]", "y.npy[3]", "x.npz::volume"]
-    found = instances(wrap(manifest([{"file": address} for address in addresses]), tmp_path / "out"))
-    for one, expected in zip(found, (stack[2:3], stack[1:2], stack[3:4], stack), strict=True):
+    objects = instances(wrap(manifest([{"file": address} for address in addresses]), tmp_path / "out"))
+    for one, expected in zip(objects, (stack[2:3], stack[1:2], stack[3:4], stack), strict=True):
         np.testing.assert_array_equal(one.stored, expected)
 
 
@@ -100,7 +100,7 @@ def test_arrays_by_member_and_index(data: Path, manifest: Callable, instances: C
 def test_whole_number_nifti_is_exact(
     dtype: type, data: Path, manifest: Callable, instances: Callable, physical: Callable, tmp_path: Path
 ) -> None:
-    """With the identity affine (RAS) a frame runs from the patient's right and front: x and y turned round."""
+    """With the identity affine (RAS) a frame runs from the patient's right and front: x and y reversed."""
     info = np.iinfo(dtype)
     volume = RNG.integers(info.min, info.max, (5, 6, 4), dtype, endpoint=True)
     volume[0, 0, 0], volume[1, 0, 0] = info.min, info.max

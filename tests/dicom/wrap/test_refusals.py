@@ -1,4 +1,4 @@
-"""Bad rows are refused one by one, with a code and a sentence that holds no path and no identity."""
+"""Bad rows are rejected one by one, with a code and a sentence that contains no path and no identity."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("row", "code"), BAD, ids=[" ".join(map(str, row.values())) or "empty" for row, _ in BAD])
-def test_a_bad_row_is_refused_and_the_rest_goes_on(
+def test_a_bad_row_is_refused_and_the_others_are_wrapped(
     row: dict[str, str], code: RejectionCode, files: Path, manifest: Callable, tmp_path: Path
 ) -> None:
     Image.fromarray(GOOD[::-1].copy()).save(files / "other.png")
@@ -124,7 +124,7 @@ def test_mask_of_another_size(files: Path, manifest: Callable, tmp_path: Path) -
 
 
 def test_pixel_identical_images_across_splits_are_refused(files: Path, manifest: Callable, tmp_path: Path) -> None:
-    """test keeps the image, then validate; copies within one set, or without a set, are no leak."""
+    """test keeps the image, then validate; copies within one set, or without a set, are not leaks."""
     for number in range(7):
         Image.fromarray(GOOD if number < 5 else GOOD + np.uint8(number)).save(files / f"{number}.png")
     splits = ["train", "train", "val", "test", "", "train", "val"]
@@ -187,7 +187,7 @@ def test_one_image_is_one_image_however_it_is_spelled(files: Path, manifest: Cal
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["nii", "npz", "npy", "tif", "png", "jpg"])
 def test_damaged_images_are_refused_and_never_raise(kind: str, tmp_path: Path) -> None:
-    """Bytes changed anywhere in the header: every reader underneath raises something else, and none of it comes up."""
+    """Bytes changed anywhere in the header: each underlying reader raises other errors, and none may get out."""
     import nibabel
 
     values, changes = GOOD.astype(np.int16), random.Random(kind)

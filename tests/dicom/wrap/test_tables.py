@@ -1,4 +1,4 @@
-"""What stands beside the pixels: identity, series, labels, masks, splits."""
+"""Everything beside the pixels: identity, series, labels, masks, splits."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_slices_of_a_patient_form_one_series_in_order(
 ) -> None:
     rows = [{"file": name, "patient_id": "p1", "slice_index": 10 - n} for n, name in enumerate(pictures[:3])]
     report = wrap(manifest(rows), tmp_path / "out", modality="MR")
-    found = instances(report)
-    assert len({one.identity.series_uid for one in found}) == len({one.identity.study_uid for one in found}) == 1
-    assert [one.attributes.instance_number for one in found] == [10, 9, 8]
-    assert len({one.identity.sop_uid for one in found}) == 3
+    objects = instances(report)
+    assert len({one.identity.series_uid for one in objects}) == len({one.identity.study_uid for one in objects}) == 1
+    assert [one.attributes.instance_number for one in objects] == [10, 9, 8]
+    assert len({one.identity.sop_uid for one in objects}) == 3
     assert (report.instances, report.patients, report.studies, report.image_is_subject) == (3, 1, 1, 0)
 
 
@@ -40,16 +40,16 @@ def test_images_without_slice_index_are_studies_of_their_patient(
     pictures: list[str], manifest: Callable, instances: Callable, tmp_path: Path
 ) -> None:
     report = wrap(manifest([{"file": name, "patient_id": "p1"} for name in pictures[:2]]), tmp_path / "out")
-    found = instances(report)
-    assert {one.identity.patient_id for one in found} == {"p1"}
-    assert len({one.identity.study_uid for one in found}) == 2
+    objects = instances(report)
+    assert {one.identity.patient_id for one in objects} == {"p1"}
+    assert len({one.identity.study_uid for one in objects}) == 2
 
 
 def test_study_id_joins_images(pictures: list[str], manifest: Callable, instances: Callable, tmp_path: Path) -> None:
     rows = [{"file": name, "patient_id": "p1", "study_id": "s"} for name in pictures[:2]]
-    found = instances(wrap(manifest(rows), tmp_path / "out"))
-    assert len({one.identity.study_uid for one in found}) == 1
-    assert len({one.identity.series_uid for one in found}) == 2
+    objects = instances(wrap(manifest(rows), tmp_path / "out"))
+    assert len({one.identity.study_uid for one in objects}) == 1
+    assert len({one.identity.series_uid for one in objects}) == 2
 
 
 def test_without_patient_each_image_is_a_flagged_subject(
@@ -62,7 +62,7 @@ def test_without_patient_each_image_is_a_flagged_subject(
     assert report.image_is_subject == 6 and "image level" in report.sentence()
 
 
-def test_label_table_holds_what_the_manifest_says(
+def test_the_label_table_agrees_with_the_manifest(
     pictures: list[str], manifest: Callable, table: Callable, instances: Callable, tmp_path: Path
 ) -> None:
     rows = [
@@ -71,12 +71,12 @@ def test_label_table_holds_what_the_manifest_says(
         {"file": pictures[2], "patient_id": "r", "label": "", "split": "test"},
     ]
     report = wrap(manifest(rows), tmp_path / "out", dataset="little")
-    found = table(report)
-    assert [row["label"] for row in found] == ["normal", "abnormal", "unknown"]
-    assert [row["official_set"] for row in found] == ["train", "validate", "test"]
-    assert [row["relative_position"] for row in found] == ["0.25", "", ""]
-    assert {row["source"] for row in found} == {"little"}
-    assert [row["SOPInstanceUID"] for row in found] == [one.identity.sop_uid for one in instances(report)]
+    labelled = table(report)
+    assert [row["label"] for row in labelled] == ["normal", "abnormal", "unknown"]
+    assert [row["official_set"] for row in labelled] == ["train", "validate", "test"]
+    assert [row["relative_position"] for row in labelled] == ["0.25", "", ""]
+    assert {row["source"] for row in labelled} == {"little"}
+    assert [row["SOPInstanceUID"] for row in labelled] == [one.identity.sop_uid for one in instances(report)]
     assert report.labels == {"abnormal": 1, "normal": 1, "unknown": 1}
 
 
@@ -105,7 +105,7 @@ def test_sex_age_and_body_part_arrive(pictures: list[str], manifest: Callable, t
 
 
 def test_nothing_is_invented(pictures: list[str], manifest: Callable, tmp_path: Path) -> None:
-    """No geometry, no acquisition, no equipment, no dates: of these keywords none may stand in the file."""
+    """No geometry, no acquisition, no equipment, no dates: the file may contain none of these keywords."""
     report = wrap(manifest([{"file": pictures[0], "patient_id": "p", "label": "abnormal"}]), tmp_path / "out")
     ds = pydicom.dcmread(next(report.dicom.rglob("*.dcm")))
     invented = (

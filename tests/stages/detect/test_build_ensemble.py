@@ -58,7 +58,7 @@ def test_it_goes_through_every_stage(hospital: Any, members: tuple[str, str]) ->
 
 def test_a_member_of_another_hash_or_none_is_refused(hospital: Any, members: tuple[str, str]) -> None:
     wrong = f"{{run: {members[1]}, sha256: {'a' * 64}}}"
-    with pytest.raises(ArtefactError, match="aaaaaaaaaaaa… is asked for"):
+    with pytest.raises(ArtefactError, match="aaaaaaaaaaaa… is required"):
         train(ensemble_config(hospital, members[0], wrong), hospital.settings)
     with pytest.raises(ArtefactError, match="0 runs begin with"):
         train(ensemble_config(hospital, members[0], "no-such-run"), hospital.settings)
