@@ -132,7 +132,7 @@ def test_pages_filters_faults_and_vanished_objects(service: Service, tmp_path: P
     assert report.failed == 0 and report.objects == {"stored": 9}
     service.statuses = {"instances": [404, 404]}
     gone = pull(config(service, tmp_path / "inbox", since="2026-01-01"))
-    assert gone.vanished == 2 and "vanished" in gone.notes[0]
+    assert gone.vanished == 2 and "removed" in gone.notes[0]
 
 
 def test_a_service_that_is_down_or_not_one_is_reported_without_urls(
