@@ -15,6 +15,7 @@ from rich.console import Console
 from flows import WORKSPACE
 from flows.demo_screen import Screen, print_places, print_results
 from flows.nightly import run_nightly
+from pipeline import durable
 from pipeline.config import Settings, load_config
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
@@ -68,7 +69,7 @@ def _write(folder: Path, screen: Screen) -> tuple[Path, Path, tuple[PhantomStudy
             write_demo(making, SEED, ARCHIVE_NORMAL, ARCHIVE_ABNORMAL)
             _write_tonight(making / "inbox" / "tonight")
             for name in ("labels.csv", "masks", "inbox"):
-                shutil.move(making / name, folder / name)
+                durable.move(making / name, folder / name)
             making.rmdir()
         tonight = _write_tonight(folder / "inbox" / "tonight")
         outcome.append(f"{ARCHIVE_NORMAL + ARCHIVE_ABNORMAL} labelled patients and {TONIGHT} new ones, brain MR.")
