@@ -50,7 +50,7 @@ def test_k_is_exact_in_decimals(alpha: float, n: int, k: int) -> None:
 
 @pytest.mark.parametrize(("alpha", "need"), [(0.05, 19), (0.01, 99), (0.1, 9), (0.03, 33), (0.001, 999)])
 def test_too_few_normals_says_how_many(alpha: float, need: int) -> None:
-    with pytest.raises(TooFewNormals, match=f"at least {need} independent normal units") as caught:
+    with pytest.raises(TooFewNormals, match=f"{need} ") as caught:
         Calibration.fit(units([1.0] * (need - 1))).threshold(alpha)
     assert (caught.value.have, caught.value.need) == (need - 1, need)
     assert Calibration.fit(units([1.0] * need)).threshold(alpha).k == 1

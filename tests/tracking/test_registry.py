@@ -70,7 +70,7 @@ def test_routes_with_champions_lists_them(versions: dict[str, str], settings: Se
 def test_a_route_without_a_model_has_no_champion(tracked: Any) -> None:
     assert registry.champion(tracked.settings, "nowhere") is None
     assert registry.registered(tracked.settings, "nowhere") == {}
-    with pytest.raises(ArtefactError, match="registered no model for the route nowhere"):
+    with pytest.raises(ArtefactError, match="nowhere"):
         registry.version_of(tracked.settings, "nowhere", "/runs/x")
 
 

@@ -110,7 +110,7 @@ def test_a_larger_budget_goes_on_and_another_configuration_is_refused(
     whole = fit(build("ae"), pictures(10), None, SHORT.model_copy(update={"images": 96}), tmp_path / "whole")
     for a, b in zip(longer.method.parameters(), whole.method.parameters(), strict=True):
         assert torch.equal(a, b)
-    with pytest.raises(ConfigError, match=r"another configuration \(training.seed differs\)"):
+    with pytest.raises(ConfigError, match=r"training\.seed"):
         fit(build("ae"), pictures(10), None, SHORT.model_copy(update={"seed": 9}), tmp_path)
     with pytest.raises(ConfigError, match="method.config"):
         fit(build("vae"), pictures(10), None, SHORT, tmp_path)
@@ -167,7 +167,7 @@ def test_divergence_names_the_last_good_checkpoint(build: Callable, pictures: Ca
         return {name: value * (float("nan") if len(calls) > 3 else 1) for name, value in original(*args).items()}
 
     method.loss = loss
-    with pytest.raises(TrainingDiverged, match=r"after 24 images.*last good checkpoint is 000000000016-000"):
+    with pytest.raises(TrainingDiverged, match=r"24 .*000000000016-000"):
         fit(method, pictures(10), None, SHORT, tmp_path)
 
 

@@ -80,7 +80,14 @@ class Pusher:
                 f"The run {run_id} is a {run.kind} run. Choose a scoring run from nightread runs --kind score"
             )
         detector = read_facts(RunFolder(settings.absolute(run.folder)).detector, sha256=run.sha256 or None)
-        pusher = cls(run, detector, _version(settings, run), settings, catalogue, crosswalk)
+        pusher = cls(
+            run,
+            detector,
+            _version(RunFolder(settings.absolute(run.folder)), run.sha256),
+            settings,
+            catalogue,
+            crosswalk,
+        )
         pusher._choose_threshold(pixel_alpha)
         return pusher
 
@@ -190,11 +197,11 @@ def _drawn(panels: Sequence[Panel]) -> np.ndarray | None:
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-def _version(settings: Settings, run: RunRow) -> str:
-    from pipeline.tracking.registry import version_of
-
+def _version(folder: RunFolder, sha256: str) -> str:
+    """Return the registered version of a detector, as its calibration noted it: to ask MLflow would take seconds."""
     try:
-        number = f"{version_of(settings, run.route, run.folder)}, "
+        noted = folder.read("calibration.json")
     except ArtefactError:
-        number = ""
-    return f"{number}sha256 {run.sha256[:12]}"
+        noted = {}
+    number = f"{noted['version']}, " if noted.get("version") and noted.get("sha256") == sha256 else ""
+    return f"{number}sha256 {sha256[:12]}"

@@ -74,7 +74,7 @@ def test_cells_hold_out_one_fold_each_with_a_seed_of_its_own(file: Path) -> None
 
 
 def test_test_stays_shut(hospital: Any, file: Path) -> None:
-    with pytest.raises(ConfigError, match="folded is cross-fitted over 2 folds and uses develop only"):
+    with pytest.raises(ConfigError, match="folded .*2 folds"):
         finish(Benchmark.read(file), hospital.settings, "c", open_test="a look")
 
 
@@ -87,7 +87,7 @@ def test_a_codec_that_is_trained_already_is_refused_under_a_fold() -> None:
     }
     RunConfig.model_validate(values)
     values["data"]["fold"] = {"of": 2, "held_out": 0}  # type: ignore[index]
-    with pytest.raises(ValueError, match="may have learned from the patients that data.fold holds out"):
+    with pytest.raises(ValueError, match="data\.fold"):
         RunConfig.model_validate(values)
 
 
@@ -178,7 +178,7 @@ def test_a_run_whose_patients_were_dealt_anew_is_refused(new_hospital: Any, hosp
         one = choose(catalogue, config, settings, sets=("train",)).slices[0]
         with catalogue.session() as session:
             add_label(session, "instance", one.instance_id, "abnormal", source="t")
-    with pytest.raises(CatalogueError, match="The sets train of .* are not those that it was trained on"):
+    with pytest.raises(CatalogueError, match="sets train"):
         evaluate(report.run, settings)
     fresh = train(config, settings)
     assert fresh.path != run.path  # other data, another run

@@ -165,7 +165,7 @@ def test_a_rate_that_the_normals_cannot_bear_is_refused_and_nothing_is_flagged(
     calibrated = calibrate(run, hospital.settings, to_registry=False)
     with Catalogue.open(hospital.settings) as catalogue:
         before = len(catalogue.findings())
-        with pytest.raises(TooFewNormals, match="needs at least 99 independent normal units, and 13 are at hand"):
+        with pytest.raises(TooFewNormals, match="99 .*13"):
             score(calibrated.run, hospital.settings)
         assert len(catalogue.findings()) == before
 
