@@ -8,7 +8,7 @@ export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: install demo test test-slow lint docs figures clean
+.PHONY: install demo test test-slow coverage lint docs figures clean
 
 install: $(STAMP)
 
@@ -27,6 +27,11 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow --timeout 1800
+
+# The tracer costs half as much again as the tests, so that only rooms which take a minute are measured.
+coverage: $(STAMP)
+	$(BIN)/coverage run -m pytest -q -m "not slow" tests/corruption tests/evaluation tests/data/sets tests/data/labels
+	$(BIN)/coverage report
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
