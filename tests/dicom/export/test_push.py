@@ -125,7 +125,7 @@ def test_a_study_without_its_file_is_reported_and_the_others_are_sent(
     target = Flaky()
     report = push(scored.run_id, scored.settings, target)
     assert report.failed == 1 and len({ds.StudyInstanceUID for ds in target.taken}) == 1
-    assert any("gone" in note for note in report.notes)
+    assert any("original file" in note for note in report.notes)
     assert scored.planted not in json.dumps(report.to_json())
 
 

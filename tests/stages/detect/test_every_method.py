@@ -182,6 +182,6 @@ def test_a_codec_that_is_missing_or_another_one_stops_the_training_before_it_beg
 
     with pytest.raises(ArtefactError, match="lacks model.json"):
         trained_on(tmp_path / "nowhere", sha256)
-    with pytest.raises(ArtefactError, match="is required. It was altered or exchanged"):
+    with pytest.raises(ArtefactError, match="altered"):
         trained_on(Path(codec.path), "0" * 64)
     trained_on(Path(codec.path), sha256)
