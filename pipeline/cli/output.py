@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.config import Settings
 
 UNFOLDED = 10_000
+LONGEST_WHOLE = 40  # characters of an identifier that a terminal shows on one line
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -82,7 +83,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool, empty: str, tit
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name in rows[0]:
         numeric = all(isinstance(row[name], (int, float)) or row[name] is None for row in rows)
-        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold")
+        # an identifier that is broken over two lines cannot be copied into the next command: sentences give way instead
+        whole = all(len(_cell(row[name])) <= LONGEST_WHOLE and " " not in _cell(row[name]) for row in rows)
+        table.add_column(str(name), justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     if sys.stdout.isatty():
