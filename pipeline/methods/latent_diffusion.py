@@ -3,7 +3,7 @@
 Notation: E and D the codec's encoder and decoder, z = E(x) / sigma its code with the standard deviation sigma of codes
 over the first batch (appendix G: "rescaled by the component-wise standard deviation", one number for all), eps the
 noise, z_t the noised code. The codec is trained first: here, in the first `codec_share` of the training, or read from
-a trained detector and frozen. Then the denoiser learns L_LDM (eq. 2). Reconstruction: z noised to each start time,
+a trained model and frozen. Then the denoiser learns L_LDM (eq. 2). Reconstruction: z noised to each start time,
 denoised by DDIM, decoded; the mean over the start times. The artefact contains its codec.
 """
 

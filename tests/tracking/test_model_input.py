@@ -104,12 +104,10 @@ def test_a_missing_file_is_an_error_row(model: Any, tmp_path: Path, monkeypatch:
 def test_what_nobody_foresaw_is_an_error_row_without_its_text(
     model: Any, encoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.detection.detector import Detector
-
-    def broken(self: Detector, *_: object, **__: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise KeyError("Doe^Jane")
 
-    monkeypatch.setattr(Detector, "score_files", broken)
+    monkeypatch.setattr("pipeline.detection.score_files.score_files", broken)
     sentence = error_of(model, dicom=encoded[0])
     assert "KeyError" in sentence
     assert "Doe" not in sentence
