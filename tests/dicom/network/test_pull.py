@@ -175,8 +175,8 @@ def test_vanished_and_withheld_objects_are_reported(pacs: Callable, tmp_path: Pa
     )
     report = pull(config(running, tmp_path / "inbox"))
     assert (report.vanished, report.failed, report.objects["stored"]) == (1, 1, 8)
-    assert any("vanished" in note for note in report.notes)
-    assert any("did not give 1 of 3 objects" in note for note in report.notes)
+    assert any("removed" in note for note in report.notes)
+    assert any("did not send 1 of 3 objects" in note for note in report.notes)
     assert len(held(tmp_path / "inbox")) == 6 and len(held(tmp_path / "inbox", "open")) == 2
     running.withheld.clear()
     running.before_get = lambda: None
@@ -190,7 +190,8 @@ def test_refused_objects_are_reported_once_and_not_requested_again(pacs: Callabl
         del ds.PixelData
     report = pull(config(running, tmp_path / "inbox"))
     assert report.objects == {"refused": 3, "stored": 9} and report.failed == 0
-    assert [note.split(": ", 1)[1] for note in report.notes] == ["objects were refused, 0xa900: no-pixel-data."]
+    (note,) = report.notes
+    assert "0xa900" in note and "no-pixel-data" in note
     running.asked.clear()
     assert numbers(pull(config(running, tmp_path / "inbox"))) == (4, 0, 4, 0)
     assert running.levels("get") == []
