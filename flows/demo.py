@@ -87,7 +87,7 @@ def _count_flagged(tonight: tuple[PhantomStudy, ...]) -> Counter[tuple[str, bool
     """Count tonight's patients by label and flag: the makers of the phantoms know the labels, a hospital does not."""
     settings = Settings.load(WORKSPACE)
     with Catalogue.open(settings) as catalogue, Pseudonyms.open(settings) as pseudonyms:
-        flagged = {finding.study_id for finding in catalogue.findings(flagged=True)}
+        flagged = {finding.study_id for finding in catalogue.list_findings(flagged=True)}
         return Counter((study.label, pseudonyms.study(study.study_uid) in flagged) for study in tonight)
 
 

@@ -20,7 +20,7 @@ from flows.score import score
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.errors import NightreadError
-from pipeline.stages.operations.night_report import night_report, untrained
+from pipeline.stages.operations.night_report import build_night_report, find_untrained
 
 
 @flow(name="nightly", flow_run_name=night_name, **QUIET)
@@ -39,7 +39,7 @@ def nightly(request: str, workspace: str) -> Any:
     failures += unreadable + untrained_failures + unscored + unmeasured
     failures += [failure for part in (*ingested, *scored, *measured) for failure in part["failures"]]
     reports = [[report for part in parts for report in part["reports"]] for parts in (ingested, scored, measured)]
-    report = night_report(settings, *reports, failures)
+    report = build_night_report(settings, *reports, failures)
     create_markdown_artifact(key="night", markdown=report["markdown"], description="The night in one page")
     return ended(report)
 
@@ -49,7 +49,7 @@ def _untrained(request: str, settings: Settings) -> tuple[list[str], list[str]]:
     pending, failures = [], []
     for config in read_request(request).configs:
         try:
-            pending += untrained([config], settings)
+            pending += find_untrained([config], settings)
         except NightreadError as error:
             failures.append(f"{type(error).__name__}: {error}")
     return pending, failures

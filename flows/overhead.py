@@ -26,7 +26,7 @@ from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.score import detectors_to_run
 from pipeline.stages.detect.score import score as score_stage
 from pipeline.stages.detect.train import train
-from pipeline.stages.operations.flagged_pictures import flagged_pictures
+from pipeline.stages.operations.flagged_pictures import draw_flagged_pictures
 from pipeline.stages.run.run_config import RunConfig
 
 NORMALS = 60
@@ -116,7 +116,7 @@ def _by_flow(settings: Settings) -> None:
 
 def _directly(settings: Settings) -> None:
     reports = [score_stage(run, settings) for run in detectors_to_run(settings)]
-    flagged_pictures(settings, [report.run_id for report in reports])
+    draw_flagged_pictures(settings, [report.run_id for report in reports])
 
 
 def _row(name: str, numbers: tuple[float, float, float], unit: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from flows.outcome import ended, of_every_champion, settled
 from flows.policies import HOUR, QUIET, STEADY, discreet
 from pipeline.config import Settings
 from pipeline.stages.detect.score import score as score_stage
-from pipeline.stages.operations.flagged_pictures import flagged_pictures
+from pipeline.stages.operations.flagged_pictures import draw_flagged_pictures
 from pipeline.types import RunRef
 
 
@@ -28,7 +28,7 @@ def score_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
 def show_flagged(reports: list[dict[str, Any]], workspace: str) -> int:
     """Publish the flagged list, and pictures of its first scans where the policy on burned-in text allows it."""
     with discreet():
-        rows, pictures = flagged_pictures(Settings.load(workspace), [report["run_id"] for report in reports])
+        rows, pictures = draw_flagged_pictures(Settings.load(workspace), [report["run_id"] for report in reports])
         create_table_artifact(key="flagged", table=rows, description="Flagged scans, most unusual first")
         for number, picture in enumerate(pictures, start=1):
             create_image_artifact(

@@ -132,7 +132,7 @@ def _database(settings: Settings) -> Iterator[Check]:
         yield _writable("catalogue", file, "")
         return
     with Catalogue.open(settings) as catalogue:
-        rejected = sum(catalogue.rejection_counts().values())
+        rejected = sum(catalogue.count_rejections().values())
         yield _check("catalogue", True, f"{catalogue.engine.dialect.name}, {rejected} rejections on record")
 
 

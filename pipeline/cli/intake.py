@@ -145,11 +145,11 @@ def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
     with Catalogue.open(settings) as catalogue:
         rows = [
             {"subject": r.subject, "level": r.level, "code": r.code, "sentence": r.sentence}
-            for r in catalogue.rejections()
+            for r in catalogue.list_rejections()
         ]
         rows += [
             {"subject": r.series_id, "level": "series", "code": r.code, "sentence": r.sentence}
-            for r in catalogue.still_not_scored()
+            for r in catalogue.list_still_not_scored()
         ]
     if reveal:
         with Crosswalk.open(settings) as crosswalk:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def flagged(context: click.Context, run_id: str | None, everything: bool, as_json: bool) -> None:
     """List the flagged scans, most unusual first."""
     from pipeline.data.catalogue.catalogue import Catalogue
-    from pipeline.stages.operations.flagged_list import flagged_rows
+    from pipeline.stages.operations.flagged_list import list_flagged
 
     with Catalogue.open(settings_of(context)) as catalogue:
         if run_id is not None:
             catalogue.run(run_id)  # an unknown run raises an error rather than giving an empty list
-        rows = flagged_rows(catalogue, run_id, None if everything else True)
-        scored = len(catalogue.findings(run_id)) if not rows else 0
+        rows = list_flagged(catalogue, run_id, None if everything else True)
+        scored = len(catalogue.list_findings(run_id)) if not rows else 0
     none = f"None of the {scored} scored studies is flagged. List them all with nightread flagged --all"
     print_rows(rows, as_json, none if scored else "No study has been scored yet. Run nightread score")
 
@@ -42,7 +42,7 @@ def runs(context: click.Context, kind: str | None, as_json: bool) -> None:
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue:
-        rows_of_kind = catalogue.runs(kind)
+        rows_of_kind = catalogue.list_runs(kind)
     models = _models({run.route for run in rows_of_kind if run.kind == "train"}, settings)
     rows = [_row(run, models, as_json) for run in rows_of_kind]
     print_rows(rows, as_json, "No runs yet. Train a model with nightread train configs/runs/demo-mr.yaml")
@@ -52,9 +52,9 @@ def _models(routes: set[str], settings: Settings) -> dict[str, str]:
     """Return run id -> version and aliases, for every model of these routes."""
     if not routes:
         return {}
-    from pipeline.tracking.registry import registered
+    from pipeline.tracking.registry import list_registered
 
-    return {run_id: model for route in sorted(routes) for run_id, model in registered(settings, route).items()}
+    return {run_id: model for route in sorted(routes) for run_id, model in list_registered(settings, route).items()}
 
 
 def _row(run: RunRow, models: dict[str, str], whole: bool) -> dict[str, Any]:

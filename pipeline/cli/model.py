@@ -80,7 +80,7 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
     """
     from pipeline.stages.detect.score import detectors_to_run
     from pipeline.stages.detect.score import score as run
-    from pipeline.stages.operations.night_report import in_words, without_model
+    from pipeline.stages.operations.night_report import count_without_model, in_words
 
     settings = settings_of(context)
     detectors = _some(detectors_to_run(settings, route, run_id), route)
@@ -92,7 +92,7 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
         context.exit(code)
     for report in reports:
         click.echo(report.sentence())
-    if route is None and run_id is None and (waiting := in_words(without_model(settings))):
+    if route is None and run_id is None and (waiting := in_words(count_without_model(settings))):
         click.echo(waiting)
     if reports:
         click.echo("See the list with nightread flagged")

@@ -156,7 +156,7 @@ def push(context: click.Context, run: str, to: str | None, fhir: Path | None, as
 
 
 def _send(context: click.Context, run: str, to: str, as_json: bool, options: dict[str, Any]) -> PushReport:
-    from pipeline.dicom.network.send import destination
+    from pipeline.dicom.network.send import require_destination
     from pipeline.dicom.network.web import Credential
     from pipeline.stages.pacs.push import KINDS
     from pipeline.stages.pacs.push import push as run_push
@@ -169,7 +169,7 @@ def _send(context: click.Context, run: str, to: str, as_json: bool, options: dic
         return run_push(
             run,
             settings,
-            destination(to, folder, options["ae_title"], tls, credential),
+            require_destination(to, folder, options["ae_title"], tls, credential),
             kinds=[kind for kind in KINDS if kind in (options["only"] or KINDS)],
             again=options["again"],
             pixel_alpha=options["pixel_alpha"],
@@ -180,10 +180,10 @@ def _send(context: click.Context, run: str, to: str, as_json: bool, options: dic
 def _sent_so_far(context: click.Context, run: str) -> list[dict[str, Any]]:
     """Return a row for every object that was made from a run for a destination."""
     from pipeline.data.catalogue.catalogue import Catalogue
-    from pipeline.data.catalogue.exports import exports
+    from pipeline.data.catalogue.exports import list_exports
 
     with Catalogue.open(settings_of(context)) as catalogue:
-        studies = {row.id: row.study_id[:12] for row in catalogue.findings(run)}
+        studies = {row.id: row.study_id[:12] for row in catalogue.list_findings(run)}
         return [
             {
                 "study": studies.get(row.finding_id, ""),
@@ -194,7 +194,7 @@ def _sent_so_far(context: click.Context, run: str) -> list[dict[str, Any]]:
                 "at": f"{row.changed_at:%Y-%m-%d %H:%M}",
                 "reason": row.reason,
             }
-            for row in exports(catalogue, run)
+            for row in list_exports(catalogue, run)
         ]
 
 

@@ -131,7 +131,7 @@ def audit(context: click.Context, since: str | None, until: str | None, as_json:
     begin, end = _moment(since, "--since"), _moment(until, "--until")
     with _opened(context) as (room, actor):
         room.audit.record("export", actor, "table:audit")
-        for line in room.audit.lines(begin, end):
+        for line in room.audit.write_lines(begin, end):
             click.echo(line)
 
 

@@ -74,7 +74,7 @@ class Audit:
         _check(action, subject, row["detail"])
         self._chain.append(session, AuditEntry, row)
 
-    def entries(
+    def list_entries(
         self,
         limit: int = 100,
         before: int | None = None,
@@ -90,7 +90,7 @@ class Audit:
             rows = session.scalars(query if before is None else query.where(AuditEntry.id < min(before, 2**31 - 1)))
             return [_entry(row) for row in rows]
 
-    def lines(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[str]:
+    def write_lines(self, since: datetime | None = None, until: datetime | None = None) -> Iterator[str]:
         """Yield the log as JSON lines, oldest first, in constant memory."""
         query = _narrowed(select(AuditEntry), "", "", since, until).order_by(AuditEntry.id)
         with self._catalogue.reading() as session:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.effective_decision import CLOSED, NEW, OUTCOMES, last_decision, standing
+from pipeline.data.catalogue.effective_decision import CLOSED, NEW, OUTCOMES, read_last_decision, standing
 from pipeline.data.catalogue.review_schema import Decision, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, now
 from pipeline.data.labels.finding_codes import CodedFinding
@@ -25,8 +25,8 @@ from pipeline.review.audit import Audit
 from pipeline.review.chain import Chain, Verdict
 from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease
 from pipeline.review.permissions import Actor
-from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, StaleDecision, checked_id, unknown
-from pipeline.review.region import check_there, checked_region
+from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, StaleDecision, check_id, unknown
+from pipeline.review.region import check_region, check_there
 from pipeline.review.text import kept
 
 _TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
@@ -132,7 +132,7 @@ class Decisions:
             finding = _finding(session, form.finding_id)
             last = self._check_turn(session, form.finding_id, form.seen, actor)
             check_there(session, finding, self._has_pixels)
-            region, instance_id = checked_region(session, finding, form.region, self._policy.region_points)
+            region, instance_id = check_region(session, finding, form.region, self._policy.region_points)
             values |= {"region": region, "region_instance_id": instance_id}
             values["blind"] = self._is_blind(session, finding.id, last, actor)
             return self._write(session, finding, last, form.token, actor, values)
@@ -165,7 +165,7 @@ class Decisions:
             values = {**_EMPTY, "outcome": outcome, "withdraws": last.id, "blind": False}
             return self._write(session, finding, last, token, actor, values)
 
-    def history(self, finding_id: int, actor: Actor) -> list[Told]:
+    def read_history(self, finding_id: int, actor: Actor) -> list[Told]:
         """Return a finding's decisions, oldest first.
 
         While a second opinion is pending, a reader who may give it sees their own rows only, so that the second
@@ -206,7 +206,7 @@ class Decisions:
         }
 
     def _check_turn(self, session: Session, finding_id: int, seen: int, actor: Actor) -> Decision | None:
-        last = last_decision(session, finding_id)
+        last = read_last_decision(session, finding_id)
         _check_seen(last, seen)
         held = check_free(session, finding_id, actor.name, now())
         if held is not None and held.holder != actor.name:
@@ -258,7 +258,7 @@ _EMPTY: dict[str, Any] = {
 
 
 def _finding(session: Session, finding_id: int) -> FindingRow:
-    row = session.get(FindingRow, checked_id(finding_id))
+    row = session.get(FindingRow, check_id(finding_id))
     if row is None or session.get(ReadingEntry, finding_id) is None:
         raise unknown(finding_id)
     return row

@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.effective_decision import last_decision
+from pipeline.data.catalogue.effective_decision import read_last_decision
 from pipeline.data.catalogue.review_schema import Lease, ReadingEntry, User
 from pipeline.data.catalogue.schema import now
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import PERMISSIONS, Actor
-from pipeline.review.refusals import BadInput, HeldByAnother, checked_id, unknown
+from pipeline.review.refusals import BadInput, HeldByAnother, check_id, unknown
 
 SECOND_OPINION = "second-opinion"
 
@@ -109,7 +109,7 @@ class Locks:
             self._audit.add(session, "unassign", actor, f"finding:{finding_id}")
             return True
 
-    def holder(self, finding_id: int, actor: Actor | None = None) -> Claim | None:
+    def find_holder(self, finding_id: int, actor: Actor | None = None) -> Claim | None:
         """Return the current holder of a scan, or None."""
         with self._catalogue.reading() as session:
             held = live_lease(session, finding_id, now())
@@ -123,9 +123,9 @@ def check_free(session: Session, finding_id: int, name: str, moment: datetime) -
         UnknownFinding: the finding is not on the list.
         HeldByAnother: this reader asked for a second opinion on it.
     """
-    if session.get(ReadingEntry, checked_id(finding_id)) is None:
+    if session.get(ReadingEntry, check_id(finding_id)) is None:
         raise unknown(finding_id)
-    last = last_decision(session, finding_id)
+    last = read_last_decision(session, finding_id)
     if last is not None and last.outcome == SECOND_OPINION and last.reader == name:
         raise HeldByAnother(
             f"{name} asked for a second opinion on this scan, which another reader must give. "
@@ -136,7 +136,7 @@ def check_free(session: Session, finding_id: int, name: str, moment: datetime) -
 
 def live_lease(session: Session, finding_id: int, moment: datetime) -> Lease | None:
     """Return the lease of a finding, or None if it has expired."""
-    return session.scalar(select(Lease).where(Lease.finding_id == checked_id(finding_id), Lease.expires_at > moment))
+    return session.scalar(select(Lease).where(Lease.finding_id == check_id(finding_id), Lease.expires_at > moment))
 
 
 def drop_lease(session: Session, finding_id: int) -> None:

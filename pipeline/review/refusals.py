@@ -53,7 +53,7 @@ class TooManyFailures(ReviewError):
         return type(self), (self.wait_s,)
 
 
-def checked_id(finding_id: int) -> int:
+def check_id(finding_id: int) -> int:
     """Return the id if a finding could have it, else raise UnknownFinding: a URL may hold any number."""
     if not 0 < finding_id < 2**31:
         raise unknown(finding_id)

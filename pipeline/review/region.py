@@ -34,7 +34,7 @@ def check_there(session: Session, finding: FindingRow, has_pixels: Callable[[str
         )
 
 
-def checked_region(session: Session, finding: FindingRow, region: Mapping[str, Any] | None, most: int) -> Region:
+def check_region(session: Session, finding: FindingRow, region: Mapping[str, Any] | None, most: int) -> Region:
     """Return the region as it is stored and the pseudonym of its image; (None, None) if nothing was drawn.
 
     Raises:

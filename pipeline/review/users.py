@@ -131,7 +131,7 @@ class Users:
             row = session.get(UserRow, canonical)
             return None if row is None else _user(row)
 
-    def password_hash(self, name: str) -> str:
+    def read_password_hash(self, name: str) -> str:
         """Return the password hash of a user who may log in; "" for everybody else."""
         with self._catalogue.reading() as session:
             query = select(UserRow.password_hash).where(UserRow.name == name, UserRow.disabled.is_(False))

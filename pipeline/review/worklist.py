@@ -26,7 +26,7 @@ from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, RunRow, now
 from pipeline.review.accession import Accession
 from pipeline.review.permissions import Actor
-from pipeline.review.refusals import checked_id, unknown
+from pipeline.review.refusals import check_id, unknown
 from pipeline.review.worklist_query import IN_REVIEW, STATES, WorklistQuery, filtered, narrowed
 from pipeline.stages.operations.flagged_list import in_words
 
@@ -96,7 +96,7 @@ class Worklist:
         self._facets: tuple[float, Facets] | None = None
         self._lock = threading.Lock()
 
-    def page(self, query: WorklistQuery) -> Page:
+    def read_page(self, query: WorklistQuery) -> Page:
         """Return one page.
 
         Raises:
@@ -113,7 +113,7 @@ class Worklist:
         rows = tuple(_row(row, moment) for row in (reversed(matches) if backwards else matches))
         return Page(rows, *((has_others, more) if backwards else (more, has_others)))
 
-    def counts(self, query: WorklistQuery) -> dict[str, int]:
+    def count_states(self, query: WorklistQuery) -> dict[str, int]:
         """Return the number of rows in each state, and in "all", under the query's other filters."""
         moment = now()
         listed = filtered(select(func.count()).select_from(ReadingEntry), query, moment)
@@ -133,16 +133,16 @@ class Worklist:
                 self._facets = (time.monotonic(), self._read_facets())
             return self._facets[1]
 
-    def row(self, finding_id: int) -> Row:
+    def read_row(self, finding_id: int) -> Row:
         """Return one row (UnknownFinding if it is not on the list)."""
         moment = now()
         with self._catalogue.reading() as session:
-            match = session.execute(_rows(moment).where(ReadingEntry.finding_id == checked_id(finding_id))).first()
+            match = session.execute(_rows(moment).where(ReadingEntry.finding_id == check_id(finding_id))).first()
         if match is None:
             raise unknown(finding_id)
         return _row(match, moment)
 
-    def neighbours(self, finding_id: int, query: WorklistQuery) -> tuple[int | None, int | None]:
+    def find_neighbours(self, finding_id: int, query: WorklistQuery) -> tuple[int | None, int | None]:
         """Return the findings before and after one under the query's filters; None at either end."""
         moment = now()
         with self._catalogue.reading() as session:
@@ -200,7 +200,7 @@ def _paged(session: Session, statement: Select[Any], query: WorklistQuery) -> Se
 
 
 def _place(session: Session, finding_id: int) -> tuple[float, float, int]:
-    match = session.execute(select(*_ORDER).where(ReadingEntry.finding_id == checked_id(finding_id))).first()
+    match = session.execute(select(*_ORDER).where(ReadingEntry.finding_id == check_id(finding_id))).first()
     if match is None:
         raise unknown(finding_id)
     return match[0], match[1], match[2]

@@ -109,7 +109,7 @@ def _tag(settings: Settings, route: str, version: str, tags: dict[str, str]) -> 
     for key, value in tags.items():
         client.set_model_version_tag(model_name(route), version, key, value)
     client.set_registered_model_alias(model_name(route), "challenger", version)
-    if champion(settings, route) is None:
+    if find_champion(settings, route) is None:
         promote(settings, route, version)
 
 
@@ -125,20 +125,20 @@ def promote(settings: Settings, route: str, version: str) -> None:
     _client(settings).set_registered_model_alias(model_name(route), "champion", version)
 
 
-def champion(settings: Settings, route: str) -> RunRef | None:
+def find_champion(settings: Settings, route: str) -> RunRef | None:
     """Return the training run of the route's champion, None where the route has none.
 
     Raises:
         ArtefactError: the registry does not answer.
     """
-    version = aliases(settings, route).get("champion")
+    version = read_aliases(settings, route).get("champion")
     if version is None:
         return None
     tags = _client(settings).get_model_version(model_name(route), version).tags
     return RunRef(str(settings.runs / tags["run"]), tags["run_sha256"])
 
 
-def aliases(settings: Settings, route: str) -> dict[str, str]:
+def read_aliases(settings: Settings, route: str) -> dict[str, str]:
     """Return alias -> version of a route's registered model; empty where the route has no model.
 
     Raises:
@@ -170,7 +170,7 @@ def _was_made_by(version: Any, run_folder: RunRef) -> bool:
     return version.tags.get("run") == Path(run_folder.path).name
 
 
-def version_of(settings: Settings, route: str, run_folder: str) -> str:
+def find_version(settings: Settings, route: str, run_folder: str) -> str:
     """Return the newest registered version that a training run became.
 
     Raises:
@@ -184,10 +184,10 @@ def version_of(settings: Settings, route: str, run_folder: str) -> str:
     )
 
 
-def registered(settings: Settings, route: str) -> dict[str, str]:
+def list_registered(settings: Settings, route: str) -> dict[str, str]:
     """Return run id -> its newest version and that version's aliases, such as `2 challenger champion`, of a route."""
     named: dict[str, list[str]] = {}
-    for alias, version in aliases(settings, route).items():
+    for alias, version in read_aliases(settings, route).items():
         named.setdefault(version, []).append(alias)
     found: dict[str, str] = {}
     for version in _versions(settings, route):
@@ -196,11 +196,11 @@ def registered(settings: Settings, route: str) -> dict[str, str]:
     return found
 
 
-def routes_with_champions(settings: Settings) -> list[str]:
+def list_routes_with_champions(settings: Settings) -> list[str]:
     """Return the routes that have a champion, sorted."""
     prefix, client, routes, token = model_name(""), _client(settings), [], None
     while True:
         page = client.search_registered_models(page_token=token)
         routes += [model.name.removeprefix(prefix) for model in page if model.name.startswith(prefix)]
         if not (token := page.token):
-            return sorted(route for route in routes if "champion" in aliases(settings, route))
+            return sorted(route for route in routes if "champion" in read_aliases(settings, route))

@@ -31,11 +31,11 @@ class ModelVersions:
             return self._known[sha256]
 
     def _ask(self, sha256: str, run_id: str) -> None:
-        from pipeline.tracking.registry import version_of
+        from pipeline.tracking.registry import find_version
 
         try:
             run = self._catalogue.run(run_id)
-            version = str(version_of(self._settings, run.route, run.folder))
+            version = str(find_version(self._settings, run.route, run.folder))
         except NightreadError:
             return
         with self._lock:

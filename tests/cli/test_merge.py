@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.patients import merged_into
+from pipeline.data.catalogue.patients import find_merged
 from pipeline.data.catalogue.schema import Patient
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
 from pipeline.dicom.phantom.folder import write_phantoms
@@ -41,7 +41,7 @@ def test_by_patient_id(nightread: Any, people: list[str], tmp_path: Path) -> Non
     done = nightread("identity", "merge", people[0], people[1], "--yes", "--json")
     assert json.loads(done.stdout) == {"patient": kept, "absorbed": gone, "set": None}
     with Catalogue.open(Settings.load(tmp_path / "workspace")) as catalogue, catalogue.session() as session:
-        assert merged_into(session, gone) == kept
+        assert find_merged(session, gone) == kept
         assert session.get(Patient, gone) is None
     again = nightread("identity", "merge", people[0], people[1], "--yes")
     assert again.exit_code == 5

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.tracking.registry import registered
+from pipeline.tracking.registry import list_registered
 
 Night = Any
 
@@ -21,7 +21,7 @@ def test_the_first_night_does_it_all(night: Night) -> None:
     assert [(part["route"], part["studies"]) for part in report["scored"]] == [("phantom-mr", 6)]
     assert len(report["evaluated"]) == 1
     assert report["markdown"].startswith("# The night")
-    assert [*registered(settings, "phantom-mr").values()] == ["1 challenger champion"]
+    assert [*list_registered(settings, "phantom-mr").values()] == ["1 challenger champion"]
 
 
 def test_the_night_after_repeats_nothing(night: Night, phantom_night: Any) -> None:
@@ -41,9 +41,9 @@ def test_the_night_after_repeats_nothing(night: Night, phantom_night: Any) -> No
     assert training_files(settings.runs) == checkpoints
     assert len(again["evaluated"]) == 1  # answered, but from the cache:
     with Catalogue.open(settings) as catalogue:
-        assert len(catalogue.runs("evaluate")) == 1
-        assert len(catalogue.runs("train")) == 1
-        assert len(catalogue.findings()) == 6
+        assert len(catalogue.list_runs("evaluate")) == 1
+        assert len(catalogue.list_runs("train")) == 1
+        assert len(catalogue.list_findings()) == 6
 
 
 def training_files(runs: Path) -> dict[str, int]:

@@ -45,9 +45,9 @@ def test_a_decision_stands_and_says_who_and_when(review: Review, listed: list[in
     done = review.decisions.decide(
         form(listed[0], code="4147007", text="  left\r\nside ", comment=SCRIPTS), people["ann"]
     )
-    row = review.worklist.row(listed[0])
+    row = review.worklist.read_row(listed[0])
     assert (row.state, row.decided_by, row.decision_id) == ("confirmed", "ann", done.id)
-    (told,) = review.decisions.history(listed[0], people["ben"])
+    (told,) = review.decisions.read_history(listed[0], people["ben"])
     assert (told.by, told.code, told.meaning, told.text) == ("ann", "4147007", "Mass", "left\nside")
     assert told.comment == SCRIPTS
     assert review.decisions.verify().problems == ()
@@ -69,7 +69,7 @@ def test_a_stale_form_is_refused_and_says_who_was_first(
     with pytest.raises(StaleDecision, match="ann decided at .* Nothing was saved"):
         review.decisions.decide(form(listed[0], "dismissed"), people["ben"])
     later = review.decisions.decide(form(listed[0], "dismissed", seen=first.id), people["ben"])
-    assert review.worklist.row(listed[0]).decision_id == later.id
+    assert review.worklist.read_row(listed[0]).decision_id == later.id
 
 
 def test_undo_is_a_row_more_and_brings_back_what_stood(
@@ -80,8 +80,8 @@ def test_undo_is_a_row_more_and_brings_back_what_stood(
     with pytest.raises(NotAllowed):
         review.decisions.undo(listed[0], second.id, "t" * 8, people["ben"])
     undone = review.decisions.undo(listed[0], second.id, "u" * 8, people["ann"])
-    assert undone.state == review.worklist.row(listed[0]).state == "unsure"
-    told = review.decisions.history(listed[0], people["ann"])
+    assert undone.state == review.worklist.read_row(listed[0]).state == "unsure"
+    told = review.decisions.read_history(listed[0], people["ann"])
     assert [(t.outcome, t.withdrawn, t.withdraws) for t in told] == [
         ("unsure", False, None),
         ("confirmed", True, None),
@@ -90,7 +90,7 @@ def test_undo_is_a_row_more_and_brings_back_what_stood(
     with pytest.raises(BadInput, match="no decision to withdraw"):
         review.decisions.undo(listed[0], undone.id, "v" * 8, people["ann"])
     review.decisions.decide(form(listed[1]), people["ann"])
-    other = review.decisions.undo(listed[1], review.worklist.row(listed[1]).decision_id, "w" * 8, people["lea"])
+    other = review.decisions.undo(listed[1], review.worklist.read_row(listed[1]).decision_id, "w" * 8, people["lea"])
     assert other.state == "new"
 
 
@@ -104,13 +104,13 @@ def test_a_second_opinion_comes_from_another_and_does_not_know_the_first(
     review: Review, listed: list[int], people: Any, form: Any
 ) -> None:
     asked = review.decisions.decide(form(listed[0], "second-opinion", comment="left apex?"), people["ann"])
-    assert review.worklist.row(listed[0]).state == "second-opinion"
-    assert review.decisions.history(listed[0], people["ben"]) == []
-    assert [t.comment for t in review.decisions.history(listed[0], people["ann"])] == ["left apex?"]
+    assert review.worklist.read_row(listed[0]).state == "second-opinion"
+    assert review.decisions.read_history(listed[0], people["ben"]) == []
+    assert [t.comment for t in review.decisions.read_history(listed[0], people["ann"])] == ["left apex?"]
     with pytest.raises(HeldByAnother, match="another reader"):
         review.decisions.decide(form(listed[0], "confirmed", seen=asked.id), people["ann"])
     review.decisions.decide(form(listed[0], "confirmed", seen=asked.id), people["ben"])
-    assert [t.by for t in review.decisions.history(listed[0], people["ben"])] == ["ann", "ben"]
+    assert [t.by for t in review.decisions.read_history(listed[0], people["ben"])] == ["ann", "ben"]
 
 
 def test_what_another_reader_holds_is_not_decided(review: Review, listed: list[int], people: Any, form: Any) -> None:
@@ -118,7 +118,7 @@ def test_what_another_reader_holds_is_not_decided(review: Review, listed: list[i
     with pytest.raises(HeldByAnother, match="ann is reading this scan since"):
         review.decisions.decide(form(listed[0]), people["ben"])
     review.decisions.decide(form(listed[0]), people["ann"])
-    assert review.locks.holder(listed[0]) is None
+    assert review.locks.find_holder(listed[0]) is None
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_region_is_kept_in_pixels_of_its_image(
     image = name_of("instance", "a")
     drawn = {"instance_id": image, "frame": 0, "points": [[1, 2], [3.456, 2], [2, 5]], "stack": 3}
     review.decisions.decide(form(listed[0], region=drawn), people["ann"])
-    (told,) = review.decisions.history(listed[0], people["ann"])
+    (told,) = review.decisions.read_history(listed[0], people["ann"])
     expected = {"points": [[1, 2], [3.46, 2], [2, 5]], "frame": 0, "instance_id": image}
     assert told.region == expected | {"pixel_key": f"pixels-{image[:8]}"}
     for points in ([[1, 2], [3, 4]], [[0, 0], [1, 1], [float("nan"), 2]], [[0, 0], [1, 1], [-5, 2]], "abc"):
@@ -198,7 +198,7 @@ def test_a_region_follows_its_image_through_a_key_rotation(
     review.decisions.decide(form(listed[0], region=drawn), people["ann"])
     with review.worklist._catalogue.session() as session:
         session.execute(update(Instance).where(Instance.instance_id == drawn["instance_id"]).values(instance_id="new"))
-    (told,) = review.decisions.history(listed[0], people["ann"])
+    (told,) = review.decisions.read_history(listed[0], people["ann"])
     assert told.region is not None and told.region["instance_id"] == "new"
     assert review.decisions.verify().problems == ()
 
@@ -206,12 +206,12 @@ def test_a_region_follows_its_image_through_a_key_rotation(
 @pytest.mark.parametrize("number", [0, -1, 2**31, 10**30])
 def test_numbers_that_no_database_holds(review: Review, people: Any, form: Any, number: int) -> None:
     for ask in (
-        lambda: review.worklist.row(number),
-        lambda: review.worklist.page(WorklistQuery(after=number)),
+        lambda: review.worklist.read_row(number),
+        lambda: review.worklist.read_page(WorklistQuery(after=number)),
         lambda: review.locks.take(number, people["ann"]),
-        lambda: review.locks.holder(number),
+        lambda: review.locks.find_holder(number),
         lambda: review.decisions.decide(form(number), people["ann"]),
-        lambda: review.decisions.history(number, people["ann"]),
+        lambda: review.decisions.read_history(number, people["ann"]),
     ):
         with pytest.raises(UnknownFinding):
             ask()

@@ -110,5 +110,5 @@ def test_a_study_with_two_findings_is_abnormal_where_one_is(
     review.decisions.decide(form(first, "confirmed"), people["ann"])
     review.decisions.decide(form(second, "dismissed"), people["ben"])
     assert labels(catalogue, name_of("study", "x")) == [("abnormal", REVIEW)]
-    review.decisions.undo(first, review.worklist.row(first).decision_id, "undo-first", people["ann"])
+    review.decisions.undo(first, review.worklist.read_row(first).decision_id, "undo-first", people["ann"])
     assert labels(catalogue, name_of("study", "x"))[-1] == ("normal", DISMISSED_FLAG)

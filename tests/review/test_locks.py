@@ -47,11 +47,11 @@ def test_one_has_it_the_other_is_told_who(review: Review, scan: int, people: Any
     assert review.locks.take(scan, people["ann"]).mine
     claim = review.locks.take(scan, people["ben"])
     assert (claim.mine, claim.holder) == (False, "ann")
-    row = review.worklist.row(scan)
+    row = review.worklist.read_row(scan)
     assert (row.state, row.holder) == ("in-review", "ann")
     assert not review.locks.release(scan, people["ben"])
     assert review.locks.release(scan, people["ann"])
-    assert review.worklist.row(scan).state == "new"
+    assert review.worklist.read_row(scan).state == "new"
     assert review.locks.take(scan, people["ben"]).mine
 
 
@@ -63,7 +63,7 @@ def test_a_lease_runs_out_and_a_heartbeat_renews_it(review: Review, scan: int, p
     clock.pass_minutes(14)
     assert not review.locks.take(scan, people["ben"]).mine
     clock.pass_minutes(1)
-    assert review.worklist.row(scan).state == "new"
+    assert review.worklist.read_row(scan).state == "new"
     taken = review.locks.take(scan, people["ben"])
     assert taken.mine and taken.since == clock.moment
 
@@ -110,7 +110,7 @@ def test_a_scan_is_kept_for_a_shift_and_leaving_its_page_does_not_end_that(
     review.locks.take(scan, people["ann"])
     assert not review.locks.release(scan, people["ann"])
     clock.pass_minutes(11 * 60)
-    row = review.worklist.row(scan)
+    row = review.worklist.read_row(scan)
     assert (row.holder, row.assigned, row.held_until) == ("ann", True, claim.until)
     assert not review.locks.take(scan, people["ben"]).mine
     for refused in (
@@ -140,14 +140,14 @@ def test_a_lead_keeps_scans_for_readers_and_nobody_else_does(review: Review, sca
     review.locks.take(scan, people["ann"])
     with pytest.raises(HeldByAnother, match="ann has"):  # who reads is not pushed aside
         review.locks.assign(scan, "ben", people["lea"])
-    told = [(e.user, e.action, e.detail) for e in reversed(review.audit.entries()) if "assign" in e.action]
+    told = [(e.user, e.action, e.detail) for e in reversed(review.audit.list_entries()) if "assign" in e.action]
     assert told == [("lea", "assign", {"to": "ann"}), ("lea", "assign", {"to": "ben"}), ("lea", "unassign", {})]
 
 
 def test_what_was_decided_is_kept_for_nobody(review: Review, scan: int, people: Any, form: Any) -> None:
     review.locks.assign(scan, "ann", people["ann"])
     review.decisions.decide(form(scan, outcome="second-opinion"), people["ann"])
-    assert review.worklist.row(scan).holder == ""
+    assert review.worklist.read_row(scan).holder == ""
     with pytest.raises(HeldByAnother, match="second opinion"):
         review.locks.assign(scan, "ann", people["ann"])
     assert review.locks.assign(scan, "ben", people["ben"]).mine

@@ -35,8 +35,8 @@ def work_through(review: Review, findings: list[int], name: str, form: Any) -> C
     actor, done = Actor(name, "reader"), Counter()
     order = np.random.default_rng(abs(hash(name)) % 2**32).permutation(findings)
     for finding in map(int, order):
-        review.worklist.page(WorklistQuery(limit=10))
-        seen = review.worklist.row(finding).decision_id
+        review.worklist.read_page(WorklistQuery(limit=10))
+        seen = review.worklist.read_row(finding).decision_id
         if not review.locks.take(finding, actor).mine:
             done["held"] += 1
             continue
@@ -182,7 +182,7 @@ def test_a_page_of_100_000_findings_takes_a_moment(
     if catalogue.engine.dialect.name == "postgresql":
         with catalogue.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("ANALYZE")
-    middle = review.worklist.page(WorklistQuery(limit=500)).rows[-1].finding_id
+    middle = review.worklist.read_page(WorklistQuery(limit=500)).rows[-1].finding_id
     asked = {
         "all": WorklistQuery(),
         "deep in the list": WorklistQuery(after=middle),
@@ -191,14 +191,14 @@ def test_a_page_of_100_000_findings_takes_a_moment(
         "modality and body part": WorklistQuery(modality="MR", body_part="BRAIN"),
         "arrived within a day": WorklistQuery(max_age_hours=24),
         "decided by one": WorklistQuery(reader="reader7"),
-        "search": WorklistQuery(search=review.worklist.row(middle).study_id[:6]),
+        "search": WorklistQuery(search=review.worklist.read_row(middle).study_id[:6]),
     }
     times: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for name, query in asked.items():
-            times.setdefault(f"page, {name}", []).append(_ms(lambda query=query: review.worklist.page(query)))
-        times.setdefault("counts", []).append(_ms(lambda: review.worklist.counts(WorklistQuery())))
-        times.setdefault("neighbours", []).append(_ms(lambda: review.worklist.neighbours(middle, asked["open"])))
+            times.setdefault(f"page, {name}", []).append(_ms(lambda query=query: review.worklist.read_page(query)))
+        times.setdefault("counts", []).append(_ms(lambda: review.worklist.count_states(WorklistQuery())))
+        times.setdefault("neighbours", []).append(_ms(lambda: review.worklist.find_neighbours(middle, asked["open"])))
         times.setdefault("facets", []).append(_ms(review.worklist._read_facets))
     pages = np.array([values for name, values in times.items() if name.startswith("page")])
     with capsys.disabled():

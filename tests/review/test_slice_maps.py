@@ -23,7 +23,7 @@ from pipeline.stages.run.score_slices import scored_slices
 def opened(scored: Any) -> Any:
     with Catalogue.open(scored.settings) as catalogue:
         maker = MapMaker(catalogue, scored.settings)
-        yield catalogue, maker, catalogue.findings(scored.run_id, flagged=True)[0]
+        yield catalogue, maker, catalogue.list_findings(scored.run_id, flagged=True)[0]
         maker.close()
 
 

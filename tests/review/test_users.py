@@ -56,7 +56,7 @@ def test_the_password_is_an_argon2id_hash_and_nowhere_else(review: Review, ann: 
         kept = session.scalars(select(UserRow.password_hash)).one()
     assert kept.startswith("$argon2id$v=19$") and PASSWORD not in kept
     assert review.logins.log_in("Ann", PASSWORD, "::1").name == "ann"
-    assert not any(PASSWORD in line for line in review.audit.lines())
+    assert not any(PASSWORD in line for line in review.audit.write_lines())
 
 
 def test_a_password_in_any_script_and_either_composition(review: Review) -> None:
@@ -139,7 +139,7 @@ def test_the_name_that_was_typed_is_not_kept(review: Review, catalogue: Catalogu
         review.logins.log_in("my secret password", "x", "::1")
     with catalogue.reading() as session:
         kept = str(session.execute(text("SELECT * FROM login_failures")).all())
-    assert "secret" not in kept and not any("secret" in line for line in review.audit.lines())
+    assert "secret" not in kept and not any("secret" in line for line in review.audit.write_lines())
 
 
 def test_a_session_is_found_by_its_token_which_is_not_kept(review: Review, ann: Any, catalogue: Catalogue) -> None:
@@ -168,7 +168,7 @@ def test_a_session_ends_when_idle_when_old_and_at_the_next_log_in(review: Review
     assert review.sessions.find(old) is None and review.sessions.find(new)
     review.sessions.end(new, "::1")
     assert review.sessions.find(new) is None
-    assert review.audit.entries(1)[0].action == "logout"
+    assert review.audit.list_entries(1)[0].action == "logout"
 
 
 @pytest.mark.parametrize("change", ["disable", "password", "all"])
@@ -213,16 +213,16 @@ def test_the_audit_log_says_who_what_when_from_where(review: Review, ann: Any) -
         review.logins.log_in("ann", "wrong", "10.1.2.3")
     review.logins.log_in("ann", PASSWORD, "10.1.2.3")
     review.audit.record("view", ann.at("10.1.2.3"), "finding:12", {"images": 40})
-    lines = [(e.action, e.user, e.address, e.subject) for e in reversed(review.audit.entries())]
+    lines = [(e.action, e.user, e.address, e.subject) for e in reversed(review.audit.list_entries())]
     assert lines == [
         ("user-add", "command-line", "local", "user:ann"),
         ("login-failed", "ann", "10.1.2.3", ""),
         ("login", "ann", "10.1.2.3", ""),
         ("view", "ann", "10.1.2.3", "finding:12"),
     ]
-    assert [e.action for e in review.audit.entries(action="view")] == ["view"]
-    newest = review.audit.entries(limit=2)
-    assert [e.action for e in review.audit.entries(limit=2, before=newest[-1].id)] == ["login-failed", "user-add"]
+    assert [e.action for e in review.audit.list_entries(action="view")] == ["view"]
+    newest = review.audit.list_entries(limit=2)
+    assert [e.action for e in review.audit.list_entries(limit=2, before=newest[-1].id)] == ["login-failed", "user-add"]
     assert review.audit.verify().problems == ()
 
 

@@ -29,11 +29,11 @@ def listed(nights: Any) -> dict[str, int]:
 
 
 def ids(review: Review, **query: Any) -> list[int]:
-    return [row.finding_id for row in review.worklist.page(WorklistQuery(**query)).rows]
+    return [row.finding_id for row in review.worklist.read_page(WorklistQuery(**query)).rows]
 
 
 def test_the_most_unusual_comes_first_in_words(review: Review, listed: dict[str, int]) -> None:
-    page = review.worklist.page(WorklistQuery())
+    page = review.worklist.read_page(WorklistQuery())
     assert [row.finding_id for row in page.rows] == list(listed.values())
     row = page.rows[3]
     assert (row.modality, row.body_part, row.route, row.model, row.state) == (
@@ -45,18 +45,18 @@ def test_the_most_unusual_comes_first_in_words(review: Review, listed: dict[str,
 
 def test_pages_follow_each_other_both_ways_without_gap_or_repeat(review: Review, listed: dict[str, int]) -> None:
     query, seen = WorklistQuery(limit=3), []
-    page = review.worklist.page(query)
+    page = review.worklist.read_page(query)
     assert not page.has_previous
     while True:
         seen += [row.finding_id for row in page.rows]
         if not page.has_next:
             break
-        page = review.worklist.page(replace(query, after=seen[-1]))
+        page = review.worklist.read_page(replace(query, after=seen[-1]))
         assert page.has_previous
     assert seen == list(listed.values())
-    back = review.worklist.page(replace(query, before=seen[6]))
+    back = review.worklist.read_page(replace(query, before=seen[6]))
     assert [row.finding_id for row in back.rows] == seen[3:6] and back.has_next and back.has_previous
-    first = review.worklist.page(replace(query, before=seen[2]))
+    first = review.worklist.read_page(replace(query, before=seen[2]))
     assert [row.finding_id for row in first.rows] == seen[:2] and not first.has_previous
 
 
@@ -71,9 +71,9 @@ def test_filters_and_neighbours(review: Review, listed: dict[str, int], people: 
     assert ids(review, states=frozenset({"dismissed"})) == ids(review, reader="ann") == [found[1]]
     assert ids(review, states=frozenset({"in-review"})) == ids(review, holder="ben") == [found[2]]
     still_new = WorklistQuery(states=frozenset({"new"}))
-    assert [row.finding_id for row in review.worklist.page(still_new).rows] == [found[0], *found[3:]]
-    assert review.worklist.neighbours(found[1], still_new) == (found[0], found[3])
-    assert review.worklist.neighbours(found[0], WorklistQuery()) == (None, found[1])
+    assert [row.finding_id for row in review.worklist.read_page(still_new).rows] == [found[0], *found[3:]]
+    assert review.worklist.find_neighbours(found[1], still_new) == (found[0], found[3])
+    assert review.worklist.find_neighbours(found[0], WorklistQuery()) == (None, found[1])
     assert review.worklist.facets().modality == ("CT", "MR")
 
 
@@ -86,13 +86,13 @@ def test_counts_agree_with_pages_in_every_state(review: Review, listed: dict[str
     for finding in (found[0], found[3], found[4], found[5]):  # a closed one that is looked at again stays closed
         review.locks.take(finding, people["ben"])
     for query in (WorklistQuery(), WorklistQuery(modality="MR"), WorklistQuery(body_part="CHEST")):
-        counts = review.worklist.counts(query)
-        rows = review.worklist.page(query).rows
+        counts = review.worklist.count_states(query)
+        rows = review.worklist.read_page(query).rows
         assert counts["all"] == len(rows) == sum(counts[state] for state in STATES)
         for state in STATES:
-            pages = review.worklist.page(replace(query, states=frozenset({state}))).rows
+            pages = review.worklist.read_page(replace(query, states=frozenset({state}))).rows
             assert counts[state] == len(pages) == sum(row.state == state for row in rows), state
-    assert review.worklist.counts(WorklistQuery())["in-review"] == 3
+    assert review.worklist.count_states(WorklistQuery())["in-review"] == 3
 
 
 def test_search_by_the_beginning_of_a_pseudonym(review: Review, listed: dict[str, int], name_of: Any) -> None:
@@ -105,7 +105,7 @@ def test_search_by_the_beginning_of_a_pseudonym(review: Review, listed: dict[str
     with pytest.raises(BadInput, match="not a state"):
         ids(review, states=frozenset({"gone"}))
     with pytest.raises(UnknownFinding):
-        review.worklist.page(WorklistQuery(after=10_000))
+        review.worklist.read_page(WorklistQuery(after=10_000))
 
 
 def test_search_by_accession_number_is_permitted_and_audited(
@@ -120,20 +120,20 @@ def test_search_by_accession_number_is_permitted_and_audited(
     assert review.worklist.by_accession("ACC-0815", people["lea"]) == ()
     with pytest.raises(NotAllowed):
         review.worklist.by_accession("ACC-4711", people["ann"])
-    lines = [(e.user, e.action, e.detail) for e in reversed(review.audit.entries())]
+    lines = [(e.user, e.action, e.detail) for e in reversed(review.audit.list_entries())]
     assert lines == [
         ("lea", "accession-search", {"found": 1}),
         ("lea", "accession-search", {"found": 0}),
         ("ann", "accession-search", {"refused": True}),
     ]
-    assert not any("4711" in line for line in review.audit.lines())
+    assert not any("4711" in line for line in review.audit.write_lines())
 
 
 def test_blind_until_decided(nights: Any, catalogue: Catalogue, review: Review, people: Any, form: Any) -> None:
     """Everything the list says of open rows is the same for flagged and sampled ones, but the scan itself."""
     nights.scans(range(30))
     nights.score({n: 0.01 if n < 5 else 0.7 for n in range(30)})
-    page = review.worklist.page(WorklistQuery())
+    page = review.worklist.read_page(WorklistQuery())
     assert len(page.rows) == 10
     free = ("finding_id", "study_id", "patient_id", "arrived_at", "age_hours", "scored_at")
     shown = [{k: v for k, v in asdict(row).items() if k not in free} for row in page.rows]
@@ -143,12 +143,12 @@ def test_blind_until_decided(nights: Any, catalogue: Catalogue, review: Review, 
     ) * 3
     sampled = next(nights.finding(n) for n in range(5, 30) if nights.finding(n) in ids(review))
     asked = review.decisions.decide(form(sampled, "second-opinion"), people["ann"])
-    assert review.worklist.row(sampled).words is None  # the second reader is as blind as the first
+    assert review.worklist.read_row(sampled).words is None  # the second reader is as blind as the first
     review.decisions.decide(form(sampled, "dismissed", seen=asked.id), people["ben"])
-    assert review.worklist.row(sampled).words == "more unusual than 30.3 % of 99 normal scans"
+    assert review.worklist.read_row(sampled).words == "more unusual than 30.3 % of 99 normal scans"
 
 
 def test_nothing_is_hidden_where_nothing_was_drawn(nights: Any, review: Review) -> None:
     nights.scans(range(5))
     nights.score({n: 0.01 if n < 2 else 0.7 for n in range(5)}, policy=ReviewPolicy(sample_share=0, sample_least=0))
-    assert [row.revealed for row in review.worklist.page(WorklistQuery()).rows] == [True, True]
+    assert [row.revealed for row in review.worklist.read_page(WorklistQuery()).rows] == [True, True]

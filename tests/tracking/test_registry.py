@@ -39,14 +39,14 @@ def versions(tracked: Any, settings: Settings) -> dict[str, str]:
 
 def test_a_training_run_is_registered_once(versions: dict[str, str], settings: Settings) -> None:
     assert versions == {"first": "1", "second": "2", "again": "1"}
-    assert registry.version_of(settings, "unit", "/anywhere/one") == "1"
+    assert registry.find_version(settings, "unit", "/anywhere/one") == "1"
 
 
 def test_the_first_is_champion_and_the_newest_registered_is_challenger(
     versions: dict[str, str], settings: Settings, tracked: Any
 ) -> None:
-    assert registry.aliases(settings, "unit") == {"champion": "1", "challenger": versions["again"]}
-    found = registry.champion(settings, "unit")
+    assert registry.read_aliases(settings, "unit") == {"champion": "1", "challenger": versions["again"]}
+    found = registry.find_champion(settings, "unit")
     assert found is not None
     assert (Path(found.path).name, found.sha256) == ("one", tracked.report.run.sha256)
 
@@ -54,24 +54,24 @@ def test_the_first_is_champion_and_the_newest_registered_is_challenger(
 def test_promote_changes_the_champion(versions: dict[str, str], settings: Settings) -> None:
     registry.promote(settings, "unit", versions["second"])
     try:
-        found = registry.champion(settings, "unit")
+        found = registry.find_champion(settings, "unit")
         assert found is not None
         assert Path(found.path).name == "two"
-        assert registry.registered(settings, "unit") == {"two": "2 champion", "one": "1 challenger"}
+        assert registry.list_registered(settings, "unit") == {"two": "2 champion", "one": "1 challenger"}
     finally:
         registry.promote(settings, "unit", versions["first"])
 
 
 def test_routes_with_champions_lists_them(versions: dict[str, str], settings: Settings, tracked: Any) -> None:
-    assert registry.routes_with_champions(settings) == ["unit"]
-    assert registry.routes_with_champions(tracked.settings) == ["phantom-mr"]
+    assert registry.list_routes_with_champions(settings) == ["unit"]
+    assert registry.list_routes_with_champions(tracked.settings) == ["phantom-mr"]
 
 
 def test_a_route_without_a_model_has_no_champion(tracked: Any) -> None:
-    assert registry.champion(tracked.settings, "nowhere") is None
-    assert registry.registered(tracked.settings, "nowhere") == {}
+    assert registry.find_champion(tracked.settings, "nowhere") is None
+    assert registry.list_registered(tracked.settings, "nowhere") == {}
     with pytest.raises(ArtefactError, match="nowhere"):
-        registry.version_of(tracked.settings, "nowhere", "/runs/x")
+        registry.find_version(tracked.settings, "nowhere", "/runs/x")
 
 
 def test_a_registry_that_fails_is_not_taken_for_an_empty_one(tracked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,14 +80,14 @@ def test_a_registry_that_fails_is_not_taken_for_an_empty_one(tracked: Any, monke
 
     monkeypatch.setattr(MlflowClient, "get_registered_model", broken)
     with pytest.raises(ArtefactError, match="did not answer"):
-        registry.champion(tracked.settings, "phantom-mr")
+        registry.find_champion(tracked.settings, "phantom-mr")
 
 
 def test_a_champion_is_a_run_of_the_workspace_that_asks(tracked: Any, tmp_path: Path) -> None:
-    first = registry.champion(tracked.settings, "phantom-mr")
+    first = registry.find_champion(tracked.settings, "phantom-mr")
     assert first is not None and Path(first.path).parent == tracked.settings.runs
     other = Settings(workspace=tmp_path, mlflow_uri=tracked.settings.mlflow)
-    assert registry.champion(other, "phantom-mr") == RunRef(str(other.runs / Path(first.path).name), first.sha256)
+    assert registry.find_champion(other, "phantom-mr") == RunRef(str(other.runs / Path(first.path).name), first.sha256)
 
 
 def test_requirements_are_pinned_and_installable_anywhere() -> None:

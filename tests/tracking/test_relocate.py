@@ -67,7 +67,7 @@ def test_what_the_copy_logs_lies_in_the_copy(tracked: Any, moved: Settings) -> N
     assert found.startswith(artifact_root(moved.workspace))
     assert [file.read_text() for file in moved.workspace.rglob("note.txt")] == ["hello"]
     assert sorted((tracked.settings.workspace / "mlflow").rglob("*")) == before
-    assert registry.champion(moved, "phantom-mr").path.startswith(str(moved.runs))
+    assert registry.find_champion(moved, "phantom-mr").path.startswith(str(moved.runs))
 
 
 def test_a_neighbour_with_a_longer_name_and_a_chosen_place_are_left_alone(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_it_goes_through_the_night_and_files_score_the_same(judged: Any, hospita
     scored = score(report.run, settings)
     assert scored.studies > 0
     with Catalogue.open(settings) as catalogue:
-        listed = sorted(row.score for row in catalogue.findings(scored.run_id))
+        listed = sorted(row.score for row in catalogue.list_findings(scored.run_id))
     detector = load_detector(RunFolder.behind(report.run).detector, sha256=report.run.sha256)
     folders: dict[Path, list[Path]] = {}
     for file in sorted(hospital.inbox.rglob("*.dcm")):

@@ -47,7 +47,7 @@ def scored(hospital: Any) -> list[FindingRow]:
     """The findings of one scoring run."""
     report = score(hospital.report.run, hospital.settings)
     with Catalogue.open(hospital.settings) as catalogue:
-        return catalogue.findings(report.run_id)
+        return catalogue.list_findings(report.run_id)
 
 
 def of_study(hospital: Any, detector: Scorer, study_id: str) -> list[ScoredSlice]:
@@ -88,7 +88,7 @@ def test_every_slice_of_a_study_is_evidence(hospital: Any, scored: list[FindingR
 
 def test_too_short_a_series_is_listed_with_its_code(hospital: Any, scored: list[FindingRow]) -> None:
     with Catalogue.open(hospital.settings) as catalogue:
-        left = catalogue.not_scored(scored[0].run_id)
+        left = catalogue.list_not_scored(scored[0].run_id)
     assert [(row.code, "4 slices" in row.sentence) for row in left] == [("too-few-slices", True)]
 
 

@@ -118,13 +118,13 @@ class Catalogue(RunRecords):
         else:
             row.level, row.sentence, row.last_seen_at = level, sentence, now()
 
-    def rejection_counts(self) -> dict[str, int]:
+    def count_rejections(self) -> dict[str, int]:
         """Return the number of refused subjects per code."""
         query = select(RejectionRow.code, func.count()).group_by(RejectionRow.code).order_by(RejectionRow.code)
         with self.reading() as session:
             return {code: count for code, count in session.execute(query)}
 
-    def rejections(self) -> list[RejectionRow]:
+    def list_rejections(self) -> list[RejectionRow]:
         """Return every rejection, oldest first."""
         with self.reading() as session:
             return list(session.scalars(select(RejectionRow).order_by(RejectionRow.id)))

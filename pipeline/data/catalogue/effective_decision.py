@@ -26,7 +26,7 @@ class Said:
     blind: bool
 
 
-def last_decision(session: Session, finding_id: int) -> Decision | None:
+def read_last_decision(session: Session, finding_id: int) -> Decision | None:
     """Return the newest decision row of a finding: its `outcome` is in effect."""
     query = select(Decision).where(Decision.finding_id == finding_id).order_by(Decision.number.desc()).limit(1)
     return session.scalar(query)
@@ -45,7 +45,7 @@ def standing(rows: Iterable[Decision]) -> list[Decision]:
     return [row for row in decisions if row.withdraws is None and row.id not in withdrawn]
 
 
-def said_by_readers(session: Session, findings: Sequence[int] | None = None) -> dict[int, list[Said]]:
+def read_what_readers_said(session: Session, findings: Sequence[int] | None = None) -> dict[int, list[Said]]:
     """Return, per finding, the last decision in effect of each reader, in the order of their first decisions."""
     query = select(Decision).order_by(Decision.finding_id, Decision.number)
     if findings is not None:

@@ -39,7 +39,7 @@ def note_export(
         row.attempts += attempts
 
 
-def exports(catalogue: Catalogue, run_id: str | None = None) -> Sequence[ExportRow]:
+def list_exports(catalogue: Catalogue, run_id: str | None = None) -> Sequence[ExportRow]:
     """Return the exports, oldest first."""
     query = select(ExportRow).order_by(ExportRow.id)
     with catalogue.reading() as session:

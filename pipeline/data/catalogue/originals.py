@@ -12,7 +12,7 @@ from sqlalchemy import select
 from pipeline.config import DecodeLimits
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import SourceFile
-from pipeline.dicom.decode.header import identity_of
+from pipeline.dicom.decode.header import read_identity
 from pipeline.dicom.decode.source import guarded, open_dataset, quietly
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.intake.archive import is_archive, members
@@ -75,6 +75,6 @@ def _unpacked(name: Path, limits: DecodeLimits) -> Iterator[Path | None]:
 
 def _holds(path: Path, sop_uid: str, limits: DecodeLimits) -> bool:
     try:
-        return identity_of(header_of(path, limits)).sop_uid == sop_uid
+        return read_identity(header_of(path, limits)).sop_uid == sop_uid
     except Rejected:
         return False

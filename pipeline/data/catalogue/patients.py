@@ -57,7 +57,7 @@ def find_patient(catalogue: Catalogue, crosswalk: Crosswalk, who: str) -> str:
     number, _, issuer = who.strip().partition("^^^")
     with catalogue.session() as session:
         candidates = [crosswalk.current_id(number), *crosswalk.find_patients(number, issuer)]
-        named = {merged_into(session, candidate) for candidate in candidates}
+        named = {find_merged(session, candidate) for candidate in candidates}
         matches = sorted(name for name in named if session.get(Patient, name) is not None)
     if len(matches) == 1:
         return matches[0]
@@ -96,7 +96,7 @@ def _join_sets(survivor: Patient, absorbed: Patient) -> None:
         survivor.set_reason = f"merge: {winner} before {before[0] or 'no set'}"
 
 
-def merged_into(session: Session, pseudonym: str) -> str:
+def find_merged(session: Session, pseudonym: str) -> str:
     """Return the patient that a pseudonym was merged into; one that was never absorbed is returned unchanged."""
     query = select(MergedPatient.patient_id).where(MergedPatient.absorbed_id == pseudonym)
     return session.scalar(query) or pseudonym

@@ -76,7 +76,7 @@ def _steps(settings: Settings, crosswalk: Engine, catalogue: Engine, done: Obser
     new = Pseudonyms.read(next_key_file(settings))
     done("key")
     renamed: dict[str, int] = {}
-    if crosswalk_database.current_key(crosswalk) != new.key_id:
+    if crosswalk_database.read_current_key(crosswalk) != new.key_id:
         _write_map(crosswalk, catalogue, old, new)
         done("map")
         _rename_catalogue(crosswalk, catalogue)

@@ -58,7 +58,7 @@ class RunRecords:
         with self.reading() as session:
             return _run(session, run_id)
 
-    def runs(self, kind: str | None = None) -> list[RunRow]:
+    def list_runs(self, kind: str | None = None) -> list[RunRow]:
         """Return the runs, newest first."""
         query = select(RunRow).order_by(RunRow.started_at.desc(), RunRow.run_id.desc())
         with self.reading() as session:
@@ -75,7 +75,7 @@ class RunRecords:
                 _fill(row, run_id, finding)
                 session.add(row)
 
-    def findings(self, run_id: str | None = None, flagged: bool | None = None) -> list[FindingRow]:
+    def list_findings(self, run_id: str | None = None, flagged: bool | None = None) -> list[FindingRow]:
         """Return findings, the most unusual first: by p-value where there is one, then by raw score."""
         query = select(FindingRow).order_by(
             FindingRow.p_value.asc().nulls_last(), FindingRow.score.desc(), FindingRow.id
@@ -102,15 +102,15 @@ class RunRecords:
             )
             return len(fresh)
 
-    def not_scored(self, run_id: str | None = None) -> list[NotScored]:
+    def list_not_scored(self, run_id: str | None = None) -> list[NotScored]:
         """Return the series that were not scored, by series; with `run_id`, those that this run was first to list."""
         query = select(NotScored).order_by(NotScored.series_id, NotScored.id)
         with self.reading() as session:
             return list(session.scalars(query if run_id is None else query.where(NotScored.run_id == run_id)))
 
-    def still_not_scored(self) -> list[NotScored]:
+    def list_still_not_scored(self) -> list[NotScored]:
         """Return the latest reason for every series that no detector has ever read, by series."""
-        latest = {row.series_id: row for row in self.not_scored()}
+        latest = {row.series_id: row for row in self.list_not_scored()}
         with self.reading() as session:
             for part in chunks(set(latest)):
                 studies = select(Series.study_id).where(Series.series_id.in_(part))
@@ -125,7 +125,7 @@ class RunRecords:
             _run(session, run_id)
             session.add(TestOpening(run_id=run_id, purpose=purpose))
 
-    def test_openings(self) -> list[TestOpening]:
+    def list_test_openings(self) -> list[TestOpening]:
         """Return every opening of the test set, oldest first."""
         with self.reading() as session:
             return list(session.scalars(select(TestOpening).order_by(TestOpening.id)))

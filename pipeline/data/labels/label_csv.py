@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dicom.wrap.csv_lines import csv_lines, plain_name, wrong_length
+from pipeline.dicom.wrap.csv_lines import plain_name, read_csv_lines, wrong_length
 from pipeline.dicom.wrap.label_table import COLUMNS
 from pipeline.errors import ConfigError
 
@@ -50,7 +50,7 @@ def read_label_csv(path: Path) -> Iterator[LabelLine | LabelProblem]:
     Raises:
         ConfigError: the file cannot be read, is not a label table, or has unknown, repeated or missing columns.
     """
-    lines = csv_lines(path, "label file")
+    lines = read_csv_lines(path, "label file")
     columns = _columns(next(lines, (0, []))[1])
     for number, fields in lines:
         yield _line(number, fields, columns)

@@ -24,7 +24,7 @@ class PatientEvidence:
     official_sets: set[str] = field(default_factory=set)
 
 
-def unassigned_evidence(session: Session, by_pixels: bool = False) -> list[PatientEvidence]:
+def read_unassigned_evidence(session: Session, by_pixels: bool = False) -> list[PatientEvidence]:
     """Return the evidence on every patient with labels and without a set, who is identified or a single image.
 
     A newer row of a subject replaces its older label, but official sets are not withdrawn by later rows. Rows that

@@ -52,7 +52,7 @@ class Fold(Config):
         return "train" if stored == "develop" else stored
 
 
-def sets_under(session: Session, fold: Fold, by_pixels: bool) -> dict[str, SetName]:
+def read_sets_under(session: Session, fold: Fold, by_pixels: bool) -> dict[str, SetName]:
     """Return the set of every patient of `FOLDED` under a fold, per pseudonym.
 
     Args:

@@ -108,7 +108,7 @@ def select_slices(
         labels: labels to select.
         study_ids: pseudonyms of studies.
         allowed: irregularities that a stack may have without being refused.
-        sets_of: sets per patient (pseudonym) instead of the stored ones, for cross-fitting (`folds.sets_under`).
+        sets_of: sets per patient (pseudonym) instead of the stored ones, for cross-fitting (`folds.read_sets_under`).
 
     Raises:
         ConfigError: `route` is not among `routes`.
@@ -129,13 +129,13 @@ def select_slices(
     return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in series})
 
 
-def patients_on(catalogue: Catalogue, route: str, routes: Sequence[Route]) -> set[str]:
+def list_patients_on(catalogue: Catalogue, route: str, routes: Sequence[Route]) -> set[str]:
     """Return the patients (pseudonyms) who have a series that the route takes, labelled or not."""
     with catalogue.reading() as session:
         return {row.patient_id for row in _on_route(_series(session, None, None, None), route, routes, [])}
 
 
-def studies_by_route(catalogue: Catalogue, routes: Sequence[Route]) -> Counter[str]:
+def count_studies_by_route(catalogue: Catalogue, routes: Sequence[Route]) -> Counter[str]:
     """Return the number of studies with a series that the route takes, per route."""
     pairs: set[tuple[str, str]] = set()
     with catalogue.reading() as session:

@@ -31,7 +31,7 @@ from sqlalchemy import func, select, update
 
 from pipeline.config import Config
 from pipeline.data.catalogue.schema import Patient
-from pipeline.data.labels.label_evidence import PatientEvidence, unassigned_evidence
+from pipeline.data.labels.label_evidence import PatientEvidence, read_unassigned_evidence
 from pipeline.errors import CatalogueError
 from pipeline.types import LABELLED_SETS, NORMAL_SETS, SetName, SliceRef
 
@@ -133,7 +133,7 @@ def assign_sets(catalogue: Catalogue, policy: SplitPolicy, patients: Collection[
     """
     with catalogue.session() as session:
         given = []
-        for evidence in unassigned_evidence(session, by_pixels=policy.drawn_from == "pixels"):
+        for evidence in read_unassigned_evidence(session, by_pixels=policy.drawn_from == "pixels"):
             chosen = policy.set_of(evidence.draw, evidence)
             if chosen is not None and (patients is None or evidence.patient_id in patients):
                 given.append({"patient_id": evidence.patient_id, "set_name": chosen[0], "set_reason": chosen[1]})

@@ -31,7 +31,7 @@ MAX_FRAMES = 2**31 - 1
 OLDEST_NAMED_AGE = 89
 
 
-def identity_of(ds: Dataset) -> RawIdentity:
+def read_identity(ds: Dataset) -> RawIdentity:
     """Return the identifiers of the data set.
 
     Raises:
@@ -59,7 +59,7 @@ def identity_of(ds: Dataset) -> RawIdentity:
     )
 
 
-def attributes_of(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes:
+def read_attributes(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes:
     """Return the allow-listed attributes of an image; the photometric fields are as in the file.
 
     Raises:

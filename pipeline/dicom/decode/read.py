@@ -15,7 +15,7 @@ from pydicom.uid import UID
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
 from pipeline.dicom.decode.fields import text
-from pipeline.dicom.decode.header import attributes_of, identity_of
+from pipeline.dicom.decode.header import read_attributes, read_identity
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.pixels import decode
 from pipeline.dicom.decode.source import guarded, open_dataset, quietly
@@ -49,8 +49,8 @@ def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
     with guarded(RejectionCode.CORRUPT_HEADER), quietly():
         ds, syntax, deduced = open_dataset(Path(path), limits)
         _require_image(ds, with_pixels=True)
-        identity = identity_of(ds)
-        attributes = attributes_of(ds, str(syntax))
+        identity = read_identity(ds)
+        attributes = read_attributes(ds, str(syntax))
         assumed = (Step("assume-transfer-syntax", {"transfer_syntax": str(syntax)}),) if deduced else ()
     with guarded(RejectionCode.DECODE_FAILED), quietly():
         stored, attributes, steps = decode(ds, attributes, syntax, limits)
@@ -66,7 +66,7 @@ def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, Instance
     with guarded(RejectionCode.CORRUPT_HEADER), quietly():
         ds, syntax, _ = open_dataset(Path(path), limits, header_only=True)
         _require_image(ds, with_pixels=False)
-        return identity_of(ds), attributes_of(ds, str(syntax))
+        return read_identity(ds), read_attributes(ds, str(syntax))
 
 
 def _require_image(ds: Dataset, with_pixels: bool) -> None:

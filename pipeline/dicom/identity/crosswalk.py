@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Table, bindparam, func, select
 
 from pipeline.config import Settings
 from pipeline.dicom.decode.attributes import RawIdentity
-from pipeline.dicom.identity.crosswalk_database import bind_key, current_key, open_engine, upsert
+from pipeline.dicom.identity.crosswalk_database import bind_key, open_engine, read_current_key, upsert
 from pipeline.dicom.identity.crosswalk_tables import FormerId, Instance, Path_, Person, Series, Study
 from pipeline.dicom.identity.keyfile import read_key
 from pipeline.dicom.identity.pseudonyms import Ids, Kind, Pseudonyms, trim
@@ -49,7 +49,7 @@ class Crosswalk:
             read_key(settings.key_file)  # before a database is made: nothing is written under a key that is not there
         engine = open_engine(settings)
         try:
-            current = current_key(engine)
+            current = read_current_key(engine)
             if current and not settings.key_file.exists():
                 raise IdentityError(
                     "The pseudonym key is missing, but the crosswalk holds pseudonyms made with it. Restore the key "

@@ -103,7 +103,7 @@ def _pragmas(connection: Any, _: object) -> None:
     cursor.close()
 
 
-def current_key(engine: Engine) -> str:
+def read_current_key(engine: Engine) -> str:
     """Return the id of the key that made the crosswalk's pseudonyms, "" where it has none yet."""
     with engine.connect() as connection:
         return connection.execute(select(KeyState.key_id).where(KeyState.retired_at.is_(None))).scalar() or ""

@@ -23,7 +23,7 @@ from pynetdicom.events import Event
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.fields import text
-from pipeline.dicom.decode.header import identity_of
+from pipeline.dicom.decode.header import read_identity
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.source import guarded, open_dataset, quietly
 from pipeline.dicom.identity.uids import derived_uid
@@ -163,7 +163,7 @@ def _study_of(path: Path, sop_class: str, sop_instance: str, limits: DecodeLimit
             ds, _, _ = open_dataset(path, limits)
         _require_whole(ds)
         with guarded(RejectionCode.CORRUPT_HEADER), quietly():
-            identity = identity_of(ds)
+            identity = read_identity(ds)
             named, has_pixels = text(ds, "SOPClassUID"), any(keyword in ds for keyword in PIXEL_KEYWORDS)
     except Rejected as rejected:
         code = MISMATCH if rejected.code in _MISMATCHED else CANNOT_UNDERSTAND

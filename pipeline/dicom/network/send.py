@@ -115,7 +115,7 @@ class Folder:
             ) from None
 
 
-def destination(
+def require_destination(
     text: str,
     folder: Path,
     calling: str = "NIGHTREAD",

@@ -111,7 +111,7 @@ class WebRetrieve:
         with self._service.answering():
             answer = self._own.session.get(url, headers={"Accept": _AS_KEPT}, timeout=_READ_SECONDS)
             answer.raise_for_status()
-            return first_part(answer.headers.get("Content-Type", ""), answer.content)
+            return read_first_part(answer.headers.get("Content-Type", ""), answer.content)
 
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -125,7 +125,7 @@ def _plain(answer: dict[str, Any]) -> dict[str, str]:
     return {keyword: str(value[0]).strip() for keyword, value in values.items()}
 
 
-def first_part(content_type: str, body: bytes) -> bytes:
+def read_first_part(content_type: str, body: bytes) -> bytes:
     """Return the first part of a multipart message (RFC 2046 5.1), or the body itself if it is not multipart.
 
     Raises:

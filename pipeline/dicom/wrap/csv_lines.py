@@ -19,7 +19,7 @@ _DELIMITERS = ",;\t|"
 _LARGEST = 256 * 2**20
 
 
-def csv_lines(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
+def read_csv_lines(path: Path, what: str) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, fields) of every non-blank line, the header first.
 
     Args:

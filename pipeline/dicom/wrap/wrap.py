@@ -22,7 +22,7 @@ from PIL import Image
 from pipeline.config import DecodeLimits
 from pipeline.dicom.wrap.label_table import LabelTableRow, write_label_table
 from pipeline.dicom.wrap.wrap_manifest import ManifestRow, RowRejection, bad_row, read_manifest
-from pipeline.dicom.wrap.wrap_npz import rows_from_npz
+from pipeline.dicom.wrap.wrap_npz import read_npz_rows
 from pipeline.dicom.wrap.wrap_objects import Place, content_hash, place, secondary_capture, to_stored
 from pipeline.dicom.wrap.wrap_sources import Address, Picture, read_picture
 from pipeline.errors import Rejected, RejectionCode
@@ -121,7 +121,7 @@ def wrap(
         limits or DecodeLimits(),
     )
     is_npz = manifest.suffix.lower() == ".npz"
-    lines = list(rows_from_npz(manifest, modality, normal) if is_npz else read_manifest(manifest, modality))
+    lines = list(read_npz_rows(manifest, modality, normal) if is_npz else read_manifest(manifest, modality))
     rows = [line for line in lines if isinstance(line, ManifestRow)]
     job.rejected += [line for line in lines if isinstance(line, RowRejection)]
     job.write(job.unique(rows), on_progress)

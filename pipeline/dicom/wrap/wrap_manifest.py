@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from pipeline.dicom.wrap.csv_lines import csv_lines, plain_name, wrong_length
+from pipeline.dicom.wrap.csv_lines import plain_name, read_csv_lines, wrong_length
 from pipeline.dicom.wrap.label_table import OFFICIAL_SETS, relative_position
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.types import Label
@@ -74,7 +74,7 @@ def read_manifest(path: Path, modality: str) -> Iterator[ManifestRow | RowReject
     Raises:
         ConfigError: the file cannot be read, is not text, lacks the column `file`, or has a column twice.
     """
-    lines = csv_lines(path, "manifest")
+    lines = read_csv_lines(path, "manifest")
     columns = _columns(next(lines, (0, []))[1])
     for number, row_fields in lines:
         if problem := wrong_length(row_fields, columns):

@@ -11,7 +11,7 @@ from pipeline.dicom.wrap.wrap_manifest import ManifestRow, RowRejection, checked
 from pipeline.errors import ConfigError
 
 
-def rows_from_npz(npz: Path, modality: str, normal: Sequence[int]) -> Iterator[ManifestRow | RowRejection]:
+def read_npz_rows(npz: Path, modality: str, normal: Sequence[int]) -> Iterator[ManifestRow | RowRejection]:
     """Yield one row per image with its official split; label values in `normal` mean normal, others abnormal.
 
     Raises:

@@ -78,7 +78,7 @@ def address_of(request: Request) -> str:
     return peer
 
 
-def reader_of(request: Request, room: RoomHere) -> Reader:
+def require_reader(request: Request, room: RoomHere) -> Reader:
     """Return the user of a request.
 
     Raises:
@@ -101,7 +101,7 @@ def _same(vouched: str | None, name: str) -> bool:
         return False
 
 
-ReaderHere = Annotated[Reader, Depends(reader_of)]
+ReaderHere = Annotated[Reader, Depends(require_reader)]
 
 
 def allowing(action: str) -> Callable[[Reader], Reader]:

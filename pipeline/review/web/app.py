@@ -20,7 +20,7 @@ from pipeline.review.web import (
     users_page,
     worklist_page,
 )
-from pipeline.review.web.access import LogInFirst, reader_of, send_to_login
+from pipeline.review.web.access import LogInFirst, require_reader, send_to_login
 from pipeline.review.web.app_state import STATIC, Room
 from pipeline.review.web.pages import message
 from pipeline.review.web.security import STATIC as STATIC_PATH
@@ -76,7 +76,7 @@ async def _said(request: Request, status: int, sentence: str) -> Response:
         return JSONResponse({"detail": sentence}, status)
     room: Room = request.app.state.room
     try:
-        reader = await run_in_threadpool(reader_of, request, room)
+        reader = await run_in_threadpool(require_reader, request, room)
     except (LogInFirst, HTTPException, NightreadError):
         return PlainTextResponse(sentence, status)
     title = TITLES.get(status, "That did not work")

@@ -24,7 +24,7 @@ from pipeline.review.slice_maps import MapMaker
 from pipeline.review.stacks import StudyStacks
 from pipeline.review.web.config import WebConfig
 from pipeline.stages.generate.retrieval import SimilarNormals
-from pipeline.stages.operations.model_card import models
+from pipeline.stages.operations.model_card import list_scored_models
 from pipeline.tracking.versions import ModelVersions
 
 HERE = Path(__file__).parent
@@ -90,7 +90,7 @@ class Room:
         Raises:
             UnknownFinding: it is not on the list, whether or not such a finding exists.
         """
-        self.review.worklist.row(finding_id)
+        self.review.worklist.read_row(finding_id)
         with self.catalogue.reading() as session:
             finding = session.get(FindingRow, finding_id)
         if finding is None:
@@ -100,7 +100,7 @@ class Room:
     @cachedmethod(attrgetter("names"), lock=attrgetter("lock"))
     def model_names(self) -> dict[str, str]:
         """Return the names of all detectors by their SHA-256, as they were at most half a minute ago."""
-        return {one["sha256"]: one["name"] for one in models(self.catalogue)}
+        return {one["sha256"]: one["name"] for one in list_scored_models(self.catalogue)}
 
     def note_look(self, name: str, finding_id: int) -> bool:
         """Note that a reader looks at a scan, and return whether it is the first look within the window.

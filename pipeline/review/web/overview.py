@@ -14,8 +14,8 @@ from pipeline.data.catalogue.schema import now
 from pipeline.review.web.access import Reader, RoomHere, allowing
 from pipeline.review.web.drift_plot import drift_plot
 from pipeline.review.web.pages import page
-from pipeline.stages.operations.drift import drift, night, nights
-from pipeline.stages.operations.model_card import model_card, models
+from pipeline.stages.operations.drift import list_nights, read_drift, read_night
+from pipeline.stages.operations.model_card import list_scored_models, read_model_card
 
 SHOWN = 100  # entries of the audit log on a page
 
@@ -29,23 +29,27 @@ Exporter = Annotated[Reader, Depends(allowing("export_audit"))]
 @router.get("/night")
 def night_page(request: Request, room: RoomHere, reader: NightReader, day: date | None = None) -> Response:
     """Show a night: counts of received, scored, flagged and rejected scans, and the drift of scores."""
-    days = nights(room.catalogue) or [now().date()]
+    days = list_nights(room.catalogue) or [now().date()]
     chosen = day or days[0]
-    plots = [(route, drift_plot(runs)) for route, runs in sorted(drift(room.catalogue).items())]
-    context = {"found": night(room.catalogue, chosen), "days": sorted({*days, chosen}, reverse=True), "plots": plots}
+    plots = [(route, drift_plot(runs)) for route, runs in sorted(read_drift(room.catalogue).items())]
+    context = {
+        "found": read_night(room.catalogue, chosen),
+        "days": sorted({*days, chosen}, reverse=True),
+        "plots": plots,
+    }
     return page(request, room, reader, "night.html", "night", **context)
 
 
 @router.get("/models")
 def models_page(request: Request, room: RoomHere, reader: ModelReader) -> Response:
     """List the models that have scored."""
-    return page(request, room, reader, "models.html", "models", found=models(room.catalogue))
+    return page(request, room, reader, "models.html", "models", found=list_scored_models(room.catalogue))
 
 
 @router.get("/model/{sha256}")
 def model_page(request: Request, room: RoomHere, reader: ModelReader, sha256: str) -> Response:
     """Show a model's card."""
-    card = model_card(room.catalogue, room.settings, sha256)
+    card = read_model_card(room.catalogue, room.settings, sha256)
     if card is None:
         raise HTTPException(404, "No model has this SHA-256. The Models page lists the models that have scored.")
     return page(request, room, reader, "model.html", "models", card=card)
@@ -56,7 +60,7 @@ def audit_page(
     request: Request, room: RoomHere, reader: Auditor, before: Annotated[int | None, Query(ge=1)] = None, who: str = ""
 ) -> Response:
     """Show who looked at what, newest first."""
-    matches = room.review.audit.entries(limit=SHOWN + 1, before=before, user=who[:64])
+    matches = room.review.audit.list_entries(limit=SHOWN + 1, before=before, user=who[:64])
     entries = [{**asdict(entry), "detail": _detail(entry.detail)} for entry in matches[:SHOWN]]
     older = matches[SHOWN - 1].id if len(matches) > SHOWN else None
     context = {"entries": entries, "older": older, "who": who[:64], "may_export": reader.may("export_audit")}
@@ -67,7 +71,7 @@ def audit_page(
 def audit_export(room: RoomHere, reader: Exporter) -> Response:
     """Send the whole audit log as JSON lines, oldest first; the export itself is recorded in it."""
     room.review.audit.record("export", reader.actor)
-    lines = (f"{line}\n" for line in room.review.audit.lines())
+    lines = (f"{line}\n" for line in room.review.audit.write_lines())
     headers = {"Content-Disposition": 'attachment; filename="nightread-audit.jsonl"'}
     return StreamingResponse(lines, media_type="application/x-ndjson", headers=headers)
 

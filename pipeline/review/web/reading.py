@@ -50,12 +50,12 @@ def scan_page(
     request: Request, finding_id: FindingId, room: RoomHere, viewer: Viewer, filters: Annotated[ListQuery, Query()]
 ) -> Response:
     """Show a scan. Opening it leases it to this reader, unless somebody else has it; the view is recorded first."""
-    finding, row = room.finding(finding_id), room.review.worklist.row(finding_id)
+    finding, row = room.finding(finding_id), room.review.worklist.read_row(finding_id)
     room.note_look(viewer.name, finding_id)
     room.review.audit.record("view", viewer.actor, f"finding:{finding_id}")
     stacks = room.stacks.of(finding.study_id)
-    previous, following = room.review.worklist.neighbours(finding_id, filters.of(viewer))
-    history = room.review.decisions.history(finding_id, viewer.actor)
+    previous, following = room.review.worklist.find_neighbours(finding_id, filters.of(viewer))
+    history = room.review.decisions.read_history(finding_id, viewer.actor)
     context = {
         "scan": scan_data(finding, stacks, row.revealed, history),
         "left_out": "; ".join(series.sentence for series in stacks.left_out),
@@ -144,8 +144,8 @@ def _answer(
 def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict[str, Any]:
     """Return the values of the decision part of the page."""
     mine, held = _taken(room, finding_id, reader) if taking else _free(room, finding_id, reader)
-    row = room.review.worklist.row(finding_id)
-    history = room.review.decisions.history(finding_id, reader.actor)
+    row = room.review.worklist.read_row(finding_id)
+    history = room.review.decisions.read_history(finding_id, reader.actor)
     return {
         "row": shown_row(room, row),
         "problem": "",
@@ -174,7 +174,7 @@ def _taken(room: Room, finding_id: int, reader: Reader) -> tuple[bool, str]:
 
 
 def _free(room: Room, finding_id: int, reader: Reader) -> tuple[bool, str]:
-    claim = room.review.locks.holder(finding_id)
+    claim = room.review.locks.find_holder(finding_id)
     other = claim is not None and claim.holder != reader.name
     return reader.may("decide") and not other, _reads(claim) if claim is not None and other else ""
 

@@ -58,7 +58,7 @@ async def heat(
 ) -> Response:
     """Send the heatmap of an image, with the threshold of its outline; 503 while it is computed."""
     maps, model, _ = await _maps(finding_id, stack, index, room, viewer, layout)
-    row = await run_in_threadpool(room.review.worklist.row, finding_id)
+    row = await run_in_threadpool(room.review.worklist.read_row, finding_id)
     # Before the decision, the scale must not reveal whether the scan was flagged or sampled: neither whether a value
     # exceeds the threshold nor the height of the map (the model card gives the threshold). So each image is scaled to
     # 1.

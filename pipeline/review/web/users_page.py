@@ -89,7 +89,7 @@ def _users(request: Request, room: Room, reader: Reader, problem: str = "", stat
 
 def _password(request: Request, room: Room, reader: Reader, problem: str = "", status: int = 200) -> Response:
     context = {
-        "has_one": bool(room.review.users.password_hash(reader.name)),
+        "has_one": bool(room.review.users.read_password_hash(reader.name)),
         "least": room.review.policy.password_characters,
     }
     return page(request, room, reader, "password.html", "", status, problem=problem, **context)

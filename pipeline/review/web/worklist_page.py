@@ -44,10 +44,10 @@ def worklist(request: Request, room: RoomHere, reader: ReaderHere, filters: Anno
         return RedirectResponse(first_page(reader), 303)
     problem, query = "", filters.of(reader)
     try:
-        rows = room.review.worklist.page(query)
+        rows = room.review.worklist.read_page(query)
     except ReviewError as error:
         rows, problem = Page(rows=(), has_next=False, has_previous=False), str(error)
-    counts = room.review.worklist.counts(query)
+    counts = room.review.worklist.count_states(query)
     context = _rows(room, rows, filters, counts, problem)
     if request.headers.get("hx-target") == "list":
         return room.templates.TemplateResponse(request, "worklist_rows.html", context)
@@ -65,13 +65,13 @@ def _by_accession(request: Request, room: Room, reader: Reader, accession: str) 
     try:
         ids = room.review.worklist.by_accession(accession, reader.actor)
         if ids:
-            matches = room.review.worklist.page(WorklistQuery(accession_ids=ids))
+            matches = room.review.worklist.read_page(WorklistQuery(accession_ids=ids))
         else:
             problem = "No scan on the list has this accession number."
     except ReviewError as error:
         problem = str(error)
     filters = ListQuery(state="all")
-    counts = room.review.worklist.counts(filters.of(reader))
+    counts = room.review.worklist.count_states(filters.of(reader))
     context = {**_rows(room, matches, filters, {"all": len(matches.rows)}, problem), "tabs": _tabs(counts)}
     return _list_page(request, room, reader, filters, context)
 

@@ -151,7 +151,9 @@ class _Evaluation:
             n_calibration=calibration.n if calibration else None,
             cases=cases if masked else None,
             pixel_alpha=self._alpha(cases) if masked and cases is not None else None,
-            openings=[Opening(opened_at=str(o.opened_at), purpose=o.purpose) for o in self.catalogue.test_openings()],
+            openings=[
+                Opening(opened_at=str(o.opened_at), purpose=o.purpose) for o in self.catalogue.list_test_openings()
+            ],
         )
         return report, units
 

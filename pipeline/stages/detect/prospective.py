@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import Config, Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.effective_decision import Said, said_by_readers
+from pipeline.data.catalogue.effective_decision import Said, read_what_readers_said
 from pipeline.data.catalogue.review_schema import ReadingDraw, ReadingFrame
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.errors import EmptySelection
@@ -144,7 +144,7 @@ def _framed(session: Session, sha256: str) -> list[_Framed]:
         .where(FindingRow.model_sha256 == sha256)
         .order_by(ReadingFrame.finding_id)
     )
-    said = said_by_readers(session)
+    said = read_what_readers_said(session)
     return [
         _Framed(
             patient_id,

@@ -24,7 +24,7 @@ from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress, ScoredSlice, findings, score_dataset
 from pipeline.tracking.experiment import track
-from pipeline.tracking.registry import champion, routes_with_champions
+from pipeline.tracking.registry import find_champion, list_routes_with_champions
 from pipeline.types import Finding, RunRef, SliceScore
 
 HEATMAPS_A_STUDY = 3  # the most anomalous slices of a flagged study keep their maps
@@ -55,8 +55,8 @@ def detectors_to_run(settings: Settings, route: str | None = None, run_id: str |
     """Return the calibrated runs to use: one named run, or the champion of one route or of every route."""
     if run_id is not None:
         return [RunFolder.of(settings, run_id).read_calibrated()]
-    routes = [route] if route is not None else routes_with_champions(settings)
-    found = [champion(settings, name) for name in routes]
+    routes = [route] if route is not None else list_routes_with_champions(settings)
+    found = [find_champion(settings, name) for name in routes]
     return [run for run in found if run is not None]
 
 
@@ -91,7 +91,7 @@ def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnP
 
 def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress | None) -> ScoreReport:
     config, detector, catalogue, settings = opened.config, opened.detector, opened.catalogue, opened.settings
-    done = {row.study_id for row in catalogue.findings() if row.model_sha256 == opened.ref.sha256 and not again}
+    done = {row.study_id for row in catalogue.list_findings() if row.model_sha256 == opened.ref.sha256 and not again}
     selection = _unread(choose(catalogue, config, settings), done)
     data = dataset(selection, config, settings, cache="none")
     keeper = _Heatmaps(opened.folder.path / "heatmaps")
@@ -143,7 +143,7 @@ def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
         tracked.metrics({"studies": report.studies, "flagged": report.flagged, "not_scored": report.not_scored})
         tracked.text(json.dumps(report.to_json(), indent=2), "score.json")
         with Catalogue.open(settings) as catalogue:
-            rows = catalogue.findings(report.run_id)
+            rows = catalogue.list_findings(report.run_id)
         decisions = [
             {"study": r.study_id, "score": r.score, "p_value": r.p_value, "flagged": r.flagged, "rule": r.rule}
             for r in rows

@@ -11,7 +11,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import fingerprint
 from pipeline.data.images.normalise import Normaliser
 from pipeline.data.sets.routes import load_routes
-from pipeline.data.sets.selection import Selection, patients_on
+from pipeline.data.sets.selection import Selection, list_patients_on
 from pipeline.data.sets.splits import assign_sets, check_disjoint
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble_config import EnsembleConfig
@@ -49,7 +49,7 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
     if isinstance(config.method, EnsembleConfig):
         return assemble(config, settings, again)
     with Catalogue.open(settings) as catalogue:
-        there = patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
+        there = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
         assign_sets(catalogue, config.data.splits, there)
         sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})

@@ -46,7 +46,7 @@ class Drift:
         )
 
 
-def nights(catalogue: Catalogue) -> list[date]:
+def list_nights(catalogue: Catalogue) -> list[date]:
     """Return the latest days on which something was ingested or scored, newest first."""
     with catalogue.reading() as session:
         scored = session.scalars(
@@ -58,7 +58,7 @@ def nights(catalogue: Catalogue) -> list[date]:
     return sorted(days, reverse=True)[:NIGHTS]
 
 
-def night(catalogue: Catalogue, day: date) -> dict[str, Any]:
+def read_night(catalogue: Catalogue, day: date) -> dict[str, Any]:
     """Return the events of a day (UTC) for the page: counts, reasons and scoring runs."""
     begin, end = datetime.combine(day, time()), datetime.combine(day + timedelta(days=1), time())
     with catalogue.reading() as session:
@@ -117,11 +117,11 @@ def _run(run: RunRow) -> dict[str, Any]:
     }
 
 
-def drift(catalogue: Catalogue) -> dict[str, list[Drift]]:
+def read_drift(catalogue: Catalogue) -> dict[str, list[Drift]]:
     """Return the latest scoring runs of each route, oldest first; runs without findings are left out."""
     drifts: dict[str, list[Drift]] = {}
     counts: Counter[str] = Counter()
-    for run in catalogue.runs("score"):
+    for run in catalogue.list_runs("score"):
         if run.state != "done" or counts[run.route] >= RUNS:
             continue
         one = _drift(catalogue, run)
@@ -131,7 +131,7 @@ def drift(catalogue: Catalogue) -> dict[str, list[Drift]]:
     return drifts
 
 
-def drift_of_runs(catalogue: Catalogue, run_ids: Sequence[str]) -> list[Drift]:
+def read_drift_of_runs(catalogue: Catalogue, run_ids: Sequence[str]) -> list[Drift]:
     """Return the drift of scoring runs, in their order; runs without findings are left out."""
     measured = (_drift(catalogue, catalogue.run(run_id)) for run_id in run_ids)
     return [one for one in measured if one is not None]

@@ -8,7 +8,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow
 
 
-def flagged_rows(catalogue: Catalogue, run_id: str | None = None, flagged: bool | None = True) -> list[dict[str, Any]]:
+def list_flagged(catalogue: Catalogue, run_id: str | None = None, flagged: bool | None = True) -> list[dict[str, Any]]:
     """Return findings as rows, most unusual first; pseudonyms only.
 
     Args:
@@ -16,7 +16,7 @@ def flagged_rows(catalogue: Catalogue, run_id: str | None = None, flagged: bool 
         run_id: only those of one scoring run.
         flagged: True only flagged, False only unflagged, None all.
     """
-    return [_row(finding) for finding in catalogue.findings(run_id, flagged)]
+    return [_row(finding) for finding in catalogue.list_findings(run_id, flagged)]
 
 
 def in_words(p_value: float | None, n_calibration: int, guarantee: str) -> str:

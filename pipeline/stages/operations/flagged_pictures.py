@@ -19,7 +19,7 @@ from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.burned_in import figures_allowed
 from pipeline.evaluation.panels import Panel, panel_figure
 from pipeline.stages.detect.figures import panel
-from pipeline.stages.operations.flagged_list import flagged_rows, in_words
+from pipeline.stages.operations.flagged_list import in_words, list_flagged
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import scored_slices
@@ -44,7 +44,7 @@ class Picture:
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
 
 
-def flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[Picture]]:
+def draw_flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[Picture]]:
     """Return the flagged rows of scoring runs, and pictures of the first ones of each run.
 
     A study has no picture if its worst slice may contain text, or if the method has no map.
@@ -53,8 +53,8 @@ def flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[list[d
     pictures: list[Picture] = []
     with Catalogue.open(settings) as catalogue:
         for run_id in run_ids:
-            rows += flagged_rows(catalogue, run_id)
-            findings = catalogue.findings(run_id, flagged=True)
+            rows += list_flagged(catalogue, run_id)
+            findings = catalogue.list_findings(run_id, flagged=True)
             if findings:
                 pictures += _drawn(catalogue.run(run_id), findings, catalogue, settings)
     return rows, pictures

@@ -28,7 +28,7 @@ LIMITS = (
 )
 
 
-def models(catalogue: Catalogue) -> list[dict[str, Any]]:
+def list_scored_models(catalogue: Catalogue) -> list[dict[str, Any]]:
     """Return every detector that has scored or was evaluated, most recently used first."""
     query = select(RunRow).where(RunRow.sha256 != "").order_by(RunRow.started_at.desc())
     cards: dict[str, dict[str, Any]] = {}
@@ -42,7 +42,7 @@ def models(catalogue: Catalogue) -> list[dict[str, Any]]:
     return list(cards.values())
 
 
-def model_card(catalogue: Catalogue, settings: Settings, sha256: str) -> dict[str, Any] | None:
+def read_model_card(catalogue: Catalogue, settings: Settings, sha256: str) -> dict[str, Any] | None:
     """Return the content of a detector's card, or None if no run used this detector.
 
     Args:

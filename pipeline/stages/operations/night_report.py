@@ -10,24 +10,24 @@ from typing import Any
 from pipeline.config import Settings, load_config
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.routes import load_routes
-from pipeline.data.sets.selection import studies_by_route
+from pipeline.data.sets.selection import count_studies_by_route
 from pipeline.data.sets.series_kind import SeriesKind
 from pipeline.detection.detector_file import check_detector
 from pipeline.errors import ArtefactError
-from pipeline.stages.operations.drift import drift_of_runs
-from pipeline.stages.operations.flagged_list import flagged_rows
+from pipeline.stages.operations.drift import read_drift_of_runs
+from pipeline.stages.operations.flagged_list import list_flagged
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.tracking.registry import champion, routes_with_champions
+from pipeline.tracking.registry import find_champion, list_routes_with_champions
 from pipeline.types import RunRef
 
 SHOWN = 25  # number of flagged scans on the page; `nightread flagged` lists all
 
 
-def untrained(configs: Sequence[str], settings: Settings) -> list[str]:
+def find_untrained(configs: Sequence[str], settings: Settings) -> list[str]:
     """Return the configurations whose route has no champion yet, or one whose files are missing or damaged."""
     routes = {path: load_config(path, RunConfig).data.route for path in configs}
-    return [path for path, route in routes.items() if not _is_whole(champion(settings, route))]
+    return [path for path, route in routes.items() if not _is_whole(find_champion(settings, route))]
 
 
 def _is_whole(run: RunRef | None) -> bool:
@@ -38,15 +38,17 @@ def _is_whole(run: RunRef | None) -> bool:
         return False
 
 
-def without_model(settings: Settings) -> dict[str, int]:
+def count_without_model(settings: Settings) -> dict[str, int]:
     """Return the routes without a detector, with the number of studies waiting on each.
 
     Routes for secondary captures only are left out: they are for wrapped images, and screen captures would be counted.
     """
     routes = load_routes(settings.routes_folder)
     with Catalogue.open(settings) as catalogue:
-        counts = studies_by_route(catalogue, [route for route in routes if set(route.kinds) != {SeriesKind.SECONDARY}])
-    read = set(routes_with_champions(settings))
+        counts = count_studies_by_route(
+            catalogue, [route for route in routes if set(route.kinds) != {SeriesKind.SECONDARY}]
+        )
+    read = set(list_routes_with_champions(settings))
     return {route: count for route, count in sorted(counts.items()) if route not in read}
 
 
@@ -56,7 +58,7 @@ def in_words(waiting: dict[str, int]) -> str:
     return f"Studies on routes that have no model yet: {named}. Train one with nightread train CONFIG." if named else ""
 
 
-def night_report(
+def build_night_report(
     settings: Settings,
     ingested: Sequence[dict[str, Any]],
     scored: Sequence[dict[str, Any]],
@@ -65,11 +67,11 @@ def night_report(
 ) -> dict[str, Any]:
     """Return the night's report as JSON: counts, flagged scans, and the page itself as `markdown`."""
     with Catalogue.open(settings) as catalogue:
-        flagged = [row for report in scored for row in flagged_rows(catalogue, report["run_id"])]
-        refused = catalogue.rejection_counts()
+        flagged = [row for report in scored for row in list_flagged(catalogue, report["run_id"])]
+        refused = catalogue.count_rejections()
         run_ids = [report["run_id"] for report in scored]
-        not_scored = Counter(row.code for run_id in run_ids for row in catalogue.not_scored(run_id))
-        drifts = drift_of_runs(catalogue, run_ids)
+        not_scored = Counter(row.code for run_id in run_ids for row in catalogue.list_not_scored(run_id))
+        drifts = read_drift_of_runs(catalogue, run_ids)
     report: dict[str, Any] = {
         "files": sum(r["files"] for r in ingested),
         "new": sum(r["added"] for r in ingested),
@@ -77,7 +79,7 @@ def night_report(
         "rejected_tonight": dict(sum((Counter(r["rejected"]) for r in ingested), Counter())),
         "rejected_ever": refused,
         "not_scored": dict(not_scored),
-        "without_model": without_model(settings),
+        "without_model": count_without_model(settings),
         "scored": list(scored),
         "drift": {one.route: one.tail for one in drifts},
         "drift_sentences": [one.sentence() for one in drifts],

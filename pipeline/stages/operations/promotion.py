@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.tracking.registry import aliases, promote, version_of
+from pipeline.tracking.registry import find_version, promote, read_aliases
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,6 @@ def promote_run(settings: Settings, run: str) -> Promotion:
     """
     folder = RunFolder.of(settings, run)
     route = folder.config().data.route
-    before, version = aliases(settings, route).get("champion"), version_of(settings, route, str(folder.path))
+    before, version = read_aliases(settings, route).get("champion"), find_version(settings, route, str(folder.path))
     promote(settings, route, version)
     return Promotion(route, folder.run_id, version, before)

@@ -72,7 +72,7 @@ def pull(
         inbox = stack.enter_context(Inbox.open(config.inbox))
         pace = Pace(config.bytes_per_second, config.pause_seconds)
         intake = Intake(inbox, config.limits, config.reserve_bytes, pace)
-        source = source_of(config, intake, credential)
+        source = require_source(config, intake, credential)
         stack.callback(source.close)
         report = PullReport(source.name)
         puller = _Puller(config, source, intake, report, now)
@@ -87,7 +87,7 @@ def pull(
         return report
 
 
-def source_of(config: PullConfig, intake: Intake, credential: Credential | None) -> Source:
+def require_source(config: PullConfig, intake: Intake, credential: Credential | None) -> Source:
     """Return the source: a DICOMweb service if it is a URL, else an application entity.
 
     Raises:

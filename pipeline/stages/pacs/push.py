@@ -74,7 +74,7 @@ def push(
         catalogue = stack.enter_context(Catalogue.open(settings))
         crosswalk = stack.enter_context(Crosswalk.open(settings))
         pusher = stack.enter_context(Pusher.of(run_id, settings, catalogue, crosswalk, pixel_alpha))
-        findings = catalogue.findings(run_id, flagged=True)
+        findings = catalogue.list_findings(run_id, flagged=True)
         if not findings:
             raise EmptySelection(
                 f"The run {run_id} flagged no study, so there is nothing to send. See nightread flagged --all."

@@ -47,7 +47,7 @@ def push_fhir(run_id: str, settings: Settings, folder: Path) -> FhirReport:
     real = not folder.resolve().is_relative_to(settings.workspace.resolve())
     with Catalogue.open(settings) as catalogue, Crosswalk.open(settings) as crosswalk:
         pusher = Pusher.of(run_id, settings, catalogue, crosswalk, None)
-        findings = catalogue.findings(run_id, flagged=True)
+        findings = catalogue.list_findings(run_id, flagged=True)
         if not findings:
             raise EmptySelection(
                 f"The run {run_id} flagged no study, so there is nothing to write. See nightread flagged --all."

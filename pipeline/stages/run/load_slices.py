@@ -9,7 +9,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import Cache, SliceDataset
 from pipeline.data.images.normalise import Normaliser
 from pipeline.data.images.training_cubes import PatchDataset
-from pipeline.data.sets.folds import sets_under
+from pipeline.data.sets.folds import read_sets_under
 from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import Selection, select_slices
 from pipeline.data.store.pixel_store import PixelStore
@@ -49,7 +49,7 @@ def _folded(catalogue: Catalogue, config: RunConfig) -> dict[str, SetName] | Non
     if config.data.fold is None:
         return None
     with catalogue.reading() as session:
-        return sets_under(session, config.data.fold, by_pixels=config.data.splits.drawn_from == "pixels")
+        return read_sets_under(session, config.data.fold, by_pixels=config.data.splits.drawn_from == "pixels")
 
 
 def dataset(

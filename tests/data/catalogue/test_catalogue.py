@@ -162,8 +162,8 @@ def test_rejections_count_once_a_subject_and_code(catalogue: Catalogue) -> None:
             catalogue.add_rejection(session, "p1", "file", "not-dicom", sentence)
             catalogue.add_rejection(session, "p2", "file", "not-dicom", sentence)
             catalogue.add_rejection(session, "p1", "file", "empty-file", sentence)
-    assert catalogue.rejection_counts() == {"empty-file": 1, "not-dicom": 2}
-    assert [(row.subject, row.code, row.sentence) for row in catalogue.rejections()] == [
+    assert catalogue.count_rejections() == {"empty-file": 1, "not-dicom": 2}
+    assert [(row.subject, row.code, row.sentence) for row in catalogue.list_rejections()] == [
         ("p1", "not-dicom", "second"),
         ("p2", "not-dicom", "second"),
         ("p1", "empty-file", "second"),
@@ -183,18 +183,18 @@ def test_runs_and_findings(catalogue: Catalogue, ids_of: Callable[..., Ids], att
         Finding(many[2].study_id, many[2].patient_id, "ct", 2.0, 0.01, 99, "conformal", True, "fpr", evidence),
     ]
     catalogue.add_findings(run_id, given, "f" * 64)
-    assert [row.score for row in catalogue.findings()] == [2.0, 1.0, 9.0]
-    assert [row.score for row in catalogue.findings(run_id, flagged=True)] == [2.0]
-    stored = catalogue.findings(flagged=True)[0].evidence[0]
+    assert [row.score for row in catalogue.list_findings()] == [2.0, 1.0, 9.0]
+    assert [row.score for row in catalogue.list_findings(run_id, flagged=True)] == [2.0]
+    stored = catalogue.list_findings(flagged=True)[0].evidence[0]
     assert SliceScore(**stored) == evidence[0]
     again = catalogue.start_run("score", "ct-head", "runs/y")
     catalogue.add_findings(again, [Finding(many[0].study_id, many[0].patient_id, "ct", 3.0)], "f" * 64)
-    assert len(catalogue.findings()) == 3
-    assert [row.score for row in catalogue.findings(again)] == [3.0]
+    assert len(catalogue.list_findings()) == 3
+    assert [row.score for row in catalogue.list_findings(again)] == [3.0]
     assert catalogue.add_not_scored(again, [(many[0].series_id, "localiser", "It is a localiser.")]) == 1
-    assert [row.code for row in catalogue.not_scored(again)] == ["localiser"]
+    assert [row.code for row in catalogue.list_not_scored(again)] == ["localiser"]
     catalogue.finish_run(again, "done", {"auroc": 0.5}, "e" * 64)
-    assert {run.run_id: run.state for run in catalogue.runs()} == {run_id: "running", again: "done"}
+    assert {run.run_id: run.state for run in catalogue.list_runs()} == {run_id: "running", again: "done"}
     assert catalogue.run(again).summary == {"auroc": 0.5}
 
 
@@ -210,19 +210,19 @@ def test_a_series_that_is_not_scored_is_news_once(
     scout, gap = (one.series_id, "localiser", "A localiser."), (other.series_id, "missing-slices", "A gap.")
     assert catalogue.add_not_scored(first, [scout, gap, scout]) == 2
     assert catalogue.add_not_scored(second, [scout, gap]) == 0
-    assert (len(catalogue.not_scored()), catalogue.not_scored(second)) == (2, [])
+    assert (len(catalogue.list_not_scored()), catalogue.list_not_scored(second)) == (2, [])
     assert catalogue.add_not_scored(second, [(other.series_id, "mixed-sizes", "Two sizes.")]) == 1
-    assert sorted(row.code for row in catalogue.still_not_scored()) == ["localiser", "mixed-sizes"]
+    assert sorted(row.code for row in catalogue.list_still_not_scored()) == ["localiser", "mixed-sizes"]
     read = (SliceScore("i", 0, other.series_id, other.study_id, other.patient_id, 1.0),)
     catalogue.add_findings(second, [Finding(other.study_id, other.patient_id, "mr", 1.0, evidence=read)], "f" * 64)
-    assert [row.code for row in catalogue.still_not_scored()] == ["localiser"]
+    assert [row.code for row in catalogue.list_still_not_scored()] == ["localiser"]
 
 
 def test_opening_the_test_set_is_on_record(catalogue: Catalogue) -> None:
     run_id = catalogue.start_run("evaluate")
     catalogue.open_test(run_id, "final table")
     catalogue.open_test(run_id, "again")
-    assert [row.purpose for row in catalogue.test_openings()] == ["final table", "again"]
+    assert [row.purpose for row in catalogue.list_test_openings()] == ["final table", "again"]
     for record in (catalogue.open_test, catalogue.finish_run):
         with pytest.raises(CatalogueError, match="has no run"):
             record("nobody", "x")

@@ -58,7 +58,7 @@ def test_two_processes_at_once(inbox: Path, any_settings: Settings) -> None:
     with Catalogue.open(settings) as catalogue, catalogue.reading() as session:
         assert session.scalar(select(func.count()).select_from(SourceFile)) == 13
         rows = list(session.execute(select(Instance.pixel_key, Instance.attributes)))
-        assert catalogue.rejection_counts()["not-dicom"] == 1
+        assert catalogue.count_rejections()["not-dicom"] == 1
     # A NUL is left out at the door, so that both databases keep all twelve slices and say the same of them.
     assert sorted(attributes["scanner"] for _, attributes in rows) == ["ab"] + ["c"] * 11
     assert all(attributes["image_type"] == ["ORIGINAL", "PRIMARY"] for _, attributes in rows)

@@ -49,8 +49,8 @@ def test_a_busy_folder_through_real_workers(busy_folder: Path, settings: Setting
     assert len(rows(settings, Instance)) == 33
     assert len(list(PixelStore(settings.store).keys())) == 35  # two orphans: the pixels of the two conflicts
     with Catalogue.open(settings) as catalogue:
-        assert catalogue.rejection_counts() == rejected
-        assert {row.level for row in catalogue.rejections()} == {"file"}
+        assert catalogue.count_rejections() == rejected
+        assert {row.level for row in catalogue.list_rejections()} == {"file"}
 
 
 def test_pixels_attributes_and_identity_arrive(
@@ -141,7 +141,9 @@ def test_a_file_that_becomes_readable_is_accepted_and_its_rejection_stays(
     assert ingest([file], settings).added == 1
     assert outcomes(settings) == {"a.dcm": "accepted"}
     with Catalogue.open(settings) as catalogue, Pseudonyms.open(settings) as pseudonyms:
-        assert [(row.subject, row.code) for row in catalogue.rejections()] == [(pseudonyms.path(file), "not-dicom")]
+        assert [(row.subject, row.code) for row in catalogue.list_rejections()] == [
+            (pseudonyms.path(file), "not-dicom")
+        ]
 
 
 def test_burned_in_text_follows_the_policy_of_the_day(

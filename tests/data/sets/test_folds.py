@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import Patient
-from pipeline.data.sets.folds import FOLDED, Fold, sets_under
+from pipeline.data.sets.folds import FOLDED, Fold, read_sets_under
 from pipeline.data.sets.selection import slices
 from pipeline.data.sets.splits import SplitPolicy, assign_sets
 from pipeline.types import LABELLED_SETS, NORMAL_SETS
@@ -35,7 +35,7 @@ def everyone(catalogue: Catalogue, enter: Enter) -> Catalogue:
 
 def under(catalogue: Catalogue, fold: Fold, by_pixels: bool = False) -> dict[str, str]:
     with catalogue.reading() as session:
-        return dict(sets_under(session, fold, by_pixels))
+        return dict(read_sets_under(session, fold, by_pixels))
 
 
 @pytest.mark.parametrize("by_pixels", [False, True])

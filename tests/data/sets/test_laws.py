@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.patients import merge_patients, merged_into
+from pipeline.data.catalogue.patients import find_merged, merge_patients
 from pipeline.data.catalogue.schema import LabelRow, MergedPatient, Patient, Study
 from pipeline.data.labels.labels import add_label
 from pipeline.data.sets.selection import slices
@@ -110,7 +110,7 @@ def test_test_membership_wins_a_merge(
         assert (patient.patient_id, patient.set_name, patient.draw) == (survivor, joint, 0.25)
         assert set(session.scalars(select(Study.patient_id))) == {survivor}
         assert session.scalars(select(LabelRow.subject).where(LabelRow.level == "patient")).one() == survivor
-        assert merged_into(session, gone) == survivor and merged_into(session, survivor) == survivor
+        assert find_merged(session, gone) == survivor and find_merged(session, survivor) == survivor
 
 
 def test_merges_chain_and_refuse_nonsense(catalogue: Catalogue, enter: Enter) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.data.sets.routes import Route
-from pipeline.data.sets.selection import select_slices, slices, studies_by_route
+from pipeline.data.sets.selection import count_studies_by_route, select_slices, slices
 from pipeline.dicom.decode.geometry import Allowed
 from pipeline.errors import ConfigError
 from pipeline.types import SliceRef
@@ -140,4 +140,4 @@ def test_studies_are_counted_by_route_once_a_study(hospital: Any) -> None:
     hospital.series("chest-3", "b", body_part="CHEST")
     hospital.series("head", "b")
     hospital.series("foot", "c", body_part="FOOT")
-    assert studies_by_route(hospital.catalogue, [HEAD, CHEST]) == {"ct-chest": 2, "ct-head": 1}
+    assert count_studies_by_route(hospital.catalogue, [HEAD, CHEST]) == {"ct-chest": 2, "ct-head": 1}

@@ -26,7 +26,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.network.config import PullConfig
-from pipeline.dicom.network.send import destination
+from pipeline.dicom.network.send import require_destination
 from pipeline.stages.pacs.pull import pull
 from pipeline.stages.pacs.push import push
 
@@ -143,9 +143,9 @@ def night(workspace: str, hospital: str, config: str, labels: str, scratch: str)
         files = {name: files_of(way.inbox) for name, way in ways.items()}
         report = run_nightly([], [config], [labels], workspace)
         run_id = report["scored"][0]["run_id"]
-        pushed = push(run_id, settings, destination(ADDRESS, place)).to_json()
+        pushed = push(run_id, settings, require_destination(ADDRESS, place)).to_json()
         with Crosswalk.open(settings) as crosswalk, Catalogue.open(settings) as catalogue:
-            uids = [crosswalk.identity(row.study_id).study_uid for row in catalogue.findings(run_id, flagged=True)]
+            uids = [crosswalk.identity(row.study_id).study_uid for row in catalogue.list_findings(run_id, flagged=True)]
         return {
             "sent": sent,
             "pulled": pulled,
@@ -169,10 +169,10 @@ def main(workspace: str, run_id: str, originals: str, scratch: str) -> dict[str,
         if sent.returncode:  # some syntaxes are not among those that this option proposes
             for file in files:
                 httpx.post(f"{URL}/instances", content=Path(file).read_bytes(), trust_env=False).raise_for_status()
-        by_store = push(run_id, settings, destination("ORTHANC@127.0.0.1:4242", place))
+        by_store = push(run_id, settings, require_destination("ORTHANC@127.0.0.1:4242", place))
         counted = httpx.get(f"{URL}/statistics", trust_env=False).json()["CountInstances"]
-        by_stow = push(run_id, settings, destination(f"{URL}/dicom-web", place))
-        repeated = push(run_id, settings, destination(f"{URL}/dicom-web", place))
+        by_stow = push(run_id, settings, require_destination(f"{URL}/dicom-web", place))
+        repeated = push(run_id, settings, require_destination(f"{URL}/dicom-web", place))
         studies = DICOMwebClient(f"{URL}/dicom-web").search_for_studies()
         uids = [item["0020000D"]["Value"][0] for item in studies]
         return {

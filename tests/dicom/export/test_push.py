@@ -16,12 +16,12 @@ from pydicom import Dataset, dcmread
 
 from pipeline.cli import group
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.exports import exports
+from pipeline.data.catalogue.exports import list_exports
 from pipeline.data.catalogue.schema import ExportRow
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.network.config import ListenConfig
 from pipeline.dicom.network.listener import Listener
-from pipeline.dicom.network.send import Folder, Peer, Stow, destination, send_with_patience
+from pipeline.dicom.network.send import Folder, Peer, Stow, require_destination, send_with_patience
 from pipeline.dicom.network.web import WebService
 from pipeline.errors import ConfigError, EmptySelection, SendError
 from pipeline.stages.pacs.push import push
@@ -59,7 +59,7 @@ def test_a_folder_gets_valid_objects_of_the_real_studies(scored: Any, outbox: Pa
     assert len(files) == sum(report.sent.values())
     assert {path.name: dciodvfy(path) for path in files} == {path.name: [] for path in files}
     with Catalogue.open(scored.settings) as catalogue, Crosswalk.open(scored.settings) as crosswalk:
-        flagged = {crosswalk.identity(row.study_id).study_uid for row in catalogue.findings(scored.run_id, True)}
+        flagged = {crosswalk.identity(row.study_id).study_uid for row in catalogue.list_findings(scored.run_id, True)}
     objects = [dcmread(path) for path in files]
     assert {ds.StudyInstanceUID for ds in objects} == flagged
     assert all(scored.planted in str(ds.PatientName) for ds in objects)
@@ -80,7 +80,7 @@ def test_sent_objects_are_not_sent_again_and_failures_are_retried(scored: Any) -
     third = push(scored.run_id, scored.settings, target)
     assert (third.sent_before, sum(third.sent.values())) == (2, 0)
     with Catalogue.open(scored.settings) as catalogue:
-        rows = exports(catalogue, scored.run_id)
+        rows = list_exports(catalogue, scored.run_id)
     assert {row.state for row in rows} == {"sent"} and len(rows) == total
     assert sorted(row.attempts for row in rows)[-1] == 2
     again = push(scored.run_id, scored.settings, target, again=True)
@@ -147,7 +147,7 @@ def listening(inbox: Path, **more: Any) -> Iterator[Listener]:
 
 def test_c_store_reaches_a_listener_and_refused_classes_are_reported(scored: Any, tmp_path: Path) -> None:
     with listening(tmp_path / "inbox", grace_seconds=0) as listener:
-        target = destination(f"PACS@127.0.0.1:{listener.port}", tmp_path)
+        target = require_destination(f"PACS@127.0.0.1:{listener.port}", tmp_path)
         report = push(scored.run_id, scored.settings, target)  # our listener takes images, not reports
     assert report.sent["sc"] == 2 and report.failed == 4
     assert sum("of this class" in note for note in report.notes) == 4
@@ -171,7 +171,7 @@ def test_nobody_there_and_a_rejection(tmp_path: Path, originals: Callable) -> No
 @pytest.mark.parametrize("text", ["PACS", "PACS@host", "PACS@host:99999", "@host:1", "ftp://x", "A" * 17 + "@h:1"])
 def test_an_invalid_destination_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="^--to"):
-        destination(text, tmp_path)
+        require_destination(text, tmp_path)
 
 
 def test_the_command(scored: Any, outbox: Path) -> None:

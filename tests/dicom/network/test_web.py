@@ -18,9 +18,9 @@ from pydicom import Dataset, dcmread
 
 from pipeline.cli import group
 from pipeline.dicom.network.config import PullConfig
-from pipeline.dicom.network.send import Stow, destination
+from pipeline.dicom.network.send import Stow, require_destination
 from pipeline.dicom.network.web import Credential, WebService
-from pipeline.dicom.network.web_retrieve import first_part
+from pipeline.dicom.network.web_retrieve import read_first_part
 from pipeline.errors import ConfigError, IdentityError, SendError
 from pipeline.stages.pacs.pull import pull
 
@@ -192,19 +192,19 @@ def test_a_credential_is_never_shown_nor_sent_in_the_clear(tmp_path: Path) -> No
     service = WebService.of("https://pacs.example/dicom-web/", credential)
     assert "verysecret" not in repr(service) + repr(Stow(service))
     with pytest.raises(ConfigError, match="not sent over http"):
-        destination("http://pacs.example/dicom-web", tmp_path, credential=credential)
+        require_destination("http://pacs.example/dicom-web", tmp_path, credential=credential)
     with pytest.raises(ConfigError, match="Drop --auth-env"):
-        destination("PACS@host:104", tmp_path, credential=credential)
+        require_destination("PACS@host:104", tmp_path, credential=credential)
     with pytest.raises(ConfigError, match="holds a user or password"):
-        destination("https://night:secret@pacs.example/", tmp_path)
+        require_destination("https://night:secret@pacs.example/", tmp_path)
     with pytest.raises(ConfigError, match="two credentials"):
         Credential.read("A", tmp_path)
 
 
 def test_the_first_part_of_a_message() -> None:
     body = b"preamble\r\n--x\r\nA: b\r\n\r\n\x00\r\n\xff\r\n--x--"
-    assert first_part("multipart/related; boundary=x", body) == b"\x00\r\n\xff"
-    assert first_part("application/dicom", b"DICM") == b"DICM"
+    assert read_first_part("multipart/related; boundary=x", body) == b"\x00\r\n\xff"
+    assert read_first_part("application/dicom", b"DICM") == b"DICM"
     for kind, damaged in (("multipart/related", body), ("multipart/related; boundary=y", body)):
         with pytest.raises(ValueError):
-            first_part(kind, damaged)
+            read_first_part(kind, damaged)

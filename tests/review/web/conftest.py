@@ -166,7 +166,7 @@ def listed(room: Room) -> list[int]:
     """The findings on the list, in their order."""
     from pipeline.review.worklist import WorklistQuery
 
-    return [row.finding_id for row in room.review.worklist.page(WorklistQuery()).rows]
+    return [row.finding_id for row in room.review.worklist.read_page(WorklistQuery()).rows]
 
 
 def _pseudonym(*parts: object) -> str:
@@ -197,7 +197,7 @@ def enter(room: Room, night: Any) -> Callable[..., int]:
         room.catalogue.add_findings(run_id, [finding], scored.sha256)
         room.catalogue.finish_run(run_id, sha256=scored.sha256)
         draw_reading_lists(room.catalogue, night.settings.review)
-        return next(row.id for row in room.catalogue.findings(run_id))
+        return next(row.id for row in room.catalogue.list_findings(run_id))
 
     return add
 

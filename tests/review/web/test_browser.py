@@ -102,7 +102,7 @@ def test_a_reader_looks_and_decides_by_keyboard(person: Person, room: Any) -> No
     page.keyboard.press("Enter")
     page.wait_for_url(lambda url: f"/scan/{first}" not in url)
     ready(page)
-    row = room.review.worklist.row(first)
+    row = room.review.worklist.read_row(first)
     assert (row.state, row.decided_by) == ("confirmed", "ann")
     assert len(list(labels(room.catalogue))) > before
     page.keyboard.press("l")
@@ -121,12 +121,12 @@ def test_a_decision_is_taken_back_by_key(person: Person, listed: list[int], room
     page.keyboard.press("d")
     page.keyboard.press("Enter")
     page.wait_for_selector("#undo")
-    assert room.review.worklist.row(listed[0]).state == "dismissed"
+    assert room.review.worklist.read_row(listed[0]).state == "dismissed"
     ready(page)
     page.locator("#pane-main").focus()
     page.keyboard.press("z")
     page.wait_for_selector(".withdrawn")
-    assert room.review.worklist.row(listed[0]).state in ("new", "in-review")
+    assert room.review.worklist.read_row(listed[0]).state in ("new", "in-review")
 
 
 @pytest.mark.slow
@@ -146,7 +146,7 @@ def test_a_slip_is_found_again_from_the_next_scan(person: Person, listed: list[i
     page.locator("#pane-main").focus()
     page.keyboard.press("z")
     page.wait_for_selector(".withdrawn")
-    assert room.review.worklist.row(listed[0]).state in ("new", "in-review")
+    assert room.review.worklist.read_row(listed[0]).state in ("new", "in-review")
     assert not page.locator("#last-decided").is_visible()
 
 
@@ -213,7 +213,7 @@ def test_a_region_is_drawn_with_the_mouse_and_signed(person: Person, listed: lis
     page.keyboard.press("u")
     page.keyboard.press("Enter")
     page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
-    region = room.review.decisions.history(listed[0], _lead(room))[-1].region
+    region = room.review.decisions.read_history(listed[0], _lead(room))[-1].region
     columns, rows = zip(*region["points"], strict=True)
     page.goto(f"/scan/{listed[0]}")
     ready(page)
@@ -243,7 +243,7 @@ def test_two_browsers_on_one_scan(person: Person, listed: list[int], room: Any) 
     assert ben.locator("#decide").count() == 0
     ben.keyboard.press("c")
     ben.keyboard.press("Enter")
-    assert room.review.worklist.row(listed[0]).decision_id == 0
+    assert room.review.worklist.read_row(listed[0]).decision_id == 0
     ann.keyboard.press("l")  # leaving gives it back
     ann.wait_for_selector("#list")
     ann.wait_for_timeout(300)
@@ -367,7 +367,7 @@ def test_scans_are_kept_by_key_and_leads_keep_them_for_others(person: Person, li
         lea.keyboard.press("j")
     lea.keyboard.press("a")
     lea.wait_for_selector("[data-row]:has-text('assigned to ben')")
-    assert [room.review.worklist.row(number).holder for number in listed[:3]] == ["ann", "ben", ""]
+    assert [room.review.worklist.read_row(number).holder for number in listed[:3]] == ["ann", "ben", ""]
     ann.goto(f"/scan/{listed[1]}")
     ready(ann)
     assert "assigned to ben" in ann.inner_text("#decision")
@@ -380,4 +380,4 @@ def test_scans_are_kept_by_key_and_leads_keep_them_for_others(person: Person, li
     ann.keyboard.press("a")
     ann.wait_for_selector("#list-words:has-text('anybody may read it')")
     assert ann.inner_text(in_review) == "1"
-    assert room.review.worklist.row(listed[0]).holder == ""
+    assert room.review.worklist.read_row(listed[0]).holder == ""

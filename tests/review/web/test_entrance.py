@@ -151,7 +151,7 @@ def test_a_header_counts_from_a_listed_proxy_only(
     assert (SESSION_COOKIE in one.client.cookies) is comes_in
     if comes_in:
         one.get(f"/scan/{listed[0]}", **{"x-forwarded-for": "203.0.113.5, 198.51.100.3"})
-        assert room.review.audit.entries(limit=1)[0].address == "198.51.100.3"
+        assert room.review.audit.list_entries(limit=1)[0].address == "198.51.100.3"
 
 
 def test_whom_the_proxy_names_now_is_who_asks(behind: Any) -> None:

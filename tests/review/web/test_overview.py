@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 
 from pipeline.review.web.drift_plot import BOTTOM, TOP, drift_plot
-from pipeline.stages.operations.drift import drift, night
-from pipeline.stages.operations.model_card import LIMITS, model_card, models
+from pipeline.stages.operations.drift import read_drift, read_night
+from pipeline.stages.operations.model_card import LIMITS, list_scored_models, read_model_card
 
 
 def test_the_night_counts_what_the_catalogue_counts(room: Any, scored: Any) -> None:
-    found = night(room.catalogue, room.catalogue.run(scored.run_id).started_at.date())
+    found = read_night(room.catalogue, room.catalogue.run(scored.run_id).started_at.date())
     assert (found["files"], found["new"], found["rejected"]) == (54, 54, 0)
     # Other tests may have scored the shared workspace before.
-    runs = [run for run in room.catalogue.runs("score") if run.state == "done"]
+    runs = [run for run in room.catalogue.list_runs("score") if run.state == "done"]
     assert found["scored"] == sum(run.summary["studies"] for run in runs)
     assert found["flagged"] == sum(run.summary["flagged"] for run in runs) >= 2
 
 
 def test_drift_is_of_the_runs_own_p_values(room: Any, scored: Any) -> None:
-    one = next(run for runs in drift(room.catalogue).values() for run in runs if run.run_id == scored.run_id)
-    rows = room.catalogue.findings(scored.run_id)
+    one = next(run for runs in read_drift(room.catalogue).values() for run in runs if run.run_id == scored.run_id)
+    rows = room.catalogue.list_findings(scored.run_id)
     p_values = [row.p_value for row in rows]
     assert one.studies == len(rows) == 6
     assert one.tail == np.mean(np.array(p_values) <= 0.1)
@@ -35,8 +35,8 @@ def test_drift_is_of_the_runs_own_p_values(room: Any, scored: Any) -> None:
 
 def test_a_card_says_data_limits_and_that_nothing_was_measured(room: Any, scored: Any, browser: Any) -> None:
     sha256 = room.catalogue.run(scored.run_id).sha256
-    assert sha256 in [one["sha256"] for one in models(room.catalogue)]
-    card = model_card(room.catalogue, room.settings, sha256[:16])
+    assert sha256 in [one["sha256"] for one in list_scored_models(room.catalogue)]
+    card = read_model_card(room.catalogue, room.settings, sha256[:16])
     assert card["limits"] == LIMITS
     assert {row["set"] for row in card["data"]} == {"train", "validate"}
     assert card["calibration"]["n"] > 0
@@ -44,5 +44,5 @@ def test_a_card_says_data_limits_and_that_nothing_was_measured(room: Any, scored
     assert "not for diagnosis" in page
     assert str(card["calibration"]["n"]) in page
     assert re.search("has not been evaluated|Evaluated on", page)
-    assert model_card(room.catalogue, room.settings, "%") is None  # no pattern, and too short
-    assert model_card(room.catalogue, room.settings, "%%%%%%%%") is None
+    assert read_model_card(room.catalogue, room.settings, "%") is None  # no pattern, and too short
+    assert read_model_card(room.catalogue, room.settings, "%%%%%%%%") is None

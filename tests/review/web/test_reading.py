@@ -110,11 +110,11 @@ def test_a_decision_becomes_a_label(browser: Open, listed: list[int], room: Any,
     before = len(list(labels(room.catalogue)))
     region = {"stack": 0, "index": 0, "points": [[3, 4], [10, 4], [10, 12.25]]}
     one.decide(listed[0], "confirmed", text="a mass", comment="large", region=json.dumps(region))
-    row = room.review.worklist.row(listed[0])
+    row = room.review.worklist.read_row(listed[0])
     assert (row.state, row.decided_by) == ("confirmed", "ann")
     assert len(list(labels(room.catalogue))) > before
 
-    told = room.review.decisions.history(listed[0], setup)[-1]
+    told = room.review.decisions.read_history(listed[0], setup)[-1]
     assert (told.by, told.text, told.comment) == ("ann", "a mass", "large")
     assert told.region["points"] == [[3, 4], [10, 4], [10, 12.25]]
 
@@ -138,7 +138,7 @@ def test_a_stale_form_is_refused_and_said(browser: Open, listed: list[int], room
     )
     assert "x-decided" not in answer.headers
     assert 'role="alert"' in answer.text
-    assert room.review.worklist.row(listed[0]).state == "confirmed"
+    assert room.review.worklist.read_row(listed[0]).state == "confirmed"
     assert _decisions(room, listed[0], setup) == 1
 
 
@@ -151,12 +151,12 @@ def test_taking_back_keeps_both_and_opens_the_scan(
     fields = {name: hidden(page, name) for name in ("csrf", "seen", "token")}
     assert "Withdrawn" in one.post(f"/scan/{listed[0]}/undo", fields, **HTMX).text
     assert _decisions(room, listed[0], setup) == 2
-    assert room.review.worklist.row(listed[0]).state in ("new", "in-review")
+    assert room.review.worklist.read_row(listed[0]).state in ("new", "in-review")
 
 
 def _decisions(room: Any, number: int, setup: Any) -> int:
 
-    return len(room.review.decisions.history(number, setup))
+    return len(room.review.decisions.read_history(number, setup))
 
 
 def test_two_readers_do_not_read_one_scan_unaware(browser: Open, listed: list[int], room: Any, hidden: Any) -> None:
@@ -202,7 +202,7 @@ def test_text_in_every_script_comes_back_as_it_was(
 
     one = browser("ann")
     assert one.decide(listed[0], "confirmed", text=text, comment=text).headers["x-decided"] == "1"
-    told = room.review.decisions.history(listed[0], setup)[-1]
+    told = room.review.decisions.read_history(listed[0], setup)[-1]
     assert told.comment == text
     page = one.get(f"/scan/{listed[0]}").text
     assert text in unescape(page)
@@ -242,10 +242,10 @@ def test_a_scan_whose_pixels_are_gone_is_said(browser: Open, listed: list[int], 
 def test_every_view_is_written_down(browser: Open, listed: list[int], room: Any) -> None:
     one = browser("ann", "203.0.113.99")
     one.get(f"/scan/{listed[0]}")
-    entry = room.review.audit.entries(limit=5, action="view")[0]
+    entry = room.review.audit.list_entries(limit=5, action="view")[0]
     assert (entry.user, entry.subject, entry.address) == ("ann", f"finding:{listed[0]}", "203.0.113.99")
     one.get(f"/scan/{listed[0]}")
-    assert len(room.review.audit.entries(action="view")) == 2
+    assert len(room.review.audit.list_entries(action="view")) == 2
 
 
 def test_the_normal_cases_beside_a_scan_are_views_too(browser: Open, listed: list[int], room: Any) -> None:
@@ -254,7 +254,7 @@ def test_the_normal_cases_beside_a_scan_are_views_too(browser: Open, listed: lis
         if "thumbs" in one.get(f"/scan/{listed[0]}/similar").text:
             break
         time.sleep(0.1)
-    entry = room.review.audit.entries(action="similar")[0]
+    entry = room.review.audit.list_entries(action="similar")[0]
     with room.catalogue.reading() as session:
         keys = set(session.scalars(select(Instance.pixel_key)))
     prefixes = entry.detail["pixels"].split()
@@ -266,7 +266,7 @@ def test_pixels_without_their_page_are_a_view_too(browser: Open, listed: list[in
     one = browser("ann")
     for _ in range(3):
         one.get(f"/scan/{listed[0]}/pixels/0/0")
-    assert [entry.subject for entry in room.review.audit.entries(action="pixels")] == [f"finding:{listed[0]}"]
+    assert [entry.subject for entry in room.review.audit.list_entries(action="pixels")] == [f"finding:{listed[0]}"]
 
 
 def test_the_audit_log_is_exported_as_json_lines(browser: Open, listed: list[int]) -> None:
@@ -305,7 +305,7 @@ def test_the_list_goes_on_where_it_ended(browser: Open, room: Any, monkeypatch: 
         if not following:
             break
         path = following[1].replace("&amp;", "&")
-    total = room.review.worklist.counts(listing.WorklistQuery())["all"]
+    total = room.review.worklist.count_states(listing.WorklistQuery())["all"]
     assert len(seen) == len(set(seen)) == total > 2
 
 

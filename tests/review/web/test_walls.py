@@ -41,7 +41,7 @@ def test_a_form_without_the_sessions_token_does_nothing(
     one = browser("ann")
     fields = {"outcome": "confirmed", "seen": "0", "token": "t" * 20} | ({} if token is None else {"csrf": token})
     assert one.post(f"/scan/{listed[0]}/{what}", fields).status_code == 403
-    assert room.review.worklist.row(listed[0]).state == "new"
+    assert room.review.worklist.read_row(listed[0]).state == "new"
 
 
 def test_another_sessions_token_does_not_fit(browser: Open, listed: list[int]) -> None:

@@ -17,7 +17,7 @@ from pipeline.stages.benchmark.leaderboard import LeaderRow, chosen_cells, corre
 from pipeline.stages.benchmark.run import finished, folder_of, note_crash, prepare, result_of, run_group
 from pipeline.stages.choose.compare_runs import compare_runs
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.tracking.registry import registered
+from pipeline.tracking.registry import list_registered
 from pipeline.types import RunRef
 
 pytestmark = pytest.mark.slow  # trains, calibrates and measures three runs
@@ -97,7 +97,7 @@ def test_cells_stay_out_of_the_registry(hospital: Any, bench: Benchmark) -> None
     results = [result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()]
     runs = {RunFolder.behind(RunRef(**result["run"])).run_id for result in results if "run" in result}
     assert len(runs) == 6
-    assert not runs & registered(hospital.settings, "phantom-mr").keys()
+    assert not runs & list_registered(hospital.settings, "phantom-mr").keys()
 
 
 def test_finished_cells_are_never_computed_again(
@@ -143,7 +143,7 @@ def test_test_is_opened_once_for_the_frozen_choice(hospital: Any, bench: Benchma
 
     def openings() -> list[str]:
         with Catalogue.open(settings) as catalogue:
-            return [opening.purpose for opening in catalogue.test_openings()]
+            return [opening.purpose for opening in catalogue.list_test_openings()]
 
     finish(bench, settings, COMMAND)
     assert openings() == []  # develop alone opens nothing

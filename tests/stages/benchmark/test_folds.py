@@ -25,7 +25,7 @@ from pipeline.stages.detect.train import train
 from pipeline.stages.run.load_slices import choose
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.tracking.registry import registered
+from pipeline.tracking.registry import list_registered
 from pipeline.types import RunRef
 
 FOLDS = """
@@ -173,7 +173,7 @@ def test_a_run_whose_patients_were_dealt_anew_is_refused(new_hospital: Any, hosp
     config = load_config(hospital.run_file, RunConfig, asked)
     run = train(config, settings)
     report = calibrate(run, settings)
-    assert not report.version and registered(settings, "phantom-mr") == {}  # a fold's model reads no night
+    assert not report.version and list_registered(settings, "phantom-mr") == {}  # a fold's model reads no night
     with Catalogue.open(settings) as catalogue:
         one = choose(catalogue, config, settings, sets=("train",)).slices[0]
         with catalogue.session() as session:

@@ -18,7 +18,7 @@ from pipeline.stages.detect.score import score
 from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.tracking.registry import registered
+from pipeline.tracking.registry import list_registered
 from pipeline.types import RunRef
 
 pytestmark = pytest.mark.slow  # two runs, their ensemble, and a registered model
@@ -51,7 +51,7 @@ def test_it_goes_through_every_stage(hospital: Any, members: tuple[str, str]) ->
     assert score(report.run, settings).studies == 8
     measured = evaluate(report.run, settings)
     assert {row.name for table in measured.tables for row in table.rows} >= {"ensemble", "brightness"}
-    assert RunFolder.behind(run).run_id in registered(settings, "phantom-mr")
+    assert RunFolder.behind(run).run_id in list_registered(settings, "phantom-mr")
     plain = rescore(run, detector.config.model_copy(update={"transform": "none"}), settings)
     assert load_detector(RunFolder.behind(plain).uncalibrated).two_sided is None
 

@@ -120,7 +120,7 @@ def test_blank_scans_are_listed_with_their_code_and_the_others_get_finite_scores
 ) -> None:
     report = score(calibrated.run, hospital.settings)
     with Catalogue.open(hospital.settings) as catalogue:
-        found, refused = catalogue.findings(report.run_id), catalogue.not_scored()
+        found, refused = catalogue.list_findings(report.run_id), catalogue.list_not_scored()
     assert report.studies == len(found) == UNREAD and report.flagged == 1
     assert all(math.isfinite(row.score) and 0 < row.p_value <= 1 for row in found)
     assert [row.code for row in refused] == ["empty-foreground"] * 2  # listed once, whichever method met them first
@@ -164,10 +164,10 @@ def test_a_rate_that_the_normals_cannot_bear_is_refused_and_nothing_is_flagged(
     run = train(run_config(hospital, {"name": "ae", **small["ae"]}, detection=flagging), hospital.settings)
     calibrated = calibrate(run, hospital.settings, to_registry=False)
     with Catalogue.open(hospital.settings) as catalogue:
-        before = len(catalogue.findings())
+        before = len(catalogue.list_findings())
         with pytest.raises(TooFewNormals, match="99 .*13"):
             score(calibrated.run, hospital.settings)
-        assert len(catalogue.findings()) == before
+        assert len(catalogue.list_findings()) == before
 
 
 def test_a_codec_that_is_missing_or_another_one_stops_the_training_before_it_begins(

@@ -38,14 +38,14 @@ def decide(settings: Settings, outcome_of: dict[bool, str], readers: tuple[str, 
     """Decide every row of the list by whether it was flagged; the second reader says the same, but of the first row."""
     with Catalogue.open(settings) as catalogue:
         review = Review(catalogue, settings)
-        flagged = {row.id: bool(row.flagged) for row in catalogue.findings()}
-        rows = [row.finding_id for row in review.worklist.page(WorklistQuery()).rows]
+        flagged = {row.id: bool(row.flagged) for row in catalogue.list_findings()}
+        rows = [row.finding_id for row in review.worklist.read_page(WorklistQuery()).rows]
         for number, finding in enumerate(rows):
             for reader in readers:
                 outcome = outcome_of[flagged[finding]]
                 if reader != readers[0] and number == 0:
                     outcome = "dismissed" if outcome == "confirmed" else "confirmed"
-                seen = review.worklist.row(finding).decision_id
+                seen = review.worklist.read_row(finding).decision_id
                 form = Form(finding, outcome, seen, f"token-{finding}-{reader}")
                 review.decisions.decide(form, Actor(reader, "reader"))
     return rows

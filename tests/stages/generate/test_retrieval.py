@@ -39,7 +39,7 @@ def test_the_same_place_in_the_body_comes_first() -> None:
 
 def test_neighbours_are_normals_of_train_and_validate(scored: Any) -> None:
     with Catalogue.open(scored.settings) as catalogue:
-        finding = catalogue.findings(scored.run_id, flagged=True)[0]
+        finding = catalogue.list_findings(scored.run_id, flagged=True)[0]
         similar = SimilarNormals(catalogue, scored.settings)
         detector = load_detector(RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).detector)
         series = next(iter(select_slices(catalogue, study_ids=[finding.study_id]).members.values()))

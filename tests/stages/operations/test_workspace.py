@@ -76,12 +76,12 @@ def test_a_night_elsewhere_leaves_the_original_as_it_was(
 def test_a_copy_of_the_copy_is_as_good(
     copied: Settings, trained: Any, hashes: Callable[[Path], dict[str, str]], tmp_path: Path
 ) -> None:
-    from pipeline.tracking.registry import champion
+    from pipeline.tracking.registry import find_champion
 
-    first = champion(copied, "phantom-mr")
+    first = find_champion(copied, "phantom-mr")
     shutil.copytree(copied.workspace, tmp_path / "again")
     before = hashes(copied.workspace)
-    again = champion(Settings(workspace=tmp_path / "again"), "phantom-mr")
+    again = find_champion(Settings(workspace=tmp_path / "again"), "phantom-mr")
     assert first is not None and again is not None and again.sha256 == first.sha256 == trained.report.run.sha256
     assert Path(again.path).parent == tmp_path / "again" / "runs"
     assert hashes(copied.workspace) == before
