@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from flows.evaluate import evaluate_route
+from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.score import score
 from flows.train import calibrate_run, train_method
@@ -53,9 +53,7 @@ class Screen:
         self._follow(train_method, "Train", f"Training {method} on scans of healthy patients only", self._trained)
         self._follow(calibrate_run, "Calibrate", "Scoring healthy patients that nothing has seen", _calibrated)
         self._follow(score, "Score", "Scoring tonight's patients", _scored)
-        self._follow(
-            evaluate_route, "Evaluate", "Measuring on labelled patients, beside simple controls", self._measured
-        )
+        self._follow(evaluate, "Evaluate", "Measuring on labelled patients, beside simple controls", self._measured)
 
     def _follow(self, step: Any, name: str, doing: str, outcome: Callable[[Any], str]) -> None:
         step.on_running(lambda _step, _run, _state: self._start(doing))
@@ -79,7 +77,9 @@ class Screen:
         return f"{method} saw {images} slices of healthy patients, and no lesion."
 
     def _measured(self, result: Mapping[str, Any]) -> str:
-        self.evaluated = Path(result["run"])
+        if not result["reports"]:
+            return "Nothing was evaluated."
+        self.evaluated = Path(result["reports"][0]["run"])
         counts = read_report(self.evaluated).tables[0].counts
         return f"{counts['abnormal']} patients with a lesion and {counts['normal']} without, labelled, beside controls."
 
