@@ -1,4 +1,4 @@
-"""Runs in MLflow: configuration, data fingerprint, terms, figures, tables. The only room that imports mlflow.
+"""Runs in MLflow: configuration, data fingerprint, terms, figures, tables. Only `pipeline.tracking` imports mlflow.
 
 MLflow's own defaults phone home (see `pipeline.tracking`) and write into the working directory (see `connect`).
 """
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 BATCH = 1000  # MLflow's limit of metrics in one call
 SOURCE = Path(__file__).resolve().parents[2]
-SAMPLE_SECONDS, SAMPLES = 2, 3  # system metrics: a row every six seconds, the mean of three samples
+SAMPLE_SECONDS, SAMPLES = 2, 3  # system metrics: one row every six seconds, the mean of three samples
 
 
 def connect(settings: Settings) -> str:
-    """Point MLflow at the workspace (or at `settings.mlflow_uri`) and return the tracking URI; needs no network.
+    """Point MLflow at the workspace (or at `settings.mlflow_uri`) and return the tracking URI; it needs no network.
 
     Raises:
         ConfigError: the tracking store cannot be opened.
@@ -44,7 +44,7 @@ def connect(settings: Settings) -> str:
     mlflow.set_system_metrics_samples_before_logging(SAMPLES)
     try:
         mlflow.search_experiments(max_results=1)
-    except Exception as error:  # mlflow wraps SQLAlchemy, HTTP and file errors in types of its own
+    except Exception as error:  # mlflow wraps SQLAlchemy, HTTP and file errors in its own types
         raise ConfigError(
             f"MLflow cannot open its store ({type(error).__name__}). Check NIGHTREAD_MLFLOW_URI."
         ) from error
@@ -54,9 +54,9 @@ def connect(settings: Settings) -> str:
 def _experiment(name: str, settings: Settings) -> str:
     import mlflow
 
-    found = mlflow.get_experiment_by_name(name)
-    if found is not None:
-        return found.experiment_id
+    experiment = mlflow.get_experiment_by_name(name)
+    if experiment is not None:
+        return experiment.experiment_id
     local = settings.mlflow_uri is None
     folder = artifact_root(settings.workspace) if local else None
     return mlflow.create_experiment(name, artifact_location=folder)
@@ -69,7 +69,7 @@ class TrackedRun:
     run_id: str
 
     def config(self, config: Config) -> None:
-        """Log the resolved configuration: whole as YAML-like JSON, and flat as parameters."""
+        """Log the resolved configuration: completely as JSON, and flattened as parameters."""
         import mlflow
 
         values = config.model_dump(mode="json")
@@ -77,7 +77,7 @@ class TrackedRun:
         mlflow.log_params({k: v for k, v in _flatten(values) if len(str(v)) <= 500})
 
     def data(self, fingerprint: Mapping[str, Any], context: str) -> None:
-        """Log which patients and which pixels were used, as an MLflow data set with the fingerprint as its digest.
+        """Log the patients and pixels used, as an MLflow data set with the fingerprint as its digest.
 
         Args:
             fingerprint: JSON with at least `sha256`; pseudonyms only.
@@ -90,11 +90,13 @@ class TrackedRun:
         name = f"data/{context}.json"
         mlflow.log_dict(dict(fingerprint), name)
         source = CodeDatasetSource(tags={"fingerprint": name, "sha256": str(fingerprint["sha256"])})
-        digest = str(fingerprint["sha256"])[:36]  # MLflow takes no longer one; the whole stands in the source
+        digest = str(fingerprint["sha256"])[:36]  # MLflow's limit; the full SHA-256 is in the source
         mlflow.log_input(MetaDataset(source, name=context, digest=digest), context=context)
 
     def terms(self, records: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Log training terms as metrics; each record is (images seen, terms). Batched: one call costs what ten do."""
+        """Log training terms as metrics; each record is (images seen, terms). They are batched, since one call costs as
+        much as ten.
+        """
         import time
 
         from mlflow import MlflowClient
@@ -106,7 +108,7 @@ class TrackedRun:
             MlflowClient().log_batch(self.run_id, metrics=metrics[start : start + BATCH])
 
     def metrics(self, values: Mapping[str, float]) -> None:
-        """Log final figures."""
+        """Log final metrics."""
         import mlflow
 
         mlflow.log_metrics({name: float(value) for name, value in values.items()})
@@ -151,14 +153,14 @@ def track(
     parent: str | None = None,
     system_metrics: bool = True,
 ) -> Iterator[TrackedRun]:
-    """Open (or, with `run_id`, reopen) a run and close it as FINISHED, or FAILED when the block raises.
+    """Open (or, with `run_id`, reopen) a run and close it as FINISHED, or as FAILED if the block raises.
 
     Args:
-        settings: where MLflow is.
+        settings: settings of the workspace.
         experiment: usually the route.
         name: readable run name.
-        run_id: an earlier run to go on with.
-        parent: the run under which this one is shown.
+        run_id: id of an earlier run to continue.
+        parent: id of the parent run.
         system_metrics: log CPU, memory, disk, network and GPU while the block runs.
     """
     connect(settings)
@@ -178,9 +180,9 @@ def track(
 
 
 def git_state(folder: Path = SOURCE) -> dict[str, str]:
-    """Return commit and cleanliness of the checkout that runs, or say that there is none.
+    """Return commit and cleanliness of the running checkout, or "not a checkout".
 
-    An installed package may lie within somebody else's repository; its commit says nothing about us and is not taken.
+    An installed package may be inside another repository, whose commit would be meaningless and is not used.
     """
     try:
         ours = _git(folder, "ls-files", "--error-unmatch", "pipeline/tracking/experiment.py") != ""
@@ -197,12 +199,12 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on most."""
+    """Return the versions with the most influence on results."""
     names = ("nightread", "torch", "monai", "pydicom", "scikit-learn", "mlflow", "prefect")
-    found = {}
+    versions_by_tag = {}
     for name in names:
         try:
-            found[f"version.{name}"] = importlib.metadata.version(name)
+            versions_by_tag[f"version.{name}"] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[f"version.{name}"] = "not installed"
-    return found
+            versions_by_tag[f"version.{name}"] = "not installed"
+    return versions_by_tag

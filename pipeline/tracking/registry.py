@@ -1,4 +1,4 @@
-"""Registered models: one name a route, aliases `challenger` (newest) and `champion` (in use)."""
+"""Registered models: one name per route, with aliases `challenger` (newest) and `champion` (in use)."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ NEEDED = (
 
 
 def model_name(route: str) -> str:
-    """Name of the route's registered model."""
+    """Return the name of the route's registered model."""
     return f"nightread-{route}"
 
 
 def requirements() -> list[str]:
-    """Pinned versions of what the served model imports; without them MLflow would import the model to find out.
+    """Return pinned versions of the served model's imports; without them, MLflow would import the model to infer them.
 
-    A build's local part (`+cpu`) is left out: the index that a consumer installs from may not have that build.
+    The local version (`+cpu`) is left out, since a consumer's package index may not have that build.
     """
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in NEEDED]
 
 
 def signature() -> Any:
-    """MLflow signature of the served detector."""
+    """Return the MLflow signature of the served detector."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
@@ -55,9 +55,9 @@ def signature() -> Any:
 def register(
     settings: Settings, detector: Path, sha256: str, route: str, run_folder: RunRef, example: Sequence[str]
 ) -> str:
-    """Log the detector into the open MLflow run and register it as the route's challenger; returns the version.
+    """Log the detector into the open MLflow run and register it as the route's challenger; return the version.
 
-    The artefact carries the package's code (`code_paths`), so that a process with only the pinned dependencies loads
+    The artefact carries the package's code (`code_paths`), so that a process with only the pinned dependencies can load
     it. A run that registered the same detector before (and was stopped afterwards) gets that version again. The first
     version of a route is its champion at once; later ones wait for `promote`. Must be called within `track`.
 
@@ -69,8 +69,8 @@ def register(
         run_folder: the training run, remembered in the version's tags.
         example: base64 DICOM files of one phantom scan: the input example.
     """
-    known = [v for v in _versions(settings, route) if _was_made_by(v, run_folder) and v.tags["sha256"] == sha256]
-    version = str(known[0].version) if known else _log_model(detector, sha256, route, example)
+    earlier = [v for v in _versions(settings, route) if _was_made_by(v, run_folder) and v.tags["sha256"] == sha256]
+    version = str(earlier[0].version) if earlier else _log_model(detector, sha256, route, example)
     # The folder's name only: a workspace may be copied or moved, and the registry with it.
     _tag(
         settings, route, version, {"run": Path(run_folder.path).name, "run_sha256": run_folder.sha256, "sha256": sha256}
@@ -85,7 +85,7 @@ def _log_model(detector: Path, sha256: str, route: str, example: Sequence[str]) 
     from pipeline.detection.detector_file import bundle_detector
 
     together = {"scan": "example"} if len(example) > 1 else {}
-    # MLflow notes on standard error what it registered; errors are raised all the same.
+    # MLflow prints on standard error what it registers; this hides its messages, errors are still raised.
     quiet = contextlib.redirect_stderr(io.StringIO())
     with tempfile.TemporaryDirectory(prefix="nightread-") as place, quiet:
         bundle = Path(place) / "detector"
@@ -126,10 +126,10 @@ def promote(settings: Settings, route: str, version: str) -> None:
 
 
 def find_champion(settings: Settings, route: str) -> RunRef | None:
-    """Return the training run of the route's champion, None where the route has none.
+    """Return the training run of the route's champion, or None if the route has no champion.
 
     Raises:
-        ArtefactError: the registry does not answer.
+        ArtefactError: the registry does not respond.
     """
     version = read_aliases(settings, route).get("champion")
     if version is None:
@@ -139,10 +139,10 @@ def find_champion(settings: Settings, route: str) -> RunRef | None:
 
 
 def read_aliases(settings: Settings, route: str) -> dict[str, str]:
-    """Return alias -> version of a route's registered model; empty where the route has no model.
+    """Return alias -> version of a route's registered model; empty if the route has no model.
 
     Raises:
-        ArtefactError: the registry does not answer.
+        ArtefactError: the registry does not respond.
     """
     from mlflow.exceptions import MlflowException
 
@@ -152,18 +152,19 @@ def read_aliases(settings: Settings, route: str) -> dict[str, str]:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return {}
         raise ArtefactError(
-            f"The model registry did not answer for the route {route} ({error.error_code}). Check NIGHTREAD_MLFLOW_URI."
+            f"The model registry did not respond for the route {route} ({error.error_code}). Check "
+            "NIGHTREAD_MLFLOW_URI."
         ) from error
 
 
 def _versions(settings: Settings, route: str) -> list[Any]:
-    """Every version of a route's model, newest first."""
-    client, found, token = _client(settings), [], None
+    """Return every version of a route's model, newest first."""
+    client, versions, token = _client(settings), [], None
     while True:
         page = client.search_model_versions(f"name='{model_name(route)}'", page_token=token)
-        found += page
+        versions += page
         if not (token := page.token):
-            return sorted(found, key=lambda version: -int(version.version))
+            return sorted(versions, key=lambda version: -int(version.version))
 
 
 def _was_made_by(version: Any, run_folder: RunRef) -> bool:
@@ -171,16 +172,17 @@ def _was_made_by(version: Any, run_folder: RunRef) -> bool:
 
 
 def find_version(settings: Settings, route: str, run_folder: str) -> str:
-    """Return the newest registered version that a training run became.
+    """Return the newest registered version of a training run.
 
     Raises:
-        ArtefactError: the run never registered one.
+        ArtefactError: the run registered no version.
     """
     for version in _versions(settings, route):
         if _was_made_by(version, RunRef(run_folder, "")):
             return str(version.version)
     raise ArtefactError(
-        f"The run {Path(run_folder).name} registered no model for the route {route}. Finish it: nightread train CONFIG"
+        f"The run {Path(run_folder).name} registered no model for the route {route}. Finish it with nightread train "
+        "CONFIG"
     )
 
 
@@ -189,11 +191,11 @@ def list_registered(settings: Settings, route: str) -> dict[str, str]:
     named: dict[str, list[str]] = {}
     for alias, version in read_aliases(settings, route).items():
         named.setdefault(version, []).append(alias)
-    found: dict[str, str] = {}
+    versions_by_run: dict[str, str] = {}
     for version in _versions(settings, route):
         run_id, number = version.tags.get("run", ""), str(version.version)
-        found.setdefault(run_id, " ".join([number, *sorted(named.get(number, []))]))
-    return found
+        versions_by_run.setdefault(run_id, " ".join([number, *sorted(named.get(number, []))]))
+    return versions_by_run
 
 
 def list_routes_with_champions(settings: Settings) -> list[str]:

@@ -1,9 +1,9 @@
-"""MLflow's store after its workspace was copied or moved: the absolute artefact locations in it are rewritten.
+"""Adaptation of MLflow's store to a copied or moved workspace, by rewriting its absolute artefact locations.
 
 MLflow has no relative locations: a store keeps `file:///old/place/mlflow/artifacts/...` for every experiment, run and
-model, so that a copied workspace would go on writing into the original. They are therefore rewritten when the store is
-opened from another place than the one that it names, in one transaction and before MLflow itself reads them. The
-`MLmodel` file of a registered model still says where it was logged; MLflow loads the files beside it.
+model, so a copied workspace would keep writing into the original. They are therefore rewritten when the store is
+opened from another path than the stored one, in one transaction and before MLflow itself reads them. The
+`MLmodel` file of a registered model still has its original location, but MLflow loads the files beside it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
-ARTIFACTS = "mlflow/artifacts"  # beneath the workspace
-# Every column of MLflow's tables in which it keeps where artefacts lie.
+ARTIFACTS = "mlflow/artifacts"  # relative to the workspace
+# All columns of MLflow's tables with artefact locations.
 LOCATIONS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -27,15 +27,15 @@ _BUSY_SECONDS = 60.0
 
 
 def artifact_root(workspace: Path) -> str:
-    """Return the URI of the folder that a workspace's own MLflow store keeps artefacts in."""
+    """Return the URI of the artefact folder of a workspace's own MLflow store."""
     return (workspace.absolute() / ARTIFACTS).as_uri()
 
 
 def relocate(workspace: Path, database: Path) -> int:
-    """Make the locations in a workspace's own MLflow database those of `workspace`; return how many were rewritten.
+    """Set the locations in a workspace's own MLflow database to `workspace`; return the number of changes.
 
-    Locations elsewhere (an object store, a folder that somebody chose) stay. Opened by two places in turn (a container
-    and its host), the store follows whoever opens it.
+    Other locations (an object store, a chosen folder) are unchanged. If it is opened alternately from two paths (a
+    container and its host), the locations follow the last one.
 
     Raises:
         ConfigError: the database cannot be read or written.
@@ -44,7 +44,7 @@ def relocate(workspace: Path, database: Path) -> int:
         return 0
     new = artifact_root(workspace)
     try:
-        # Without the driver's own transactions: BEGIN IMMEDIATE below takes the lock before anything is read.
+        # Disable the driver's implicit transactions: BEGIN IMMEDIATE below takes the lock before anything is read.
         with contextlib.closing(sqlite3.connect(database, _BUSY_SECONDS, isolation_level=None)) as store:
             if not (former := _former_roots(store, new)):
                 return 0
@@ -54,13 +54,13 @@ def relocate(workspace: Path, database: Path) -> int:
             return changed
     except sqlite3.Error as error:
         raise ConfigError(
-            f"The MLflow store {database.name} of the workspace cannot be adapted to its place ({error}). Make its "
-            "folder writable, or restore it from a backup: nightread restore FILE"
+            f"The MLflow store {database.name} of the workspace cannot be adapted to its new path ({error}). Make its "
+            "folder writable, or restore it from a backup with nightread restore FILE"
         ) from None
 
 
 def _former_roots(store: sqlite3.Connection, new: str) -> list[str]:
-    """Return the artefact roots of other places; the longest first, as one place may lie beneath another."""
+    """Return the artefact roots of other paths, longest first, since one path may contain another."""
     tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "experiments" not in tables:  # MLflow has not made its tables yet
         return []
@@ -70,7 +70,7 @@ def _former_roots(store: sqlite3.Connection, new: str) -> list[str]:
 
 
 def _rewrite(store: sqlite3.Connection, table: str, column: str, old: str, new: str) -> int:
-    # The slash keeps `/data/ws-2/...` apart from `/data/ws`: only the root itself and what lies beneath it match.
+    # The slash distinguishes `/data/ws-2/...` from `/data/ws`: only the root itself and paths below it match.
     done = store.execute(
         f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "
         f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",

@@ -1,12 +1,12 @@
-"""The detector as an MLflow pyfunc, loaded by MLflow *from this file's code*, for consumers that know only MLflow.
+"""The detector as an MLflow pyfunc, loaded by MLflow *from this file's code*, for consumers that use only MLflow.
 
-Input: one row an image file, with `dicom` (base64 of a DICOM file's bytes) or `path`, and optionally `scan`: rows that
+Input: one row per image file, with `dicom` (base64 of a DICOM file's bytes) or `path`, and optionally `scan`: rows that
 share it are the files of one series and are scored together, since MR normalisation needs the whole series.
-Output: one row a scan, in order of first appearance. `path` is read only in-process and beneath NIGHTREAD_PATH_ROOT:
-a scoring server must never open files that a stranger names.
+Output: one row per scan, in order of first appearance. `path` is read only in-process and below NIGHTREAD_PATH_ROOT:
+a scoring server must never open files named by a client.
 
 Scores are those of the detector in process: within 1e-5 of the score in fp32 with the same number of threads, and
-within `BF16_TOLERANCE` of it where the detector's `precision` is bf16, whose numbers have 8 significant bits.
+within `BF16_TOLERANCE` of it if the detector's `precision` is bf16, whose numbers have 8 significant bits.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
     """Scores DICOM files with the detector in the artefact; one bad file gives an error row, never a failed request."""
 
     def load_context(self, context: Any) -> None:
-        """Load the detector; its SHA-256 must be the one it was registered with."""
+        """Load the detector; its SHA-256 must be the registered one."""
         from pipeline.detection.stored_detector import load_detector
 
         expected = (context.model_config or {}).get("sha256")
         if not expected:
-            raise ArtefactError("The model names no SHA-256 of its detector. Take the registered model as it is.")
+            raise ArtefactError("The model has no SHA-256 of its detector. Use the registered model unchanged.")
         self.detector = load_detector(Path(context.artifacts["detector"]), sha256=expected)
         for method in self.detector.methods:
-            method.eval()  # for good: requests come in threads, and none may turn it back under another
-        # A stranger's file may kill a decoder; it must not kill the server. The worker lives as long as the server.
+            method.eval()  # permanently: requests run in threads, and no thread may change the mode for another
+        # A client's file may crash a decoder but must not crash the server. The worker lives as long as the server.
         self._workers = DecodeWorkers(1, DecodeLimits()).__enter__()
         atexit.register(self._workers.__exit__, None, None, None)
 
@@ -66,8 +66,8 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
                 result = score_files(self.detector, files, workers=self._workers)
         except NightreadError as error:
             return _failed(str(error))
-        except Exception as error:  # a stranger's file must not cost the other rows of the request their answer
-            return _failed(f"The scan cannot be scored ({type(error).__name__}).")
+        except Exception as error:  # one bad file must not affect the other rows of the request
+            return _failed(f"The scan cannot be scored ({type(error).__name__}). Check the file.")
         p_value = float("nan") if result.p_value is None else result.p_value
         return {"score": result.score, "p_value": p_value, "n_calibration": result.n_calibration, "error": ""}
 
@@ -88,7 +88,8 @@ def _file_of(row: dict[str, Any], folder: Path, number: int) -> Path:
 def _written(text: str, target: Path) -> Path:
     if len(text) * 3 // 4 > LARGEST_REQUEST_BYTES:
         raise Rejected(
-            RejectionCode.FILE_TOO_LARGE, f"The file in the request is over {LARGEST_REQUEST_BYTES >> 20} MiB."
+            RejectionCode.FILE_TOO_LARGE,
+            f"The file in the request is larger than {LARGEST_REQUEST_BYTES >> 20} MiB. Send a smaller file.",
         )
     try:
         target.write_bytes(base64.b64decode(text, validate=True))
@@ -100,12 +101,12 @@ def _written(text: str, target: Path) -> Path:
 def _allowed(path: Path) -> Path:
     root = os.environ.get("NIGHTREAD_PATH_ROOT")
     if not SERVERS.isdisjoint(sys.modules):
-        raise ConfigError("A scoring server takes no paths. Send the file's bytes as base64 in `dicom`.")
+        raise ConfigError("A scoring server does not accept paths. Send the file's bytes as base64 in `dicom`.")
     if not root:
-        raise ConfigError("Paths are refused unless NIGHTREAD_PATH_ROOT names the folder that they must lie in.")
+        raise ConfigError("Paths are allowed only below the folder NIGHTREAD_PATH_ROOT. Set that variable.")
     resolved = path.resolve()
     if not resolved.is_relative_to(Path(root).resolve()):
-        raise ConfigError("The path lies outside NIGHTREAD_PATH_ROOT. Move the file beneath it, or send its bytes.")
+        raise ConfigError("The path is outside NIGHTREAD_PATH_ROOT. Move the file into it, or send its bytes.")
     return resolved
 
 

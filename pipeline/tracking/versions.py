@@ -1,4 +1,4 @@
-"""The registered version behind a detector: asked of the registry once, in the background, since that is slow."""
+"""Registered version of a detector, looked up once in the background, since the registry is slow."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.errors import NightreadError
 
 
 class ModelVersions:
-    """Knows versions by a detector's SHA-256; shared by threads. Close it."""
+    """Cache of versions by a detector's SHA-256; safe to share between threads. Close it after use."""
 
     def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
         self._catalogue, self._settings, self._lock = catalogue, settings, threading.Lock()
@@ -19,11 +19,11 @@ class ModelVersions:
         self._known: dict[str, str] = {}
 
     def close(self) -> None:
-        """Stop asking; what is being asked is waited for, since the registry is not asked by two at once."""
+        """Stop, after waiting for a running look-up."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def of(self, sha256: str, run_id: str) -> str:
-        """Return a detector's version, "" while it is not known or where the registry does not know it."""
+        """Return a detector's version; "" until it has been looked up, or if the registry does not have it."""
         with self._lock:
             if sha256 not in self._known:
                 self._known[sha256] = ""

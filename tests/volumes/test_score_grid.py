@@ -179,8 +179,8 @@ def test_one_series_is_held_at_once_and_computed_in_parts(
     monkeypatch.setattr(Detector, "answer", lambda *_: pytest.fail("a second forward pass"))
     kept = keep_answers(detector, scans.data(), tmp_path / "develop")
     assert [len(answered.batch.ids) for answered in kept] == [9, 8, 1, 6]
-    assert [list(answered.wanted) for answered in kept][1] == [5, 1, 2]
-    assert isinstance(kept, KeptAnswers) and [n for a in kept for n in a.wanted.values()] == [
+    assert [list(answered.ids) for answered in kept][1] == [5, 1, 2]
+    assert isinstance(kept, KeptAnswers) and [n for a in kept for n in a.ids.values()] == [
         r.slice_id for r in kept.refs
     ]
 
@@ -193,7 +193,7 @@ def test_slices_without_neighbours_are_kept_as_before(
     kept = keep_answers(detector, scans.data(whole=False), tmp_path / "apart")
     assert kept.answers.shape[0] == len(scans.wanted)
     assert [len(answered.batch.ids) for answered in kept] == [4, 4, 4, 4, 3]
-    together = torch.cat([a.answers[list(a.wanted)] for a in keep_answers(detector, scans.data(), tmp_path / "whole")])
+    together = torch.cat([a.answers[list(a.ids)] for a in keep_answers(detector, scans.data(), tmp_path / "whole")])
     torch.testing.assert_close(torch.from_numpy(np.array(kept.answers)), together)
 
 

@@ -1,4 +1,4 @@
-"""A model's answers for a set, computed once and kept on disk: what the score grid reads again and again."""
+"""A model's outputs for a set, computed once and stored on disk for repeated reading by the score grid."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from pipeline.types import Batch, SliceRef
 
 
 class Answered(NamedTuple):
-    """Slices with the model's answers [B, C, *spatial]; `wanted` are the ids of those that are judged, by row."""
+    """Slices with the model's outputs [B, C, *spatial]; `ids` are the ids of the slices to evaluate, by row."""
 
     batch: Batch
     answers: torch.Tensor
-    wanted: Mapping[int, str]
+    ids: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswers:
-    """The answers of one data set, in its order.
+    """The model outputs of one data set, in its order.
 
     Attributes:
-        data: where images and bodies come from.
-        answers: float32 [N, C, *spatial], a memory map: what is not looked at is not in memory. Of a data set of whole
-            series, every slice of each has an answer, chosen or not.
-        batch_size: slices read at once, where series are not.
+        data: source of images and bodies.
+        answers: float32 [N, C, *spatial], a memory map, read on demand. For a data set of whole
+            series, every slice of each has an output, chosen or not.
+        batch_size: slices read at once, unless whole series are read.
     """
 
     data: SliceDataset
@@ -52,11 +52,11 @@ class KeptAnswers:
         return self.data.slices
 
     def __iter__(self) -> Iterator[Answered]:
-        """Yield batches, or whole series one at a time, with their answers."""
+        """Yield batches, or whole series one at a time, with their outputs."""
         start = 0
-        for batch, wanted in self._batches():
+        for batch, ids in self._batches():
             end = start + len(batch.ids)
-            yield Answered(batch, torch.from_numpy(np.array(self.answers[start:end])), wanted)
+            yield Answered(batch, torch.from_numpy(np.array(self.answers[start:end])), ids)
             start = end
 
     def _batches(self) -> Iterator[tuple[Batch, Mapping[int, str]]]:
@@ -70,48 +70,49 @@ class KeptAnswers:
 def keep_answers(
     detector: Detector, data: SliceDataset, folder: Path, on_progress: OnProgress | None = None
 ) -> KeptAnswers:
-    """Return the model's answers, computed unless they are in `folder` for these slices and weights.
+    """Return the model's outputs, computed unless `folder` has them for these slices and weights.
 
-    One forward pass a slice, with the randomness that scoring gives it; float32, so that a grid's cell is exactly what
-    a detector of that setting scores. A pass that was stopped leaves nothing that would be taken for whole.
+    There is one forward pass per slice, with the randomness of scoring; float32, so that a grid cell is exactly what
+    a detector with that setting scores. An interrupted pass leaves nothing that looks complete.
 
     Args:
         detector: a reconstructor or mapper.
-        data: cached, so that series that cannot be used are known before; of whole series, all slices are answered.
-        folder: of this set; replaced when slices or model are others.
-        on_progress: called with (slices done, slices in all).
+        data: a cached data set, so that unusable series are known in advance; for whole series, all slices are
+            computed.
+        folder: folder of this set; replaced if slices or model change.
+        on_progress: called with (slices done, total slices).
 
     Raises:
-        ConfigError: the detector's model was never saved, and so has no SHA-256.
+        ConfigError: the detector's model was never saved, so it has no SHA-256.
     """
-    file, question = folder / "answers.npy", _question(detector, data)
-    if _read(folder / "index.json") != question:
+    file, key = folder / "answers.npy", _cache_key(detector, data)
+    if _read(folder / "index.json") != key:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _compute(detector, data, file, on_progress)
-        durable.write(folder / "index.json", json.dumps(question))  # last: it says that the answers are whole
-    return KeptAnswers(data, _opened(file, question["count"]), detector.config.batch_size)
+        durable.write(folder / "index.json", json.dumps(key))  # last, as it marks the outputs as complete
+    return KeptAnswers(data, _opened(file, key["count"]), detector.config.batch_size)
 
 
 def _compute(detector: Detector, data: SliceDataset, file: Path, on_progress: OnProgress | None) -> None:
-    kept: np.ndarray | None = None
+    outputs: np.ndarray | None = None
     start, count = 0, len(_held(data))
     for answer in _answers(detector, data):
-        if kept is None:
-            kept = np.lib.format.open_memmap(file, "w+", np.float32, (count, *answer.shape[1:]))
-        kept[start : start + len(answer)] = answer
+        if outputs is None:
+            outputs = np.lib.format.open_memmap(file, "w+", np.float32, (count, *answer.shape[1:]))
+        outputs[start : start + len(answer)] = answer
         start += len(answer)
         if on_progress is not None:
             on_progress(start, count)
-    if kept is not None:
-        kept.flush()
+    if outputs is not None:
+        outputs.flush()
 
 
 def _answers(detector: Detector, data: SliceDataset) -> Iterator[np.ndarray]:
-    """Yield the answers in the order of the data: float32 [n, C, S, S], of slices or of a volume's slices."""
+    """Yield the outputs in the order of the data: float32 [n, C, S, S], for slices or a volume's slices."""
     if data.whole:
         for stack in series_stacks(data):
-            for part in _asked_at_once(detector, stack.batch):
+            for part in _parts(detector, stack.batch):
                 yield detector.answer(part).cpu().numpy()
         return
     for batch in batches(data, detector.config.batch_size):
@@ -119,15 +120,15 @@ def _answers(detector: Detector, data: SliceDataset) -> Iterator[np.ndarray]:
         yield detector.answer(replace(batch, ids=seeds)).cpu().numpy()
 
 
-def _asked_at_once(detector: Detector, series: Batch) -> list[Batch]:
-    """Return a series as a model sees it: a volume in one piece, slices no more than a batch at once."""
+def _parts(detector: Detector, series: Batch) -> list[Batch]:
+    """Return a series in parts for the model: a volume in one piece, slices in batches."""
     if detector.volumes is not None:
         return [series]
     return [series.part(rows) for rows in in_parts(detector.config.batch_size, len(series.ids))]
 
 
 def _held(data: SliceDataset) -> list[SliceRef]:
-    """Return the slices that have an answer, in order: those of the data, and of whole series the others too."""
+    """Return the slices that have outputs, in order: those of the data, or all slices of whole series."""
     if not data.whole:
         return list(data.slices)
     return [ref for series in data.series for ref in series.plan.members]
@@ -137,12 +138,12 @@ def _opened(file: Path, count: int) -> np.ndarray:
     return np.load(file, mmap_mode="r") if count else np.zeros((0, 1, 1, 1), np.float32)
 
 
-def _question(detector: Detector, data: SliceDataset) -> dict[str, Any]:
-    """Return what the answers depend on: model, precision, seed, tiles of volumes, slices in their order."""
+def _cache_key(detector: Detector, data: SliceDataset) -> dict[str, Any]:
+    """Return the inputs of the outputs: model, precision, seed, tiles of volumes, slices in order."""
     origin, held = detector.model.origin, _held(data)
     if origin is None:
         raise ConfigError(
-            "The model's answers are kept under its SHA-256. Save the model first: save_model(folder, model)"
+            "The model's outputs are stored under its SHA-256. Save the model first with save_model(folder, model)"
         )
     return {
         "model": origin.sha256,

@@ -1,4 +1,4 @@
-"""Two runs against each other, on the units that both were measured on: from their stored scores, nothing is scored."""
+"""Comparison of two runs on the same units, from their stored scores, without scoring anything."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Part = Literal["all", "central"]
 
 
 class RunComparison(Config):
-    """What two runs' scores say of each other.
+    """Result of comparing two runs.
 
     Attributes:
         first, second: run ids; every difference is first minus second.
         set_name: develop or test.
         part: all units, or the central slices.
         unit: slice or study.
-        comparisons: by the test that fits the units, then by the paired patient bootstrap, which needs no formula.
+        comparisons: by the test that suits the units, then by the paired patient bootstrap, which needs no formula.
     """
 
     first: str
@@ -35,10 +35,10 @@ class RunComparison(Config):
     comparisons: tuple[Comparison, ...]
 
     def to_text(self) -> str:
-        """Return it in words, one line a test."""
+        """Return the comparison in words, one line per test."""
         what = f"{self.set_name} set, {'central slices' if self.part == 'central' else f'all {self.unit} units'}"
         head = f"{self.first} against {self.second}, {what}:"
-        return "\n".join([head, *(f"  {found.sentence}" for found in self.comparisons)])
+        return "\n".join([head, *(f"  {comparison.sentence}" for comparison in self.comparisons)])
 
 
 def compare_runs(
@@ -53,28 +53,30 @@ def compare_runs(
 ) -> RunComparison:
     """Compare the AUROC of two evaluated runs.
 
-    DeLong's test where every unit is its own patient, else Obuchowski's; beside it the paired patient bootstrap.
+    DeLong's test if every unit is a different patient, else Obuchowski's, and also the paired patient bootstrap.
 
     Args:
-        first, second: run ids, or unambiguous beginnings.
+        first, second: run ids, or unambiguous prefixes.
         settings: the workspace.
-        set_name: whose stored scores; comparing opens no set.
+        set_name: the set of the stored scores; comparing does not open it.
         part: all units, or only the central slices.
-        margin: asks whether `first` is not worse than `second` by this much of AUROC.
-        alpha: one-sided level of that question.
+        margin: adds a non-inferiority test of `first` against `second` with this margin of AUROC.
+        alpha: one-sided level of that test.
 
     Raises:
-        ArtefactError: a run is not there, or was not evaluated on this set.
-        ConfigError: the two were measured on different units, or margin or alpha is out of range.
+        ArtefactError: a run does not exist, or was not evaluated on this set.
+        ConfigError: the two were evaluated on different units, or margin or alpha is out of range.
         EmptySelection: too few units of a class.
     """
     folders = [RunFolder.of(settings, name) for name in (first, second)]
     units = {folder.run_id: folder.config().unit for folder in folders}
     if len(folders) == 2 and folders[0].path == folders[1].path:
-        raise ConfigError(f"Both names mean the run {folders[0].run_id}. Name two runs: nightread runs --kind train")
+        raise ConfigError(
+            f"Both names mean the run {folders[0].run_id}. Choose two runs from nightread runs --kind train"
+        )
     if len(set(units.values())) > 1:
-        told = " and ".join(f"{name} in {unit} units" for name, unit in units.items())
-        raise ConfigError(f"{told} were measured; only scores of the same units can be compared.")
+        described = " and ".join(f"{name} in {unit} units" for name, unit in units.items())
+        raise ConfigError(f"{described} were evaluated, but only scores of the same units can be compared.")
     config = folders[0].config().evaluation
     frame = joined(*(stored_scores(folder, set_name) for folder in folders), tuple(units))
     if part == "central":
@@ -99,7 +101,7 @@ def _both_tests(
 
 
 def stored_scores(folder: RunFolder, set_name: str) -> pd.DataFrame:
-    """Return the scores of a run's units as its evaluation wrote them; pseudonyms are text.
+    """Return the scores of a run's units as written by its evaluation; pseudonyms are text.
 
     Raises:
         ArtefactError: the run was not evaluated on this set.
@@ -108,7 +110,7 @@ def stored_scores(folder: RunFolder, set_name: str) -> pd.DataFrame:
     if not file.exists():
         option = " --open-test PURPOSE" if set_name == "test" else ""
         raise ArtefactError(
-            f"The run {folder.run_id} has no scores on {set_name}. Measure it first: nightread evaluate --run "
+            f"The run {folder.run_id} has no scores on {set_name}. Evaluate it first with nightread evaluate --run "
             f"{folder.run_id}{option}"
         )
     return pd.read_csv(file, dtype={name: str for name in ("unit_id", "patient_id", "study_id", "series_id")})
@@ -124,9 +126,9 @@ def joined(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) ->
     alone = [len(left.index.difference(right.index)), len(right.index.difference(left.index))]
     if any(alone):
         raise ConfigError(
-            f"The two runs were measured on different units: {len(left)} and {len(right)}, of which {alone[0]} are "
-            f"only in the first and {alone[1]} only in the second. Only scores of the same units can be compared; "
-            "evaluate both again on today's data."
+            f"The two runs were evaluated on different units: {len(left)} and {len(right)}, of which {alone[0]} are "
+            f"only in the first and {alone[1]} only in the second. Only scores of the same units can be compared. "
+            "Evaluate both again on the current data."
         )
     right = right.loc[left.index]
     for column in ("patient_id", "label"):
@@ -135,5 +137,5 @@ def joined(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) ->
                 f"{changed} of {len(left)} units have another {column} in the second run: the data changed between the "
                 "two evaluations. Evaluate both again."
             )
-    kept = left.drop(columns=[name for name in left if name == "score" or str(name).startswith("control:")])
-    return kept.assign(**{names[0]: left["score"], names[1]: right["score"]}).reset_index()
+    columns = left.drop(columns=[name for name in left if name == "score" or str(name).startswith("control:")])
+    return columns.assign(**{names[0]: left["score"], names[1]: right["score"]}).reset_index()

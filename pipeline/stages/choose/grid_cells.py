@@ -1,4 +1,4 @@
-"""The cells of a score grid: from kept answers to units, and from units to figures."""
+"""Cells of a score grid: from stored model outputs to units, and from units to metrics."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAP = "model"
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """The scored units of one part: slices, or studies; `positions` are NaN for studies."""
+    """The scored units of one part, slices or studies; `positions` are NaN for studies."""
 
     scores: np.ndarray
     patients: tuple[str, ...]
@@ -50,7 +50,7 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """One score: its settings, its units in each part, and its figures."""
+    """One score: its settings, its units in each part, and its metrics."""
 
     residual: ResidualConfig
     aggregate: AggregateConfig
@@ -88,9 +88,9 @@ def evaluate_grid(
     tried: GridConfig,
     on_progress: OnProgress | None = None,
 ) -> tuple[list[GridCell], tuple[str, ...]]:
-    """Return every cell, the run's own setting first, and notes on what could not be tried.
+    """Return every cell, the run's own setting first, and notes on settings that could not be tried.
 
-    One map at a time is computed for every slice, and reduced at once: memory does not grow with the grid's maps.
+    One map at a time is computed for every slice and reduced at once, so memory does not grow with the number of maps.
     """
     walk = _Walk(detector, parts, config, tried)
     maps = map_cells(tried, config.require_detection(), walk.reconstructs)
@@ -103,14 +103,14 @@ def evaluate_grid(
 
 
 class _Walk:
-    """One pass over the kept answers for each map of the grid."""
+    """One pass over the stored outputs for each map of the grid."""
 
     def __init__(
         self, detector: Detector, parts: Mapping[Part, KeptAnswers], config: RunConfig, tried: GridConfig
     ) -> None:
         self.detector, self.parts, self.config, self.tried = detector, parts, config, tried
         self.reconstructs = isinstance(detector.method, Reconstructor)
-        self.wanted = aggregates(tried, config.require_detection().aggregate)
+        self.aggregates = aggregates(tried, config.require_detection().aggregate)
         self.transforms = tuple(dict.fromkeys((config.require_detection().transform, *tried.transforms)))
         self.notes: dict[str, None] = {}
         develop = parts["develop"].data
@@ -120,42 +120,42 @@ class _Walk:
         """Yield the cells of one cleaned map: every erosion, weight of adjacent slices, aggregate and transform."""
         configs = cell.configs()
         points = [PixelPoint(self.config.evaluation, MAP) for _ in configs]
-        distinct = {id(kept): self._scores(kept, cell, points) for kept in self._distinct()}
-        scores = {name: distinct[id(kept)] for name, kept in self.parts.items()}
+        distinct = {id(stored): self._scores(stored, cell, points) for stored in self._distinct()}
+        scores = {name: distinct[id(stored)] for name, stored in self.parts.items()}
         for c, residual in enumerate(configs):
             pixels = dict(zip(("pixel_ap", "oracle_dice"), points[c].result(), strict=True))
-            for a, aggregate in enumerate(self.wanted):
+            for a, aggregate in enumerate(self.aggregates):
                 raw = {name: scores[name][c, a] for name in self.parts}
                 yield from self._transformed(residual, aggregate, raw, pixels)
 
     def _distinct(self) -> list[KeptAnswers]:
-        return list({id(kept): kept for kept in self.parts.values()}.values())
+        return list({id(stored): stored for stored in self.parts.values()}.values())
 
-    def _scores(self, kept: KeptAnswers, cell: MapCell, points: Sequence[PixelPoint]) -> np.ndarray:
+    def _scores(self, stored: KeptAnswers, cell: MapCell, points: Sequence[PixelPoint]) -> np.ndarray:
         """Return float64 [configs of the cell, aggregates, N]; the pixels of develop go to `points`."""
-        configs, found = cell.configs(), []
-        for answered in kept:
+        configs, parts = cell.configs(), []
+        for answered in stored:
             maps, rows = self._maps(answered, cell.residual), []
-            judged = list(answered.wanted)
+            judged = list(answered.ids)
             for point, config in zip(points, configs, strict=True):
                 inside, counted = (tensor[judged] for tensor in counted_maps(maps, answered.batch.body, config))
-                rows.append(slice_scores(inside, counted, self.wanted))
-                if self.masks and kept is self.parts["develop"]:
+                rows.append(slice_scores(inside, counted, self.aggregates))
+                if self.masks and stored is self.parts["develop"]:
                     self._pixels(answered, inside, counted, point)
-            found.append(torch.stack(rows))
-        return torch.cat(found, dim=2).numpy() if found else np.zeros((len(configs), len(self.wanted), 0))
+            parts.append(torch.stack(rows))
+        return torch.cat(parts, dim=2).numpy() if parts else np.zeros((len(configs), len(self.aggregates), 0))
 
     def _maps(self, answered: Answered, residual: ResidualConfig) -> torch.Tensor:
-        """Return the cleaned maps of a batch, or of a series, which may be long, no more than a batch at once."""
+        """Return the cleaned maps of a batch, or of a (possibly long) series in parts of batch size."""
         images, answers = answered.batch.images, answered.answers
         parts = in_parts(self.detector.config.batch_size, len(images))
         return joined([cleaned_maps(answers[part], images[part], residual, self.reconstructs) for part in parts])
 
     def _pixels(self, answered: Answered, maps: torch.Tensor, counted: torch.Tensor, point: PixelPoint) -> None:
-        """Add the judged slices' maps, on the native grid, to the pixel figures of develop; as in its evaluation, a
-        slice of which nothing counts has no part in them."""
+        """Add the evaluated slices' maps, on the native grid, to the pixel metrics of develop; as in its evaluation, a
+        slice without counted pixels is left out."""
         data = self.parts["develop"].data
-        for row, (place, name) in enumerate(answered.wanted.items()):
+        for row, (place, name) in enumerate(answered.ids.items()):
             ref, mask = data.ref(name), self.masks.get(name)
             if not counted[row].any() or (ref.label == "abnormal" and mask is None):
                 continue
@@ -179,8 +179,8 @@ class _Walk:
             if change is None:
                 continue
             units = {
-                name: units_of(change(raw[name]), kept.refs, self.config.unit, aggregate)
-                for name, kept in self.parts.items()
+                name: units_of(change(raw[name]), stored.refs, self.config.unit, aggregate)
+                for name, stored in self.parts.items()
             }
             figures = {**image_figures(units, self.config), **pixels}
             yield GridCell(residual, aggregate, transform, not self.reconstructs, units, figures)
@@ -197,7 +197,7 @@ class _Walk:
 
 
 def units_of(scores: np.ndarray, refs: Sequence[SliceRef], unit: str, aggregate: AggregateConfig) -> Units:
-    """Return the units that have a score: slices as they are, or studies by the detector's own rule."""
+    """Return the units that have a score: slices unchanged, or studies by the detector's own rule."""
     present = [(float(score), ref) for score, ref in zip(scores, refs, strict=True) if math.isfinite(score)]
     if unit == "slice":
         positions = np.array([ref.relative_position for _, ref in present])
@@ -206,13 +206,13 @@ def units_of(scores: np.ndarray, refs: Sequence[SliceRef], unit: str, aggregate:
     for score, ref in present:
         studies.setdefault(ref.study_id, []).append((score, ref))
     rows = []
-    for found in studies.values():
-        slices = [SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, s) for s, r in found]
+    for items in studies.values():
+        slices = [SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, s) for s, r in items]
         try:
             score, _ = aggregate_study(slices, aggregate)
         except Rejected:
             continue
-        rows.append((score, found[0][1].patient_id, any(ref.label == "abnormal" for _, ref in found)))
+        rows.append((score, items[0][1].patient_id, any(ref.label == "abnormal" for _, ref in items)))
     return _units(rows, np.full(len(rows), np.nan))
 
 
@@ -222,7 +222,7 @@ def _units(rows: Sequence[tuple[float, str, bool]], positions: np.ndarray) -> Un
 
 
 def image_figures(units: Mapping[Part, Units], config: RunConfig) -> dict[str, float]:
-    """Return AUROC on develop, all and central; NaN where a figure cannot be had."""
+    """Return AUROC on develop, all and central; NaN if it is undefined."""
     develop = units["develop"]
     low, high = config.evaluation.central
     central = (develop.positions > low) & (develop.positions < high)
@@ -234,7 +234,7 @@ def image_figures(units: Mapping[Part, Units], config: RunConfig) -> dict[str, f
 
 
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Return the AUROC of scores [N]; NaN where a class is absent."""
+    """Return the AUROC of scores [N]; NaN if a class is missing."""
     if positive.all() or not positive.any():
         return float("nan")
     areas, number = scores[positive], np.sort(scores[~positive])

@@ -1,8 +1,8 @@
-"""Stage `grid`: every score that a trained model allows, judged on develop from kept answers. Nothing is trained.
+"""Stage `grid`: try every score of a trained model on develop, from stored outputs. Nothing is trained.
 
 Reads validate (constants of two-sided scores) and develop. Train, calibrate, gate and test are never read, and a guard
-refuses their slices. Where maps are averaged over adjacent slices, whole series are read, as the detector reads them:
-their other slices, which are of the same patients and so of the same set, are averaged with and not judged.
+refuses their slices. If maps are averaged over adjacent slices, whole series are read, as in the detector:
+their other slices, which belong to the same patients and therefore the same set, are averaged but not evaluated.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ READ: frozenset[SetName] = frozenset({"validate", "develop"})
 
 @dataclass(frozen=True, slots=True)
 class GridResult:
-    """What the grid found.
+    """Result of the grid.
 
     Attributes:
-        table: one row a cell: its settings, and image AUROC (all, central), pixel AP, oracle Dice.
-        criterion: what chose the best; the whole set's AUROC stands in where it is missing.
+        table: one row per cell: its settings, and image AUROC (all, central), pixel AP, oracle Dice.
+        criterion: the criterion that chose the best cell; the whole set's AUROC if it is missing.
         best: the detection of the best cell, ready for a run's configuration.
         best_row: its row.
-        notes: what a reader must know.
+        notes: notes for the reader.
     """
 
     table: pd.DataFrame
@@ -69,11 +69,11 @@ class GridResult:
 
     def snippet(self) -> str:
         """Return the best cell as YAML for a run's configuration."""
-        kept = self.best.model_dump(mode="json", include={"residual", "aggregate", "transform"})
+        section = self.best.model_dump(mode="json", include={"residual", "aggregate", "transform"})
         if self.best.residual.kind != "perceptual":
-            del kept["residual"]["perceptual"]
+            del section["residual"]["perceptual"]
         head = f"# best {self.criterion} on develop: {self.best_row[self.criterion]:.4f} of {len(self.table)} cells"
-        return f"{head}\n{yaml.safe_dump({'detection': kept}, sort_keys=False)}"
+        return f"{head}\n{yaml.safe_dump({'detection': section}, sort_keys=False)}"
 
 
 def grid(
@@ -85,24 +85,24 @@ def grid(
 ) -> GridResult:
     """Try every score on develop without another training or forward pass, and write the best as a snippet.
 
-    Writes `grid/grid.csv` and `grid/best.yaml` into the run folder, and one MLflow run beneath the
-    run's. The answers are computed once and kept there.
+    Writes `grid/grid.csv` and `grid/best.yaml` into the run folder, and one MLflow run below the
+    run's. The outputs are computed once and stored there.
 
     Args:
         run: a trained run of a reconstructor or mapper.
         settings: the workspace.
-        config: what is tried.
-        criterion: chooses the best cell.
-        on_progress: called with (maps done, maps in all).
+        config: values to try.
+        criterion: criterion that chooses the best cell.
+        on_progress: called with (maps done, total maps).
 
     Raises:
-        EmptySelection: no labelled develop scans.
-        ConfigError: the method gives a number only, the run is an ensemble, or the criterion cannot be had.
+        EmptySelection: there are no labelled develop scans.
+        ConfigError: the method gives numbers only, the run is an ensemble, or the criterion is not available.
     """
     folder = RunFolder.behind(run)
     settled, detector = folder.config(), load_detector(folder.uncalibrated)
     if not isinstance(detector, Detector):
-        raise ConfigError("An ensemble's score is fixed by its members; try the grid on each of them.")
+        raise ConfigError("An ensemble's score is determined by its members. Run the grid on each of them.")
     chosen = _chosen(settled, settings)
     tried = worth_trying(config or GridConfig(), settled, chosen.values())
     parts, read = _parts(folder, detector, settled, settings, chosen, whole=settled.whole or any(tried.adjacents))
@@ -110,7 +110,7 @@ def grid(
     table, notes = pd.DataFrame([cell.row() for cell in cells]), (*read, *notes)
     used = _criterion(table, criterion)
     if used != criterion:
-        notes = (*notes, f"There is no {criterion} on this develop set; {used} chose instead.")
+        notes = (*notes, f"{criterion} is not available on this develop set, so {used} was used instead.")
     place = int(table[used].idxmax())
     best = settled.require_detection().model_copy(update=cells[place].update())
     result = GridResult(table, used, best, table.loc[place].to_dict(), notes)
@@ -127,13 +127,13 @@ def _chosen(config: RunConfig, settings: Settings) -> dict[Part, Selection]:
     if not chosen["develop"].slices:
         raise EmptySelection(
             f"No labelled scans in the develop set of {config.data.route!r}. Import labels of abnormal and normal "
-            "scans: nightread labels import FILE.csv"
+            "scans with nightread labels import FILE.csv"
         )
     return chosen
 
 
 def worth_trying(tried: GridConfig, config: RunConfig, chosen: Iterable[Selection]) -> GridConfig:
-    """Return what the grid tries on these scans: a slice alone in its series has no neighbour to average with."""
+    """Return the grid's values for these scans: single slices have no neighbours to average with."""
     if any(len(refs) > 1 for selection in chosen for refs in selection.members.values()):
         return tried
     return tried.model_copy(update={"adjacents": (config.require_detection().residual.adjacent,)})
@@ -147,28 +147,33 @@ def _parts(
     chosen: dict[Part, Selection],
     whole: bool,
 ) -> tuple[dict[Part, KeptAnswers], tuple[str, ...]]:
-    """Return the answers of each part, and notes on series that the run alone would have read."""
-    kept: dict[Part, KeptAnswers] = {}
+    """Return the outputs of each part, and notes on series that only the run itself could read."""
+    parts: dict[Part, KeptAnswers] = {}
     for name, selection in chosen.items():
         guard(chain.from_iterable(selection.members.values()))
         data = dataset(selection, config, settings, cache="disk", whole=whole)
-        kept[name] = keep_answers(detector, data, folder.path / "grid" / name)
-    refused = sum(len(part.data.rejected) for part in kept.values()) if whole and not config.whole else 0
-    note = f"Series left out of every cell, as they could not be read whole: {refused}."
-    return kept, (note,) if refused else ()
+        parts[name] = keep_answers(detector, data, folder.path / "grid" / name)
+    refused = sum(len(part.data.rejected) for part in parts.values()) if whole and not config.whole else 0
+    note = f"Series left out of every cell because they could not be read completely: {refused}."
+    return parts, (note,) if refused else ()
 
 
 def guard(refs: Iterable[SliceRef]) -> None:
-    """Refuse slices of a set that a choice must not see (ConfigError)."""
+    """Refuse slices of a set that must not influence a choice (ConfigError)."""
     if odd := sorted({str(ref.set_name) for ref in refs if ref.set_name not in READ}):
-        raise ConfigError(f"The score grid was given slices of {', '.join(odd)}; it reads validate and develop only.")
+        raise ConfigError(
+            f"The score grid was given slices of {', '.join(odd)}, but may read validate and develop only."
+        )
 
 
-def _criterion(table: pd.DataFrame, wanted: str) -> str:
-    for name in (wanted, "auroc"):
+def _criterion(table: pd.DataFrame, criterion: str) -> str:
+    for name in (criterion, "auroc"):
         if table[name].notna().any():
             return name
-    raise ConfigError(f"No cell of the grid has {wanted}: develop needs normal and abnormal scans (and masks for it).")
+    raise ConfigError(
+        f"No cell of the grid has {criterion}. Import labels of normal and abnormal scans (and masks for pixel "
+        "criteria)."
+    )
 
 
 def _keep(result: GridResult, folder: RunFolder, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Stage `assemble`: an ensemble of trained runs. Its members' scores are put on one scale by validate normals."""
+"""Stage `assemble`: build an ensemble of trained runs, whose scores are put on one scale by validate normals."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from pipeline.types import Batch, RunRef
 
 
 def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunRef:
-    """Make an ensemble of the calibrated runs that `config.method` names; like a trained run, it is not calibrated yet.
+    """Build an ensemble of the calibrated runs in `config.method`; like a trained run, it is not calibrated yet.
 
     Reads the validate normals only, for the members' z-scores. Its detector names the members' models by SHA-256.
 
     Args:
         config: a run whose method is an ensemble.
         settings: the workspace.
-        again: assemble anew even if the run exists.
+        again: build it again even if the run exists.
 
     Raises:
-        ArtefactError: a member is missing, not calibrated, or not the one whose SHA-256 is given.
-        ConfigError: members of other routes or images, or an ensemble among them.
-        TooFewNormals: too few validate normals for z-scores.
+        ArtefactError: a member is missing, not calibrated, or does not have the given SHA-256.
+        ConfigError: members have other routes or images, or one of them is an ensemble.
+        TooFewNormals: there are too few validate normals for z-scores.
     """
     with Catalogue.open(settings) as catalogue:
         sets = learning_sets(config, settings, catalogue)
@@ -59,7 +59,7 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
 def _assemble_in(
     folder: RunFolder, config: RunConfig, validate: Selection, settings: Settings, catalogue: Catalogue
 ) -> dict[str, Any]:
-    """Write the detector; return the members and what their trainings cost together."""
+    """Write the detector; return the members and the total cost of their trainings."""
     detection, parts = config.require_detection(), [_member(one, config, settings) for one in members_of(config)]
     images = images_of(Normaliser(config.data.normaliser), config.data.volumes)
     refuse_strangers([detector for detector, _ in parts], config.data.route, images)
@@ -79,43 +79,44 @@ def _assemble_in(
 
 
 def members_of(config: RunConfig) -> tuple[MemberConfig, ...]:
-    """Return the members that a run's configuration names (ConfigError where its method is no ensemble)."""
+    """Return the members in a run's configuration (ConfigError if its method is not an ensemble)."""
     if not isinstance(config.method, EnsembleConfig):
-        raise ConfigError(f"The method {config.method.name} is no ensemble and has no members.")
+        raise ConfigError(f"The method {config.method.name} is not an ensemble, so it has no members.")
     return config.method.members
 
 
-def _member(wanted: MemberConfig, config: RunConfig, settings: Settings) -> tuple[Detector, RunRef]:
-    folder = RunFolder.of(settings, wanted.run)
+def _member(entry: MemberConfig, config: RunConfig, settings: Settings) -> tuple[Detector, RunRef]:
+    folder = RunFolder.of(settings, entry.run)
     if folder.config().data.fold != config.data.fold:
         raise ConfigError(
-            f"The member {folder.run_id} holds out other patients (data.fold) than its ensemble, which would be judged "
-            "on patients that the member learned from. Join members of one fold, and give the ensemble the same."
+            f"The member {folder.run_id} holds out other patients (data.fold) than its ensemble, which would be "
+            "evaluated "
+            "on patients that the member learned from. Use members of one fold, and give the ensemble the same fold."
         )
     if not (folder.detector / DETECTOR).exists():
-        raise ArtefactError(f"The member {folder.run_id} is not calibrated. Finish it: nightread train CONFIG")
+        raise ArtefactError(f"The member {folder.run_id} is not calibrated. Finish it with nightread train CONFIG")
     calibrated = folder.read_calibrated()
-    if wanted.sha256 is not None and calibrated.sha256 != wanted.sha256:
+    if entry.sha256 is not None and calibrated.sha256 != entry.sha256:
         raise ArtefactError(
-            f"The member {folder.run_id} has SHA-256 {calibrated.sha256[:12]}…, and {wanted.sha256[:12]}… is asked "
-            "for. It was trained or calibrated again; name its present SHA-256, or restore the old one."
+            f"The member {folder.run_id} has SHA-256 {calibrated.sha256[:12]}…, but {entry.sha256[:12]}… was "
+            "requested. It was trained or calibrated again. Set its current SHA-256, or restore the old run."
         )
     detector = load_detector(folder.detector, sha256=calibrated.sha256)
     if not isinstance(detector, Detector):
-        raise ConfigError(f"The member {folder.run_id} is an ensemble itself; name its members instead.")
+        raise ConfigError(f"The member {folder.run_id} is itself an ensemble. Use its members instead.")
     return detector, RunRef(folder.run_id, calibrated.sha256)
 
 
 def _refuse_mixed(detectors: Sequence[Detector], config: RunConfig) -> None:
     if any(detector.whole for detector in detectors) != config.whole:
         raise ConfigError(
-            "Members that average their maps over adjacent slices are read by whole series, and so is their ensemble: "
-            "set detection.residual.adjacent above 0 in its run as well, and to 0 where no member does."
+            "Members that average their maps over adjacent slices need whole series, and so does their ensemble: "
+            "set detection.residual.adjacent above 0 in its run as well, or to 0 if no member does."
         )
 
 
 def _batches(data: SliceDataset, batch_size: int) -> Iterator[tuple[Batch, list[int]]]:
-    """Yield slices, or whole series, with the randomness that scoring gives them, and which of their rows count."""
+    """Yield slices, or whole series, with the same randomness as in scoring, and the rows that count."""
     if data.whole:
         for stack in data.stacks():
             yield stack.batch, list(stack.selected)

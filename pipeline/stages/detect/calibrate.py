@@ -1,4 +1,4 @@
-"""Stage `calibrate`: what the scores of a trained detector mean, from normals that nothing else has seen."""
+"""Stage `calibrate`: calibrate the scores of a trained detector on normals that nothing else has seen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import register
 from pipeline.types import RunRef, SliceScore
 
-# which phantom shows a reader of the registry what the model takes
+# phantom used as the input example in the registry
 EXAMPLES: dict[str, PhantomModality] = {"ct_window": "CT", "mr_percentile": "MR", "mr_median": "MR"}
 
 
@@ -39,10 +39,10 @@ class CalibrationReport:
 
     Attributes:
         run: the run folder, and the SHA-256 of the calibrated detector.
-        route, version: what it is registered as; no version where it was kept out of the registry.
-        n, patients, guarantee: calibration units, and what p-values from them are worth.
+        route, version: registered route and version; no version if it was kept out of the registry.
+        n, patients, guarantee: calibration units, and the guarantee of their p-values.
         alpha, threshold, interval: the configured false-positive rate, its threshold and the 95 % interval of the rate
-            that it realises; None where n is too small, and `refusal` says how many are needed.
+            realised rate; None if n is too small, in which case `refusal` says how many are needed.
     """
 
     run: RunRef
@@ -61,7 +61,7 @@ class CalibrationReport:
         return asdict(self)
 
     def sentence(self) -> str:
-        """Say it in words."""
+        """Return the report in words."""
         entered = f" and registered {self.route} version {self.version}" if self.version else ""
         head = f"Trained{entered}: calibrated on {self.n} normal units"
         if self.threshold is None:
@@ -71,21 +71,22 @@ class CalibrationReport:
 
 
 def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> CalibrationReport:
-    """Calibrate a trained run, once: the set is read after everything else is frozen. Repeated, the report is returned.
+    """Calibrate a trained run once, after everything else is frozen; further calls return the stored report.
 
     A calibrated detector that is missing or damaged is calibrated again.
 
     Args:
         run: a trained run.
         settings: the workspace.
-        to_registry: False keeps it out of the registry, as the cells of a benchmark; a later call may enter it. A run
-            under a fold (`data.fold`) never enters: it lacks patients on purpose, and learned from others of develop.
+        to_registry: False keeps it out of the registry, as for benchmark cells; a later call may register it. A run
+            with a fold (`data.fold`) is never registered: it lacks patients on purpose, and learned from develop
+            patients.
 
     Raises:
-        ArtefactError: the run folder is gone or altered.
+        ArtefactError: the run folder is missing or altered.
         ConfigError: the run has no `detection`.
-        EmptySelection: no normal scans in the calibrate set.
-        TooFewNormals: none of them has a score, or a two-sided score finds too few validate normals.
+        EmptySelection: there are no normal scans in the calibrate set.
+        TooFewNormals: none of them has a score, or there are too few validate normals for a two-sided score.
     """
     folder = RunFolder.behind(run)
     config = folder.config()
@@ -99,7 +100,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
         refuse_other_folds(folder, config, settings, catalogue)
     if not selection.slices:
         raise EmptySelection(
-            f"No normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
+            f"There are no normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
             f"{selection.left_out()}"
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
@@ -115,7 +116,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
 
 
 def centred(detector: Scorer, config: RunConfig, settings: Settings) -> Scorer:
-    """Return a detector whose two-sided score, where it has one, is centred on validate normals.
+    """Return a detector whose two-sided score, if it has one, is centred on validate normals.
 
     Raises:
         TooFewNormals, ConfigError: see `TwoSided.fit`.
@@ -151,8 +152,8 @@ def units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list
     if config.unit == "slice":
         present = [score for score in scores if not math.isnan(score.score)]
         return [Unit(f"{score.instance_id}/{score.frame}", score.patient_id, score.score) for score in present]
-    found, _ = findings(detector, scores)
-    return [Unit(finding.study_id, finding.patient_id, finding.score) for finding in found]
+    results, _ = findings(detector, scores)
+    return [Unit(finding.study_id, finding.patient_id, finding.score) for finding in results]
 
 
 def _save(
@@ -169,7 +170,7 @@ def _save(
 
 
 def _enter(folder: RunFolder, report: CalibrationReport, config: RunConfig, settings: Settings) -> CalibrationReport:
-    """Register the detector, and note the version with the report."""
+    """Register the detector, and record the version in the report."""
     slices = config.data.volumes.least_slices if config.data.volumes else 1
     files = example_series(EXAMPLES.get(config.data.normaliser.kind, "CR"), slices)
     example = [base64.b64encode(file).decode() for file in files]
@@ -193,13 +194,13 @@ def _report(run: RunRef, detector: Scorer, config: RunConfig) -> CalibrationRepo
 
 
 def _write(folder: RunFolder, report: CalibrationReport) -> None:
-    """Write the report without the run's path: it lies in the run's own folder, which may be copied or moved."""
+    """Write the report without the run's path: it is in the run's own folder, which may be copied or moved."""
     values = report.to_json()
     folder.write("calibration.json", {"sha256": values.pop("run")["sha256"], **values})
 
 
 def _read_whole(folder: RunFolder) -> CalibrationReport | None:
-    """Return the report of a calibration whose detector is whole; None where either is missing or damaged."""
+    """Return the report of a calibration with an intact detector; None if either is missing or damaged."""
     try:
         values = folder.read("calibration.json")
         interval = tuple(values["interval"]) if values["interval"] else None

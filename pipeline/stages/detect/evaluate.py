@@ -1,4 +1,4 @@
-"""Stage `evaluate`: a calibrated detector on labelled scans, logged beside the model."""
+"""Stage `evaluate`: evaluate a calibrated detector on labelled scans, logged with the model."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from pipeline.stages.run.score_slices import OnProgress
 from pipeline.tracking.experiment import TrackedRun, track
 from pipeline.types import NORMAL_SETS, RunRef, SetName
 
-ALPHAS = (0.01, 0.05, 0.10)  # reported beside the configured false-positive rate
+ALPHAS = (0.01, 0.05, 0.10)  # reported in addition to the configured false-positive rate
 
 
 def evaluate(
     run: RunRef, settings: Settings, open_test: str | None = None, on_progress: OnProgress | None = None
 ) -> EvaluationReport:
-    """Measure a calibrated run on develop, or, with a stated purpose, on test.
+    """Evaluate a calibrated run on develop or, with a stated purpose, on test.
 
-    The pixel alpha is chosen on develop, once, and kept: test uses what develop chose. Opening test is noted in the
-    catalogue before a single test scan is read, and every opening is printed.
+    The pixel alpha is chosen once, on develop, and also used on test. Opening test is recorded in the
+    catalogue before any test scan is read, and every opening is printed.
 
     Args:
         run: the run and the SHA-256 of its detector.
         settings: the workspace.
-        open_test: why the test set is opened; None evaluates develop.
-        on_progress: called with (slices done, slices in all).
+        open_test: purpose of opening the test set; None evaluates develop.
+        on_progress: called with (slices done, total slices).
 
     Raises:
         EmptySelection: the set lacks normal or abnormal scans.
@@ -55,7 +55,7 @@ def evaluate(
     """
     folder = RunFolder.behind(run)
     if open_test is not None and not (folder.path / "evaluation" / "develop").exists():
-        with suppress(EmptySelection):  # without masks on develop, test has no calibrated Dice, and says so
+        with suppress(EmptySelection):  # without masks on develop, test reports no calibrated Dice
             evaluate(run, settings)
     set_name: SetName = "develop" if open_test is None else "test"
     with Catalogue.open(settings) as catalogue:
@@ -72,7 +72,7 @@ def evaluate(
 
 
 def headline(report: EvaluationReport) -> str:
-    """Return the first figure of a report as one sentence."""
+    """Return the first result of a report as one sentence."""
     table = report.tables[0]
     row, counts = table.rows[0], table.counts
     return (
@@ -96,11 +96,12 @@ class _Evaluation:
         selection = choose(self.catalogue, self.config, self.settings, sets=(self.set_name,))
         if not selection.slices:
             raise EmptySelection(
-                f"No labelled scans in the {self.set_name} set of {self.config.data.route!r}. Import labels of "
-                f"abnormal and normal scans: nightread labels import FILE.csv.{selection.left_out()}"
+                f"There are no labelled scans in the {self.set_name} set of {self.config.data.route!r}. Import labels "
+                "of "
+                f"abnormal and normal scans with nightread labels import FILE.csv.{selection.left_out()}"
             )
         self._prove_disjoint(selection)
-        # Cached, so that a series that cannot be used is found before anything is scored.
+        # Cached, so that unusable series are detected before anything is scored.
         data = dataset(selection, self.config, self.settings, "disk")
         with tempfile.TemporaryDirectory(prefix="nightread-") as place:
             cases = PixelCases(Path(place), self.name) if self.detector.has_maps else None
@@ -111,8 +112,8 @@ class _Evaluation:
         return report
 
     def _panels(self, selection: Selection, slices: pd.DataFrame) -> dict[str, Draw]:
-        shown = shown_slices(selection.slices, slices, self.settings.burned_in)
-        figure = panels(self.detector, dataset(replace(selection, slices=shown), self.config, self.settings, "none"))
+        chosen = shown_slices(selection.slices, slices, self.settings.burned_in)
+        figure = panels(self.detector, dataset(replace(selection, slices=chosen), self.config, self.settings, "none"))
         return {} if figure is None else {"panels": lambda: figure}
 
     def _prove_disjoint(self, selection: Selection) -> None:
@@ -166,15 +167,15 @@ class _Evaluation:
         }
 
     def _thresholds(self) -> list[Threshold]:
-        found = []
+        thresholds = []
         for alpha in dict.fromkeys((self.config.require_detection().flagging.alpha, *ALPHAS)):
-            with suppress(TooFewNormals):  # with so few normals this rate cannot be promised; the table leaves it out
+            with suppress(TooFewNormals):  # left out of the table if there are too few normals for this rate
                 if self.detector.calibration is not None:
-                    found.append(self.detector.calibration.threshold(alpha))
-        return found
+                    thresholds.append(self.detector.calibration.threshold(alpha))
+        return thresholds
 
     def _alpha(self, cases: PixelCases) -> AlphaChoice | None:
-        """Choose the pixel alpha on develop and keep it; return what develop chose on test."""
+        """Choose the pixel alpha on develop and store it; on test, return the stored one."""
         name = "evaluation/pixel_alpha.json"
         if (self.folder.path / name).exists():
             return AlphaChoice.model_validate(self.folder.read(name))

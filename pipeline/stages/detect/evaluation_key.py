@@ -1,4 +1,4 @@
-"""What an evaluation's answer depends on, as one hash: whoever has the answer to the same hash need not ask again."""
+"""Hash of an evaluation's inputs, so that the same evaluation is not repeated."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EVALUATION = "pipeline.stages.detect.evaluate"
 def evaluation_inputs(run: RunRef, settings: Settings) -> str:
     """Return SHA-256 over detector, configuration, develop set (pixels, labels, masks), picture policy and code.
 
-    Of our code, what the evaluation imports: a comment in the web pages measures no model again.
+    Of our code, only the modules that the evaluation imports, so that a change in the web pages repeats no evaluation.
 
     Raises:
-        ArtefactError: the run folder is gone.
+        ArtefactError: the run folder is missing.
     """
     folder = RunFolder.behind(run)
     config = folder.config()
@@ -34,7 +34,7 @@ def evaluation_inputs(run: RunRef, settings: Settings) -> str:
         "config": config.fingerprint(),
         "data": fingerprint(develop.slices)["sha256"],
         "pictures": settings.burned_in,
-        "mlflow": settings.mlflow_uri,  # not the place of the workspace's own, which a copy answers as well
+        "mlflow": settings.mlflow_uri,  # not the path of the workspace's own store, which differs in a copy
         "code": hash_closure(EVALUATION),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

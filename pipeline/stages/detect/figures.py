@@ -1,4 +1,4 @@
-"""The figures of an evaluation: curves from the report, panels from the scans that may be shown."""
+"""Figures of an evaluation: curves from the report, panels from scans that may be displayed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ ABNORMAL_SHOWN = 3
 def figures(
     report: EvaluationReport, units: pd.DataFrame, config: EvaluationConfig, name: str, unit: str
 ) -> dict[str, Draw]:
-    """Return what draws each curve, by file name.
+    """Return the drawing function of each curve, by file name.
 
     Args:
-        report: the finished report; its first table gives the legends.
+        report: the finished report; its first table provides the legends.
         units: the score table.
-        config: for the band of the ROC.
-        name: of the model.
+        config: configuration of the ROC band.
+        name: name of the model.
         unit: slice or study.
     """
     table = ScoreTable.from_frame(units.rename(columns={"score": name}), (name,), unit)
@@ -56,7 +56,7 @@ def figures(
 
 
 def shown_slices(refs: Iterable[SliceRef], slices: pd.DataFrame, policy: Policy) -> tuple[SliceRef, ...]:
-    """Choose what a panel shows, one slice a patient: the highest scores of the abnormal, and a middling normal one.
+    """Choose the slices of a panel, one per patient: the highest abnormal scores and a median normal one.
 
     Only slices that pass the burned-in-text policy leave the store.
     """
@@ -69,7 +69,7 @@ def shown_slices(refs: Iterable[SliceRef], slices: pd.DataFrame, policy: Policy)
 
 
 def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
-    """Draw every slice of a (small) data set; None where the method has no map or nothing may be shown."""
+    """Draw every slice of a (small) data set; return None if the method has no map or nothing may be displayed."""
     if not detector.has_maps or len(data) == 0:
         return None
     rows = [
@@ -82,16 +82,16 @@ def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
 def panel(
     item: ScoredSlice, detector: Scorer, data: SliceDataset, caption: str, mask: np.ndarray | None = None
 ) -> Panel:
-    """Return one slice for display: in physical units on its native grid, the mask bool [H, W] where it is known."""
+    """Return one slice for display: in physical units on its native grid, with its mask bool [H, W] if known."""
     anomaly = item.anomaly(detector, reconstruction=True)
     if anomaly is None:
-        raise ConfigError("A detector that promises maps gave none; look at its method.")
+        raise ConfigError("The detector should give maps but did not. Check its method.")
     image, model = data.plane(item.ref.slice_id).pixels, anomaly.reconstruction
     return Panel(
         image=image,
         heatmap=anomaly.values,
         caption=caption,
-        # Outside the body nothing is asked of the model, and nothing of it is shown.
+        # Outside the body, the model's output is not used, so it is not displayed.
         reconstruction=None if model is None else np.where(anomaly.body, model, image),
         mask=mask,
         body=anomaly.body,

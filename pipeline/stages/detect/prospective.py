@@ -1,4 +1,4 @@
-"""Stage `evaluate --prospective`: what readers' decisions say of a detector in use, beside the model that is meant."""
+"""Stage `evaluate --prospective`: estimate a detector's rates in use from readers' decisions, logged with its model."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ DECIDED = ("confirmed", "dismissed")
 
 
 class ProspectiveReport(Config):
-    """One detector's figures from the reading list.
+    """One detector's rates from the reading list.
 
     Attributes:
-        run, route, sha256: whose figures they are.
-        nights: scoring runs that were drawn from, `first` and `last` when (UTC).
+        run, route, sha256: the detector.
+        nights: number of sampled scoring runs, and the times of the `first` and `last` one (UTC).
         rates: sensitivity, false-positive rate and PPV with their intervals.
-        agreement: of readers, where two have read.
+        agreement: agreement of readers on scans read by two.
         undecided: scans on the list without a decision, or with an unsure one.
-        knowing: decisions on sampled scans that were made after the answer had been shown.
+        knowing: unblinded decisions on sampled scans.
     """
 
     run: str
@@ -50,13 +50,13 @@ class ProspectiveReport(Config):
     knowing: int
 
     def summary(self) -> dict[str, float]:
-        """Return the figures that have a value, by name."""
+        """Return the available rates by name."""
         named = {"prospective_ppv": self.rates.ppv, "reader_kappa": self.agreement.kappa}
         named |= {"prospective_sensitivity": self.rates.sensitivity, "prospective_fpr": self.rates.fpr}
         return {name: estimate.value for name, estimate in named.items() if estimate is not None}
 
     def to_markdown(self) -> str:
-        """Return the report: a table of rates with 95 % intervals, and what they rest on."""
+        """Return the report: a table of rates with 95 % intervals, and the numbers behind them."""
         rates, rows = self.rates, []
         for name, estimate in (
             ("sensitivity", rates.sensitivity),
@@ -68,13 +68,13 @@ class ProspectiveReport(Config):
             rows.append((name, _shown(estimate)))
         counts = [
             f"{self.nights} scoring runs from {self.first:%Y-%m-%d} to {self.last:%Y-%m-%d} flagged {rates.flagged} "
-            f"scans and left {rates.unflagged}.",
+            f"scans and did not flag {rates.unflagged}.",
             f"Decided: {rates.flagged_read} flagged ({rates.confirmed} abnormal) and {rates.sampled_read} of the "
-            f"blinded sample ({rates.abnormal_sampled} abnormal); {self.undecided} on the list are open.",
+            f"blinded sample ({rates.abnormal_sampled} abnormal); {self.undecided} on the list are undecided.",
             f"Two readers read {self.agreement.scans} scans and agreed on {self.agreement.same}.",
         ]
         notes = [rates.note, self.agreement.note]
-        notes += [f"{self.knowing} decisions on sampled scans were made knowing the answer."] if self.knowing else []
+        notes += [f"{self.knowing} decisions on sampled scans were not blinded."] if self.knowing else []
         table = markdown_table(["rate", "value (95 % interval)"], rows)
         bullets = "\n".join(f"- {line}" for line in [*counts, *filter(None, notes)])
         return f"# In use: {self.route} ({self.run})\n\n{table}\n\n{bullets}\n"
@@ -82,7 +82,7 @@ class ProspectiveReport(Config):
 
 @dataclass(frozen=True, slots=True)
 class _Framed:
-    """A finding of the frame with what readers last said of it."""
+    """A finding of the frame with the readers' last outcomes."""
 
     patient_id: str
     flagged: bool
@@ -92,22 +92,22 @@ class _Framed:
 
     @property
     def decided(self) -> bool | None:
-        """Whether it is abnormal; None while nobody is sure."""
+        """Whether it is abnormal; None while undecided or unsure."""
         last = self.last
         return None if last is None or last.outcome not in DECIDED else last.outcome == "confirmed"
 
     @property
     def last(self) -> Said | None:
-        """What was said last, by whomever."""
+        """The last outcome of any reader."""
         return max(self.said, key=lambda said: said.number, default=None)
 
 
 def prospective(run: RunRef, settings: Settings) -> ProspectiveReport:
-    """Estimate a detector's rates from the reading list, and keep them in its run folder and in MLflow.
+    """Estimate a detector's rates from the reading list, and store them in its run folder and in MLflow.
 
     Raises:
-        EmptySelection: it has scored nothing that was drawn from, or nobody has decided on any of it.
-        ArtefactError: the run folder is gone.
+        EmptySelection: none of its scoring runs was sampled, or nothing has been decided.
+        ArtefactError: the run folder is missing.
     """
     folder = RunFolder.behind(run)
     config = folder.config()
@@ -117,7 +117,7 @@ def prospective(run: RunRef, settings: Settings) -> ProspectiveReport:
     if not rows:
         raise EmptySelection(
             f"No finding of {folder.run_id} is in the frame of the reading list. Score scans, then read "
-            "them: nightread review"
+            "them with nightread review"
         )
     listed = [row for row in rows if row.selected]
     counts = (sum(row.flagged for row in rows), sum(not row.flagged for row in rows))
@@ -164,13 +164,16 @@ def _draws(session: Session, sha256: str) -> list[datetime]:
 
 
 def _read(rows: list[_Framed], flagged: bool) -> ReadScans:
-    kept = [row for row in rows if row.flagged == flagged and row.decided is not None]
-    abnormal, weights = np.array([row.decided for row in kept], bool), np.array([row.weight for row in kept], float)
-    return ReadScans(abnormal, weights, np.array([row.patient_id for row in kept], str))
+    decided = [row for row in rows if row.flagged == flagged and row.decided is not None]
+    abnormal, weights = (
+        np.array([row.decided for row in decided], bool),
+        np.array([row.weight for row in decided], float),
+    )
+    return ReadScans(abnormal, weights, np.array([row.patient_id for row in decided], str))
 
 
 def _twice(rows: list[_Framed]) -> tuple[list[str], list[str], list[str]]:
-    """Return what the first and the second reader last said, and the patient, of scans with two opinions."""
+    """Return the last outcomes of the first and the second reader, and the patients, of scans with two opinions."""
     opinions = [(row, [said.outcome for said in row.said if said.outcome in (*DECIDED, "unsure")]) for row in rows]
     pairs = [(said[0], said[1], row.patient_id) for row, said in opinions if len(said) > 1]
     return [a for a, _, _ in pairs], [b for _, b, _ in pairs], [patient for _, _, patient in pairs]

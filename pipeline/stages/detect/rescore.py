@@ -1,4 +1,4 @@
-"""Stage `rescore`: the same trained model under another score. Nothing is trained; it is another run all the same."""
+"""Stage `rescore`: give a trained model another score. Nothing is trained, but the result is a new run."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pipeline.types import RunRef
 
 
 def rescore(run: RunRef, detection: DetectionConfig, settings: Settings) -> RunRef:
-    """Return a run that names the models of `run` under another detection; it is not calibrated yet.
+    """Return a run that uses the models of `run` with another detection; it is not calibrated yet.
 
-    Its id is what `train` would give to that configuration on today's data, so that `train` finds it finished. The
-    first one stays as it is. Repeated, the same run is returned.
+    Its id is the one that `train` gives to that configuration on the current data, so that `train` reuses it. The
+    original run does not change. Further calls return the same run.
 
     Args:
         run: a trained run; it may have no `detection` of its own.
-        detection: how the new one compares, aggregates and flags.
+        detection: detection configuration of the new run.
         settings: the workspace.
 
     Raises:
-        ArtefactError: the run folder is gone or altered.
+        ArtefactError: the run folder is missing or altered.
     """
     source = RunFolder.behind(run)
     if source.config().detection == detection:

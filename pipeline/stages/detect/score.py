@@ -1,4 +1,4 @@
-"""Stage `score`: the studies that nobody has read yet get a finding, and the unusual ones are flagged."""
+"""Stage `score`: score studies that nobody has read yet, and flag the unusual ones."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import find_champion, list_routes_with_champions
 from pipeline.types import Finding, RunRef, SliceScore
 
-HEATMAPS_A_STUDY = 3  # the most anomalous slices of a flagged study keep their maps
+HEATMAPS_A_STUDY = 3  # maps are stored for this many most anomalous slices of a flagged study
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreReport:
-    """What one scoring run did on one route; `not_scored` counts the series that no earlier run had listed."""
+    """Result of one scoring run on one route; `not_scored` counts series that no earlier run had listed."""
 
     run_id: str
     route: str
@@ -46,8 +46,10 @@ class ScoreReport:
         return asdict(self)
 
     def sentence(self) -> str:
-        """Return the report in two lines for a person."""
-        unread = f", {self.not_scored} more series cannot be scored (nightread rejections)" if self.not_scored else ""
+        """Return the report in two lines."""
+        unread = (
+            f", {self.not_scored} more series cannot be scored (see nightread rejections)" if self.not_scored else ""
+        )
         return f"{self.route}: {self.studies} studies scored, {self.flagged} flagged{unread}.\n  {self.statement}"
 
 
@@ -56,25 +58,25 @@ def detectors_to_run(settings: Settings, route: str | None = None, run_id: str |
     if run_id is not None:
         return [RunFolder.of(settings, run_id).read_calibrated()]
     routes = [route] if route is not None else list_routes_with_champions(settings)
-    found = [find_champion(settings, name) for name in routes]
-    return [run for run in found if run is not None]
+    champions = [find_champion(settings, name) for name in routes]
+    return [run for run in champions if run is not None]
 
 
 def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnProgress | None = None) -> ScoreReport:
     """Score the studies of the run's route that nobody has labelled and that it has not scored yet.
 
-    A labelled study has been read: it belongs to learning or to evaluation, not on tonight's list. A series that cannot
-    be scored is listed with its code and stops nothing. The findings of a run are written at once, at its end: a
+    A labelled study has been read, so it belongs to training or evaluation, not to tonight's list. A series that cannot
+    be scored is listed with its code and does not stop the rest. A run writes all its findings at its end: a
     stopped run leaves none, and the next one scores them all.
 
     Args:
         run: a calibrated run.
         settings: the workspace.
-        again: score also what has a finding of this detector already.
-        on_progress: called with (slices done, slices in all).
+        again: also score studies that already have a finding of this detector.
+        on_progress: called with (slices done, total slices).
 
     Raises:
-        ArtefactError: the detector is not the one that was registered.
+        ArtefactError: the detector is not the registered one.
     """
     with Catalogue.open(settings) as catalogue:
         opened = OpenRun.load(run, catalogue, settings)
@@ -96,8 +98,8 @@ def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress
     data = dataset(selection, config, settings, cache="none")
     keeper = _Heatmaps(opened.folder.path / "heatmaps")
     scores, rejected = score_dataset(detector, data, keeper.offer, on_progress)
-    found, refused = findings(detector, scores)
-    flagged = flag(_meaning(found, detector, config), config.require_detection().flagging)
+    results, refused = findings(detector, scores)
+    flagged = flag(_study_p_values(results, detector, config), config.require_detection().flagging)
     rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *rejected)]
     rows += _refused(refused, scores)
     news = catalogue.add_not_scored(run_id, rows)
@@ -108,18 +110,18 @@ def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress
 
 
 def _unread(selection: Selection, done: set[str]) -> Selection:
-    """Leave out the studies that are done, and those that carry a label anywhere."""
+    """Leave out studies that are done or have any label."""
     read = {ref.study_id for ref in selection.slices if ref.label != "unknown"}
     return replace(selection, slices=tuple(ref for ref in selection.slices if ref.study_id not in done | read))
 
 
-def _meaning(found: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
-    """Where the calibration unit is a slice, a study's p-value is its best slice's times its slices (Bonferroni)."""
+def _study_p_values(results: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
+    """Return the findings; if the calibration unit is a slice, Bonferroni-correct each study's smallest p-value."""
     if config.unit == "study" or detector.calibration is None:
-        return found
+        return results
     calibration = detector.calibration
     merged = []
-    for finding in found:
+    for finding in results:
         best = float(np.min(calibration.p_values([slice_.score for slice_ in finding.evidence])))
         merged.append(replace(finding, p_value=min(1.0, best * len(finding.evidence))))
     return merged
@@ -136,7 +138,7 @@ def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int) -
 
 
 def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
-    """Note the decisions beside the model that made them."""
+    """Log the decisions with the model that made them."""
     with track(
         settings, report.route, f"score {report.run_id}", parent=folder.read("mlflow.json")["run_id"]
     ) as tracked:
@@ -152,26 +154,26 @@ def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
 
 
 class _Heatmaps:
-    """Keeps the maps of each study's most anomalous slices, and writes those of the flagged ones."""
+    """Keep the maps of each study's most anomalous slices, and write those of the flagged studies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._best: dict[str, list[ScoredSlice]] = {}
 
     def offer(self, item: ScoredSlice) -> None:
-        """Keep the slice while it is among its study's highest."""
+        """Keep the slice as long as it is among its study's highest."""
         if math.isnan(item.score.score) or item.result.values is None:
             return
-        kept = self._best.setdefault(item.score.study_id, [])
-        kept.append(item)
-        kept.sort(key=lambda kept_item: (-kept_item.score.score, kept_item.ref.slice_id))
-        del kept[HEATMAPS_A_STUDY:]
+        best = self._best.setdefault(item.score.study_id, [])
+        best.append(item)
+        best.sort(key=lambda one: (-one.score.score, one.ref.slice_id))
+        del best[HEATMAPS_A_STUDY:]
 
     def write(self, studies: set[str], detector: Scorer) -> None:
-        """Write one npz a flagged study: float16 [H, W] on the native grid, by `instance.frame`."""
+        """Write one npz file per flagged study: float16 [H, W] on the native grid, by `instance.frame`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for study in sorted(studies & self._best.keys()):
             maps = {f"{item.ref.instance_id}.{item.ref.frame}": item.anomaly(detector) for item in self._best[study]}
-            arrays = {name: found.values.astype(np.float16) for name, found in maps.items() if found is not None}
+            arrays = {name: anomaly.values.astype(np.float16) for name, anomaly in maps.items() if anomaly is not None}
             with durable.writing(self.folder / f"{study}.npz") as part, part.open("wb") as stream:
                 np.savez_compressed(stream, **arrays)

@@ -1,4 +1,4 @@
-"""One pass of a detector over a labelled set: the rows of the score table, and the pixel cases put aside on disk."""
+"""One pass of a detector over a labelled set: rows of the score table, and pixel cases stored on disk."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ GROUPS = ("site", "scanner", "sex")
 
 
 class PixelCases:
-    """Pixel cases in a folder, one file a slice: they are read twice on develop, and need not fit in memory."""
+    """Pixel cases in a folder, one file per slice, since they are read twice on develop and need not fit in memory."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
         self._refs: list[SliceRef] = []
 
     def add(self, ref: SliceRef, anomaly: AnomalyMap, brightness: np.ndarray, mask: np.ndarray | None) -> None:
-        """Put one slice aside; arrays [H, W] on the native grid."""
+        """Store one slice; arrays [H, W] on the native grid."""
         none = np.zeros(anomaly.body.shape, bool)
         arrays = {"model": anomaly.values, "brightness": brightness, "body": anomaly.body}
         np.savez(self._file(len(self._refs)), mask=none if mask is None else mask, **arrays)
@@ -59,9 +59,9 @@ def slice_table(
     cases: PixelCases | None,
     on_progress: OnProgress | None = None,
 ) -> pd.DataFrame:
-    """Score a labelled data set and return one row a slice, the trivial controls beside the score.
+    """Score a labelled data set and return one row per slice, with the trivial controls beside the score.
 
-    Slices whose body is empty have no score and no row. With `cases`, their maps, masks and brightness are put aside.
+    Slices whose body is empty have no score and no row. With `cases`, their maps, masks and brightness are stored.
     """
     rows: list[dict[str, Any]] = []
     places = {ref.slice_id: index for index, ref in enumerate(data.slices)}
@@ -101,18 +101,18 @@ def _row(ref: SliceRef, score: SliceScore, controls: Mapping[str, float]) -> dic
 def study_table(detector: Scorer, slices: pd.DataFrame) -> pd.DataFrame:
     """Aggregate a slice table to studies: the detector's own rule for the score, the mean over slices for controls.
 
-    A study is abnormal where one of its slices is.
+    A study is abnormal if one of its slices is.
     """
     if slices.empty:
         return slices
     scores = [
         SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, r.score) for r in slices.itertuples()
     ]
-    found, _ = findings(detector, scores)
-    score = pd.Series({finding.study_id: finding.score for finding in found}, name="score")
+    results, _ = findings(detector, scores)
+    score = pd.Series({finding.study_id: finding.score for finding in results}, name="score")
     groups = slices.groupby("study_id")
     controls = [f"{CONTROL}{name}" for name in CONTROLS if name != "slice_position" and f"{CONTROL}{name}" in slices]
-    kept = ["patient_id", "image_is_subject", "age_band", *GROUPS]
-    table = pd.concat([score, groups[kept].first(), groups[controls].mean()], axis="columns", join="inner")
+    columns = ["patient_id", "image_is_subject", "age_band", *GROUPS]
+    table = pd.concat([score, groups[columns].first(), groups[controls].mean()], axis="columns", join="inner")
     table["label"] = groups["label"].agg(lambda labels: "abnormal" if (labels == "abnormal").any() else "normal")
     return table.rename_axis("unit_id").reset_index()

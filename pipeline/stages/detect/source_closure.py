@@ -1,4 +1,4 @@
-"""Follow a module's imports through our own package, by reading the source: what its answer can depend on."""
+"""Closure of a module's imports within our own package, from the source: the code on which its result can depend."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ PACKAGE = Path(__file__).resolve().parents[2]
 
 @cache
 def hash_closure(module: str, package: Path = PACKAGE) -> str:
-    """Return SHA-256 over the sources that a module imports, directly or not, with itself.
+    """Return SHA-256 over a module's source and all sources that it imports, directly or indirectly.
 
     Args:
         module: dotted name, e.g. `pipeline.stages.detect.evaluate`.
-        package: folder of the package that the name begins with.
+        package: folder of the top-level package.
     """
     digest = hashlib.sha256()
     for file in closure(module, package):
@@ -26,10 +26,10 @@ def hash_closure(module: str, package: Path = PACKAGE) -> str:
 
 
 def closure(module: str, package: Path = PACKAGE) -> list[Path]:
-    """Return the files of the package that importing a module can run, sorted; imports inside functions count.
+    """Return the files of the package that importing a module can execute, sorted; imports inside functions count.
 
-    The packages on the way to a module count as well, since Python runs their `__init__` first. Imports for type
-    checkers alone do not: no answer can depend on them.
+    The parent packages of a module count as well, since Python runs their `__init__` first. Imports for type
+    checkers only do not, since no result depends on them.
     """
     reached: dict[str, Path] = {}
     waiting = [module]

@@ -1,4 +1,4 @@
-"""Stage `train`: from a configuration to a model, and to a detector around it that is not calibrated yet."""
+"""Stage `train`: train a model from a configuration, and wrap it in a detector that is not calibrated yet."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from pipeline.types import RunRef, SetName
 
 
 def train(config: RunConfig, settings: Settings, again: bool = False, progress: bool = False) -> RunRef:
-    """Train a model on the normals of the train set; nothing of calibrate, develop, gate or test is read.
+    """Train a model on the normals of the train set; calibrate, develop, gate and test are not read.
 
-    An ensemble is assembled of its trained members instead. The run's id is its route and the hash of configuration
-    and data: the same question finds the same run, finished or half-way, unless `again` asks for a new one. A run whose
-    files are missing or damaged goes on from its last checkpoint.
+    An ensemble is built from its trained members instead. The run's id is its route and the hash of configuration
+    and data: the same inputs give the same run, finished or not, unless `again` requests a new one. A run whose
+    files are missing or damaged resumes from its last checkpoint.
 
     Args:
-        config: what to train, and on which route.
+        config: configuration of model and data.
         settings: the workspace.
-        again: train anew even if the run exists.
-        progress: show a bar.
+        again: train again even if the run exists.
+        progress: show a progress bar.
 
     Raises:
-        EmptySelection: no normal training scans on this route.
+        EmptySelection: there are no normal training scans on this route.
         TrainingDiverged: NaN or infinity in a loss.
     """
     if isinstance(config.method, EnsembleConfig):
         return assemble(config, settings, again)
     with Catalogue.open(settings) as catalogue:
-        there = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
-        assign_sets(catalogue, config.data.splits, there)
+        patients = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
+        assign_sets(catalogue, config.data.splits, patients)
         sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)
@@ -63,8 +63,9 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
 def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
     if not sets["train"].slices:
         raise EmptySelection(
-            f"No normal scans to train on for the route {config.data.route!r}. Ingest scans and import labels that say "
-            f"which are normal: nightread labels import FILE.csv.{sets['train'].left_out()}"
+            f"There are no normal scans to train on for the route {config.data.route!r}. Ingest scans and import "
+            "labels that say "
+            f"which are normal with nightread labels import FILE.csv.{sets['train'].left_out()}"
         )
 
 
@@ -119,7 +120,7 @@ def _fit(
 
 
 def built(config: RunConfig) -> Method:
-    """Return the method with fresh weights, for the slices that the normaliser gives, or for the cubes of volumes."""
+    """Return the method with new weights, for the normaliser's slices or for the cubes of volumes."""
     volumes, seed = config.data.volumes, config.training.seed
     if volumes is not None:
         return config.method.build(volumes.tile, spatial_dims=3, seed=seed)
@@ -141,7 +142,7 @@ def _log(tracked: TrackedRun, folder: RunFolder, config: RunConfig, result: FitR
 
 
 def _save(folder: RunFolder, config: RunConfig, result: FitResult) -> str:
-    """Save the model and, where the run detects, the detector that names it; return the model's SHA-256."""
+    """Save the model and, if the run detects, its detector; return the model's SHA-256."""
     data = config.data
     model = save_model(folder.model, Model(result.method, Normaliser(data.normaliser), data.volumes))
     if config.detection is not None:

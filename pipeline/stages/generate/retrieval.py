@@ -94,12 +94,12 @@ class SimilarNormals:
     def ask(
         self, finding: FindingRow, detector: Scorer, series: Sequence[SliceRef], index: int
     ) -> Future[list[Neighbour]]:
-        """Return a future of the normal slices that are most like one slice of a finding.
+        """Return a future of the normal slices most similar to one slice of a finding.
 
         Args:
-            finding: names the model and its run.
-            detector: the detector of that model: its normaliser prepares the slices.
-            series: every slice of the slice's series; a normaliser may need them all.
+            finding: finding with the model and its run.
+            detector: detector of that model, whose normaliser prepares the slices.
+            series: all slices of the slice's series, which a normaliser may need.
             index: position of the slice in `series`.
         """
         key = (finding.model_sha256, series[index].slice_id)

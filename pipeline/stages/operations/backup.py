@@ -1,9 +1,9 @@
-"""A workspace saved into one tar archive while it is in use, and what names a person into another, or not at all.
+"""Backup of a workspace in use into one tar archive, and of identifying data into another, or not at all.
 
 The archive holds `nightread-backup.json` (format, kind, and a token that the two archives share), the files under their
 paths relative to the workspace, and `manifest.jsonl`: size, time, mode and SHA-256 of each, in the archive's order.
 
-Consistent, while others write: databases come first, as snapshots by SQLite's backup interface, and files afterwards,
+It is consistent while others write: databases come first, as snapshots by SQLite's backup API, and files afterwards,
 since a file is always written before the row that names it. The crosswalk comes after the catalogue for the same
 reason, and a lock keeps a key rotation out meanwhile. Memory does not grow with the number or the size of the files.
 """
@@ -42,7 +42,7 @@ _SQLITE = b"SQLite format 3\0"
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """What was saved: files and bytes of both archives, and the parts that lie outside the workspace."""
+    """Result of a backup: files and bytes of both archives, and the parts outside the workspace."""
 
     files: int
     size_bytes: int
@@ -65,13 +65,13 @@ def back_up(
 
     Args:
         settings: the workspace.
-        file: the archive to make.
-        identity: a second archive to make, of what names a person: the pseudonym key, the crosswalk, inbox and outbox.
-        without_outside: leave out, rather than refuse, what lies outside the workspace.
+        file: the archive to create.
+        identity: a second archive to create, with identifying data: the pseudonym key, the crosswalk, inbox and outbox.
+        without_outside: leave out parts outside the workspace instead of raising an error.
         on_progress: called with (files done, None).
 
     Raises:
-        ConfigError: no workspace, an existing or unsuitable target, or a part that lies outside.
+        ConfigError: there is no workspace, a target exists or is unsuitable, or a part is outside the workspace.
         ArtefactError: a file of the workspace cannot be read, or changes while it is read.
     """
     outside = [part.name for part in parts(settings) if part.outside]
@@ -88,17 +88,18 @@ def _check(settings: Settings, targets: list[Path], outside: tuple[str, ...] | l
     workspace = settings.workspace.resolve()
     if not (workspace / "catalogue.db").exists() and settings.catalogue_url is None:
         raise ConfigError(
-            f"{settings.workspace} is not a workspace: it has no catalogue. Name one: nightread -w FOLDER"
+            f"{settings.workspace} is not a workspace: it has no catalogue. Choose one with nightread -w FOLDER"
         )
     for target in targets:
         if target.exists():
-            raise ConfigError(f"{target} exists, and a backup replaces nothing. Give a new name.")
+            raise ConfigError(f"{target} exists already, and a backup never overwrites files. Choose a new name.")
         if target.resolve().is_relative_to(workspace):
-            raise ConfigError(f"{target} lies in the workspace that it would save. Give a place outside it.")
+            raise ConfigError(f"{target} is inside the workspace to be saved. Choose a path outside it.")
     for part in parts(settings):
         if part.name in outside:
             raise ConfigError(
-                f"The {part.name} lies outside the workspace, at {part.where}: save it apart ({part.how}), and leave "
+                f"The {part.name} is outside the workspace, at {part.where}. Save it separately ({part.how}), and "
+                "leave "
                 "it out here with --without-outside."
             )
 
@@ -117,21 +118,22 @@ def _save(settings: Settings, file: Path, kind: Kind, token: str, on_progress: O
                             on_progress(archive.files, None)
     except OSError as error:
         raise ArtefactError(
-            f"The backup cannot be written: {error.strerror or error}. Nothing was kept of it; make room, and start it "
+            f"The backup cannot be written: {error.strerror or error}. Nothing was written. Free some space, and "
+            "start it "
             "again."
         ) from None
     return archive.files, archive.size_bytes
 
 
 def _add(archive: _Archive, name: PurePosixPath, path: Path, scratch: Path) -> None:
-    # Whoever replaces the file meanwhile leaves ours open as it was; a checkpoint or cache that is gone is not needed.
+    # If the file is replaced meanwhile, our open file stays unchanged; a deleted checkpoint or cache is not needed.
     with contextlib.suppress(FileNotFoundError), _opened(path, scratch) as source:
         archive.add(name, source, path.stat())
 
 
 @contextlib.contextmanager
 def _opened(path: Path, scratch: Path) -> Iterator[IO[bytes]]:
-    """Open a file, a database as a snapshot of it beneath `scratch`."""
+    """Open a file, a database as a snapshot in `scratch`."""
     with path.open("rb") as source:
         if path.suffix != ".db" or source.read(len(_SQLITE)) != _SQLITE:
             source.seek(0)
@@ -160,7 +162,7 @@ def _snapshot(database: Path, copy: Path) -> None:
 
 
 class _Archive:
-    """A tar archive that is written to a stream, with a manifest of what went into it; a context manager."""
+    """A tar archive written to a stream, with a manifest of its content; a context manager."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._tar = tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT)  # noqa: SIM115, closed in exit
@@ -178,7 +180,7 @@ class _Archive:
                 self._put(MANIFEST, self._lines, size, 0o600, 0)
 
     def head(self, values: dict[str, Any]) -> None:
-        """Write the first member, which says what the archive is."""
+        """Write the first member, which describes the archive."""
         made = datetime.now(UTC).isoformat(timespec="seconds")
         text = json.dumps({"format": FORMAT, "nightread": pipeline.__version__, "made_at": made, **values}).encode()
         self._put(HEAD, io.BytesIO(text), len(text), 0o600, 0)
@@ -196,17 +198,17 @@ class _Archive:
         info = tarfile.TarInfo(name)
         info.size, info.mode, info.mtime = size, mode, int(modified)
         self._tar.addfile(info, source)
-        self._tar.members.clear()  # tarfile remembers every member, and nobody asks it
+        self._tar.members.clear()  # tarfile would keep every member in memory
 
 
 class _Hashed:
-    """Hashes what is read from a file."""
+    """A reader that hashes the bytes read from a file."""
 
     def __init__(self, source: IO[bytes]) -> None:
         self._source, self.digest = source, hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        """Read on."""
+        """Return the next bytes, and hash them."""
         data = self._source.read(size)
         self.digest.update(data)
         return data

@@ -1,4 +1,4 @@
-"""A workspace made again from a backup: every byte is checked against the manifest before the folder appears."""
+"""Restoring of a workspace from a backup: every byte is checked against the manifest before the folder appears."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHUNK = 2**20
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """What was restored, and whether the workspace has what it takes to recognise its patients."""
+    """What was restored, and whether the workspace can recognise its patients."""
 
     folder: str
     files: int
@@ -41,9 +41,9 @@ class RestoreReport:
 def restore(
     file: Path, folder: Path, identity: Path | None = None, on_progress: OnProgress | None = None
 ) -> RestoreReport:
-    """Make a workspace from a backup; it appears whole and verified, or not at all.
+    """Restore a workspace from a backup; it appears complete and verified, or not at all.
 
-    Without the identity archive the pseudonym key is withheld: the workspace can be read, and refuses an ingest, since
+    Without the identity archive the pseudonym key is withheld: the workspace can be read, but refuses to ingest, since
     a new key would give every patient a second pseudonym. An identity archive given as `file` completes such a
     workspace.
 
@@ -54,14 +54,16 @@ def restore(
         on_progress: called with (files done, None).
 
     Raises:
-        ConfigError: the folder is not empty, or the archives do not belong together.
-        ArtefactError: an archive is incomplete or damaged; the folder is as it was.
+        ConfigError: the folder is not empty, or the archives belong to different backups.
+        ArtefactError: an archive is incomplete or damaged; the folder is unchanged.
     """
     try:
         if _read_head(file)["kind"] == "identity":
             return _complete(file, folder, on_progress)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{folder} is not an empty folder, and a restore replaces nothing. Give a new folder.")
+            raise ConfigError(
+                f"{folder} is not an empty folder, and a restore never overwrites files. Choose a new folder."
+            )
         with durable.writing_folder(folder) as part:
             head, files, size = _unpack(file, part, "workspace", on_progress)
             if identity is not None:
@@ -72,7 +74,8 @@ def restore(
         return RestoreReport(str(folder), files, size, identity is not None or not head["has_key"])
     except OSError as error:
         raise ArtefactError(
-            f"The backup cannot be restored: {error.strerror or error}. Nothing was kept; make room or choose another "
+            f"The backup cannot be restored: {error.strerror or error}. Nothing was written. Free some space or "
+            "choose another "
             "folder, and start again."
         ) from None
 
@@ -83,21 +86,22 @@ def _complete(file: Path, folder: Path, on_progress: OnProgress | None) -> Resto
     token = withheld_token(key_file)
     if token is None:
         raise ConfigError(
-            f"{file.name} holds an identity only, and {folder} is not a workspace that was restored without one. Give "
-            "the workspace's archive first: nightread restore FILE FOLDER --identity IDENTITY"
+            f"{file.name} holds an identity only, and {folder} is not a workspace that was restored without one. "
+            "Restore "
+            "the workspace's archive first, with nightread restore FILE FOLDER --identity IDENTITY"
         )
     with tempfile.TemporaryDirectory(prefix=".identity-", suffix=durable.PART, dir=folder) as place:
         _, files, size = _unpack(file, Path(place), "identity", on_progress, token)
-        found = sorted(path.relative_to(place) for path in Path(place).rglob("*") if path.is_file())
+        names = sorted(path.relative_to(place) for path in Path(place).rglob("*") if path.is_file())
         key_name = key_file.relative_to(folder)
-        # The key last: until then the workspace refuses an ingest, and this may be started again.
-        for name in sorted(found, key=lambda name: name == key_name):
+        # The key comes last: until then the workspace refuses to ingest, and this step can be repeated.
+        for name in sorted(names, key=lambda name: name == key_name):
             _place(Path(place), folder, name, replaces=name == key_name)
     return RestoreReport(str(folder), files, size, True)
 
 
 def _place(place: Path, folder: Path, name: Path, replaces: bool) -> None:
-    """Move one file of the identity into the workspace, beneath folders that only their owner may read."""
+    """Move one file of the identity into the workspace, in folders that only their owner may read."""
     source, target = place / name, folder / name
     if target.exists() and not replaces and not filecmp.cmp(source, target, shallow=False):
         raise ConfigError(
@@ -130,26 +134,30 @@ def _head(tar: tarfile.TarFile, file: Path) -> dict[str, Any]:
     head = json.loads(stream.read(_CHUNK))
     if head.get("format") != FORMAT:
         raise ConfigError(
-            f"{file} has format {head.get('format')!r}, and this version restores format {FORMAT}. Use the version of "
+            f"{file} has format {head.get('format')!r}, but this version restores format {FORMAT}. Use the version of "
             f"Nightread that wrote it ({head.get('nightread')})."
         )
     return head
 
 
 def _damaged(file: Path, why: str) -> ArtefactError:
-    return ArtefactError(f"The backup {file} is incomplete or damaged ({why}). Nothing was restored; use another one.")
+    return ArtefactError(
+        f"The backup {file} is incomplete or damaged ({why}). Nothing was restored. Use another backup."
+    )
 
 
 def _unpack(
     file: Path, folder: Path, kind: Kind, on_progress: OnProgress | None, token: str | None = None
 ) -> tuple[dict[str, Any], int, int]:
-    """Write an archive's files below `folder` and check them; return its head, how many there are, and their bytes."""
+    """Write an archive's files below `folder` and check them; return its head, the number of files, and their bytes."""
     files, size = 0, 0
     with _opened(file) as tar, tempfile.TemporaryFile() as written:
         head = _head(tar, file)
         if head["kind"] != kind or (token is not None and head["token"] != token):
-            raise ConfigError(f"{file} is not the {kind} archive of this backup. Give the two that were made together.")
-        while (info := tar.next()) is not None:  # iterating would go through the members that are cleared below
+            raise ConfigError(
+                f"{file} is not the {kind} archive of this backup. Use the two archives that were created together."
+            )
+        while (info := tar.next()) is not None:  # iterating would use the member list, which is cleared below
             source = tar.extractfile(info)
             if source is None or not info.isreg():
                 raise _damaged(file, f"{info.name} is not a file")
@@ -158,7 +166,7 @@ def _unpack(
                 return head, files, size
             line = _write(source, folder / _safe(info.name, kind, file), info)
             written.write(json.dumps({"name": info.name, **line}).encode() + b"\n")
-            tar.members.clear()  # tarfile remembers every member
+            tar.members.clear()  # tarfile would keep every member in memory
             files, size = files + 1, size + info.size
             if on_progress is not None:
                 on_progress(files, None)
@@ -166,18 +174,20 @@ def _unpack(
 
 
 def _safe(name: str, kind: Kind, file: Path) -> PurePosixPath:
-    """Return a member's path; one that would lie elsewhere is refused: an archive may come from anywhere."""
+    """Return a member's path; a path outside the folder is refused, since an archive may come from anywhere (path
+    traversal).
+    """
     path = PurePosixPath(name)
     inside = path.parts and not path.is_absolute() and ".." not in path.parts
     if not inside or (path.parts[0] in IDENTIFYING) != (kind == "identity"):
-        raise _damaged(file, "it names a path where none may be")
+        raise _damaged(file, "it has a path outside its folder")
     return path
 
 
 def _write(source: IO[bytes], target: Path, info: tarfile.TarInfo) -> dict[str, Any]:
     """Write one new file; return its size and SHA-256 as read."""
     for parent in () if target.parent.is_dir() else reversed(target.parents):
-        if not parent.is_dir():  # what names people is for its owner only
+        if not parent.is_dir():  # identifying data is readable by its owner only
             parent.mkdir(mode=0o700 if parent.name in IDENTIFYING else 0o777)
     digest, size = hashlib.sha256(), 0
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, info.mode & 0o777)
@@ -189,13 +199,13 @@ def _write(source: IO[bytes], target: Path, info: tarfile.TarInfo) -> dict[str, 
 
 
 def _compare(manifest: IO[bytes], written: IO[bytes], folder: Path, file: Path) -> None:
-    """Check what was written against the manifest, line by line, and give each file its time."""
+    """Check the written files against the manifest, line by line, and set the time of each file."""
     written.seek(0)
     for line in manifest:
-        kept, row = json.loads(line), json.loads(written.readline() or b"{}")
-        if any(row.get(key) != kept[key] for key in ("name", "size", "sha256")):
-            raise _damaged(file, f"{kept['name']} is not what its manifest says")
-        # An ingest skips a file whose size and time it knows.
-        os.utime(folder / kept["name"], ns=(kept["mtime_ns"], kept["mtime_ns"]))
+        expected, row = json.loads(line), json.loads(written.readline() or b"{}")
+        if any(row.get(key) != expected[key] for key in ("name", "size", "sha256")):
+            raise _damaged(file, f"{expected['name']} does not match its manifest")
+        # Ingest skips files whose size and time are unchanged.
+        os.utime(folder / expected["name"], ns=(expected["mtime_ns"], expected["mtime_ns"]))
     if written.readline():
         raise _damaged(file, "its manifest lacks a file")

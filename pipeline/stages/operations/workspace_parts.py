@@ -1,4 +1,4 @@
-"""The parts of a workspace: where each lies, and whether a copy or a backup of the folder carries it."""
+"""Parts of a workspace: their locations, and whether a copy or a backup of the folder includes them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from pipeline.config import Settings
 from pipeline.durable import PART
 
-# What names a person: the key and the crosswalk, and objects as they came from the PACS and go back to it.
+# Identifying data: the key and the crosswalk, and objects as they are exchanged with the PACS.
 IDENTIFYING = ("identity", "inbox", "outbox")
 REBUILT = "cache"
-# A database's own side files, whose content a snapshot holds; locks; what is being written.
+# A database's side files, whose content is in the snapshot; locks; files being written.
 _PASSING_SUFFIXES = (PART, ".lock", "-wal", "-shm", "-journal")
 _PASSING_FOLDERS = {".writing"}
 _PASSING_PLACES = ("inbox/part",)
@@ -25,10 +25,10 @@ class Part:
     """One part of a workspace.
 
     Attributes:
-        name: what it is.
+        name: name of the part.
         where: its path, or its URL without credentials.
-        outside: whether it lies outside the workspace, so that neither a copy nor a backup carries it.
-        how: how to back it up where it lies outside.
+        outside: whether it is outside the workspace, so that neither a copy nor a backup includes it.
+        how: how to back it up if it is outside.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Part:
 
 
 def parts(settings: Settings) -> list[Part]:
-    """Return every part that the settings may place elsewhere, and those that always lie in the workspace."""
+    """Return every part that the settings may place elsewhere, and those that are always in the workspace."""
     folder, dump = settings.workspace, "pg_dump --format=custom"
     return [
         _part("catalogue", settings.catalogue_url, folder / "catalogue.db", dump),
@@ -59,12 +59,12 @@ def _part(name: str, elsewhere: str | None, inside: Path, how: str) -> Part:
 
 
 def is_identifying(name: PurePosixPath) -> bool:
-    """Whether a path, relative to the workspace, belongs to what names a person."""
+    """Whether a path, relative to the workspace, is identifying data."""
     return name.parts[0] in IDENTIFYING
 
 
 def is_passing(name: PurePosixPath) -> bool:
-    """Whether a path, relative to the workspace, can be made again or is of no use without a running process."""
+    """Whether a path, relative to the workspace, can be rebuilt, or is useless without a running process."""
     return (
         name.parts[0] == REBUILT
         or name.name.endswith(_PASSING_SUFFIXES)
@@ -76,11 +76,11 @@ def is_passing(name: PurePosixPath) -> bool:
 def files_of(workspace: Path, identifying: bool) -> Iterator[tuple[PurePosixPath, Path]]:
     """Yield (path relative to the workspace, absolute path) of the files to keep, in a fixed order.
 
-    A link to a folder is followed, since a store is often linked from a larger disk; one that leads back is not.
+    A link to a folder is followed, since a store is often linked from a larger disk; a circular one is not.
 
     Args:
         workspace: the folder.
-        identifying: of the part that names people, or of the other.
+        identifying: whether to yield the identifying files or the others.
     """
     seen: set[str] = set()
     for place, below, names in os.walk(workspace, followlinks=True):

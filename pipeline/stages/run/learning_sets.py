@@ -1,4 +1,4 @@
-"""What a run learns from, and the folder that is this configuration on this data."""
+"""Training sets of a run, and the run folder for a configuration and its data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LEARNING: dict[SetName, str] = {"train": "training", "validate": "validation"}  
 
 
 def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -> dict[SetName, Selection]:
-    """Return what a run learns from: its train and validate normals."""
+    """Return the training data of a run: its train and validate normals."""
     return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
 
 
 def folder_of(config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool = False) -> RunFolder:
-    """Return the folder of this configuration on this data, made unless it is there; a fresh one with `again`."""
+    """Return the folder for this configuration and data, created if missing; a new one with `again`."""
     data = fingerprint([ref for chosen in sets.values() for ref in chosen.slices])
     run_id = f"{config.data.route}-{config.method.name}-{config.fingerprint()[:6]}{data['sha256'][:6]}"
     folder, number = RunFolder(settings.runs / run_id), 2
@@ -44,12 +44,12 @@ def _is_readable(folder: RunFolder, name: str) -> bool:
 
 
 def refuse_other_folds(folder: RunFolder, config: RunConfig, settings: Settings, catalogue: Catalogue) -> None:
-    """Refuse a run under a fold whose patients were dealt anew since it was trained: it may have learned from develop.
+    """Refuse a run with a fold whose patients were reassigned since training, as it may have learned from develop.
 
-    Stored sets never change; a fold is worked out each time, and follows the patients and images that are there.
+    Stored sets never change; a fold is computed each time, and depends on the current patients and images.
 
     Raises:
-        CatalogueError: what it learns from today is not what it learned from.
+        CatalogueError: its training data has changed since it was trained.
     """
     if config.data.fold is None:
         return
@@ -58,5 +58,5 @@ def refuse_other_folds(folder: RunFolder, config: RunConfig, settings: Settings,
     if changed:
         raise CatalogueError(
             f"The sets {', '.join(changed)} of {folder.run_id} are not those that it was trained on: images or labels "
-            "came since, and with them patients may change folds. Train it again: nightread train CONFIG"
+            "were added, so patients may have changed folds. Train it again with nightread train CONFIG"
         )

@@ -1,4 +1,4 @@
-"""Which slices a stage reads, and how they become a data set: the same door for training, scoring and evaluation."""
+"""Selection of a stage's slices and their data sets, shared by training, scoring and evaluation."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def choose(
     labels: Sequence[Label] | None = None,
     study_ids: Collection[str] | None = None,
 ) -> Selection:
-    """Choose slices of the configuration's route; with `sets` the law of the sets holds, under its fold if it has one.
+    """Choose slices of the configuration's route; with `sets`, only of these sets, under its fold if it has one.
 
-    Of volumes, those with slices that may not enter the sets of normals are left out of these whole: a cube shows what
-    lies around a slice.
+    Volumes with slices that may not enter the sets of normals are left out completely, since a cube contains what
+    surrounds a slice.
     """
     chosen = select_slices(
         catalogue,
@@ -57,7 +57,7 @@ def dataset(
 ) -> SliceDataset:
     """Return the normalised slices of a selection, cached as the configuration says unless `cache` is given.
 
-    `whole` keeps the rest of their series at hand; None does where the detector reads series whole.
+    `whole` also loads the rest of their series; None does so if the detector reads whole series.
     """
     return SliceDataset(
         selection.slices,
@@ -72,6 +72,6 @@ def dataset(
 
 
 def lessons(selection: Selection, config: RunConfig, settings: Settings) -> SliceDataset | PatchDataset:
-    """Return what a model learns from: normalised slices, or cubes of volumes."""
+    """Return the training data of a model: normalised slices, or cubes of volumes."""
     data = dataset(selection, config, settings, whole=config.data.volumes is not None)
     return data if config.data.volumes is None else PatchDataset(data, config.data.volumes)

@@ -1,4 +1,4 @@
-"""The configuration of one run, from data to evaluation: what `configs/runs/*.yaml` hold."""
+"""Configuration of one run, from data to evaluation (`configs/runs/*.yaml`)."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from pipeline.training.config import TrainingConfig
 
 
 class RunConfig(Config):
-    """Everything that decides a model, the detector around it, and how that is judged."""
+    """Configuration of a model, its detector and their evaluation."""
 
-    name: str = Field(min_length=1, description="readable name of the run; MLflow shows it")
+    name: str = Field(min_length=1, description="readable name of the run, as in MLflow")
     data: DataConfig = Field(description="route, normalisation, sets")
     method: Annotated[AnyMethodConfig | EnsembleConfig, Field(discriminator="name")] = Field(
-        description="the model of normality, or the trained runs that are one together"
+        description="the model of normality, or an ensemble of trained runs"
     )
     training: TrainingConfig = Field(TrainingConfig(), description="budget, batch, precision, early stopping")
     detection: DetectionConfig | None = Field(
-        None, description="residual, aggregation, flagging; null trains a model that detects nothing"
+        None, description="residual, aggregation, flagging; null trains a model without a detector"
     )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="intervals and operating points")
     unit: Literal["study", "slice"] = Field(
         "study",
-        description="calibration and evaluation unit; `slice` where normal studies do not exist: no guarantee then",
+        description="calibration and evaluation unit; `slice` if there are no normal studies, then without guarantee",
     )
 
     @property
     def whole(self) -> bool:
-        """Whether the detector reads series whole: as volumes, or since maps are averaged over adjacent slices."""
+        """Whether the detector reads whole series: as volumes, or to average maps over adjacent slices."""
         adjacent = self.detection is not None and self.detection.residual.adjacent > 0
         return self.data.volumes is not None or adjacent
 
     def require_detection(self) -> DetectionConfig:
-        """Return how the run detects.
+        """Return the run's detection configuration.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: the run has none.
         """
         if self.detection is None:
             raise ConfigError(
-                f"The run {self.name} has a model and no detector, and so nothing to calibrate or score with. Add "
-                "`detection: {}` to its configuration, which takes every default, and run: nightread train CONFIG"
+                f"The run {self.name} has a model but no detector, so it cannot calibrate or score. Add "
+                "`detection: {}` to its configuration, for all defaults, and run nightread train CONFIG"
             )
         return self.detection
 
@@ -58,8 +58,8 @@ class RunConfig(Config):
         codec = getattr(self.method, "codec", None)
         if self.data.fold is not None and getattr(codec, "sha256", None) is not None:
             raise ValueError(
-                "a codec that is trained already may have learned from the patients that data.fold holds out: leave "
-                "method.codec.folder and sha256 out, so that it is trained here"
+                "a trained codec may have learned from the patients that data.fold holds out. Leave "
+                "out method.codec.folder and sha256, so that the codec is trained here"
             )
         return self
 
@@ -70,7 +70,7 @@ class RunConfig(Config):
             return self
         if getattr(self.method, "mirrored", False):
             raise ValueError(
-                "the mirror image of a cube is not the patient's: leave method.mirrored false, or let the "
-                "tile of data.volumes be as wide as the image"
+                "the mirrored cube is not the patient's other side. Set method.mirrored to false, or make the "
+                "tile of data.volumes as wide as the image"
             )
         return self

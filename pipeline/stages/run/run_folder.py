@@ -1,11 +1,11 @@
-"""A run's folder: plain files that outlive the database. Results in it are written atomically.
+"""Run folders: plain files that outlive the database, written atomically.
 
 <workspace>/runs/<run id>/
-    config.json  data.json  mlflow.json     what was asked, on which data, where it is tracked
+    config.json  data.json  mlflow.json     configuration, data, MLflow run
     training/                                checkpoints and the history of terms
-    model/                                   the trained model; a run that names other runs' models has none
+    model/                                   the trained model; missing in a run that uses other runs' models
     uncalibrated/  detector/                 the detector before and after calibration: JSON that names models
-    scores/  heatmaps/  evaluation/          what the detector said
+    scores/  heatmaps/  evaluation/          outputs of the detector
 """
 
 from __future__ import annotations
@@ -28,33 +28,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """One run's folder; see the module's docstring for what lies where."""
+    """One run's folder; see the module's docstring for its files."""
 
     path: Path
 
     @classmethod
     def of(cls, settings: Settings, run_id: str) -> RunFolder:
-        """Return the folder of a run by its id, which may be shortened to any unambiguous beginning.
+        """Return the folder of a run by its id, which may be shortened to an unambiguous prefix.
 
         Raises:
-            ArtefactError: no run, or several, begin so.
+            ArtefactError: no run or several match.
         """
-        found = [p for p in settings.runs.glob(f"{run_id}*") if p.is_dir()] if run_id else []
-        exact = [p for p in found if p.name == run_id]
-        if len(exact or found) != 1:
-            raise ArtefactError(f"{len(found)} runs begin with {run_id!r}; name exactly one. See: nightread runs")
-        return cls((exact or found)[0])
+        matches = [p for p in settings.runs.glob(f"{run_id}*") if p.is_dir()] if run_id else []
+        exact = [p for p in matches if p.name == run_id]
+        if len(exact or matches) != 1:
+            raise ArtefactError(
+                f"{len(matches)} runs match {run_id!r}, but exactly one is needed. List them with nightread runs"
+            )
+        return cls((exact or matches)[0])
 
     @classmethod
     def behind(cls, ref: RunRef) -> RunFolder:
         """Return the folder that a reference points to.
 
         Raises:
-            ArtefactError: the folder is gone.
+            ArtefactError: the folder is missing.
         """
         folder = cls(Path(ref.path))
         if not (folder.path / "config.json").exists():
-            raise ArtefactError(f"The run folder of {folder.run_id} is gone or incomplete. Train it again.")
+            raise ArtefactError(f"The run folder of {folder.run_id} is missing or incomplete. Train the run again.")
         return folder
 
     @property
@@ -83,9 +85,9 @@ class RunFolder:
         return self.path / CALIBRATED
 
     def read_trained(self) -> RunRef:
-        """Return the run with the SHA-256 of what training left, after checking every byte of it.
+        """Return the run with the SHA-256 of its training result, after checking every byte of it.
 
-        That is the uncalibrated detector with its models, or the model of a run without `detection`.
+        The result is the uncalibrated detector with its models, or the model of a run without `detection`.
 
         Raises:
             ArtefactError: something is missing or altered.
@@ -96,7 +98,7 @@ class RunFolder:
         return RunRef(str(self.path), sealed_sha256(self.model))
 
     def is_trained(self) -> bool:
-        """Whether what training left is there and whole: after a power cut it may be neither."""
+        """Return whether the training result exists and is intact, which a power cut may prevent."""
         try:
             return bool(self.read_trained())
         except ArtefactError:
@@ -114,17 +116,17 @@ class RunFolder:
         return RunRef(str(self.path), file_sha256(self.detector / DETECTOR))
 
     def config(self) -> RunConfig:
-        """Return the configuration that the run was made with."""
+        """Return the configuration of the run."""
         from pipeline.stages.run.run_config import RunConfig  # imports torch, which most readers do not need
 
         return RunConfig.model_validate(self.read("config.json"))
 
     def write(self, name: str, value: Any) -> None:
-        """Write JSON, whole or not at all."""
+        """Write JSON atomically."""
         self.write_text(name, json.dumps(value, indent=2, default=str))
 
     def write_text(self, name: str, text: str) -> None:
-        """Write text, whole or not at all: neither a stopped night nor a power cut leaves half a file."""
+        """Write text atomically: neither a stopped night nor a power cut leaves half a file."""
         durable.write(self.path / name, text)
 
     def read(self, name: str) -> Any:
@@ -137,6 +139,7 @@ class RunFolder:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ArtefactError(
-                f"The run {self.run_id} has no readable {name} ({type(error).__name__}). Restore it from a backup, or "
+                f"The run {self.run_id} has no readable {name} ({type(error).__name__}). Train the run again. Restore "
+                "it from a backup, or "
                 "train again: nightread train CONFIG --again"
             ) from None

@@ -1,4 +1,4 @@
-"""Score a data set with a detector: calibrate, score and evaluate share it, and each sees only usable series."""
+"""Score a data set with a detector: shared by calibrate, score and evaluate; only usable series are returned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OnProgress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class ScoredSlice:
-    """One slice with its score; its map stays on the model's grid until it is asked for, since few are looked at."""
+    """One slice with its score; its map stays on the model's grid until needed, since few are displayed."""
 
     ref: SliceRef
     score: SliceScore
@@ -25,7 +25,7 @@ class ScoredSlice:
     step: Step
 
     def anomaly(self, detector: Scorer, reconstruction: bool = False) -> AnomalyMap | None:
-        """Return the map on the native grid; None where the method has none."""
+        """Return the map on the native grid; None if the method has no map."""
         return detector.native(self.result, self.step, reconstruction=reconstruction)
 
 
@@ -35,13 +35,13 @@ OnSlice = Callable[[ScoredSlice], None]
 def score_dataset(
     detector: Scorer, data: SliceDataset, on_slice: OnSlice | None = None, on_progress: OnProgress | None = None
 ) -> tuple[list[SliceScore], tuple[NotScoredSeries, ...]]:
-    """Score a data set; return the scores of the series that were read to their end, and the others with their codes.
+    """Score a data set; return the scores of the series that were read completely, and the others with their codes.
 
     Args:
-        detector: scores them.
-        data: the slices; series by series.
-        on_slice: called with each slice that counts, while its map is at hand; none of a series that is left out.
-        on_progress: called with (slices done, slices in all).
+        detector: detector that scores the slices.
+        data: slices, grouped by series.
+        on_slice: called with each slice of a usable series while its map is in memory; not called for other series.
+        on_progress: called with (slices done, total slices).
     """
     scores: list[SliceScore] = []
     for item in scored_slices(detector, data, on_progress):
@@ -52,9 +52,9 @@ def score_dataset(
 
 
 def scored_slices(detector: Scorer, data: SliceDataset, on_progress: OnProgress | None = None) -> Iterator[ScoredSlice]:
-    """Yield every slice of the series that were read to their end, in order; memory holds one series' maps at a time.
+    """Yield the slices of completely read series in order; memory holds the maps of one series at a time.
 
-    Whether a series can be used shows only when its last slice was read, so a series is yielded when the next begins.
+    Whether a series is usable is only known after its last slice, so a series is yielded when the next begins.
     """
     waiting: list[ScoredSlice] = []
     for done, result in enumerate(detector.score_slices(data), start=1):
@@ -75,15 +75,15 @@ def _of_whole_series(slices: list[ScoredSlice], data: SliceDataset) -> list[Scor
 
 
 def findings(detector: Scorer, scores: list[SliceScore]) -> tuple[list[Finding], dict[str, Rejected]]:
-    """Aggregate slices by study; studies that have no score come back with their reason."""
+    """Aggregate slices by study; studies without a score are returned with their reason."""
     by_study: dict[str, list[SliceScore]] = {}
     for score in scores:
         by_study.setdefault(score.study_id, []).append(score)
-    found: list[Finding] = []
+    results: list[Finding] = []
     refused: dict[str, Rejected] = {}
     for study_id, slices in by_study.items():
         try:
-            found.append(detector.finding(slices))
+            results.append(detector.finding(slices))
         except Rejected as error:
             refused[study_id] = error
-    return found, refused
+    return results, refused
