@@ -73,7 +73,7 @@ def test_a_server_takes_no_path_even_beneath_the_root(
 ) -> None:
     monkeypatch.setenv("NIGHTREAD_PATH_ROOT", str(files[0].parent))
     monkeypatch.setitem(sys.modules, server, ModuleType(server))
-    assert "takes no paths" in error_of(model, path=str(files[0]))
+    assert "does not accept paths" in error_of(model, path=str(files[0]))
 
 
 def test_one_bad_file_costs_no_other_its_answer(model: Any, encoded: list[str], expected: list[float]) -> None:

@@ -93,7 +93,7 @@ def test_the_server_gives_the_same_scores(server: str, encoded: list[str], expec
 @pytest.mark.slow
 def test_the_server_refuses_paths(server: str, files: list[Path]) -> None:
     row = ask(server, ["path"], [[str(files[0])]])[0]
-    assert "takes no paths" in row["error"]
+    assert "does not accept paths" in row["error"]
     assert row["score"] is None or math.isnan(row["score"])
     assert os.path.basename(files[0]) not in row["error"]  # noqa: PTH119
 

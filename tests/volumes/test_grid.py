@@ -121,7 +121,7 @@ def test_settings_that_contradict_volumes_are_refused() -> None:
 def test_a_cube_has_no_mirror_image_of_the_patient() -> None:
     data = {"route": "ct-head", "normaliser": {"kind": "ct_window", "image_size": 64}, "volumes": {"tile": 32}}
     run = {"name": "r", "data": data, "method": {"name": "gated_dae", "mirrored": True}}
-    with pytest.raises(ValidationError, match="leave method.mirrored false"):
+    with pytest.raises(ValidationError, match="Set method.mirrored to false"):
         RunConfig.model_validate(run)
     assert RunConfig.model_validate({**run, "data": {**data, "volumes": {"tile": 64}}}).method.mirrored
     assert RunConfig.model_validate({**run, "data": {**data, "volumes": None}}).method.mirrored

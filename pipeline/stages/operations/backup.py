@@ -99,8 +99,7 @@ def _check(settings: Settings, targets: list[Path], outside: tuple[str, ...] | l
         if part.name in outside:
             raise ConfigError(
                 f"The {part.name} is outside the workspace, at {part.where}. Save it separately ({part.how}), and "
-                "leave "
-                "it out here with --without-outside."
+                "leave it out here with --without-outside."
             )
 
 
@@ -119,8 +118,7 @@ def _save(settings: Settings, file: Path, kind: Kind, token: str, on_progress: O
     except OSError as error:
         raise ArtefactError(
             f"The backup cannot be written: {error.strerror or error}. Nothing was written. Free some space, and "
-            "start it "
-            "again."
+            "start it again."
         ) from None
     return archive.files, archive.size_bytes
 

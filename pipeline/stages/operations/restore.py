@@ -75,8 +75,7 @@ def restore(
     except OSError as error:
         raise ArtefactError(
             f"The backup cannot be restored: {error.strerror or error}. Nothing was written. Free some space or "
-            "choose another "
-            "folder, and start again."
+            "choose another folder, and start again."
         ) from None
 
 
@@ -87,8 +86,7 @@ def _complete(file: Path, folder: Path, on_progress: OnProgress | None) -> Resto
     if token is None:
         raise ConfigError(
             f"{file.name} holds an identity only, and {folder} is not a workspace that was restored without one. "
-            "Restore "
-            "the workspace's archive first, with nightread restore FILE FOLDER --identity IDENTITY"
+            "Restore the workspace's archive first, with nightread restore FILE FOLDER --identity IDENTITY"
         )
     with tempfile.TemporaryDirectory(prefix=".identity-", suffix=durable.PART, dir=folder) as place:
         _, files, size = _unpack(file, Path(place), "identity", on_progress, token)

@@ -79,9 +79,9 @@ def test_without_its_identity_it_takes_in_nothing_until_that_is_given(
 
 def test_another_backups_identity_is_refused(saved: tuple[Path, Path], trained: Any, tmp_path: Path) -> None:
     back_up(trained.settings, tmp_path / "other.tar")
-    with pytest.raises(ConfigError, match="made together"):
+    with pytest.raises(ConfigError, match="created together"):
         restore(tmp_path / "other.tar", tmp_path / "restored", saved[1])
-    with pytest.raises(ConfigError, match="made together"):
+    with pytest.raises(ConfigError, match="created together"):
         restore(saved[0], tmp_path / "restored", saved[0])
     assert not (tmp_path / "restored").exists()
 
@@ -127,7 +127,7 @@ def test_nothing_is_replaced(saved: tuple[Path, Path], copied: Settings, tmp_pat
         restore(saved[0], copied.workspace)
     with pytest.raises(ConfigError, match="exists"):
         back_up(copied, saved[0])
-    with pytest.raises(ConfigError, match="lies in the workspace"):
+    with pytest.raises(ConfigError, match="inside the workspace"):
         back_up(copied, copied.workspace / "backup.tar")
     with pytest.raises(ConfigError, match="not a workspace"):
         back_up(Settings(workspace=tmp_path), tmp_path / "backup.tar")
