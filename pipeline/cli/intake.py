@@ -42,8 +42,7 @@ def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> No
         return
     click.echo(
         f"{report.files} files: {report.added} new, {report.same} unchanged objects, {report.new_versions} "
-        "corrections, "
-        f"{report.skipped} seen before, {sum(report.rejected.values())} rejected ({report.seconds:.1f} s)."
+        f"corrections, {report.skipped} seen before, {sum(report.rejected.values())} rejected ({report.seconds:.1f} s)."
     )
     for code, count in sorted(report.rejected.items()):
         click.echo(f"  {count:6d}  {code}")

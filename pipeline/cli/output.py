@@ -48,8 +48,7 @@ def shipped(path: Path) -> Path:
             return place
     raise ConfigError(
         f"Cannot read the configuration {path}: there is no such file here, and none is shipped with Nightread. Give "
-        "an "
-        "existing YAML file, such as configs/runs/demo-mr.yaml."
+        "an existing YAML file, such as configs/runs/demo-mr.yaml."
     )
 
 

@@ -21,8 +21,7 @@ class DetectionConfig(Config):
     transform: Literal["none", "two_sided"] = Field(
         "none",
         description="transform of a slice's score; `two_sided` is |s - median| / MAD of validate normals: smoother "
-        "than "
-        "normal is unusual too",
+        "than normal is unusual too",
     )
     flagging: FlaggingConfig = Field(FlaggingConfig(), description="rule that flags findings of a night")
     tiles: TileConfig = Field(

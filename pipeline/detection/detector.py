@@ -44,8 +44,7 @@ class Detector(Scorer):
         if not isinstance(self.method, Reconstructor | AnomalyMapper | ScanScorer):
             raise ConfigError(
                 f"The method {self.method.config.name} neither reconstructs, nor maps, nor scores, so it cannot "
-                "detect. "
-                "Implement reconstruct, anomaly_map or score."
+                "detect. Implement reconstruct, anomaly_map or score."
             )
         refuse_no_volumes(self.method, self.volumes, self.normaliser.image_size, self.has_maps)
         if self.residual.adjacent and not self.has_maps:

@@ -42,8 +42,7 @@ def read_detector(folder: Path, sha256: str | None = None) -> dict[str, Any]:
     if sha256 is not None and identity != sha256:
         raise ArtefactError(
             f"This detector has SHA-256 {identity[:12]}…, but {sha256[:12]}… was requested. It was altered or "
-            "replaced: "
-            "restore the requested one, or register this one."
+            "replaced: restore the requested one, or register this one."
         )
     spec = read_object(folder / DETECTOR)
     refuse_format(spec, "detector")

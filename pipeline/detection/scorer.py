@@ -222,6 +222,5 @@ def refuse_broken(scores: torch.Tensor, body: torch.Tensor) -> None:
         raise Rejected(
             RejectionCode.NON_FINITE,
             f"{broken} of {len(scores)} scores are NaN or infinite although every pixel is finite, so the model's "
-            "weights "
-            "are broken. Train it again.",
+            "weights are broken. Train it again.",
         )

@@ -161,8 +161,7 @@ def auroc_covariance(scores: np.ndarray, abnormal: np.ndarray, clusters: np.ndar
     if min(with_positive, with_negative) < 2:
         raise EmptySelection(
             f"{with_positive} patients have abnormal and {with_negative} normal units, but the variance of an AUROC "
-            "needs "
-            "2 of each. Add patients."
+            "needs 2 of each. Add patients."
         )
     above = np.stack([np.bincount(positive, u - a, number) for (u, _), a in zip(parts, areas, strict=True)])
     below = np.stack([np.bincount(negative, v - a, number) for (_, v), a in zip(parts, areas, strict=True)])

@@ -97,8 +97,7 @@ def excess(realised: RealisedRate, n: int, k: int) -> str:
         return ""
     return (
         f"This is more than expected from normals like the {n} calibration units (probability {chance:.1g}): these "
-        "normals "
-        "differ, so the p-values are not valid for them. Calibrate on normals from this source."
+        "normals differ, so the p-values are not valid for them. Calibrate on normals from this source."
     )
 
 

@@ -161,8 +161,7 @@ def _check_rows(frame: pd.DataFrame) -> None:
         example = str(frame.loc[unknown, "label"].iloc[0])[:20]
         raise ConfigError(
             f"{int(unknown.sum())} of {len(frame)} units have a label such as {example!r}, but only normal and "
-            "abnormal "
-            "can be evaluated. Leave the other units out, or import their labels."
+            "abnormal can be evaluated. Leave the other units out, or import their labels."
         )
     nameless = frame["patient_id"].isna() | (frame["patient_id"].astype(str) == "")
     if nameless.any():

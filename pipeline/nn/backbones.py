@@ -163,8 +163,7 @@ def _timm(stages: int, model: str, file: tuple[str, str] | None) -> Network:
     if reductions != [2 ** (s + 1) for s in range(stages)]:
         raise ConfigError(
             f"timm's {model} reduces the grid by {reductions}; a network with 2, 4, 8, ... is needed, such as one of "
-            "its "
-            "resnets and efficientnets."
+            "its resnets and efficientnets."
         )
     if file is not None:
         _fill(whole, read_weights(file), model, strict=False)

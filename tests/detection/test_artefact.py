@@ -142,7 +142,7 @@ def test_another_artefact_than_the_registered_is_refused(detector: Detector, tmp
     registered = save_detector(tmp_path, detector)
     save_detector(tmp_path, replace(detector, route="other"))
     assert load_detector(tmp_path).route == "other"
-    with pytest.raises(ArtefactError, match="is required"):
+    with pytest.raises(ArtefactError, match="was requested"):
         load_detector(tmp_path, sha256=registered)
 
 

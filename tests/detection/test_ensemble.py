@@ -181,5 +181,5 @@ def test_two_of_the_same_give_the_one_and_a_two_sided_score_works(
 
 def test_an_ensembles_configuration_is_not_built() -> None:
     config = EnsembleConfig.model_validate({"members": [{"run": "a"}, {"run": "b"}]})
-    with pytest.raises(ConfigError, match="train its members"):
+    with pytest.raises(ConfigError, match="Train its members"):
         config.build(32)

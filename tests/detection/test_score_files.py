@@ -130,7 +130,7 @@ def test_what_is_known_moves_a_conditional_score_only(build: Callable[..., Detec
         assert same is not moved
     alone = Batch(told.images[4:5], told.body[4:5], told.ids[4:5], told.about[4:5])
     assert_close(detector.score_batch(alone).scores, detector.score_batch(told).scores[4:5], rtol=1e-4, atol=1e-6)
-    with pytest.raises(ConfigError, match="7 images came with what is known of 6"):
+    with pytest.raises(ConfigError, match="7 images have attributes for 6"):
         detector.score_batch(replace(told, about=told.about[:6]))
 
 

@@ -292,7 +292,7 @@ def test_wrong_batches_and_data_are_refused(build: Build, volume: Refs, slices: 
         list(detector.score_slices(slices(volume("b"), whole=False)))
     with pytest.raises(ConfigError, match="needs a map"):
         faked(detector, OneNumber)
-    with pytest.raises(ConfigError, match="images of 32 pixels and is given 16"):
+    with pytest.raises(ConfigError, match="images of 32 pixels, but gets 16"):
         replace(detector, model=replace(detector.model, method=detector.method.config.build(32, spatial_dims=3)))
 
 

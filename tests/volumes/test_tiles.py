@@ -98,7 +98,7 @@ def test_what_cannot_be_summed_is_refused(image: torch.Tensor) -> None:
     for value, error in ((float("nan"), Rejected), (float("-inf"), Rejected), (2e9, ConfigError)):
         with pytest.raises(error):
             tiled(image, body, EDGE, TileConfig(), lambda x, b, s, v=value: torch.full_like(x, v), True)
-    with pytest.raises(ConfigError, match="pad it first"):
+    with pytest.raises(ConfigError, match="Pad it first"):
         Tiling.of((15, 16, 16), 16, TileConfig())
 
 

@@ -90,9 +90,8 @@ def _member(entry: MemberConfig, config: RunConfig, settings: Settings) -> tuple
     if folder.config().data.fold != config.data.fold:
         raise ConfigError(
             f"The member {folder.run_id} holds out other patients (data.fold) than its ensemble, which would be "
-            "evaluated "
-            "on patients that the member learned from. Use members of one fold, and give "
-            "the ensemble the same fold."
+            "evaluated on patients that the member learned from. Use members of one fold, and give the ensemble the "
+            "same fold."
         )
     if not (folder.detector / DETECTOR).exists():
         raise ArtefactError(f"The member {folder.run_id} is not calibrated. Finish it with nightread train CONFIG")

@@ -97,8 +97,7 @@ class _Evaluation:
         if not selection.slices:
             raise EmptySelection(
                 f"There are no labelled scans in the {self.set_name} set of {self.config.data.route!r}. Import labels "
-                "of "
-                f"abnormal and normal scans with nightread labels import FILE.csv.{selection.left_out()}"
+                f"of abnormal and normal scans with nightread labels import FILE.csv.{selection.left_out()}"
             )
         self._prove_disjoint(selection)
         # Cached, so that unusable series are detected before anything is scored.
