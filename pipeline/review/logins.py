@@ -49,7 +49,7 @@ class Logins:
         if wait:
             self._audit.record("login-limited", typed, detail={"wait_s": wait})
             raise TooManyFailures(wait)
-        stored_hash = self._users.password_hash(user.name) if user else ""
+        stored_hash = self._users.read_password_hash(user.name) if user else ""
         if not self._users.passwords.fits(password[: LONGEST_PASSWORD + 1], stored_hash) or user is None:
             self._audit.record("login-failed", typed)
             raise LoginRefused(WRONG)
