@@ -117,15 +117,15 @@ def test_an_ensemble_names_other_rows_and_comes_after_them(file: Path) -> None:
     [
         (
             "{name: both, members: [one, two], seeds: [0, 9]}",
-            r"both joins the seeds \[9\] of one, which has \[0, 5\]",
+            r"both needs the seeds \[9\] of one, which has \[0, 5\]",
         ),
         ("{name: both, members: [one, two], seeds: [0, 9]}", r"needs the seeds \[9\] of one, which has \[0, 5\]"),
         ("{name: both, members: [one, two], change: {latent: 8}}", "cannot change latent"),
         ("{name: none, method: ae.yaml, seeds: []}", "at least 1 item"),
         ("{name: wide, method: ae.yaml, over_seeds: true}", "over_seeds without members"),
-        ("{name: both, members: [one, three]}", "members three are no rows"),
-        ("{name: both, method: ae.yaml, members: [one, two]}", "both needs a method or members, and not both"),
-        ("{name: both}", "both needs a method or members"),
+        ("{name: both, members: [one, three]}", "members three are not rows"),
+        ("{name: both, method: ae.yaml, members: [one, two]}", "both needs either a method or members"),
+        ("{name: both}", "both needs either a method or members"),
     ],
 )
 def test_odd_members_are_refused(file: Path, row: str, reason: str) -> None:
