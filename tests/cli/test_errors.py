@@ -85,7 +85,7 @@ def test_what_nobody_foresaw_is_told_without_its_text(nightread: Any, monkeypatc
     def broken(self: Catalogue, kind: str | None = None) -> None:
         raise KeyError("Doe^Jane")
 
-    monkeypatch.setattr(Catalogue, "runs", broken)
+    monkeypatch.setattr(Catalogue, "list_runs", broken)
     done = nightread("runs")
     assert_error(done, 70, "KeyError", DEBUG)
     assert "Doe" not in done.output
