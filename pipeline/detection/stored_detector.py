@@ -56,12 +56,10 @@ def load_detector(
     """Read a detector or an ensemble with its models. Nothing is executed, and any changed byte is rejected.
 
     Args:
-        folder: written by `save_detector`, or a run folder, of which the calibrated detector is read, else the one
-            before
-            calibration.
+        folder: written by `save_detector`, or a run folder: its calibrated detector is read, else the uncalibrated one.
         sha256: SHA-256 of the requested detector; if given, the folder must hold exactly that one.
-        device: `auto` puts the models on a CUDA device if there is one; by default, the detector's
-            configuration decides.
+        device: `auto` puts the models on a CUDA device if there is one; by default the detector's configuration
+            decides.
 
     Raises:
         ArtefactError: a file or a model is missing, altered, of another format, or not the requested one.
