@@ -216,8 +216,8 @@ def account() -> dict[str, object]:
     """Arguments for subprocess that leave root; none needed for others."""
     if os.geteuid() != 0:
         return {}
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    entry = next((known[name] for name in ACCOUNTS if name in known), None)
+    entries = {entry.pw_name: entry for entry in pwd.getpwall()}
+    entry = next((entries[name] for name in ACCOUNTS if name in entries), None)
     if entry is None:
         pytest.skip("PostgreSQL refuses root, and there is no account `postgres` or `nobody` to run it as")
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}

@@ -227,13 +227,13 @@ def test_public_functions_are_documented_and_annotated() -> None:
 
 
 def test_no_pickle_eval_or_exec() -> None:
-    found = []
+    offenders = []
     for file in SOURCES:
         tree = ast.parse(file.read_text())
         calls = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
         if calls & {"eval", "exec"} or any(n.split(".")[0] in ("pickle", "dill", "joblib") for n in imports_of(file)):
-            found.append(str(file.relative_to(ROOT)))
-    assert found == []
+            offenders.append(str(file.relative_to(ROOT)))
+    assert offenders == []
 
 
 def test_light_imports_stay_light() -> None:

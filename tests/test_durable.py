@@ -65,15 +65,15 @@ def test_the_law_sees_each_way_to_do_it_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_order_is_file_rename_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[str, bool]] = []
+    events: list[tuple[str, bool]] = []
     fsync, replace = os.fsync, Path.replace
 
     def synced(descriptor: int) -> None:
-        told.append(("fsync", stat.S_ISDIR(os.fstat(descriptor).st_mode)))
+        events.append(("fsync", stat.S_ISDIR(os.fstat(descriptor).st_mode)))
         fsync(descriptor)
 
     def replaced(source: Path, target: Path) -> Path:
-        told.append(("rename", False))
+        events.append(("rename", False))
         assert source.read_bytes() == b"new" and target.read_bytes() == b"old"
         return replace(source, target)
 
@@ -82,11 +82,11 @@ def test_the_order_is_file_rename_folder(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
     assert durable.write(target, "new").read_text() == "new"
-    assert told == [("fsync", False), ("rename", False), ("fsync", True)]
-    told.clear()
+    assert events == [("fsync", False), ("rename", False), ("fsync", True)]
+    events.clear()
     monkeypatch.setattr(Path, "replace", replace)
     durable.write(target, b"cache", lasting=False)
-    assert told == [] and target.read_bytes() == b"cache"
+    assert events == [] and target.read_bytes() == b"cache"
 
 
 @pytest.mark.parametrize("moment", ["while writing", "fsync", "rename"])

@@ -19,8 +19,8 @@ def champions(trained: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     shared, copied = Path(trained.settings.workspace), tmp_path / "workspace"
     shutil.copytree(shared, copied, ignore=shutil.ignore_patterns("artifacts", "prefect"))
     good = replace(trained.report.run, path=str(copied / Path(trained.report.run.path).relative_to(shared)))
-    wanted = [replace(good, sha256="0" * 64), RunRef(str(Path(good.path).with_name("gone-run")), good.sha256), good]
-    monkeypatch.setattr("pipeline.stages.detect.score.detectors_to_run", lambda *_: wanted)
+    refs = [replace(good, sha256="0" * 64), RunRef(str(Path(good.path).with_name("gone-run")), good.sha256), good]
+    monkeypatch.setattr("pipeline.stages.detect.score.detectors_to_run", lambda *_: refs)
     return copied
 
 

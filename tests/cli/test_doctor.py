@@ -21,10 +21,10 @@ def checks(done: Any) -> dict[str, dict[str, Any]]:
 
 def test_all_is_well_and_nothing_was_made(nightread: Any, tmp_path: Path) -> None:
     done = nightread("doctor", "--json")
-    found = checks(done)
-    assert [name for name, row in found.items() if not row["ok"]] == []
+    rows = checks(done)
+    assert [name for name, row in rows.items() if not row["ok"]] == []
     assert done.exit_code == 0
-    assert {"torch", "fastapi", "decoder JPEG 2000", "disk", "catalogue", "MLflow", "Prefect", "routes"} <= set(found)
+    assert {"torch", "fastapi", "decoder JPEG 2000", "disk", "catalogue", "MLflow", "Prefect", "routes"} <= set(rows)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -38,11 +38,11 @@ def test_a_missing_package(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     done = nightread("doctor", "--json")
-    found = checks(done)
+    rows = checks(done)
     assert done.exit_code == 1
-    assert found["zarr"]["detail"].startswith("not installed")
-    assert not found["fastapi"]["ok"]  # there, but of a version that silently breaks Prefect
-    assert "0.155.0" in found["fastapi"]["detail"]
+    assert rows["zarr"]["detail"].startswith("not installed")
+    assert not rows["fastapi"]["ok"]  # there, but of a version that silently breaks Prefect
+    assert "0.155.0" in rows["fastapi"]["detail"]
     assert "Failed: fastapi, zarr" in nightread("doctor").stdout or "Failed: " in nightread("doctor").stdout
 
 
@@ -51,9 +51,9 @@ def test_a_missing_decoder(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
     decoder = decoders.base._PIXEL_DATA_DECODERS[JPEG2000Lossless][0]
     monkeypatch.setattr(decoder, "_available", {})
-    found = checks(nightread("doctor", "--json"))
-    assert not found["decoder JPEG 2000"]["ok"]
-    assert found["decoder RLE"]["ok"]
+    rows = checks(nightread("doctor", "--json"))
+    assert not rows["decoder JPEG 2000"]["ok"]
+    assert rows["decoder RLE"]["ok"]
 
 
 def test_a_full_disk(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +75,9 @@ def test_a_key_that_others_can_read(nightread: Any, tmp_path: Path) -> None:
     key.parent.mkdir(parents=True)
     key.write_bytes(b"x" * 32)
     key.chmod(0o644)
-    found = checks(nightread("doctor", "--json"))
-    assert not found["pseudonym key"]["ok"]
-    assert "chmod 600" in found["pseudonym key"]["detail"]
+    rows = checks(nightread("doctor", "--json"))
+    assert not rows["pseudonym key"]["ok"]
+    assert "chmod 600" in rows["pseudonym key"]["detail"]
 
 
 def test_a_key_that_is_damaged(nightread: Any, tmp_path: Path) -> None:
@@ -85,22 +85,22 @@ def test_a_key_that_is_damaged(nightread: Any, tmp_path: Path) -> None:
     key.parent.mkdir(parents=True)
     key.write_bytes(b"x" * 32)
     key.chmod(0o600)
-    found = checks(nightread("doctor", "--json"))
-    assert not found["pseudonym key"]["ok"] and "damaged" in found["pseudonym key"]["detail"]
+    rows = checks(nightread("doctor", "--json"))
+    assert not rows["pseudonym key"]["ok"] and "damaged" in rows["pseudonym key"]["detail"]
 
 
 def test_a_file_where_the_workspace_should_be(nightread: Any, tmp_path: Path) -> None:
     (tmp_path / "workspace").write_text("")
     done = nightread("doctor", "--json")
-    found = checks(done)
-    assert done.exit_code == 1 and not found["workspace"]["ok"] and not found["catalogue"]["ok"]
+    rows = checks(done)
+    assert done.exit_code == 1 and not rows["workspace"]["ok"] and not rows["catalogue"]["ok"]
 
 
 def test_a_prefect_server_that_does_not_answer(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    found = checks(nightread("doctor", "--json"))
-    assert not found["Prefect"]["ok"]
-    assert "unset the variable" in found["Prefect"]["detail"]
+    rows = checks(nightread("doctor", "--json"))
+    assert not rows["Prefect"]["ok"]
+    assert "unset the variable" in rows["Prefect"]["detail"]
 
 
 def test_missing_routes(nightread: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_missing_routes(nightread: Any, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_workspace_in_use_is_described(nightread: Any, trained: Any) -> None:
-    found = checks(nightread("doctor", "--json", workspace=trained.settings.workspace))
-    assert found["catalogue"]["detail"].startswith("sqlite")
-    assert found["MLflow"]["detail"] == "sqlite store can be opened"
-    assert found["pseudonym key"]["detail"] == "private"
+    rows = checks(nightread("doctor", "--json", workspace=trained.settings.workspace))
+    assert rows["catalogue"]["detail"].startswith("sqlite")
+    assert rows["MLflow"]["detail"] == "sqlite store can be opened"
+    assert rows["pseudonym key"]["detail"] == "private"

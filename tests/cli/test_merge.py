@@ -37,11 +37,11 @@ def pseudonym(workspace: Path, number: str, issuer: str = "") -> str:
 
 
 def test_by_patient_id(nightread: Any, people: list[str], tmp_path: Path) -> None:
-    kept, gone = (pseudonym(tmp_path / "workspace", number) for number in people[:2])
+    target, gone = (pseudonym(tmp_path / "workspace", number) for number in people[:2])
     done = nightread("identity", "merge", people[0], people[1], "--yes", "--json")
-    assert json.loads(done.stdout) == {"patient": kept, "absorbed": gone, "set": None}
+    assert json.loads(done.stdout) == {"patient": target, "absorbed": gone, "set": None}
     with Catalogue.open(Settings.load(tmp_path / "workspace")) as catalogue, catalogue.session() as session:
-        assert find_merged(session, gone) == kept
+        assert find_merged(session, gone) == target
         assert session.get(Patient, gone) is None
     again = nightread("identity", "merge", people[0], people[1], "--yes")
     assert again.exit_code == 5
@@ -49,16 +49,18 @@ def test_by_patient_id(nightread: Any, people: list[str], tmp_path: Path) -> Non
 
 
 def test_by_pseudonym_and_by_issuer(nightread: Any, people: list[str], tmp_path: Path) -> None:
-    kept = pseudonym(tmp_path / "workspace", people[0])
-    unclear = nightread("identity", "merge", kept, people[2], "--yes")
+    target = pseudonym(tmp_path / "workspace", people[0])
+    unclear = nightread("identity", "merge", target, people[2], "--yes")
     assert unclear.exit_code == 5
     assert "2 patients have that Patient ID" in unclear.stderr
     assert people[2] not in unclear.output
-    done = nightread("identity", "merge", kept, f"{people[2]}^^^B", "--yes")
+    done = nightread("identity", "merge", target, f"{people[2]}^^^B", "--yes")
     gone = pseudonym(tmp_path / "workspace", people[2], "B")
-    assert f"The patient {gone[:12]} was merged into {kept[:12]}" in done.stdout
+    assert f"The patient {gone[:12]} was merged into {target[:12]}" in done.stdout
     assert people[2] not in done.output
-    assert nightread("identity", "merge", kept, people[2], "--yes", "--json").exit_code == 5  # A's, or kept itself: two
+    assert (
+        nightread("identity", "merge", target, people[2], "--yes", "--json").exit_code == 5
+    )  # A's, or kept itself: two
 
 
 def test_nobody_and_no_answer_change_nothing(nightread: Any, people: list[str]) -> None:

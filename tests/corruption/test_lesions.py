@@ -91,8 +91,8 @@ def test_a_low_precision_around_it_changes_nothing(images: Tensor, whole: Tensor
     config = LesionConfig(textures=(*EVERY, Foreign()))
     expected = paint(images[:20], whole[:20], config, Rng(range(20)))
     with torch.autocast("cpu", torch.bfloat16):
-        found = paint(images[:20], whole[:20], config, Rng(range(20)))
-    assert torch.equal(found.images, expected.images)
+        painted = paint(images[:20], whole[:20], config, Rng(range(20)))
+    assert torch.equal(painted.images, expected.images)
 
 
 def test_a_volume_gets_lesions_that_run_through_its_slices() -> None:

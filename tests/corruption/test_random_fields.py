@@ -28,9 +28,9 @@ def test_the_correlation_of_two_pixels_is_that_of_a_gaussian_field() -> None:
     length = 0.08
     field = smooth_field(Rng(range(3000)), (64, 64), torch.full((3000,), length))[:, 0]
     for pixels in (3, 8, 14):
-        found = (field[:, 20:40, 20:30] * field[:, 20:40, 20 + pixels : 30 + pixels]).mean()
+        correlation = (field[:, 20:40, 20:30] * field[:, 20:40, 20 + pixels : 30 + pixels]).mean()
         expected = math.exp(-((pixels / 64) ** 2) / (4 * length**2))
-        assert abs(found - expected) < 0.03
+        assert abs(correlation - expected) < 0.03
 
 
 def test_a_row_has_its_own_length_and_its_own_draw() -> None:
@@ -46,8 +46,8 @@ def test_blur_is_scipys_gaussian_with_zeros_beyond_the_frame() -> None:
     once = gaussian_filter(image[0, 0].double().numpy(), 2.4, mode="constant", truncate=12)
     # scipy's weights sum to 1, blur's do not: it is divided by the blurred mask anyway.
     ones = blur(torch.ones_like(image), torch.tensor([0.05]))
-    found = blur(image, torch.tensor([0.05])) / ones[0, 0, 24, 24]
-    assert_close(found[0, 0].double(), torch.from_numpy(once), atol=1e-5, rtol=1e-4)
+    blurred = blur(image, torch.tensor([0.05])) / ones[0, 0, 24, 24]
+    assert_close(blurred[0, 0].double(), torch.from_numpy(once), atol=1e-5, rtol=1e-4)
 
 
 def test_ranges_are_drawn_evenly_and_by_factor() -> None:

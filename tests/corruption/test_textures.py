@@ -76,11 +76,11 @@ def test_smoothing_is_a_gaussian_that_counts_the_body_only(canvas: Canvas) -> No
     body[..., :8] = False
     images = torch.where(body, canvas.images, -1.0)
     masked = Canvas(images, body, canvas.coverage, canvas.radius, canvas.others)
-    found = Smoothed(length=(0.05, 0.05)).content(masked, keys(canvas))[3, 0]
+    smoothed = Smoothed(length=(0.05, 0.05)).content(masked, keys(canvas))[3, 0]
     inside = body[3, 0].double().numpy()
     amount = gaussian_filter(inside, 1.6, mode="constant", truncate=12)
     expected = gaussian_filter(images[3, 0].double().numpy() * inside, 1.6, mode="constant", truncate=12) / amount
-    assert_close(found[:, 8:].double(), torch.from_numpy(expected)[:, 8:], atol=1e-5, rtol=1e-4)
+    assert_close(smoothed[:, 8:].double(), torch.from_numpy(expected)[:, 8:], atol=1e-5, rtol=1e-4)
 
 
 def test_displacement_moves_a_ramp_by_its_slope(canvas: Canvas) -> None:

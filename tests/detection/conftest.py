@@ -140,13 +140,13 @@ def false_alarms() -> Callable[..., dict[float, float]]:
     def p_values(
         value_of: Callable[[float], float], n: int, fresh: np.ndarray, upper_only: bool = False
     ) -> dict[float, float]:
-        found = {}
+        chances = {}
         for alpha in (0.01, 0.05, 0.1):
             k = math.floor(round(alpha * (n + 1), 9))
             law, count = betabinom(len(fresh), k, n + 1 - k), int((fresh > value_of(alpha)).sum())
             upper, lower = law.sf(count - 1), law.cdf(count)
-            found[alpha] = float(upper if upper_only else min(1.0, 2 * min(upper, lower)))
-        return found
+            chances[alpha] = float(upper if upper_only else min(1.0, 2 * min(upper, lower)))
+        return chances
 
     return p_values
 

@@ -46,8 +46,8 @@ def test_max_smoothed_is_normalised_within_the_body() -> None:
     blurred = [gaussian_filter(a.astype(float), 2.0, mode="nearest", truncate=3.5) for a in (values * body, body)]
     expected = (blurred[0] / blurred[1])[body].max()
     maps, bodies = torch.from_numpy(values)[None, None], torch.from_numpy(body)[None, None]
-    found = aggregate_maps(maps, bodies, AggregateConfig(map="max_smoothed", smooth_fraction=0.1))
-    assert found.item() == pytest.approx(expected, rel=1e-5)
+    smoothed = aggregate_maps(maps, bodies, AggregateConfig(map="max_smoothed", smooth_fraction=0.1))
+    assert smoothed.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("how", ["mean", "top_fraction", "max_smoothed"])

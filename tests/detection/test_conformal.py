@@ -85,10 +85,10 @@ def test_json_round_trip_is_exact_and_order_is_nothing(
 
 def test_one_unit_a_patient_by_hash_never_by_score() -> None:
     many = [Unit(f"s{i}", f"p{i % 3}", float(i)) for i in range(12)]
-    kept = one_per_patient(many)
-    assert sorted(unit.patient_id for unit in kept) == ["p0", "p1", "p2"]
+    chosen = one_per_patient(many)
+    assert sorted(unit.patient_id for unit in chosen) == ["p0", "p1", "p2"]
     other = [Unit(unit.unit_id, unit.patient_id, -unit.score) for unit in reversed(many)]
-    assert {unit.unit_id for unit in one_per_patient(other)} == {unit.unit_id for unit in kept}
+    assert {unit.unit_id for unit in one_per_patient(other)} == {unit.unit_id for unit in chosen}
     assert Calibration.fit(many).n == 3
 
 

@@ -41,14 +41,14 @@ def test_intensity_by_hand() -> None:
     body = np.zeros((8, 8), dtype=bool)
     body[2:6] = True  # two rows of 1, two rows of 0
     model = ControlModel.fit(slices(3))
-    found = control_scores([ControlSlice("s", image, body, None, 0.25)], model)
-    assert set(found) == set(CONTROLS)
-    assert found["mean_intensity"].tolist() == [0.5]
-    assert found["std"].tolist() == [0.5]
+    scores = control_scores([ControlSlice("s", image, body, None, 0.25)], model)
+    assert set(scores) == set(CONTROLS)
+    assert scores["mean_intensity"].tolist() == [0.5]
+    assert scores["std"].tolist() == [0.5]
     # central differences: rows 3 and 4 have gradient -1/2, squared 1/4, two of the four body rows
-    assert found["gradient_energy"].tolist() == [0.125]
-    assert found["slice_position"].tolist() == [0.25]
-    assert math.isnan(found["compressed_bytes"][0])
+    assert scores["gradient_energy"].tolist() == [0.125]
+    assert scores["slice_position"].tolist() == [0.25]
+    assert math.isnan(scores["compressed_bytes"][0])
 
 
 def test_gradient_of_a_ramp_is_its_slope_squared() -> None:
@@ -120,8 +120,8 @@ def test_scores_do_not_know_their_neighbours() -> None:
 
 def test_an_empty_body_has_no_values_and_bad_input_is_refused(tmp_path: Path) -> None:
     model = ControlModel.fit(slices(4))
-    found = control_scores([ControlSlice("s", np.zeros((8, 8), np.float32), ~FULL)], model)
-    assert [name for name in CONTROLS if not math.isnan(found[name][0])] == ["slice_position"]
+    scores = control_scores([ControlSlice("s", np.zeros((8, 8), np.float32), ~FULL)], model)
+    assert [name for name in CONTROLS if not math.isnan(scores[name][0])] == ["slice_position"]
     with pytest.raises(EmptySelection, match="at least 2"):
         ControlModel.fit(slices(1))
     with pytest.raises(ConfigError, match="must be one"):
@@ -139,8 +139,8 @@ def test_brightness_map_is_the_image_on_its_native_grid() -> None:
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     plane = Plane(np.where(x**2 + y**2 < 0.8, 40 + 100 * x, -1000).astype(np.float32))
     item = normaliser.series([plane])[0]
-    found = brightness_map(normaliser, ControlSlice("s", item.image[0], item.body[0]), item.step)
-    assert found.values.shape == (64, 64)
-    assert found.reconstruction is None
-    middle = found.values[32, 12:52]
+    brightness = brightness_map(normaliser, ControlSlice("s", item.image[0], item.body[0]), item.step)
+    assert brightness.values.shape == (64, 64)
+    assert brightness.reconstruction is None
+    middle = brightness.values[32, 12:52]
     assert (np.diff(middle) > 0).all()

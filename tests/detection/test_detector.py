@@ -166,10 +166,10 @@ def test_bf16_stays_near_fp32(build: Build, batch: Batch) -> None:
 
 def test_findings_carry_p_value_and_evidence(detector: Detector) -> None:
     slices = [SliceScore(f"i{i}", 0, "series", "study", "patient", s) for i, s in enumerate([0.2, 1.82, math.nan])]
-    found = detector.finding(slices)
+    finding = detector.finding(slices)
     # 1.85 and 1.90 are at least 1.82: (1 + 2) / 40
-    assert (found.score, found.p_value, found.n_calibration, found.guarantee) == (1.82, 3 / 40, 39, "conformal")
-    assert [item.score for item in found.evidence] == [1.82, 0.2]
+    assert (finding.score, finding.p_value, finding.n_calibration, finding.guarantee) == (1.82, 3 / 40, 39, "conformal")
+    assert [item.score for item in finding.evidence] == [1.82, 0.2]
     assert replace(detector, calibration=None).finding(slices).p_value is None
 
 

@@ -155,9 +155,9 @@ def test_members_that_do_not_belong_together_are_refused(
 def test_rows_that_are_no_such_normals_do_not_count(parts: tuple[Detector, Detector], normals: list[Batch]) -> None:
     (first, rows), second = all_of(normals)[0], normals[1]
     left = list(range(1, len(second.ids)))  # of twelve, one is no such normal
-    shown = Batch(second.images[1:], second.body[1:], second.ids[1:])
+    rest = Batch(second.images[1:], second.body[1:], second.ids[1:])
     some = z_scored([(part, ORIGIN) for part in parts], [(first, rows), (second, left)])
-    alone = z_scored([(part, ORIGIN) for part in parts], all_of([first, shown]))
+    alone = z_scored([(part, ORIGIN) for part in parts], all_of([first, rest]))
     every = z_scored([(part, ORIGIN) for part in parts], all_of(normals))
     for one, other, more in zip(some, alone, every, strict=True):
         assert one.score.mean == pytest.approx(other.score.mean) != pytest.approx(more.score.mean)

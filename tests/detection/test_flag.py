@@ -25,11 +25,11 @@ def flags(flagged: object) -> list[bool | None]:
 
 
 def test_fpr_flags_up_to_k_of_n_plus_one() -> None:
-    found = flag_by_fpr(night(0.04, 0.05, 0.06, 0.01), 0.05)
-    assert flags(found) == [True, True, False, True]
-    assert found.rule == "fpr 0.05"
-    assert "3 of 4 flagged" in found.statement
-    assert "conformal" in found.statement
+    result = flag_by_fpr(night(0.04, 0.05, 0.06, 0.01), 0.05)
+    assert flags(result) == [True, True, False, True]
+    assert result.rule == "fpr 0.05"
+    assert "3 of 4 flagged" in result.statement
+    assert "conformal" in result.statement
 
 
 def test_fpr_refuses_a_route_with_too_few_normals() -> None:
@@ -47,16 +47,16 @@ def test_bh_by_hand() -> None:
 
 
 def test_fdr_on_a_night() -> None:
-    found = flag_by_fdr(night(0.3, 0.05, 0.01, 0.055, 0.085), 0.1, capacity=1)
-    assert flags(found) == [False, True, True, True, False]
-    assert found.rule == "fdr 0.1 (bh)"
-    assert "3 of 5 patients" in found.statement
+    result = flag_by_fdr(night(0.3, 0.05, 0.01, 0.055, 0.085), 0.1, capacity=1)
+    assert flags(result) == [False, True, True, True, False]
+    assert result.rule == "fdr 0.1 (bh)"
+    assert "3 of 5 patients" in result.statement
 
 
 def test_a_p_value_right_at_its_step_is_a_discovery() -> None:
     # n + 1 = 60, m = 6, q = 0.1: the first step is 1/60, just what the most extreme score gets
-    found = flag_by_fdr(night(1 / 60, 1.0, 1.0, 1.0, 1.0, 1.0, n=59), 0.1, capacity=0)
-    assert flags(found) == [True, False, False, False, False, False]
+    result = flag_by_fdr(night(1 / 60, 1.0, 1.0, 1.0, 1.0, 1.0, n=59), 0.1, capacity=0)
+    assert flags(result) == [True, False, False, False, False, False]
 
 
 def test_series_of_a_patient_are_merged_by_bonferroni() -> None:
@@ -81,13 +81,13 @@ def test_the_plan_is_known_beforehand() -> None:
 @pytest.mark.parametrize(("q", "words"), [(0.1, "only 2 or more together"), (0.004, "or all together")])
 def test_an_impossible_fdr_falls_back_to_capacity_and_says_so(q: float, words: str) -> None:
     many = night(*[0.5] * 18, 0.02, 0.01, n=99)
-    found = flag_by_fdr(many, q, capacity=3)
-    assert sum(flags(found)) == 3
-    assert found.findings[19].flagged
-    assert found.rule == f"capacity 3 (fdr {q:g} impossible)"
-    assert "cannot support a single discovery among 20 patients" in found.statement
-    assert words in found.statement
-    assert len(found.rule) <= 64
+    result = flag_by_fdr(many, q, capacity=3)
+    assert sum(flags(result)) == 3
+    assert result.findings[19].flagged
+    assert result.rule == f"capacity 3 (fdr {q:g} impossible)"
+    assert "cannot support a single discovery among 20 patients" in result.statement
+    assert words in result.statement
+    assert len(result.rule) <= 64
 
 
 def test_the_need_that_is_told_is_right() -> None:

@@ -35,14 +35,14 @@ def fit(scores: np.ndarray) -> Calibration:
 
 
 def cells(draws: dict[str, Draw], false_alarms: Callable, **options: object) -> list[float]:
-    found = []
+    p_values = []
     for number, draw in enumerate(draws.values()):
         rng = np.random.default_rng((20, number))
         calibration = fit(draw(rng, CALIBRATION))
         value_of = options.get("value_of", lambda c: lambda alpha: c.threshold(alpha).value)(calibration)
         fresh = draw(rng, FRESH)
-        found += false_alarms(value_of, calibration.n, fresh, bool(options.get("upper_only"))).values()
-    return found
+        p_values += false_alarms(value_of, calibration.n, fresh, bool(options.get("upper_only"))).values()
+    return p_values
 
 
 def test_continuous_scores_follow_the_beta_binomial(false_alarms: Callable, is_refuted: Callable) -> None:
@@ -106,7 +106,7 @@ def test_p_values_of_normals_are_super_uniform() -> None:
 def simulate(nights: int, shift_of_calibration: float, method: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the false-discovery proportion and the share of lesions found, night by night: 90 normals, 10 lesions."""
     rng = np.random.default_rng(6)
-    proportions, found = [], []
+    proportions, detected = [], []
     for _ in range(nights):
         calibration = fit(rng.normal(size=1200) + shift_of_calibration)
         scores = rng.normal(size=100)
@@ -117,17 +117,17 @@ def simulate(nights: int, shift_of_calibration: float, method: str) -> tuple[np.
         ]
         flagged = np.array([f.flagged for f in flag_by_fdr(night, 0.1, method, capacity=0).findings])
         proportions.append(flagged[10:].sum() / max(flagged.sum(), 1))
-        found.append(flagged[:10].mean())
-    return np.array(proportions), np.array(found)
+        detected.append(flagged[:10].mean())
+    return np.array(proportions), np.array(detected)
 
 
 def test_the_false_discovery_rate_is_held_and_lesions_are_found() -> None:
-    proportions, found = simulate(120, 0.0, "bh")
+    proportions, detected = simulate(120, 0.0, "bh")
     error = proportions.std() / np.sqrt(len(proportions))
     # BH holds q x 90 % = 0.09; four standard errors (about 0.04) either way: neither broken nor idle
     assert 0.09 - 4 * error < proportions.mean() < 0.09 + 4 * error
     assert error < 0.015
-    assert found.mean() > 0.6
+    assert detected.mean() > 0.6
 
 
 def test_the_simulation_sees_a_calibration_that_is_too_low() -> None:

@@ -53,9 +53,9 @@ def test_of_one_it_is_the_map_itself() -> None:
 def test_a_nan_is_never_hidden_and_reaches_its_neighbourhood_only() -> None:
     x = noise(2, 1, 12, 12)
     x[0, 0, 6, 5] = torch.nan
-    found = median_filter(x, 5)
-    assert found[0, 0, 4:9, 3:8].isnan().all()
-    assert found.isnan().sum() == 25
+    filtered = median_filter(x, 5)
+    assert filtered[0, 0, 4:9, 3:8].isnan().all()
+    assert filtered.isnan().sum() == 25
 
 
 @pytest.mark.parametrize(("size", "operations"), [(3, 6 + 5 + 6), (5, 16 + 13 + 18 + 10)])

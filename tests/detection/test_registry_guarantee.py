@@ -48,15 +48,15 @@ def trained(asked: dict[str, Any], phantoms: Any, people: dict[str, Any], folder
 def detectors(
     phantoms: Any, people: dict[str, Any], small: dict[str, Any], folder: Path
 ) -> Iterator[tuple[str, Scorer]]:
-    kept: dict[str, Detector] = {}
+    by_name: dict[str, Detector] = {}
     for name, answer in ({name: {} for name in METHODS} | ANSWERS).items():
         asked = {"name": name} | small.get(answer.get("name", name), {}) | answer
-        found = trained(asked, phantoms, people, folder / name)
-        kept |= {name: found} if name in JOINED else {}
-        yield name, found
-    yield "ae, two-sided", centred(kept["ae"], people["validate"])
+        detector = trained(asked, phantoms, people, folder / name)
+        by_name |= {name: detector} if name in JOINED else {}
+        yield name, detector
+    yield "ae, two-sided", centred(by_name["ae"], people["validate"])
     slices = ((batch, list(range(len(batch.ids)))) for batch in slice_batches(people["validate"], 64))
-    members = z_scored([(kept[name], RunRef(name, "")) for name in JOINED], slices)
+    members = z_scored([(by_name[name], RunRef(name, "")) for name in JOINED], slices)
     yield "ensemble", Ensemble(members, DetectionConfig(), "ct")
 
 
@@ -81,7 +81,7 @@ def test_false_alarms_of_every_method_follow_the_beta_binomial(
         value = {alpha: calibration.threshold(alpha).value for alpha in (0.01, 0.02, 0.05, 0.1, 0.2)}
         cells[name] = false_alarms(value.__getitem__, calibration.n, scores)
         broken[name] = false_alarms(lambda alpha, v=value: v[2 * alpha], calibration.n, scores)
-    assert not is_refuted([p for found in cells.values() for p in found.values()]), cells
+    assert not is_refuted([p for p_values in cells.values() for p in p_values.values()]), cells
     assert len(cells) == len(METHODS) + len(ANSWERS) + 2
-    for name, found in broken.items():
-        assert is_refuted([*found.values()] * len(cells)), name
+    for name, p_values in broken.items():
+        assert is_refuted([*p_values.values()] * len(cells)), name

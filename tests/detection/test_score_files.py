@@ -122,16 +122,16 @@ def test_a_conditional_method_hears_of_each_slice_by_every_door(
 
 
 def test_what_is_known_moves_a_conditional_score_only(build: Callable[..., Detector], batch: Batch) -> None:
-    told = replace(batch, about=tuple({"modality": "CT", "relative_position": i / 6} for i in range(7)))
+    informed = replace(batch, about=tuple({"modality": "CT", "relative_position": i / 6} for i in range(7)))
     for method, moved in (("ae", False), ("conditional_vae", True)):
         detector = build(method)
         listening(detector)
-        same = torch.equal(detector.score_batch(batch).scores, detector.score_batch(told).scores)
+        same = torch.equal(detector.score_batch(batch).scores, detector.score_batch(informed).scores)
         assert same is not moved
-    alone = Batch(told.images[4:5], told.body[4:5], told.ids[4:5], told.about[4:5])
-    assert_close(detector.score_batch(alone).scores, detector.score_batch(told).scores[4:5], rtol=1e-4, atol=1e-6)
+    alone = Batch(informed.images[4:5], informed.body[4:5], informed.ids[4:5], informed.about[4:5])
+    assert_close(detector.score_batch(alone).scores, detector.score_batch(informed).scores[4:5], rtol=1e-4, atol=1e-6)
     with pytest.raises(ConfigError, match="7 images have attributes for 6"):
-        detector.score_batch(replace(told, about=told.about[:6]))
+        detector.score_batch(replace(informed, about=informed.about[:6]))
 
 
 def test_what_a_night_refuses_is_refused_here(detector: Detector, ct_series: Series, tmp_path: Path) -> None:

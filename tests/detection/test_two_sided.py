@@ -32,9 +32,9 @@ def test_constants_by_hand_and_by_scipy() -> None:
     # 1 .. 11: the median is 6, the distances 5 4 3 2 1 0 1 2 3 4 5 have the median 3.
     assert fitted(list(range(1, 12))) == TwoSided(median=6, mad=3, slices=11, patients=6)
     values = np.random.default_rng(0).normal(size=200) ** 3
-    found = fitted(values)
-    assert found.median == np.median(values)
-    assert found.mad == pytest.approx(median_abs_deviation(values))
+    constants = fitted(values)
+    assert constants.median == np.median(values)
+    assert constants.mad == pytest.approx(median_abs_deviation(values))
 
 
 def test_both_sides_count_alike_and_nan_stays() -> None:

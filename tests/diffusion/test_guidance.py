@@ -73,8 +73,8 @@ def test_a_trained_model_tells_its_conditions_apart_and_guidance_widens_the_gap(
     state = TrainState(config.build(16), TrainingConfig(batch_size=16, images=16 * 150, ema_decay=0.9))
     list(train(state, data, 16 * 150))
     model, rng = state.ema, list(range(8))
-    told = {s: model.sample(Rng(rng), steps=20, eta=0.0, about=[{"sex": s}] * 8).mean() for s in ("M", "F")}
-    assert told["M"] > 0.25 and told["F"] < -0.25
+    means = {s: model.sample(Rng(rng), steps=20, eta=0.0, about=[{"sex": s}] * 8).mean() for s in ("M", "F")}
+    assert means["M"] > 0.25 and means["F"] < -0.25
     x = torch.zeros(8, 1, 16, 16)
     about = [{"sex": "M"}] * 8
     plain = model.reconstruct(x, Rng(rng), about=about).mean()

@@ -63,8 +63,8 @@ def test_rows_may_walk_from_times_of_their_own() -> None:
 def test_a_row_that_stands_still_leaves() -> None:
     def predict(x_t: Tensor, t: Tensor) -> Tensor:  # the clean image is 0.7 for the first row, whatever x_t is
         a = power(ALPHA_BAR, t, x_t)
-        known = (x_t - a.sqrt() * 0.7) / (1 - a).sqrt()
-        return torch.where(x_t > 5, known, exact(x_t, t))
+        noise = (x_t - a.sqrt() * 0.7) / (1 - a).sqrt()
+        return torch.where(x_t > 5, noise, exact(x_t, t))
 
     x_t = torch.tensor([[9.0], [1.0]], dtype=torch.float64)
     result, calls = denoise_until_still(predict, ALPHA_BAR, x_t, time_grid(400, 20), change=1e-9)

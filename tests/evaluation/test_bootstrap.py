@@ -67,20 +67,22 @@ def test_a_p_value_is_the_level_whose_bound_lies_at_the_threshold(alpha: float, 
     sampled = (drawn := PatientBootstrap.draw(np.zeros(40, int), EvaluationConfig(resamples=20_000))).sample(
         mean_of(values), 40
     )
-    known = (float(values.mean()), sampled.replicates[:, 0], sampled.jackknife[:, 0])
-    low, high = np.quantile(known[1], bca_levels(*known, 1 - 2 * alpha))
-    assert bca_tails(*known, low)[0] == pytest.approx(alpha, abs=3e-4)
-    assert bca_tails(*known, high)[1] == pytest.approx(alpha, abs=3e-4)
+    bca_inputs = (float(values.mean()), sampled.replicates[:, 0], sampled.jackknife[:, 0])
+    low, high = np.quantile(bca_inputs[1], bca_levels(*bca_inputs, 1 - 2 * alpha))
+    assert bca_tails(*bca_inputs, low)[0] == pytest.approx(alpha, abs=3e-4)
+    assert bca_tails(*bca_inputs, high)[1] == pytest.approx(alpha, abs=3e-4)
     if alpha == 0.025:
-        assert abs(np.mean(known[1] <= low) - alpha) > 0.005  # the share of replicates alone would say something else
+        assert (
+            abs(np.mean(bca_inputs[1] <= low) - alpha) > 0.005
+        )  # the share of replicates alone would say something else
     assert drawn.confidence == 0.95
 
 
 def test_p_values_of_hopeless_thresholds_are_small_and_never_zero() -> None:
     values = np.random.default_rng(3).normal(size=30)
     sampled = PatientBootstrap.draw(np.zeros(30, int), EvaluationConfig(resamples=500)).sample(mean_of(values), 30)
-    known = (float(values.mean()), sampled.replicates[:, 0], sampled.jackknife[:, 0])
-    below, above = bca_tails(*known, -9.0), bca_tails(*known, 9.0)
+    bca_inputs = (float(values.mean()), sampled.replicates[:, 0], sampled.jackknife[:, 0])
+    below, above = bca_tails(*bca_inputs, -9.0), bca_tails(*bca_inputs, 9.0)
     assert 1 / 502 <= below[0] < 0.01 and below[1] > 0.99  # bias and acceleration move it by a little
     assert 1 / 502 <= above[1] < 0.01 and above[0] > 0.99
     flat = (0.0, np.zeros(500), np.zeros(30))

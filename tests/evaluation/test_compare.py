@@ -133,8 +133,8 @@ def test_the_bound_at_one_sided_2_5_percent_is_the_lower_end_of_the_95_percent_i
     make_scores: MakeScores, quick: EvaluationConfig
 ) -> None:
     frame = two_models(make_scores(patients=20, seed=3), noise=1.0)
-    found = compare(frame, "other", "score", quick, test="bootstrap", margin=0.05, alpha=0.025)
-    assert found.non_inferiority.lower == pytest.approx(found.low, abs=1e-12)
+    comparison = compare(frame, "other", "score", quick, test="bootstrap", margin=0.05, alpha=0.025)
+    assert comparison.non_inferiority.lower == pytest.approx(comparison.low, abs=1e-12)
 
 
 def test_a_bootstrap_p_value_and_its_interval_belong_together(make_scores: MakeScores) -> None:
@@ -142,12 +142,12 @@ def test_a_bootstrap_p_value_and_its_interval_belong_together(make_scores: MakeS
     config, excluded = EvaluationConfig(resamples=1000), 0
     for seed in range(60):
         frame = two_models(make_scores(patients=15, seed=seed, shift=0.8), seed, noise=1.5)
-        found = compare(frame, "score", "other", config, test="bootstrap", margin=0.02, alpha=0.05)
-        excluded += found.low > 0 or found.high < 0
-        if abs(found.p_value - 0.05) > 0.005:
-            assert (found.p_value < 0.05) == (found.low > 0 or found.high < 0)
-        if abs(found.non_inferiority.p_value - 0.05) > 0.003:
-            assert (found.non_inferiority.p_value < 0.05) == found.non_inferiority.non_inferior
+        comparison = compare(frame, "score", "other", config, test="bootstrap", margin=0.02, alpha=0.05)
+        excluded += comparison.low > 0 or comparison.high < 0
+        if abs(comparison.p_value - 0.05) > 0.005:
+            assert (comparison.p_value < 0.05) == (comparison.low > 0 or comparison.high < 0)
+        if abs(comparison.non_inferiority.p_value - 0.05) > 0.003:
+            assert (comparison.non_inferiority.p_value < 0.05) == comparison.non_inferiority.non_inferior
     assert 10 < excluded < 50
 
 
@@ -190,7 +190,7 @@ def test_trainings_that_disagree_widen_the_interval_as_by_hand(make_scores: Make
     # of two that are drawn from two is 0, 1/2, 1 with probabilities 1/4, 1/2, 1/4: deviation sqrt(1/8).
     frame = make_scores(patients=60).assign(right=lambda f: (f["label"] == "abnormal") * 1.0, flat=0.0)
     frame = frame.assign(wrong=lambda f: -f["right"])
-    found = compare_seeds(frame, "model", ["right", "wrong"], "flat", EvaluationConfig(resamples=4000))
-    assert (found.auroc_first, found.auroc_second, found.difference) == (0.5, 0.5, 0)
-    assert found.standard_error == pytest.approx(np.sqrt(1 / 8), rel=0.03)
-    assert (found.low, found.high) == (-0.5, 0.5)
+    comparison = compare_seeds(frame, "model", ["right", "wrong"], "flat", EvaluationConfig(resamples=4000))
+    assert (comparison.auroc_first, comparison.auroc_second, comparison.difference) == (0.5, 0.5, 0)
+    assert comparison.standard_error == pytest.approx(np.sqrt(1 / 8), rel=0.03)
+    assert (comparison.low, comparison.high) == (-0.5, 0.5)

@@ -41,10 +41,10 @@ def small_fold(name: str, scores: list[float]) -> pd.DataFrame:
 def test_the_mean_over_folds_by_hand(quick: EvaluationConfig) -> None:
     # First fold ranks 3 of 4 pairs right, the second all; its scores are a thousand times larger, and ranked apart.
     folds = [small_fold("a", [4, 2, 3, 1]), small_fold("b", [4000, 3000, 2000, 1000])]
-    found = compare_folds(folds, "mine", "score", "other", quick)
-    assert (found.auroc_first, found.auroc_second, found.difference) == (0.875, 0.5, 0.375)
-    assert (found.units, found.patients, found.first) == (8, 8, "mine")
-    assert found.test == "paired patient bootstrap within 2 folds"
+    comparison = compare_folds(folds, "mine", "score", "other", quick)
+    assert (comparison.auroc_first, comparison.auroc_second, comparison.difference) == (0.875, 0.5, 0.375)
+    assert (comparison.units, comparison.patients, comparison.first) == (8, 8, "mine")
+    assert comparison.test == "paired patient bootstrap within 2 folds"
 
 
 def test_one_fold_is_the_plain_bootstrap(make_scores: MakeScores, quick: EvaluationConfig) -> None:
@@ -60,8 +60,8 @@ def test_variances_of_folds_add(make_scores: MakeScores) -> None:
     config = EvaluationConfig(resamples=2000)
     folds = [fold_of(make_scores, number, patients=40) for number in range(4)]
     errors = [compare(frame, "score", "other", config, test="bootstrap").standard_error for frame in folds]
-    found = compare_folds(folds, "score", "score", "other", config)
-    assert found.standard_error == pytest.approx(np.linalg.norm(errors) / 4, rel=0.05)
+    comparison = compare_folds(folds, "score", "score", "other", config)
+    assert comparison.standard_error == pytest.approx(np.linalg.norm(errors) / 4, rel=0.05)
     alike = [folds[0].assign(patient_id=f"{n}" + folds[0]["patient_id"]) for n in range(4)]
     again = compare_folds(alike, "score", "score", "other", config)
     assert again.standard_error == pytest.approx(errors[0] / 2, rel=0.1)  # resampled apart, or it would be errors[0]
@@ -75,8 +75,8 @@ def test_the_interval_covers_the_true_difference(make_scores: MakeScores) -> Non
     truth = float(np.mean(areas[0]) - np.mean(areas[1]))
     for number in range(rounds):
         folds = [fold_of(make_scores, 3 * number + n, patients=15) for n in range(3)]
-        found = compare_folds(folds, "score", "score", "other", config)
-        covered += found.low <= truth <= found.high
+        comparison = compare_folds(folds, "score", "score", "other", config)
+        covered += comparison.low <= truth <= comparison.high
     assert covered >= 0.91 * rounds
 
 
@@ -92,9 +92,9 @@ def test_a_patient_in_two_folds_is_refused(quick: EvaluationConfig) -> None:
 def test_the_mean_of_estimates_by_hand() -> None:
     # arms (0.3, 0.1) and (0.4, 0.0): below sqrt(.09 + .16) / 2 = 0.25, above sqrt(.01) / 2 = 0.05
     folds = [Estimate(value=0.8, low=0.5, high=0.9, resamples=10), Estimate(value=0.6, low=0.2, high=0.6, resamples=8)]
-    found = mean_estimate(folds)
-    assert (found.value, found.low, found.high) == pytest.approx((0.7, 0.45, 0.75))
-    assert found.resamples == 8
+    mean = mean_estimate(folds)
+    assert (mean.value, mean.low, mean.high) == pytest.approx((0.7, 0.45, 0.75))
+    assert mean.resamples == 8
     assert mean_estimate(folds[:1]) is folds[0]
     open_ended = mean_estimate([folds[0], Estimate(value=0.6)])
     assert (open_ended.value, open_ended.low) == (pytest.approx(0.7), None)

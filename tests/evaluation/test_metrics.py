@@ -22,8 +22,8 @@ def outcome(result: ResultTable, control: str) -> str:
 
 def test_shuffled_labels_give_a_half_within_the_interval(make_scores: MakeScores, quick: EvaluationConfig) -> None:
     frame = make_scores(patients=60, shift=3.0, spread=0.0)
-    told = evaluate_images(frame, quick).row("score").metrics["AUROC"]
-    assert told.value > 0.95
+    auroc = evaluate_images(frame, quick).row("score").metrics["AUROC"]
+    assert auroc.value > 0.95
     missed = 0
     for seed in range(20):  # 95 % intervals: more than 4 misses of 20 has a probability below 0.003
         frame["label"] = np.random.default_rng(seed).permutation(frame["label"].to_numpy())

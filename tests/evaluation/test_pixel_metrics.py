@@ -17,8 +17,8 @@ MakeCases = Callable[..., Iterator[PixelCase]]
 
 
 def pooled(cases: Iterator[PixelCase], name: str = "model") -> tuple[np.ndarray, np.ndarray]:
-    kept = [(case.mask.ravel(), case.maps[name].ravel()) for case in cases]
-    return np.concatenate([mask for mask, _ in kept]), np.concatenate([values for _, values in kept])
+    pairs = [(case.mask.ravel(), case.maps[name].ravel()) for case in cases]
+    return np.concatenate([mask for mask, _ in pairs]), np.concatenate([values for _, values in pairs])
 
 
 def golden_case(patient: str = "p1") -> PixelCase:
@@ -31,9 +31,9 @@ def golden_case(patient: str = "p1") -> PixelCase:
 
 def test_exact_figures_equal_scikit_learn(make_cases: MakeCases, quick: EvaluationConfig) -> None:
     result = evaluate_pixels(make_cases(), quick)
-    for name, shown in (("model", "model"), ("control:raw_brightness", "raw_brightness")):
+    for name, row_name in (("model", "model"), ("control:raw_brightness", "raw_brightness")):
         truth, values = pooled(make_cases(), name)
-        metrics = result.row(shown).metrics
+        metrics = result.row(row_name).metrics
         assert metrics["AP"].value == pytest.approx(average_precision_score(truth, values), abs=1e-12)
         assert metrics["AUROC"].value == pytest.approx(roc_auc_score(truth, values), abs=1e-12)
     assert result.level == "pixel level"

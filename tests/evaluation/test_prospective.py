@@ -88,9 +88,9 @@ def test_intervals_cover_the_truth(name: str, monkeypatch: pytest.MonkeyPatch) -
     """
     monkeypatch.setattr(prospective, "DRAWS", 2_000)
     truth, rng = SETTINGS[name], np.random.default_rng(1)
-    found = [hospital(rng, **truth) for _ in range(300)]
+    results = [hospital(rng, **truth) for _ in range(300)]
     for rate in ("sensitivity", "fpr"):
-        estimates = [getattr(rates, rate) for rates in found]
+        estimates = [getattr(rates, rate) for rates in results]
         covered = np.mean([e.low <= truth[rate] <= e.high for e in estimates])
         assert covered >= 0.92, (rate, covered)
         assert np.mean([e.value for e in estimates]) == pytest.approx(truth[rate], abs=0.03)
@@ -118,8 +118,8 @@ def hospital(
         quiet = np.flatnonzero(~flagged)
         size = min(len(quiet), max(5, int(np.ceil(share * len(quiet)))))
         chosen = rng.choice(quiet, size, replace=False)
-        shown = np.flatnonzero(flagged & (rng.random(scans) < read))
-        parts[True].append((abnormal[shown], np.ones(len(shown)), patient[shown]))
+        reviewed = np.flatnonzero(flagged & (rng.random(scans) < read))
+        parts[True].append((abnormal[reviewed], np.ones(len(reviewed)), patient[reviewed]))
         parts[False].append((abnormal[chosen], np.full(size, len(quiet) / size), patient[chosen]))
         counts += [flagged.sum(), len(quiet)]
     joined = {kind: ReadScans(*map(np.concatenate, zip(*rows, strict=True))) for kind, rows in parts.items()}

@@ -56,12 +56,12 @@ def test_the_dice_of_develop_does_not_pass_as_blind(
     make_scores: MakeScores, make_cases: MakeCases, quick: EvaluationConfig
 ) -> None:
     """Develop chooses the pixel alpha, so its Dice is measured on labels that were used."""
-    alpha, told = choose_alpha(make_cases(seed=1), {0.01: 2.3, 0.05: 1.6}), {}
+    alpha, pages = choose_alpha(make_cases(seed=1), {0.01: 2.3, 0.05: 1.6}), {}
     for name in ("develop", "test"):
         report = build_report(make_scores(), quick, name="model", set_name=name, cases=make_cases(), pixel_alpha=alpha)
-        told[name] = report.to_markdown()
-    assert "whose alpha was chosen on these same labels" in told["develop"]
-    assert "chosen without these labels" in told["test"] and "chosen without these labels" not in told["develop"]
+        pages[name] = report.to_markdown()
+    assert "whose alpha was chosen on these same labels" in pages["develop"]
+    assert "chosen without these labels" in pages["test"] and "chosen without these labels" not in pages["develop"]
 
 
 def test_markdown_says_everything(report: EvaluationReport) -> None:

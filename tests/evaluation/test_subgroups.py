@@ -58,8 +58,8 @@ def test_small_groups_are_listed_as_small(frame: pd.DataFrame, quick: Evaluation
     small = rows["not stated"]
     assert small.auroc is None and small.fpr is None
     assert small.note.startswith("too small: ") and small.note.endswith("normal patients, 5 needed")
-    shown = subgroup_frame(tuple(rows.values()))
-    assert shown[shown["value"] == "not stated"]["AUROC"].item() == small.note
+    table = subgroup_frame(tuple(rows.values()))
+    assert table[table["value"] == "not stated"]["AUROC"].item() == small.note
 
 
 def test_a_group_of_one_class_and_no_threshold(frame: pd.DataFrame, quick: EvaluationConfig) -> None:

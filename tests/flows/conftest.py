@@ -38,11 +38,11 @@ def artefacts() -> Callable[[], dict[str, list[Any]]]:
     def read() -> dict[str, list[Any]]:
         from prefect.client.orchestration import get_client
 
-        found: dict[str, list[Any]] = {}
+        by_key: dict[str, list[Any]] = {}
         with get_client(sync_client=True) as client:
             for artefact in sorted(client.read_artifacts(limit=200), key=lambda item: item.created):
-                found.setdefault(str(artefact.key), []).append(artefact)
-        return found
+                by_key.setdefault(str(artefact.key), []).append(artefact)
+        return by_key
 
     return read
 

@@ -76,12 +76,12 @@ def test_an_evaluation_is_asked_again_when_its_inputs_change(night: Night) -> No
 
 def test_the_artefacts_are_a_page_a_list_and_pictures(night: Night, artefacts: Any) -> None:
     _, report = night
-    found = artefacts()
+    by_key = artefacts()
     rows = report["flagged"]
-    assert report["markdown"] in [item.data for item in found["night"]]
-    assert any(item.data.startswith("# Evaluation") for item in found["evaluation"])
-    assert rows in [json.loads(item.data) for item in found["flagged"]]
-    pictures = [item for key, items in found.items() if re.fullmatch(r"flagged-\d", key) for item in items]
+    assert report["markdown"] in [item.data for item in by_key["night"]]
+    assert any(item.data.startswith("# Evaluation") for item in by_key["evaluation"])
+    assert rows in [json.loads(item.data) for item in by_key["flagged"]]
+    pictures = [item for key, items in by_key.items() if re.fullmatch(r"flagged-\d", key) for item in items]
     assert len(rows) == 2  # the capacity of the configuration
     assert len(pictures) == 2
     png = base64.b64decode(pictures[0].data.removeprefix("data:image/png;base64,"))
@@ -113,9 +113,9 @@ def test_nothing_that_prefect_keeps_names_anybody(night: Night, prefect_home: Pa
 
 
 def test_results_are_json(night: Night, prefect_home: Path) -> None:
-    kept = [file for file in (prefect_home / "storage").rglob("*") if file.is_file()]
-    assert kept  # the cached evaluation
-    for file in kept:
+    files = [file for file in (prefect_home / "storage").rglob("*") if file.is_file()]
+    assert files  # the cached evaluation
+    for file in files:
         record = json.loads(file.read_text())  # a result with its metadata, or what failed as kind and sentence
         assert set(record) == {"__exc_type__", "message"} or record["metadata"]["serializer"]["type"] == "json"
 

@@ -78,8 +78,8 @@ def wait_for(pattern: str, out: Path, process: subprocess.Popen[str]) -> str:
     """Return the pattern's first group once the output holds it."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
-        if found := re.search(pattern, out.read_text()):
-            return found.group(1)
+        if match := re.search(pattern, out.read_text()):
+            return match.group(1)
         time.sleep(0.5)
     raise AssertionError(f"{pattern!r} never appeared:\n{out.read_text()[-3000:]}")
 
@@ -92,11 +92,11 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
         return json.load(answer)
 
 
-def until(found: Callable[[], Any], served: Served) -> Any:
+def until(condition: Callable[[], Any], served: Served) -> Any:
     """Return the first true answer."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if answer := found():
+        if answer := condition():
             return answer
         time.sleep(1)
     raise AssertionError(served.out.read_text()[-3000:])

@@ -25,8 +25,8 @@ def test_importing_a_flow_settles_prefect(tmp_path: Path) -> None:
         "assert psutil.Process().children() == [] and threading.active_count() == 1\n"
         "assert not psutil.Process().net_connections()\n"
     )
-    wanted = ("PREFECT_", "DO_NOT_TRACK")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(wanted)}
+    prefixes = ("PREFECT_", "DO_NOT_TRACK")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(prefixes)}
     environment["NIGHTREAD_WORKSPACE"] = str(tmp_path / "deep" / "workspace")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -66,9 +66,13 @@ def looked_at(settings: Settings, root: Path, cases: list[str]) -> Hospital:
         for name in cases:
             ids = [pseudonyms.path(path) for path in sorted((root / name).iterdir())]
             files = [session.get(SourceFile, path_id) for path_id in ids]
-            found = [session.get(Instance, file.instance_id) for file in files if file is not None and file.instance_id]
-            keys[name] = [row.pixel_key for row in found if row is not None]
+            instances = [
+                session.get(Instance, file.instance_id) for file in files if file is not None and file.instance_id
+            ]
+            keys[name] = [row.pixel_key for row in instances if row is not None]
             rows = session.query(RejectionRow).filter(RejectionRow.subject.in_(ids)).all()
             codes[name] = [(row.code, row.sentence) for row in rows]
-            unscored[name] = {refused[row.series_id] for row in found if row is not None and row.series_id in refused}
+            unscored[name] = {
+                refused[row.series_id] for row in instances if row is not None and row.series_id in refused
+            }
     return Hospital(settings, keys, codes, unscored, len(chosen.slices))

@@ -44,8 +44,8 @@ def written(ds: Dataset, **how: bool) -> bytes:
 def each(change: Callable[[Dataset], bytes | None]) -> Case:
     """A change of one data set; it may return bytes of its own making."""
 
-    def make(found: list[Dataset]) -> list[bytes]:
-        return [change(ds) or written(ds) for ds in found]
+    def make(datasets: list[Dataset]) -> list[bytes]:
+        return [change(ds) or written(ds) for ds in datasets]
 
     return make
 
@@ -231,45 +231,48 @@ def not_a_stack(code: str) -> Callable[[Case], Case]:
 
 
 @not_a_stack("duplicate-slices")
-def one_place_twice(found: list[Dataset]) -> list[bytes]:
-    found[2].ImagePositionPatient = found[1].ImagePositionPatient
-    return [written(ds) for ds in found]
+def one_place_twice(datasets: list[Dataset]) -> list[bytes]:
+    datasets[2].ImagePositionPatient = datasets[1].ImagePositionPatient
+    return [written(ds) for ds in datasets]
 
 
 @not_a_stack("irregular-slice-spacing")
-def uneven_steps(found: list[Dataset]) -> list[bytes]:
-    *place, height = found[2].ImagePositionPatient
-    found[2].ImagePositionPatient = [*place, float(height) + 13.3]
-    return [written(ds) for ds in found]
+def uneven_steps(datasets: list[Dataset]) -> list[bytes]:
+    *place, height = datasets[2].ImagePositionPatient
+    datasets[2].ImagePositionPatient = [*place, float(height) + 13.3]
+    return [written(ds) for ds in datasets]
 
 
 @not_a_stack("mixed-orientation")
-def localiser_inside(found: list[Dataset]) -> list[bytes]:
-    found[0].ImageOrientationPatient, found[0].ImageType = [0, 1, 0, 0, 0, -1], ["ORIGINAL", "PRIMARY", "LOCALIZER"]
-    return [written(ds) for ds in found]
+def localiser_inside(datasets: list[Dataset]) -> list[bytes]:
+    datasets[0].ImageOrientationPatient, datasets[0].ImageType = (
+        [0, 1, 0, 0, 0, -1],
+        ["ORIGINAL", "PRIMARY", "LOCALIZER"],
+    )
+    return [written(ds) for ds in datasets]
 
 
 @not_a_stack("no-geometry")
-def nowhere(found: list[Dataset]) -> list[bytes]:
-    for ds in found:
+def nowhere(datasets: list[Dataset]) -> list[bytes]:
+    for ds in datasets:
         del ds.ImagePositionPatient
-    return [written(ds) for ds in found]
+    return [written(ds) for ds in datasets]
 
 
 @not_a_stack("duplicate-slices")
-def enhanced_with_two_times(found: list[Dataset]) -> list[bytes]:
-    return [written(enhanced(found, times=2))]
+def enhanced_with_two_times(datasets: list[Dataset]) -> list[bytes]:
+    return [written(enhanced(datasets, times=2))]
 
 
-def enhanced(found: list[Dataset], times: int) -> Dataset:
+def enhanced(datasets: list[Dataset], times: int) -> Dataset:
     """One enhanced multi-frame object of all slices, `times` times over (PS3.3 C.7.6.16)."""
-    ds, measures, shared = found[0], Dataset(), Dataset()
+    ds, measures, shared = datasets[0], Dataset(), Dataset()
     measures.PixelSpacing = ds.PixelSpacing
     shared.PixelMeasuresSequence = Sequence([measures])
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     ds.SharedFunctionalGroupsSequence = Sequence([shared])
-    ds.PerFrameFunctionalGroupsSequence = Sequence([_groups(one) for _ in range(times) for one in found])
-    ds.NumberOfFrames, ds.PixelData = len(found) * times, b"".join(one.PixelData for one in found) * times
+    ds.PerFrameFunctionalGroupsSequence = Sequence([_groups(one) for _ in range(times) for one in datasets])
+    ds.NumberOfFrames, ds.PixelData = len(datasets) * times, b"".join(one.PixelData for one in datasets) * times
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
         delattr(ds, keyword)
     return ds
@@ -309,8 +312,8 @@ def test_what_is_no_stack_is_taken_in_and_not_scored(hospital: Any, name: str) -
 
 
 def test_an_enhanced_multi_frame_is_a_stack(take_in: Any) -> None:
-    found = take_in({"enhanced": lambda given: [written(enhanced(given, times=1))]}, PLANTED)
-    assert (found.codes["enhanced"], found.not_scored["enhanced"], found.slices) == ([], set(), 3)
+    outcome = take_in({"enhanced": lambda given: [written(enhanced(given, times=1))]}, PLANTED)
+    assert (outcome.codes["enhanced"], outcome.not_scored["enhanced"], outcome.slices) == ([], set(), 3)
 
 
 def test_no_name_left_the_crosswalk(hospital: Any) -> None:

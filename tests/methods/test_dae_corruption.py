@@ -49,9 +49,9 @@ def test_each_corruption_is_noise_lesions_or_noise_upon_lesions(batch: Batch) ->
     noise = 0.25 * coarse(Rng(range(16)), (1, 32, 32), 8) * body
     expected = {"noise": x + noise, "lesions": lesions, "both": lesions + noise}
     for corruption, corrupted in expected.items():
-        found = idle(corruption=corruption).corrupt(x, body, Rng(range(16)))
-        assert_close(found, corrupted)
-        assert torch.equal(found[~body], x[~body])
+        actual = idle(corruption=corruption).corrupt(x, body, Rng(range(16)))
+        assert_close(actual, corrupted)
+        assert torch.equal(actual[~body], x[~body])
 
 
 def test_an_idle_network_pays_for_what_was_painted(batch: Batch) -> None:

@@ -20,9 +20,9 @@ def build() -> Restorer:
 
 def scorer(method: Restorer) -> DiscrepancyScorer:
     """The same networks, asked for the paper's score."""
-    found = method.config.model_copy(update={"answer": "discrepancy"}).build(16)
-    found.load_state_dict(method.state_dict())
-    return found.eval()
+    rebuilt = method.config.model_copy(update={"answer": "discrepancy"}).build(16)
+    rebuilt.load_state_dict(method.state_dict())
+    return rebuilt.eval()
 
 
 def batch(count: int = 4) -> Batch:

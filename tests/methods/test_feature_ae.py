@@ -39,8 +39,8 @@ def batch() -> Batch:
 def test_dissimilarity_of_constants_by_hand() -> None:
     # No variance: 1 - (2 a b + c1) / (a^2 + b^2 + c1), c1 = (0.01 x 4)^2, for a = 1 and b = -0.5; border included.
     c1 = (0.01 * RANGE) ** 2
-    found = dissimilarity(torch.ones(1, 2, 4, 4), torch.full((1, 2, 4, 4), -0.5), window=5)
-    assert_close(found, torch.full((1, 2, 4, 4), 1 - (-1 + c1) / (1.25 + c1)), rtol=1e-4, atol=1e-4)
+    values = dissimilarity(torch.ones(1, 2, 4, 4), torch.full((1, 2, 4, 4), -0.5), window=5)
+    assert_close(values, torch.full((1, 2, 4, 4), 1 - (-1 + c1) / (1.25 + c1)), rtol=1e-4, atol=1e-4)
 
 
 def test_dissimilarity_is_the_formula_at_a_position() -> None:

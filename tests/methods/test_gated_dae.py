@@ -70,9 +70,9 @@ def test_a_trained_one_leaves_normal_images_almost_alone_and_takes_lesions_out(b
         optimiser.step()
     painted = paint(batch.images, batch.body, LESIONS, Rng(range(900, 916)))
     of_normal, of_lesions = ((method.reconstruct(x, Rng(range(16))) - x).abs() for x in (batch.images, painted.images))
-    found = of_lesions[painted.mask].mean()
-    assert found > 10 * of_normal[batch.body].mean()
-    assert found > 0.5 * (painted.images - batch.images).abs()[painted.mask].mean()
+    mean_on_lesions = of_lesions[painted.mask].mean()
+    assert mean_on_lesions > 10 * of_normal[batch.body].mean()
+    assert mean_on_lesions > 0.5 * (painted.images - batch.images).abs()[painted.mask].mean()
 
 
 def test_a_size_that_the_patches_cannot_divide_is_refused() -> None:

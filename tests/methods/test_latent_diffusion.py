@@ -137,10 +137,10 @@ def test_every_codec_is_trained_first_and_its_codes_are_diffused(name: str, tmp_
     method, images = config.build(32), batch()
     before = {k: v.clone() for k, v in method.codec.state_dict().items()}
     data = [{"image": images.images[i], "body": images.body[i], "id": str(i)} for i in range(8)]
-    found = fit(method, data, data, TrainingConfig(images=32, batch_size=4), tmp_path).method
-    assert any(not torch.equal(v, before[k]) for k, v in found.codec.state_dict().items())
-    assert found.measured and found.process.shape == CODECS[name][1]
-    x_hat = found.reconstruct(images.images, Rng(range(8)))
+    trained = fit(method, data, data, TrainingConfig(images=32, batch_size=4), tmp_path).method
+    assert any(not torch.equal(v, before[k]) for k, v in trained.codec.state_dict().items())
+    assert trained.measured and trained.process.shape == CODECS[name][1]
+    x_hat = trained.reconstruct(images.images, Rng(range(8)))
     assert x_hat.isfinite().all() and x_hat.shape == images.images.shape
 
 
@@ -152,8 +152,8 @@ def test_a_codec_of_several_phases_keeps_them_within_its_share(tmp_path: Path) -
         "denoise": (0.5, 1),
     }  # fmt: skip
     data = [{"image": batch().images[i], "body": batch().body[i], "id": str(i)} for i in range(8)]
-    found = fit(config.build(32), data, data, TrainingConfig(images=48, batch_size=4), tmp_path)
-    assert found.method.measured and found.method.reconstruct(batch().images, Rng(range(8))).isfinite().all()
+    result = fit(config.build(32), data, data, TrainingConfig(images=48, batch_size=4), tmp_path)
+    assert result.method.measured and result.method.reconstruct(batch().images, Rng(range(8))).isfinite().all()
 
 
 def test_a_flat_code_is_diffused_too() -> None:
@@ -166,9 +166,9 @@ def test_a_flat_code_is_diffused_too() -> None:
     for size in (32, 64):  # no size would help, and none is named
         with pytest.raises(
             ConfigError, match=r"code of vae has no grid.* Set denoiser to .*kind: dit, patch: 1"
-        ) as told:
+        ) as error:
             LatentDiffusionConfig(**{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}}).build(size)
-        assert "pixels" not in str(told.value)
+        assert "pixels" not in str(error.value)
 
 
 def test_the_codec_comes_first_and_rests_while_the_denoiser_learns(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def levels(name: str, steps: int) -> torch.Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_both_modes_are_generated_and_little_between(name: str) -> None:
-    found = levels(name, 2000)
-    dark, bright = ((found - shade).abs() < 0.25 for shade in SHADES)
+    generated = levels(name, 2000)
+    dark, bright = ((generated - shade).abs() < 0.25 for shade in SHADES)
     # A generator of every shade from -0.75 to 0.75 would put a third near each, one that knows a single mode all there.
     assert min(dark.float().mean(), bright.float().mean()) > 0.3
     assert (dark | bright).float().mean() > 0.8

@@ -84,10 +84,10 @@ def test_outside_the_body_nothing_counts() -> None:
 
 def test_the_map_is_minus_log_of_healthy_and_does_not_saturate() -> None:
     logits = torch.linspace(-30, 60, 1024).reshape(1, 1, 32, 32)
-    found = method_that_says(logits).anomaly_map(torch.zeros(1, 1, 32, 32), Rng([1]))
+    scores = method_that_says(logits).anomaly_map(torch.zeros(1, 1, 32, 32), Rng([1]))
     p = logits.double().sigmoid()
-    assert_close(found[logits < 20].double(), -torch.log1p(-p[logits < 20]), rtol=1e-4, atol=1e-9)
-    assert (found.flatten().diff() > 0).all() and found.min() > 0  # a probability would be 1 from a logit of 17 on
+    assert_close(scores[logits < 20].double(), -torch.log1p(-p[logits < 20]), rtol=1e-4, atol=1e-9)
+    assert (scores.flatten().diff() > 0).all() and scores.min() > 0  # a probability would be 1 from a logit of 17 on
     assert (logits.sigmoid() == 1).sum() > 400
 
 

@@ -64,13 +64,13 @@ def test_both_levels_commit() -> None:
 
 def test_the_bottom_is_judged_and_drawn_anew_under_the_top_that_was_restored() -> None:
     method = build(threshold=0.0, samples=1)
-    told: list[Tensor] = []
+    conditions: list[Tensor] = []
     network = method.prior["bottom"].forward
-    method.prior["bottom"].forward = lambda codes, coarse: told.append(coarse) or network(codes, coarse)
+    method.prior["bottom"].forward = lambda codes, coarse: conditions.append(coarse) or network(codes, coarse)
     codes = method.codec.codes(images(2))
     restored = method.resample_unlikely(codes, Rng([1, 2]))
     assert not torch.equal(restored.top, codes.top)
-    assert len(told) > 1 and all(torch.equal(coarse, restored.top) for coarse in told)
+    assert len(conditions) > 1 and all(torch.equal(coarse, restored.top) for coarse in conditions)
 
 
 def test_the_prior_phase_leaves_the_codebooks_as_they_are() -> None:
@@ -107,8 +107,8 @@ def test_the_map_is_the_likelihood_of_each_code_by_hand() -> None:
 
 def test_no_threshold_reached_is_plain_decoding_and_every_one_reached_forgets_the_image() -> None:
     x = images(2)
-    kept = build(threshold=1e9)
-    assert_close(kept.reconstruct(x, Rng([1, 2])), kept.codec.image(kept.codec.codes(x)).detach())
+    lenient = build(threshold=1e9)
+    assert_close(lenient.reconstruct(x, Rng([1, 2])), lenient.codec.image(lenient.codec.codes(x)).detach())
     redrawn = build(threshold=0.0, samples=1)
     first, second = redrawn.reconstruct(x, Rng([1, 2])), redrawn.reconstruct(images(2, 50), Rng([1, 2]))
     assert torch.equal(first, second)
@@ -117,10 +117,10 @@ def test_no_threshold_reached_is_plain_decoding_and_every_one_reached_forgets_th
 
 def test_near_restorations_count_more() -> None:
     # Distances 1 and 0.5 of x = 0: weights softmax(1, 2) = 1 / (1 + e), e / (1 + e).
-    x, found = torch.zeros(1, 1, 2, 2), torch.stack([torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), -0.5)])
+    x, restorations = torch.zeros(1, 1, 2, 2), torch.stack([torch.ones(1, 1, 2, 2), torch.full((1, 1, 2, 2), -0.5)])
     e = torch.e
-    assert_close(nearest_count_most(x, found, 1.0), torch.full((1, 1, 2, 2), (1 - 0.5 * e) / (1 + e)))
-    assert_close(nearest_count_most(x, found, 0.0), torch.full((1, 1, 2, 2), 0.25))
+    assert_close(nearest_count_most(x, restorations, 1.0), torch.full((1, 1, 2, 2), (1 - 0.5 * e) / (1 + e)))
+    assert_close(nearest_count_most(x, restorations, 0.0), torch.full((1, 1, 2, 2), 0.25))
     assert torch.isfinite(nearest_count_most(x, torch.zeros(3, 1, 1, 2, 2), 1.0)).all()
 
 

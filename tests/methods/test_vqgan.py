@@ -143,9 +143,9 @@ def test_the_transformer_learns_last_and_alone(batch: Batch) -> None:
 
 def test_no_unlikely_code_is_plain_decoding_and_every_one_forgets_the_image(batch: Batch) -> None:
     torch.manual_seed(0)
-    kept, forgot = (build(answer="restoration", threshold=t, **SMALL_PRIOR).eval() for t in (1e6, 0.0))
+    lenient, forgot = (build(answer="restoration", threshold=t, **SMALL_PRIOR).eval() for t in (1e6, 0.0))
     rng = Rng([1, 2, 3])
-    assert_close(kept.reconstruct(batch.images, rng), kept.from_tokens(kept.to_tokens(batch.images)))
+    assert_close(lenient.reconstruct(batch.images, rng), lenient.from_tokens(lenient.to_tokens(batch.images)))
     single = Batch(batch.images, batch.body, batch.ids)
     forgot.config = forgot.config.model_copy(update={"samples": 1})
     assert_close(forgot.reconstruct(single.images, rng), forgot.reconstruct(-single.images, rng))
@@ -154,12 +154,12 @@ def test_no_unlikely_code_is_plain_decoding_and_every_one_forgets_the_image(batc
 
 def test_the_map_is_the_likelihood_of_each_code(batch: Batch) -> None:
     method = build(answer="likelihood", **SMALL_PRIOR).eval()
-    found = method.anomaly_map(batch.images, Rng([1, 2, 3]))
+    heatmap = method.anomaly_map(batch.images, Rng([1, 2, 3]))
     logits = method.prior(method.to_tokens(batch.images))
     nll = -logits.log_softmax(dim=1).gather(1, method.to_tokens(batch.images)[:, None])
-    assert found.shape == batch.images.shape and logits.shape == (3, 8, 4, 4)
-    assert_close(found[..., 2::4, 2::4].mean(), nll.mean(), rtol=0.2, atol=0)  # between the places it is interpolated
-    assert_close(found.mean(dim=(1, 2, 3)), nll.mean(dim=(1, 2, 3)), rtol=0.1, atol=0)
+    assert heatmap.shape == batch.images.shape and logits.shape == (3, 8, 4, 4)
+    assert_close(heatmap[..., 2::4, 2::4].mean(), nll.mean(), rtol=0.2, atol=0)  # between the places it is interpolated
+    assert_close(heatmap.mean(dim=(1, 2, 3)), nll.mean(dim=(1, 2, 3)), rtol=0.1, atol=0)
 
 
 def test_the_transformer_comes_after_the_discriminator() -> None:

@@ -162,7 +162,7 @@ def test_monais_efficientnet_gives_the_features_of_its_five_stages(tmp_path: Pat
     x = Rng([1, 2]).uniform(1, *[32] * spatial_dims, low=-1, high=1)
     with torch.no_grad():
         expected = theirs.eval()(backbone.prepared(x).expand(-1, 3, *x.shape[2:]))
-    assert all(torch.equal(mine, wanted) for mine, wanted in zip(backbone(x), expected, strict=True))
+    assert all(torch.equal(mine, reference) for mine, reference in zip(backbone(x), expected, strict=True))
     assert backbone.widths == (16, 24, 40, 112, 320)
     with pytest.raises(ConfigError, match="efficientnet-z9"):
         Backbone(BackboneConfig(kind="efficientnet", model="efficientnet-z9", depths=ALL, **named))
@@ -180,11 +180,11 @@ def test_a_densenet_gives_the_features_before_each_halving(tmp_path: Path, names
     backbone = Backbone(BackboneConfig(kind="densenet121", depths=ALL, **named), spatial_dims)
     seen: list[Tensor] = []
     for part in ("relu0", "denseblock1", "denseblock2", "denseblock3", "norm5"):
-        getattr(theirs.features, part).register_forward_hook(lambda module, given, found: seen.append(found.clone()))
+        getattr(theirs.features, part).register_forward_hook(lambda module, given, output: seen.append(output.clone()))
     x = Rng([1]).uniform(1, *[32] * spatial_dims, low=-1, high=1)
     with torch.no_grad():
         theirs.eval().features(backbone.prepared(x).expand(-1, 3, *x.shape[2:]))
-    assert all(torch.equal(mine, wanted) for mine, wanted in zip(backbone(x), seen, strict=True))
+    assert all(torch.equal(mine, reference) for mine, reference in zip(backbone(x), seen, strict=True))
     assert backbone.widths == (64, 256, 512, 1024, 1024) and backbone(x)[4].shape[2:] == (1,) * spatial_dims
 
 
@@ -236,8 +236,8 @@ def test_timm_is_asked_for_features_and_its_absence_is_said(tmp_path: Path, monk
     x = torch.full((1, 1, 4, 4), 0.25)
     assert_close(Backbone(config)(x)[0], torch.full((1, 2, 2, 2), 3.0))  # 3 channels of 4 pixels of 0.25
     fake.create_model = lambda name, **settings: model_of(name)
-    for model, told in (("tinny", "Unknown model .tinny.*list_models"), ("hf_hub:a/b", "would download")):
-        with pytest.raises(ConfigError, match=told):
+    for model, words in (("tinny", "Unknown model .tinny.*list_models"), ("hf_hub:a/b", "would download")):
+        with pytest.raises(ConfigError, match=words):
             Backbone(config.model_copy(update={"model": model}))
 
 

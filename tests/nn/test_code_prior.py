@@ -82,10 +82,10 @@ def test_samples_follow_the_enumerated_distribution(kind: str) -> None:
     drawn = made.sample(Rng(range(n))).flatten(1)
     number = (drawn * torch.tensor([8, 4, 2, 1])).sum(dim=1)
     observed = torch.bincount(number, minlength=16)
-    wanted = (expected / expected.sum() * n).detach().numpy()
-    large = wanted > 5
-    kept = [*observed.numpy()[large], observed.numpy()[~large].sum()]
-    assert chisquare(kept, [*wanted[large], wanted[~large].sum() + 1e-9]).pvalue > 1e-4
+    expected_counts = (expected / expected.sum() * n).detach().numpy()
+    large = expected_counts > 5
+    pooled = [*observed.numpy()[large], observed.numpy()[~large].sum()]
+    assert chisquare(pooled, [*expected_counts[large], expected_counts[~large].sum() + 1e-9]).pvalue > 1e-4
     assert expected.max() / expected.min() > 3
 
 

@@ -59,8 +59,8 @@ def test_moving_averages_end_at_the_centres_that_k_means_finds() -> None:
         made.train()(clusters(step), Rng(range(8)))
         made.update()
     every = torch.cat([clusters(step) for step in range(100)]).movedim(1, -1).reshape(-1, 2)
-    found = KMeans(4, init=FOUR.numpy(), n_init=1).fit(every.numpy()).cluster_centers_
-    assert_close(made.codebook, torch.from_numpy(found).float(), atol=0.05, rtol=0)
+    centres = KMeans(4, init=FOUR.numpy(), n_init=1).fit(every.numpy()).cluster_centers_
+    assert_close(made.codebook, torch.from_numpy(centres).float(), atol=0.05, rtol=0)
 
 
 def test_an_averaged_codebook_has_no_gradient_and_the_encoder_its_own() -> None:

@@ -61,8 +61,8 @@ def test_positions_differ_and_none_is_not_the_middle() -> None:
 def test_hiding_follows_the_key_and_its_rate() -> None:
     conditions = trained(use=("modality", "sex", "relative_position"), drop=0.2, drop_all=0.1)
     n = 4000
-    told = conditions.read([MR] * n, n)
-    hidden = conditions.hide(told, Rng(range(n)))
+    stated = conditions.read([MR] * n, n)
+    hidden = conditions.hide(stated, Rng(range(n)))
     gone = torch.cat([hidden.words == 0, hidden.position.isnan()[:, None]], dim=1).double()
     # 1 - 0.9 * 0.8 = 0.28 each; all three: 0.1 + 0.9 * 0.008. Five standard errors of 4000 draws.
     for share in gone.mean(dim=0).tolist():

@@ -36,9 +36,9 @@ def test_the_output_is_zero_at_first(spatial_dims: int) -> None:
 
 
 def test_a_block_is_the_identity_at_first_and_not_later() -> None:
-    block, x, told = Block(24, 3), torch.randn(2, 16, 24), torch.randn(2, 24)
-    assert torch.equal(block(x, told), x)
-    assert not torch.allclose(woken(block)(x, told), x, atol=0.01)
+    block, x, condition = Block(24, 3), torch.randn(2, 16, 24), torch.randn(2, 24)
+    assert torch.equal(block(x, condition), x)
+    assert not torch.allclose(woken(block)(x, condition), x, atol=0.01)
 
 
 def test_a_block_equals_a_plain_transformer_layer_when_its_gates_are_open() -> None:
@@ -75,11 +75,11 @@ def test_time_condition_and_place_count() -> None:
 
 
 def test_positions_are_those_of_each_axis() -> None:
-    found = positions((2, 3), 8)[0].reshape(2, 3, 8)
+    embedded = positions((2, 3), 8)[0].reshape(2, 3, 8)
     row = [math.sin(1), math.sin(0.01), math.cos(1), math.cos(0.01)]  # row 1 at rates 1 and 1/100
-    assert_close(found[1, 2, :4], torch.tensor(row))
-    assert_close(found[0, 2, 4], torch.tensor(2.0).sin())
-    assert len(found.reshape(-1, 8).unique(dim=0)) == 6
+    assert_close(embedded[1, 2, :4], torch.tensor(row))
+    assert_close(embedded[0, 2, 4], torch.tensor(2.0).sin())
+    assert len(embedded.reshape(-1, 8).unique(dim=0)) == 6
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])

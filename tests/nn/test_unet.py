@@ -38,8 +38,8 @@ def test_patches_go_in_and_pixels_come_out_where_they_were(spatial_dims: int, pa
     x = torch.randn(2, 1, *[8] * spatial_dims)
     network = watched(spatial_dims, patch, mirrored)
     assert torch.equal(network(x), x)  # the first channels are the image's own, not the mirror image's
-    shown = network.network.shown
-    assert shown.shape == (2, (1 + mirrored) * patch**spatial_dims, *[8 // patch] * spatial_dims)
+    received = network.network.shown
+    assert received.shape == (2, (1 + mirrored) * patch**spatial_dims, *[8 // patch] * spatial_dims)
 
 
 def test_the_mirror_image_is_turned_left_to_right() -> None:

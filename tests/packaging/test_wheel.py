@@ -61,8 +61,8 @@ def test_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     files = [file for file in web.rglob("*") if file.is_file() and file.suffix != ".pyc"]
     assert {str(file.relative_to(ROOT)) for file in files} <= set(names)
     data = {name.split("/data/", 1)[1] for name in names if ".data/data/" in name}
-    wanted = {f"share/nightread/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")}
-    assert wanted <= data
+    configs = {f"share/nightread/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")}
+    assert configs <= data
     assert all(name.startswith("share/nightread/configs/") for name in data)
 
 

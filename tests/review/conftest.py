@@ -72,13 +72,13 @@ class Nights:
     ) -> str:
         """Enter one scoring run that flags what has p <= alpha, and draw its reading list; return the run's id."""
         run_id = self.catalogue.start_run("score", route, "/runs/some-model")
-        found = []
+        findings = []
         for name, p in p_values.items():
             ids = [pseudonym(level, name) for level in ("instance", "series", "study", "patient")]
             evidence = (SliceScore(ids[0], 0, ids[1], ids[2], ids[3], 1 - p),)
             about = {"n_calibration": 99, "guarantee": "conformal", "flagged": p <= alpha, "rule": "fpr"}
-            found.append(Finding(ids[2], ids[3], route, 1 - p, p, evidence=evidence, **about))
-        self.catalogue.add_findings(run_id, found, model)
+            findings.append(Finding(ids[2], ids[3], route, 1 - p, p, evidence=evidence, **about))
+        self.catalogue.add_findings(run_id, findings, model)
         self.catalogue.finish_run(run_id)
         if draw:
             draw_reading_lists(self.catalogue, policy or ReviewPolicy())

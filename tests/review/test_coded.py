@@ -14,13 +14,13 @@ from pipeline.errors import ConfigError
 
 def test_the_shipped_snomed_codes_are_those_of_dicom() -> None:
     """Against pydicom's dictionary, generated from PS3.16: code and meaning together."""
-    known = {
+    standard = {
         (code, meaning) for codes in _concepts_dict.concepts["SCT"].values() for code, (meaning, _) in codes.items()
     }
     shipped = coded_findings(ReviewPolicy())
     snomed = [(finding.code, finding.meaning) for finding in shipped if finding.scheme == "SCT"]
     assert len(snomed) >= 15
-    assert [pair for pair in snomed if pair not in known] == []
+    assert [pair for pair in snomed if pair not in standard] == []
     assert {finding.scheme for finding in shipped} == {"SCT", "99NIGHTREAD"}
 
 

@@ -47,9 +47,9 @@ def test_a_decision_stands_and_says_who_and_when(review: Review, listed: list[in
     )
     row = review.worklist.read_row(listed[0])
     assert (row.state, row.decided_by, row.decision_id) == ("confirmed", "ann", done.id)
-    (told,) = review.decisions.read_history(listed[0], people["ben"])
-    assert (told.by, told.code, told.meaning, told.text) == ("ann", "4147007", "Mass", "left\nside")
-    assert told.comment == SCRIPTS
+    (entry,) = review.decisions.read_history(listed[0], people["ben"])
+    assert (entry.by, entry.code, entry.meaning, entry.text) == ("ann", "4147007", "Mass", "left\nside")
+    assert entry.comment == SCRIPTS
     assert review.decisions.verify().problems == ()
 
 
@@ -81,8 +81,8 @@ def test_undo_is_a_row_more_and_brings_back_what_stood(
         review.decisions.undo(listed[0], second.id, "t" * 8, people["ben"])
     undone = review.decisions.undo(listed[0], second.id, "u" * 8, people["ann"])
     assert undone.state == review.worklist.read_row(listed[0]).state == "unsure"
-    told = review.decisions.read_history(listed[0], people["ann"])
-    assert [(t.outcome, t.withdrawn, t.withdraws) for t in told] == [
+    history = review.decisions.read_history(listed[0], people["ann"])
+    assert [(t.outcome, t.withdrawn, t.withdraws) for t in history] == [
         ("unsure", False, None),
         ("confirmed", True, None),
         ("unsure", False, second.id),
@@ -180,9 +180,9 @@ def test_a_region_is_kept_in_pixels_of_its_image(
     image = name_of("instance", "a")
     drawn = {"instance_id": image, "frame": 0, "points": [[1, 2], [3.456, 2], [2, 5]], "stack": 3}
     review.decisions.decide(form(listed[0], region=drawn), people["ann"])
-    (told,) = review.decisions.read_history(listed[0], people["ann"])
+    (entry,) = review.decisions.read_history(listed[0], people["ann"])
     expected = {"points": [[1, 2], [3.46, 2], [2, 5]], "frame": 0, "instance_id": image}
-    assert told.region == expected | {"pixel_key": f"pixels-{image[:8]}"}
+    assert entry.region == expected | {"pixel_key": f"pixels-{image[:8]}"}
     for points in ([[1, 2], [3, 4]], [[0, 0], [1, 1], [float("nan"), 2]], [[0, 0], [1, 1], [-5, 2]], "abc"):
         with pytest.raises(BadInput, match="Draw it again"):
             review.decisions.decide(form(listed[1], region={**drawn, "points": points}), people["ann"])
@@ -198,8 +198,8 @@ def test_a_region_follows_its_image_through_a_key_rotation(
     review.decisions.decide(form(listed[0], region=drawn), people["ann"])
     with review.worklist._catalogue.session() as session:
         session.execute(update(Instance).where(Instance.instance_id == drawn["instance_id"]).values(instance_id="new"))
-    (told,) = review.decisions.read_history(listed[0], people["ann"])
-    assert told.region is not None and told.region["instance_id"] == "new"
+    (entry,) = review.decisions.read_history(listed[0], people["ann"])
+    assert entry.region is not None and entry.region["instance_id"] == "new"
     assert review.decisions.verify().problems == ()
 
 

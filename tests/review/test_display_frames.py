@@ -24,8 +24,8 @@ class Store:
 
 
 def ref(stored: np.ndarray, **attributes: object) -> SliceRef:
-    known = InstanceAttributes(rows=stored.shape[0], columns=stored.shape[1], **attributes).to_json()
-    return SliceRef("i", 0, "s", "t", "p", "k" * 64, known, 0.5)
+    header = InstanceAttributes(rows=stored.shape[0], columns=stored.shape[1], **attributes).to_json()
+    return SliceRef("i", 0, "s", "t", "p", "k" * 64, header, 0.5)
 
 
 def physical(stored: np.ndarray, **attributes: object) -> np.ndarray:

@@ -116,8 +116,8 @@ def _one_night(seed: int, flagged: int, unflagged: int) -> tuple[list[int], list
         FindingRow(id=n, study_id=str(n), flagged=n < flagged, p_value=0.001 * (n + 1), score=-n, evidence=[])
         for n in range(flagged + unflagged)
     ]
-    found = places(rows[:flagged], rows[flagged:], [], np.random.default_rng(seed))
-    ordered = [row.id for row, place, tie in sorted(found, key=lambda item: (item[1], item[2]))]
+    placed = places(rows[:flagged], rows[flagged:], [], np.random.default_rng(seed))
+    ordered = [row.id for row, place, tie in sorted(placed, key=lambda item: (item[1], item[2]))]
     return ordered, [n for n in ordered if n >= flagged]
 
 

@@ -49,8 +49,8 @@ def test_only_the_lot_and_confirmed_scans_get_a_set(
     assert labels(catalogue, name_of("study", "s")) == [("normal", REVIEW)]
     assign_sets(catalogue, TRAIN)
     with catalogue.reading() as session:
-        found = dict(session.execute(select(Patient.patient_id, Patient.set_name)).all())
-    sets = {name: found[name_of("patient", name)] for name in "fgst"}
+        set_of = dict(session.execute(select(Patient.patient_id, Patient.set_name)).all())
+    sets = {name: set_of[name_of("patient", name)] for name in "fgst"}
     assert sets["f"] is None
     assert sets["s"] in ("train", "calibrate")
     assert sets["g"] == sets["t"] == "develop"

@@ -37,10 +37,10 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    found = Clock()
+    manual = Clock()
     for module in (locks, worklist, decisions):
-        monkeypatch.setattr(module, "now", found)
-    return found
+        monkeypatch.setattr(module, "now", manual)
+    return manual
 
 
 def test_one_has_it_the_other_is_told_who(review: Review, scan: int, people: Any) -> None:
@@ -140,8 +140,8 @@ def test_a_lead_keeps_scans_for_readers_and_nobody_else_does(review: Review, sca
     review.locks.take(scan, people["ann"])
     with pytest.raises(HeldByAnother, match="ann has"):  # who reads is not pushed aside
         review.locks.assign(scan, "ben", people["lea"])
-    told = [(e.user, e.action, e.detail) for e in reversed(review.audit.list_entries()) if "assign" in e.action]
-    assert told == [("lea", "assign", {"to": "ann"}), ("lea", "assign", {"to": "ben"}), ("lea", "unassign", {})]
+    entries = [(e.user, e.action, e.detail) for e in reversed(review.audit.list_entries()) if "assign" in e.action]
+    assert entries == [("lea", "assign", {"to": "ann"}), ("lea", "assign", {"to": "ben"}), ("lea", "unassign", {})]
 
 
 def test_what_was_decided_is_kept_for_nobody(review: Review, scan: int, people: Any, form: Any) -> None:

@@ -54,12 +54,12 @@ def test_fifty_reviewers_at_once_lose_no_decision(nights: Any, review: Review, f
     nights.scans(range(SCANS))
     nights.score(dict.fromkeys(range(SCANS), 0.01))
     findings = [nights.finding(n) for n in range(SCANS)]
-    found: list[Counter[str]] = []
+    outcomes: list[Counter[str]] = []
     errors: list[BaseException] = []
 
     def be(number: int) -> None:
         try:
-            found.append(work_through(review, findings[number % 5 :: 5], f"reader{number}", form))
+            outcomes.append(work_through(review, findings[number % 5 :: 5], f"reader{number}", form))
         except BaseException as error:
             errors.append(error)
 
@@ -69,11 +69,11 @@ def test_fifty_reviewers_at_once_lose_no_decision(nights: Any, review: Review, f
     for thread in threads:
         thread.join()
     assert errors == []
-    told = sum(found, Counter())
+    total = sum(outcomes, Counter())
     with catalogue.reading() as session:
         rows = session.execute(select(Decision.finding_id, Decision.number, Decision.reader)).all()
         labels = session.scalars(select(LabelRow.subject)).all()
-    assert len(rows) == told["decided"] >= SCANS
+    assert len(rows) == total["decided"] >= SCANS
     for finding in findings:
         numbers = sorted(number for of, number, _ in rows if of == finding)
         assert numbers == list(range(1, len(numbers) + 1)) and numbers

@@ -31,14 +31,14 @@ def test_a_heatmap_is_the_one_that_scoring_kept(opened: Any, scored: Any) -> Non
     catalogue, maker, finding = opened
     stacks = StudyStacks(catalogue).of(finding.study_id)
     file = scored.settings.absolute(catalogue.run(finding.run_id).folder) / "heatmaps" / f"{finding.study_id}.npz"
-    with np.load(file) as kept:
-        for name in kept.files:
+    with np.load(file) as stored:
+        for name in stored.files:
             instance_id, _, frame = name.partition(".")
             stack, index = stacks.place(instance_id, int(frame))
             maps = maker.ask(finding, stacks.stacks[stack], index).result()
-            shown = maps.heat * maps.heat_step + maps.heat_first
-            scale = float(kept[name].max())
-            np.testing.assert_allclose(shown, kept[name].astype(float), atol=scale * 2e-3)  # float16 there
+            displayed = maps.heat * maps.heat_step + maps.heat_first
+            scale = float(stored[name].max())
+            np.testing.assert_allclose(displayed, stored[name].astype(float), atol=scale * 2e-3)  # float16 there
             assert maps.top <= scale + 1e-3
 
 
@@ -106,6 +106,6 @@ def test_a_cache_holds_no_pseudonym(opened: Any, scored: Any) -> None:
     files = list((scored.settings.workspace / "cache" / "review").rglob("*.npz"))
     assert files
     for file in files:
-        told = str(file).encode() + file.read_bytes()
-        assert finding.study_id.encode() not in told
-        assert scored.planted.encode() not in told
+        content = str(file).encode() + file.read_bytes()
+        assert finding.study_id.encode() not in content
+        assert scored.planted.encode() not in content

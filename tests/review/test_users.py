@@ -53,8 +53,8 @@ def test_roles_are_what_they_should_be() -> None:
 
 def test_the_password_is_an_argon2id_hash_and_nowhere_else(review: Review, ann: Any, catalogue: Catalogue) -> None:
     with catalogue.reading() as session:
-        kept = session.scalars(select(UserRow.password_hash)).one()
-    assert kept.startswith("$argon2id$v=19$") and PASSWORD not in kept
+        stored = session.scalars(select(UserRow.password_hash)).one()
+    assert stored.startswith("$argon2id$v=19$") and PASSWORD not in stored
     assert review.logins.log_in("Ann", PASSWORD, "::1").name == "ann"
     assert not any(PASSWORD in line for line in review.audit.write_lines())
 
@@ -138,15 +138,15 @@ def test_the_name_that_was_typed_is_not_kept(review: Review, catalogue: Catalogu
     with pytest.raises(LoginRefused):
         review.logins.log_in("my secret password", "x", "::1")
     with catalogue.reading() as session:
-        kept = str(session.execute(text("SELECT * FROM login_failures")).all())
-    assert "secret" not in kept and not any("secret" in line for line in review.audit.write_lines())
+        rows = str(session.execute(text("SELECT * FROM login_failures")).all())
+    assert "secret" not in rows and not any("secret" in line for line in review.audit.write_lines())
 
 
 def test_a_session_is_found_by_its_token_which_is_not_kept(review: Review, ann: Any, catalogue: Catalogue) -> None:
     token = review.sessions.create(ann, "::1")
-    found = review.sessions.find(token)
-    assert found.user.name == "ann" and found.user.may("decide") and found.csrf not in token
-    assert review.sessions.find(token).csrf == found.csrf
+    logged_in = review.sessions.find(token)
+    assert logged_in.user.name == "ann" and logged_in.user.may("decide") and logged_in.csrf not in token
+    assert review.sessions.find(token).csrf == logged_in.csrf
     assert review.sessions.find("other") is review.sessions.find("") is None
     with catalogue.reading() as session:
         assert token not in str(session.execute(text("SELECT * FROM user_sessions")).all())

@@ -61,29 +61,34 @@ def test_pages_follow_each_other_both_ways_without_gap_or_repeat(review: Review,
 
 
 def test_filters_and_neighbours(review: Review, listed: dict[str, int], people: Any, form: Any) -> None:
-    found = list(listed.values())
-    assert ids(review, modality="CT") == ids(review, body_part="CHEST") == found[4:]
-    assert ids(review, route="phantom-mr", model="a" * 64) == found
+    findings = list(listed.values())
+    assert ids(review, modality="CT") == ids(review, body_part="CHEST") == findings[4:]
+    assert ids(review, route="phantom-mr", model="a" * 64) == findings
     assert ids(review, route="other") == ids(review, min_age_hours=1) == []
-    assert ids(review, max_age_hours=1) == found
-    review.decisions.decide(form(found[1], "dismissed"), people["ann"])
-    review.locks.take(found[2], people["ben"])
-    assert ids(review, states=frozenset({"dismissed"})) == ids(review, reader="ann") == [found[1]]
-    assert ids(review, states=frozenset({"in-review"})) == ids(review, holder="ben") == [found[2]]
+    assert ids(review, max_age_hours=1) == findings
+    review.decisions.decide(form(findings[1], "dismissed"), people["ann"])
+    review.locks.take(findings[2], people["ben"])
+    assert ids(review, states=frozenset({"dismissed"})) == ids(review, reader="ann") == [findings[1]]
+    assert ids(review, states=frozenset({"in-review"})) == ids(review, holder="ben") == [findings[2]]
     still_new = WorklistQuery(states=frozenset({"new"}))
-    assert [row.finding_id for row in review.worklist.read_page(still_new).rows] == [found[0], *found[3:]]
-    assert review.worklist.find_neighbours(found[1], still_new) == (found[0], found[3])
-    assert review.worklist.find_neighbours(found[0], WorklistQuery()) == (None, found[1])
+    assert [row.finding_id for row in review.worklist.read_page(still_new).rows] == [findings[0], *findings[3:]]
+    assert review.worklist.find_neighbours(findings[1], still_new) == (findings[0], findings[3])
+    assert review.worklist.find_neighbours(findings[0], WorklistQuery()) == (None, findings[1])
     assert review.worklist.facets().modality == ("CT", "MR")
 
 
 def test_counts_agree_with_pages_in_every_state(review: Review, listed: dict[str, int], people: Any, form: Any) -> None:
-    found = list(listed.values())
-    for finding, outcome in zip(found, ("confirmed", "dismissed", "unsure", "second-opinion"), strict=False):
+    findings = list(listed.values())
+    for finding, outcome in zip(findings, ("confirmed", "dismissed", "unsure", "second-opinion"), strict=False):
         review.decisions.decide(form(finding, outcome), people["ann"])
-    undone = review.decisions.decide(form(found[4]), people["ann"])
-    review.decisions.undo(found[4], undone.id, "undo-this", people["ann"])
-    for finding in (found[0], found[3], found[4], found[5]):  # a closed one that is looked at again stays closed
+    undone = review.decisions.decide(form(findings[4]), people["ann"])
+    review.decisions.undo(findings[4], undone.id, "undo-this", people["ann"])
+    for finding in (
+        findings[0],
+        findings[3],
+        findings[4],
+        findings[5],
+    ):  # a closed one that is looked at again stays closed
         review.locks.take(finding, people["ben"])
     for query in (WorklistQuery(), WorklistQuery(modality="MR"), WorklistQuery(body_part="CHEST")):
         counts = review.worklist.count_states(query)
@@ -115,8 +120,8 @@ def test_search_by_accession_number_is_permitted_and_audited(
         keys = [name_of(level, "b") for level in ("patient", "study", "series", "instance")]
         identity = RawIdentity("", "P1", "1.2.3", "1.2.3.4", "1.2.3.4.5", "ACC-4711", "20260101")
         crosswalk.remember(Ids(*keys, identified=True, key_id=crosswalk.key_id), identity)
-    found = review.worklist.by_accession(" ACC-4711 ", people["lea"])
-    assert found == (listed["b"],) and ids(review, accession_ids=found) == [listed["b"]]
+    matches = review.worklist.by_accession(" ACC-4711 ", people["lea"])
+    assert matches == (listed["b"],) and ids(review, accession_ids=matches) == [listed["b"]]
     assert review.worklist.by_accession("ACC-0815", people["lea"]) == ()
     with pytest.raises(NotAllowed):
         review.worklist.by_accession("ACC-4711", people["ann"])
@@ -136,8 +141,8 @@ def test_blind_until_decided(nights: Any, catalogue: Catalogue, review: Review, 
     page = review.worklist.read_page(WorklistQuery())
     assert len(page.rows) == 10
     free = ("finding_id", "study_id", "patient_id", "arrived_at", "age_hours", "scored_at")
-    shown = [{k: v for k, v in asdict(row).items() if k not in free} for row in page.rows]
-    assert all(row == shown[0] for row in shown)
+    visible = [{k: v for k, v in asdict(row).items() if k not in free} for row in page.rows]
+    assert all(row == visible[0] for row in visible)
     assert (page.rows[0].revealed, page.rows[0].words, page.rows[0].p_value, page.rows[0].score) == (False,) + (
         None,
     ) * 3

@@ -25,19 +25,19 @@ from pipeline.tracking.registry import requirements
 
 def closure(roots: list[str]) -> set[str]:
     """Return the installed distributions that `roots` need, themselves included."""
-    found: set[str] = set()
+    closed: set[str] = set()
     todo = [Requirement(root) for root in roots]
     while todo:
-        wanted = todo.pop()
-        name = canonicalize_name(wanted.name)
-        if f"{name}{sorted(wanted.extras)}" in found:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        if f"{name}{sorted(requirement.extras)}" in closed:
             continue
-        found |= {name, f"{name}{sorted(wanted.extras)}"}
+        closed |= {name, f"{name}{sorted(requirement.extras)}"}
         with contextlib.suppress(PackageNotFoundError):
-            asked = [{"extra": extra} for extra in ("", *wanted.extras)]
+            asked = [{"extra": extra} for extra in ("", *requirement.extras)]
             lines = map(Requirement, distribution(name).requires or [])
             todo += [line for line in lines if not line.marker or any(map(line.marker.evaluate, asked))]
-    return {name for name in found if "[" not in name}
+    return {name for name in closed if "[" not in name}
 
 
 def places(name: str) -> set[str]:

@@ -99,10 +99,10 @@ def test_system_metrics_are_logged(tracked: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(experiment, "SAMPLES", 1)
     with track(tracked.settings, "unit", "load") as run:
         deadline = time.monotonic() + 30
-        while not (found := system_metrics(run.run_id)) and time.monotonic() < deadline:
+        while not (metrics := system_metrics(run.run_id)) and time.monotonic() < deadline:
             time.sleep(0.2)
-    found = system_metrics(run.run_id)
-    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= found
+    metrics = system_metrics(run.run_id)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= metrics
 
 
 def system_metrics(run_id: str) -> set[str]:

@@ -121,8 +121,8 @@ def test_requests_at_the_same_time_do_not_touch_each_other(
         return float(model.predict(pd.DataFrame({"dicom": [encoded[turn % 3]]}))["score"][0])
 
     with ThreadPoolExecutor(6) as threads:
-        found = list(threads.map(score, range(24)))
-    assert found == pytest.approx([expected[turn % 3] for turn in range(24)], rel=1e-6)
+        answers = list(threads.map(score, range(24)))
+    assert answers == pytest.approx([expected[turn % 3] for turn in range(24)], rel=1e-6)
 
 
 def test_no_copy_of_a_request_stays_on_disk(

@@ -46,17 +46,17 @@ def test_the_first_is_champion_and_the_newest_registered_is_challenger(
     versions: dict[str, str], settings: Settings, tracked: Any
 ) -> None:
     assert registry.read_aliases(settings, "unit") == {"champion": "1", "challenger": versions["again"]}
-    found = registry.find_champion(settings, "unit")
-    assert found is not None
-    assert (Path(found.path).name, found.sha256) == ("one", tracked.report.run.sha256)
+    champion = registry.find_champion(settings, "unit")
+    assert champion is not None
+    assert (Path(champion.path).name, champion.sha256) == ("one", tracked.report.run.sha256)
 
 
 def test_promote_changes_the_champion(versions: dict[str, str], settings: Settings) -> None:
     registry.promote(settings, "unit", versions["second"])
     try:
-        found = registry.find_champion(settings, "unit")
-        assert found is not None
-        assert Path(found.path).name == "two"
+        champion = registry.find_champion(settings, "unit")
+        assert champion is not None
+        assert Path(champion.path).name == "two"
         assert registry.list_registered(settings, "unit") == {"two": "2 champion", "one": "1 challenger"}
     finally:
         registry.promote(settings, "unit", versions["first"])
@@ -91,6 +91,6 @@ def test_a_champion_is_a_run_of_the_workspace_that_asks(tracked: Any, tmp_path: 
 
 
 def test_requirements_are_pinned_and_installable_anywhere() -> None:
-    wanted = registry.requirements()
-    assert all("==" in line and "+" not in line for line in wanted)
-    assert any(line.startswith("torch==2.") for line in wanted)
+    lines = registry.requirements()
+    assert all("==" in line and "+" not in line for line in lines)
+    assert any(line.startswith("torch==2.") for line in lines)

@@ -63,8 +63,8 @@ def test_what_the_copy_logs_lies_in_the_copy(tracked: Any, moved: Settings) -> N
     before = sorted((tracked.settings.workspace / "mlflow").rglob("*"))
     with track(moved, "phantom-mr", "in the copy", system_metrics=False) as run:
         run.text("hello", "note.txt")
-    found = MlflowClient().get_run(run.run_id).info.artifact_uri
-    assert found.startswith(artifact_root(moved.workspace))
+    uri = MlflowClient().get_run(run.run_id).info.artifact_uri
+    assert uri.startswith(artifact_root(moved.workspace))
     assert [file.read_text() for file in moved.workspace.rglob("note.txt")] == ["hello"]
     assert sorted((tracked.settings.workspace / "mlflow").rglob("*")) == before
     assert registry.find_champion(moved, "phantom-mr").path.startswith(str(moved.runs))

@@ -128,12 +128,12 @@ def digest() -> Callable[[FitResult, Path], str]:
     """SHA-256 of everything that a training ends with: weights, the whole state, terms of every validation."""
 
     def of(result: FitResult, folder: Path) -> str:
-        found = hashlib.sha256()
+        hasher = hashlib.sha256()
         for name, value in sorted(result.method.state_dict().items()):
-            found.update(name.encode() + value.contiguous().numpy().tobytes())
+            hasher.update(name.encode() + value.contiguous().numpy().tobytes())
         newest = sorted(path for path in folder.iterdir() if path.name[0].isdigit())[-1]
-        found.update((newest / "state.safetensors").read_bytes())
-        found.update(json.dumps([[r.images_seen, r.training, r.validation, r.best] for r in result.history]).encode())
-        return found.hexdigest()
+        hasher.update((newest / "state.safetensors").read_bytes())
+        hasher.update(json.dumps([[r.images_seen, r.training, r.validation, r.best] for r in result.history]).encode())
+        return hasher.hexdigest()
 
     return of

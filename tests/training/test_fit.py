@@ -36,13 +36,13 @@ def test_it_stops_when_held_out_normals_get_no_better_and_keeps_the_best(
 ) -> None:
     method = build("ae")
     best_after = 24
-    kept = {}
+    best_weights = {}
 
     def validation(batch: object, phase: object, rng: object) -> dict:
         weights = state_of(fitted["state"])
         seen = fitted["state"].images_seen
         if seen == best_after:
-            kept.update(weights)
+            best_weights.update(weights)
         return {"total": torch.tensor(abs(seen - best_after) / 8.0)}
 
     fitted = watch_state(method, validation)
@@ -50,7 +50,7 @@ def test_it_stops_when_held_out_normals_get_no_better_and_keeps_the_best(
     result = fit(method, pictures(10), pictures(5), config, tmp_path)
     assert (result.stopped, result.images_seen, result.best_images_seen, result.best) == ("patience", 48, 24, 0.0)
     for name, value in result.method.state_dict().items():
-        assert torch.equal(value, kept[name]), name
+        assert torch.equal(value, best_weights[name]), name
 
 
 def watch_state(method: object, validation: Callable) -> dict:
@@ -189,5 +189,5 @@ def test_the_bar_tells_speed_and_time_left(
     build: Callable, pictures: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(build("ae"), pictures(10), None, SHORT, tmp_path, progress=True)
-    shown = capsys.readouterr().out
-    assert "training ae" in shown and "48/48" in shown and "images/s" in shown
+    output = capsys.readouterr().out
+    assert "training ae" in output and "48/48" in output and "images/s" in output

@@ -102,14 +102,16 @@ def ball(count: int, shape: tuple[int, int], seed: int) -> np.ndarray:
 
 @pytest.fixture
 def slices(store: PixelStore) -> Callable[..., SliceDataset]:
-    """`slices(refs, wanted)`: whole series as a data set, uncached."""
+    """`slices(refs, selected)`: whole series as a data set, uncached."""
 
-    def make(refs: list[SliceRef], wanted: list[SliceRef] | None = None, **options: Any) -> SliceDataset:
+    def make(refs: list[SliceRef], selected: list[SliceRef] | None = None, **options: Any) -> SliceDataset:
         members: dict[str, list[SliceRef]] = {}
         for ref in refs:
             members.setdefault(ref.series_id, []).append(ref)
         options = {"cache": "none", "members": members, "whole": True, **options}
-        return SliceDataset(refs if wanted is None else wanted, store, Normaliser(CTWindow(image_size=SIZE)), **options)
+        return SliceDataset(
+            refs if selected is None else selected, store, Normaliser(CTWindow(image_size=SIZE)), **options
+        )
 
     return make
 

@@ -72,16 +72,16 @@ def test_scores_are_those_of_averaged_maps_whatever_was_asked_for(judged: Any) -
     alone = detector.under(config.model_copy(deep=True).detection.model_copy(
         update={"residual": config.detection.residual.model_copy(update={"adjacent": 0.0})}
     ))  # fmt: skip
-    found = {r.id: r for r in detector.score_slices(data)}
+    results = {r.id: r for r in detector.score_slices(data)}
     maps = {r.id: r for r in alone.score_slices(data)}
     stack = torch.stack([torch.from_numpy(maps[ref.slice_id].values) for ref in refs])[:, None]
     expected = across_slices(stack, 0.8)[:, 0]
     for place, ref in enumerate(refs):
-        inside = torch.from_numpy(found[ref.slice_id].body)
-        torch.testing.assert_close(torch.from_numpy(found[ref.slice_id].values)[inside], expected[place][inside])
+        inside = torch.from_numpy(results[ref.slice_id].body)
+        torch.testing.assert_close(torch.from_numpy(results[ref.slice_id].values)[inside], expected[place][inside])
     # Chosen alone, slices are still averaged with the neighbours that were not chosen.
     few = dataset(type(develop)(tuple(r for r in refs if r.slice_id in some), (), develop.members), config, settings)
-    assert {r.id: r.score for r in detector.score_slices(few)} == {name: found[name].score for name in some}
+    assert {r.id: r.score for r in detector.score_slices(few)} == {name: results[name].score for name in some}
 
 
 def test_it_goes_through_the_night_and_files_score_the_same(judged: Any, hospital: Any) -> None:
@@ -123,9 +123,9 @@ def test_the_grids_cells_are_what_evaluations_measure(judged: Any) -> None:
             config.detection.model_copy(update={"residual": residual, "aggregate": aggregate}),
             settings,
         )
-        found = evaluate(calibrate(other, settings, to_registry=False).run, settings).tables
-        assert cell["auroc"] == pytest.approx(found[0].row("ae").metrics["AUROC"].value, abs=1e-12)
-        assert cell["pixel_ap"] == pytest.approx(found[-1].row("ae").metrics["AP"].value, abs=1e-6)
+        tables = evaluate(calibrate(other, settings, to_registry=False).run, settings).tables
+        assert cell["auroc"] == pytest.approx(tables[0].row("ae").metrics["AUROC"].value, abs=1e-12)
+        assert cell["pixel_ap"] == pytest.approx(tables[-1].row("ae").metrics["AP"].value, abs=1e-6)
 
 
 def test_the_best_cell_says_its_weight_even_where_it_is_none(judged: Any) -> None:

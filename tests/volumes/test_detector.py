@@ -96,10 +96,10 @@ def test_the_order_of_the_cubes_moves_no_bit(
         return iter(random.Random(7).sample(starts, len(starts)))
 
     monkeypatch.setattr(Tiling, "__iter__", shuffled)
-    found = detector.score_batch(stack.batch)
-    assert torch.equal(found.reconstructions, expected.reconstructions)
-    assert torch.equal(found.maps, expected.maps)
-    assert torch.equal(found.scores.nan_to_num(-1), expected.scores.nan_to_num(-1))
+    actual = detector.score_batch(stack.batch)
+    assert torch.equal(actual.reconstructions, expected.reconstructions)
+    assert torch.equal(actual.maps, expected.maps)
+    assert torch.equal(actual.scores.nan_to_num(-1), expected.scores.nan_to_num(-1))
 
 
 @pytest.mark.parametrize("at_once", [2, 5, 64])
@@ -120,7 +120,7 @@ def test_a_series_score_knows_no_neighbours(build: Build, volume: Refs, slices: 
 
 def test_slices_that_are_not_wanted_still_surround_those_that_are(build: Build, volume: Refs, slices: Slices) -> None:
     detector, refs = build("ae"), volume("a")
-    whole, part = scores_of(detector, slices(refs)), scores_of(detector, slices(refs, wanted=refs[4:9]))
+    whole, part = scores_of(detector, slices(refs)), scores_of(detector, slices(refs, selected=refs[4:9]))
     assert part == {ref.slice_id: whole[ref.slice_id] for ref in refs[4:9]}
 
 
@@ -178,11 +178,11 @@ def test_a_conditional_method_is_told_of_the_cubes_middle_slice(
 ) -> None:
     # 39 slices: cubes begin at 0, 8, 16 and 23, their middle is 8 further on. On a grid of 20 they begin at 0 and 4;
     # one of its slices is 1.95 native ones thick, so that the middles are 15.6 and 23.4 native ones from the end.
-    told = faked(build("ae", grid=grid), Told)
-    told.method.heard = []
-    list(told.score_slices(slices(volume(count=39))))
-    assert {round(item["relative_position"] * 38) for item in told.method.heard} == middles
-    assert {item["modality"] for item in told.method.heard} == {"CT"}
+    listener = faked(build("ae", grid=grid), Told)
+    listener.method.heard = []
+    list(listener.score_slices(slices(volume(count=39))))
+    assert {round(item["relative_position"] * 38) for item in listener.method.heard} == middles
+    assert {item["modality"] for item in listener.method.heard} == {"CT"}
 
 
 @pytest.mark.parametrize("grid", [{"slice_mm": 11.0}, {"slice_mm": 2.0}, {"slices": 16}], ids=str)
@@ -326,8 +326,8 @@ def test_a_two_sided_score_and_an_ensemble_read_volumes(
     both = replace(build("ae", transform="two_sided"), two_sided=fit)
     assert scores_of(both, data) == pytest.approx({k: abs(v - 0.5) / 0.1 for k, v in raw.items()}, nan_ok=True)
     second = build("vae")
-    found = [(detector, RunRef("a", "1")), (second, RunRef("b", "2"))]
-    members: tuple[Member, ...] = z_scored(found, ((stack.batch, list(stack.selected)) for stack in data.stacks()))
+    pairs = [(detector, RunRef("a", "1")), (second, RunRef("b", "2"))]
+    members: tuple[Member, ...] = z_scored(pairs, ((stack.batch, list(stack.selected)) for stack in data.stacks()))
     ensemble = Ensemble(members, detector.config, "ct")
     other, moments = scores_of(second, data), [member.score for member in members]
     expected = {k: (z(moments[0], raw[k]) + z(moments[1], other[k])) / 2 for k in raw}

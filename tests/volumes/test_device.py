@@ -36,7 +36,7 @@ def test_a_series_scores_where_it_is_told(
     save_detector(tmp_path / "there", replace(plain, config=plain.config.model_copy(update=update)))
     there, data = load_detector(tmp_path / "there"), slices(volume())
     assert there.device.type == device
-    expected, found = ([item.score for item in one.score_slices(data)] for one in (plain, there))
-    assert found == pytest.approx(expected, rel=0.02 if precision == "fp32" else 0.2, nan_ok=True)
+    expected, actual = ([item.score for item in one.score_slices(data)] for one in (plain, there))
+    assert actual == pytest.approx(expected, rel=0.02 if precision == "fp32" else 0.2, nan_ok=True)
     if device == "cpu":  # else a precision that nobody heeds would pass
-        assert (found == pytest.approx(expected, rel=1e-7, nan_ok=True)) == (precision == "fp32")
+        assert (actual == pytest.approx(expected, rel=1e-7, nan_ok=True)) == (precision == "fp32")

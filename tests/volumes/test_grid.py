@@ -44,8 +44,8 @@ def test_halving_averages_four_slices_as_a_triangle_does() -> None:
     # A triangle of half-width 2 around 2 i + 0.5 weighs the four nearest slices 1/8, 3/8, 3/8, 1/8.
     impulse = torch.zeros(8, 1, 2, 2)
     impulse[3] = 1.0
-    found = Depth(8, 4).to_grid(impulse)[:, 0, 0, 0]
-    torch.testing.assert_close(found, torch.tensor([0.0, 3 / 8, 1 / 8, 0.0]))
+    halved = Depth(8, 4).to_grid(impulse)[:, 0, 0, 0]
+    torch.testing.assert_close(halved, torch.tensor([0.0, 3 / 8, 1 / 8, 0.0]))
     ramp = torch.arange(8.0).reshape(8, 1, 1, 1)
     torch.testing.assert_close(Depth(8, 4).to_grid(ramp)[1:3].flatten(), torch.tensor([2.5, 4.5]))
 
@@ -72,9 +72,9 @@ def test_the_native_slice_of_a_place() -> None:
 
 
 def test_padding_is_even_and_only_where_it_is_needed() -> None:
-    found = padded(torch.zeros(1, 3, 8, 9), 8, -1.0)
-    assert found.shape == (1, 8, 8, 9)
-    assert (found[0, :, 0, 0] == -1).tolist() == [True, True, False, False, False, True, True, True]
+    result = padded(torch.zeros(1, 3, 8, 9), 8, -1.0)
+    assert result.shape == (1, 8, 8, 9)
+    assert (result[0, :, 0, 0] == -1).tolist() == [True, True, False, False, False, True, True, True]
     whole = torch.zeros(1, 8, 8, 8)
     assert padded(whole, 8, -1.0) is whole
 

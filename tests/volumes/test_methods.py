@@ -67,5 +67,5 @@ def test_a_method_learns_cubes_and_scores_series(
 
 
 def shuffled(starts: Iterator[Any]) -> Iterator[Any]:
-    found = list(starts)
-    return iter(random.Random(3).sample(found, len(found)))
+    in_order = list(starts)
+    return iter(random.Random(3).sample(in_order, len(in_order)))

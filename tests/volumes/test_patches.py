@@ -79,7 +79,7 @@ def test_a_series_that_cannot_be_read_is_noted(volume: Refs, slices: Slices, sto
 
 def test_a_stack_is_the_whole_series_and_says_what_is_wanted(volume: Refs, slices: Slices) -> None:
     refs = volume("a")
-    data = slices(refs, wanted=refs[3:5])
+    data = slices(refs, selected=refs[3:5])
     (stack,) = data.stacks()
     assert len(stack.batch.ids) == 20 and stack.selected == {3: "a3/0", 4: "a4/0"}
     assert stack.batch.slice_mm == 5.0 and stack.batch.ids[3] == f"{refs[3].pixel_key}/0"

@@ -97,20 +97,20 @@ def test_kept_heatmaps_lie_on_native_slices(hospital: Any, detector: Scorer, sco
     assert len(flagged) == 2
     for row in flagged:
         items = {f"{i.ref.instance_id}.{i.ref.frame}": i for i in of_study(hospital, detector, row.study_id)}
-        with np.load(Path(hospital.report.run.path) / "heatmaps" / f"{row.study_id}.npz") as kept:
-            assert len(kept.files) == 3
-            for name in kept.files:
+        with np.load(Path(hospital.report.run.path) / "heatmaps" / f"{row.study_id}.npz") as heatmaps:
+            assert len(heatmaps.files) == 3
+            for name in heatmaps.files:
                 expected = items[name].anomaly(detector).values
-                assert kept[name].shape == (32, 32)
-                np.testing.assert_allclose(kept[name], expected, rtol=2e-3, atol=1e-3)
+                assert heatmaps[name].shape == (32, 32)
+                np.testing.assert_allclose(heatmaps[name], expected, rtol=2e-3, atol=1e-3)
 
 
 def test_files_score_as_the_night_did(hospital: Any, detector: Scorer, scored: list[FindingRow]) -> None:
     folders = sorted(path for path in hospital.inbox.glob("mr*"))
-    found = [score_files(detector, sorted(folder.glob("*.dcm"))) for folder in folders]
-    assert sorted(r.score for r in found) == pytest.approx(sorted(row.score for row in scored), rel=1e-5)
-    assert sorted(r.p_value for r in found) == pytest.approx(sorted(row.p_value for row in scored))
-    assert found[0].heatmap.shape == (16, 32, 32) == found[0].reconstruction.shape
+    results = [score_files(detector, sorted(folder.glob("*.dcm"))) for folder in folders]
+    assert sorted(r.score for r in results) == pytest.approx(sorted(row.score for row in scored), rel=1e-5)
+    assert sorted(r.p_value for r in results) == pytest.approx(sorted(row.p_value for row in scored))
+    assert results[0].heatmap.shape == (16, 32, 32) == results[0].reconstruction.shape
 
 
 def test_evaluation_measures_studies_and_pixels(hospital: Any) -> None:
@@ -134,11 +134,11 @@ def test_a_reader_is_shown_the_maps_that_were_scored(
     with Catalogue.open(hospital.settings) as catalogue:
         maker = MapMaker(catalogue, hospital.settings)
         (stack,) = StudyStacks(catalogue).of(finding.study_id).stacks
-        shown = maker.ask(finding, stack, 7).result()
+        seventh = maker.ask(finding, stack, 7).result()
         monkeypatch.setattr(MapMaker, "_anomalies", lambda *_: pytest.fail("computed again"))
         next_one = maker.ask(finding, stack, 8).result()  # the whole stack was kept
         maker.close()
-    for index, maps in ((7, shown), (8, next_one)):
+    for index, maps in ((7, seventh), (8, next_one)):
         item = next(i for i in of_study(hospital, detector, finding.study_id) if i.ref == stack.refs[index])
         expected = item.anomaly(detector, reconstruction=True)
         np.testing.assert_allclose(maps.heat * maps.heat_step + maps.heat_first, expected.values, atol=maps.heat_step)
@@ -195,8 +195,8 @@ def test_a_partly_normal_series_teaches_nothing(hospital: Any, monkeypatch: pyte
     config = RunFolder.behind(hospital.report.run).config()
 
     def one_slice_less(*arguments: Any, **choices: Any) -> Selection:
-        found = select_slices(*arguments, **choices)
-        return replace(found, slices=found.slices[1:])
+        selection = select_slices(*arguments, **choices)
+        return replace(selection, slices=selection.slices[1:])
 
     with Catalogue.open(hospital.settings) as catalogue:
         chosen = choose(catalogue, config, hospital.settings, sets=["train"])

@@ -49,7 +49,7 @@ class Scans(NamedTuple):
     """Slices by series, those that are judged, and data sets of them."""
 
     members: dict[str, Refs]
-    wanted: Refs
+    judged: Refs
     data: Callable[..., SliceDataset]
 
 
@@ -66,14 +66,14 @@ def scans(volume: Callable[..., Refs], store: PixelStore, slices: Callable[..., 
     lesion = np.zeros((1, 40, 48), np.uint8)
     lesion[0, 15:25, 20:28] = 1
     key = store.put(lesion)
-    found = {
+    groups = {
         refs[0].series_id: [replace(r, label="abnormal", mask_key=key) if i % 3 == 2 else r for i, r in enumerate(refs)]
         for refs in (long, part, alone, uneven)
     }
-    found["part"] = [r if i in (1, 2, 5) else replace(r, label="unknown") for i, r in enumerate(found["part"])]
-    judged = [*found["long"], *(found["part"][i] for i in (5, 1, 2)), *found["alone"], *found["uneven"]]
-    every = [ref for refs in found.values() for ref in refs]
-    return Scans(found, judged, lambda **options: slices(every, judged, **options))
+    groups["part"] = [r if i in (1, 2, 5) else replace(r, label="unknown") for i, r in enumerate(groups["part"])]
+    judged = [*groups["long"], *(groups["part"][i] for i in (5, 1, 2)), *groups["alone"], *groups["uneven"]]
+    every = [ref for refs in groups.values() for ref in refs]
+    return Scans(groups, judged, lambda **options: slices(every, judged, **options))
 
 
 @pytest.fixture
@@ -103,21 +103,21 @@ def run_config(method: str, small: Mapping[str, Any]) -> RunConfig:
 def evaluated(
     detector: Detector, scans: Scans, normals: SliceDataset, config: RunConfig, folder: Path
 ) -> list[GridCell]:
-    kept = {
+    answers = {
         name: keep_answers(detector, data, folder / name)
         for name, data in (("validate", normals), ("develop", scans.data()))
     }
-    return evaluate_grid(detector, kept, config, TRIED)[0]
+    return evaluate_grid(detector, answers, config, TRIED)[0]
 
 
 def scored(detector: Detector, cell: GridCell, data: Callable[..., SliceDataset], normals: Callable[..., SliceDataset]):
     """Score as the detector of a cell does, on the data set that such a run is given."""
     named = detector.under(OWN.model_copy(update=cell.update()))
     if cell.transform == "two_sided":
-        found = list(named.raw().score_slices(normals(whole=named.whole)))
-        named = named.centred(TwoSided.fit([r.score for r in found], [r.id for r in found]))
-    wanted = data(whole=named.whole)
-    return wanted, named, list(named.score_slices(wanted))
+        baseline = list(named.raw().score_slices(normals(whole=named.whole)))
+        named = named.centred(TwoSided.fit([r.score for r in baseline], [r.id for r in baseline]))
+    dataset = data(whole=named.whole)
+    return dataset, named, list(named.score_slices(dataset))
 
 
 @pytest.mark.parametrize("method", ["ae", "ae_u"])  # a reconstruction, and a map of the method's own
@@ -131,15 +131,15 @@ def test_cells_are_what_their_detectors_score(
     assert {cell.residual.adjacent for cell in cells} == {0.5, 0.0, 1.0}
     assert cells[0].residual == OWN.residual and cells[0].aggregate == OWN.aggregate
     for cell in [cells[0], *cells[::5]]:
-        data, named, found = scored(detector, cell, scans.data, lambda **options: slices(normals, **options))
-        scores = np.array([result.score for result in found])
+        data, named, results = scored(detector, cell, scans.data, lambda **options: slices(normals, **options))
+        scores = np.array([result.score for result in results])
         units = cell.units["develop"]
         slack = 1e-7 if cell.transform == "none" else 1e-5  # two-sided, a score is a difference over a MAD
         np.testing.assert_allclose(units.scores, scores[np.isfinite(scores)], rtol=2e-5, atol=slack)
         if cell.residual.erode == 6:
-            assert np.isnan(scores).any() and len(units.scores) < len(scans.wanted)  # the ball's ends are gone
+            assert np.isnan(scores).any() and len(units.scores) < len(scans.judged)  # the ball's ends are gone
         point = PixelPoint(config.evaluation, "model")
-        for result in found:
+        for result in results:
             ref, mask = data.ref(result.id), data.mask(result.id)
             anomaly = named.native(result, data.step(result.id), reconstruction=False)
             if math.isfinite(result.score) and anomaly is not None:
@@ -157,8 +157,8 @@ def test_neighbours_that_are_not_judged_are_averaged_with(
     detector = make("ae", small, tmp_path)
     cells = evaluated(detector, scans, slices(normals), run_config("ae", small), tmp_path)
     cell = next(c for c in cells if c.residual.adjacent == 1 and c.residual.erode == 0 and c.transform == "none")
-    here = [place for place, ref in enumerate(scans.wanted) if ref.series_id == "part"]
-    chosen = [scans.wanted[place] for place in here]
+    here = [place for place, ref in enumerate(scans.judged) if ref.series_id == "part"]
+    chosen = [scans.judged[place] for place in here]
     named = detector.under(OWN.model_copy(update=cell.update()))
     whole = slices(scans.members["part"], chosen)
     assert cell.units["develop"].scores[here] == pytest.approx([r.score for r in named.score_slices(whole)], rel=1e-5)
@@ -177,11 +177,11 @@ def test_one_series_is_held_at_once_and_computed_in_parts(
     assert sum(asked) == 9 + 8 + 1 + 6 + 18 and max(asked) == OWN.batch_size  # once a slice, the unjudged too
     assert max(cleaned) == OWN.batch_size
     monkeypatch.setattr(Detector, "answer", lambda *_: pytest.fail("a second forward pass"))
-    kept = keep_answers(detector, scans.data(), tmp_path / "develop")
-    assert [len(answered.batch.ids) for answered in kept] == [9, 8, 1, 6]
-    assert [list(answered.ids) for answered in kept][1] == [5, 1, 2]
-    assert isinstance(kept, KeptAnswers) and [n for a in kept for n in a.ids.values()] == [
-        r.slice_id for r in kept.refs
+    cache = keep_answers(detector, scans.data(), tmp_path / "develop")
+    assert [len(answered.batch.ids) for answered in cache] == [9, 8, 1, 6]
+    assert [list(answered.ids) for answered in cache][1] == [5, 1, 2]
+    assert isinstance(cache, KeptAnswers) and [n for a in cache for n in a.ids.values()] == [
+        r.slice_id for r in cache.refs
     ]
 
 
@@ -190,16 +190,16 @@ def test_slices_without_neighbours_are_kept_as_before(
 ) -> None:
     """Without a weight above 0 nothing but the judged slices is answered, batch by batch."""
     detector = make("ae", small, tmp_path)
-    kept = keep_answers(detector, scans.data(whole=False), tmp_path / "apart")
-    assert kept.answers.shape[0] == len(scans.wanted)
-    assert [len(answered.batch.ids) for answered in kept] == [4, 4, 4, 4, 3]
+    cache = keep_answers(detector, scans.data(whole=False), tmp_path / "apart")
+    assert cache.answers.shape[0] == len(scans.judged)
+    assert [len(answered.batch.ids) for answered in cache] == [4, 4, 4, 4, 3]
     together = torch.cat([a.answers[list(a.ids)] for a in keep_answers(detector, scans.data(), tmp_path / "whole")])
-    torch.testing.assert_close(torch.from_numpy(np.array(kept.answers)), together)
+    torch.testing.assert_close(torch.from_numpy(np.array(cache.answers)), together)
 
 
 def test_the_weight_is_tried_where_a_series_has_several_slices(small: Any, scans: Scans) -> None:
     config = run_config("ae", small)
-    several = Selection(tuple(scans.wanted), (), {key: tuple(refs) for key, refs in scans.members.items()})
+    several = Selection(tuple(scans.judged), (), {key: tuple(refs) for key, refs in scans.members.items()})
     alone = replace(several, slices=tuple(scans.members["alone"]), members={"alone": tuple(scans.members["alone"])})
     assert worth_trying(TRIED, config, [alone, several]) == TRIED
     assert worth_trying(TRIED, config, [alone]).adjacents == (0.5,)

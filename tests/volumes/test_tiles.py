@@ -85,10 +85,10 @@ def test_cubes_without_body_are_not_computed(image: torch.Tensor) -> None:
         return torch.full_like(x, 0.5)
 
     config = TileConfig(overlap=0.0)
-    found = tiled(image, body, EDGE, config, answer, keeps_image=True)
+    blended = tiled(image, body, EDGE, config, answer, keeps_image=True)
     assert asked == [(0, 0, 0), (3, 0, 0)]
-    assert torch.all((found - 0.5).abs()[..., :16] < 1e-6)
-    torch.testing.assert_close(found[..., 25:], image[..., 25:], rtol=0, atol=1e-6)
+    assert torch.all((blended - 0.5).abs()[..., :16] < 1e-6)
+    torch.testing.assert_close(blended[..., 25:], image[..., 25:], rtol=0, atol=1e-6)
     own_map = tiled(image, body, EDGE, config, answer, keeps_image=False)
     assert torch.all(own_map[..., 25:] == 0) and torch.all(own_map[..., :16] > 0)
 
@@ -104,5 +104,5 @@ def test_what_cannot_be_summed_is_refused(image: torch.Tensor) -> None:
 
 def test_an_answer_of_nothing_but_the_image_gives_the_image(image: torch.Tensor) -> None:
     body = torch.ones(1, *SHAPE, dtype=torch.bool)
-    found = tiled(image, body, EDGE, TileConfig(), lambda x, b, s: x, True)
-    np.testing.assert_allclose(found.numpy(), image.numpy(), rtol=0, atol=1e-6)
+    blended = tiled(image, body, EDGE, TileConfig(), lambda x, b, s: x, True)
+    np.testing.assert_allclose(blended.numpy(), image.numpy(), rtol=0, atol=1e-6)

@@ -115,9 +115,9 @@ class Browser:
 
 def hidden(page: str, name: str) -> str:
     """Return the value of a hidden field."""
-    found = re.search(rf'name="{name}" value="([^"]*)"', page)
-    assert found, f"no field {name}"
-    return found[1]
+    match = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert match, f"no field {name}"
+    return match[1]
 
 
 @pytest.fixture
@@ -185,11 +185,11 @@ def enter(room: Room, night: Any) -> Callable[..., int]:
 
     def add(name: str, stacks: Sequence[np.ndarray], worst: int = 0, **attributes: Any) -> int:
         study, patient = (_pseudonym(level, name) for level in ("study", "patient"))
-        found = [
+        by_series = [
             _enter_series(room, (patient, study, _pseudonym("series", name, number)), images, attributes)
             for number, images in enumerate(stacks)
         ]
-        order = [found[0].pop(worst), *(place for series in found for place in series)]
+        order = [by_series[0].pop(worst), *(place for series in by_series for place in series)]
         scores = [SliceScore(*place, study, patient, 1.0 / (rank + 1)) for rank, place in enumerate(order)]
         scored = room.catalogue.run(night.run_id)
         run_id = room.catalogue.start_run("score", scored.route, scored.folder)
@@ -218,8 +218,8 @@ def _enter_series(
                 "positions": tuple((0.0, 0.0, float(number + frame)) for frame in range(frames)),
             }
             size = {"rows": pixels.shape[1], "columns": pixels.shape[2], "instance_number": number}
-            known = InstanceAttributes(**size, **{**plain, **attributes})
-            room.catalogue.add_instance(session, Ids(*ids, instance), known, pixel_key=store.put(pixels))
+            header = InstanceAttributes(**size, **{**plain, **attributes})
+            room.catalogue.add_instance(session, Ids(*ids, instance), header, pixel_key=store.put(pixels))
             places += [(instance, frame, ids[2]) for frame in range(frames)]
     return places
 

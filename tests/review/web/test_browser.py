@@ -164,8 +164,8 @@ def test_original_and_reconstruction_flicker_in_windows_of_their_own(
     page.keyboard.press("]")
     original, level = pixels(page), page.inner_text("#window-words")
     page.keyboard.press("f")
-    shown = _brightness(page.evaluate(WHILE_RECONSTRUCTED))
-    assert shown.std() > 1, "a window of the original's would leave a projection's reconstruction black or white"
+    brightness = _brightness(page.evaluate(WHILE_RECONSTRUCTED))
+    assert brightness.std() > 1, "a window of the original's would leave a projection's reconstruction black or white"
     page.keyboard.press("f")
     page.wait_for_selector("[data-do=flicker][aria-pressed=false]")
     assert pixels(page) == original
@@ -313,10 +313,10 @@ def test_an_ended_session_leads_to_the_log_in(person: Person, complaints: list[s
 def serious(page: Any) -> list[str]:
     """Return what axe-core finds serious or critical."""
     page.evaluate(AXE.read_text())
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
         f"{one['id']}: {one['help']}: {[node['target'] for node in one['nodes']][:3]}"
-        for one in found["violations"]
+        for one in report["violations"]
         if one["impact"] in ("serious", "critical")
     ]
 

@@ -40,13 +40,13 @@ def test_forms_are_for_those_who_are_logged_in(browser: Open, path: str) -> None
 def test_every_route_is_among_those_tested(room: Any) -> None:
     from pipeline.review.web.app import create_app
 
-    found = set(create_app(room).openapi()["paths"])
+    paths = set(create_app(room).openapi()["paths"])
     stated = {"/login", "/health"}
     for path in (*PAGES, *PIXELS, *FORMS):
         named = path.replace("/scan/1", "/scan/{finding_id}").replace("0123456789abcdef", "{sha256}")
         named = named.replace("/ben/disable", "/{name}/{what}")
         stated.add(named.replace("/0/0", "/{stack}/{index}").replace("/0.png", "/{number}.png"))
-    assert found == stated
+    assert paths == stated
 
 
 def test_logging_in_gives_a_cookie_that_only_this_host_gets(browser: Open) -> None:
@@ -66,8 +66,8 @@ def test_wrong_words_say_nothing_of_what_was_wrong(browser: Open, name: str, pas
     answer = browser().log_in(name, password or " ")
     assert answer.status_code == 401
     assert f"{SESSION_COOKIE}=" not in answer.headers.get("set-cookie", "")
-    told = answer.text.split('role="alert">')[1].split("<")[0]
-    assert told == browser().log_in("ann", "also wrong").text.split('role="alert">')[1].split("<")[0]
+    alert = answer.text.split('role="alert">')[1].split("<")[0]
+    assert alert == browser().log_in("ann", "also wrong").text.split('role="alert">')[1].split("<")[0]
 
 
 def test_guessing_has_to_wait(browser: Open) -> None:

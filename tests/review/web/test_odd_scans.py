@@ -45,8 +45,8 @@ def test_dark_and_bright_are_those_of_the_file(
 def test_series_of_several_sizes_and_frames_with_their_own_lines(browser: Open, enter: Enter) -> None:
     one = browser("ann")
     finding = enter("sizes", [RAMP[None], np.stack([RAMP[:30, :20]] * 2)], modality="CT", rescale=((2.0, -100.0),))
-    told = {place: about(one, finding, f"heat/{place}") for place in ("0/0", "1/0", "1/1")}
-    assert {place: (a["rows"], a["columns"]) for place, a in told.items()} == {
+    answers = {place: about(one, finding, f"heat/{place}") for place in ("0/0", "1/0", "1/1")}
+    assert {place: (a["rows"], a["columns"]) for place, a in answers.items()} == {
         "0/0": (48, 40),
         "1/0": (30, 20),
         "1/1": (30, 20),
@@ -120,8 +120,8 @@ def test_a_scan_that_grew_is_not_shown_or_marked_by_numbers_that_moved(
     assert now["layout"] != data["layout"]
     answer = one.decide(finding, "confirmed", region=json.dumps({**region, "layout": now["layout"]}))
     assert answer.headers["x-decided"] == "1"
-    kept = scan_data(one.get(f"/scan/{finding}").text)["regions"]
-    assert kept == [{"stack": 0, "index": 0, "points": [[3, 4], [10, 4], [10, 12]]}]
+    regions = scan_data(one.get(f"/scan/{finding}").text)["regions"]
+    assert regions == [{"stack": 0, "index": 0, "points": [[3, 4], [10, 4], [10, 12]]}]
 
 
 def scan_data(page: str) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from pipeline.stages.operations.model_card import LIMITS, list_scored_models, re
 
 
 def test_the_night_counts_what_the_catalogue_counts(room: Any, scored: Any) -> None:
-    found = read_night(room.catalogue, room.catalogue.run(scored.run_id).started_at.date())
-    assert (found["files"], found["new"], found["rejected"]) == (54, 54, 0)
+    counts = read_night(room.catalogue, room.catalogue.run(scored.run_id).started_at.date())
+    assert (counts["files"], counts["new"], counts["rejected"]) == (54, 54, 0)
     # Other tests may have scored the shared workspace before.
     runs = [run for run in room.catalogue.list_runs("score") if run.state == "done"]
-    assert found["scored"] == sum(run.summary["studies"] for run in runs)
-    assert found["flagged"] == sum(run.summary["flagged"] for run in runs) >= 2
+    assert counts["scored"] == sum(run.summary["studies"] for run in runs)
+    assert counts["flagged"] == sum(run.summary["flagged"] for run in runs) >= 2
 
 
 def test_drift_is_of_the_runs_own_p_values(room: Any, scored: Any) -> None:

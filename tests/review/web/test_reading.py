@@ -88,8 +88,8 @@ def _aside(page: str) -> str:
 
 
 def test_words_name_the_normals_and_count_them_readably() -> None:
-    told = unusual_words("more unusual than 99.6 % of 1240 normal scans", "ct-chest")
-    assert told == "more unusual than 99.6 % of 1\u202f240 normal ct-chest scans"
+    words = unusual_words("more unusual than 99.6 % of 1240 normal scans", "ct-chest")
+    assert words == "more unusual than 99.6 % of 1\u202f240 normal ct-chest scans"
     assert unusual_words("more unusual than all 53 normal slices (no guarantee)", "lgg") == (
         "more unusual than all 53 normal lgg slices (no guarantee)"
     )
@@ -114,9 +114,9 @@ def test_a_decision_becomes_a_label(browser: Open, listed: list[int], room: Any,
     assert (row.state, row.decided_by) == ("confirmed", "ann")
     assert len(list(labels(room.catalogue))) > before
 
-    told = room.review.decisions.read_history(listed[0], setup)[-1]
-    assert (told.by, told.text, told.comment) == ("ann", "a mass", "large")
-    assert told.region["points"] == [[3, 4], [10, 4], [10, 12.25]]
+    latest = room.review.decisions.read_history(listed[0], setup)[-1]
+    assert (latest.by, latest.text, latest.comment) == ("ann", "a mass", "large")
+    assert latest.region["points"] == [[3, 4], [10, 4], [10, 12.25]]
 
 
 def test_a_double_click_is_one_decision(browser: Open, listed: list[int], room: Any, hidden: Any, setup: Any) -> None:
@@ -202,8 +202,8 @@ def test_text_in_every_script_comes_back_as_it_was(
 
     one = browser("ann")
     assert one.decide(listed[0], "confirmed", text=text, comment=text).headers["x-decided"] == "1"
-    told = room.review.decisions.read_history(listed[0], setup)[-1]
-    assert told.comment == text
+    latest = room.review.decisions.read_history(listed[0], setup)[-1]
+    assert latest.comment == text
     page = one.get(f"/scan/{listed[0]}").text
     assert text in unescape(page)
     assert "<b>" not in page.split('class="history"')[1].split("</ol>")[0].replace("<b></b>", "")

@@ -119,8 +119,8 @@ def test_the_list_of_a_hundred_thousand(room: Any, night: Any, site: str, say: A
         answer = client.get(path, headers={"accept": "text/html"})
         times.append(time.perf_counter() - begun)
         assert answer.status_code == 200, path
-        found = re.search(r'href="([^"]*)" rel="next"', answer.text)
-        following = found[1].replace("&amp;", "&") if found and turn % 3 else ""
+        link = re.search(r'href="([^"]*)" rel="next"', answer.text)
+        following = link[1].replace("&amp;", "&") if link and turn % 3 else ""
     times.sort()
     say(f"the list with {FINDINGS} findings: median {1000 * times[50]:.0f} ms, p95 {1000 * times[95]:.0f} ms")
     assert times[95] < 5
@@ -142,13 +142,13 @@ def fill_list(room: Any, night: Any, pseudonym: Callable[..., str]) -> None:
         rows = [{"series_id": key["series"][n], "study_id": key["study"][n], **about[n % 2]} for n in numbers]
         session.execute(insert(Series), rows)
     run_id = room.catalogue.start_run("score", scored.route, scored.folder)
-    found = []
+    findings = []
     for n in numbers:
         ids = (key["series"][n], key["study"][n], key["patient"][n])
         evidence = (SliceScore(pseudonym("instance", n), 0, *ids, 1.0),)
         p = (n % 997 + 1) / 20_000
-        found.append(Finding(ids[1], ids[2], scored.route, 1 - p, p, 1240, "conformal", True, "fpr", evidence))
-    room.catalogue.add_findings(run_id, found, scored.sha256)
+        findings.append(Finding(ids[1], ids[2], scored.route, 1 - p, p, 1240, "conformal", True, "fpr", evidence))
+    room.catalogue.add_findings(run_id, findings, scored.sha256)
     room.catalogue.finish_run(run_id, sha256=scored.sha256)
     draw_reading_lists(room.catalogue, night.settings.review)
 
@@ -191,10 +191,10 @@ def test_fifty_reviewers_at_once(room: Any, night: Any, site: str, setup: Any, s
     took = time.perf_counter() - begun
     assert errors == []
     with room.catalogue.reading() as session:
-        kept = session.scalars(select(Decision.finding_id)).all()
+        decided = session.scalars(select(Decision.finding_id)).all()
     assert len(signed) == READERS * EACH
-    assert sorted(kept) == sorted(signed), "every signed decision is there, once"
-    assert len(set(kept)) == len(kept), "nobody read what another had"
+    assert sorted(decided) == sorted(signed), "every signed decision is there, once"
+    assert len(set(decided)) == len(decided), "nobody read what another had"
     assert room.review.decisions.verify().problems == ()
     assert room.review.audit.verify().problems == ()
     times.sort()
@@ -233,15 +233,15 @@ def many_scans(room: Any, night: Any, count: int, pseudonym: Callable[..., str])
     """Enter scans that share one image, as many as fifty people need."""
     key = PixelStore(night.settings.store).put(np.arange(1024, dtype=np.uint16).reshape(1, 32, 32))
     scored = room.catalogue.run(night.run_id)
-    known = InstanceAttributes(rows=32, columns=32, modality="MR", body_part="HEAD")
-    found = []
+    header = InstanceAttributes(rows=32, columns=32, modality="MR", body_part="HEAD")
+    findings = []
     with room.catalogue.session() as session:
         for number in range(count):
             ids = [pseudonym(level, number) for level in ("patient", "study", "series", "instance")]
-            room.catalogue.add_instance(session, Ids(*ids), known, pixel_key=key)
+            room.catalogue.add_instance(session, Ids(*ids), header, pixel_key=key)
             evidence = (SliceScore(ids[3], 0, ids[2], ids[1], ids[0], 1.0),)
-            found.append(Finding(ids[1], ids[0], scored.route, 1.0, 0.001, 99, "conformal", True, "fpr", evidence))
+            findings.append(Finding(ids[1], ids[0], scored.route, 1.0, 0.001, 99, "conformal", True, "fpr", evidence))
     run_id = room.catalogue.start_run("score", scored.route, scored.folder)
-    room.catalogue.add_findings(run_id, found, scored.sha256)
+    room.catalogue.add_findings(run_id, findings, scored.sha256)
     room.catalogue.finish_run(run_id, sha256=scored.sha256)
     draw_reading_lists(room.catalogue, night.settings.review)

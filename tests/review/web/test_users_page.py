@@ -23,9 +23,9 @@ def test_an_admin_adds_disables_and_enables(browser: Open, room: Any, listed: li
     assert ">disabled<" in ada.get("/users").text
     assert ada.post("/users/cleo/enable", {"csrf": csrf}).status_code == 303
     assert cleo.log_in("cleo", NEW).status_code == 303
-    told = [(entry.user, entry.action, entry.subject) for entry in room.review.audit.list_entries(limit=50)]
+    entries = [(entry.user, entry.action, entry.subject) for entry in room.review.audit.list_entries(limit=50)]
     for action in ("user-add", "user-disable", "user-enable"):
-        assert ("ada", action, "user:cleo") in told
+        assert ("ada", action, "user:cleo") in entries
 
 
 def test_a_user_without_a_password_comes_by_the_proxy_alone(browser: Open, room: Any) -> None:

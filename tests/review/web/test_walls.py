@@ -85,18 +85,18 @@ def test_roles_open_their_pages_and_no_others(browser: Open, listed: list[int], 
     one = browser(NAMES[role])
     for path, expected in ROLES[role].items():
         if path == "decision":
-            found = one.post(f"/scan/{listed[0]}/decision", {"outcome": "confirmed"})
+            answer = one.post(f"/scan/{listed[0]}/decision", {"outcome": "confirmed"})
         else:
-            found = one.get(f"/scan/{listed[0]}" if path == "scan" else path)
-        assert found.status_code == expected, path
+            answer = one.get(f"/scan/{listed[0]}" if path == "scan" else path)
+        assert answer.status_code == expected, path
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_bar_offers_what_the_role_may_open(browser: Open, role: str) -> None:
     one = browser(NAMES[role])
-    shown = one.get("/models").text if role != "auditor" else one.get("/audit").text
+    page = one.get("/models").text if role != "auditor" else one.get("/audit").text
     for path in ("/night", "/models", "/audit"):
-        if f'<a href="{path}"' in shown:
+        if f'<a href="{path}"' in page:
             assert one.get(path).status_code == 200, path
         else:
             assert one.get(path).status_code == 403, path

@@ -65,8 +65,8 @@ def test_scores_share_one_trained_model(hospital: Any, bench: Benchmark) -> None
 
 
 def test_an_ensemble_is_made_of_its_members_runs(hospital: Any, bench: Benchmark) -> None:
-    found = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
-    ensemble, members = found["both.own.0"], [found["ae.own.0"], found["small.own.0"]]
+    results = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
+    ensemble, members = results["both.own.0"], [results["ae.own.0"], results["small.own.0"]]
     config = RunFolder.behind(RunRef(**ensemble["run"])).config()
     assert [member.sha256 for member in config.method.members] == [member["run"]["sha256"] for member in members]
     assert ensemble["parameters"] == sum(member["parameters"] for member in members)
@@ -74,9 +74,9 @@ def test_an_ensemble_is_made_of_its_members_runs(hospital: Any, bench: Benchmark
 
 
 def test_an_ensemble_over_seeds_is_made_of_every_training(hospital: Any, bench: Benchmark) -> None:
-    found = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
-    config = RunFolder.behind(RunRef(**found["pair.own.0"]["run"])).config()
-    trainings = [found[f"small.own.{seed}"]["run"]["sha256"] for seed in (0, 1)]
+    results = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
+    config = RunFolder.behind(RunRef(**results["pair.own.0"]["run"])).config()
+    trainings = [results[f"small.own.{seed}"]["run"]["sha256"] for seed in (0, 1)]
     assert [member.sha256 for member in config.method.members] == trainings
     assert trainings[0] != trainings[1]
 
@@ -114,8 +114,8 @@ def test_finished_cells_are_never_computed_again(
     for method, seed in bench.groups():
         run_group(bench, method, seed, hospital.settings)
     assert computed == ["broken.own.0", "broken.smooth.0"]
-    known = result_of(bench, list(bench.cells())[2], hospital.settings)
-    assert known and known["reason"].startswith("RuntimeError at")  # kind and place, nothing of its text
+    failure = result_of(bench, list(bench.cells())[2], hospital.settings)
+    assert failure and failure["reason"].startswith("RuntimeError at")  # kind and place, nothing of its text
 
 
 def test_a_cell_that_was_lost_is_the_only_one_computed(hospital: Any, bench: Benchmark) -> None:
@@ -185,8 +185,8 @@ def test_a_crash_is_noted_in_what_it_left_undone(hospital: Any, bench: Benchmark
 def test_holm_by_hand() -> None:
     def row(name: str, p: float) -> LeaderRow:
         numbers = dict.fromkeys(("auroc_first", "auroc_second", "difference", "standard_error", "low", "high"), 0.0)
-        found = {"first": name, "second": "c", "test": "t", "units": 9, "patients": 9, **numbers}
-        return LeaderRow.model_validate({"name": name, "against": {**found, "confidence": 0.95, "p_value": p}})
+        figures = {"first": name, "second": "c", "test": "t", "units": 9, "patients": 9, **numbers}
+        return LeaderRow.model_validate({"name": name, "against": {**figures, "confidence": 0.95, "p_value": p}})
 
     rows = corrected([row("a", 0.03), row("b", 0.01), row("c", 0.02), LeaderRow(name="d")])
     # sorted .01 .02 .03: 3 x .01 = .03, 2 x .02 = .04, 1 x .03 = .03, made monotone to .04
@@ -196,13 +196,13 @@ def test_holm_by_hand() -> None:
 def test_compare_names_its_tests_and_refuses_other_units(hospital: Any, bench: Benchmark) -> None:
     done = [result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()]
     own, small = (RunFolder(path=RunFolder.behind(RunRef(**r["run"])).path).run_id for r in (done[0], done[4]))
-    found = compare_runs(own, small, hospital.settings, margin=0.3, alpha=0.05)
-    assert [c.test for c in found.comparisons] == [
+    comparison = compare_runs(own, small, hospital.settings, margin=0.3, alpha=0.05)
+    assert [c.test for c in comparison.comparisons] == [
         "Obuchowski 1997 (units clustered by patient)",
         "paired patient bootstrap",
     ]
-    text = found.to_text()
-    assert "margin of 0.3 (one-sided alpha 0.05" in text and f"{found.comparisons[0].patients} patients" in text
+    text = comparison.to_text()
+    assert "margin of 0.3 (one-sided alpha 0.05" in text and f"{comparison.comparisons[0].patients} patients" in text
     assert "central slices" in compare_runs(own, small, hospital.settings, part="central").to_text()
     with pytest.raises(ConfigError, match="Both names mean the run"):
         compare_runs(own, own, hospital.settings)

@@ -76,10 +76,12 @@ def test_a_cell_is_finished_whatever_weight_the_grid_chose(
     tried: list[GridResult] = []
 
     def choose(run: RunRef, settings: Any, criterion: Any) -> GridResult:
-        found = grid(run, settings, FEW, criterion=criterion)
-        row = found.table[found.table["adjacent"] == weight].iloc[0]
-        residual = found.best.residual.model_copy(update={"adjacent": weight, "median": 3, "erode": 1, "kind": "l1"})
-        tried.append(replace(found, best=found.best.model_copy(update={"residual": residual}), best_row=row.to_dict()))
+        searched = grid(run, settings, FEW, criterion=criterion)
+        row = searched.table[searched.table["adjacent"] == weight].iloc[0]
+        residual = searched.best.residual.model_copy(update={"adjacent": weight, "median": 3, "erode": 1, "kind": "l1"})
+        tried.append(
+            replace(searched, best=searched.best.model_copy(update={"residual": residual}), best_row=row.to_dict())
+        )
         return tried[-1]
 
     monkeypatch.setattr(stage, "grid", choose)

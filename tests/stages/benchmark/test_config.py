@@ -106,8 +106,8 @@ def test_an_ensemble_names_other_rows_and_comes_after_them(file: Path) -> None:
     cell = next(cell for cell in benchmark.cells() if cell.method.name == "both")
     named = benchmark.run_config(cell).method.model_dump()["members"]
     assert [member["run"] for member in named] == ["one.wide.0", "two.wide.0"]
-    found = benchmark.run_config(cell, [{"run": "r1", "sha256": "aa"}, {"run": "r2", "sha256": "bb"}])
-    assert [(member.run, member.sha256) for member in found.method.members] == [("r1", "aa"), ("r2", "bb")]
+    config = benchmark.run_config(cell, [{"run": "r1", "sha256": "aa"}, {"run": "r2", "sha256": "bb"}])
+    assert [(member.run, member.sha256) for member in config.method.members] == [("r1", "aa"), ("r2", "bb")]
     groups = [("both", 0), ("one", 0), ("both", 5), ("two", 5)]
     assert benchmark.waves(groups) == [[("one", 0), ("two", 5)], [("both", 0), ("both", 5)]]
 
@@ -141,9 +141,9 @@ def test_a_row_may_have_seeds_of_its_own(file: Path) -> None:
 
 def test_a_row_may_change_its_method(file: Path) -> None:
     benchmark = _with_row(file, "{name: wider, method: ae.yaml, change: {latent: 8, widths: [8, 8]}, scores: [own]}")
-    found = {cell.method.name: benchmark.run_config(cell).method.model_dump() for cell in benchmark.cells()}
-    assert (found["wider"]["latent"], found["wider"]["widths"]) == (8, (8, 8))
-    assert found["wider"] | {"latent": 4, "widths": found["one"]["widths"]} == found["one"]
+    methods = {cell.method.name: benchmark.run_config(cell).method.model_dump() for cell in benchmark.cells()}
+    assert (methods["wider"]["latent"], methods["wider"]["widths"]) == (8, (8, 8))
+    assert methods["wider"] | {"latent": 4, "widths": methods["one"]["widths"]} == methods["one"]
 
 
 def test_an_ensemble_over_seeds_joins_every_training(file: Path) -> None:

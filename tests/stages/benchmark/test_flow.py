@@ -77,10 +77,10 @@ def children(settings: Settings, file: Path) -> set[str]:
 
     connect(settings)
     above = json.loads((settings.workspace / "benchmarks" / "killed" / "benchmark.json").read_text())
-    found = mlflow.search_runs(
+    runs = mlflow.search_runs(
         experiment_names=[above["route"]],
         filter_string=f"tags.`mlflow.parentRunId` = '{above['mlflow']}'",
         output_format="list",
     )
-    assert len(found) == len(list(Benchmark.read(file).cells()))
-    return {run.info.run_name for run in found}
+    assert len(runs) == len(list(Benchmark.read(file).cells()))
+    return {run.info.run_name for run in runs}

@@ -23,12 +23,12 @@ def board(*rows: LeaderRow) -> Leaderboard:
 
 def test_mean_and_spread_over_seeds_by_hand() -> None:
     # 0.6, 0.7, 0.8: mean 0.7, standard deviation 0.1 (n - 1). A figure that one seed has has no spread.
-    found = row("lucky", {0: {"auroc": 0.8, "dice": 0.5}, 1: {"auroc": 0.6}, 2: {"auroc": 0.7}})
-    text = seeds_table(board(found, row("alone", {0: {"auroc": 0.9}})))
+    lucky = row("lucky", {0: {"auroc": 0.8, "dice": 0.5}, 1: {"auroc": 0.6}, 2: {"auroc": 0.7}})
+    text = seeds_table(board(lucky, row("alone", {0: {"auroc": 0.9}})))
     (line,) = [line for line in text.splitlines() if line.startswith("| lucky")]
     assert [cell.strip() for cell in line.split("|")[1:-1]] == ["lucky", "3", "0.700 ± 0.100", ""]
     assert "alone" not in text
-    assert text in leaderboard_page(board(found))
+    assert text in leaderboard_page(board(lucky))
 
 
 def test_one_seed_says_nothing_of_seeds() -> None:

@@ -37,11 +37,11 @@ def runs(hospital: Any, evaluated_run: RunRef) -> tuple[str, str]:
 def test_compare(hospital: Any, runs: tuple[str, str]) -> None:
     done = typed(hospital.settings, "compare", *runs, "--non-inferiority", "0.2", "--alpha", "0.05", "--json")
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    assert (found["first"], found["second"], found["part"]) == (*runs, "all")
-    assert found["comparisons"][0]["test"].startswith("Obuchowski")
-    assert found["comparisons"][1]["test"] == "paired patient bootstrap"
-    for comparison in found["comparisons"]:
+    answer = json.loads(done.stdout)
+    assert (answer["first"], answer["second"], answer["part"]) == (*runs, "all")
+    assert answer["comparisons"][0]["test"].startswith("Obuchowski")
+    assert answer["comparisons"][1]["test"] == "paired patient bootstrap"
+    for comparison in answer["comparisons"]:
         assert comparison["non_inferiority"]["margin"] == 0.2
         assert comparison["non_inferiority"]["alpha"] == 0.05
         assert comparison["patients"] > 10
@@ -53,12 +53,12 @@ def test_compare(hospital: Any, runs: tuple[str, str]) -> None:
 
 
 def test_grid_adopts_its_best(hospital: Any, runs: tuple[str, str]) -> None:
-    told = typed(hospital.settings, "grid", runs[0], "--kind", "l1", "--criterion", "auroc", "--adopt")
-    assert told.exit_code == 0, told.output
-    assert "# best auroc on develop" in told.stdout and "AUCp" in told.stdout
-    assert "Trained and registered phantom-mr version" in told.stdout
+    adopted = typed(hospital.settings, "grid", runs[0], "--kind", "l1", "--criterion", "auroc", "--adopt")
+    assert adopted.exit_code == 0, adopted.output
+    assert "# best auroc on develop" in adopted.stdout and "AUCp" in adopted.stdout
+    assert "Trained and registered phantom-mr version" in adopted.stdout
     listed = typed(hospital.settings, "grid", runs[0], "--kind", "l1", "--criterion", "auroc", "--json")
-    found = json.loads(listed.stdout)
-    assert found["adopted"] is None
-    assert len(found["cells"]) > 10
-    assert found["best"]["transform"] in ("none", "two_sided")
+    answer = json.loads(listed.stdout)
+    assert answer["adopted"] is None
+    assert len(answer["cells"]) > 10
+    assert answer["best"]["transform"] in ("none", "two_sided")

@@ -120,9 +120,9 @@ def test_blank_scans_are_listed_with_their_code_and_the_others_get_finite_scores
 ) -> None:
     report = score(calibrated.run, hospital.settings)
     with Catalogue.open(hospital.settings) as catalogue:
-        found, refused = catalogue.list_findings(report.run_id), catalogue.list_not_scored()
-    assert report.studies == len(found) == UNREAD and report.flagged == 1
-    assert all(math.isfinite(row.score) and 0 < row.p_value <= 1 for row in found)
+        findings, refused = catalogue.list_findings(report.run_id), catalogue.list_not_scored()
+    assert report.studies == len(findings) == UNREAD and report.flagged == 1
+    assert all(math.isfinite(row.score) and 0 < row.p_value <= 1 for row in findings)
     assert [row.code for row in refused] == ["empty-foreground"] * 2  # listed once, whichever method met them first
 
 

@@ -21,14 +21,14 @@ def index() -> NormalIndex:
 
 
 def test_nearest_by_angle_and_one_a_patient() -> None:
-    found = index().nearest(np.array([np.cos(np.deg2rad(29)), np.sin(np.deg2rad(29))], np.float32), 0.5, set(), 3)
-    assert [one.pixel_key[0] for one in found] == ["d", "b", "e"]  # c is nearer than b, and of d's patient
-    np.testing.assert_allclose(found[0].alike, np.cos(np.deg2rad(1)), atol=1e-5)
+    neighbours = index().nearest(np.array([np.cos(np.deg2rad(29)), np.sin(np.deg2rad(29))], np.float32), 0.5, set(), 3)
+    assert [one.pixel_key[0] for one in neighbours] == ["d", "b", "e"]  # c is nearer than b, and of d's patient
+    np.testing.assert_allclose(neighbours[0].alike, np.cos(np.deg2rad(1)), atol=1e-5)
 
 
 def test_a_patient_is_not_compared_with_himself() -> None:
-    found = index().nearest(np.array([1, 0], np.float32), 0.5, {"a" * 64}, 2)
-    assert [one.pixel_key[0] for one in found] == ["e", "b"]
+    neighbours = index().nearest(np.array([1, 0], np.float32), 0.5, {"a" * 64}, 2)
+    assert [one.pixel_key[0] for one in neighbours] == ["e", "b"]
 
 
 def test_the_same_place_in_the_body_comes_first() -> None:
@@ -43,11 +43,11 @@ def test_neighbours_are_normals_of_train_and_validate(scored: Any) -> None:
         similar = SimilarNormals(catalogue, scored.settings)
         detector = load_detector(RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).detector)
         series = next(iter(select_slices(catalogue, study_ids=[finding.study_id]).members.values()))
-        found = similar.ask(finding, detector, series, 0).result()
+        neighbours = similar.ask(finding, detector, series, 0).result()
         normals = {ref.pixel_key for ref in select_slices(catalogue, sets=("train", "validate")).slices}
-        assert len(found) == 4
-        assert {one.pixel_key for one in found} <= normals
-        refs = [similar.slice_of(one) for one in found]
+        assert len(neighbours) == 4
+        assert {one.pixel_key for one in neighbours} <= normals
+        refs = [similar.slice_of(one) for one in neighbours]
         assert len({ref.patient_id for ref in refs}) == 4
         assert finding.patient_id not in {ref.patient_id for ref in refs}
         similar.close()
