@@ -37,7 +37,7 @@ def test_an_override_of_nothing(nightread: Any, phantom_night: Any) -> None:
 
 def test_training_without_data(nightread: Any, phantom_night: Any) -> None:
     done = nightread("train", phantom_night.config)
-    assert_error(done, 9, "No normal scans to train on", "nightread labels import")
+    assert_error(done, 9, "no normal scans to train on", "nightread labels import")
 
 
 @pytest.mark.parametrize("command", ["score", "evaluate"])
@@ -48,7 +48,7 @@ def test_no_model_yet(nightread: Any, command: str) -> None:
 
 @pytest.mark.parametrize("command", [["score", "--run"], ["evaluate", "--run"], ["promote"]])
 def test_an_unknown_run(nightread: Any, command: list[str]) -> None:
-    assert_error(nightread(*command, "nope"), 7, "0 runs begin with 'nope'", "nightread runs")
+    assert_error(nightread(*command, "nope"), 7, "0 runs", "nope", "nightread runs")
 
 
 def test_the_findings_of_an_unknown_run(nightread: Any) -> None:
