@@ -60,7 +60,7 @@ def benchmark(file: str, workspace: str, command: str, open_test: str | None = N
 
 def run_benchmark(file: str, workspace: str, command: str, open_test: str | None, workers: int) -> dict[str, Any]:
     """Run the benchmark, `workers` models at a time, for callers that do not use Prefect."""
-    runner = ThreadPoolTaskRunner(max_workers=workers)
+    runner: Any = ThreadPoolTaskRunner(max_workers=workers)
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         return benchmark.with_options(task_runner=runner)(file, workspace, command, open_test)
 

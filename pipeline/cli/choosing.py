@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -47,7 +47,7 @@ def compare(
     context: click.Context,
     first: str,
     second: str,
-    set_name: str,
+    set_name: Literal["develop", "test"],
     central: bool,
     margin: float | None,
     alpha: float,
@@ -58,7 +58,7 @@ def compare(
     """
     from pipeline.stages.choose.compare_runs import compare_runs
 
-    part = "central" if central else "all"
+    part: Literal["all", "central"] = "central" if central else "all"
     comparison = compare_runs(
         first, second, settings_of(context), set_name=set_name, part=part, margin=margin, alpha=alpha
     )
@@ -100,7 +100,7 @@ Example:
 def grid(
     context: click.Context,
     run: str,
-    criterion: str,
+    criterion: Literal["auroc_central", "auroc", "pixel_ap", "oracle_dice"],
     kinds: tuple[str, ...],
     adopt: bool,
     as_json: bool,
@@ -133,7 +133,7 @@ def grid(
 
 def _print_grid(result: GridResult) -> None:
     best = result.table.sort_values(result.criterion, ascending=False).head(SHOWN)
-    rows = best.astype(object).where(best.notna(), None).to_dict("records")
+    rows: Any = best.astype(object).where(best.notna(), None).to_dict("records")
     print_rows(rows, False, "The grid is empty.", title=f"Best {SHOWN} of {len(result.table)} by {result.criterion}")
     for note in result.notes:
         click.echo(note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -142,7 +143,7 @@ def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"subject": r.subject, "level": r.level, "code": r.code, "sentence": r.sentence}
             for r in catalogue.list_rejections()
         ]

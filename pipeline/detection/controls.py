@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -140,7 +141,9 @@ def control_slice(data: SliceDataset, index: int, store: FrameStore | None) -> C
 
 def brightness_map(normaliser: Normaliser, item: ControlSlice, step: Step) -> AnomalyMap:
     """Return the control of pixel metrics: the normalised image itself as anomaly map, on the native grid."""
-    return native_map(normaliser, SliceResult(item.id, math.nan, item.image, item.body, None), step)
+    return cast(  # a result with values always has a map
+        AnomalyMap, native_map(normaliser, SliceResult(item.id, math.nan, item.image, item.body, None), step)
+    )
 
 
 def _scores(item: ControlSlice, fitted: ControlModel) -> dict[str, float]:
@@ -161,7 +164,7 @@ def _scores(item: ControlSlice, fitted: ControlModel) -> dict[str, float]:
 def gradient_energy(image: np.ndarray, body: np.ndarray) -> float:
     """Return the mean over the body of the squared gradient (central differences, per pixel); NaN without a body."""
     down, across = np.gradient(image.astype(np.float64))
-    squared = down**2 + across**2
+    squared: Any = down**2 + across**2
     return float(squared[body].mean()) if body.any() else math.nan
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -137,7 +137,9 @@ class Detector(Scorer):
         with self.method.inference(), self._precision():
             if isinstance(self.method, AnomalyMapper):
                 return self.method.anomaly_map(x, rng, **conditions).float()
-            return self.method.reconstruct(x, rng, batch.body.to(self.device), **conditions).float()
+            return (
+                cast(Reconstructor, self.method).reconstruct(x, rng, batch.body.to(self.device), **conditions).float()
+            )
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Rng, dict[str, Any]]:
         """Return the images on the device, the rows' randomness, and the attributes for a conditional method."""
@@ -161,7 +163,7 @@ class Detector(Scorer):
         """Score with a method that gives one number per image."""
         x, rng, conditions = self._inputs(batch)
         with self.method.inference(), self._precision():
-            scores = self.method.score(x, rng, **conditions).double()
+            scores = cast(ScanScorer, self.method).score(x, rng, **conditions).double()
         body = batch.body.to(self.device)
         refuse_broken(scores, body)
         return Scored(scores.masked_fill(~body.flatten(1).any(dim=1), torch.nan), None, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from itertools import chain
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def _merge(a: Planes, b: Planes, first: int, last: int | None) -> Planes:
     """Return the planes of rank `first` to `last` - 1 of two sorted lists."""
     network, numbers = _network(len(a), len(b), first, last)
     minimum, maximum = (np.minimum, np.maximum) if isinstance(a[0], np.ndarray) else (torch.minimum, torch.maximum)
-    planes = dict(enumerate([*a, *b]))
+    planes: dict[int, Any] = dict(enumerate([*a, *b]))
     for number, (is_maximum, i, j), spent in network:
         planes[number] = (maximum if is_maximum else minimum)(planes[i], planes[j])
         for old in spent:

@@ -78,7 +78,7 @@ class ScanResult:
         return self.planes[0].history
 
     def _stack(self, name: str) -> np.ndarray | None:
-        items = [None if plane.anomaly is None else getattr(plane.anomaly, name) for plane in self.planes]
+        items: list[Any] = [None if plane.anomaly is None else getattr(plane.anomaly, name) for plane in self.planes]
         if any(item is None for item in items):
             return None
         if len({item.shape for item in items}) > 1:
@@ -207,6 +207,7 @@ def _result(detector: Scorer, series: Sequence[_Series]) -> ScanResult:
 def _scored_series(detector: Scorer, series: _Series) -> list[ScoredPlane]:
     sources = series.sources
     normalised = detector.normaliser.series([source.plane for source in sources])
+    scored: list[ScoredPlane]
     size, scored = len(sources) if detector.whole else detector.config.batch_size, []
     for part in in_parts(size, len(sources)):
         batch = _batch(normalised[part], sources[part], series.slice_mm)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -107,7 +107,7 @@ def aggregates(config: GridConfig, own: AggregateConfig) -> list[AggregateConfig
     """Return every way from map to slice; the run's own comes first, and the aggregation of slices to studies is
     unchanged.
     """
-    tried = [{"map": kind} for kind in config.maps if kind != "top_fraction"]
+    tried: list[dict[str, Any]] = [{"map": kind} for kind in config.maps if kind != "top_fraction"]
     tried += [{"map": "top_fraction", "fraction": f} for f in config.fractions if "top_fraction" in config.maps]
     candidates = [own, *(own.model_copy(update=update) for update in tried)]
     seen: dict[tuple[object, ...], AggregateConfig] = {}

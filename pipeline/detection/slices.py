@@ -41,7 +41,9 @@ class SliceResult:
 
     def alone(self, slice_id: str) -> SliceResult:
         """Return the result under its id with copied arrays, so that keeping a slice does not keep the whole volume."""
-        arrays = [None if item is None else item.copy() for item in (self.values, self.body, self.reconstruction)]
+        arrays: list[Any] = [
+            None if item is None else item.copy() for item in (self.values, self.body, self.reconstruction)
+        ]
         return SliceResult(slice_id, self.score, *arrays)
 
 

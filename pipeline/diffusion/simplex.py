@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -84,4 +85,4 @@ def _mean_square(dims: int) -> float:
     cube = torch.tensor(list(itertools.product(axis.tolist(), repeat=dims)), dtype=torch.float64)
     points = (cube - unskew * cube.sum(-1, keepdim=True))[None]
     squares = [_falloff(offset) ** 2 * offset.square().sum(-1) / dims for _, offset in _corners(points)]
-    return float(sum(squares).mean())
+    return float(cast(Tensor, sum(squares)).mean())

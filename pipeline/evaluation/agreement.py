@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
@@ -61,7 +62,11 @@ def patient_tables(
     """Return each patient's contingency table of the two readers' outcomes [P, K, K]."""
     codes = np.unique(np.asarray(patient), return_inverse=True)[1]
     tables = np.zeros((codes.max() + 1, len(outcomes), len(outcomes)))
-    np.add.at(tables, (codes, [outcomes.index(word) for word in first], [outcomes.index(word) for word in second]), 1)
+    np.add.at(
+        tables,
+        cast(Any, (codes, [outcomes.index(word) for word in first], [outcomes.index(word) for word in second])),
+        1,
+    )
     return tables
 
 

@@ -14,7 +14,7 @@ is added on top of them. With `network: bottleneck`, there are no skip connectio
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -118,7 +118,7 @@ class DenoisingAutoencoder(Method):
     def _dissimilarity(self, x_hat: Tensor, x: Tensor) -> Tensor:
         """Return 1 - SSIM; outside the body both images equal x."""
         with torch.autocast(x.device.type, enabled=False):
-            return self._ssim(x_hat, x).mean()
+            return cast(nn.Module, self._ssim)(x_hat, x).mean()
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat of the image as it is; no randomness."""

@@ -19,7 +19,7 @@ and the z-scores are averaged. Deviations: pixels instead of whole images, and L
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -167,7 +167,7 @@ class DiffusionModel(Method):
         return self.process.eps_of(guided(self.network, c, nothing, self.config.guidance))
 
     def _again(self, x: Tensor, x_hat: Tensor, rng: Rng, body: Tensor | None, about: About) -> Tensor:
-        second = self.config.second_pass
+        second = cast(SecondPassConfig, self.config.second_pass)
         mask = suspect((x - x_hat).abs().mean(dim=1, keepdim=True), body, second.share, second.smooth)
         predict, again = self.denoiser(self.condition_pair(about, len(x))), rng.fork("second pass")
         return masked_restoration(self.process, predict, x, mask, second.start, second.steps, again).to(x.dtype)

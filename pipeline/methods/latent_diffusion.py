@@ -10,7 +10,7 @@ denoised by DDIM, decoded; the mean over the start times. The artefact contains 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,9 @@ from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.methods.component import CodecConfig, build_codec
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
+
+if TYPE_CHECKING:
+    from pipeline.methods.capabilities import Codec
 
 CODEC = "codec_"  # prefix of the codec's own phases
 
@@ -138,7 +141,7 @@ class LatentDiffusion(Method):
     def encode(self, x: Tensor, measure: bool = False) -> Tensor:
         """Return z [B, D, *grid] of images, without gradients; with `measure`, set sigma at the first call."""
         with self.codec.inference():
-            code = self.codec.to_code(x).float()
+            code = cast("Codec", self.codec).to_code(x).float()
         if measure and not self.measured:
             self.sigma.copy_(code.std().clamp_min(1e-6))
             self.measured.fill_(True)
@@ -147,7 +150,7 @@ class LatentDiffusion(Method):
     def decode(self, z: Tensor) -> Tensor:
         """Return images [B, C, *spatial] of codes z."""
         with self.codec.inference():
-            return self.codec.from_code(z * self.sigma)
+            return cast("Codec", self.codec).from_code(z * self.sigma)
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the mean over `start_times` of the decoded codes; randomness comes from the row's key."""
@@ -172,4 +175,4 @@ class LatentDiffusion(Method):
 def code_shape(codec: Method) -> tuple[int, ...]:
     """Return the shape of one code, (D, *grid), as the codec gives it for a blank image."""
     with codec.inference():
-        return tuple(codec.to_code(torch.zeros(1, *codec.image_shape)).shape[1:])
+        return tuple(cast("Codec", codec).to_code(torch.zeros(1, *codec.image_shape)).shape[1:])

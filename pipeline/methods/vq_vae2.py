@@ -16,7 +16,7 @@ as images, where the paper averages their residuals.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -101,10 +101,13 @@ class _TwoLevels(Method):
     def _codec_loss(self, x: Tensor, rng: Rng) -> dict[str, Tensor]:
         levels = self.codec.encode(x, rng)
         reconstruction = F.mse_loss(self.codec.decode(*(level.codes for level in levels)), x)
-        terms = {"reconstruction": reconstruction, "commitment": sum(level.commitment_loss for level in levels)}
+        terms = {
+            "reconstruction": reconstruction,
+            "commitment": cast(Tensor, sum(level.commitment_loss for level in levels)),
+        }
         total = reconstruction + self.config.beta * terms["commitment"]
         if self.config.codebook.learn == "gradient":
-            terms["codebook"] = sum(level.codebook_loss for level in levels)
+            terms["codebook"] = cast(Tensor, sum(level.codebook_loss for level in levels))
             total = total + terms["codebook"]
         top, bottom = (perplexity(level.indices, self.config.entries) for level in levels)
         return {"total": total, **terms, "perplexity_top": top, "perplexity_bottom": bottom}
@@ -149,7 +152,7 @@ class _TwoLevels(Method):
 
     def nll(self, codes: Coded) -> tuple[Tensor, Tensor]:
         """Return -log p of each code in nats, [B, *grid] of the top and of the bottom level."""
-        return self.prior["top"].nll(codes.top), self.prior["bottom"].nll(codes.bottom, codes.top)
+        return cast(Any, self.prior["top"]).nll(codes.top), cast(Any, self.prior["bottom"]).nll(codes.bottom, codes.top)
 
 
 class CodeReconstructor(_TwoLevels):
@@ -169,7 +172,7 @@ class LikelihoodMapper(_TwoLevels):
         mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
         with self.inference():
             levels = self.nll(self.codec.codes(self.check(x)))
-            return sum(F.interpolate(nll[:, None], size=x.shape[2:], mode=mode) for nll in levels)
+            return cast(Tensor, sum(F.interpolate(nll[:, None], size=x.shape[2:], mode=mode) for nll in levels))
 
 
 class CodeRestorer(_TwoLevels):
@@ -186,6 +189,7 @@ class CodeRestorer(_TwoLevels):
         """Return the codes with those above `threshold` in -log p resampled: first the top level, then the bottom given
         it.
         """
+        prior: Any
         prior, limit = self.prior, self.config.threshold
         top = prior["top"].resample(codes.top, prior["top"].nll(codes.top) > limit, rng.fork("top"))
         unlikely = prior["bottom"].nll(codes.bottom, top) > limit

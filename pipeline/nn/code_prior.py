@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +42,8 @@ class CodePrior(nn.Module, ABC):
         """
         codes, u = codes.clone(), rng.uniform(*self.grid)
         for place in product(*map(range, self.grid)):
-            at = (slice(None), *place)
-            rows = where[at].nonzero()[:, 0]
+            at: tuple[Any, ...] = (slice(None), *place)
+            rows: Any = where[at].nonzero()[:, 0]
             if len(rows):
                 logits = self(codes[rows], None if coarse is None else coarse[rows])
                 codes[(rows, *place)] = _inverse_cdf(logits[(slice(None), slice(None), *place)], u[(rows, *place)])

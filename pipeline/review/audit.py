@@ -69,7 +69,12 @@ class Audit:
         self, session: Session, action: str, actor: Actor, subject: str = "", detail: Mapping[str, Any] | None = None
     ) -> None:
         """Write one line inside a transaction, so that an action and its line are committed together or not at all."""
-        row = {"at": now(), "user_name": actor.name[:64], "role": actor.role[:16], "address": _address(actor.address)}
+        row: dict[str, Any] = {
+            "at": now(),
+            "user_name": actor.name[:64],
+            "role": actor.role[:16],
+            "address": _address(actor.address),
+        }
         row |= {"action": action, "subject": subject, "detail": dict(detail or {})}
         _check(action, subject, row["detail"])
         self._chain.append(session, AuditEntry, row)

@@ -7,6 +7,7 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import delete, insert, or_, select, update
 
@@ -17,6 +18,9 @@ from pipeline.data.catalogue.review_schema import UserSession
 from pipeline.data.catalogue.schema import now
 from pipeline.review.audit import Audit
 from pipeline.review.users import User, Users
+
+if TYPE_CHECKING:
+    from sqlalchemy import CursorResult
 
 _TOUCH = timedelta(seconds=60)  # a session is updated at most this often
 
@@ -79,7 +83,7 @@ class Sessions:
     def end_all(self, name: str) -> int:
         """End every session of a user and return their number."""
         with self._catalogue.session() as session:
-            ended = session.execute(delete(UserSession).where(UserSession.user_name == name))
+            ended = cast("CursorResult[Any]", session.execute(delete(UserSession).where(UserSession.user_name == name)))
             return int(ended.rowcount)
 
     def _touch(self, token_hash: str, moment: datetime) -> None:

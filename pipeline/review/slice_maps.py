@@ -230,7 +230,7 @@ def _is_projection(ref: SliceRef) -> bool:
 def _write(file: Path, maps: SliceMaps) -> None:
     """Write atomically; if the disk is full, the map is only computed again for the next reader."""
     values: dict[str, Any] = {name: getattr(maps, name) for name in SliceMaps.__slots__}
-    arrays = {name: np.asarray(value) for name, value in values.items() if value is not None}
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in values.items() if value is not None}
     with suppress(OSError), durable.writing(file, lasting=False) as part, part.open("wb") as stream:
         np.savez(stream, **arrays)
 
@@ -241,5 +241,7 @@ def _read(file: Path) -> SliceMaps | None:
             fields = {name: arrays[name] if name in arrays.files else None for name in SliceMaps.__slots__}
     except (OSError, ValueError, KeyError, EOFError):
         return None
-    plain = {name: value if value is None or value.ndim else value.item() for name, value in fields.items()}
+    plain: dict[str, Any] = {
+        name: value if value is None or value.ndim else value.item() for name, value in fields.items()
+    }
     return SliceMaps(**plain)

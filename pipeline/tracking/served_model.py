@@ -18,7 +18,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlflow
 import pandas as pd
@@ -62,7 +62,9 @@ class ServedDetector(mlflow.pyfunc.PythonModel):
 
         try:
             with tempfile.TemporaryDirectory(prefix="nightread-") as folder:
-                files = [_file_of(row, Path(folder), number) for number, row in enumerate(rows.to_dict("records"))]
+                files = [
+                    _file_of(row, Path(folder), number) for number, row in enumerate(cast(Any, rows.to_dict("records")))
+                ]
                 result = score_files(self.detector, files, workers=self._workers)
         except NightreadError as error:
             return _failed(str(error))

@@ -260,7 +260,7 @@ def _result(state: TrainState, data: Images, held_out: Images | None) -> FitResu
     if state.best_weights is not None:
         copy_tensors(method.state_dict(), state.best_weights, "the best weights")
     complete(method.eval(), data, held_out, state.config.batch_size)
-    method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()
+    method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]  # torch's stub lacks it
     for averaged, trained in zip(method.parameters(), state.method.parameters(), strict=True):
         averaged.requires_grad_(trained.requires_grad)
     counters = state.progress

@@ -7,10 +7,13 @@ Ids (`patient_id`, `study_id`, `series_id`, `instance_id`) are keyed pseudonyms 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 
 def now() -> datetime:
@@ -20,6 +23,9 @@ def now() -> datetime:
 
 class Base(DeclarativeBase):
     """Declarative base; fixed constraint names make migrations the same on every database."""
+
+    if TYPE_CHECKING:
+        __table__: ClassVar[Table]
 
     metadata = MetaData(
         naming_convention={

@@ -157,7 +157,7 @@ def add_label(
     """
     if level not in LEVELS:
         raise ConfigError(f"The label level {level[:20]!r} does not exist. Use one of {', '.join(LEVELS)}.")
-    row = {"level": level, "subject": subject, "label": label, "source": source, "reader": reader}
+    row: dict[str, Any] = {"level": level, "subject": subject, "label": label, "source": source, "reader": reader}
     row |= {"labelled_on": labelled_on, "official_set": official_set}
     row |= {"mask_key": mask_key, "relative_position": relative_position}
     return add_labels(session, [row]) == ["added"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -74,14 +75,14 @@ def _npy(path: Path, shape: Shape) -> np.ndarray:
         return _array(file, shape)
 
 
-def _array(file: object, shape: Shape) -> np.ndarray:
+def _array(file: IO[bytes], shape: Shape) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     size, fortran, dtype = read_header(file)
     if dtype.hasobject or dtype.kind not in "buif":
         raise MaskRefused(f"its mask holds {dtype.kind!r} values; it must hold numbers")
     _check(size if len(size) == 3 else (1, *size), shape)
-    data = file.read(int(np.prod(size)) * dtype.itemsize)  # type: ignore[attr-defined]
+    data = file.read(int(np.prod(size)) * dtype.itemsize)
     values = np.frombuffer(data, dtype).reshape(size, order="F" if fortran else "C")
     return values.reshape(shape)
 

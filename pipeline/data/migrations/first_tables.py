@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 TABLES = sa.MetaData(
@@ -14,7 +16,7 @@ TABLES = sa.MetaData(
 )
 
 
-def column(name: str, kind: sa.types.TypeEngine, *more: sa.ForeignKey, null: bool = False, **how: bool) -> sa.Column:
+def column(name: str, kind: sa.types.TypeEngine, *more: sa.ForeignKey, null: bool = False, **how: Any) -> sa.Column:
     return sa.Column(name, kind, *more, nullable=null, **how)
 
 

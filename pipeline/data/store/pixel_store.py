@@ -124,7 +124,7 @@ class PixelStore:
 
 def content_key(stored: np.ndarray) -> str:
     """Return the key of an array: SHA-256 of its element type, shape and values (little-endian, C order)."""
-    array = _canonical(stored)
+    array: Any = _canonical(stored)  # numpy declares itself a buffer from Python 3.12 only
     digest = hashlib.sha256(f"{array.dtype.name}{list(array.shape)}".encode())
     digest.update(memoryview(array).cast("B") if array.size else b"")
     return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -53,7 +54,7 @@ class Luminance:
 def weigh(rgb: np.ndarray) -> np.ndarray:
     """Return the luminance of RGB [..., 3], rounded half up, in the same integer type; exact for grey pixels."""
     # The weights sum to 1000, so for grey pixels the integer division returns the value itself.
-    wide = np.uint64 if rgb.dtype.itemsize > 2 else np.uint32
+    wide: Any = np.uint64 if rgb.dtype.itemsize > 2 else np.uint32
     red, green, blue = (rgb[..., channel].astype(wide) * wide(WEIGHTS[channel]) for channel in range(3))
     return ((red + green + blue + wide(500)) // wide(1000)).astype(rgb.dtype)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -174,7 +175,7 @@ def _decode_with(
 
 def _frames(plugin: str, ds: Dataset, layout: Layout) -> Iterator[tuple[np.ndarray, str]]:
     """Yield (frame, colour space) as encoded: without colour conversion and with all bits unchanged."""
-    options = {} if layout.syntax.is_encapsulated else {"view_only": True}
+    options: dict[str, Any] = {} if layout.syntax.is_encapsulated else {"view_only": True}
     if layout.syntax == RLELossless or not layout.syntax.is_encapsulated:
         options["correct_unused_bits"] = False
     for frame, meta in get_decoder(layout.syntax).iter_array(ds, raw=True, decoding_plugin=plugin, **options):

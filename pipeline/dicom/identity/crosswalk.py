@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Table, bindparam, func, select
 
@@ -24,6 +24,9 @@ from pipeline.dicom.identity.crosswalk_tables import FormerId, Instance, Path_, 
 from pipeline.dicom.identity.keyfile import read_key
 from pipeline.dicom.identity.pseudonyms import Ids, Kind, Pseudonyms, trim
 from pipeline.errors import IdentityError
+
+if TYPE_CHECKING:
+    from sqlalchemy import BindParameter
 
 _REMEMBERED = 100_000  # rows remembered in memory, so that a study of 2 000 slices writes its patient only once
 
@@ -241,7 +244,7 @@ _TO_SERIES = Instance.__table__.join(Series).join(Study).join(Person)
 
 
 def _levels() -> tuple[Any, ...]:
-    pseudonym = bindparam("id")
+    pseudonym: BindParameter[str] = bindparam("id")
     return (
         select(*_STUDY, Series.series_uid, Instance.sop_uid)
         .select_from(_TO_SERIES)

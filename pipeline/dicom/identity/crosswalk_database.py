@@ -137,7 +137,7 @@ def upsert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]])
 
 @cache
 def _statement(dialect: str, table: Table) -> Any:
-    insert = _INSERTS[dialect](table)
+    insert: Any = _INSERTS[dialect](table)
     keys = list(table.primary_key.columns)
     filled = {
         name: func.coalesce(func.nullif(table.c[name], ""), insert.excluded[name])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
 
 
 def now() -> datetime:
@@ -15,6 +19,9 @@ def now() -> datetime:
 
 class CrosswalkBase(DeclarativeBase):
     """Declarative base of the crosswalk only."""
+
+    if TYPE_CHECKING:
+        __table__: ClassVar[Table]
 
 
 class KeyState(CrosswalkBase):

@@ -14,7 +14,7 @@ import struct
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -85,14 +85,14 @@ def write_message(descriptor: int, message: dict[str, Any]) -> None:
 
 def write_array(descriptor: int, array: np.ndarray) -> None:
     """Write the bytes of `array` to the start of a file; one call moves at most 2 GiB, so there may be several."""
-    data, at = memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b""), 0
+    data, at = memoryview(cast(Any, np.ascontiguousarray(array))).cast("B") if array.size else memoryview(b""), 0
     while at < len(data):
         at += os.pwrite(descriptor, data[at:], at)
 
 
 def read_array(descriptor: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     """Return a new array with the bytes that `write_array` wrote."""
-    array = np.empty(shape, dtype=dtype)
+    array: Any = np.empty(shape, dtype=dtype)  # numpy declares itself a buffer from Python 3.12 only
     data, at = memoryview(array).cast("B"), 0
     while at < len(data):
         count = os.preadv(descriptor, [data[at:]], at)

@@ -196,7 +196,7 @@ def _file_meta(ds: Dataset) -> FileMetaDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = derived_uid("implementation", "phantom")
+    meta.ImplementationClassUID = derived_uid("implementation", "phantom")  # type: ignore[assignment]  # pydicom makes a UID of it
     meta.ImplementationVersionName = "NIGHTREAD"
     return meta
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, map_coordinates
@@ -130,6 +131,8 @@ def _smoothed(image: Array, organ: Array, width: float) -> Array:
 def _displaced(image: Array, lesion: Lesion, alpha: Array) -> Array:
     """Return the content moved by `shift` at full effect, and by less towards the border (a local push)."""
     half = image.shape[0] / 2
+    rows: Any
+    columns: Any
     rows, columns = np.indices(image.shape, dtype=np.float32)
     rows -= alpha * np.float32(lesion.shift[1] * half)
     columns -= alpha * np.float32(lesion.shift[0] * half)

@@ -128,7 +128,7 @@ def secondary_capture(row: ManifestRow, picture: Picture, stored: Stored, where:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID, meta.ImplementationVersionName = derived_uid("implementation", "wrap"), "NIGHTREAD"
+    meta.ImplementationClassUID, meta.ImplementationVersionName = derived_uid("implementation", "wrap"), "NIGHTREAD"  # type: ignore[assignment]  # pydicom makes a UID of it
     ds.file_meta = meta
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)

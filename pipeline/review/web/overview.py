@@ -32,7 +32,7 @@ def night_page(request: Request, room: RoomHere, reader: NightReader, day: date 
     days = list_nights(room.catalogue) or [now().date()]
     chosen = day or days[0]
     plots = [(route, drift_plot(runs)) for route, runs in sorted(read_drift(room.catalogue).items())]
-    context = {
+    context: dict[str, Any] = {
         "found": read_night(room.catalogue, chosen),
         "days": sorted({*days, chosen}, reverse=True),
         "plots": plots,
@@ -63,7 +63,12 @@ def audit_page(
     matches = room.review.audit.list_entries(limit=SHOWN + 1, before=before, user=who[:64])
     entries = [{**asdict(entry), "detail": _detail(entry.detail)} for entry in matches[:SHOWN]]
     older = matches[SHOWN - 1].id if len(matches) > SHOWN else None
-    context = {"entries": entries, "older": older, "who": who[:64], "may_export": reader.may("export_audit")}
+    context: dict[str, Any] = {
+        "entries": entries,
+        "older": older,
+        "who": who[:64],
+        "may_export": reader.may("export_audit"),
+    }
     return page(request, room, reader, "audit.html", "audit", **context)
 
 

@@ -73,7 +73,10 @@ def _frozen(benchmark: Benchmark, cells: dict[str, Cell], purpose: str, folder: 
     Raises:
         ConfigError: the configurations or the scores chosen on develop have changed.
     """
-    choice = {"fingerprint": benchmark.fingerprint, "cells": {name: cell.key for name, cell in cells.items()}}
+    choice: dict[str, Any] = {
+        "fingerprint": benchmark.fingerprint,
+        "cells": {name: cell.key for name, cell in cells.items()},
+    }
     if not (folder.path / "choice.json").exists():
         folder.write("choice.json", {**choice, "purpose": purpose})
     frozen = folder.read("choice.json")

@@ -95,7 +95,7 @@ def keep_answers(
 
 
 def _compute(detector: Detector, data: SliceDataset, file: Path, on_progress: OnProgress | None) -> None:
-    outputs: np.ndarray | None = None
+    outputs: np.memmap | None = None
     start, count = 0, len(_held(data))
     for answer in _answers(detector, data):
         if outputs is None:

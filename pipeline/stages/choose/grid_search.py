@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -111,9 +111,9 @@ def grid(
     used = _criterion(table, criterion)
     if used != criterion:
         notes = (*notes, f"{criterion} is not available on this develop set, so {used} was used instead.")
-    place = int(table[used].idxmax())
+    place = int(cast(Any, table[used].idxmax()))
     best = settled.require_detection().model_copy(update=cells[place].update())
-    result = GridResult(table, used, best, table.loc[place].to_dict(), notes)
+    result = GridResult(table, used, best, cast(Any, table.loc[place].to_dict()), notes)
     _keep(result, folder, settings)
     return result
 

@@ -174,6 +174,8 @@ class _Heatmaps:
         self.folder.mkdir(parents=True, exist_ok=True)
         for study in sorted(studies & self._best.keys()):
             maps = {f"{item.ref.instance_id}.{item.ref.frame}": item.anomaly(detector) for item in self._best[study]}
-            arrays = {name: anomaly.values.astype(np.float16) for name, anomaly in maps.items() if anomaly is not None}
+            arrays: dict[str, Any] = {
+                name: anomaly.values.astype(np.float16) for name, anomaly in maps.items() if anomaly is not None
+            }
             with durable.writing(self.folder / f"{study}.npz") as part, part.open("wb") as stream:
                 np.savez_compressed(stream, **arrays)

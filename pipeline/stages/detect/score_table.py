@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ class PixelCases:
     def add(self, ref: SliceRef, anomaly: AnomalyMap, brightness: np.ndarray, mask: np.ndarray | None) -> None:
         """Store one slice; arrays [H, W] on the native grid."""
         none = np.zeros(anomaly.body.shape, bool)
-        arrays = {"model": anomaly.values, "brightness": brightness, "body": anomaly.body}
+        arrays: dict[str, Any] = {"model": anomaly.values, "brightness": brightness, "body": anomaly.body}
         np.savez(self._file(len(self._refs)), mask=none if mask is None else mask, **arrays)
         self._refs.append(ref)
 
@@ -106,7 +106,8 @@ def study_table(detector: Scorer, slices: pd.DataFrame) -> pd.DataFrame:
     if slices.empty:
         return slices
     scores = [
-        SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, r.score) for r in slices.itertuples()
+        SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, r.score)
+        for r in cast(Any, slices.itertuples())
     ]
     results, _ = findings(detector, scores)
     score = pd.Series({finding.study_id: finding.score for finding in results}, name="score")

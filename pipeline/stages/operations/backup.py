@@ -196,7 +196,7 @@ class _Archive:
         info = tarfile.TarInfo(name)
         info.size, info.mode, info.mtime = size, mode, int(modified)
         self._tar.addfile(info, source)
-        self._tar.members.clear()  # tarfile would keep every member in memory
+        self._tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every member in memory
 
 
 class _Hashed:

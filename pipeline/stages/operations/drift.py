@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sqlalchemy import func, select
@@ -62,12 +62,15 @@ def read_night(catalogue: Catalogue, day: date) -> dict[str, Any]:
     """Return the events of a day (UTC) for the page: counts, reasons and scoring runs."""
     begin, end = datetime.combine(day, time()), datetime.combine(day + timedelta(days=1), time())
     with catalogue.reading() as session:
-        outcomes = dict(
-            session.execute(
-                select(SourceFile.outcome, func.count())
-                .where(SourceFile.seen_at >= begin, SourceFile.seen_at < end)
-                .group_by(SourceFile.outcome)
-            ).all()
+        outcomes: dict[str, int] = dict(
+            cast(
+                Any,
+                session.execute(
+                    select(SourceFile.outcome, func.count())
+                    .where(SourceFile.seen_at >= begin, SourceFile.seen_at < end)
+                    .group_by(SourceFile.outcome)
+                ).all(),
+            )
         )
         new = session.scalar(
             select(func.count()).select_from(Instance).where(Instance.ingested_at >= begin, Instance.ingested_at < end)

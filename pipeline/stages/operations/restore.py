@@ -164,7 +164,7 @@ def _unpack(
                 return head, files, size
             line = _write(source, folder / _safe(info.name, kind, file), info)
             written.write(json.dumps({"name": info.name, **line}).encode() + b"\n")
-            tar.members.clear()  # tarfile would keep every member in memory
+            tar.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every member in memory
             files, size = files + 1, size + info.size
             if on_progress is not None:
                 on_progress(files, None)

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ def _ways(method: DiffusionModel, still: float, compiled: bool) -> list[_Way]:
     ]
     if compiled:
         model = _variant(method)
-        model.network = torch.compile(method.network)
+        model.network = cast(nn.Module, torch.compile(method.network))
         ways.append(_Way("torch.compile", batch, [model]))
     return ways
 

@@ -30,7 +30,7 @@ from pipeline.stages.speed.training_ratio import training_ratio
 
 ROUNDS = 3
 Row = dict[str, Any]
-METHODS: tuple[tuple[type[MethodConfig], int], ...] = (
+METHODS: tuple[tuple[Callable[[], MethodConfig], int], ...] = (
     (AeConfig, 64),
     (DaeConfig, 16),
 )  # with their recommended batch sizes

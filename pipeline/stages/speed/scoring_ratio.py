@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
+from typing import cast
 
 import numpy as np
 import torch
@@ -95,7 +96,9 @@ def _step(detector: Detector, shape: tuple[int, int]) -> Step:
 def _bare(detector: Detector, todo: list[Batch]) -> None:
     for batch in todo:
         rng = Rng.scoring(detector.seed, batch.ids, detector.device)
-        detector.method.reconstruct(batch.images.to(detector.device), rng, batch.body.to(detector.device))
+        cast(Reconstructor, detector.method).reconstruct(
+            batch.images.to(detector.device), rng, batch.body.to(detector.device)
+        )
 
 
 def _scored(detector: Detector, todo: list[Batch], step: Step | None) -> None:
@@ -105,7 +108,7 @@ def _scored(detector: Detector, todo: list[Batch], step: Step | None) -> None:
             scores.append(result.score)
             if step is not None:
                 native_map(detector.normaliser, result, step, reconstruction=False)
-    detector.calibration.p_values(np.asarray(scores))
+    cast(Calibration, detector.calibration).p_values(np.asarray(scores))
 
 
 def _seconds(detector: Detector, work: Callable[[], None]) -> float:
