@@ -105,7 +105,7 @@ class PhantomNight:
     labels: Path
     inbox: Path
     config: Path
-    planted: str  # stands in every invented name and number, and in a folder's name: it must be found nowhere else
+    planted: str  # part of every invented name and number, and of a folder's name: it must appear nowhere else
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The tree's rules, read off the source: who may import whom, who may import what, how long things are.
+"""The tree's rules, read from the source: permitted imports between rooms, permitted packages, and lengths.
 
 `python tests/test_architecture.py` prints files, arrows and circles.
 """

@@ -1,4 +1,4 @@
-"""One durable write: whole or not at all, synced in the right order, and nobody renames or fsyncs by hand."""
+"""One durable write: whole or not at all, synced in the right order, and no code renames or fsyncs by hand."""
 
 from __future__ import annotations
 

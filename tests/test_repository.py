@@ -1,4 +1,4 @@
-"""The repository is ours, and says nothing of the machine that it was made on."""
+"""The repository contains only our files, and nothing about the machine that it was made on."""
 
 from __future__ import annotations
 

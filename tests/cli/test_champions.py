@@ -1,4 +1,4 @@
-"""Several champions at the command line: a broken one is told and stops no other."""
+"""Several champions at the command line: a broken one is reported and does not stop the others."""
 
 from __future__ import annotations
 

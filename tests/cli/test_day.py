@@ -44,7 +44,7 @@ def test_ingest_counts_and_takes_nothing_in_twice(nightread: Any, phantom_night:
 
 
 def test_rejections_are_listed_by_pseudonym(nightread: Any, tmp_path: Path) -> None:
-    (tmp_path / "Doe^Jane.dcm").write_bytes(b"this is no DICOM file, whatever its name says " * 10)
+    (tmp_path / "Doe^Jane.dcm").write_bytes(b"this is not a DICOM file, whatever its name says " * 10)
     assert nightread("ingest", "Doe^Jane.dcm").exit_code == 0
     rows = json_of(nightread("rejections", "--json"))
     assert [row["code"] for row in rows] == ["not-dicom"]
@@ -55,7 +55,7 @@ def test_rejections_are_listed_by_pseudonym(nightread: Any, tmp_path: Path) -> N
 
 def test_labels_show(nightread: Any, day: Path, phantom_night: Any) -> None:
     rows = json_of(nightread("labels", "show", "--json", workspace=day))
-    assert len(rows) == 48 + 8  # a row a study, and a row a slice of the abnormal ones
+    assert len(rows) == 48 + 8  # one row per study, and one per slice of the abnormal ones
     assert phantom_night.planted not in json.dumps(rows)
 
 
@@ -99,7 +99,7 @@ def test_evaluate_prints_the_report_and_its_json(nightread: Any, finished: Path)
     done = nightread("evaluate", workspace=finished)
     assert done.exit_code == 0, done.output
     assert "# Evaluation" in done.stdout
-    assert "control" in done.stdout  # law 3: the trivial controls stand beside the model
+    assert "control" in done.stdout  # law 3: the trivial controls are listed beside the model
     assert json_of(nightread("evaluate", "--json", workspace=finished))[0]["set_name"] == "develop"
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong is one sentence with the next step and an exit code; never a traceback, never an identity."""
+"""Errors are one sentence with the next step and an exit code; never a traceback, never an identity."""
 
 from __future__ import annotations
 

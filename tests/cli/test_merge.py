@@ -60,7 +60,7 @@ def test_by_pseudonym_and_by_issuer(nightread: Any, people: list[str], tmp_path:
     assert people[2] not in done.output
     assert (
         nightread("identity", "merge", target, people[2], "--yes", "--json").exit_code == 5
-    )  # A's, or kept itself: two
+    )  # A's, or the target itself: two
 
 
 def test_nobody_and_no_answer_change_nothing(nightread: Any, people: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the laws over the registry run on: every method, made small, and a few images with structure."""
+"""Fixtures of the laws over the registry: every method, made small, and a few images with structure."""
 
 from __future__ import annotations
 

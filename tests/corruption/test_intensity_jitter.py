@@ -28,7 +28,7 @@ def test_gamma_is_an_exponent_on_0_to_1_and_keeps_both_ends(images: Tensor, whol
     assert_close(values[..., 0, 0], images[..., 0, 0])
     assert_close(values[..., 0, 1], images[..., 0, 1])
     exponents = ((values[..., 3:, 3:] + 1) / 2).log() / ((images[..., 3:, 3:] + 1) / 2).log()
-    assert exponents.flatten(1).std(dim=1).max() < 1e-3  # one an image
+    assert exponents.flatten(1).std(dim=1).max() < 1e-3  # one per image
     logs = exponents[:, 0, 0, 0].log() / math.log(2)
     assert logs.abs().max() <= 1.001 and abs(logs.mean()) < 0.15 and abs(logs.std() - 3**-0.5) < 0.08
 

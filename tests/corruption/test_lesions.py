@@ -1,4 +1,4 @@
-"""Painted lesions: where the image may change, what the mask says, how many, and that a row stands alone."""
+"""Painted lesions: where the image may change, what the mask says, how many, and that rows are independent."""
 
 from __future__ import annotations
 

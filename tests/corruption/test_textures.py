@@ -1,4 +1,4 @@
-"""What fills a lesion, each kind against a closed form or an independent implementation."""
+"""Textures that fill a lesion, each kind against a closed form or an independent implementation."""
 
 from __future__ import annotations
 

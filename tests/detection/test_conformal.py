@@ -83,7 +83,7 @@ def test_json_round_trip_is_exact_and_order_is_nothing(
     assert Calibration.fit(shuffled, clustered=clustered) == calibration
 
 
-def test_one_unit_a_patient_by_hash_never_by_score() -> None:
+def test_one_unit_per_patient_by_hash_never_by_score() -> None:
     many = [Unit(f"s{i}", f"p{i % 3}", float(i)) for i in range(12)]
     chosen = one_per_patient(many)
     assert sorted(unit.patient_id for unit in chosen) == ["p0", "p1", "p2"]

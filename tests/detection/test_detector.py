@@ -51,7 +51,7 @@ def part(batch: Batch, rows: list[int]) -> Batch:
 
 
 class Items:
-    """A data set that is none of ours."""
+    """A data set that does not come from this project."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch

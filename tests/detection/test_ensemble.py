@@ -152,9 +152,9 @@ def test_members_that_do_not_belong_together_are_refused(
         z_scored([(build(), ORIGIN), (build(), ORIGIN)], all_of(normals[:1]))
 
 
-def test_rows_that_are_no_such_normals_do_not_count(parts: tuple[Detector, Detector], normals: list[Batch]) -> None:
+def test_rows_that_are_not_such_normals_do_not_count(parts: tuple[Detector, Detector], normals: list[Batch]) -> None:
     (first, rows), second = all_of(normals)[0], normals[1]
-    left = list(range(1, len(second.ids)))  # of twelve, one is no such normal
+    left = list(range(1, len(second.ids)))  # one of the twelve is not such a normal
     rest = Batch(second.images[1:], second.body[1:], second.ids[1:])
     some = z_scored([(part, ORIGIN) for part in parts], [(first, rows), (second, left)])
     alone = z_scored([(part, ORIGIN) for part in parts], all_of([first, rest]))

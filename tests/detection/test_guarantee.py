@@ -1,7 +1,7 @@
 """The guarantee itself: false alarms of fresh normals against the beta-binomial, and the false-discovery rate.
 
-Seeds are fixed, so a cell passes always or never. Power is computed beside each test: a calibration that is off by a
-factor of two is refuted with a power of 99 % and more, and deliberately broken ones are, by the same test.
+Seeds are fixed, so a cell always passes or always fails. Power is computed beside each test: a calibration that is
+off by a factor of two is refuted with a power of 99 % and more, and deliberately broken ones are, by the same test.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The median by networks: scipy's to the bit, whatever stands beside a map, and what a NaN does."""
+"""The median by sorting networks: equal to scipy's to the bit, whatever else is in a batch, and never hiding a NaN."""
 
 from __future__ import annotations
 

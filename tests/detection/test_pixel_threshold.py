@@ -1,4 +1,4 @@
-"""Pixel thresholds: an exact weighted quantile beside the histogram's, equal weight a patient."""
+"""Pixel thresholds: an exact weighted quantile beside the histogram's, equal weight per patient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From DICOM files to score, p-value and heatmap; the same by every door."""
+"""From DICOM files to score, p-value and heatmap: the same through every entry point."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_a_trained_model_tells_its_conditions_apart_and_guidance_widens_the_gap(
     plain = model.reconstruct(x, Rng(rng), about=about).mean()
     model.config = config.model_copy(update={"guidance": 2.0})
     assert model.reconstruct(x, Rng(rng), about=about).mean() > plain + 0.02
-    assert abs(model.reconstruct(x, Rng(rng)).mean()) < abs(plain)  # nothing told, nothing guided
+    assert abs(model.reconstruct(x, Rng(rng)).mean()) < abs(plain)  # no condition, so no guidance
 
 
 def test_the_loss_hides_conditions_by_the_rows_own_stream() -> None:

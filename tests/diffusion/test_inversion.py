@@ -60,7 +60,7 @@ def test_rows_may_walk_from_times_of_their_own() -> None:
     assert row_times([5, 3], 2).tolist() == [[5, 5], [3, 3], [-1, -1]]
 
 
-def test_a_row_that_stands_still_leaves() -> None:
+def test_a_row_that_has_converged_leaves() -> None:
     def predict(x_t: Tensor, t: Tensor) -> Tensor:  # the clean image is 0.7 for the first row, whatever x_t is
         a = power(ALPHA_BAR, t, x_t)
         noise = (x_t - a.sqrt() * 0.7) / (1 - a).sqrt()

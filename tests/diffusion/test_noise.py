@@ -49,7 +49,7 @@ def test_kinds_differ_in_how_far_they_reach() -> None:
 
 
 def test_interpolation_weights_by_hand() -> None:
-    # Two cells over four pixels: pixels 0 and 2 stand on the knots, 1 and 3 half way (3 wraps to knot 0).
+    # Two cells over four pixels: pixels 0 and 2 lie on the knots, 1 and 3 half way (3 wraps to knot 0).
     weights = kinds._interpolation(4, 2, torch.tensor([0.0, 0.25]))
     assert weights[0].tolist() == [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.5, 0.5]]
     assert weights[1].tolist() == [[0.5, 0.5], [0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]  # rolled by a quarter = one pixel

@@ -1,4 +1,4 @@
-"""What a denoiser may be asked for: each conversion in closed form, and the three agree."""
+"""Quantities that a denoiser may predict: each conversion in closed form, and the three agree."""
 
 from __future__ import annotations
 

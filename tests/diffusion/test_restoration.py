@@ -1,4 +1,4 @@
-"""Painting a part anew: what is looked at in each step is the walk inside the mask and the noised scan outside it."""
+"""Repainting a region: in each step the network sees the walk inside the mask and the noised scan outside it."""
 
 from __future__ import annotations
 

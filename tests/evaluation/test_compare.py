@@ -138,7 +138,7 @@ def test_the_bound_at_one_sided_2_5_percent_is_the_lower_end_of_the_95_percent_i
 
 
 def test_a_bootstrap_p_value_and_its_interval_belong_together(make_scores: MakeScores) -> None:
-    """Sixty small samples: p < 0.05 where the interval leaves 0 out, p < alpha where not inferior; rounding aside."""
+    """Sixty small samples: p < 0.05 where the interval excludes 0, p < alpha where not inferior; rounding aside."""
     config, excluded = EvaluationConfig(resamples=1000), 0
     for seed in range(60):
         frame = two_models(make_scores(patients=15, seed=seed, shift=0.8), seed, noise=1.5)

@@ -50,7 +50,7 @@ def test_roc_names_the_model_and_the_best_control(frame: pd.DataFrame, quick: Ev
     assert "ROC, slice level: all slices" in text
     assert f"score\nAUROC {result.row('score').metrics['AUROC'].text(2)}" in text
     assert "best control: negative energy" in text and "2 other controls" in text
-    assert figure.axes[0].get_legend() is None  # it stands beneath: inside, it lies on the curves of the controls
+    assert figure.axes[0].get_legend() is None  # it is placed below: inside, it would cover the curves of the controls
     assert save_png(figure, tmp_path / "new" / "roc.png").stat().st_size > 10_000
 
 

@@ -107,7 +107,7 @@ def test_perfect_separation_is_not_sold_as_certainty(make_scores: MakeScores, qu
 
 
 def test_clustered_units_widen_the_interval(make_scores: MakeScores) -> None:
-    # The same units, once grouped by patient (strong patient effect, one class a patient) and once as if independent.
+    # The same units, once grouped by patient (strong patient effect, one class per patient) and once as if independent.
     frame = make_scores(patients=40, units=10, spread=2.0)
     frame["label"] = np.where(frame["patient_id"] < "p0020", "normal", "abnormal")
     config = EvaluationConfig(resamples=1000)

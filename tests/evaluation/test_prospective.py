@@ -18,7 +18,7 @@ CONFIG = EvaluationConfig(resamples=300)
 
 
 def scans(abnormal: int, total: int, weight: float = 1.0, first: int = 0) -> ReadScans:
-    """`abnormal` of `total` scans, a patient each."""
+    """`abnormal` of `total` scans, each from another patient."""
     return ReadScans(np.arange(total) < abnormal, np.full(total, weight), np.arange(first, first + total))
 
 
@@ -107,7 +107,7 @@ def hospital(
     each: int = 1,
     read: float = 1.0,
 ) -> ProspectiveRates:
-    """Scans of a hospital: `each` a patient, whose risks differ; flagged ones are read with probability `read`."""
+    """Scans of a hospital: `each` per patient, whose risks differ; flagged ones are read with probability `read`."""
     parts, counts = {True: [], False: []}, np.zeros(2, int)
     for _ in range(nights):
         people = scans // each

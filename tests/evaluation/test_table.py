@@ -1,4 +1,4 @@
-"""What may not enter an evaluation: every refusal is of our own kind and says what to do."""
+"""Tables that evaluation refuses: every refusal raises our own exception and says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the flows wrote into Prefect, asked of the embedded server of this test session."""
+"""Records that the flows left in Prefect, read from the embedded server of this test session."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.config import Settings
 
 @pytest.fixture(scope="session")
 def prefect_home() -> Path:
-    """Where Prefect keeps what it keeps."""
+    """The folder where Prefect keeps its files."""
     return Path(os.environ["PREFECT_HOME"])
 
 

@@ -1,4 +1,4 @@
-"""What passes is tried again, what is wrong is not, what hangs is cut off, and one failure stops nothing else."""
+"""Passing failures are retried, permanent ones are not, hanging work is cut off, and one failure stops nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Calls = dict[str, int]
 
 @pytest.fixture
 def ingesting(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, list[Exception]]], Calls]:
-    """Let the ingest of a folder fail with the given errors, one a call, and then work; count the calls."""
+    """Let the ingest of a folder fail with the given errors, one per call, and then work; count the calls."""
 
     def plan(errors: dict[str, list[Exception]]) -> Calls:
         calls: Calls = {}
@@ -56,7 +56,7 @@ def ingest(roots: list[str], workspace: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def test_a_root_that_is_not_mounted_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And no bad file: nobody would look for last night's scans among the rejections."""
+    """It is not a bad file either: nobody would look for last night's scans among the rejections."""
     quick = ingest_module.ingest_root.with_options(retries=0)
     monkeypatch.setattr(ingest_module, "ingest_root", quick)
     (tmp_path / "there").mkdir()

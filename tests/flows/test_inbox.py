@@ -1,4 +1,4 @@
-"""The night takes in what came over the network without being told."""
+"""The night takes in files that arrived over the network, without a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees of a night run by hand, the network cut: the page, and nothing of the machinery beneath it."""
+"""The screen of a night run by hand without a network: the page, and nothing of the machinery beneath it."""
 
 from __future__ import annotations
 
@@ -33,4 +33,4 @@ def test_a_night_shows_its_page_and_nothing_else(
     assert "AUROC" in done.stdout
     noise = [line for line in done.stderr.splitlines() if line.strip() and "it/s" not in line and "images" not in line]
     assert noise == []
-    assert list(tmp_path.iterdir()) == []  # nothing where we stood
+    assert list(tmp_path.iterdir()) == []  # nothing is left in the working folder

@@ -93,7 +93,7 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
 
 
 def until(condition: Callable[[], Any], served: Served) -> Any:
-    """Return the first true answer."""
+    """Ask until the answer is true, and return it."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if answer := condition():

@@ -1,4 +1,4 @@
-"""Prefect phones nobody, keeps JSON and stays in the workspace, whatever the environment says nothing of."""
+"""Prefect sends nothing home, stores JSON and stays in the workspace, without any setting in the environment."""
 
 from __future__ import annotations
 

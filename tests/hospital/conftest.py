@@ -1,4 +1,4 @@
-"""A hospital that sends what it pleases: cases go in, what became of each comes out."""
+"""A hospital that sends arbitrary files: cases go in, and the outcome of each comes out."""
 
 from __future__ import annotations
 

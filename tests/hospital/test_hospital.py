@@ -1,7 +1,7 @@
-"""What hospitals send: the same scan in every disguise is the same pixels; what is no scan has a code; no name leaks.
+"""Files as hospitals send them: the same scan in every disguise gives the same pixels, others a code; no name leaks.
 
 Every case is one phantom study of three slices, changed in one way, with a patient and a study of its own. All go in at
-once. Pixels are content-addressed, so a case that was read rightly has the very pixel objects of the plain study.
+once. Pixels are content-addressed, so a case that was read correctly has the same pixel objects as the plain study.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def private_secrets(ds: Dataset) -> None:
 
 
 def out_of_order(ds: Dataset) -> bytes:
-    """Patient ID after the geometry: forbidden, and written by somebody."""
+    """Patient ID after the geometry: forbidden, but some devices write it."""
     data = written(ds)
     at, rows = data.index(PATIENT_ID), data.index(ROWS)
     end = at + 8 + int.from_bytes(data[at + 6 : at + 8], "little")
@@ -181,7 +181,7 @@ SAME_PIXELS: dict[str, Case] = {
     "no instance number": put(InstanceNumber=None),
     "instance number as a decimal": swap("InstanceNumber", 7777, b"7777", b"1.00"),
     "no spacing": put(PixelSpacing=None),
-    "spacing of nought": put(PixelSpacing=[0, 0]),
+    "spacing of zero": put(PixelSpacing=[0, 0]),
     "windows of nonsense": put(WindowCenter=[40, 400], WindowWidth=[0, 4000]),
     "age of nonsense": swap("PatientAge", "052Y", b"052Y", b" 52 "),
     "blank frames": swap("NumberOfFrames", 7, b"IS\x02\x007 ", b"IS\x02\x00  "),

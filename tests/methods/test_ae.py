@@ -1,4 +1,4 @@
-"""`ae`: the published recipe, and a code that nothing goes around."""
+"""`ae`: the published recipe, and a code that no information bypasses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ae_u`: eq. 1 as a likelihood, the variance that minimises it, and a map that counts what was to be expected."""
+"""`ae_u`: eq. 1 as a likelihood, the variance that minimises it, and a map that discounts expected errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`conditional_vae`: eq. 4 by hand, normal for whom it is told of, and no guess about what it is not told."""
+"""`conditional_vae`: eq. 4 by hand, normal given the stated condition, and no guess where none is stated."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_encoder_and_decoder_are_both_told() -> None:
 
 
 class Shades:
-    """Images of one shade: what it is, only the modality says."""
+    """Images of one shade, which depends on the modality alone."""
 
     shades = ("CT", -0.6), ("MR", 0.2), ("US", 0.6)
 

@@ -1,4 +1,4 @@
-"""`dae` on painted lesions and through a bottleneck: what it is given, what it is asked for, what may pass."""
+"""`dae` on painted lesions and through a bottleneck: its input, its target, and what the bottleneck lets pass."""
 
 from __future__ import annotations
 

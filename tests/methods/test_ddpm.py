@@ -25,7 +25,7 @@ TINY = {"denoiser": {"patch": 1, "widths": (8,), "attention": (False,)}}
 
 
 class Exact(nn.Module):
-    """E[eps | x_t] for independent Gaussian pixels, said as the configuration wants it."""
+    """E[eps | x_t] for independent Gaussian pixels, in the form that the configuration states."""
 
     def __init__(self, alpha_bar: Tensor, prediction: str) -> None:
         super().__init__()
@@ -185,7 +185,7 @@ def test_the_second_pass_paints_the_suspicious_part_and_leaves_the_rest() -> Non
     changed = x_hat != x
     assert not changed[~body].any() and int(changed.sum()) == 16
     assert changed[..., 4:8, 4:8].float().mean() > 0.7
-    assert x_hat[changed].mean() < 0.5  # drawn from N(0.2, 0.15^2) anew, instead of 0.95
+    assert x_hat[changed].mean() < 0.5  # redrawn from N(0.2, 0.15^2), instead of 0.95
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def build() -> Restorer:
 
 
 def scorer(method: Restorer) -> DiscrepancyScorer:
-    """The same networks, asked for the paper's score."""
+    """The same networks, answering with the paper's score."""
     rebuilt = method.config.model_copy(update={"answer": "discrepancy"}).build(16)
     rebuilt.load_state_dict(method.state_dict())
     return rebuilt.eval()

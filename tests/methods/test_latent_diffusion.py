@@ -110,7 +110,7 @@ CODECS = {
 
 
 def answer(codec: Any, x: Tensor) -> Tensor:
-    """Return what the method itself makes of x: ae_u, which maps errors, has it as the first half of its output."""
+    """Return the method's own output for x: ae_u, which maps errors, has it as the first half of its output."""
     return codec.reconstruct(x, Rng(range(len(x)))) if isinstance(codec, Reconstructor) else codec(x)[0]
 
 
@@ -127,7 +127,7 @@ def test_codecs_of_the_registry_read_back_what_they_wrote(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ae_u", "alpha_gan", "f_anogan", "vampprior", "vq_vae2"])
 def test_every_codec_is_trained_first_and_its_codes_are_diffused(name: str, tmp_path: Path) -> None:
-    """Two epochs of eight images: the codec's weights move in its share and stand still after it."""
+    """Two epochs of eight images: the codec's weights move in its share of the training, and no longer after it."""
     flat = {"patch": 1, "widths": (8,), "attention": (False,)}
     codec = {**CODECS[name][0], "name": name}
     config = LatentDiffusionConfig(

@@ -1,4 +1,4 @@
-"""Restoration at test time, by the methods that offer it: a lesion goes, what is normal stays."""
+"""Restoration at test time, by the methods that offer it: a lesion disappears, normal tissue stays."""
 
 from __future__ import annotations
 

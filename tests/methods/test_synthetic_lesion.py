@@ -1,4 +1,4 @@
-"""`synthetic_lesion`: its loss by hand, its map, and that it finds what was never in its training."""
+"""`synthetic_lesion`: its loss by hand, its map, and lesions found that were never in its training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vq_vae2`: both levels learn, the prior leaves the codec alone, and unlikely codes are found and drawn anew."""
+"""`vq_vae2`: both levels learn, the prior leaves the codec alone, and unlikely codes are found and redrawn."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_both_levels_commit() -> None:
     assert_close(terms["commitment"], top.commitment_loss + bottom.commitment_loss)
 
 
-def test_the_bottom_is_judged_and_drawn_anew_under_the_top_that_was_restored() -> None:
+def test_the_bottom_is_judged_and_redrawn_under_the_top_that_was_restored() -> None:
     method = build(threshold=0.0, samples=1)
     conditions: list[Tensor] = []
     network = method.prior["bottom"].forward
@@ -125,7 +125,7 @@ def test_near_restorations_count_more() -> None:
 
 
 def blocks(count: int, first: int = 0) -> Tensor:
-    """Images of 4x4 blocks of the shades 0 and 1/8, all arrangements alike likely: shade = code / 8."""
+    """Images of 4x4 blocks of the shades 0 and 1/8, all arrangements equally likely: shade = code / 8."""
     return F.interpolate(Rng(range(first, first + count)).integers(0, 2, 1, 4, 4) / 8.0, 16, mode="nearest")
 
 

@@ -1,4 +1,4 @@
-"""The frozen backbone: the package's own features bit for bit, never moved, and files that are what they are said."""
+"""The frozen backbone: the package's own features bit for bit, never trained, and files that match their hash."""
 
 from __future__ import annotations
 
@@ -242,5 +242,5 @@ def test_timm_is_asked_for_features_and_its_absence_is_said(tmp_path: Path, monk
 
 
 def model_of(name: str) -> nn.Module:
-    """What timm does with a name that it does not know."""
+    """Behave as timm does with a name that it does not know."""
     raise RuntimeError(f"Unknown model ({name})")

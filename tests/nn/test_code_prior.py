@@ -61,7 +61,7 @@ def test_the_likelihoods_of_all_arrangements_sum_to_one(entries: int, grid: tupl
     made, codes = prior(entries, grid, kind), all_codes(entries, grid)
     nll = made.nll(codes).flatten(1).sum(dim=1)
     assert_close(nll.neg().exp().sum(), torch.tensor(1.0), rtol=1e-5, atol=1e-5)
-    assert nll.std() > 0.01  # and it is no uniform distribution
+    assert nll.std() > 0.01  # and it is not a uniform distribution
 
 
 def test_they_sum_to_one_whatever_the_condition_and_it_matters() -> None:

@@ -1,4 +1,4 @@
-"""DiT: zero at the start, blocks that start as the identity, tokens that know their place, conditions that count."""
+"""DiT: zero at the start, blocks that start as the identity, positions per token, conditions that have an effect."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ NARROW = (8, 8, 8, 8, 8, 8)
 
 
 class Seen(nn.Module):
-    """Keeps what it is shown, and answers with its first channels."""
+    """Keeps its input, and answers with its first channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy: what lies about in the checkout's own build folder must not get in."""
+    """The wheel, built from a copy: files left in the checkout's own build folder must not get in."""
     out, source = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("source") / "nightread"
     source.mkdir()
     for name in ("pipeline", "flows", "configs"):

@@ -31,12 +31,12 @@ def pseudonym(*parts: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Nights:
-    """Enters nights into a catalogue: studies with one image each, and what a detector said of them."""
+    """Enters nights into a catalogue: studies with one image each, and a detector's findings for them."""
 
     catalogue: Catalogue
 
     def scans(self, names: Sequence[object], modality: str = "MR", body_part: str = "BRAIN") -> None:
-        """Enter studies of one image, a patient each."""
+        """Enter studies of one image, each from another patient."""
         keys = [
             {level: pseudonym(level, name) for level in ("patient", "study", "series", "instance")} for name in names
         ]
@@ -70,7 +70,7 @@ class Nights:
         route: str = "phantom-mr",
         draw: bool = True,
     ) -> str:
-        """Enter one scoring run that flags what has p <= alpha, and draw its reading list; return the run's id."""
+        """Enter one scoring run that flags findings with p <= alpha, and draw its reading list; return the run's id."""
         run_id = self.catalogue.start_run("score", route, "/runs/some-model")
         findings = []
         for name, p in p_values.items():
@@ -92,7 +92,7 @@ class Nights:
 
 @pytest.fixture(scope="session")
 def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalogue whose tables were made once: each test gets a copy, for making them takes half a second."""
+    """A catalogue whose tables were made once: each test gets a copy, because making them takes half a second."""
     settings = Settings(workspace=tmp_path_factory.mktemp("empty"))
     Catalogue.open(settings).close()
     return settings.workspace / "catalogue.db"

@@ -24,7 +24,7 @@ def test_the_shipped_snomed_codes_are_those_of_dicom() -> None:
     assert {finding.scheme for finding in shipped} == {"SCT", "99NIGHTREAD"}
 
 
-def test_a_house_list_stands_instead(tmp_path: Path) -> None:
+def test_a_house_list_replaces_it(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text('findings:\n  - {code: "RID11374", scheme: RADLEX, meaning: Chemical shift artifact}\n')
     (only,) = coded_findings(ReviewPolicy(findings=own))
@@ -35,12 +35,12 @@ def test_a_house_list_stands_instead(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("findings: []", "at least 1"),
-        ("findings: [{code: a, scheme: X, meaning: b}, {code: a, scheme: Y, meaning: c}]", "codes a stand there twice"),
+        ("findings: [{code: a, scheme: X, meaning: b}, {code: a, scheme: Y, meaning: c}]", "codes a are listed twice"),
         ("findings: [{code: a, scheme: lower, meaning: b}]", "scheme"),
         ("findings: [{code: a, scheme: X}]", "meaning"),
     ],
 )
-def test_a_list_that_is_none_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_list_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(ConfigError, match=words):
         coded_findings(ReviewPolicy(findings=tmp_path / "own.yaml"))

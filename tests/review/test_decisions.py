@@ -1,4 +1,4 @@
-"""Decisions are kept once, in order, for good: whoever clicks twice, comes late, or edits the database is noticed."""
+"""Decisions are kept once, in order, for good: double clicks, late decisions and edits of the database are noticed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def count(catalogue: Catalogue, table: Any = Decision) -> int:
         return session.scalar(select(func.count()).select_from(table))
 
 
-def test_a_decision_stands_and_says_who_and_when(review: Review, listed: list[int], people: Any, form: Any) -> None:
+def test_a_decision_is_stored_with_who_and_when(review: Review, listed: list[int], people: Any, form: Any) -> None:
     done = review.decisions.decide(
         form(listed[0], code="4147007", text="  left\r\nside ", comment=SCRIPTS), people["ann"]
     )
@@ -193,7 +193,7 @@ def test_a_region_is_kept_in_pixels_of_its_image(
 def test_a_region_follows_its_image_through_a_key_rotation(
     review: Review, listed: list[int], people: Any, form: Any, name_of: Any
 ) -> None:
-    """The pseudonym is the one thing that may change; the chain holds, for it covers the pixels' address instead."""
+    """The pseudonym is the one thing that may change; the chain holds because it covers the pixels' address instead."""
     drawn = {"instance_id": name_of("instance", "a"), "frame": 0, "points": [[1, 2], [3, 2], [2, 5]]}
     review.decisions.decide(form(listed[0], region=drawn), people["ann"])
     with review.worklist._catalogue.session() as session:
@@ -277,7 +277,7 @@ def test_another_key_makes_nothing_valid(catalogue: Catalogue, any_settings: Set
 
 
 def without_triggers(review: Review, statement: str) -> None:
-    """Edit as somebody would who owns the database."""
+    """Edit as the owner of the database could."""
     catalogue = review.worklist._catalogue
     sqlite = catalogue.engine.dialect.name == "sqlite"
     with catalogue.session() as session:

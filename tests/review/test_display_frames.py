@@ -29,7 +29,7 @@ def ref(stored: np.ndarray, **attributes: object) -> SliceRef:
 
 
 def physical(stored: np.ndarray, **attributes: object) -> np.ndarray:
-    """What the browser computes from what it is sent."""
+    """Compute the values that the browser derives from the bytes it receives."""
     frame = Frames(Store(stored)).read(ref(stored, **attributes))
     about = frame.about()
     sent = np.frombuffer(frame.payload(), np.dtype(about["dtype"]).newbyteorder("<"))

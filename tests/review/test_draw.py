@@ -1,4 +1,4 @@
-"""What enters the reading list: all flagged findings, a simple random sample of the others, and nothing that tells."""
+"""Entries of the reading list: all flagged findings and a simple random sample of the others, indistinguishable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decisions become labels; a flag that was dismissed teaches nobody, a normal scan of the blinded sample does."""
+"""Decisions become labels; a dismissed flag adds no training data, a normal scan of the blinded sample does."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_only_the_lot_and_confirmed_scans_get_a_set(
 def test_a_dismissed_flag_of_a_patient_with_a_set_is_not_used_there(
     review: Review, night: Any, people: Any, form: Any, catalogue: Catalogue, name_of: Any, set_name: str
 ) -> None:
-    """A new scan of somebody who is trained on, calibrates or is tested: by its own label it would slip in."""
+    """A new scan of a patient of the train, validate or test set: by its own label it would slip in."""
     review.decisions.decide(form(night["f"], "dismissed"), people["ann"])
     review.decisions.decide(form(night["s"], "dismissed"), people["ann"])
     with catalogue.session() as session:

@@ -77,7 +77,7 @@ def test_fifty_reviewers_at_once_lose_no_decision(nights: Any, review: Review, f
     for finding in findings:
         numbers = sorted(number for of, number, _ in rows if of == finding)
         assert numbers == list(range(1, len(numbers) + 1)) and numbers
-    assert len(labels) == len(set(labels)) == SCANS  # one label a study: the same outcome again is no news
+    assert len(labels) == len(set(labels)) == SCANS  # one label per study: repeating an outcome adds none
     assert review.decisions.verify().problems == review.audit.verify().problems == ()
 
 

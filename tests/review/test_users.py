@@ -1,4 +1,4 @@
-"""Who logs in: hashed, limited, told nothing, and out again when idle, old, disabled or changed."""
+"""Log-ins: hashed, limited, revealing nothing, and ended when idle, old, disabled or changed."""
 
 from __future__ import annotations
 

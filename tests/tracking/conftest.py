@@ -50,7 +50,7 @@ def places(name: str) -> set[str]:
 
 @pytest.fixture(scope="session")
 def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python with the model's pinned requirements and what those need; nothing else that is installed here, no us."""
+    """A Python with the model's pinned requirements and what those need; nothing else from here, and not our code."""
     folder = tmp_path_factory.mktemp("stranger")
     venv.create(folder, with_pip=False)
     site = next((folder / "lib").glob("python3*")) / "site-packages"

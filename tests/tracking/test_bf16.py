@@ -1,4 +1,4 @@
-"""A detector in bf16 scores alike in this process and as MLflow serves it, within the tolerance that is stated."""
+"""A detector in bf16 gives the same scores in this process and served by MLflow, within the stated tolerance."""
 
 from __future__ import annotations
 

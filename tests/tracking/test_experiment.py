@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow: configuration, data, code, terms, tables, figures, the machine's load."""
+"""The records of a run in MLflow: configuration, data, code, terms, tables, figures, the machine's load."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ print(json.dumps(rows))
 
 @pytest.fixture(scope="module")
 def elsewhere(run_stranger: Any, encoded: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a stranger got from the champion."""
+    """The answer that a stranger got from the champion."""
     request = tmp_path_factory.mktemp("request") / "files.json"
     request.write_text(json.dumps(encoded))
     return dict(json.loads(run_stranger(LOAD, str(request)).splitlines()[-1]))

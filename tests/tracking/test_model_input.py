@@ -1,4 +1,4 @@
-"""What the model refuses: paths of strangers, files that are none; one bad row costs no other its answer."""
+"""Input that the model refuses: paths of strangers, invalid files; one bad row does not affect the others."""
 
 from __future__ import annotations
 

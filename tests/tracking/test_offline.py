@@ -53,14 +53,14 @@ def test_train_log_register_score_and_load_without_a_network(
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1] == "STORY 1 6"
-    assert {entry.name for entry in tmp_path.iterdir()} <= {".cache", ".config"}  # nothing where we stood
+    assert {entry.name for entry in tmp_path.iterdir()} <= {".cache", ".config"}  # no files of ours
 
 
 @pytest.mark.slow
 def test_telemetry_is_off_whoever_imports_mlflow_first() -> None:
     code = (
         "import pipeline\n"
-        "import monai\n"  # it imports mlflow unasked
+        "import monai\n"  # it imports mlflow on its own
         "import mlflow\n"
         "from mlflow.telemetry.client import get_telemetry_client\n"
         "from mlflow.telemetry.utils import is_telemetry_disabled\n"

@@ -1,4 +1,4 @@
-"""One registered model a route; the first is champion, later ones wait to be promoted."""
+"""One registered model per route; the first is champion, later ones wait to be promoted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.types import RunRef
 
 @pytest.fixture(scope="module")
 def settings(tracked: Any, new_hospital: Any) -> Iterator[Settings]:
-    """A registry of its own: a champion that is none must not stand among those that others score with."""
+    """A separate registry: a fake champion must not be among those that other tests score with."""
     yield new_hospital()
     connect(tracked.settings)
 

@@ -1,4 +1,4 @@
-"""A copied or moved MLflow store names its new place, and nothing of the old one."""
+"""A copied or moved MLflow store names its new location, and the old one nowhere."""
 
 from __future__ import annotations
 

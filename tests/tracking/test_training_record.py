@@ -1,4 +1,4 @@
-"""What a training and calibration of ours left in MLflow, and that no identity is in it."""
+"""The records that training and calibration leave in MLflow, and that they contain no identity."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def _wait(child: int, kill_after: float | None) -> int:
 
 @pytest.fixture
 def digest() -> Callable[[FitResult, Path], str]:
-    """SHA-256 of everything that a training ends with: weights, the whole state, terms of every validation."""
+    """Return a function: the SHA-256 of all that a training ends with (weights, state, terms of every validation)."""
 
     def of(result: FitResult, folder: Path) -> str:
         hasher = hashlib.sha256()

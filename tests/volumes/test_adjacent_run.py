@@ -61,7 +61,7 @@ def withdraw(config: RunConfig, settings: Settings) -> None:
     assert len(fewer.slices) == len(develop.slices) - 3 * ((len(develop.members) + 1) // 2)
 
 
-def test_scores_are_those_of_averaged_maps_whatever_was_asked_for(judged: Any) -> None:
+def test_scores_are_those_of_averaged_maps_whatever_was_requested(judged: Any) -> None:
     report, settings, config = judged
     detector = load_detector(RunFolder.behind(report.run).detector, sha256=report.run.sha256)
     with Catalogue.open(settings) as catalogue:

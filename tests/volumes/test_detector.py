@@ -159,7 +159,7 @@ def test_every_cube_has_randomness_of_its_own(build: Build, volume: Refs, slices
 
 
 class Told(Method):
-    """Notes what it is told of each cube."""
+    """Records the condition that it receives for each cube."""
 
     conditional = True
     heard: list[dict[str, Any]]
@@ -173,7 +173,7 @@ class Told(Method):
 
 
 @pytest.mark.parametrize(("grid", "middles"), [({}, {8, 16, 24, 31}), ({"slices": 20}, {15, 23})])
-def test_a_conditional_method_is_told_of_the_cubes_middle_slice(
+def test_a_conditional_method_receives_the_cubes_middle_slice(
     build: Build, volume: Refs, slices: Slices, grid: dict, middles: set[int]
 ) -> None:
     # 39 slices: cubes begin at 0, 8, 16 and 23, their middle is 8 further on. On a grid of 20 they begin at 0 and 4;

@@ -18,7 +18,7 @@ from pipeline.types import SliceRef
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("method", ["ae", "synthetic_lesion", "ddpm"])
-def test_a_series_scores_where_it_is_told(
+def test_a_series_scores_on_the_given_device(
     build: Callable[..., Detector],
     volume: Callable[..., list[SliceRef]],
     slices: Callable[..., SliceDataset],

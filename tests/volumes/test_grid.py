@@ -1,4 +1,4 @@
-"""The grid of a volume along its series, and what is refused because it is no volume."""
+"""The grid of a volume along its series, and series that are refused because they are not volumes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ print(before, peak())
 
 
 def grown(count: int, at_once: int) -> float:
-    """Return by how many MiB scoring raised the peak."""
+    """Return the number of MiB by which scoring raised the peak."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(count), str(at_once)], capture_output=True, text=True, check=True
     )

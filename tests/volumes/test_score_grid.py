@@ -174,7 +174,7 @@ def test_one_series_is_held_at_once_and_computed_in_parts(
     monkeypatch.setattr(Detector, "answer", lambda self, batch: (asked.append(len(batch.ids)), answer(self, batch))[1])
     monkeypatch.setattr(grid_cells, "cleaned_maps", lambda *a: (cleaned.append(len(a[0])), clean(*a))[1])
     evaluated(detector, scans, slices(normals), run_config("ae", small), tmp_path)
-    assert sum(asked) == 9 + 8 + 1 + 6 + 18 and max(asked) == OWN.batch_size  # once a slice, the unjudged too
+    assert sum(asked) == 9 + 8 + 1 + 6 + 18 and max(asked) == OWN.batch_size  # once per slice, the unjudged too
     assert max(cleaned) == OWN.batch_size
     monkeypatch.setattr(Detector, "answer", lambda *_: pytest.fail("a second forward pass"))
     cache = keep_answers(detector, scans.data(), tmp_path / "develop")

@@ -1,7 +1,7 @@
 """Every file of `pydicom` and `pydicom-data`: decoded to exactly these values, or rejected with this code.
 
-`table.yaml` is the record. A file that is not in it fails; so does a line without a file. After a wanted change, look
-at the difference that `NIGHTREAD_RECORD_TABLE=1 pytest tests/dicom/decode/test_table.py` makes in it, line by line.
+`table.yaml` is the record. A file that is not in it fails; so does a line without a file. After a deliberate change,
+check what `NIGHTREAD_RECORD_TABLE=1 pytest tests/dicom/decode/test_table.py` changes in it, line by line.
 """
 
 from __future__ import annotations

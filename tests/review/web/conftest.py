@@ -1,4 +1,4 @@
-"""A scored workspace to read, and browsers without a screen: one that is none, and one that is Chromium."""
+"""A scored workspace to read, and two browsers: a bare HTTP client, and Chromium without a screen."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def browser(room: Room) -> Callable[..., Browser]:
 
 @pytest.fixture
 def setup() -> Actor:
-    """Who may see and change everything."""
+    """The user who may see and change everything."""
     return SETUP
 
 
@@ -257,7 +257,7 @@ def served(room: Room) -> Iterator[str]:
 
 @pytest.fixture
 def serving() -> Callable[[Room], AbstractContextManager[str]]:
-    """Return what serves an open workspace while a block runs."""
+    """Return the context manager that serves an open workspace."""
     return served
 
 

@@ -22,13 +22,13 @@ Person = Callable[..., Any]
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What pages complained of on the browser's console."""
+    """Errors that pages wrote on the browser's console."""
     return []
 
 
 @pytest.fixture
 def person(chromium: Any, site: str, complaints: list[str]) -> Iterator[Person]:
-    """Return a function that opens a window of its own, logged in; whatever the page complains of fails the test."""
+    """Return a function that opens a window of its own, logged in; any error on the page's console fails the test."""
     windows = []
 
     def open_one(name: str = "", password: str = "a long enough passphrase") -> Any:
@@ -311,7 +311,7 @@ def test_an_ended_session_leads_to_the_log_in(person: Person, complaints: list[s
 
 
 def serious(page: Any) -> list[str]:
-    """Return what axe-core finds serious or critical."""
+    """Return the violations that axe-core rates serious or critical."""
     page.evaluate(AXE.read_text())
     report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [

@@ -1,4 +1,4 @@
-"""Who comes in, how often one may try, and what a session is worth."""
+"""The log-in page: who may enter, how many attempts are allowed, and what a session permits."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_a_header_counts_from_a_listed_proxy_only(
         assert room.review.audit.list_entries(limit=1)[0].address == "198.51.100.3"
 
 
-def test_whom_the_proxy_names_now_is_who_asks(behind: Any) -> None:
+def test_the_user_is_the_one_that_the_proxy_names_now(behind: Any) -> None:
     one = behind(WebConfig(user_header="x-user", proxies=("10.0.0.9",)), "10.0.0.9")
     assert one.get("/login", **{"x-user": "ann"}).status_code == 303
     assert one.get("/", **{"x-user": "Ann"}).status_code == 200

@@ -1,4 +1,4 @@
-"""Where it listens, and whom it believes."""
+"""The server's guards: the addresses it listens on, and the proxies whose headers it trusts."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ RAMP = np.add.outer(np.arange(48, dtype=np.uint16) * 40, np.arange(40, dtype=np.
 
 
 def about(one: Any, finding: int, what: str) -> dict[str, Any]:
-    """Return what the server says of an image that it sends."""
+    """Return the description that the server sends with an image."""
     answer = one.client.get(f"/scan/{finding}/{what}", headers={"accept": "*/*"})
     assert answer.status_code == 200, answer.text
     return json.loads(answer.headers["x-image"])
@@ -125,5 +125,5 @@ def test_a_scan_that_grew_is_not_shown_or_marked_by_numbers_that_moved(
 
 
 def scan_data(page: str) -> dict[str, Any]:
-    """Return what a page tells its viewer."""
+    """Return the data that a page hands to its viewer."""
     return json.loads(page.split('id="scan-data">')[1].split("</script>")[0])

@@ -1,6 +1,6 @@
-"""The pictures of README, taken from a phantom night: `make figures` keeps them.
+"""The pictures of the README, taken from a phantom night: `make figures` keeps them.
 
-With NIGHTREAD_FIGURES=<folder> they are written there; without it they are taken all the same, and looked at. One of
+With NIGHTREAD_FIGURES=<folder> they are written there; without it they are still taken and checked. One of
 them moves: a scan is opened, looked at, decided and signed by keyboard.
 """
 

@@ -1,4 +1,4 @@
-"""Looking and deciding over HTTP: what is sent, what is refused, what stays."""
+"""Viewing scans and deciding over HTTP: the answers, the refusals, and the records that remain."""
 
 from __future__ import annotations
 

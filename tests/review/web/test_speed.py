@@ -1,4 +1,4 @@
-"""How long a reader waits: the first image of a large CT, a very large radiograph, a long list, fifty people at once.
+"""Waiting times of a reader: the first image of a large CT, a very large radiograph, a long list, fifty people at once.
 
 Each prints what it measured. The bounds hold on two busy cores with room to spare; the printed figures say more.
 """
@@ -154,7 +154,7 @@ def fill_list(room: Any, night: Any, pseudonym: Callable[..., str]) -> None:
 
 
 def log_in(client: httpx.Client, name: str) -> None:
-    """Log in by the page; the cookies are Secure, and this client asks for no exception on the loopback."""
+    """Log in by the page; the cookies are Secure, and this client makes no exception for the loopback."""
     csrf = re.search(r'name="csrf" value="([^"]*)"', client.get("/login").text)[1]
     cookies = {"__Host-nightread-login": csrf}
     fields = {"name": name, "password": "a long enough passphrase", "csrf": csrf}

@@ -1,4 +1,4 @@
-"""Admins keep users in the browser, everybody their own password, and nobody more than that."""
+"""Admins manage users in the browser, everybody may change their own password, and nobody may do more."""
 
 from __future__ import annotations
 

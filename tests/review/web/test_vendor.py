@@ -1,4 +1,4 @@
-"""What others wrote is what they released, with its licence, and the browser is given nothing from elsewhere."""
+"""Third-party files are as released, with their licences, and the browser loads nothing from elsewhere."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_finished_cells_are_never_computed_again(
 
 
 def test_a_cell_that_was_lost_is_the_only_one_computed(hospital: Any, bench: Benchmark) -> None:
-    """As after a kill between training and the cell's file: the trained run is found again, not trained anew."""
+    """As after a kill between training and the cell's file: the trained run is found, not trained a second time."""
     cell = next(iter(bench.cells()))
     before = result_of(bench, cell, hospital.settings)
     (folder_of(bench, hospital.settings).path / "cells" / f"{cell.key}.json").unlink()

@@ -44,7 +44,7 @@ def choosing(hospital: Any, folder: Path, own: float) -> Benchmark:
         (0.0, "grid", (0.0, 1.0), 1.0),  # one member reads whole series, so the ensemble does
         (0.5, "grid", (0.0, 0.0), 0.0),
         (0.5, "grid", (0.5, 1.0), 1.0),
-        (0.5, "fixed", (0.0, 0.0), 0.5),  # what a file says stands, and `assemble` refuses what does not fit
+        (0.5, "fixed", (0.0, 0.0), 0.5),  # the file's value is used, and `assemble` refuses members that do not fit
     ],
 )
 def test_an_ensemble_of_grid_cells_reads_as_its_members_do(

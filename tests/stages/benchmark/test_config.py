@@ -1,4 +1,4 @@
-"""What a benchmark's file says: cells, groups, resolved runs, and what is refused."""
+"""The benchmark's file: cells, groups, resolved runs, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The leaderboard's page: what training with other seeds changes is said of every figure, never of the best seed."""
+"""The leaderboard's page: every figure states its spread over seeds, and none is the best seed's."""
 
 from __future__ import annotations
 

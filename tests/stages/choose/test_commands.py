@@ -46,7 +46,7 @@ def test_compare(hospital: Any, runs: tuple[str, str]) -> None:
         assert comparison["non_inferiority"]["alpha"] == 0.05
         assert comparison["patients"] > 10
     text = typed(hospital.settings, "compare", *runs, "--central").stdout
-    assert "central slices" in text and "DeLong (independent units)" in text  # one central slice a patient here
+    assert "central slices" in text and "DeLong (independent units)" in text  # one central slice per patient here
     refused = typed(hospital.settings, "compare", *runs, "--set", "test")
     assert refused.exit_code == 7
     assert "has no scores on test" in refused.stderr

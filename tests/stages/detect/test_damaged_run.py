@@ -1,4 +1,4 @@
-"""Every file that a run goes on from, cut short or emptied: the next night heals or refuses it, and never uses it."""
+"""Every file that a later night reads, cut short or emptied: the next night heals or refuses it, and never uses it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def inputs(folder: Path) -> Iterator[Path]:
 
 
 def nights_after(whole: Settings, phantom_night: Any, place: Path, keep: int) -> dict[str, str]:
-    """Cut each file in turn to 1/`keep` of its bytes (0: to none) and run a night; return what became of each."""
+    """Cut each file in turn to 1/`keep` of its bytes (0: to none) and run a night; return the outcome of each."""
     folder = RunFolder.of(whole, "phantom-mr").path
     done: dict[str, str] = {}
     for number, file in enumerate(inputs(folder)):

@@ -1,6 +1,6 @@
 """Bad input, for every method through the same door: the stages. One image, one patient, blank scans, too few normals.
 
-A method must be right or say why it cannot be; what is never right is a number where there is nothing to say.
+A method must be right or say why it cannot be; a number where there is no answer is always wrong.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import Scan
 
 SIZE, UNREAD = 32, 3
-# What a method may also answer with goes through the same door.
+# Optional answers of a method are tested in the same way.
 ANSWERS = {
     "ddpm, each start time z-scored": {"name": "ddpm", "combine": "residual"},
     "ddpm, second pass": {"name": "ddpm", "second_pass": {"steps": 2}},

@@ -1,4 +1,4 @@
-"""The nearest normals are the nearest, one a patient, and never the patient's own."""
+"""Retrieval of the nearest normals: truly the nearest, one per patient, and never the patient's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def index() -> NormalIndex:
     return NormalIndex(features, np.full(5, 0.5), addresses, np.array([0, 1, 2, 2, 3]))
 
 
-def test_nearest_by_angle_and_one_a_patient() -> None:
+def test_nearest_by_angle_and_one_per_patient() -> None:
     neighbours = index().nearest(np.array([np.cos(np.deg2rad(29)), np.sin(np.deg2rad(29))], np.float32), 0.5, set(), 3)
     assert [one.pixel_key[0] for one in neighbours] == ["d", "b", "e"]  # c is nearer than b, and of d's patient
     np.testing.assert_allclose(neighbours[0].alike, np.cos(np.deg2rad(1)), atol=1e-5)

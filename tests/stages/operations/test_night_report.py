@@ -1,4 +1,4 @@
-"""The night's page: what waits for a model is named, and what was said before is not said again."""
+"""The night's page: series that wait for a model are named, and earlier news is not repeated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.stages.operations.night_report import build_night_report, count_wi
 
 
 def test_studies_without_a_model_are_on_the_page(settings: Settings, tmp_path: Path) -> None:
-    """They arrived, nobody reads them, and no run lists them: the page is where somebody learns of it."""
+    """They arrived, nobody reads them, and no run lists them: only the page mentions them."""
     assert count_without_model(settings) == {} and in_words({}) == ""
     write_phantoms(tmp_path / "ct", 2, "CT", 0, 1, size=32)
     write_phantoms(tmp_path / "mr", 1, "MR", 0, 2, size=32)

@@ -1,4 +1,4 @@
-"""A promotion says what it replaced; one of no run is refused."""
+"""A promotion says what it replaced; an unknown run is refused."""
 
 from __future__ import annotations
 

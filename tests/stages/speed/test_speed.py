@@ -1,4 +1,4 @@
-"""What `nightread benchmark speed` measures: that it is measured, and in which shape it is told."""
+"""`nightread benchmark speed`: everything is measured, and reported in the documented form."""
 
 from __future__ import annotations
 
