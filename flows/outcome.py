@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
@@ -29,7 +29,7 @@ def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
 def of_every_champion(step: Task[..., Any], workspace: str) -> tuple[list[Any], list[str]]:
     """Run a step (detector, workspace) for each route's champion in turn; return the same as `settled`."""
     champions = detectors_to_run(Settings.load(workspace))
-    return settled([step(asdict(champion), workspace, return_state=True) for champion in champions])
+    return settled([cast(Any, step)(asdict(champion), workspace, return_state=True) for champion in champions])
 
 
 def ended(value: dict[str, Any]) -> dict[str, Any] | State[Any]:

@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from pydantic import Field
@@ -86,7 +86,8 @@ def flag_by_fpr(findings: Sequence[Finding], alpha: float) -> Flagged:
     """
     _require_p(findings)
     chosen = [
-        f.p_value * (f.n_calibration + 1) <= allowed_exceedances(alpha, f.n_calibration) + EPSILON for f in findings
+        cast(float, f.p_value) * (f.n_calibration + 1) <= allowed_exceedances(alpha, f.n_calibration) + EPSILON
+        for f in findings
     ]
     count = sum(chosen)
     statement = f"{count} of {len(findings)} flagged at a target false-positive rate of {alpha:g} {_worth(findings)}."
@@ -188,7 +189,7 @@ def _patient_p_values(findings: Sequence[Finding]) -> tuple[dict[str, float], li
     count: dict[str, int] = defaultdict(int)
     for finding in findings:
         count[finding.patient_id] += 1
-    adjusted = [min(1.0, finding.p_value * count[finding.patient_id]) for finding in findings]
+    adjusted = [min(1.0, cast(float, finding.p_value) * count[finding.patient_id]) for finding in findings]
     merged: dict[str, float] = {}
     for finding, p in zip(findings, adjusted, strict=True):
         merged[finding.patient_id] = min(p, merged.get(finding.patient_id, 1.0))

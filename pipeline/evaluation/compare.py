@@ -8,7 +8,7 @@ to DeLong if every cluster has one unit. The paired patient bootstrap is a check
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -117,6 +117,7 @@ def compare(
     table = ScoreTable.from_frame(frame, (first, second))
     chosen = ("obuchowski" if table.clustered else "delong") if test == "auto" else test
     _check(table, chosen, margin, alpha)
+    areas: Any
     scores = np.stack([table.scores(first), table.scores(second)])
     if chosen == "bootstrap":
         bootstrap = table.bootstrap(config)
@@ -254,7 +255,10 @@ def sampled_areas(table: ScoreTable, bootstrap: PatientBootstrap, names: Sequenc
     """Return the AUROC of each column, on the sample and on every resample."""
     rankings = [Ranking.of(table.scores(name), table.abnormal, table.patient) for name in names]
     return Sampled.join(
-        [bootstrap.sample(lambda w, r=r: roc_area(r.curve(w))[:, None], len(table.patient)) for r in rankings]
+        [
+            bootstrap.sample(cast(Any, lambda w, r=r: roc_area(r.curve(w))[:, None]), len(table.patient))
+            for r in rankings
+        ]
     )
 
 

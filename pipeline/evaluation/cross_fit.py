@@ -10,6 +10,7 @@ the interval ignores that their models share training patients.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,11 @@ def mean_estimate(folds: Sequence[Estimate]) -> Estimate:
     if len(folds) == 1:
         return folds[0]
     value = float(np.mean([fold.value for fold in folds]))
-    arms = [(fold.value - fold.low, fold.high - fold.value) for fold in folds if None not in (fold.low, fold.high)]
+    arms = [
+        (fold.value - fold.low, fold.high - fold.value)
+        for fold in cast(Any, folds)
+        if None not in (fold.low, fold.high)
+    ]
     counts = {"resamples": min(fold.resamples for fold in folds), "degenerate": sum(fold.degenerate for fold in folds)}
     if len(arms) < len(folds):
         note = f"{len(folds) - len(arms)} of {len(folds)} folds have no interval"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -66,7 +68,7 @@ def histogram_figure(
     scores = table.scores(column)
     low, high = float(scores.min()), float(np.quantile(scores, 0.998))
     high = max(high, threshold if threshold is not None else high)
-    edges = np.linspace(low, high if high > low else low + 1, 41)
+    edges: Any = np.linspace(low, high if high > low else low + 1, 41)
     with style.plot(5.6, 3.4) as (figure, axes):
         for inside, colour, label in (
             (~table.abnormal, style.NORMAL, "normal"),
@@ -135,9 +137,12 @@ def _curves(axes: Axes, points: pd.DataFrame, result: ResultTable, x: str, y: st
     """Draw all curves: models in colour on top, the best control dark grey and named, the other controls light grey."""
     curves = {str(name): (frame[x], frame[y]) for name, frame in points.groupby("score", sort=False)}
     models = [row for row in result.rows if not row.control]
+    label: str | None
     for row, colour in zip(models, style.MODEL_COLOURS * len(models), strict=False):
         label = f"{row.name}\n{metric} {row.metrics[metric].text(2)}"
         axes.plot(*curves[row.name], color=colour, zorder=4, label=label)
+    best: ScoreRow | None
+    others: list[ScoreRow | None]
     best, *others = [*_strongest([row for row in result.rows if row.control], metric), None]
     if best is not None:
         label = f"best control: {best.name}\n{metric} {best.metrics[metric].text(2)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -75,7 +76,7 @@ def panel_figure(panels: Sequence[Panel], title: str = "") -> Figure:
         rows, width = np.shape(panels[0].image)
         height = SIDE * rows / width * len(panels) + (1.1 if title else 0.85)
         figure = Figure(figsize=(SIDE * len(columns) + 2.2, height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+        cast(Any, figure.get_layout_engine()).set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
         grid = figure.subplots(len(panels), len(columns), squeeze=False)
         for row, panel in zip(grid, panels, strict=True):
             for axes, column in zip(row, columns, strict=True):
@@ -104,7 +105,7 @@ def _explain(figure: Figure, grid: np.ndarray, columns: Sequence[str], scale: No
     # an inset: a colour bar that takes its place from the column would make its pictures smaller than the others
     under = grid[-1, columns.index("heatmap")].inset_axes((0.05, -0.085, 0.9, 0.04))
     bar = figure.colorbar(ScalarMappable(scale, HEAT), cax=under, orientation="horizontal")
-    bar.set_ticks([scale.vmin, scale.vmax], labels=["usual", "unusual"])
+    bar.set_ticks(cast("list[float]", [scale.vmin, scale.vmax]), labels=["usual", "unusual"])
     under.tick_params(length=0, labelsize=8)
     bar.outline.set_visible(False)
     if "outline" in columns:
@@ -133,7 +134,7 @@ def _draw(axes: Axes, panel: Panel, column: str, scale: Normalize) -> None:
 
 
 def _inside(panel: Panel, scale: Normalize) -> np.ndarray:
-    return np.where(panel.body, scale(np.asarray(panel.heatmap, float)).filled(0), 0.0)
+    return np.where(cast(np.ndarray, panel.body), scale(np.asarray(panel.heatmap, float)).filled(0), 0.0)
 
 
 def _shared_scale(panels: Sequence[Panel]) -> Normalize:

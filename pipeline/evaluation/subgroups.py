@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ def _groups(table: ScoreTable) -> Iterator[tuple[str, str, np.ndarray]]:
         values = stated.where(stated.notna() & (stated.astype(str) != ""), UNSTATED).astype(str)
         sizes = values.value_counts()
         if len(sizes) > 1:
-            for value in sorted(sizes.index, key=lambda v, s=sizes: (v == UNSTATED, -s[v], v)):
+            for value in sorted(sizes.index, key=cast(Any, lambda v, s=sizes: (v == UNSTATED, -s[v], v))):
                 yield attribute, value, (values == value).to_numpy()
 
 
@@ -91,7 +92,7 @@ def _group(
         **facts,
         abnormal=int(abnormal.sum()),
         auroc=None if small else _auroc(scores, abnormal, patient, config),
-        fpr=realised_fpr(scores[~abnormal], patient[~abnormal], threshold, config) if rate else None,
+        fpr=realised_fpr(scores[~abnormal], patient[~abnormal], cast(float, threshold), config) if rate else None,
         note=f"too small: {' and '.join(small)}, {least} needed" if small else "",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import cast
 
 from pipeline.data.images.load_slice import FrameStore, load_plane, pixel_shape
 from pipeline.data.images.normalise import Normalised, Normaliser, Plane
@@ -36,7 +37,11 @@ class SeriesPlan:
     def refused(self, error: Rejected | CatalogueError) -> NotScoredSeries:
         """Return the record of a refusal; a missing or damaged pixel object counts as unreadable."""
         rejected = isinstance(error, Rejected)
-        code, sentence = (error.code, error.sentence) if rejected else (RejectionCode.UNREADABLE, str(error))
+        code, sentence = (
+            (cast(Rejected, error).code, cast(Rejected, error).sentence)
+            if rejected
+            else (RejectionCode.UNREADABLE, str(error))
+        )
         return NotScoredSeries(self.series_id, self.members[0].study_id, code.value, sentence)
 
 
@@ -85,6 +90,7 @@ class SeriesReader:
         Raises:
             Rejected, CatalogueError: the series cannot be used; no part of it is returned.
         """
+        held: dict[int, Plane]
         estimated, held = None, {}
         if self.normaliser.needs_series:
             total = sum(prod(pixel_shape(ref)) for ref in series.members)

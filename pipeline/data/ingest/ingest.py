@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.admission import Outcome
@@ -134,7 +134,7 @@ class _Intake:
             seconds=round(seconds, 3),
         )
 
-    def _fresh(self, items: Iterable[Item]) -> Iterator[Item]:
+    def _fresh(self, items: Iterable[Item]) -> Iterator[Seen | Refused]:
         """Yield the files that are new or have changed since they were last seen."""
         rest = iter(items)
         while chunk := list(islice(rest, _LOOKUP)):
@@ -147,14 +147,14 @@ class _Intake:
     def _is_settled(self, seen: Seen) -> bool:
         return bool(settled(self._catalogue, self._store, [seen]))
 
-    def _decoded(self, fresh: Iterable[Item]) -> Iterator[Decoded | Refused]:
+    def _decoded(self, fresh: Iterable[Seen | Refused]) -> Iterator[Decoded | Refused]:
         """Decode in the workers; items that need no decoding keep their place between the files."""
-        order: deque[Item] = deque()
+        order: deque[Seen | Refused] = deque()
         for _, result in self._workers.read_many(_paths(fresh, order)):
             while isinstance(order[0], Refused):
-                yield order.popleft()
-            yield self._judged(order.popleft(), result)
-        yield from order
+                yield cast(Refused, order.popleft())
+            yield self._judged(cast(Seen, order.popleft()), result)
+        yield from cast("Iterable[Refused]", order)  # each file is paired with its result above
 
     def _judged(self, seen: Seen, result: DecodedInstance | Rejected) -> Decoded | Refused:
         if isinstance(result, Rejected):
@@ -174,7 +174,7 @@ class _Intake:
                 self._counts[outcome.value] += 1
 
 
-def _paths(fresh: Iterable[Item], order: deque[Item]) -> Iterator[Path]:
+def _paths(fresh: Iterable[Seen | Refused], order: deque[Seen | Refused]) -> Iterator[Path]:
     """Yield the paths to decode, and append every item to `order`."""
     for item in fresh:
         order.append(item)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class _Waiting:
 
     def finished(self) -> Record:
         """Wait for the pixels and return the complete record."""
-        return self.record if self.key is None else replace(self.record, pixel_key=self.key.result())
+        return self.record if self.key is None else replace(cast(Accepted, self.record), pixel_key=self.key.result())
 
 
 def in_store(store: PixelStore, stream: Iterable[Decoded | Refused]) -> Iterator[Record]:

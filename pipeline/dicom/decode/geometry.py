@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
 from pipeline.dicom.decode.attributes import Cosines, InstanceAttributes, Vector
 from pipeline.errors import Rejected, RejectionCode
+
+if TYPE_CHECKING:
+    T = TypeVar("T")
 
 SPACING_TOLERANCE = 0.01  # relative to the median distance between slices
 ROUNDING_MM = 0.001  # positions are written as decimal strings
@@ -144,7 +148,7 @@ def _assembled(instances: Sequence[tuple[str, InstanceAttributes]], allowed: All
 
 
 def _frames(name: str, attributes: InstanceAttributes) -> list[_Frame]:
-    def pick(varied: Sequence, same: object, index: int) -> object:
+    def pick(varied: Sequence[T], same: T | None, index: int) -> T | None:
         return varied[index] if index < len(varied) else same
 
     return [
@@ -184,7 +188,7 @@ def _unplaced(frames: list[_Frame]) -> SeriesGeometry:
 
 def _stack(frames: list[_Frame], allowed: Allowed) -> SeriesGeometry:
     _refuse_mixed(frames)
-    normal = _normal(frames[0].cosines)
+    normal = _normal(cast(Cosines, frames[0].cosines))
     points = np.array([frame.position for frame in frames], dtype=np.float64)
     heights = points @ normal
     order = np.argsort(heights, kind="stable")

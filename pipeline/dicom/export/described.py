@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from pydicom import Dataset, charset
@@ -86,7 +86,7 @@ class SourceImage:
 charset.python_encoding |= {"ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"}
 charset.CODES_TO_ENCODINGS[b"\x1b-b"] = "iso8859_15"
 charset.ENCODINGS_TO_CODES["iso8859_15"] = b"\x1b-b"
-charset.handled_encodings = tuple(name for name in charset.handled_encodings if name != "iso_ir_58")
+charset.handled_encodings = cast(Any, tuple(name for name in charset.handled_encodings if name != "iso_ir_58"))
 
 
 def in_unicode(ds: Dataset) -> Dataset:

@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import psutil
 
@@ -32,7 +32,7 @@ MAX_MEMBERS = 1_000_000
 CHUNK = 2**20
 Known = Callable[[str, int], bool]
 _PREFIX = "nightread-member-"
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _BROKEN = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -45,7 +45,7 @@ _BROKEN = (
 )
 
 
-class ExtractedPath(type(Path())):
+class ExtractedPath(type(Path())):  # type: ignore[misc]  # only from Python 3.12 can Path itself be derived from
     """Path of a file extracted from an archive: the file is deleted with the last reference to this object."""
 
 
@@ -133,7 +133,7 @@ class _Sink:
         self._names: set[str] = set()
         self._is_known = is_known
 
-    def take(self, name: str, size: int, source: Callable[[], BinaryIO]) -> Member:
+    def take(self, name: str, size: int, source: Callable[[], IO[bytes]]) -> Member:
         """Copy one member of `size` bytes, unless the caller knows it already."""
         name = self._own(name)
         if not self._is_known(name, size):
@@ -156,7 +156,7 @@ class _Sink:
         self._names.add(own)
         return own
 
-    def _extract(self, name: str, source: BinaryIO) -> Member:
+    def _extract(self, name: str, source: IO[bytes]) -> Member:
         self._count += 1
         handle, target = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-")
         path = ExtractedPath(target)
@@ -218,7 +218,9 @@ def _tar_members(stream: BinaryIO, sink: _Sink) -> Iterator[Member]:
                 sentence = "The member is a device or pipe; only regular files are read. No action is needed."
                 yield sink.refuse(info.name, RejectionCode.NOT_A_FILE, sentence)
             else:
-                yield sink.take(info.name, info.size, partial(archive.extractfile, info))
+                yield sink.take(
+                    info.name, info.size, cast("Callable[[], IO[bytes]]", partial(archive.extractfile, info))
+                )
 
 
 def _single_member(stream: BinaryIO, sink: _Sink) -> Iterator[Member]:
@@ -235,7 +237,7 @@ def _problem(name: str, is_link: bool) -> tuple[RejectionCode, str] | None:
     return None
 
 
-def _opener(head: bytes) -> object | None:
+def _opener(head: bytes) -> Callable[..., Any] | None:
     return next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
 
 

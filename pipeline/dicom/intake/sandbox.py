@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 import numpy as np
 
@@ -130,7 +130,7 @@ class _Worker:
             return
         self._process.kill()
         self._process.wait()
-        self._process.stdin.close()
+        cast(IO[bytes], self._process.stdin).close()
         os.close(self._replies)
         os.close(self._pixels)
         self._process = None
@@ -143,7 +143,7 @@ class _Worker:
         if not self._ready:
             self._await_start()
         try:
-            write_message(self._process.stdin.fileno(), {"path": os.fsencode(path).hex()})
+            write_message(cast(Any, self._process).stdin.fileno(), {"path": os.fsencode(path).hex()})
             reply = self._receive(time.monotonic() + self._limits.seconds)
         except TimeoutError:
             self.stop()
@@ -163,7 +163,7 @@ class _Worker:
         self._ready = True
 
     def _post_mortem(self) -> Rejected:
-        status = self._process.wait()
+        status = cast(Any, self._process).wait()
         self.stop()
         if status == -signal.SIGKILL:
             sentence = "The system killed the decoder, most likely because memory ran out. Lower `workers` in"

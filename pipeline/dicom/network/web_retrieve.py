@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from email.message import Message
-from typing import Any
+from typing import Any, cast
 
 from pydicom.datadict import tag_for_keyword
 
@@ -48,7 +48,7 @@ class WebRetrieve:
             keys = {name: value for name, value in query_keys.items() if value}
             fields = ["StudyDate", "StudyDescription"]
             answers += self._paged(
-                lambda page, keys=keys: client.search_for_studies(search_filters=keys, **page), fields
+                cast(Any, lambda page, keys=keys: client.search_for_studies(search_filters=keys, **page)), fields
             )
         matching = [answer for answer in answers if query.has_study(answer)]
         return list(dict.fromkeys(answer["StudyInstanceUID"] for answer in matching))

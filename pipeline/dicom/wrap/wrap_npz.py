@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def _member(archive: np.lib.npyio.NpzFile, name: str) -> tuple[str, str, np.ndar
 
 def _images_in(archive: np.lib.npyio.NpzFile, name: str) -> int:
     """Return the length of a member's first axis, read from its header because the images may not fit into memory."""
-    with archive.zip.open(f"{name}.npy") as stream:
+    with cast(Any, archive.zip).open(f"{name}.npy") as stream:
         newer = np.lib.format.read_magic(stream) > (1, 0)
         shape = (np.lib.format.read_array_header_2_0 if newer else np.lib.format.read_array_header_1_0)(stream)[0]
     return shape[0] if shape else 0

@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
@@ -65,7 +65,7 @@ class Address:
         Raises:
             Rejected: the file lies outside `folder`. A downloaded manifest must not read other files of this machine.
         """
-        match = _ADDRESS.fullmatch(text)
+        match: Any = _ADDRESS.fullmatch(text)
         plain = folder / text
         whole = match is None or plain.is_file()
         path = plain if whole else folder / match["file"]
@@ -173,7 +173,7 @@ def _one(frame: Image.Image) -> tuple[np.ndarray, str]:
             f"The colour mode {frame.mode} is not supported. Convert the image to RGB or grey.",
         )
     rgba = frame.convert("RGBA")
-    if rgba.getextrema()[3] != (255, 255):
+    if cast(Any, rgba.getextrema())[3] != (255, 255):
         raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The image is partly transparent. Flatten it before wrapping.")
     red, green, blue = (np.asarray(band) for band in rgba.split()[:3])
     if np.array_equal(red, green) and np.array_equal(green, blue):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pipeline.config import Config, Settings
 from pipeline.errors import ArtefactError, EmptySelection, NightreadError
@@ -85,7 +85,7 @@ def chosen_cells(benchmark: Benchmark, settings: Settings) -> dict[str, Cell]:
         if value is not None:
             by_method.setdefault(cell.method.name, {}).setdefault(cell.score.name, []).append(value)
     best = {
-        method: max(scores, key=lambda name, s=scores: (len(s[name]), sum(s[name]) / len(s[name])))
+        method: max(scores, key=cast(Any, lambda name, s=scores: (len(s[name]), sum(s[name]) / len(s[name]))))
         for method, scores in by_method.items()
     }
     chosen: dict[str, Cell] = {}
@@ -164,7 +164,7 @@ def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Setting
     with suppress(NightreadError):  # the central slices may lack a class; the other results are still valid
         runs, folds = [folder for folder, _ in measured.values()], benchmark.config.folds is not None
         against = against_best_control(runs, set_name, cell.method.name, folds=folds)
-    update = {"figures": _figures(judged), "against": against}
+    update: dict[str, Any] = {"figures": _figures(judged), "against": against}
     update["units"] = sum(report.tables[0].counts["units"] for report in judged)
     return row.model_copy(update={**update, "seeds": {seed: _values(report) for seed, (_, report) in measured.items()}})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any, cast
 
 import pandas as pd
 
@@ -147,4 +148,4 @@ def _save(folder: RunFolder, config: RunConfig, result: FitResult) -> str:
     model = save_model(folder.model, Model(result.method, Normaliser(data.normaliser), data.volumes))
     if config.detection is not None:
         save_detector(folder.uncalibrated, Detector(model, config.detection, data.route, config.training.seed))
-    return model.origin.sha256
+    return cast(Any, model.origin).sha256
