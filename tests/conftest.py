@@ -78,7 +78,7 @@ class CutOff:
 
 @pytest.fixture(scope="session")
 def cut_off() -> CutOff:
-    """A network namespace of its own; skips where those are not to be had."""
+    """A network namespace of its own; skips where they are not available."""
     loopback = (
         "import fcntl, socket, struct\n"
         "link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
@@ -110,7 +110,7 @@ class PhantomNight:
 
 @pytest.fixture(scope="session")
 def phantom_night(tmp_path_factory: pytest.TempPathFactory) -> PhantomNight:
-    """48 labelled phantoms and 6 unlabelled ones, brain MR, one slice of 32 pixels each; written once a session."""
+    """48 labelled phantoms and 6 unlabelled ones, brain MR, one slice of 32 pixels each; written once per session."""
     from pipeline.dicom.phantom.folder import write_labels, write_phantoms
 
     folder, planted = tmp_path_factory.mktemp("night"), "Zyxwname"

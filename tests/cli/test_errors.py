@@ -81,7 +81,7 @@ def test_a_broken_schedule(nightread: Any, tmp_path: Path) -> None:
     assert_error(nightread("serve", "--schedule", "s.yaml"), 2, "IANA time zone")
 
 
-def test_what_nobody_foresaw_is_told_without_its_text(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_is_reported_without_its_text(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Catalogue, kind: str | None = None) -> None:
         raise KeyError("Doe^Jane")
 

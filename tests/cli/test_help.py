@@ -47,7 +47,7 @@ def test_the_overview_fits_and_cuts_no_sentence(nightread: Any) -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_what_prints_results_can_print_json() -> None:
+def test_commands_that_print_results_can_print_json() -> None:
     silent = {("serve",), ("identity", "rotate"), ("identity", "reveal")}
     for path, command in ALL.items():
         if not isinstance(command, click.Group) and path not in silent:

@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_named(write: Callable[[str, str], Path], override:
 
 
 @pytest.mark.parametrize(("text", "message"), [("- a", "holds a list"), ("a: [", "not valid YAML"), ("", "NoneType")])
-def test_a_file_that_is_no_mapping_is_refused(write: Callable[[str, str], Path], text: str, message: str) -> None:
+def test_a_file_that_is_not_a_mapping_is_refused(write: Callable[[str, str], Path], text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(write("whole.yaml", text), Whole)
 
@@ -115,7 +115,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(
     assert settings.catalogue == f"sqlite:///{tmp_path}/catalogue.db" and settings.workspace == tmp_path
 
 
-def test_the_workspace_of_the_environment_gives_way_to_the_one_asked_for(
+def test_a_requested_workspace_takes_precedence_over_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NIGHTREAD_WORKSPACE", str(tmp_path / "variable"))
@@ -133,10 +133,10 @@ def test_a_setting_that_is_unknown_or_out_of_range_is_refused(tmp_path: Path, mo
         Settings.load(tmp_path)
 
 
-def test_what_came_with_the_program_is_found_under_its_own_prefix(
+def test_installed_configurations_are_found_under_the_programs_prefix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`pip install --user` puts configs into ~/.local/share, and sys.prefix knows nothing of it."""
+    """`pip install --user` puts configs into ~/.local/share, which is outside sys.prefix."""
     package = tmp_path / "lib" / "python3.11" / "site-packages" / "pipeline"
     (tmp_path / "share" / "nightread" / "configs" / "routes").mkdir(parents=True)
     monkeypatch.setattr("pipeline.config.__file__", str(package / "config.py"))

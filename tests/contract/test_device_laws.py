@@ -32,7 +32,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     if request.param == "cpu":
         yield "cpu"
         return
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # else convolutions keep ten bits
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # otherwise convolutions keep ten bits
     _forget()
     yield "cuda"
     _forget()
@@ -44,14 +44,14 @@ def _forget() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_it_trains_and_scores_where_it_is_told(
+def test_it_trains_and_scores_on_the_given_device(
     config: MethodConfig, batch: Batch, as_data: Callable[[Batch], Any], device: str, precision: str, tmp_path: Path
 ) -> None:
     place = "cpu" if device == "cpu" else "auto"
     # four steps: those whose phases follow each other do two of each
     training = TrainingConfig(images=16, batch_size=4, validate_every_images=8, device=place, precision=precision)
     method = fit(config.build(32), as_data(batch), as_data(batch), training, tmp_path / "training").method
-    assert {p.device.type for p in method.parameters()} == {"cpu"}  # what is saved belongs to no device
+    assert {p.device.type for p in method.parameters()} == {"cpu"}  # saved weights do not belong to a device
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 32}))
     scores = {}
     for where in ("cpu", place):

@@ -38,7 +38,7 @@ def test_the_mask_of_a_strong_plain_lesion_is_where_half_of_its_effect_is(whole:
     assert_close(painted.images, 0.5 * painted.coverage)
 
 
-def test_what_cannot_be_seen_is_not_in_the_mask(whole: Tensor) -> None:
+def test_invisible_changes_are_not_in_the_mask(whole: Tensor) -> None:
     flat = torch.full((200, 1, 64, 64), 0.3)
     for texture in (Displaced(), Smoothed(), Tinted(contrast=(0.001, 0.001))):
         painted = paint(flat, whole, LesionConfig(textures=(texture,)), Rng(range(200)))

@@ -103,12 +103,12 @@ def _meta() -> FileMetaDataset:
 
 
 class Phantoms:
-    """Independent phantom people, one normalised CT slice of 32 pixels each, and what a detector says of them."""
+    """Independent phantom people, one normalised CT slice of 32 pixels each, and a detector's scores for them."""
 
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": SIZE}))
 
     def __call__(self, seeds: Iterable[int]) -> list[dict[str, Any]]:
-        """Return a data set: one item a seed, one seed a person."""
+        """Return a data set: one item per seed, one seed per person."""
         return [self._item(make_patient(seed, "CT", size=48)) for seed in seeds]
 
     def _item(self, patient: PhantomPatient) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Phantoms:
 
 @pytest.fixture(scope="session")
 def phantoms() -> Phantoms:
-    """Makes independent phantom people and asks detectors about them."""
+    """Makes independent phantom people and scores them with detectors."""
     return Phantoms()
 
 

@@ -111,7 +111,7 @@ def test_the_facts_name_every_member(ensemble: Ensemble, tmp_path: Path) -> None
     assert read_facts(tmp_path).methods == tuple(method.config.name for method in ensemble.methods)
 
 
-def test_a_single_detector_is_told_from_an_ensemble(
+def test_a_single_detector_is_distinguished_from_an_ensemble(
     ensemble: Ensemble, parts: tuple[Detector, Detector], tmp_path: Path
 ) -> None:
     save_detector(tmp_path / "both", ensemble)

@@ -90,7 +90,7 @@ def test_an_impossible_fdr_falls_back_to_capacity_and_says_so(q: float, words: s
     assert len(result.rule) <= 64
 
 
-def test_the_need_that_is_told_is_right() -> None:
+def test_the_reported_need_is_right() -> None:
     statement = flag_by_fdr(night(*[0.5] * 20, n=99), 0.1, capacity=0).statement
     assert "199 normals could" in statement
     assert plan_fdr(night(*[0.5] * 20, n=199), 0.1).smallest == 1

@@ -121,7 +121,7 @@ def test_a_conditional_method_hears_of_each_slice_by_every_door(
     assert heard == [expected, expected, (alone,)]
 
 
-def test_what_is_known_moves_a_conditional_score_only(build: Callable[..., Detector], batch: Batch) -> None:
+def test_attributes_change_conditional_scores_only(build: Callable[..., Detector], batch: Batch) -> None:
     informed = replace(batch, about=tuple({"modality": "CT", "relative_position": i / 6} for i in range(7)))
     for method, moved in (("ae", False), ("conditional_vae", True)):
         detector = build(method)
@@ -134,7 +134,7 @@ def test_what_is_known_moves_a_conditional_score_only(build: Callable[..., Detec
         detector.score_batch(replace(informed, about=informed.about[:6]))
 
 
-def test_what_a_night_refuses_is_refused_here(detector: Detector, ct_series: Series, tmp_path: Path) -> None:
+def test_files_that_a_night_refuses_are_refused_here(detector: Detector, ct_series: Series, tmp_path: Path) -> None:
     (tmp_path / "Secret^Name.dcm").write_bytes(b"no dicom at all")
     with pytest.raises(Rejected) as caught:
         score_file(detector, tmp_path / "Secret^Name.dcm")
@@ -167,7 +167,7 @@ def test_nothing_of_the_patient_is_in_the_result(detector: Detector, ct_series: 
     assert "SECRET" not in text
 
 
-def test_sizes_without_a_common_grid_are_told(detector: Detector, ct_series: Series) -> None:
+def test_sizes_without_a_common_grid_are_reported(detector: Detector, ct_series: Series) -> None:
     result = score_file(detector, ct_series(1)[0])
     plane = result.planes[0]
     other = replace(plane, anomaly=replace(plane.anomaly, values=np.zeros((3, 3), np.float32)))

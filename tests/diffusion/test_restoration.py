@@ -12,7 +12,7 @@ from pipeline.nn.rng import Rng
 
 
 def test_in_every_step_the_outside_is_the_scan_noised_to_that_time() -> None:
-    # RePaint, eq. 8: without it the painted part would not fit to what surrounds it.
+    # RePaint, eq. 8: without it the painted part would not fit its surroundings.
     process = Process(ProcessConfig(noise="gaussian"), (1, 8, 8), limit=1.0)
     x, mask = Rng([1]).uniform(1, 8, 8) - 0.5, torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     mask[..., 2:5, 2:5] = True

@@ -51,7 +51,7 @@ def test_every_command_that_the_documents_name_exists() -> None:
 
 
 def code_of(text: str) -> list[str]:
-    """Return the code blocks of Markdown and what is between its backticks."""
+    """Return the code blocks of Markdown and its inline code."""
     blocks = re.findall(r"^```\w*\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     return [*blocks, *re.findall(r"`([^`\n]+)`", text)]
 

@@ -36,7 +36,7 @@ def test_every_pin_of_the_documentation_is_in_the_constraints() -> None:
     assert {name.split(">")[0].split("[")[0].lower() for name in extra} <= pinned
 
 
-def test_what_runs_before_a_commit_comes_from_this_repository() -> None:
+def test_commit_hooks_come_from_this_repository() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert [repo["repo"] for repo in hooks] == ["local"]
     files = [word for hook in hooks[0]["hooks"] for word in hook["entry"].split() if word.startswith("tests/")]

@@ -21,7 +21,7 @@ LOADING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "sour
 
 
 class Page(HTMLParser):
-    """What a page loads, where it leads, and the places in it that others may lead to."""
+    """The files that a page loads, the links that leave it, and the anchors that others may link to."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Page(HTMLParser):
         self.feed(file.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what one tag says."""
+        """Record the links and anchors of one tag."""
         values = dict(attrs)
         self.anchors |= {value for name in ("id", "name") if (value := values.get(name))}
         if (name := LOADING.get(tag)) and (place := values.get(name)) and values.get("rel") != "canonical":

@@ -50,7 +50,7 @@ def test_without_a_sample_only_the_ppv_and_why() -> None:
         prospective_rates(nobody, nobody, (10, 500), CONFIG)
 
 
-def test_none_found_in_the_sample_is_no_proof() -> None:
+def test_finding_none_in_the_sample_proves_nothing() -> None:
     """0 of 100: sensitivity 1 is possible, and so is much less; more reading brings the bound up."""
     few, many = (prospective_rates(scans(20, 50), scans(0, n, 2000 / n, 100), (50, 2000), CONFIG) for n in (30, 1000))
     assert few.sensitivity is not None and many.sensitivity is not None
@@ -143,6 +143,6 @@ def test_kappa_is_sklearns_and_its_weights_are_repetitions() -> None:
     assert kappas(weights, tables)[0, 0] == pytest.approx(cohen_kappa_score(first[rows], second[rows]))
 
 
-def test_kappa_says_when_it_is_none() -> None:
+def test_kappa_says_when_it_is_undefined() -> None:
     assert "No scan was read by two" in reader_agreement([], [], [], CONFIG).note
     assert "chance agreement is 1" in reader_agreement(["dismissed"] * 3, ["dismissed"] * 3, list("abc"), CONFIG).note

@@ -158,7 +158,7 @@ def test_nothing_identifies_a_patient(report: EvaluationReport) -> None:
     assert not re.search(r"p\d{4}|u\d{5}", written)
 
 
-def test_markdown_cells_are_escaped_and_numbers_stand_right() -> None:
+def test_markdown_cells_are_escaped_and_numbers_are_right_aligned() -> None:
     table = markdown_table(["name", "n"], [["a|b\nc", 5], ["漢字", 123]])
     assert table.splitlines() == ["| name   |   n |", "| ------ | --: |", "| a\\|b c |   5 |", "| 漢字   | 123 |"]
     assert markdown_table(["only"], []).splitlines() == ["| only |", "| ---- |"]

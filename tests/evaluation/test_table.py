@@ -17,7 +17,7 @@ MakeScores = Callable[..., pd.DataFrame]
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, None, "high"])
 @pytest.mark.parametrize("column", ["score", "control:noise"])
-def test_a_score_that_is_no_number_is_refused(make_scores: MakeScores, bad: object, column: str) -> None:
+def test_a_score_that_is_not_a_number_is_refused(make_scores: MakeScores, bad: object, column: str) -> None:
     frame = make_scores()
     frame["control:noise"] = 0.5
     frame[column] = frame[column].astype(object)
@@ -66,7 +66,7 @@ def test_a_unit_without_a_patient_is_refused(make_scores: MakeScores, patient: o
         ScoreTable.from_frame(frame)
 
 
-def test_a_unit_that_stands_twice_is_refused(make_scores: MakeScores) -> None:
+def test_a_unit_that_is_listed_twice_is_refused(make_scores: MakeScores) -> None:
     frame = make_scores()
     with pytest.raises(ConfigError, match="1 unit_id values occur more than once"):
         ScoreTable.from_frame(pd.concat([frame, frame.iloc[:1]]))

@@ -83,7 +83,7 @@ def test_a_wrong_configuration_is_not_tried_again_and_stops_no_other_folder(inge
     assert [report["added"] for report in value["reports"]] == [1]
 
 
-def test_a_fault_that_stays_is_told_without_the_path(ingesting: Any, tmp_path: Path) -> None:
+def test_a_permanent_fault_is_reported_without_the_path(ingesting: Any, tmp_path: Path) -> None:
     calls = ingesting({"bad": [OSError(5, "Input/output error", "/x/Doe^Jane")] * 9})
     state, value = ingest(["bad"], tmp_path)
     assert calls == {"bad": 4}
@@ -97,7 +97,7 @@ def test_a_task_that_hangs_is_cut_off_once() -> None:
     @task(timeout_seconds=0.5, **{**STEADY, "retry_delay_seconds": 0})
     def hang() -> None:
         calls.append(1)
-        while True:  # a limit takes effect between two instructions of Python: one long sleep it would not cut
+        while True:  # a limit takes effect between two instructions of Python, so it would not cut one long sleep
             time.sleep(0.05)
 
     @flow(persist_result=False)

@@ -10,7 +10,9 @@ from flows.ingest import ingest
 from flows.request import requested, roots_of
 
 
-def test_what_was_received_is_taken_in_unasked_and_what_still_grows_is_not(phantom_night: Any, tmp_path: Path) -> None:
+def test_received_files_are_ingested_without_a_command_and_growing_ones_are_not(
+    phantom_night: Any, tmp_path: Path
+) -> None:
     files = sorted(phantom_night.inbox.rglob("*.dcm"))
     for state, part in (("complete", files[:4]), ("open", files[4:5]), ("quarantine", files[5:])):
         folder = tmp_path / "inbox" / state / "study"

@@ -116,7 +116,7 @@ def test_results_are_json(night: Night, prefect_home: Path) -> None:
     files = [file for file in (prefect_home / "storage").rglob("*") if file.is_file()]
     assert files  # the cached evaluation
     for file in files:
-        record = json.loads(file.read_text())  # a result with its metadata, or what failed as kind and sentence
+        record = json.loads(file.read_text())  # a result with its metadata, or a failure as kind and sentence
         assert set(record) == {"__exc_type__", "message"} or record["metadata"]["serializer"]["type"] == "json"
 
 

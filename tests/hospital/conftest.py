@@ -30,7 +30,7 @@ def study(name: str, planted: str) -> list[Dataset]:
 
 @dataclass(frozen=True, slots=True)
 class Hospital:
-    """Everything that was sent, taken in."""
+    """Everything that was sent and ingested."""
 
     settings: Settings
     keys: dict[str, list[str]]  # pixel objects of each case, in order of its files
@@ -41,7 +41,7 @@ class Hospital:
 
 @pytest.fixture(scope="module")
 def take_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mapping[str, Case], str], Hospital]:
-    """Return a function that writes the files of each case, takes all of them in at once, and looks at the result."""
+    """Return a function that writes the files of each case, ingests all of them at once, and returns the result."""
 
     def run(cases: Mapping[str, Case], planted: str) -> Hospital:
         place = tmp_path_factory.mktemp("hospital")

@@ -287,7 +287,7 @@ def _groups(ds: Dataset) -> Dataset:
 
 @pytest.fixture(scope="module")
 def hospital(take_in: Any) -> Any:
-    """Every case, taken in at once."""
+    """Every case, ingested together."""
     return take_in(SAME_PIXELS | {name: case for name, (_, case) in (REFUSED | NOT_A_STACK).items()}, PLANTED)
 
 
@@ -299,14 +299,14 @@ def test_the_same_scan_in_every_disguise(hospital: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_has_its_own_code(hospital: Any, name: str) -> None:
+def test_each_refusal_has_its_own_code(hospital: Any, name: str) -> None:
     assert hospital.keys[name] == []
     assert [code for code, _ in hospital.codes[name]] == [REFUSED[name][0]] * 3
     assert all(sentence.endswith(".") and "Error" not in sentence for _, sentence in hospital.codes[name])
 
 
 @pytest.mark.parametrize("name", NOT_A_STACK)
-def test_what_is_no_stack_is_taken_in_and_not_scored(hospital: Any, name: str) -> None:
+def test_series_that_are_not_stacks_are_ingested_and_not_scored(hospital: Any, name: str) -> None:
     assert hospital.codes[name] == [] and hospital.keys[name]
     assert hospital.not_scored[name] == {NOT_A_STACK[name][0]}
 

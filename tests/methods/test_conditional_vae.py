@@ -45,7 +45,7 @@ def test_the_loss_is_eq_4_with_one_reparametrised_sample() -> None:
     assert_close(terms["total"], terms["reconstruction"] + 3.0 * terms["kl"])
 
 
-def test_encoder_and_decoder_are_both_told() -> None:
+def test_encoder_and_decoder_both_receive_the_condition() -> None:
     method = build().eval()
     x, z, (one, other) = Rng([1, 1]).normal(1, 16, 16), torch.zeros(2, 3), Rng([2, 3]).normal(2, 16).unbind(dim=1)
     for answer in (lambda c: method.encode(x, c)[0], lambda c: method.encode(x, c)[1], lambda c: method.decode(z, c)):
@@ -66,7 +66,7 @@ class Shades:
         return {"image": torch.full((1, 16, 16), shade), "body": body, "id": modality, "about": {"modality": modality}}
 
 
-def test_normal_is_what_is_normal_for_what_it_is_told() -> None:
+def test_normal_is_judged_by_the_stated_condition() -> None:
     # A KL weight that empties the code leaves E[x | c]: each modality's own shade, and their mean where it is unknown.
     method = build(beta=1e4, conditions={"drop": 0.0, "drop_all": 0.25}, lr=1e-2)
     state = TrainState(method, TrainingConfig(images=10**6, batch_size=12, schedule="cosine", ema_decay=0.95))
@@ -83,7 +83,7 @@ def test_normal_is_what_is_normal_for_what_it_is_told() -> None:
     assert_close(untrained, unknown)  # no training image was a PET: it says nothing
 
 
-def test_a_row_is_told_of_itself_only() -> None:
+def test_a_row_receives_its_own_condition_only() -> None:
     method = build()
     x = Rng([1, 2, 3]).normal(1, 16, 16)
     method.loss(batch_of(x, ABOUT), "train", Rng([5, 6, 7]))

@@ -87,7 +87,7 @@ def test_the_encoder_learns_through_the_denoiser() -> None:
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
-def test_the_loss_is_l_simple_of_a_denoiser_that_is_told_of_the_clean_image() -> None:
+def test_the_loss_is_l_simple_of_a_denoiser_given_the_clean_image() -> None:
     method, x = exact(), images()
     x_t, t, eps = method.process.lesson(x, Rng(range(6)))
     expected = (method.network(x_t, t, Mean()(x)) - eps).square().mean()

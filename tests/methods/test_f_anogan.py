@@ -83,7 +83,7 @@ def test_nothing_is_validated_while_the_gan_learns() -> None:
     assert method.validation(b, "critic", Rng([1])) == {} and "total" in method.validation(b, "encoder", Rng([1]))
 
 
-def test_what_was_learnt_comes_back_and_what_was_not_does_not() -> None:
+def test_learnt_images_are_restored_and_others_are_not() -> None:
     quick = {"widths": (16, 16), "gan_share": 0.7, "lr": 2e-3, "encoder_lr": 5e-3}
     config = TrainingConfig(batch_size=16, images=16 * 400, ema_decay=0.95)
     state = TrainState(SMALL.model_copy(update=quick).build(16), config)

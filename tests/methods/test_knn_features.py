@@ -61,7 +61,7 @@ def test_the_map_is_that_of_scikit_learn_on_unfolded_neighbourhoods() -> None:
     assert_close(method.anomaly_map(y, Rng([1, 2])), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_what_was_seen_is_not_unusual_and_a_lesion_is_found_where_it_is() -> None:
+def test_training_images_are_not_unusual_and_a_lesion_is_located() -> None:
     x = images(4, size=32)
     method = fitted(x, entries=2000)
     assert method.anomaly_map(x, Rng([1, 2, 3, 4])).abs().max() < 1e-5  # one image at a time is rounded otherwise

@@ -68,7 +68,7 @@ def batch(count: int = 8, size: int = 32) -> Batch:
 
 
 def trained_model(tmp_path: Path, config: dict, size: int = 32) -> tuple[Path, str]:
-    """Save a model with made-up weights; return the run's folder and the SHA-256."""
+    """Save a model with invented weights; return the run's folder and the SHA-256."""
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": size}))
     method = method_config(config).build(size, seed=3)
     return tmp_path / "run", save_model(tmp_path / "run" / "model", Model(method, normaliser)).origin.sha256
@@ -234,7 +234,7 @@ def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         method.sample(Rng([1]), eta=1.0)
 
 
-def test_a_method_that_is_no_codec_is_refused_and_those_that_are_named(small: dict[str, dict]) -> None:
+def test_a_method_that_is_not_a_codec_is_refused_and_codecs_are_named(small: dict[str, dict]) -> None:
     codecs = [name for name in METHODS if isinstance(METHODS[name](**small.get(name, {})).build(32), Codec)]
     for name in set(METHODS) - set(codecs):
         with pytest.raises(

@@ -141,7 +141,7 @@ def spelled(method: Method) -> Method:
     return method
 
 
-def test_codes_that_no_normal_image_has_are_found_and_drawn_anew_and_the_others_stay() -> None:
+def test_codes_that_no_normal_image_has_are_found_and_redrawn_and_the_others_stay() -> None:
     mapper = spelled(build(answer="likelihood", prior={"width": 16, "blocks": 1, "heads": 2})).train()
     optimiser = torch.optim.Adam(mapper.prior.parameters(), lr=1e-2)
     for step in range(120):

@@ -214,7 +214,7 @@ def test_volumes_need_a_network_for_volumes() -> None:
         Backbone(BackboneConfig(), spatial_dims=3)
 
 
-def test_timm_is_asked_for_features_and_its_absence_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timm_gives_features_and_its_absence_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "t.safetensors"
     save_file({"weight": torch.ones(2, 3, 2, 2), "fc": torch.zeros(1)}, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()

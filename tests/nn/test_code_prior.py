@@ -90,7 +90,7 @@ def test_samples_follow_the_enumerated_distribution(kind: str) -> None:
 
 
 @both
-def test_only_what_is_asked_for_is_drawn_and_each_row_by_its_own_key(kind: str) -> None:
+def test_only_requested_codes_are_drawn_and_each_row_by_its_own_key(kind: str) -> None:
     made = prior(5, (3, 3), kind)
     codes = torch.randint(5, (4, 3, 3), generator=torch.Generator().manual_seed(1))
     where = torch.rand(4, 3, 3, generator=torch.Generator().manual_seed(2)) < 0.5

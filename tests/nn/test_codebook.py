@@ -101,7 +101,7 @@ def test_an_entry_unused_for_very_long_stays_finite() -> None:
     assert torch.isfinite(made.codebook).all()
 
 
-def test_what_revives_is_a_function_of_the_keys() -> None:
+def test_revived_entries_are_a_function_of_the_keys() -> None:
     def revived(keys: range) -> torch.Tensor:
         made = quantiser(torch.full((3, 2), 99.0), learn="ema", decay=0.0, revive_below=0.5)
         made.train()(clusters(0), Rng(keys))

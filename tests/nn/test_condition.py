@@ -33,7 +33,7 @@ def test_the_vector_is_the_sum_of_the_attributes_vectors() -> None:
 
 
 @pytest.mark.parametrize("word", [None, "", "MRI", "mr", 7, ["MR"]])
-def test_what_is_no_word_is_unknown(word: object) -> None:
+def test_values_that_are_not_words_are_unknown(word: object) -> None:
     conditions = trained(use=("modality",))
     assert_close(conditions([{"modality": word}], 1), conditions([{}], 1))
     assert_close(conditions([{}], 1)[0], conditions.words["modality"].weight[0])

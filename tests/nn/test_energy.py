@@ -14,7 +14,7 @@ from pipeline.nn.gaussian import Mixture, StandardNormal
 from pipeline.nn.rng import Rng
 
 STD, BETA = 0.5, 3.0
-W = STD**2 * BETA  # what a nat of the prior weighs beside half a squared error
+W = STD**2 * BETA  # the weight of one nat of the prior beside half a squared error
 
 
 def config(search: str, weight: float = 0.0, steps: int = 1000, rate: float = 0.02) -> Any:

@@ -44,7 +44,7 @@ def test_losses_and_their_gradients_by_hand() -> None:
     assert to_encoder[0] is None and to_encoder[1].flatten().tolist() == [1.0, 0.0]
 
 
-def test_what_follows_reaches_the_encoder_unchanged_and_not_the_codebook() -> None:
+def test_later_gradients_reach_the_encoder_unchanged_and_not_the_codebook() -> None:
     made = quantiser([[0.0, 2.0], [9.0, 9.0]])
     z = torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1).requires_grad_()
     codes = made(z).codes

@@ -90,7 +90,7 @@ def test_help_answers_at_once(python: Path, tmp_path: Path) -> None:
         assert "Usage: nightread" in run(python, "--help", cwd=tmp_path).stdout
         after = os.times()
         seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    assert min(seconds) < 0.4  # the processor's time: what else the machine does is not the command's doing
+    assert min(seconds) < 0.4  # processor time: other load on the machine does not count
 
 
 def test_every_command_has_help_with_an_example(python: Path, tmp_path: Path) -> None:

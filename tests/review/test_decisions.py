@@ -72,7 +72,7 @@ def test_a_stale_form_is_refused_and_says_who_was_first(
     assert review.worklist.read_row(listed[0]).decision_id == later.id
 
 
-def test_undo_is_a_row_more_and_brings_back_what_stood(
+def test_undo_adds_a_row_and_restores_the_previous_decision(
     review: Review, listed: list[int], people: Any, form: Any
 ) -> None:
     first = review.decisions.decide(form(listed[0], "unsure"), people["ann"])
@@ -113,7 +113,9 @@ def test_a_second_opinion_comes_from_another_and_does_not_know_the_first(
     assert [t.by for t in review.decisions.read_history(listed[0], people["ben"])] == ["ann", "ben"]
 
 
-def test_what_another_reader_holds_is_not_decided(review: Review, listed: list[int], people: Any, form: Any) -> None:
+def test_a_scan_that_another_reader_holds_is_not_decided(
+    review: Review, listed: list[int], people: Any, form: Any
+) -> None:
     assert review.locks.take(listed[0], people["ann"]).mine
     with pytest.raises(HeldByAnother, match="ann is reading this scan since"):
         review.decisions.decide(form(listed[0]), people["ben"])
@@ -133,7 +135,7 @@ def test_what_another_reader_holds_is_not_decided(review: Review, listed: list[i
         ({"region": {"instance_id": "x", "frame": 0, "points": []}}, BadInput, "not on an image of this scan"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_and_keeps_nothing(
+def test_a_decision_that_cannot_be_stored_is_refused_and_stores_nothing(
     review: Review, listed: list[int], people: Any, form: Any, sent: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -141,7 +143,7 @@ def test_what_cannot_be_kept_is_refused_and_keeps_nothing(
     assert count(review.worklist._catalogue) == count(review.worklist._catalogue, AuditEntry) == 0
 
 
-def test_what_people_type_stays_in_its_column(
+def test_free_text_stays_in_its_column(
     any_settings: Settings, listed: list[int], people: Any, form: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Free text may name a patient: it is in the decision, and in no log, no label, no line of the audit log."""

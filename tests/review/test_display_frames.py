@@ -50,7 +50,7 @@ def test_sixteen_bits_keep_their_ends() -> None:
     np.testing.assert_array_equal(physical(stored), stored)
 
 
-def test_wide_values_are_laid_on_steps_and_the_page_is_told() -> None:
+def test_wide_values_are_quantised_and_the_page_receives_the_step() -> None:
     stored = np.array([[0, 2**31 - 1], [2**30, 12345]], np.int32)
     frame = Frames(Store(stored)).read(ref(stored))
     assert not frame.exact

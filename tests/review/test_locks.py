@@ -43,7 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return manual
 
 
-def test_one_has_it_the_other_is_told_who(review: Review, scan: int, people: Any) -> None:
+def test_one_reader_holds_the_scan_and_the_other_learns_who(review: Review, scan: int, people: Any) -> None:
     assert review.locks.take(scan, people["ann"]).mine
     claim = review.locks.take(scan, people["ben"])
     assert (claim.mine, claim.holder) == (False, "ann")
@@ -138,13 +138,13 @@ def test_a_lead_keeps_scans_for_readers_and_nobody_else_does(review: Review, sca
     assert review.locks.assign(scan, "ben", people["lea"]).holder == "ben"  # a lead changes their mind
     assert review.locks.unassign(scan, people["lea"]) and not review.locks.unassign(scan, people["lea"])
     review.locks.take(scan, people["ann"])
-    with pytest.raises(HeldByAnother, match="ann has"):  # who reads is not pushed aside
+    with pytest.raises(HeldByAnother, match="ann has"):  # the present reader keeps the scan
         review.locks.assign(scan, "ben", people["lea"])
     entries = [(e.user, e.action, e.detail) for e in reversed(review.audit.list_entries()) if "assign" in e.action]
     assert entries == [("lea", "assign", {"to": "ann"}), ("lea", "assign", {"to": "ben"}), ("lea", "unassign", {})]
 
 
-def test_what_was_decided_is_kept_for_nobody(review: Review, scan: int, people: Any, form: Any) -> None:
+def test_a_decided_scan_is_reserved_for_nobody(review: Review, scan: int, people: Any, form: Any) -> None:
     review.locks.assign(scan, "ann", people["ann"])
     review.decisions.decide(form(scan, outcome="second-opinion"), people["ann"])
     assert review.worklist.read_row(scan).holder == ""

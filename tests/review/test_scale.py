@@ -50,7 +50,7 @@ def work_through(review: Review, findings: list[int], name: str, form: Any) -> C
 
 
 def test_fifty_reviewers_at_once_lose_no_decision(nights: Any, review: Review, form: Any, catalogue: Catalogue) -> None:
-    """Every decision that was acknowledged is there once, numbered without gap; the chains hold."""
+    """Every decision that was acknowledged is there once, numbered without gaps; the chains hold."""
     nights.scans(range(SCANS))
     nights.score(dict.fromkeys(range(SCANS), 0.01))
     findings = [nights.finding(n) for n in range(SCANS)]
@@ -206,7 +206,7 @@ def test_a_page_of_100_000_findings_takes_a_moment(
         for name, values in times.items():
             print(f"  {name}: median {np.median(values):.1f} ms, largest {max(values):.1f} ms")
         print(f"  p95 of a page: {np.quantile(pages, 0.95):.1f} ms")
-    # The best of the rounds: what else the machine does meanwhile is not the list's.
+    # The best of the rounds: other load on the machine does not count.
     assert np.quantile(pages, 0.95, axis=0).min() < P95_MS
 
 

@@ -76,7 +76,7 @@ def test_old_parameters_are_replaced_at_the_next_log_in(ann: Any, catalogue: Cat
     ("name", "password"), [("ann", "wrong password"), ("nobody", PASSWORD), ("ann", ""), ("", ""), ("a\0", "x"),
                            ("\ud800", "\ud800"), ("x" * 100_000, "y" * 100_000)]
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_in_one_sentence(review: Review, ann: Any, name: str, password: str) -> None:
+def test_a_failed_log_in_is_refused_in_one_sentence(review: Review, ann: Any, name: str, password: str) -> None:
     with pytest.raises(LoginRefused, match="^The name or the password is wrong.$"):
         review.logins.log_in(name, password, "::1")
 
@@ -104,7 +104,7 @@ def test_after_ten_failures_the_right_password_waits_too(review: Review, ann: An
     with pytest.raises(TooManyFailures) as refused:
         review.logins.log_in("ann", PASSWORD, "10.0.0.1")
     assert 0 < refused.value.wait_s <= 900
-    assert review.logins.log_in("ann", PASSWORD, "10.0.0.2")  # her own desk is not locked out by another's guesses
+    assert review.logins.log_in("ann", PASSWORD, "10.0.0.2")  # another's guesses do not lock her out of her own desk
     later(minutes=16)
     assert review.logins.log_in("ann", PASSWORD, "10.0.0.1")
 

@@ -135,7 +135,7 @@ def test_search_by_accession_number_is_permitted_and_audited(
 
 
 def test_blind_until_decided(nights: Any, catalogue: Catalogue, review: Review, people: Any, form: Any) -> None:
-    """Everything the list says of open rows is the same for flagged and sampled ones, but the scan itself."""
+    """Everything the list says of open rows is the same for flagged and sampled ones, except the scan itself."""
     nights.scans(range(30))
     nights.score({n: 0.01 if n < 5 else 0.7 for n in range(30)})
     page = review.worklist.read_page(WorklistQuery())

@@ -72,7 +72,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory, new_hospital: Callable[[]
 
 @pytest.fixture(scope="session")
 def trained_run(hospital: Hospital) -> RunRef:
-    """A tiny autoencoder, trained for a second; calibrated and evaluated nowhere."""
+    """A tiny autoencoder, trained for a second; neither calibrated nor evaluated."""
     from pipeline.stages.detect.train import train
     from pipeline.stages.run.run_config import RunConfig
 

@@ -101,7 +101,7 @@ def test_a_missing_file_is_an_error_row(model: Any, tmp_path: Path, monkeypatch:
     assert "Doe" not in sentence
 
 
-def test_what_nobody_foresaw_is_an_error_row_without_its_text(
+def test_an_unforeseen_error_gives_an_error_row_without_its_text(
     model: Any, encoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:

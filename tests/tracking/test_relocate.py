@@ -59,7 +59,7 @@ def test_the_registered_model_is_loaded_from_the_copy(
     assert model.predict([{"dicom": encoded[0]}])["score"][0] == pytest.approx(expected[0], rel=1e-5)
 
 
-def test_what_the_copy_logs_lies_in_the_copy(tracked: Any, moved: Settings) -> None:
+def test_runs_logged_by_the_copy_lie_in_the_copy(tracked: Any, moved: Settings) -> None:
     before = sorted((tracked.settings.workspace / "mlflow").rglob("*"))
     with track(moved, "phantom-mr", "in the copy", system_metrics=False) as run:
         run.text("hello", "note.txt")
@@ -86,7 +86,7 @@ def test_a_neighbour_with_a_longer_name_and_a_chosen_place_are_left_alone(tmp_pa
     assert changed == [new, f"{new}/1/artifacts", *rows[2:]]
 
 
-def test_a_damaged_store_is_said_to_be_damaged(settings: Settings) -> None:
+def test_a_damaged_store_is_reported_as_damaged(settings: Settings) -> None:
     database = settings.workspace / "mlflow" / "mlflow.db"
     database.parent.mkdir()
     database.write_bytes(b"not a database" * 100)

@@ -108,7 +108,7 @@ def test_the_server_answers_the_good_rows_beside_bad_ones(
 
 
 @pytest.mark.slow
-def test_the_server_refuses_what_is_no_request(server: str) -> None:
+def test_the_server_refuses_invalid_requests(server: str) -> None:
     request = urllib.request.Request(f"{server}/invocations", b"{", {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=60)

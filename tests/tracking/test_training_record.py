@@ -19,7 +19,7 @@ def run(tracked: Any) -> Any:
     return MlflowClient().get_run(folder.read("mlflow.json")["run_id"])
 
 
-def test_the_resolved_configuration_stands_in_it(run: Any) -> None:
+def test_the_resolved_configuration_is_recorded(run: Any) -> None:
     assert run.data.params["method.name"] == "ae"
     assert run.data.params["training.images"] == "200"
     assert run.data.params["training.patience"] == "10"  # a default: resolved, not only what the file says

@@ -27,7 +27,7 @@ from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import SliceRef
 
 SIZE = 32
-# Beside `small_methods.yaml`: what a volume would make slow.
+# Beside `small_methods.yaml`: fields that would be slow on volumes.
 CHEAP: dict[str, dict[str, Any]] = {
     "ddpm": {"denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)}, "steps": 1},
     "diff_ae": {"denoiser": {"patch": 1, "widths": (8, 8), "attention": (False, False)}, "steps": 1},

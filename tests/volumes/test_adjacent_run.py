@@ -128,7 +128,7 @@ def test_the_grids_cells_are_what_evaluations_measure(judged: Any) -> None:
         assert cell["pixel_ap"] == pytest.approx(tables[-1].row("ae").metrics["AP"].value, abs=1e-6)
 
 
-def test_the_best_cell_says_its_weight_even_where_it_is_none(judged: Any) -> None:
+def test_the_best_cell_states_its_weight_even_where_it_is_zero(judged: Any) -> None:
     """Laid over a run with 0.8, a snippet without the field would leave 0.8 there."""
     report, settings, _ = judged
     tried = GridConfig(kinds=("l1",), medians=(1,), erosions=(0,), maps=("mean",), adjacents=(0.0,))

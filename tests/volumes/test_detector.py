@@ -73,7 +73,7 @@ def test_one_cube_that_is_the_whole_volume_is_the_methods_own_answer(
     detector, data = build("ae", grid={"tile": 32}), slices(volume(count=count))
     (stack,) = data.stacks()
     scored = detector.score_batch(stack.batch)
-    cube = torch.full((1, 1, 32, 32, 32), -1.0)  # what is thinner lies in the middle, air on both sides
+    cube = torch.full((1, 1, 32, 32, 32), -1.0)  # thinner series lie in the middle, air on both sides
     cube[0, :, (32 - count) // 2 :][:, :count] = stack.batch.images.movedim(0, 1)
     x_hat = detector.method.reconstruct(cube, Rng([0]))[0].movedim(1, 0)[(32 - count) // 2 :][:count]
     maps = residual(stack.batch.images, x_hat, stack.batch.body, detector.residual)
@@ -258,7 +258,7 @@ def test_a_nifti_volume_is_one_file(build: Build, tmp_path: Path) -> None:
     assert 12 <= z < 15 and 36 - 26 <= y < 36 - 20 and 40 - 16 <= x < 40 - 10
 
 
-def test_what_is_no_volume_is_refused_at_every_door(build: Build, tmp_path: Path) -> None:
+def test_series_that_are_not_volumes_are_refused_everywhere(build: Build, tmp_path: Path) -> None:
     from pipeline.dicom.phantom.folder import write_phantoms
 
     detector = build("ae")

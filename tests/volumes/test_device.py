@@ -38,5 +38,5 @@ def test_a_series_scores_on_the_given_device(
     assert there.device.type == device
     expected, actual = ([item.score for item in one.score_slices(data)] for one in (plain, there))
     assert actual == pytest.approx(expected, rel=0.02 if precision == "fp32" else 0.2, nan_ok=True)
-    if device == "cpu":  # else a precision that nobody heeds would pass
+    if device == "cpu":  # otherwise an ignored precision would pass
         assert (actual == pytest.approx(expected, rel=1e-7, nan_ok=True)) == (precision == "fp32")

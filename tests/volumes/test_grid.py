@@ -50,7 +50,7 @@ def test_halving_averages_four_slices_as_a_triangle_does() -> None:
     torch.testing.assert_close(Depth(8, 4).to_grid(ramp)[1:3].flatten(), torch.tensor([2.5, 4.5]))
 
 
-def test_what_is_constant_stays_so_both_ways() -> None:
+def test_a_constant_volume_stays_constant_both_ways() -> None:
     for depth in (Depth(9, 4), Depth(4, 9), Depth(7, 7)):
         ones = torch.ones(depth.slices, 1, 3, 3)
         torch.testing.assert_close(depth.to_native(depth.to_grid(ones)), ones)
@@ -96,7 +96,9 @@ def test_padding_is_even_and_only_where_it_is_needed() -> None:
     ],
     ids=["few", "one", "gap", "uneven", "tilt", "spacing", "secondary-capture"],
 )  # fmt: skip
-def test_what_is_no_volume_is_refused_with_a_code(instances: list[tuple[str, InstanceAttributes]], code: str) -> None:
+def test_a_series_that_is_not_a_volume_is_refused_with_a_code(
+    instances: list[tuple[str, InstanceAttributes]], code: str
+) -> None:
     with pytest.raises(Rejected) as caught:
         assemble(instances, Allowed(volume_of=4))
     assert caught.value.code == code

@@ -63,7 +63,7 @@ def test_a_thin_series_is_padded_with_air(volume: Refs, slices: Slices) -> None:
     assert not item["body"][:, :3].any() and item["body"][:, 3:12].any()
 
 
-def test_what_is_known_of_a_cube_is_its_middle_slices(volume: Refs, slices: Slices) -> None:
+def test_attributes_of_a_cube_are_those_of_its_middle_slice(volume: Refs, slices: Slices) -> None:
     patches = PatchDataset(slices(volume(count=40)), VolumeConfig(tile=16))
     for i, patch in enumerate(patches._patches):
         assert patches[i]["about"] == {"modality": "CT", "relative_position": (patch.start[0] + 8) / 39}

@@ -93,7 +93,7 @@ def test_cubes_without_body_are_not_computed(image: torch.Tensor) -> None:
     assert torch.all(own_map[..., 25:] == 0) and torch.all(own_map[..., :16] > 0)
 
 
-def test_what_cannot_be_summed_is_refused(image: torch.Tensor) -> None:
+def test_values_that_cannot_be_summed_are_refused(image: torch.Tensor) -> None:
     body = torch.ones(1, *SHAPE, dtype=torch.bool)
     for value, error in ((float("nan"), Rejected), (float("-inf"), Rejected), (2e9, ConfigError)):
         with pytest.raises(error):

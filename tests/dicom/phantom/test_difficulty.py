@@ -57,7 +57,7 @@ def test_a_perfect_reconstruction_finds_most(modality: str) -> None:
     """The residual to the healthy twin's noisy scan on another day, as an ideal detector would see it."""
     scores = []
     for seed in range(40):
-        # another patient's noise stands for the noise that no reconstruction can know
+        # another patient's noise represents the noise that no reconstruction can know
         for kind in (None, KINDS[seed % 4]):
             scan, twin = _pair(seed, modality, kind), _pair(seed, modality, None)
             noise = np.random.default_rng([seed, kind is None]).standard_normal((64, 64)) * _noise(scan)

@@ -80,7 +80,7 @@ def test_the_label_table_agrees_with_the_manifest(
     assert report.labels == {"abnormal": 1, "normal": 1, "unknown": 1}
 
 
-def test_masks_stand_beside_the_table(
+def test_masks_are_written_beside_the_table(
     data: Path, pictures: list[str], manifest: Callable, table: Callable, tmp_path: Path
 ) -> None:
     mask = RNG.random((8, 9)) > 0.7

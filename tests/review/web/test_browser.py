@@ -262,7 +262,7 @@ def test_the_keys_are_shown_and_go_away(person: Person, listed: list[int]) -> No
     assert help_.is_visible()
     for word in ("heatmap on or off", "second opinion", "next window", "next scan"):
         assert word in help_.inner_text()
-    page.keyboard.press("c")  # keys are not for what lies beneath
+    page.keyboard.press("c")  # keys do not reach the page beneath
     assert page.locator("[name=outcome]:checked").count() == 0
     page.keyboard.press("Escape")
     assert not help_.is_visible()
@@ -322,7 +322,7 @@ def serious(page: Any) -> list[str]:
 
 
 @pytest.mark.slow
-def test_nothing_serious_stands_in_the_way(person: Person, listed: list[int], room: Any) -> None:
+def test_no_page_has_a_serious_accessibility_violation(person: Person, listed: list[int], room: Any) -> None:
     entrance = person()
     assert serious(entrance) == []
     auditor, page = person("aud"), person("ann")

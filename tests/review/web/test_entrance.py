@@ -130,7 +130,7 @@ def test_the_log_in_leads_nowhere_else(asked: str, given: str) -> None:
     assert own_path(asked) == given
 
 
-def test_the_cookie_of_the_log_in_page_is_no_session(browser: Open) -> None:
+def test_the_cookie_of_the_log_in_page_is_not_a_session(browser: Open) -> None:
     one = browser()
     one.get("/login")
     one.client.cookies.set(SESSION_COOKIE, one.client.cookies[LOGIN_COOKIE])

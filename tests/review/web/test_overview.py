@@ -44,5 +44,5 @@ def test_a_card_says_data_limits_and_that_nothing_was_measured(room: Any, scored
     assert "not for diagnosis" in page
     assert str(card["calibration"]["n"]) in page
     assert re.search("has not been evaluated|Evaluated on", page)
-    assert read_model_card(room.catalogue, room.settings, "%") is None  # no pattern, and too short
+    assert read_model_card(room.catalogue, room.settings, "%") is None  # not the pattern, and too short
     assert read_model_card(room.catalogue, room.settings, "%%%%%%%%") is None

@@ -96,7 +96,7 @@ def test_words_name_the_normals_and_count_them_readably() -> None:
     assert unusual_words("not calibrated", "ct-chest") == "not calibrated"
 
 
-def test_once_decided_the_words_and_the_outline_are_told(browser: Open, listed: list[int]) -> None:
+def test_once_decided_the_words_and_the_outline_are_shown(browser: Open, listed: list[int]) -> None:
     one = browser("ann")
     answer = one.decide(listed[0], "dismissed")
     assert answer.headers["x-decided"] == "1"
@@ -217,7 +217,7 @@ def test_text_in_every_script_comes_back_as_it_was(
      {"region": '{"stack":0,"index":0,"points":[[NaN,0],[1,1],[9,0]]}'},
      {"code": "no such code"}, {"token": ""}],
 )  # fmt: skip
-def test_what_a_form_may_not_hold_is_said_and_nothing_is_signed(
+def test_an_invalid_form_is_reported_and_nothing_is_signed(
     browser: Open, listed: list[int], room: Any, fields: dict[str, str], setup: Any
 ) -> None:
     one = browser("ann")

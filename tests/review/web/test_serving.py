@@ -39,7 +39,7 @@ def started(night: Any) -> Iterator[Callable[..., tuple[subprocess.Popen[str], s
 
 
 @pytest.mark.slow
-def test_it_listens_on_the_loopback_and_stops_when_told(started: Any) -> None:
+def test_it_listens_on_the_loopback_and_stops_on_a_signal(started: Any) -> None:
     process, url = started()
     assert url.startswith("http://127.0.0.1:")
     assert urllib.request.urlopen(f"{url}health").read() == b"ok"
@@ -72,7 +72,7 @@ def test_it_speaks_tls(started: Any, tmp_path: Path) -> None:
         (("--host", "192.0.2.1", "--plain-http"), "Cannot listen"),
     ],
 )
-def test_what_it_cannot_do_is_said_before_it_listens(night: Any, options: tuple[str, ...], words: str) -> None:
+def test_configuration_errors_are_reported_before_it_listens(night: Any, options: tuple[str, ...], words: str) -> None:
     from click.testing import CliRunner
 
     from pipeline.cli import group

@@ -44,7 +44,7 @@ def test_a_user_without_a_password_comes_by_the_proxy_alone(browser: Open, room:
      ("/users/nobody/disable", {}, "no user"), ("/users/Ada/disable", {}, "Ask another admin"),
      ("/users/ann/password", {"password": "short"}, "at least"), ("/users/ann/crown", {}, "Ask another admin")],
 )  # fmt: skip
-def test_what_cannot_be_is_said_and_changes_nothing(
+def test_impossible_changes_are_reported_and_change_nothing(
     browser: Open, room: Any, path: str, fields: dict[str, str], words: str
 ) -> None:
     ada, before = browser("ada"), room.review.users.list()

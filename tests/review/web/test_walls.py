@@ -26,7 +26,7 @@ def test_headers_are_on_every_answer(browser: Open, path: str) -> None:
     assert headers["strict-transport-security"].startswith("max-age=")
 
 
-def test_scans_are_never_stored_and_scripts_are_asked_for_again(browser: Open, listed: list[int]) -> None:
+def test_scans_are_never_cached_and_scripts_are_revalidated(browser: Open, listed: list[int]) -> None:
     one = browser("ann")
     for path in ("/", f"/scan/{listed[0]}", f"/scan/{listed[0]}/pixels/0/0", f"/scan/{listed[0]}/heat/0/0"):
         assert one.get(path).headers["cache-control"] == "no-store", path
@@ -116,7 +116,7 @@ def test_no_name_is_on_any_page(browser: Open, listed: list[int], night: Any) ->
 @pytest.mark.parametrize(
     "path", ["/scan/999999", "/scan/abc", "/scan/-1", "/scan/99999999999999999999", "/nowhere", "/model/ffffffffffff"]
 )
-def test_what_is_not_there_is_said_on_a_page(browser: Open, path: str) -> None:
+def test_bad_addresses_are_answered_with_a_page(browser: Open, path: str) -> None:
     answer = browser("ann").get(path)
     assert answer.status_code in (404, 409, 422)
     assert "Traceback" not in answer.text

@@ -109,7 +109,7 @@ def test_finished_cells_are_never_computed_again(
         computed.append(cell.key)
         raise RuntimeError("not a NightreadError")
 
-    assert prepare(bench, hospital.settings) == [("broken", 0)]  # what failed is tried again
+    assert prepare(bench, hospital.settings) == [("broken", 0)]  # failed cells are retried
     monkeypatch.setattr(stage, "_computed", note)
     for method, seed in bench.groups():
         run_group(bench, method, seed, hospital.settings)
@@ -148,7 +148,7 @@ def test_test_is_opened_once_for_the_frozen_choice(hospital: Any, bench: Benchma
     finish(bench, settings, COMMAND)
     assert openings() == []  # develop alone opens nothing
     report = finish(bench, settings, COMMAND, open_test="final table")
-    assert openings() == ["final table"] * 5  # one a training of each method that has a choice
+    assert openings() == ["final table"] * 5  # one per training of each method that has a choice
     again = finish(bench, settings, COMMAND, open_test="final table")
     assert openings() == ["final table"] * 5
     assert again.markdown == report.markdown
@@ -174,7 +174,7 @@ def test_the_table_has_methods_controls_costs_and_verdicts(hospital: Any, bench:
     assert (folder.path / "develop_auroc.png").stat().st_size > 1000
 
 
-def test_a_crash_is_noted_in_what_it_left_undone(hospital: Any, bench: Benchmark) -> None:
+def test_a_crash_is_noted_in_the_cells_that_it_left_undone(hospital: Any, bench: Benchmark) -> None:
     note_crash(bench, "broken", 0, -9, hospital.settings)
     note_crash(bench, "small", 0, -9, hospital.settings)
     results = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}

@@ -50,13 +50,13 @@ def choosing(hospital: Any, folder: Path, own: float) -> Benchmark:
 def test_an_ensemble_of_grid_cells_reads_as_its_members_do(
     hospital: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: float, score: str, chosen: Any, read: float
 ) -> None:
-    def known(benchmark: Benchmark, cell: Any, settings: Any) -> dict[str, Any]:
+    def stored_result(benchmark: Benchmark, cell: Any, settings: Any) -> dict[str, Any]:
         weight = chosen[("small", "other").index(cell.method.name)]
         detection = DetectionConfig.model_validate({"residual": {"adjacent": weight}})
         run = {"path": str(tmp_path / cell.method.name), "sha256": "0" * 64}
         return {"state": "done", "run": run, "detection": detection.model_dump(mode="json")}
 
-    monkeypatch.setattr(stage, "result_of", known)
+    monkeypatch.setattr(stage, "result_of", stored_result)
     for name in ("small", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").touch()

@@ -87,7 +87,7 @@ def test_what_does_not_fit_is_refused(file: Path, change: tuple[str, str], messa
         Benchmark.read(file)
 
 
-def test_an_unknown_method_is_told_when_its_cell_is_resolved(file: Path) -> None:
+def test_an_unknown_method_is_reported_when_its_cell_is_resolved(file: Path) -> None:
     file.write_text(FILE.replace("{name: vae}", "{name: no_such_method}"))
     benchmark = Benchmark.read(file)
     *_, broken = benchmark.cells()

@@ -58,7 +58,9 @@ def file(hospital: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("training: {images: 64}}", "data: {fold: {of: 2, held_out: 0}}}"), "all rows share those of the base"),
     ],
 )
-def test_what_folds_do_not_go_with_is_refused(file: Path, tmp_path: Path, change: tuple[str, str], reason: str) -> None:
+def test_options_that_exclude_folds_are_refused(
+    file: Path, tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
     (tmp_path / "b.yaml").write_text(file.read_text().replace(*change, 1))
     with pytest.raises(ConfigError, match=reason):
         Benchmark.read(tmp_path / "b.yaml")
@@ -163,7 +165,7 @@ def test_members_of_another_fold_are_refused(hospital: Any, bench: Benchmark) ->
 
 
 @pytest.mark.slow
-def test_a_run_whose_patients_were_dealt_anew_is_refused(new_hospital: Any, hospital: Any, tmp_path: Path) -> None:
+def test_a_run_whose_patients_were_reassigned_is_refused(new_hospital: Any, hospital: Any, tmp_path: Path) -> None:
     """A label that comes after training changes what a fold learns from; the old run may not be judged on it."""
     settings = new_hospital()
     read = write_phantoms(tmp_path / "read", 60, "MR", 0.3, 11, size=32, slices=3, grades=(3,), syntaxes=SYNTAXES[:1])

@@ -44,7 +44,7 @@ def test_the_figure_shows_every_seed() -> None:
     assert points == [("full", [0.8]), ("none", [0.6, 0.7])]
 
 
-def test_stages_of_a_training_are_told_apart() -> None:
+def test_stages_of_a_training_are_distinguished() -> None:
     staged = row("two", {0: {"auroc": 0.8}}, training_seconds=25.0, stage_seconds=(10.0, 15.0))
     plain = row("one", {0: {"auroc": 0.7}}, training_seconds=25.0, stage_seconds=(25.0,))
     page = leaderboard_page(board(staged, plain))

@@ -129,7 +129,7 @@ def test_a_grid_of_a_mappers_own_map_varies_its_cleaning_only() -> None:
     assert [one.map for one in aggregates(GridConfig(), own.aggregate)].count("mean") == 1
 
 
-def test_what_is_written_says_what_chose(evaluated_run: RunRef, result: GridResult) -> None:
+def test_the_written_file_says_how_the_cell_was_chosen(evaluated_run: RunRef, result: GridResult) -> None:
     folder = RunFolder.behind(evaluated_run).path / "grid"
     assert (folder / "best.yaml").read_text().startswith("# best auroc on develop")
     assert len(pd.read_csv(folder / "grid.csv")) > 0

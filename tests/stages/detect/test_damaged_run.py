@@ -18,7 +18,7 @@ from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 
-# Made for people, and by nothing read again as an input; written whole or not at all like all others.
+# Made for people, and never read again as an input; written whole or not at all like all others.
 FOR_PEOPLE = {".md", ".csv", ".png", ".npz"}
 NOTES = {".lock", "report.json"}
 

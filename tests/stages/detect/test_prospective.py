@@ -68,7 +68,7 @@ def test_the_night_is_read_and_measured(trained: Any, tmp_path: Path) -> None:
     assert report.agreement.scans == len(rows) and report.agreement.same == len(rows) - 1
     assert rates.ppv is not None and rates.sensitivity is not None
     assert report.undecided == 0
-    assert report.knowing == len(rows) - 2  # the second readers were shown what the first one had been
+    assert report.knowing == len(rows) - 2  # the second readings were not blinded
     assert (Path(run.path) / "evaluation" / "prospective" / "report.md").exists()
 
 

@@ -40,7 +40,7 @@ def hash_after(package: Path, *files: str) -> str:
     return hash_closure(EVALUATION, package)
 
 
-def test_what_it_imports_changes_it_and_the_web_pages_do_not(copied: Path) -> None:
+def test_imported_sources_change_the_hash_and_the_web_pages_do_not(copied: Path) -> None:
     before = hash_closure(EVALUATION)
     assert hash_after(copied, "review/web/pages.py", "stages/pacs/push.py", "cli/model.py") == before
     assert hash_after(copied, "detection/residual.py") != before

@@ -135,7 +135,7 @@ def test_nothing_is_replaced(saved: tuple[Path, Path], copied: Settings, tmp_pat
     assert restore(saved[0], tmp_path / "empty").files > 0
 
 
-def test_what_lies_outside_is_named_and_left_out_only_when_asked(copied: Settings, tmp_path: Path) -> None:
+def test_parts_outside_are_named_and_left_out_only_on_request(copied: Settings, tmp_path: Path) -> None:
     url = "postgresql://nightread:secret@db.example/catalogue"
     settings = copied.model_copy(update={"catalogue_url": url})
     with pytest.raises(ConfigError, match="pg_dump") as refused:
@@ -187,7 +187,7 @@ def test_a_store_on_another_disk_is_saved_through_its_link(settings: Settings, t
     assert (tmp_path / "restored" / "pixels" / "object").read_bytes() == b"pixels"
 
 
-def test_what_names_people_and_what_passes() -> None:
+def test_identifying_and_passing_files_are_recognised() -> None:
     def kind(name: str) -> tuple[bool, bool]:
         path = PurePosixPath(name)
         return is_identifying(path), is_passing(path)

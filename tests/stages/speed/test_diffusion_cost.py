@@ -31,7 +31,7 @@ def test_passes_are_start_times_times_steps(rows: dict[str, DiffusionCost]) -> N
     assert 4 <= rows["early exit"].passes < 100
 
 
-def test_what_only_rearranges_the_work_changes_no_answer(rows: dict[str, DiffusionCost]) -> None:
+def test_options_that_only_rearrange_the_work_change_no_answer(rows: dict[str, DiffusionCost]) -> None:
     assert rows["in one batch"].difference < 1e-5 and rows["channels_last"].difference < 1e-5
     assert 0 < rows["bf16"].difference < 0.02
     assert rows["3 steps, start by start"].difference > 1e-4 and rows["early exit"].difference < 0.1
@@ -46,6 +46,6 @@ def test_costs_are_ratios_of_the_same_round(rows: dict[str, DiffusionCost]) -> N
 
 
 @pytest.mark.parametrize("wrong", [{"second_pass": {}}, {"conditions": {}}, {"start_times": (30, 120)}])
-def test_what_cannot_be_compared_is_refused(wrong: dict) -> None:
+def test_variants_that_cannot_be_compared_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match="plain ddpm"):
         diffusion_cost(model(**wrong), torch.zeros(1, 1, 16, 16))
