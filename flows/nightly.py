@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -31,15 +31,15 @@ def nightly(request: str, workspace: str) -> Any:
     `request` is the path of the file that describes the night (see `flows.request`).
     """
     settings = Settings.load(workspace)
-    ingested, failures = settled([ingest(request, workspace, return_state=True)])
+    ingested, failures = settled([cast(Any, ingest)(request, workspace, return_state=True)])
     configs, unreadable = _untrained(request, settings)
     _, untrained_failures = settled([train(config, workspace, return_state=True) for config in configs])
-    scored, unscored = settled([score(workspace, return_state=True)])
-    measured, unmeasured = settled([evaluate(workspace, return_state=True)])
+    scored, unscored = settled([cast(Any, score)(workspace, return_state=True)])
+    measured, unmeasured = settled([cast(Any, evaluate)(workspace, return_state=True)])
     failures += unreadable + untrained_failures + unscored + unmeasured
     failures += [failure for part in (*ingested, *scored, *measured) for failure in part["failures"]]
     reports = [[report for part in parts for report in part["reports"]] for parts in (ingested, scored, measured)]
-    report = build_night_report(settings, *reports, failures)
+    report = build_night_report(settings, *reports, failures)  # type: ignore[call-arg]  # three lists
     create_markdown_artifact(key="night", markdown=report["markdown"], description="The night in one page")
     return ended(report)
 
@@ -62,7 +62,9 @@ def run_nightly(roots: list[str], configs: list[str], labels: list[str], workspa
     """
     quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with quick, requested(workspace, roots, configs, labels) as request:
-        report: dict[str, Any] = nightly(request, workspace, return_state=True).result(raise_on_failure=False)
+        report: dict[str, Any] = cast(Any, nightly)(request, workspace, return_state=True).result(
+            raise_on_failure=False
+        )
     if isinstance(report, BaseException):
         raise report
     return report

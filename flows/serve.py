@@ -63,7 +63,7 @@ def _serve(schedule: Schedule, settings: Settings) -> None:
         name=schedule.name,
         schedules=[cron],
         parameters={
-            "request": str(write_request(settings, *paths, name=f"schedule-{schedule.name}")),
+            "request": str(write_request(settings, *paths, name=f"schedule-{schedule.name}")),  # type: ignore[misc, arg-type]  # three lists
             "workspace": str(settings.workspace),
         },
         global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 
@@ -35,7 +35,7 @@ def save_detector(folder: str | Path, detector: Scorer) -> str:
 
 
 def _named(model: Model, folder: Path) -> dict[str, str]:
-    origin = model.origin or _save_beside(model, folder).origin
+    origin: Any = model.origin or _save_beside(model, folder).origin
     hint = os.path.relpath(origin.folder.resolve(), folder.resolve())
     return {"sha256": origin.sha256, "folder": Path(hint).as_posix()}
 
@@ -43,7 +43,7 @@ def _named(model: Model, folder: Path) -> dict[str, str]:
 def _save_beside(model: Model, folder: Path) -> Model:
     """Save a model under its SHA-256, which is only known after writing."""
     fresh = folder / MODELS / "new"
-    sha256 = save_model(fresh, model).origin.sha256
+    sha256 = cast(Any, save_model(fresh, model).origin).sha256
     target = beside(folder, sha256)
     shutil.rmtree(target, ignore_errors=True)
     durable.move(fresh, target)
@@ -76,7 +76,7 @@ def load_detector(
 def _built(spec: dict[str, Any], models: list[Model]) -> Scorer:
     try:
         if "members" not in spec:
-            return Detector(*models, **fields_of(spec))
+            return Detector(*models, **fields_of(spec))  # type: ignore[arg-type]  # one model: mypy lets a star fill every field
         members = [_member(item, model) for item, model in zip(spec["members"], models, strict=True)]
         return Ensemble(tuple(members), **fields_of(spec))
     except (ValidationError, KeyError, TypeError, ValueError) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class Tiling:
         """Yield the start of each cube."""
         yield from product(*self.starts)
 
-    def window(self, start: Start) -> tuple[slice, ...]:
+    def window(self, start: Start) -> tuple[Any, ...]:
         """Return the index of the cube in [..., D, H, W]."""
         return (..., *(slice(first, first + self.edge) for first in start))
 
@@ -131,7 +131,7 @@ def tiled(image: Tensor, body: Tensor, edge: int, config: TileConfig, answer: An
     for first in range(0, len(todo), config.at_once):
         starts = todo[first : first + config.at_once]
         cubes = [torch.stack([volume[tiling.window(start)] for start in starts]) for volume in (image, body)]
-        for start, values in zip(starts, answer(*cubes, starts), strict=True):
+        for start, values in zip(starts, answer(*cubes, starts), strict=True):  # type: ignore[call-arg, arg-type]  # two cubes
             blend.add(start, values)
     return blend.result()
 

@@ -223,10 +223,10 @@ def _sample(gathered: _Gathered, name: str, bootstrap: PatientBootstrap, config:
     """
     pool = gathered.pools[name]
     keys, weights = pool.totals()
-    exact = _ranked(*(column[None, ::-1] for column in weights.T), config)
+    exact = _ranked(*(column[None, ::-1] for column in weights.T), config)  # type: ignore[call-arg]  # three columns
     edges = edges_of(keys, weights, config.pixel_cells)
     cells = [table[:, ::-1] for table in pool.histograms(edges)]
-    sampled = bootstrap.sample(lambda w: _ranked(*(w @ table for table in cells), config), 4 * len(edges))
+    sampled = bootstrap.sample(lambda w: _ranked(*(w @ table for table in cells), config), 4 * len(edges))  # type: ignore[call-arg]  # three tables
     shift = exact[0] - sampled.values
     ranked = Sampled(exact[0], sampled.replicates + shift, sampled.jackknife + shift)
     if name not in gathered.tallies:

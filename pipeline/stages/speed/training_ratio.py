@@ -71,7 +71,7 @@ def training_ratio(
     pairs = [(_seconds(lambda: next(bare), steps), _seconds(lambda: next(ours), steps)) for _ in range(rounds)]
     images = steps * batch_size
     speeds = [images / median(times) for times in zip(*pairs, strict=True)]
-    return TrainingSpeed(config.name, image_size, batch_size, *speeds, ratio=median(b / o for b, o in pairs))
+    return TrainingSpeed(config.name, image_size, batch_size, *speeds, ratio=median(b / o for b, o in pairs))  # type: ignore[misc]  # two speeds
 
 
 def _our_steps(method: Method, data: Images, batch_size: int) -> Iterator[object]:
