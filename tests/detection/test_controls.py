@@ -124,7 +124,7 @@ def test_an_empty_body_has_no_values_and_bad_input_is_refused(tmp_path: Path) ->
     assert [name for name in CONTROLS if not math.isnan(scores[name][0])] == ["slice_position"]
     with pytest.raises(EmptySelection, match="at least 2"):
         ControlModel.fit(slices(1))
-    with pytest.raises(ConfigError, match="must be one"):
+    with pytest.raises(ConfigError, match="body"):
         control_scores([ControlSlice("s", np.zeros((8, 8)), np.ones((4, 4), dtype=bool))], model)
     with pytest.raises(ConfigError, match="rows, columns"):
         compressed_bytes(np.zeros((1, 2, 3), np.uint8))

@@ -123,9 +123,9 @@ def test_a_row_does_not_see_its_neighbours(kind: str) -> None:
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     x, y, body = pair(2, 1, 8, 8)
-    with pytest.raises(ConfigError, match="do not fit"):
+    with pytest.raises(ConfigError, match="do not match"):
         residual(x, y[:1], body, ResidualConfig())
-    with pytest.raises(ConfigError, match="do not fit"):
+    with pytest.raises(ConfigError, match="do not match"):
         residual(x, y, body[:, 0], ResidualConfig())
 
 
