@@ -74,7 +74,7 @@ def test_the_installed_command_finds_what_came_with_it(python: Path, tmp_path: P
     # The configuration is found; there is only nothing to train on.
     done = run(python, "-w", "ws", "train", "configs/runs/demo-mr.yaml", cwd=tmp_path)
     assert done.returncode == 9, done.stderr
-    assert "No normal scans to train on for the route 'phantom-mr'" in done.stderr
+    assert "no normal scans to train on for the route 'phantom-mr'" in done.stderr
 
 
 def test_the_installed_package_is_the_wheels(python: Path, tmp_path: Path) -> None:
