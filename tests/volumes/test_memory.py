@@ -21,6 +21,7 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.methods import method_config
+from pipeline.methods.stored_model import Model
 from pipeline.types import SliceRef
 
 count, at_once = int(sys.argv[1]), int(sys.argv[2])

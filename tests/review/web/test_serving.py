@@ -95,7 +95,7 @@ def test_a_fault_of_the_program_tells_no_name(
     def broken(*_: object) -> None:
         raise RuntimeError(f"cannot read the scan of {night.planted}")
 
-    monkeypatch.setattr(type(room.review.worklist), "page", broken)
+    monkeypatch.setattr(type(room.review.worklist), "read_page", broken)
     with caplog.at_level(logging.DEBUG):
         answer = one.get("/")
     assert answer.status_code == 500

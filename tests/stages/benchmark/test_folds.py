@@ -89,7 +89,7 @@ def test_a_codec_that_is_trained_already_is_refused_under_a_fold() -> None:
     }
     RunConfig.model_validate(values)
     values["data"]["fold"] = {"of": 2, "held_out": 0}  # type: ignore[index]
-    with pytest.raises(ValueError, match="data\.fold"):
+    with pytest.raises(ValueError, match=r"data\.fold"):
         RunConfig.model_validate(values)
 
 
@@ -145,7 +145,7 @@ def test_a_row_that_lacks_a_fold_has_no_mean(hospital: Any, bench: Benchmark) ->
     try:
         file.unlink()
         report = finish(bench, hospital.settings, "c")
-        assert "other failed: The folds 1 are not finished; the mean is over all of them." in report.markdown
+        assert "other failed: The folds 1 are not finished" in report.markdown
     finally:
         file.write_text(text)
 

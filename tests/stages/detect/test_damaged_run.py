@@ -32,6 +32,12 @@ def whole(trained: Any, phantom_night: Any, tmp_path_factory: pytest.TempPathFac
     return settings
 
 
+@pytest.fixture(scope="module")
+def run_id(trained: Any) -> str:
+    """The champion's training run; other tests of the session may have trained more runs on its route."""
+    return Path(trained.report.run.path).name
+
+
 def one_night(settings: Settings, phantom_night: Any, with_evaluation: bool = True) -> Path:
     """Train if needed, calibrate, score and evaluate; return the run folder."""
     run = train(load_config(phantom_night.config, RunConfig), settings)
@@ -51,15 +57,15 @@ def inputs(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def nights_after(whole: Settings, phantom_night: Any, place: Path, keep: int) -> dict[str, str]:
+def nights_after(whole: Settings, run_id: str, phantom_night: Any, place: Path, keep: int) -> dict[str, str]:
     """Cut each file in turn to 1/`keep` of its bytes (0: to none) and run a night; return the outcome of each."""
-    folder = RunFolder.of(whole, "phantom-mr").path
+    folder = RunFolder.of(whole, run_id).path
     done: dict[str, str] = {}
     for number, file in enumerate(inputs(folder)):
         settings = Settings(workspace=place / str(number))
         shutil.copytree(whole.workspace, settings.workspace)
         name = str(file.relative_to(folder))
-        target, original = RunFolder.of(settings, "phantom-mr").path / name, file.read_bytes()
+        target, original = RunFolder.of(settings, run_id).path / name, file.read_bytes()
         target.write_bytes(original[: len(original) // keep] if keep else b"")
         cut = target.read_bytes()
         try:
@@ -76,8 +82,8 @@ def nights_after(whole: Settings, phantom_night: Any, place: Path, keep: int) ->
 
 
 @pytest.mark.parametrize("keep", [2, pytest.param(0, marks=pytest.mark.slow)])
-def test_no_damaged_file_is_used(whole: Settings, phantom_night: Any, tmp_path: Path, keep: int) -> None:
-    done = nights_after(whole, phantom_night, tmp_path, keep)
+def test_no_damaged_file_is_used(whole: Settings, run_id: str, phantom_night: Any, tmp_path: Path, keep: int) -> None:
+    done = nights_after(whole, run_id, phantom_night, tmp_path, keep)
     weights = [name for name in done if name.endswith(".safetensors")]
     assert len(done) >= 9 and len(weights) >= 2
     assert [name for name, what in done.items() if what == "not read"] == []
@@ -86,12 +92,12 @@ def test_no_damaged_file_is_used(whole: Settings, phantom_night: Any, tmp_path: 
 
 
 def test_a_finished_training_is_not_trained_again_for_its_checkpoint(
-    whole: Settings, phantom_night: Any, tmp_path: Path
+    whole: Settings, run_id: str, phantom_night: Any, tmp_path: Path
 ) -> None:
     """The model is whole, so that its checkpoints do not matter; without the model, a damaged one is refused."""
     settings = Settings(workspace=tmp_path / "workspace")
     shutil.copytree(whole.workspace, settings.workspace)
-    folder = RunFolder.of(settings, "phantom-mr").path
+    folder = RunFolder.of(settings, run_id).path
     newest = sorted(folder.glob("training/*/state.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     one_night(settings, phantom_night)
