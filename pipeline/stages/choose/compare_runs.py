@@ -78,7 +78,7 @@ def compare_runs(
         described = " and ".join(f"{name} in {unit} units" for name, unit in units.items())
         raise ConfigError(f"{described} were evaluated, but only scores of the same units can be compared.")
     config = folders[0].config().evaluation
-    frame = joined(*(stored_scores(folder, set_name) for folder in folders), tuple(units))  # type: ignore[call-arg, arg-type]  # two folders
+    frame = joined(*(stored_scores(folder, set_name) for folder in folders), tuple(units))  # type: ignore[call-arg]  # two folders
     if part == "central":
         frame = central_subset(frame, config)
     names = [folder.run_id for folder in folders]
