@@ -90,6 +90,10 @@ class SliceRef:
         """`pixel_key/frame`: identifies the pixels whatever the pseudonyms; seeds the slice's randomness at scoring."""
         return f"{self.pixel_key}/{self.frame}"
 
+    def scored(self, score: float) -> SliceScore:
+        """Return the record of this slice's score."""
+        return SliceScore(self.instance_id, self.frame, self.series_id, self.study_id, self.patient_id, score)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -140,13 +144,32 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class AnomalyMap:
-    """Deviation of a slice from normal. `values` float32 [H, W] on the native grid, higher = more anomalous;
-    `body` bool [H, W]; `reconstruction` float32 [H, W] in physical units or None where the method has none."""
+class SliceResult:
+    """A detector's answer for one slice; its arrays are on the model's grid, or on the slice's own (`Scorer.native`).
 
-    values: np.ndarray
+    Attributes:
+        id: of the slice.
+        score: raw, higher = more anomalous; NaN without a body.
+        values: the anomaly map, float32 [H, W], higher = more anomalous, 0 outside the body; None if the method has no
+            map.
+        body: bool [H, W].
+        reconstruction: float32 [H, W], in [-1, 1] on the model's grid, in physical units on the slice's own; None if
+            the method has no reconstruction.
+        history: the steps up to the model, the normaliser's last, which leads back to the slice's own grid; () if they
+            were not recorded.
+    """
+
+    id: str
+    score: float
+    values: np.ndarray | None
     body: np.ndarray
-    reconstruction: np.ndarray | None = None
+    reconstruction: np.ndarray | None
+    history: tuple[Step, ...] = ()
+
+    def alone(self, slice_id: str) -> SliceResult:
+        """Return the result under its id with copied arrays, so that keeping a slice does not keep the whole volume."""
+        values, image = (None if item is None else item.copy() for item in (self.values, self.reconstruction))
+        return replace(self, id=slice_id, values=values, body=self.body.copy(), reconstruction=image)
 
 
 @dataclass(frozen=True, slots=True)

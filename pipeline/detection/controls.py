@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,9 +26,9 @@ from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.images.letterbox import resample
 from pipeline.data.images.load_slice import FrameStore
 from pipeline.data.images.normalise import Normaliser
-from pipeline.detection.slices import SliceResult, native_map
+from pipeline.detection.slices import native_map
 from pipeline.errors import ArtefactError, ConfigError, EmptySelection
-from pipeline.types import AnomalyMap, Step
+from pipeline.types import Step
 
 COMPONENTS = 16
 PCA_SIZE = 64  # larger images are resized to this before the PCA
@@ -139,11 +139,9 @@ def control_slice(data: SliceDataset, index: int, store: FrameStore | None) -> C
     return ControlSlice(item["id"], image, body, stored, ref.relative_position)
 
 
-def brightness_map(normaliser: Normaliser, item: ControlSlice, step: Step) -> AnomalyMap:
-    """Return the control of pixel metrics: the normalised image itself as anomaly map, on the native grid."""
-    return cast(  # a result with values always has a map
-        AnomalyMap, native_map(normaliser, SliceResult(item.id, math.nan, item.image, item.body, None), step)
-    )
+def brightness_map(normaliser: Normaliser, item: ControlSlice, step: Step) -> np.ndarray:
+    """Return the control of pixel metrics: the normalised image itself as an anomaly map [H, W], on the native grid."""
+    return native_map(normaliser, item.image, item.body, step)[0]
 
 
 def _scores(item: ControlSlice, fitted: ControlModel) -> dict[str, float]:

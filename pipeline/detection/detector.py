@@ -14,7 +14,7 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.detection.conformal import Calibration
 from pipeline.detection.residual import ResidualConfig, across, clean, counted_body, residual
 from pipeline.detection.scorer import Scorer, refuse_broken, refuse_misfit
-from pipeline.detection.slices import Scored
+from pipeline.detection.slices import BatchResult
 from pipeline.detection.two_sided import TwoSided
 from pipeline.detection.volumes import in_parts, joined, refuse_no_series, refuse_no_volumes, series_answer
 from pipeline.errors import ConfigError
@@ -78,7 +78,7 @@ class Detector(Scorer):
         """Whether scores come with a heatmap."""
         return isinstance(self.method, Reconstructor | AnomalyMapper)
 
-    def raw_batch(self, batch: Batch) -> Scored:
+    def raw_batch(self, batch: Batch) -> BatchResult:
         """Score one batch before any transform; see `score_batch`."""
         self._refuse_misfit(batch)
         if not self.has_maps:
@@ -88,7 +88,7 @@ class Detector(Scorer):
         scores, maps = (joined(column) for column in zip(*parts, strict=True))
         if self.residual.adjacent:
             scores, maps = self._across(batch, maps)
-        return Scored(scores, maps, None if isinstance(self.method, AnomalyMapper) else answer)
+        return BatchResult(scores, maps, None if isinstance(self.method, AnomalyMapper) else answer)
 
     def answer(self, batch: Batch) -> Tensor:
         """Return the method's output before any comparison: x_hat [B, C, *spatial], or its own map [B, 1, ...].
@@ -159,14 +159,14 @@ class Detector(Scorer):
         refuse_broken(scores, counted)
         return scores, maps
 
-    def _numbers(self, batch: Batch) -> Scored:
+    def _numbers(self, batch: Batch) -> BatchResult:
         """Score with a method that gives one number per image."""
         x, rng, conditions = self._inputs(batch)
         with self.method.inference(), self._precision():
             scores = cast(ScanScorer, self.method).score(x, rng, **conditions).double()
         body = batch.body.to(self.device)
         refuse_broken(scores, body)
-        return Scored(scores.masked_fill(~body.flatten(1).any(dim=1), torch.nan), None, None)
+        return BatchResult(scores.masked_fill(~body.flatten(1).any(dim=1), torch.nan), None, None)
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.config.precision == "fp32":

@@ -21,7 +21,7 @@ from pipeline.detection.conformal import Calibration
 from pipeline.detection.detector import Detector
 from pipeline.detection.residual import counted_body
 from pipeline.detection.scorer import Scorer
-from pipeline.detection.slices import Scored
+from pipeline.detection.slices import BatchResult
 from pipeline.detection.two_sided import TwoSided
 from pipeline.errors import ConfigError, TooFewNormals
 from pipeline.methods.stored_model import Model
@@ -101,7 +101,7 @@ class Ensemble(Scorer):
         """Whether any member has a map."""
         return any(member.map is not None for member in self.members)
 
-    def raw_batch(self, batch: Batch) -> Scored:
+    def raw_batch(self, batch: Batch) -> BatchResult:
         """Return the mean z-score of each slice, NaN if a member has none, and the mean z-map."""
         scored = [(member, member.detector.score_batch(batch)) for member in self.members]
         scores = torch.stack([member.score.z(result.scores) for member, result in scored]).mean(dim=0)
@@ -110,7 +110,7 @@ class Ensemble(Scorer):
         ]
         inside = batch.body.to(self.device)
         mean = torch.stack(maps).mean(dim=0).masked_fill(~inside, 0.0) if maps else None
-        return Scored(scores, mean, None)
+        return BatchResult(scores, mean, None)
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -18,23 +18,14 @@ from pipeline.data.images.normalise import Normalised, Plane, planes
 from pipeline.data.store.pixel_store import content_key
 from pipeline.detection.aggregate import aggregate_series, over
 from pipeline.detection.scorer import Scorer
-from pipeline.detection.slices import SliceResult, native_map, slice_results
+from pipeline.detection.slices import slice_results
 from pipeline.detection.volumes import in_parts
 from pipeline.dicom.decode.geometry import REGULAR, Allowed, assemble, require_volume
 from pipeline.dicom.decode.physical import to_physical
 from pipeline.dicom.decode.read import DecodedInstance
 from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ConfigError, EmptySelection
-from pipeline.types import AnomalyMap, Batch, Scan, Step
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredPlane:
-    """One slice of a scan: raw score (NaN without a body), map on the native grid, and every step up to the model."""
-
-    score: float
-    anomaly: AnomalyMap | None
-    history: tuple[Step, ...]
+from pipeline.types import Batch, Scan, SliceResult, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +38,7 @@ class ScanResult:
         n_calibration: number of calibration units.
         guarantee: guarantee of the p-value.
         route: the detector's route; it is not checked here that the scan belongs to it.
-        planes: the slices, in geometric order.
+        planes: the slices on their own grids, in geometric order, each with every step up to the model.
     """
 
     score: float
@@ -55,7 +46,7 @@ class ScanResult:
     n_calibration: int
     guarantee: str
     route: str
-    planes: tuple[ScoredPlane, ...]
+    planes: tuple[SliceResult, ...]
 
     @property
     def heatmap(self) -> np.ndarray | None:
@@ -78,7 +69,7 @@ class ScanResult:
         return self.planes[0].history
 
     def _stack(self, name: str) -> np.ndarray | None:
-        items: list[Any] = [None if plane.anomaly is None else getattr(plane.anomaly, name) for plane in self.planes]
+        items: list[Any] = [None if plane.values is None else getattr(plane, name) for plane in self.planes]
         if any(item is None for item in items):
             return None
         if len({item.shape for item in items}) > 1:
@@ -204,10 +195,10 @@ def _result(detector: Scorer, series: Sequence[_Series]) -> ScanResult:
     )
 
 
-def _scored_series(detector: Scorer, series: _Series) -> list[ScoredPlane]:
+def _scored_series(detector: Scorer, series: _Series) -> list[SliceResult]:
     sources = series.sources
     normalised = detector.normaliser.series([source.plane for source in sources])
-    scored: list[ScoredPlane]
+    scored: list[SliceResult]
     size, scored = len(sources) if detector.whole else detector.config.batch_size, []
     for part in in_parts(size, len(sources)):
         batch = _batch(normalised[part], sources[part], series.slice_mm)
@@ -228,7 +219,6 @@ def _batch(normalised: Sequence[Normalised], sources: Sequence[_Source], slice_m
 
 def _planes(
     detector: Scorer, scored: Iterable[SliceResult], normalised: Sequence[Normalised], sources: Sequence[_Source]
-) -> Iterator[ScoredPlane]:
+) -> Iterator[SliceResult]:
     for result, item, source in zip(scored, normalised, sources, strict=True):
-        anomaly = native_map(detector.normaliser, result, item.step)
-        yield ScoredPlane(result.score, anomaly, (*source.history, item.step))
+        yield replace(detector.native(result, item.step), history=(*source.history, item.step))

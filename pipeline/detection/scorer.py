@@ -15,11 +15,10 @@ from pipeline.detection.aggregate import AggregateConfig, aggregate_study
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.conformal import Calibration
 from pipeline.detection.slices import (
-    Scored,
-    SliceResult,
+    BatchResult,
     Slices,
     content_id,
-    native_map,
+    native_result,
     series_stacks,
     slice_batches,
     slice_results,
@@ -28,7 +27,7 @@ from pipeline.detection.two_sided import TwoSided
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.methods.base import Method
 from pipeline.methods.stored_model import Model
-from pipeline.types import AnomalyMap, Batch, Finding, SliceScore, Step
+from pipeline.types import Batch, Finding, SliceResult, SliceScore, Step
 
 
 class Scorer:
@@ -66,7 +65,7 @@ class Scorer:
         """Whether scores come with a heatmap."""
 
     @abstractmethod
-    def raw_batch(self, batch: Batch) -> Scored:
+    def raw_batch(self, batch: Batch) -> BatchResult:
         """Score one batch before any transform; see `score_batch`."""
 
     @property
@@ -128,7 +127,7 @@ class Scorer:
         """
         return replace(self, config=config, two_sided=None, calibration=None)  # type: ignore[type-var]
 
-    def score_batch(self, batch: Batch) -> Scored:
+    def score_batch(self, batch: Batch) -> BatchResult:
         """Score one batch; a row's result depends on the row and its id alone.
 
         Randomness depends on the seed and each of `batch.ids`; no global generator is used.
@@ -167,13 +166,13 @@ class Scorer:
             results = list(slice_results(stack.batch, self.score_batch(stack.batch)))
             yield from (results[place].alone(slice_id) for place, slice_id in stack.selected.items())
 
-    def native(self, result: SliceResult, step: Step, reconstruction: bool = True) -> AnomalyMap | None:
-        """Bring a slice's map to the native grid; `step` is the normaliser's (`SliceDataset.step(id)`).
+    def native(self, result: SliceResult, step: Step | None = None, reconstruction: bool = True) -> SliceResult:
+        """Return a slice's result on its own grid; `step` is the normaliser's, by default the last of its history.
 
         At 512 x 512 this costs more than a small model's forward pass: do it only for slices that are displayed, and
         leave out the reconstruction if it is not needed.
         """
-        return native_map(self.normaliser, result, step, reconstruction)
+        return native_result(self.normaliser, result, step or result.history[-1], reconstruction)
 
     def finding(self, slices: Sequence[SliceScore]) -> Finding:
         """Aggregate the slices of one study, all its series on this route, with its p-value.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -12,10 +12,10 @@ from torch import Tensor
 from pipeline.data.images.dataset import SliceDataset, Stack, batches, collate
 from pipeline.data.images.normalise import Normaliser
 from pipeline.errors import ConfigError
-from pipeline.types import AnomalyMap, Batch, Step
+from pipeline.types import Batch, SliceResult, Step
 
 
-class Scored(NamedTuple):
+class BatchResult(NamedTuple):
     """Result of `Detector.score_batch`.
 
     Attributes:
@@ -27,24 +27,6 @@ class Scored(NamedTuple):
     scores: Tensor
     maps: Tensor | None
     reconstructions: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class SliceResult:
-    """One slice on the model grid; `values`, `body` and `reconstruction` are [*spatial], the last in [-1, 1]."""
-
-    id: str
-    score: float
-    values: np.ndarray | None
-    body: np.ndarray
-    reconstruction: np.ndarray | None
-
-    def alone(self, slice_id: str) -> SliceResult:
-        """Return the result under its id with copied arrays, so that keeping a slice does not keep the whole volume."""
-        arrays: list[Any] = [
-            None if item is None else item.copy() for item in (self.values, self.body, self.reconstruction)
-        ]
-        return SliceResult(slice_id, self.score, *arrays)
 
 
 class Slices(Protocol):
@@ -83,7 +65,7 @@ def content_id(data: Slices, slice_id: str) -> str:
     return data.ref(slice_id).content_id
 
 
-def slice_results(batch: Batch, scored: Scored) -> Iterator[SliceResult]:
+def slice_results(batch: Batch, scored: BatchResult) -> Iterator[SliceResult]:
     """Split a scored batch into its slices (first channel of the reconstructions)."""
     scores = scored.scores.cpu().tolist()
     maps = None if scored.maps is None else scored.maps.cpu().numpy()
@@ -95,16 +77,20 @@ def slice_results(batch: Batch, scored: Scored) -> Iterator[SliceResult]:
 
 
 def native_map(
-    normaliser: Normaliser, result: SliceResult, step: Step, reconstruction: bool = True
-) -> AnomalyMap | None:
-    """Bring a slice's map and body to the native grid, and optionally its reconstruction, which costs most.
+    normaliser: Normaliser, values: np.ndarray, body: np.ndarray, step: Step
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a map and its body [S, S] on the native grid [H, W]; the map is 0 outside the body."""
+    inside = normaliser.mask_to_native(body, step)
+    native = normaliser.to_native(values, step)
+    np.multiply(native, inside, out=native)
+    return native, inside
 
-    Return None if the method has no map.
-    """
+
+def native_result(normaliser: Normaliser, result: SliceResult, step: Step, reconstruction: bool = True) -> SliceResult:
+    """Bring a slice's map and body to the native grid, and optionally its reconstruction, which costs most."""
     if result.values is None:
-        return None
-    body = normaliser.mask_to_native(result.body, step)
-    values = normaliser.to_native(result.values, step)
-    np.multiply(values, body, out=values)
+        return replace(result, body=normaliser.mask_to_native(result.body, step), reconstruction=None)
+    values, body = native_map(normaliser, result.values, result.body, step)
     image = result.reconstruction if reconstruction else None
-    return AnomalyMap(values, body, None if image is None else normaliser.invert(image, step))
+    image = None if image is None else normaliser.invert(image, step)
+    return replace(result, values=values, body=body, reconstruction=image)

@@ -39,7 +39,7 @@ from pipeline.review.display_frames import block_means, in_16_bits, reduced
 from pipeline.review.stacks import Stack
 from pipeline.stages.pacs.pixel_outline import PixelOutline, pixel_outline
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.types import AnomalyMap, SliceRef
+from pipeline.types import SliceRef, SliceResult
 
 DETECTORS = 2  # held in memory
 RANGES = 32  # series whose statistics are remembered
@@ -150,16 +150,16 @@ class MapMaker:
         if cached is not None:
             return cached
         requested: SliceMaps | None = None
-        for place, anomaly in self._anomalies(self.model(finding), stack, index):
-            if anomaly is None:
+        for place, native in self._results(self.model(finding), stack, index):
+            if native.values is None:
                 return None
-            maps = _in_integers(anomaly, stack.refs[place])
+            maps = _in_integers(native.values, native.body, native.reconstruction, stack.refs[place])
             _write(self._file(finding, stack, place), maps)
             requested = maps if place == index else requested
         return requested
 
-    def _anomalies(self, model: OpenModel, stack: Stack, index: int) -> Iterator[tuple[int, AnomalyMap | None]]:
-        """Yield the map of a slice, or those of the whole stack for a detector that reads whole series."""
+    def _results(self, model: OpenModel, stack: Stack, index: int) -> Iterator[tuple[int, SliceResult]]:
+        """Yield the result of a slice on its own grid; all of the stack if the detector reads whole series."""
         detector, volumes = model.detector, model.detector.volumes
         if volumes is not None:
             require_volume(len(stack.refs), [stack.refs[0].slice_mm], volumes.least_slices)
@@ -205,18 +205,18 @@ def prune(folder: Path, most: int) -> None:
                 file.unlink(missing_ok=True)
 
 
-def _in_integers(anomaly: AnomalyMap, ref: SliceRef) -> SliceMaps:
-    factor = reduced(anomaly.values)[1]
+def _in_integers(values: np.ndarray, body: np.ndarray, reconstruction: np.ndarray | None, ref: SliceRef) -> SliceMaps:
+    factor = reduced(values)[1]
 
-    def shrunk(values: np.ndarray) -> np.ndarray:
-        return values if factor == 1 else block_means(values, factor)
+    def shrunk(image: np.ndarray) -> np.ndarray:
+        return image if factor == 1 else block_means(image, factor)
 
-    heat, step, first, _ = in_16_bits(shrunk(anomaly.values))
-    inside = anomaly.values[anomaly.body]
+    heat, step, first, _ = in_16_bits(shrunk(values))
+    inside = values[body]
     top = float(np.percentile(inside, TOP_SHARE)) if inside.size else 0.0
     image, image_step, image_first = None, 1.0, 0.0
-    if anomaly.reconstruction is not None:
-        image, image_step, image_first, _ = in_16_bits(shrunk(anomaly.reconstruction))
+    if reconstruction is not None:
+        image, image_step, image_first, _ = in_16_bits(shrunk(reconstruction))
     linked = not _is_projection(ref)
     return SliceMaps(heat, step, first, top, image, image_step, image_first, linked, factor)
 

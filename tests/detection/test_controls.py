@@ -140,7 +140,6 @@ def test_brightness_map_is_the_image_on_its_native_grid() -> None:
     plane = Plane(np.where(x**2 + y**2 < 0.8, 40 + 100 * x, -1000).astype(np.float32))
     item = normaliser.series([plane])[0]
     brightness = brightness_map(normaliser, ControlSlice("s", item.image[0], item.body[0]), item.step)
-    assert brightness.values.shape == (64, 64)
-    assert brightness.reconstruction is None
-    middle = brightness.values[32, 12:52]
+    assert brightness.shape == (64, 64)
+    middle = brightness[32, 12:52]
     assert (np.diff(middle) > 0).all()

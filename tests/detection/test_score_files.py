@@ -170,7 +170,7 @@ def test_nothing_of_the_patient_is_in_the_result(detector: Detector, ct_series: 
 def test_sizes_without_a_common_grid_are_reported(detector: Detector, ct_series: Series) -> None:
     result = score_file(detector, ct_series(1)[0])
     plane = result.planes[0]
-    other = replace(plane, anomaly=replace(plane.anomaly, values=np.zeros((3, 3), np.float32)))
+    other = replace(plane, values=np.zeros((3, 3), np.float32))
     with pytest.raises(ConfigError, match="different sizes"):
         _ = replace(result, planes=(plane, other)).heatmap
     assert isinstance(result, ScanResult)

@@ -46,7 +46,7 @@ def test_it_is_computed_once_and_found_again(opened: Any, monkeypatch: pytest.Mo
     catalogue, maker, finding = opened
     stack = StudyStacks(catalogue).of(finding.study_id).stacks[0]
     first = maker.ask(finding, stack, 0).result()
-    monkeypatch.setattr(MapMaker, "_anomalies", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(MapMaker, "_results", lambda *_: pytest.fail("computed again"))
     again = maker.ask(finding, stack, 0).result()
     np.testing.assert_array_equal(first.heat, again.heat)
     np.testing.assert_array_equal(first.image, again.image)
@@ -61,7 +61,7 @@ def test_a_reconstruction_is_the_one_that_scoring_makes(opened: Any, scored: Any
     chosen = choose(catalogue, config, scored.settings, study_ids=[finding.study_id])
     detector = maker.model(finding).detector
     item = next(scored_slices(detector, dataset(chosen, config, scored.settings, "none")))
-    expected = item.anomaly(detector, reconstruction=True).reconstruction
+    expected = detector.native(item).reconstruction
     np.testing.assert_allclose(maps.image * maps.image_step + maps.image_first, expected, atol=maps.image_step)
 
 

@@ -33,7 +33,8 @@ from pipeline.stages.detect.train import train
 from pipeline.stages.run.load_slices import choose, dataset, lessons
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import ScoredSlice, scored_slices
+from pipeline.stages.run.score_slices import scored_slices
+from pipeline.types import SliceResult
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def scored(hospital: Any) -> list[FindingRow]:
         return catalogue.list_findings(report.run_id)
 
 
-def of_study(hospital: Any, detector: Scorer, study_id: str) -> list[ScoredSlice]:
+def of_study(hospital: Any, detector: Scorer, study_id: str) -> list[SliceResult]:
     config = RunFolder.behind(hospital.report.run).config()
     with Catalogue.open(hospital.settings) as catalogue:
         chosen = choose(catalogue, config, hospital.settings, study_ids=[study_id])
@@ -96,11 +97,11 @@ def test_kept_heatmaps_lie_on_native_slices(hospital: Any, detector: Scorer, sco
     flagged = [row for row in scored if row.flagged]
     assert len(flagged) == 2
     for row in flagged:
-        items = {f"{i.ref.instance_id}.{i.ref.frame}": i for i in of_study(hospital, detector, row.study_id)}
+        items = {item.id.replace("/", "."): item for item in of_study(hospital, detector, row.study_id)}
         with np.load(Path(hospital.report.run.path) / "heatmaps" / f"{row.study_id}.npz") as heatmaps:
             assert len(heatmaps.files) == 3
             for name in heatmaps.files:
-                expected = items[name].anomaly(detector).values
+                expected = detector.native(items[name], reconstruction=False).values
                 assert heatmaps[name].shape == (32, 32)
                 np.testing.assert_allclose(heatmaps[name], expected, rtol=2e-3, atol=1e-3)
 
@@ -135,12 +136,12 @@ def test_a_reader_is_shown_the_maps_that_were_scored(
         maker = MapMaker(catalogue, hospital.settings)
         (stack,) = StudyStacks(catalogue).of(finding.study_id).stacks
         seventh = maker.ask(finding, stack, 7).result()
-        monkeypatch.setattr(MapMaker, "_anomalies", lambda *_: pytest.fail("computed again"))
+        monkeypatch.setattr(MapMaker, "_results", lambda *_: pytest.fail("computed again"))
         next_one = maker.ask(finding, stack, 8).result()  # the whole stack was kept
         maker.close()
     for index, maps in ((7, seventh), (8, next_one)):
-        item = next(i for i in of_study(hospital, detector, finding.study_id) if i.ref == stack.refs[index])
-        expected = item.anomaly(detector, reconstruction=True)
+        item = next(i for i in of_study(hospital, detector, finding.study_id) if i.id == stack.refs[index].slice_id)
+        expected = detector.native(item)
         np.testing.assert_allclose(maps.heat * maps.heat_step + maps.heat_first, expected.values, atol=maps.heat_step)
         image = maps.image * maps.image_step + maps.image_first
         np.testing.assert_allclose(image, expected.reconstruction, atol=maps.image_step)

@@ -142,7 +142,7 @@ def test_cells_are_what_their_detectors_score(
         for result in results:
             ref, mask = data.ref(result.id), data.mask(result.id)
             anomaly = named.native(result, data.step(result.id), reconstruction=False)
-            if math.isfinite(result.score) and anomaly is not None:
+            if math.isfinite(result.score):
                 truth = np.zeros(anomaly.body.shape, bool) if mask is None else mask
                 point.add(
                     PixelCase(ref.patient_id, result.id, ref.label, {"model": anomaly.values}, anomaly.body, truth)
@@ -178,9 +178,9 @@ def test_one_series_is_held_at_once_and_computed_in_parts(
     assert max(cleaned) == OWN.batch_size
     monkeypatch.setattr(Detector, "answer", lambda *_: pytest.fail("a second forward pass"))
     cache = keep_answers(detector, scans.data(), tmp_path / "develop")
-    assert [len(answered.batch.ids) for answered in cache] == [9, 8, 1, 6]
-    assert [list(answered.ids) for answered in cache][1] == [5, 1, 2]
-    assert isinstance(cache, KeptAnswers) and [n for a in cache for n in a.ids.values()] == [
+    assert [len(stack.batch.ids) for stack, _ in cache] == [9, 8, 1, 6]
+    assert [list(stack.selected) for stack, _ in cache][1] == [5, 1, 2]
+    assert isinstance(cache, KeptAnswers) and [n for stack, _ in cache for n in stack.selected.values()] == [
         r.slice_id for r in cache.refs
     ]
 
@@ -192,8 +192,9 @@ def test_slices_without_neighbours_are_kept_as_before(
     detector = make("ae", small, tmp_path)
     cache = keep_answers(detector, scans.data(whole=False), tmp_path / "apart")
     assert cache.answers.shape[0] == len(scans.judged)
-    assert [len(answered.batch.ids) for answered in cache] == [4, 4, 4, 4, 3]
-    together = torch.cat([a.answers[list(a.ids)] for a in keep_answers(detector, scans.data(), tmp_path / "whole")])
+    assert [len(stack.batch.ids) for stack, _ in cache] == [4, 4, 4, 4, 3]
+    whole = keep_answers(detector, scans.data(), tmp_path / "whole")
+    together = torch.cat([answers[list(stack.selected)] for stack, answers in whole])
     torch.testing.assert_close(torch.from_numpy(np.array(cache.answers)), together)
 
 

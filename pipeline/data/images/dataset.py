@@ -25,13 +25,14 @@ Cache = Literal["ram", "disk", "none"]
 
 
 class Stack(NamedTuple):
-    """A whole series: `batch` holds all its slices in order, `selected` the ids of selected ones by position.
+    """A batch, and the ids of those of its slices that were selected, by position.
 
-    The ids of the batch are content addresses and frames, which seed the randomness of scoring.
+    `SliceDataset.stacks` yields whole series, whose slices are in order; the ids of such a batch are content addresses
+    and frames, which seed the randomness of scoring.
     """
 
     batch: Batch
-    selected: dict[int, str]
+    selected: Mapping[int, str]
 
 
 class HeldSeries(NamedTuple):
@@ -163,9 +164,9 @@ class SliceDataset:
         series = SeriesPlan(ref.series_id, (ref,), (0,))
         self._refused.setdefault(ref.series_id, series.refused(error))
 
-    def is_refused(self, index: int) -> bool:
-        """Whether the series of a slice was refused."""
-        return self.slices[index].series_id in self._refused
+    def refuses(self, series_id: str) -> bool:
+        """Whether a series was left out, so far."""
+        return series_id in self._refused
 
     def _fill(self, on_progress: Callable[[int, int], None] | None) -> tuple[SliceRef, ...]:
         taken: list[SliceRef] = []
@@ -196,7 +197,7 @@ def batches(dataset: SliceDataset, batch_size: int, indices: Iterable[int] | Non
         raise ConfigError(f"A batch of {batch_size} was requested; its size must be at least 1.")
     waiting: list[dict[str, Any]] = []
     for index in range(len(dataset)) if indices is None else indices:
-        if dataset.is_refused(index):
+        if dataset.refuses(dataset.slices[index].series_id):
             continue
         try:
             waiting.append(dataset[index])

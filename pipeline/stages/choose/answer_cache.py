@@ -5,30 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline import durable
-from pipeline.data.images.dataset import SliceDataset, batches
+from pipeline.data.images.dataset import SliceDataset, Stack, batches
 from pipeline.detection.detector import Detector
 from pipeline.detection.slices import content_id, series_stacks
 from pipeline.detection.volumes import in_parts
 from pipeline.errors import ConfigError
 from pipeline.stages.run.score_slices import OnProgress
 from pipeline.types import Batch, SliceRef
-
-
-class Answered(NamedTuple):
-    """Slices with the model's outputs [B, C, *spatial]; `ids` are the ids of the slices to evaluate, by row."""
-
-    batch: Batch
-    answers: torch.Tensor
-    ids: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +43,20 @@ class KeptAnswers:
         """The slices."""
         return self.data.slices
 
-    def __iter__(self) -> Iterator[Answered]:
-        """Yield batches, or whole series one at a time, with their outputs."""
+    def __iter__(self) -> Iterator[tuple[Stack, torch.Tensor]]:
+        """Yield batches, or whole series one at a time, with the outputs of all their rows [B, C, *spatial]."""
         start = 0
-        for batch, ids in self._batches():
-            end = start + len(batch.ids)
-            yield Answered(batch, torch.from_numpy(np.array(self.answers[start:end])), ids)
+        for stack in self._stacks():
+            end = start + len(stack.batch.ids)
+            yield stack, torch.from_numpy(np.array(self.answers[start:end]))
             start = end
 
-    def _batches(self) -> Iterator[tuple[Batch, Mapping[int, str]]]:
+    def _stacks(self) -> Iterator[Stack]:
         if self.data.whole:
             yield from self.data.stacks()
             return
         for batch in batches(self.data, self.batch_size):
-            yield batch, dict(enumerate(batch.ids))
+            yield Stack(batch, dict(enumerate(batch.ids)))
 
 
 def keep_answers(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from pipeline.data.images.dataset import Stack
 from pipeline.detection.aggregate import AggregateConfig, aggregate_study
 from pipeline.detection.detector import Detector
 from pipeline.detection.residual import ResidualConfig
@@ -22,17 +23,17 @@ from pipeline.detection.score_grid import (
     map_cells,
     slice_scores,
 )
-from pipeline.detection.slices import SliceResult
+from pipeline.detection.slices import native_map
 from pipeline.detection.two_sided import TwoSided
 from pipeline.detection.volumes import in_parts, joined
 from pipeline.errors import ConfigError, Rejected, TooFewNormals
 from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.pixel_point import PixelPoint
 from pipeline.methods.capabilities import Reconstructor
-from pipeline.stages.choose.answer_cache import Answered, KeptAnswers
+from pipeline.stages.choose.answer_cache import KeptAnswers
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.score_slices import OnProgress
-from pipeline.types import SliceRef, SliceScore
+from pipeline.types import Batch, SliceRef
 
 Part = Literal["validate", "develop"]
 MAP = "model"
@@ -134,38 +135,34 @@ class _Walk:
     def _scores(self, stored: KeptAnswers, cell: MapCell, points: Sequence[PixelPoint]) -> np.ndarray:
         """Return float64 [configs of the cell, aggregates, N]; the pixels of develop go to `points`."""
         configs, parts = cell.configs(), []
-        for answered in stored:
-            maps, rows = self._maps(answered, cell.residual), []
-            judged = list(answered.ids)
+        for stack, answers in stored:
+            maps, rows = self._maps(stack.batch, answers, cell.residual), []
+            judged = list(stack.selected)
             for point, config in zip(points, configs, strict=True):
-                inside, counted = (tensor[judged] for tensor in counted_maps(maps, answered.batch.body, config))
+                inside, counted = (tensor[judged] for tensor in counted_maps(maps, stack.batch.body, config))
                 rows.append(slice_scores(inside, counted, self.aggregates))
                 if self.masks and stored is self.parts["develop"]:
-                    self._pixels(answered, inside, counted, point)
+                    self._pixels(stack, inside, counted, point)
             parts.append(torch.stack(rows))
         return torch.cat(parts, dim=2).numpy() if parts else np.zeros((len(configs), len(self.aggregates), 0))
 
-    def _maps(self, answered: Answered, residual: ResidualConfig) -> torch.Tensor:
+    def _maps(self, batch: Batch, answers: torch.Tensor, residual: ResidualConfig) -> torch.Tensor:
         """Return the cleaned maps of a batch, or of a (possibly long) series in parts of batch size."""
-        images, answers = answered.batch.images, answered.answers
-        parts = in_parts(self.detector.config.batch_size, len(images))
-        return joined([cleaned_maps(answers[part], images[part], residual, self.reconstructs) for part in parts])
+        parts = in_parts(self.detector.config.batch_size, len(batch.ids))
+        return joined([cleaned_maps(answers[part], batch.images[part], residual, self.reconstructs) for part in parts])
 
-    def _pixels(self, answered: Answered, maps: torch.Tensor, counted: torch.Tensor, point: PixelPoint) -> None:
+    def _pixels(self, stack: Stack, maps: torch.Tensor, counted: torch.Tensor, point: PixelPoint) -> None:
         """Add the evaluated slices' maps, on the native grid, to the pixel metrics of develop; as in its evaluation, a
         slice without counted pixels is left out."""
         data = self.parts["develop"].data
-        for row, (place, name) in enumerate(answered.ids.items()):
+        for row, (place, name) in enumerate(stack.selected.items()):
             ref, mask = data.ref(name), self.masks.get(name)
             if not counted[row].any() or (ref.label == "abnormal" and mask is None):
                 continue
-            body = answered.batch.body[place, 0].numpy()
-            result = SliceResult(name, math.nan, maps[row, 0].numpy(), body, None)
-            anomaly = self.detector.native(result, data.step(name), reconstruction=False)
-            if anomaly is not None:
-                none = np.zeros(anomaly.body.shape, bool)
-                truth = none if mask is None else mask
-                point.add(PixelCase(ref.patient_id, name, ref.label, {MAP: anomaly.values}, anomaly.body, truth))
+            grids = maps[row, 0].numpy(), stack.batch.body[place, 0].numpy()
+            values, body = native_map(self.detector.normaliser, *grids, data.step(name))
+            truth = np.zeros(body.shape, bool) if mask is None else mask
+            point.add(PixelCase(ref.patient_id, name, ref.label, {MAP: values}, body, truth))
 
     def _transformed(
         self,
@@ -207,7 +204,7 @@ def units_of(scores: np.ndarray, refs: Sequence[SliceRef], unit: str, aggregate:
         studies.setdefault(ref.study_id, []).append((score, ref))
     rows = []
     for items in studies.values():
-        slices = [SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, s) for s, r in items]
+        slices = [ref.scored(score) for score, ref in items]
         try:
             score, _ = aggregate_study(slices, aggregate)
         except Rejected:

@@ -24,10 +24,10 @@ from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import ScoredSlice, findings, score_dataset
+from pipeline.stages.run.score_slices import findings, score_dataset
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import register
-from pipeline.types import RunRef, SliceScore
+from pipeline.types import RunRef, SliceResult, SliceScore
 
 # phantom used as the input example in the registry
 EXAMPLES: dict[str, PhantomModality] = {"ct_window": "CT", "mr_percentile": "MR", "mr_median": "MR"}
@@ -133,11 +133,12 @@ def centred(detector: Scorer, config: RunConfig, settings: Settings) -> Scorer:
 def _calibration(detector: Scorer, data: SliceDataset, config: RunConfig, learned: set[str]) -> Calibration:
     pixels = PixelHistogram()
 
-    def take_pixels(item: ScoredSlice) -> None:
-        if (anomaly := item.anomaly(detector)) is not None:
-            pixels.add(item.ref.patient_id, anomaly.values[anomaly.body])
+    def take_pixels(item: SliceResult) -> None:
+        native = detector.native(item, reconstruction=False)
+        if native.values is not None:
+            pixels.add(data.ref(item.id).patient_id, native.values[native.body])
 
-    scores, _ = score_dataset(detector, data, take_pixels)
+    scores, _ = score_dataset(detector, data, take_pixels if detector.has_maps else None)
     clustered = config.unit == "slice" or config.data.splits.mixed_patients
     return Calibration.fit(
         units(detector, scores, config),

@@ -21,8 +21,8 @@ from pipeline.evaluation.panels import Panel, in_words, panel_figure
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.roc import roc_band
 from pipeline.evaluation.table import ScoreTable
-from pipeline.stages.run.score_slices import ScoredSlice, scored_slices
-from pipeline.types import SliceRef
+from pipeline.stages.run.score_slices import scored_slices
+from pipeline.types import SliceRef, SliceResult
 
 Draw = Callable[[], Figure]
 Policy = Literal["reject", "no-figures", "accept"]
@@ -73,26 +73,26 @@ def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
     if not detector.has_maps or len(data) == 0:
         return None
     rows = [
-        panel(item, detector, data, in_words(item.score.score, label=item.ref.label), data.mask(item.ref.slice_id))
+        panel(item, detector, data, in_words(item.score, label=data.ref(item.id).label), data.mask(item.id))
         for item in scored_slices(detector, data)
     ]
     return panel_figure(rows)
 
 
 def panel(
-    item: ScoredSlice, detector: Scorer, data: SliceDataset, caption: str, mask: np.ndarray | None = None
+    item: SliceResult, detector: Scorer, data: SliceDataset, caption: str, mask: np.ndarray | None = None
 ) -> Panel:
     """Return one slice for display: in physical units on its native grid, with its mask bool [H, W] if known."""
-    anomaly = item.anomaly(detector, reconstruction=True)
-    if anomaly is None:
+    native = detector.native(item)
+    if native.values is None:
         raise ConfigError("The detector should give maps but did not. Check its method.")
-    image, model = data.plane(item.ref.slice_id).pixels, anomaly.reconstruction
+    image, model = data.plane(item.id).pixels, native.reconstruction
     return Panel(
         image=image,
-        heatmap=anomaly.values,
+        heatmap=native.values,
         caption=caption,
         # Outside the body, the model's output is not used, so it is not displayed.
-        reconstruction=None if model is None else np.where(anomaly.body, model, image),
+        reconstruction=None if model is None else np.where(native.body, model, image),
         mask=mask,
-        body=anomaly.body,
+        body=native.body,
     )

@@ -14,6 +14,7 @@ from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.reading_list import draw_reading_lists
+from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.sets.selection import Selection
 from pipeline.detection.flag import Flagged, flag
 from pipeline.detection.scorer import Scorer
@@ -22,10 +23,10 @@ from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import OnProgress, ScoredSlice, findings, score_dataset
+from pipeline.stages.run.score_slices import OnProgress, findings, score_dataset
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import find_champion, list_routes_with_champions
-from pipeline.types import Finding, RunRef, SliceScore
+from pipeline.types import Finding, RunRef, SliceResult, SliceScore
 
 HEATMAPS_A_STUDY = 3  # maps are stored for this many most anomalous slices of a flagged study
 
@@ -96,7 +97,7 @@ def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress
     done = {row.study_id for row in catalogue.list_findings() if row.model_sha256 == opened.ref.sha256 and not again}
     selection = _unread(choose(catalogue, config, settings), done)
     data = dataset(selection, config, settings, cache="none")
-    keeper = _Heatmaps(opened.folder.path / "heatmaps")
+    keeper = _Heatmaps(opened.folder.path / "heatmaps", data)
     scores, rejected = score_dataset(detector, data, keeper.offer, on_progress)
     results, refused = findings(detector, scores)
     flagged = flag(_study_p_values(results, detector, config), config.require_detection().flagging)
@@ -156,26 +157,27 @@ def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
 class _Heatmaps:
     """Keep the maps of each study's most anomalous slices, and write those of the flagged studies."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._best: dict[str, list[ScoredSlice]] = {}
+    def __init__(self, folder: Path, data: SliceDataset) -> None:
+        self.folder, self.data = folder, data
+        self._best: dict[str, list[SliceResult]] = {}
 
-    def offer(self, item: ScoredSlice) -> None:
+    def offer(self, item: SliceResult) -> None:
         """Keep the slice as long as it is among its study's highest."""
-        if math.isnan(item.score.score) or item.result.values is None:
+        if math.isnan(item.score) or item.values is None:
             return
-        best = self._best.setdefault(item.score.study_id, [])
+        best = self._best.setdefault(self.data.ref(item.id).study_id, [])
         best.append(item)
-        best.sort(key=lambda one: (-one.score.score, one.ref.slice_id))
+        best.sort(key=lambda one: (-one.score, one.id))
         del best[HEATMAPS_A_STUDY:]
 
     def write(self, studies: set[str], detector: Scorer) -> None:
         """Write one npz file per flagged study: float16 [H, W] on the native grid, by `instance.frame`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for study in sorted(studies & self._best.keys()):
-            maps = {f"{item.ref.instance_id}.{item.ref.frame}": item.anomaly(detector) for item in self._best[study]}
-            arrays: dict[str, Any] = {
-                name: anomaly.values.astype(np.float16) for name, anomaly in maps.items() if anomaly is not None
-            }
+            arrays: dict[str, Any] = {}
+            for item in self._best[study]:
+                ref, values = self.data.ref(item.id), detector.native(item, reconstruction=False).values
+                if values is not None:
+                    arrays[f"{ref.instance_id}.{ref.frame}"] = values.astype(np.float16)
             with durable.writing(self.folder / f"{study}.npz") as part, part.open("wb") as stream:
                 np.savez_compressed(stream, **arrays)

@@ -18,7 +18,7 @@ from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.table import CONTROL
 from pipeline.stages.run.score_slices import OnProgress, findings, scored_slices
-from pipeline.types import AnomalyMap, SliceRef, SliceScore
+from pipeline.types import SliceRef, SliceResult, SliceScore
 
 BRIGHTNESS = f"{CONTROL}brightness"
 GROUPS = ("site", "scanner", "sex")
@@ -31,10 +31,10 @@ class PixelCases:
         self.folder, self.name = folder, name
         self._refs: list[SliceRef] = []
 
-    def add(self, ref: SliceRef, anomaly: AnomalyMap, brightness: np.ndarray, mask: np.ndarray | None) -> None:
-        """Store one slice; arrays [H, W] on the native grid."""
-        none = np.zeros(anomaly.body.shape, bool)
-        arrays: dict[str, Any] = {"model": anomaly.values, "brightness": brightness, "body": anomaly.body}
+    def add(self, ref: SliceRef, native: SliceResult, brightness: np.ndarray, mask: np.ndarray | None) -> None:
+        """Store one slice with a map; arrays [H, W] on the native grid."""
+        none = np.zeros(native.body.shape, bool)
+        arrays: dict[str, Any] = {"model": native.values, "brightness": brightness, "body": native.body}
         np.savez(self._file(len(self._refs)), mask=none if mask is None else mask, **arrays)
         self._refs.append(ref)
 
@@ -66,20 +66,19 @@ def slice_table(
     rows: list[dict[str, Any]] = []
     places = {ref.slice_id: index for index, ref in enumerate(data.slices)}
     for item in scored_slices(detector, data, on_progress):
-        if math.isnan(item.score.score):
+        if math.isnan(item.score):
             continue
-        seen = control_slice(data, places[item.ref.slice_id], store)
+        ref, seen = data.ref(item.id), control_slice(data, places[item.id], store)
         values = {f"{CONTROL}{name}": value[0] for name, value in control_scores([seen], controls).items()}
-        rows.append(_row(item.ref, item.score, values))
-        anomaly = item.anomaly(detector) if cases is not None else None
-        if cases is not None and anomaly is not None:
-            bright = brightness_map(detector.normaliser, seen, item.step)
-            cases.add(item.ref, anomaly, bright.values, data.mask(item.ref.slice_id))
+        rows.append(_row(ref, item.score, values))
+        if cases is not None and item.values is not None:
+            bright = brightness_map(detector.normaliser, seen, item.history[-1])
+            cases.add(ref, detector.native(item, reconstruction=False), bright, data.mask(item.id))
     frame = pd.DataFrame(rows)
     return frame.dropna(axis="columns", how="all") if rows else frame
 
 
-def _row(ref: SliceRef, score: SliceScore, controls: Mapping[str, float]) -> dict[str, Any]:
+def _row(ref: SliceRef, score: float, controls: Mapping[str, float]) -> dict[str, Any]:
     attributes = InstanceAttributes.from_json(ref.attributes)
     return {
         "unit_id": ref.slice_id,
@@ -89,7 +88,7 @@ def _row(ref: SliceRef, score: SliceScore, controls: Mapping[str, float]) -> dic
         "study_id": ref.study_id,
         "patient_id": ref.patient_id,
         "label": ref.label,
-        "score": score.score,
+        "score": score,
         "relative_position": ref.relative_position,
         "image_is_subject": ref.image_is_subject,
         **{name: getattr(attributes, name) for name in GROUPS},

@@ -71,7 +71,7 @@ def _drawn(run: RunRow, findings: Sequence[FindingRow], catalogue: Catalogue, se
     allowed = [ref for ref in selection.slices if ref.slice_id in worst and _may_be_shown(ref, settings)]
     data = dataset(replace(selection, slices=tuple(allowed)), config, settings, cache="none")
     for item in scored_slices(detector, data) if allowed else ():
-        finding = worst[item.ref.slice_id]
+        finding = worst[item.id]
         caption = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
         drawn = panel(item, detector, data, caption.replace(" than ", "\nthan "))
         yield Picture(finding.route, finding.study_id, caption, _png(drawn))

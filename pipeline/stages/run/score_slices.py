@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.data.sets.selection import NotScoredSeries
 from pipeline.detection.scorer import Scorer
-from pipeline.detection.slices import SliceResult
 from pipeline.errors import Rejected
-from pipeline.types import AnomalyMap, Finding, SliceRef, SliceScore, Step
+from pipeline.types import Finding, SliceResult, SliceScore
 
 OnProgress = Callable[[int, int | None], None]
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredSlice:
-    """One slice with its score; its map stays on the model's grid until needed, since few are displayed."""
-
-    ref: SliceRef
-    score: SliceScore
-    result: SliceResult
-    step: Step
-
-    def anomaly(self, detector: Scorer, reconstruction: bool = False) -> AnomalyMap | None:
-        """Return the map on the native grid; None if the method has no map."""
-        return detector.native(self.result, self.step, reconstruction=reconstruction)
-
-
-OnSlice = Callable[[ScoredSlice], None]
+OnSlice = Callable[[SliceResult], None]
 
 
 def score_dataset(
@@ -45,33 +30,28 @@ def score_dataset(
     """
     scores: list[SliceScore] = []
     for item in scored_slices(detector, data, on_progress):
-        scores.append(item.score)
+        scores.append(data.ref(item.id).scored(item.score))
         if on_slice is not None:
             on_slice(item)
     return scores, data.rejected
 
 
-def scored_slices(detector: Scorer, data: SliceDataset, on_progress: OnProgress | None = None) -> Iterator[ScoredSlice]:
-    """Yield the slices of completely read series in order; memory holds the maps of one series at a time.
+def scored_slices(detector: Scorer, data: SliceDataset, on_progress: OnProgress | None = None) -> Iterator[SliceResult]:
+    """Yield the slices of completely read series in order, with the step that leads back to their native grid.
 
-    Whether a series is usable is only known after its last slice, so a series is yielded when the next begins.
+    Whether a series is usable is only known after its last slice, so a series is yielded when the next begins; memory
+    holds the maps of one series at a time, on the model's grid.
     """
-    waiting: list[ScoredSlice] = []
+    waiting: list[SliceResult] = []
+    series_id = ""
     for done, result in enumerate(detector.score_slices(data), start=1):
-        ref = data.ref(result.id)
-        if waiting and waiting[0].ref.series_id != ref.series_id:
-            yield from _of_whole_series(waiting, data)
-            waiting = []
-        score = SliceScore(ref.instance_id, ref.frame, ref.series_id, ref.study_id, ref.patient_id, result.score)
-        waiting.append(ScoredSlice(ref, score, result, data.step(result.id)))
+        if data.ref(result.id).series_id != series_id:
+            yield from () if data.refuses(series_id) else waiting
+            waiting, series_id = [], data.ref(result.id).series_id
+        waiting.append(replace(result, history=(data.step(result.id),)))
         if on_progress is not None:
             on_progress(done, len(data))
-    yield from _of_whole_series(waiting, data)
-
-
-def _of_whole_series(slices: list[ScoredSlice], data: SliceDataset) -> list[ScoredSlice]:
-    refused = {series.series_id for series in data.rejected}
-    return [item for item in slices if item.ref.series_id not in refused]
+    yield from () if data.refuses(series_id) else waiting
 
 
 def findings(detector: Scorer, scores: list[SliceScore]) -> tuple[list[Finding], dict[str, Rejected]]:

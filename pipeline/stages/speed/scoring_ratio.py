@@ -14,7 +14,7 @@ import torch
 from pipeline.data.images.letterbox import Letterbox
 from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
-from pipeline.detection.slices import native_map, slice_results
+from pipeline.detection.slices import slice_results
 from pipeline.errors import ConfigError
 from pipeline.methods.capabilities import Reconstructor
 from pipeline.nn.rng import Rng
@@ -107,7 +107,7 @@ def _scored(detector: Detector, todo: list[Batch], step: Step | None) -> None:
         for result in slice_results(batch, detector.score_batch(batch)):
             scores.append(result.score)
             if step is not None:
-                native_map(detector.normaliser, result, step, reconstruction=False)
+                detector.native(result, step, reconstruction=False)
     cast(Calibration, detector.calibration).p_values(np.asarray(scores))
 
 

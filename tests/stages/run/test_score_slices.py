@@ -18,8 +18,8 @@ from pipeline.methods.stored_model import Model
 from pipeline.stages.detect.calibrate import _calibration
 from pipeline.stages.detect.score_table import slice_table
 from pipeline.stages.run.run_config import RunConfig
-from pipeline.stages.run.score_slices import ScoredSlice, score_dataset, scored_slices
-from pipeline.types import SliceRef
+from pipeline.stages.run.score_slices import score_dataset, scored_slices
+from pipeline.types import SliceRef, SliceResult
 
 SIZE, BATCH = 32, 2  # a batch is shorter than a series, so that slices are scored before the damage shows
 
@@ -67,11 +67,11 @@ def config() -> RunConfig:
 
 @pytest.mark.parametrize("damaged", ["a3", "b0", "b3", "c3"])
 def test_a_series_that_breaks_half_way_leaves_no_slice(detector: Detector, damaged: str) -> None:
-    offered: list[ScoredSlice] = []
+    offered: list[SliceResult] = []
     scores, rejected = score_dataset(detector, data_of(damaged, "a", "b", "c"), offered.append)
     left = sorted({"a", "b", "c"} - {damaged[0]})
     assert [score.series_id for score in scores] == [name for name in left for _ in range(4)]
-    assert [item.score for item in offered] == scores
+    assert [(item.id, item.score) for item in offered] == [(f"{s.instance_id}/{s.frame}", s.score) for s in scores]
     assert [series.series_id for series in rejected] == [damaged[0]]
 
 
@@ -101,4 +101,4 @@ def test_it_has_no_row_in_the_score_table(detector: Detector) -> None:
 
 def test_slices_come_before_the_whole_set_is_read(detector: Detector) -> None:
     first = next(scored_slices(detector, data_of("c0", "a", "b", "c")))
-    assert first.ref.slice_id == "a0/0" and first.anomaly(detector).values.shape == (SIZE, SIZE)
+    assert first.id == "a0/0" and detector.native(first).values.shape == (SIZE, SIZE)
