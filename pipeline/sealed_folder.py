@@ -1,14 +1,18 @@
 """A folder of weights and JSON, sealed by a manifest of SHA-256; the SHA-256 of that manifest is the folder's identity.
 
-Nothing in the folder is ever executed: weights are safetensors, everything else is JSON.
+Nothing in the folder is ever executed: weights are safetensors, everything else is JSON. A model that holds another
+model (a latent model its codec) names it and does not contain it, as a detector names its models: by SHA-256, and by a
+folder relative to its own, so that a copied workspace uses its own models.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline import durable
@@ -16,6 +20,7 @@ from pipeline.errors import ArtefactError
 
 FORMAT = 2  # of models and detectors; raised by any change that another release would read wrongly
 MODEL = "model"  # of a run's model, within the run folder
+MODELS = "models"  # folder beside a detector, for models that were saved or bundled with it
 SPEC, WEIGHTS, MANIFEST = "model.json", "weights.safetensors", "manifest.json"
 
 
@@ -46,8 +51,10 @@ def sealed_sha256(folder: Path) -> str:
 def read_sealed(folder: Path, sha256: str | None = None) -> dict[str, Any]:
     """Check every byte against the manifest, and the manifest against `sha256`; return the specification.
 
+    The models that it names are checked as well.
+
     Raises:
-        ArtefactError: a file is missing, altered, damaged, in another format, or not the model required.
+        ArtefactError: a file or a named model is missing, altered, damaged, in another format, or not the one required.
     """
     identity = sealed_sha256(folder)
     if sha256 is not None and identity != sha256:
@@ -58,7 +65,68 @@ def read_sealed(folder: Path, sha256: str | None = None) -> dict[str, Any]:
     _check_files(folder)
     spec = read_object(folder / SPEC)
     refuse_format(spec, "model")
+    for name, place in find_components(spec, folder).values():
+        read_sealed(place, name)
     return spec
+
+
+def name_model(place: Path, sha256: str, folder: Path) -> dict[str, str]:
+    """Return JSON that names the model in `place` for a file in `folder`."""
+    return {"sha256": sha256, "folder": Path(os.path.relpath(place.resolve(), folder.resolve())).as_posix()}
+
+
+def find_model(item: Any, folder: Path) -> tuple[str, Path]:
+    """Return the SHA-256 and the folder of the model that a file in `folder` names; its bytes are not checked.
+
+    Raises:
+        ArtefactError: the model is missing, or it is not named correctly.
+    """
+    try:
+        sha256, hint = str(item["sha256"]), PurePosixPath(item["folder"])
+    except (KeyError, TypeError):
+        raise ArtefactError(
+            "A model is not named by `sha256` and `folder`. Calibrate or train the run again."
+        ) from None
+    if hint.is_absolute():
+        raise ArtefactError(
+            f"The model {sha256[:12]}… is named by an absolute path, but its folder must be relative to the file that "
+            "names it. Calibrate or train the run again."
+        )
+    # Bundled models are in `models/` of the detector, and thus beside one another.
+    for place in (beside(folder, sha256), folder.parent / sha256[:16], folder / hint):
+        if (place / MANIFEST).is_file():
+            return sha256, place
+    raise ArtefactError(
+        f"The model {sha256[:12]}… is missing: it is neither in {MODELS}/ nor in {hint}, relative to the folder that "
+        "names it. Restore that run's model, or train it again."
+    )
+
+
+def find_components(spec: dict[str, Any], folder: Path) -> dict[str, tuple[str, Path]]:
+    """Return the SHA-256 and the folder of each model that a model's specification names, by the component's name.
+
+    Raises:
+        ArtefactError: one is missing, or not named correctly.
+    """
+    items = spec.get(MODELS, {})
+    if not isinstance(items, dict):
+        raise ArtefactError(f"`{MODELS}` in {SPEC} is a {type(items).__name__}, not an object. Train the model again.")
+    return {name: find_model(item, folder) for name, item in items.items()}
+
+
+def beside(folder: Path, sha256: str) -> Path:
+    """Return the folder of a model that was saved or bundled with the detector in `folder`."""
+    return folder / MODELS / sha256[:16]
+
+
+def bundle_model(place: Path, sha256: str, folder: Path) -> None:
+    """Copy a model, byte for byte, and the models that it names, beside the detector in `folder`."""
+    target = beside(folder, sha256)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, SPEC, MANIFEST):
+        shutil.copyfile(place / name, target / name)
+    for component, where in find_components(read_object(place / SPEC), place).values():
+        bundle_model(where, component, folder)
 
 
 def refuse_format(spec: dict[str, Any], what: str) -> None:

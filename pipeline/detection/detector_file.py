@@ -9,13 +9,13 @@ is the one in the detector.
 from __future__ import annotations
 
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ArtefactError
-from pipeline.sealed_folder import MANIFEST, SPEC, WEIGHTS, file_sha256, read_object, read_sealed, refuse_format
+from pipeline.sealed_folder import bundle_model, file_sha256, find_model, read_object, read_sealed, refuse_format
 
-DETECTOR, MODELS = "detector.json", "models"
+DETECTOR = "detector.json"
 CALIBRATED, UNCALIBRATED = "detector", "uncalibrated"  # folders of a run, in search order
 FIELDS = ("models", "route", "seed", "detection", "two_sided", "calibration")
 
@@ -57,31 +57,9 @@ def find_models(spec: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
     Raises:
         ArtefactError: a model is missing, or its path is absolute.
     """
-    try:
-        named = [(str(item["sha256"]), PurePosixPath(item["folder"])) for item in spec["models"]]
-    except (KeyError, TypeError):
-        raise ArtefactError(f"{DETECTOR} does not name its models correctly. Calibrate the run again.") from None
-    return [(sha256, _find(sha256, hint, folder)) for sha256, hint in named]
-
-
-def _find(sha256: str, hint: PurePosixPath, folder: Path) -> Path:
-    if hint.is_absolute():
-        raise ArtefactError(
-            f"{DETECTOR} names an absolute path, but a model's folder must be relative to the detector's. Calibrate "
-            "the run again."
-        )
-    for place in (beside(folder, sha256), folder / hint):
-        if (place / MANIFEST).is_file():
-            return place
-    raise ArtefactError(
-        f"The model {sha256[:12]}… of this detector is missing: it is neither in {MODELS}/ nor in {hint}, "
-        "relative to the detector's folder. Restore that run's model, or train it again."
-    )
-
-
-def beside(folder: Path, sha256: str) -> Path:
-    """Return the folder of a model that was saved or bundled with its detector."""
-    return folder / MODELS / sha256[:16]
+    if not isinstance(spec["models"], list):
+        raise ArtefactError(f"{DETECTOR} does not list its models. Calibrate the run again.")
+    return [find_model(item, folder) for item in spec["models"]]
 
 
 def check_detector(folder: Path, sha256: str | None = None) -> str:
@@ -97,7 +75,7 @@ def check_detector(folder: Path, sha256: str | None = None) -> str:
 
 
 def bundle_detector(folder: Path, target: Path) -> None:
-    """Copy a detector, byte for byte, with its models, so that `target` needs no other folder.
+    """Copy a detector, byte for byte, with its models and theirs, so that `target` needs no other folder.
 
     Raises:
         ArtefactError: the detector or one of its models is missing or altered.
@@ -105,8 +83,5 @@ def bundle_detector(folder: Path, target: Path) -> None:
     place = detector_folder(folder)
     check_detector(place)
     for name, where in find_models(read_detector(place), place):
-        copy = beside(target, name)
-        copy.mkdir(parents=True, exist_ok=True)
-        for file in (WEIGHTS, SPEC, MANIFEST):
-            shutil.copyfile(where / file, copy / file)
+        bundle_model(where, name, target)
     shutil.copyfile(place / DETECTOR, target / DETECTOR)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,12 +15,12 @@ from pydantic import ValidationError
 
 from pipeline import durable
 from pipeline.detection.detector import Detector
-from pipeline.detection.detector_file import DETECTOR, MODELS, beside, detector_folder, find_models, read_detector
+from pipeline.detection.detector_file import DETECTOR, detector_folder, find_models, read_detector
 from pipeline.detection.ensemble import Ensemble, Member, Moments
 from pipeline.detection.scorer import Scorer, fields_of
 from pipeline.errors import ArtefactError
 from pipeline.methods.stored_model import Model, load_model, put_on, save_model, versions
-from pipeline.sealed_folder import FORMAT
+from pipeline.sealed_folder import FORMAT, MODELS, beside, name_model
 from pipeline.types import RunRef
 
 
@@ -36,8 +35,7 @@ def save_detector(folder: str | Path, detector: Scorer) -> str:
 
 def _named(model: Model, folder: Path) -> dict[str, str]:
     origin: Any = model.origin or _save_beside(model, folder).origin
-    hint = os.path.relpath(origin.folder.resolve(), folder.resolve())
-    return {"sha256": origin.sha256, "folder": Path(hint).as_posix()}
+    return name_model(origin.folder, origin.sha256, folder)
 
 
 def _save_beside(model: Model, folder: Path) -> Model:

@@ -1,17 +1,21 @@
-"""Methods as files: a JSON specification that rebuilds a method, and its weights as safetensors."""
+"""Methods as files: a JSON specification that rebuilds a method, and its weights as safetensors.
+
+The weights of a component that is a trained model are in that model's file only.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.errors import ArtefactError
-from pipeline.methods import method_config
 from pipeline.methods.base import Method
+from pipeline.methods.method_registry import build_method, method_config
 from pipeline.nn.backbone import weights_follow
 
 
@@ -25,8 +29,8 @@ def method_spec(method: Method) -> dict[str, Any]:
     }
 
 
-def method_from_spec(spec: dict[str, Any]) -> Method:
-    """Build the method that `spec` describes, with untrained weights.
+def method_from_spec(spec: dict[str, Any], trained: Mapping[str, Method] | None = None) -> Method:
+    """Build the method that `spec` describes, with untrained weights; `trained` are its components of other models.
 
     Raises:
         ArtefactError: a part of the specification is missing or unknown.
@@ -37,37 +41,29 @@ def method_from_spec(spec: dict[str, Any]) -> Method:
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"The method's specification lacks a valid field ({error!r}). Train it again.") from None
     with weights_follow():  # including frozen networks, whose weights are in the artefact
-        return method_config(config).build(**sizes)
+        return build_method(method_config(config), **sizes, trained=trained)
 
 
-def save_weights(method: nn.Module, path: Path) -> None:
-    """Write every parameter and buffer as safetensors."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in method.state_dict().items()}, path)
+def save_weights(method: Method, path: Path) -> None:
+    """Write the method's own parameters and buffers as safetensors."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in method.own_state().items()}, path)
 
 
 def load_weights(method: Method, path: Path) -> Method:
-    """Read weights into `method` and return it, in eval mode.
+    """Read its own weights into `method` and return it, in eval mode.
 
     Raises:
         ArtefactError: the file is missing or damaged, or its tensors are not those of this method.
-    """
-    fill_weights(method, path, f"the weights of {method.config.name}")
-    return method.eval()
-
-
-def fill_weights(module: nn.Module, path: Path, what: str) -> None:
-    """Read safetensors into the module's parameters and buffers; `what` names them in an error.
-
-    Raises:
-        ArtefactError: the file is missing or damaged, or its tensors are not those of this module.
     """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ArtefactError(
-            f"{what[:1].upper()}{what[1:]} cannot be read ({type(error).__name__}). Restore the file, or train again."
+            f"The weights of {method.config.name} cannot be read ({type(error).__name__}). Restore the file, or train "
+            "again."
         ) from None
-    copy_tensors(module.state_dict(), tensors, what)
+    copy_tensors(method.own_state(), tensors, f"the weights of {method.config.name}")
+    return method.eval()
 
 
 def copy_tensors(targets: dict[str, Tensor], sources: dict[str, Tensor], what: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, Rejected, RejectionCode
+from pipeline.methods.component import CodecConfig
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -61,6 +62,7 @@ class Method(nn.Module):
     phases: tuple[Phase, ...] = ()
     conditional: bool = False  # True: its answer takes `about` (`pipeline.data.images.conditions`)
     channels_last: bool = False  # True if this memory format was measured to be faster on CPU
+    named: tuple[str, ...] = ()  # submodules that are the methods of other models, which hold their weights
 
     def __init__(self, config: MethodConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__()
@@ -103,6 +105,10 @@ class Method(nn.Module):
         """Update state after each optimiser step of `phase`, such as clipped weights or a codebook. Default:
         nothing.
         """
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by name, without those of other models (`named`), which never change here."""
+        return {name: value for name, value in self.state_dict().items() if name.split(".")[0] not in self.named}
 
     def parameters_of(self, phase: Phase) -> list[nn.Parameter]:
         """Return the trainable parameters of a phase, in a fixed order."""
@@ -160,22 +166,66 @@ class MethodConfig(Config):
 
     name: str
 
-    def build(self, image_size: int, channels: int = 1, spatial_dims: int = 2, *, seed: int = 0) -> Method:
+    def components(self) -> Mapping[str, CodecConfig]:
+        """Return the configurations of the methods that this one holds, by name. Default: none."""
+        return {}
+
+    def component_seeds(self, seed: int) -> dict[str, int]:
+        """Return the seeds of the components that are not trained yet, drawn from the method's own `seed`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._draw_seeds()
+
+    def _draw_seeds(self) -> dict[str, int]:
+        return {name: int(torch.randint(2**31, ())) for name, one in self.components().items() if not one.trained}
+
+    def build(
+        self,
+        image_size: int,
+        channels: int = 1,
+        spatial_dims: int = 2,
+        *,
+        seed: int = 0,
+        components: Mapping[str, Method] | None = None,
+    ) -> Method:
         """Return the method with weights drawn from `seed`; the state of the global generator is restored.
 
+        A method with components gets them here; `build_method` builds these first.
+
         Raises:
-            ConfigError: an image size, channel count or dimension that the network does not support.
+            ConfigError: an image size, channel count or dimension that the network does not support, or a component is
+                missing.
         """
         if spatial_dims not in (2, 3) or channels < 1:
             raise ConfigError(
                 f"{self.name} supports 2 or 3 dimensions and at least 1 channel, not {spatial_dims} and {channels}."
             )
+        parts = components or {}
+        if missing := sorted(self.components().keys() - parts.keys()):
+            raise ConfigError(
+                f"{self.name} was not given its {', '.join(missing)}. Build it with pipeline.methods.build_method, "
+                "with `trained` for a component that is a trained model."
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self._build(image_size, channels, spatial_dims)
+            self._draw_seeds()  # the method's own weights come after its components' seeds
+            return self._build_with(image_size, channels, spatial_dims, parts)
+
+    def _build_with(
+        self, image_size: int, channels: int, spatial_dims: int, components: Mapping[str, Method]
+    ) -> Method:
+        """Build from components; a method without any needs only `_build`."""
+        return self._build(image_size, channels, spatial_dims)
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> Method:
         raise NotImplementedError
+
+    def check_size(self, image_size: int, components: Mapping[str, Method]) -> None:
+        """Check that the method and its components, here built for another size, can have images of this size.
+
+        Raises:
+            ConfigError: they cannot; the message names the nearest allowed sizes.
+        """
 
 
 def levels_between(image_size: int, bottom: int, at_least: int = 1) -> int:

@@ -4,13 +4,14 @@ Notation: E and D the codec's encoder and decoder, z = E(x) / sigma its code wit
 over the first batch (appendix G: "rescaled by the component-wise standard deviation", one number for all), eps the
 noise, z_t the noised code. The codec is trained first: here, in the first `codec_share` of the training, or read from
 a trained model and frozen. Then the denoiser learns L_LDM (eq. 2). Reconstruction: z noised to each start time,
-denoised by DDIM, decoded; the mean over the start times. The artefact contains its codec.
+denoised by DDIM, decoded; the mean over the start times. The saved model names a trained codec and does not contain it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +23,10 @@ from pipeline.diffusion.noise import NoiseKind
 from pipeline.diffusion.process import Process, ProcessConfig
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.methods.component import CodecConfig, build_codec
+from pipeline.methods.capabilities import Codec
+from pipeline.methods.component import CodecConfig
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
-
-if TYPE_CHECKING:
-    from pipeline.methods.capabilities import Codec
 
 CODEC = "codec_"  # prefix of the codec's own phases
 
@@ -46,12 +45,14 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
     noise: NoiseKind = Field("gaussian", description="gaussian, simplex or coarse")
     lr: float = Field(5e-4, gt=0, description="learning rate of Adam, of the denoiser")
 
-    def _build(self, image_size: int, channels: int, spatial_dims: int) -> LatentDiffusion:
-        try:
-            codec, codec_config = build_codec(self.codec, image_size, channels, spatial_dims)
-        except ConfigError:
-            self._refuse_size(image_size, channels, spatial_dims)
-            raise
+    def components(self) -> Mapping[str, CodecConfig]:
+        """Return the codec's configuration."""
+        return {"codec": self.codec}
+
+    def _build_with(
+        self, image_size: int, channels: int, spatial_dims: int, components: Mapping[str, Method]
+    ) -> LatentDiffusion:
+        codec = _checked(components["codec"], (image_size, channels, spatial_dims))
         shape, needed = code_shape(codec), self.denoiser.multiple
         if shape[1] == 1 < needed:
             raise ConfigError(
@@ -60,22 +61,21 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
                 "level: "
                 "{kind: unet, patch: 1, widths: [64], attention: [false]}."
             )
-        multiple = needed * image_size // shape[1]
-        require_size(self.name, image_size, multiple, multiple)
-        config = self.model_copy(update={"codec": codec_config})
-        return LatentDiffusion(config, codec, build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims))
+        self.check_size(image_size, components)
+        return LatentDiffusion(self._of(codec), codec, build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims))
 
-    def _refuse_size(self, image_size: int, channels: int, spatial_dims: int) -> None:
-        """Raise an error naming sizes that suit codec and denoiser together, if the codec refused the size and has a
-        grid.
-        """
-        try:
-            codec, _ = build_codec(CodecConfig(method=self.codec.method), 64, channels, spatial_dims)
-        except ConfigError:
-            return
-        grid = code_shape(codec)[1]
-        if grid > 1:
-            multiple = self.denoiser.multiple * 64 // grid
+    def _of(self, codec: Method) -> LatentDiffusionConfig:
+        """Return the configuration with that of a trained codec, which only its model had."""
+        if not self.codec.trained:
+            return self
+        named = self.codec.model_copy(update={"method": codec.config.model_dump(mode="json")})
+        return self.model_copy(update={"codec": named})
+
+    def check_size(self, image_size: int, components: Mapping[str, Method]) -> None:
+        """Check that codec and denoiser can halve the grid; a code without a grid says nothing about sizes."""
+        codec = components["codec"]
+        if (grid := code_shape(codec)[1]) > 1:
+            multiple = self.denoiser.multiple * codec.image_size // grid
             require_size(self.name, image_size, multiple, multiple)
 
 
@@ -96,6 +96,9 @@ class LatentDiffusion(Method):
         super().__init__(config, codec.image_size, codec.channels, codec.spatial_dims)
         self.channels_last = codec.channels_last
         self.codec, self.network = codec, network
+        if config.codec.trained:
+            self.named = ("codec",)
+            codec.requires_grad_(False)
         self.process = Process(config, code_shape(codec), limit=None)
         self.register_buffer("sigma", torch.ones(()))
         self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
@@ -141,7 +144,7 @@ class LatentDiffusion(Method):
     def encode(self, x: Tensor, measure: bool = False) -> Tensor:
         """Return z [B, D, *grid] of images, without gradients; with `measure`, set sigma at the first call."""
         with self.codec.inference():
-            code = cast("Codec", self.codec).to_code(x).float()
+            code = cast(Codec, self.codec).to_code(x).float()
         if measure and not self.measured:
             self.sigma.copy_(code.std().clamp_min(1e-6))
             self.measured.fill_(True)
@@ -150,7 +153,7 @@ class LatentDiffusion(Method):
     def decode(self, z: Tensor) -> Tensor:
         """Return images [B, C, *spatial] of codes z."""
         with self.codec.inference():
-            return cast("Codec", self.codec).from_code(z * self.sigma)
+            return cast(Codec, self.codec).from_code(z * self.sigma)
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the mean over `start_times` of the decoded codes; randomness comes from the row's key."""
@@ -175,4 +178,19 @@ class LatentDiffusion(Method):
 def code_shape(codec: Method) -> tuple[int, ...]:
     """Return the shape of one code, (D, *grid), as the codec gives it for a blank image."""
     with codec.inference():
-        return tuple(cast("Codec", codec).to_code(torch.zeros(1, *codec.image_shape)).shape[1:])
+        return tuple(cast(Codec, codec).to_code(torch.zeros(1, *codec.image_shape)).shape[1:])
+
+
+def _checked(codec: Method, sizes: tuple[int, int, int]) -> Method:
+    name = codec.config.name
+    if not isinstance(codec, Codec):
+        raise ConfigError(
+            f"{name} cannot be a codec: it has no code that can be decoded. Choose one that does: ae, ae_u, vae, "
+            "vampprior, vq_vae, vq_vae2, vqgan, f_anogan or alpha_gan."
+        )
+    if sizes != (actual := (codec.image_size, codec.channels, codec.spatial_dims)):
+        raise ConfigError(
+            f"The codec {name} was trained on images of (size, channels, dimensions) {actual}, but {sizes} are needed. "
+            "Use the same normaliser, or train a codec for this one."
+        )
+    return codec

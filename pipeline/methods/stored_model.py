@@ -1,12 +1,13 @@
 """Trained models: a method with the normaliser and the volumes that it was trained on, as saved by `train`.
 
-A model is one sealed folder (`pipeline.sealed_folder`), and its SHA-256 is its name: detectors, ensembles, codecs and
-generative stages name a model, and none of them copies its weights.
+A model is one sealed folder (`pipeline.sealed_folder`), and its SHA-256 is its name: detectors, ensembles, latent
+models and generative stages name a model, and none of them copies its weights.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,17 @@ from pipeline.data.images.volume import VolumeConfig
 from pipeline.errors import ArtefactError
 from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
 from pipeline.methods.base import Method
-from pipeline.sealed_folder import MANIFEST, MODEL, WEIGHTS, read_sealed, seal, sealed_sha256
+from pipeline.sealed_folder import (
+    MANIFEST,
+    MODEL,
+    MODELS,
+    WEIGHTS,
+    find_components,
+    name_model,
+    read_sealed,
+    seal,
+    sealed_sha256,
+)
 
 FIELDS = ("method", "normaliser", "volumes")
 
@@ -41,6 +52,8 @@ class Model:
         method: with its weights; in eval mode when it was loaded.
         normaliser: the one that it was trained with.
         volumes: how series become volumes; None where it sees single slices.
+        components: the trained models that the method holds, such as the codec of a latent model, by name; saved by
+            name, and never copied.
         origin: None until `save_model` or `load_model` set it. `dataclasses.replace` drops it, as other weights are
             another model.
     """
@@ -48,6 +61,7 @@ class Model:
     method: Method
     normaliser: Normaliser
     volumes: VolumeConfig | None = None
+    components: Mapping[str, Model] = field(default_factory=dict, compare=False)
     origin: Origin | None = field(default=None, init=False, compare=False)
 
     @property
@@ -57,7 +71,7 @@ class Model:
 
     def at(self, folder: Path, sha256: str) -> Model:
         """Return the same model with `folder` as its origin."""
-        placed = Model(self.method, self.normaliser, self.volumes)
+        placed = Model(self.method, self.normaliser, self.volumes, self.components)
         object.__setattr__(placed, "origin", Origin(folder, sha256))  # not an argument of __init__, see above
         return placed
 
@@ -71,14 +85,31 @@ def images_of(normaliser: Normaliser, volumes: VolumeConfig | None) -> dict[str,
 
 
 def save_model(folder: str | Path, model: Model) -> Model:
-    """Write weights.safetensors, model.json and manifest.json; return the model with its origin."""
+    """Write weights.safetensors, model.json and manifest.json; return the model with its origin.
+
+    Raises:
+        ArtefactError: a component that is a trained model is missing, or was not saved itself.
+    """
+    place = Path(folder)
+    components = _named(model, place)
     spec = {
         "versions": versions(),
         "method": method_spec(model.method),
         **model.images,
+        **({MODELS: components} if components else {}),
     }
-    place = Path(folder)
     return model.at(place, seal(place, spec, lambda part: save_weights(model.method, part)))
+
+
+def _named(model: Model, folder: Path) -> dict[str, dict[str, str]]:
+    """Return JSON that names the components; without them, the saved model could not be read again."""
+    origins = {name: part.origin for name, part in model.components.items() if part.origin is not None}
+    if missing := sorted(set(model.method.named) - origins.keys()):
+        raise ArtefactError(
+            f"The {', '.join(missing)} of this {model.method.config.name} must be saved before it. Save it with "
+            "save_model, and give the result in Model(components=...)."
+        )
+    return {name: name_model(origins[name].folder, origins[name].sha256, folder) for name in model.method.named}
 
 
 def load_model(folder: str | Path, sha256: str | None = None, device: Literal["cpu", "auto"] = "cpu") -> Model:
@@ -90,16 +121,18 @@ def load_model(folder: str | Path, sha256: str | None = None, device: Literal["c
         device: `auto` puts the weights on a CUDA device if there is one.
 
     Raises:
-        ArtefactError: a file is missing, altered, of another format, or not the requested model.
+        ArtefactError: a file or a component is missing, altered, of another format, or not the requested one.
     """
     place = model_folder(Path(folder))
     spec = read_sealed(place, sha256)
     if missing := [name for name in FIELDS if name not in spec]:
         raise ArtefactError(f"model.json lacks {', '.join(missing)}. Train the model again.")
-    method = load_weights(method_from_spec(spec["method"]), place / WEIGHTS)
+    components = {name: load_model(where, part) for name, (part, where) in find_components(spec, place).items()}
+    trained = {name: part.method for name, part in components.items()}
+    method = load_weights(method_from_spec(spec["method"], trained), place / WEIGHTS)
     try:
         volumes = None if spec["volumes"] is None else VolumeConfig.model_validate(spec["volumes"])
-        model = Model(method, Normaliser.from_json(spec["normaliser"]), volumes)
+        model = Model(method, Normaliser.from_json(spec["normaliser"]), volumes, components)
     except (ValidationError, TypeError, ValueError) as error:
         raise ArtefactError(
             f"model.json does not fit this release ({type(error).__name__}). Train the model again."

@@ -138,11 +138,6 @@ def weights_follow() -> Iterator[None]:
         _WEIGHTS_FOLLOW.reset(token)
 
 
-def trained_weights_follow() -> bool:
-    """Return whether a module is being built whose trained weights will be copied in afterwards."""
-    return _WEIGHTS_FOLLOW.get()
-
-
 def aligned(maps: list[Tensor]) -> Tensor:
     """Return feature maps on the grid of the first, finest one, concatenated: [B, sum of channels, *grid]."""
     size, mode = maps[0].shape[2:], linear(maps[0].ndim - 2)

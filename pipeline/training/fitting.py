@@ -258,7 +258,7 @@ def complete(method: Method, data: Images, held_out: Images | None, batch_size: 
 def _result(state: TrainState, data: Images, held_out: Images | None) -> FitResult:
     method = state.ema
     if state.best_weights is not None:
-        copy_tensors(method.state_dict(), state.best_weights, "the best weights")
+        copy_tensors(method.own_state(), state.best_weights, "the best weights")
     complete(method.eval(), data, held_out, state.config.batch_size)
     method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]  # torch's stub lacks it
     for averaged, trained in zip(method.parameters(), state.method.parameters(), strict=True):

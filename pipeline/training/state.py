@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.methods.artefact import method_spec
@@ -138,9 +138,9 @@ class TrainState:
     @torch.no_grad()
     def enter_stage(self) -> None:
         """Enter the next stage: the best EMA weights replace the live weights, and the search for the best restarts."""
-        best = self.ema.state_dict() if self.best_weights is None else self.best_weights
+        best = self.ema.own_state() if self.best_weights is None else self.best_weights
         for module in (self.method, self.ema):
-            for name, value in module.state_dict().items():
+            for name, value in module.own_state().items():
                 value.copy_(best[name])
         self.best_weights = None
         self.progress.best, self.progress.best_images_seen, self.progress.stale = None, 0, 0
@@ -163,12 +163,12 @@ class TrainState:
         self.progress.stale = 0 if improved else self.progress.stale + 1
         if improved:
             self.progress.best, self.progress.best_images_seen = value, self.images_seen
-            self.best_weights = {name: value.detach().clone() for name, value in self.ema.state_dict().items()}
+            self.best_weights = {name: value.detach().clone() for name, value in self.ema.own_state().items()}
         return improved
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state by name, without copying."""
-        parts = {"method": self.method.state_dict(), "ema": self.ema.state_dict(), "best": self.best_weights or {}}
+        parts = {"method": self.method.own_state(), "ema": self.ema.own_state(), "best": self.best_weights or {}}
         for name, optimiser in self.optimisers.items():
             parts[f"adam.{name}"] = _moments(optimiser)
         return {f"{part}.{name}": value for part, tensors in parts.items() for name, value in tensors.items()}
@@ -198,9 +198,9 @@ def _moments(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{i}.{key}": value for i, p in enumerate(parameters) for key, value in optimiser.state[p].items()}
 
 
-def _float_pairs(ema: nn.Module, now: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+def _float_pairs(ema: Method, now: Method) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
     """Return the tensors to average and the counters to copy, each as (ema, method)."""
-    pairs = list(zip(ema.state_dict().values(), now.state_dict().values(), strict=True))
+    pairs = list(zip(ema.own_state().values(), now.own_state().values(), strict=True))
     floats = [pair for pair in pairs if pair[0].is_floating_point()]
     others = [pair for pair in pairs if not pair[0].is_floating_point()]
     return [a for a, _ in floats], [b for _, b in floats], [a for a, _ in others], [b for _, b in others]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.methods import METHODS
+from pipeline.methods import METHODS, build_method
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.types import Batch
 
@@ -25,13 +25,13 @@ def config(request: pytest.FixtureRequest, small: dict[str, dict[str, Any]]) -> 
 @pytest.fixture
 def method(config: MethodConfig, fitted: Callable[[Method], Method]) -> Method:
     """Each registered method, built for 32 px; one that only remembers has seen a few images."""
-    return fitted(config.build(SIZE))
+    return fitted(build_method(config, SIZE))
 
 
 @pytest.fixture
 def all_small(small: dict[str, dict[str, Any]]) -> list[Method]:
     """Every registered method, small, as it is built."""
-    return [METHODS[name](**small.get(name, {})).build(SIZE) for name in METHODS]
+    return [build_method(METHODS[name](**small.get(name, {})), SIZE) for name in METHODS]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from pipeline.config import load_config
 from pipeline.errors import ArtefactError, ConfigError
-from pipeline.methods import METHODS, AnyMethodConfig, method_config
+from pipeline.methods import METHODS, AnyMethodConfig, build_method, method_config
 from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.capabilities import Reconstructor
@@ -62,9 +62,9 @@ def test_saved_weights_reconstruct_bit_for_bit(method: Method, batch: Batch, tmp
 
 
 def test_weights_of_another_shape_are_refused(config: MethodConfig, tmp_path: Path) -> None:
-    save_weights(config.build(32, channels=2), tmp_path / "weights.safetensors")
+    save_weights(build_method(config, 32, channels=2), tmp_path / "weights.safetensors")
     with pytest.raises(ArtefactError, match=r"missing or unknown|is needed"):
-        load_weights(config.build(32), tmp_path / "weights.safetensors")
+        load_weights(build_method(config, 32), tmp_path / "weights.safetensors")
 
 
 def test_damaged_or_missing_weights_are_refused_without_their_path(method: Method, tmp_path: Path) -> None:
@@ -99,4 +99,4 @@ def test_every_method_has_a_configuration_file() -> None:
 def test_configuration_files_load_and_build(file: Path) -> None:
     config = load_config(file, METHODS[method_of(file)])
     for size in (64, 128):
-        assert config.build(size).image_shape == (1, size, size)
+        assert build_method(config, size).image_shape == (1, size, size)

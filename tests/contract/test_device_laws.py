@@ -18,6 +18,7 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.methods.base import MethodConfig
+from pipeline.methods.method_registry import build_method
 from pipeline.methods.stored_model import Model
 from pipeline.training import TrainingConfig, fit
 from pipeline.training.state import accelerator
@@ -50,7 +51,7 @@ def test_it_trains_and_scores_on_the_given_device(
     place = "cpu" if device == "cpu" else "auto"
     # four steps: those whose phases follow each other do two of each
     training = TrainingConfig(images=16, batch_size=4, validate_every_images=8, device=place, precision=precision)
-    method = fit(config.build(32), as_data(batch), as_data(batch), training, tmp_path / "training").method
+    method = fit(build_method(config, 32), as_data(batch), as_data(batch), training, tmp_path / "training").method
     assert {p.device.type for p in method.parameters()} == {"cpu"}  # saved weights do not belong to a device
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 32}))
     scores = {}

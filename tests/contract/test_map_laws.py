@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.capabilities import AnomalyMapper, ScanScorer
+from pipeline.methods.method_registry import build_method
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -75,5 +76,5 @@ def test_another_shape_is_refused_with_the_shape_it_was_built_for(mapper: Method
 
 
 def test_several_channels_are_taken(mapper: Method, config: MethodConfig, fitted: Callable[[Method], Method]) -> None:
-    method = fitted(config.build(32, channels=3))
+    method = fitted(build_method(config, 32, channels=3))
     assert torch.isfinite(answer(method, torch.zeros(1, 3, 32, 32), ("a",))).all()

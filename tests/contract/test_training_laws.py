@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.method_registry import build_method
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, TrainState, train
 from pipeline.types import Batch
@@ -94,7 +95,7 @@ def _judged_better(method: Method, batch: Batch, data: Any) -> None:
 def test_building_twice_from_one_seed_gives_the_same_weights(config: MethodConfig) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second, third = config.build(32, seed=1), config.build(32, seed=1), config.build(32, seed=2)
+    first, second, third = (build_method(config, 32, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     states = [list(built.state_dict().values()) for built in (first, second, third)]
     pairs = list(zip(*states, strict=True))

@@ -20,7 +20,7 @@ from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.scorer import Scorer
 from pipeline.dicom.phantom.patient import PhantomPatient, make_patient
-from pipeline.methods import method_config
+from pipeline.methods import build_method, method_config
 from pipeline.methods.stored_model import Model
 from pipeline.types import Batch, Finding, SliceScore
 
@@ -36,7 +36,7 @@ def make_detector(method: str = "ae", seed: int = 0, **detection: object) -> Det
     """An untrained method at 32 px on the CT abdomen window, not calibrated."""
     config = method_config({"name": method, **SMALL.get(method, {})})
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": SIZE}))
-    model = Model(config.build(SIZE), normaliser)
+    model = Model(build_method(config, SIZE), normaliser)
     return Detector(model, DetectionConfig.model_validate(detection), "ct", seed)
 
 

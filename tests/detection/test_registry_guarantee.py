@@ -22,7 +22,7 @@ from pipeline.detection.ensemble import Ensemble, z_scored
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_batches
 from pipeline.detection.two_sided import TwoSided
-from pipeline.methods import METHODS
+from pipeline.methods import METHODS, build_method
 from pipeline.methods.stored_model import Model
 from pipeline.training import TrainingConfig, fit
 from pipeline.types import RunRef
@@ -41,7 +41,7 @@ def trained(asked: dict[str, Any], phantoms: Any, people: dict[str, Any], folder
     """Return a detector after 40 steps: at least some of each phase."""
     config = METHODS[asked["name"]].model_validate(asked)
     training = TrainingConfig(images=640, batch_size=16, validate_every_images=320, validate_images=32)
-    method = fit(config.build(32), people["train"], people["validate"], training, folder).method
+    method = fit(build_method(config, 32), people["train"], people["validate"], training, folder).method
     return Detector(Model(method, phantoms.normaliser), DetectionConfig(), "ct")
 
 

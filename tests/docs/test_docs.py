@@ -15,7 +15,7 @@ from pipeline.cli import group
 from pipeline.cli.config_table import document
 from pipeline.config import load_config
 from pipeline.data.images.data_config import DataConfig
-from pipeline.methods import METHODS
+from pipeline.methods import METHODS, build_method
 from pipeline.stages.run.run_config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +40,7 @@ def test_data_load_and_name_routes_that_exist(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "methods").glob("*.yaml")), ids=lambda p: p.stem)
 def test_methods_load_and_build(path: Path) -> None:
     config = load_config(path, METHODS[method_of(path)])
-    assert config.build(128 if path.stem.endswith("_128") else 64).config == config
+    assert build_method(config, 128 if path.stem.endswith("_128") else 64).config == config
 
 
 def test_every_command_that_the_documents_name_exists() -> None:

@@ -1,8 +1,10 @@
-"""`latent_diffusion`: exact on Gaussian codes; its codec by configuration, or by folder and SHA-256; self-contained."""
+"""`latent_diffusion`: exact on Gaussian codes; its codec is trained with it, or is another model that it names."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from pipeline.data.images.normalise import Normaliser, normaliser_config
+from pipeline.detection.config import DetectionConfig
+from pipeline.detection.detector import Detector
+from pipeline.detection.detector_file import bundle_detector, check_detector
+from pipeline.detection.facts import read_facts
+from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.errors import ArtefactError, ConfigError
-from pipeline.methods import METHODS, method_config
-from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
+from pipeline.methods import METHODS, build_method, method_config
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.capabilities import Codec, Reconstructor
 from pipeline.methods.component import CodecConfig
@@ -70,7 +77,7 @@ def batch(count: int = 8, size: int = 32) -> Batch:
 def trained_model(tmp_path: Path, config: dict, size: int = 32) -> tuple[Path, str]:
     """Save a model with invented weights; return the run's folder and the SHA-256."""
     normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": size}))
-    method = method_config(config).build(size, seed=3)
+    method = build_method(method_config(config), size, seed=3)
     return tmp_path / "run", save_model(tmp_path / "run" / "model", Model(method, normaliser)).origin.sha256
 
 
@@ -117,7 +124,7 @@ def answer(codec: Any, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CODECS)
 def test_codecs_of_the_registry_read_back_what_they_wrote(name: str) -> None:
     values, shape = CODECS[name]
-    codec = method_config(values | {"name": name}).build(32).eval()
+    codec = build_method(method_config(values | {"name": name}), 32).eval()
     assert isinstance(codec, Codec)
     x = batch().images
     with codec.inference():
@@ -134,7 +141,7 @@ def test_every_codec_is_trained_first_and_its_codes_are_diffused(name: str, tmp_
         **{**SMALL, "codec": {"method": codec}, "denoiser": SMALL["denoiser"] if name == "vq_vae2" else flat},
         codec_share=0.5,
     )
-    method, images = config.build(32), batch()
+    method, images = build_method(config, 32), batch()
     before = {k: v.clone() for k, v in method.codec.state_dict().items()}
     data = [{"image": images.images[i], "body": images.body[i], "id": str(i)} for i in range(8)]
     trained = fit(method, data, data, TrainingConfig(images=32, batch_size=4), tmp_path).method
@@ -146,13 +153,13 @@ def test_every_codec_is_trained_first_and_its_codes_are_diffused(name: str, tmp_
 
 def test_a_codec_of_several_phases_keeps_them_within_its_share(tmp_path: Path) -> None:
     config = LatentDiffusionConfig(**SMALL | {"codec": {"method": {**GAN, "start": 0.5}}}, codec_share=0.5)
-    times = {phase.name: (phase.after, phase.until) for phase in config.build(32).phases}
+    times = {phase.name: (phase.after, phase.until) for phase in build_method(config, 32).phases}
     assert times == {
         "codec_codec": (0, 0.25), "codec_generator": (0.25, 0.5), "codec_discriminator": (0.25, 0.5),
         "denoise": (0.5, 1),
     }  # fmt: skip
     data = [{"image": batch().images[i], "body": batch().body[i], "id": str(i)} for i in range(8)]
-    result = fit(config.build(32), data, data, TrainingConfig(images=48, batch_size=4), tmp_path)
+    result = fit(build_method(config, 32), data, data, TrainingConfig(images=48, batch_size=4), tmp_path)
     assert result.method.measured and result.method.reconstruct(batch().images, Rng(range(8))).isfinite().all()
 
 
@@ -161,24 +168,26 @@ def test_a_flat_code_is_diffused_too() -> None:
     config = LatentDiffusionConfig(
         **{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}, "denoiser": denoiser}
     )
-    method = config.build(32)
+    method = build_method(config, 32)
     assert method.reconstruct(batch().images, Rng(range(8))).shape == (8, 1, 32, 32)
     for size in (32, 64):  # no size would help, and none is named
         with pytest.raises(
             ConfigError, match=r"code of vae has no grid.* Set denoiser to .*kind: dit, patch: 1"
         ) as error:
-            LatentDiffusionConfig(**{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}}).build(size)
+            build_method(
+                LatentDiffusionConfig(**{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}}), size
+            )
         assert "pixels" not in str(error.value)
 
 
 def test_the_codec_comes_first_and_rests_while_the_denoiser_learns(tmp_path: Path) -> None:
-    method = LatentDiffusionConfig(**SMALL, codec_share=0.5).build(32)
+    method = build_method(LatentDiffusionConfig(**SMALL, codec_share=0.5), 32)
     assert [(p.name, p.after, p.until) for p in method.phases] == [("codec_train", 0, 0.5), ("denoise", 0.5, 1)]
     data = [{"image": batch().images[i], "body": batch().body[i], "id": str(i)} for i in range(8)]
     whole = fit(method, data, data, TrainingConfig(images=32, batch_size=4, validate_every_images=16), tmp_path / "a")
     assert whole.method.measured and 0 < whole.method.sigma < 10
     half = fit(
-        LatentDiffusionConfig(**SMALL, codec_share=0.999).build(32), data, data,
+        build_method(LatentDiffusionConfig(**SMALL, codec_share=0.999), 32), data, data,
         TrainingConfig(images=16, batch_size=4, validate_every_images=16), tmp_path / "b",
     )  # fmt: skip
     for name, value in whole.method.codec.named_parameters():
@@ -186,64 +195,135 @@ def test_the_codec_comes_first_and_rests_while_the_denoiser_learns(tmp_path: Pat
     assert any((p != 0).any() for n, p in whole.method.network.named_parameters() if "network.out.2" in n)
 
 
-def test_a_trained_codec_is_read_frozen_and_travels_in_the_artefact(tmp_path: Path) -> None:
-    folder, sha256 = trained_model(tmp_path, VQ)
-    method = LatentDiffusionConfig(**{**SMALL, "codec": {"folder": folder, "sha256": sha256}}).build(32)
-    trained = load_model(folder).method
-    for name, value in method.codec.state_dict().items():
-        assert torch.equal(value, trained.state_dict()[name])
+def latent(codec: Model, **values: Any) -> Model:
+    """A latent model around a trained codec, not saved."""
+    origin: Any = codec.origin
+    config = LatentDiffusionConfig(**{**SMALL, "codec": {"run": "codec-run", "sha256": origin.sha256}, **values})
+    method = build_method(config, codec.method.image_size, seed=7, trained={"codec": codec.method})
+    return Model(method, codec.normaliser, components={"codec": codec})
+
+
+@pytest.fixture
+def codec(tmp_path: Path) -> Model:
+    """A trained codec, read from its run's folder."""
+    return load_model(*trained_model(tmp_path, VQ))
+
+
+def test_a_trained_codec_is_frozen_and_its_weights_exist_once(codec: Model, tmp_path: Path) -> None:
+    model = latent(codec)
+    method, origin = model.method, codec.origin
     assert [phase.name for phase in method.phases] == ["denoise"]
     assert not any(p.requires_grad for p in method.codec.parameters())
-    assert "folder" not in {k for k, v in method.config.codec.model_dump().items() if v is not None}
     expected = method.reconstruct(batch().images, Rng(range(8)))
-    save_weights(method, tmp_path / "weights.safetensors")
-    shutil.rmtree(folder)
-    again = load_weights(method_from_spec(method_spec(method)), tmp_path / "weights.safetensors")
-    assert torch.equal(again.reconstruct(batch().images, Rng(range(8))), expected)
-    assert [phase.name for phase in again.phases] == ["denoise"]
+    saved = save_model(tmp_path / "latent" / "model", model)
+    tensors = load_file(saved.origin.folder / "weights.safetensors")
+    assert {name.split(".")[0] for name in tensors} == {"network", "sigma", "measured"}
+    assert sum(t.numel() for t in tensors.values()) == 2 + sum(p.numel() for p in method.network.parameters())
+    named = json.loads((saved.origin.folder / "model.json").read_text())["models"]
+    assert named == {"codec": {"sha256": origin.sha256, "folder": "../../run/model"}}
+    again = load_model(saved.origin.folder, saved.origin.sha256)
+    assert again.components["codec"].origin.sha256 == origin.sha256
+    assert torch.equal(again.method.reconstruct(batch().images, Rng(range(8))), expected)
+    assert save_model(tmp_path / "again" / "model", again).origin.sha256 == saved.origin.sha256
 
 
-def test_a_missing_or_differing_codec_is_refused(tmp_path: Path) -> None:
-    def build(folder: Path | None, sha256: str, size: int = 32) -> Method:
-        return LatentDiffusionConfig(**{**SMALL, "codec": {"folder": folder, "sha256": sha256}}).build(size)
-
-    folder, sha256 = trained_model(tmp_path, VQ)
-    with pytest.raises(ArtefactError, match="is required"):
-        build(folder, "0" * 64)
-    with pytest.raises(ArtefactError, match="lacks model.json"):
-        build(tmp_path / "nowhere", sha256)
-    with pytest.raises(ConfigError, match="without its folder"):
-        build(None, sha256)
-    with pytest.raises(ConfigError, match="trained on images"):
-        build(folder, sha256, size=64)
-    weights = folder / "model" / "weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(ArtefactError, match="a byte was changed"):
-        build(folder, sha256)
+def test_training_and_its_checkpoints_leave_the_codec_alone(codec: Model, tmp_path: Path) -> None:
+    model = latent(codec)
+    before = {name: value.clone() for name, value in codec.method.state_dict().items()}
+    data = [{"image": batch().images[i], "body": batch().body[i], "id": str(i)} for i in range(8)]
+    trained = fit(model.method, data, data, TrainingConfig(images=32, batch_size=4), tmp_path / "training").method
+    assert all(torch.equal(value, before[name]) for name, value in trained.codec.state_dict().items())
+    names = {name for file in (tmp_path / "training").rglob("state.safetensors") for name in load_file(file)}
+    assert {name.split(".")[1] for name in names if not name.startswith("adam.")} == {"network", "sigma", "measured"}
+    expected = trained.reconstruct(batch().images, Rng(range(8)))
+    save_model(tmp_path / "latent", replace(model, method=trained))
+    assert torch.equal(load_model(tmp_path / "latent").method.reconstruct(batch().images, Rng(range(8))), expected)
 
 
-def test_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="needs the sha256"):
-        LatentDiffusionConfig(codec={"folder": tmp_path})
+def test_a_copied_workspace_uses_its_own_codec(codec: Model, tmp_path: Path) -> None:
+    save_model(tmp_path / "latent" / "model", latent(codec))
+    for name in ("run", "latent"):
+        shutil.copytree(tmp_path / name, tmp_path / "copy" / name)
+    shutil.rmtree(tmp_path / "run")
+    again = load_model(tmp_path / "copy" / "latent")
+    assert again.components["codec"].origin.folder.resolve() == tmp_path / "copy" / "run" / "model"
+    with pytest.raises(ArtefactError, match=codec.origin.sha256[:12]):
+        load_model(tmp_path / "latent")
+
+
+def test_a_bundled_detector_takes_the_codec_along(codec: Model, tmp_path: Path) -> None:
+    detector = Detector(latent(codec), DetectionConfig(), "ct")
+    sha256 = save_detector(tmp_path / "detector", detector)
+    expected = detector.score_batch(batch()).scores
+    bundle_detector(tmp_path / "detector", tmp_path / "elsewhere" / "bundle")
+    for name in ("run", "detector"):
+        shutil.rmtree(tmp_path / name)
+    assert check_detector(tmp_path / "elsewhere" / "bundle") == sha256
+    loaded = load_detector(tmp_path / "elsewhere" / "bundle", sha256=sha256)
+    assert torch.equal(loaded.score_batch(batch()).scores, expected)
+    assert len(list((tmp_path / "elsewhere").rglob("weights.safetensors"))) == 2
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "model.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_a_model_whose_codec_is_missing_or_altered_is_refused(
+    codec: Model, tmp_path: Path, name: str, damage: str
+) -> None:
+    save_detector(tmp_path / "detector", Detector(latent(codec), DetectionConfig(), "ct"))
+    file = codec.origin.folder / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink() if damage == "missing" else file.write_bytes(content)
+    with pytest.raises(ArtefactError):
+        load_detector(tmp_path / "detector")
+    with pytest.raises(ArtefactError):
+        check_detector(tmp_path / "detector")
+    with pytest.raises(ArtefactError):
+        read_facts(tmp_path / "detector")
+
+
+def test_another_codec_in_its_place_is_refused(codec: Model, tmp_path: Path) -> None:
+    save_model(tmp_path / "latent", latent(codec))
+    other = replace(codec, method=build_method(codec.method.config, 32, seed=4))
+    assert save_model(codec.origin.folder, other).origin.sha256 != codec.origin.sha256
+    with pytest.raises(ArtefactError, match=codec.origin.sha256[:12]):
+        load_model(tmp_path / "latent")
+
+
+def test_a_codec_that_is_not_given_not_saved_or_of_another_size_is_refused(codec: Model, tmp_path: Path) -> None:
+    model = latent(codec)
+    with pytest.raises(ConfigError, match="codec"):
+        build_method(model.method.config, 32)
+    with pytest.raises(ConfigError, match="64"):
+        build_method(model.method.config, 64, trained={"codec": codec.method})
+    for components in ({}, {"codec": replace(codec)}):
+        with pytest.raises(ArtefactError, match="codec"):
+            save_model(tmp_path / "latent", replace(model, components=components))
+
+
+def test_settings_that_do_not_fit_are_refused() -> None:
+    for half in ({"run": "x"}, {"sha256": "a" * 64}):
+        with pytest.raises(ValidationError, match="both"):
+            LatentDiffusionConfig(codec=half)
     with pytest.raises(ConfigError, match=r"vq_vae.*\n  wide: Extra inputs"):
-        LatentDiffusionConfig(codec={"method": {"name": "vq_vae", "wide": 3}}).build(32)
+        build_method(LatentDiffusionConfig(codec={"method": {"name": "vq_vae", "wide": 3}}), 32)
     with pytest.raises(ConfigError, match="no method 'jpeg'"):
-        LatentDiffusionConfig(codec={"method": {"name": "jpeg"}}).build(32)
-    method = LatentDiffusionConfig(**SMALL, noise="coarse").build(32)
+        build_method(LatentDiffusionConfig(codec={"method": {"name": "jpeg"}}), 32)
+    method = build_method(LatentDiffusionConfig(**SMALL, noise="coarse"), 32)
     with pytest.raises(ConfigError, match="eta=0"):
         method.sample(Rng([1]), eta=1.0)
 
 
 def test_a_method_that_is_not_a_codec_is_refused_and_codecs_are_named(small: dict[str, dict]) -> None:
-    codecs = [name for name in METHODS if isinstance(METHODS[name](**small.get(name, {})).build(32), Codec)]
+    codecs = [name for name in METHODS if isinstance(build_method(METHODS[name](**small.get(name, {})), 32), Codec)]
     for name in set(METHODS) - set(codecs):
         with pytest.raises(
             ConfigError, match=f"{name} cannot be a codec.* does: {', '.join(codecs[:-1])} or {codecs[-1]}"
         ):
-            LatentDiffusionConfig(codec={"method": {**small.get(name, {}), "name": name}}).build(32)
+            build_method(LatentDiffusionConfig(codec={"method": {**small.get(name, {}), "name": name}}), 32)
 
 
 def test_a_transformer_denoises_codes() -> None:
     dit = {"kind": "dit", "patch": 2, "width": 32, "depth": 1, "heads": 2}
-    method = LatentDiffusionConfig(**{**SMALL, "denoiser": dit}).build(32)
+    method = build_method(LatentDiffusionConfig(**{**SMALL, "denoiser": dit}), 32)
     assert torch.isfinite(method.reconstruct(batch().images, Rng(range(8)))).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -19,7 +20,8 @@ from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.detection.stored_detector import save_detector
 from pipeline.errors import EmptySelection
 from pipeline.methods.base import Method
-from pipeline.methods.stored_model import Model, save_model
+from pipeline.methods.method_registry import build_method
+from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
 from pipeline.stages.run.learning_sets import LEARNING, folder_of, learning_sets
 from pipeline.stages.run.load_slices import lessons
@@ -44,6 +46,7 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         progress: show a progress bar.
 
     Raises:
+        ArtefactError: a trained component, such as the codec of a latent model, is missing or another one.
         EmptySelection: there are no normal training scans on this route.
         TrainingDiverged: NaN or infinity in a loss.
     """
@@ -82,9 +85,10 @@ def _train_in(
     try:
         with track(settings, config.data.route, config.name, _mlflow_run(folder)) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})
-            result = _fit(folder, config, sets, settings, tracked, progress)
+            components = _read_components(config, settings)
+            result = _fit(folder, config, sets, built(config, components), settings, tracked, progress)
             _log(tracked, folder, config, result)
-            sha256 = _save(folder, config, result)
+            sha256 = _save(folder, config, result, components)
             tracked.tags({"model_sha256": sha256})
     except BaseException:
         catalogue.finish_run(folder.run_id, "failed", {})
@@ -102,6 +106,7 @@ def _fit(
     folder: RunFolder,
     config: RunConfig,
     sets: dict[SetName, Selection],
+    method: Method,
     settings: Settings,
     tracked: TrackedRun,
     progress: bool,
@@ -110,7 +115,7 @@ def _fit(
     for name, chosen in sets.items():
         tracked.data(fingerprint(chosen.slices), LEARNING[name])
     return fit(
-        built(config),
+        method,
         data["train"],
         data["validate"] if len(data["validate"]) else None,
         config.training,
@@ -120,12 +125,19 @@ def _fit(
     )
 
 
-def built(config: RunConfig) -> Method:
+def built(config: RunConfig, components: Mapping[str, Model]) -> Method:
     """Return the method with new weights, for the normaliser's slices or for the cubes of volumes."""
     volumes, seed = config.data.volumes, config.training.seed
+    trained = {name: part.method for name, part in components.items()}
     if volumes is not None:
-        return config.method.build(volumes.tile, spatial_dims=3, seed=seed)
-    return config.method.build(config.data.normaliser.image_size, seed=seed)
+        return build_method(config.method, volumes.tile, spatial_dims=3, seed=seed, trained=trained)
+    return build_method(config.method, config.data.normaliser.image_size, seed=seed, trained=trained)
+
+
+def _read_components(config: RunConfig, settings: Settings) -> dict[str, Model]:
+    """Read the trained models that the method holds, such as the codec of a latent model, by their names in it."""
+    named = {name: one for name, one in config.method.components().items() if one.run is not None}
+    return {name: load_model(RunFolder.of(settings, str(one.run)).model, one.sha256) for name, one in named.items()}
 
 
 def _terms(record: TrainingRecord) -> dict[str, float]:
@@ -142,10 +154,10 @@ def _log(tracked: TrackedRun, folder: RunFolder, config: RunConfig, result: FitR
     tracked.tags({"run_id": folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
 
 
-def _save(folder: RunFolder, config: RunConfig, result: FitResult) -> str:
+def _save(folder: RunFolder, config: RunConfig, result: FitResult, components: Mapping[str, Model]) -> str:
     """Save the model and, if the run detects, its detector; return the model's SHA-256."""
     data = config.data
-    model = save_model(folder.model, Model(result.method, Normaliser(data.normaliser), data.volumes))
+    model = save_model(folder.model, Model(result.method, Normaliser(data.normaliser), data.volumes, components))
     if config.detection is not None:
         save_detector(folder.uncalibrated, Detector(model, config.detection, data.route, config.training.seed))
     return cast(Any, model.origin).sha256

@@ -55,11 +55,10 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _codec_of_this_fold(self) -> Self:
-        codec = getattr(self.method, "codec", None)
-        if self.data.fold is not None and getattr(codec, "sha256", None) is not None:
+        if self.data.fold is not None and any(one.trained for one in self.method.components().values()):
             raise ValueError(
                 "a trained codec may have learned from the patients that data.fold holds out. Leave "
-                "out method.codec.folder and sha256, so that the codec is trained here"
+                "out method.codec.run and sha256, so that the codec is trained here"
             )
         return self
 

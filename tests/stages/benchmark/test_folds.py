@@ -81,7 +81,7 @@ def test_test_stays_shut(hospital: Any, file: Path) -> None:
 
 
 def test_a_codec_that_is_trained_already_is_refused_under_a_fold() -> None:
-    codec = {"folder": "runs/x", "sha256": "a" * 64}
+    codec = {"run": "x", "sha256": "a" * 64}
     values = {
         "name": "n",
         "data": {"route": "phantom-mr", "normaliser": {"kind": "mr_percentile", "image_size": 32}},

@@ -32,7 +32,7 @@ from pipeline.stages.detect.score import score
 from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.types import Scan
+from pipeline.types import RunRef, Scan
 
 SIZE, UNREAD = 32, 3
 # Optional answers of a method are tested in the same way.
@@ -171,17 +171,27 @@ def test_a_rate_that_the_normals_cannot_bear_is_refused_and_nothing_is_flagged(
 
 
 def test_a_codec_that_is_missing_or_another_one_stops_the_training_before_it_begins(
-    hospital: OneOfAKind, small: dict[str, Any], tmp_path: Path
+    hospital: OneOfAKind, small: dict[str, Any]
 ) -> None:
     codec = train(run_config(hospital, {"name": "vq_vae", **small["vq_vae"]}), hospital.settings)
     sha256 = load_model(codec.path).origin.sha256
 
-    def trained_on(folder: Path, sha256: str) -> None:
-        asked = {**small["latent_diffusion"], "codec": {"folder": str(folder), "sha256": sha256}}
-        train(run_config(hospital, {"name": "latent_diffusion", **asked}), hospital.settings)
+    def trained_on(run: str, sha256: str) -> RunRef:
+        asked = {**small["latent_diffusion"], "codec": {"run": run, "sha256": sha256}}
+        return train(run_config(hospital, {"name": "latent_diffusion", **asked}), hospital.settings)
 
-    with pytest.raises(ArtefactError, match="lacks model.json"):
-        trained_on(tmp_path / "nowhere", sha256)
+    with pytest.raises(ArtefactError, match="nowhere"):
+        trained_on("nowhere", sha256)
     with pytest.raises(ArtefactError, match="altered"):
-        trained_on(Path(codec.path), "0" * 64)
-    trained_on(Path(codec.path), sha256)
+        trained_on(Path(codec.path).name, "0" * 64)
+    trained = trained_on(Path(codec.path).name, sha256)
+    assert load_model(trained.path).components["codec"].origin.sha256 == sha256
+    weights = Path(codec.path) / "model" / "weights.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    try:
+        with pytest.raises(ArtefactError, match="weights"):  # trained again, as its detector cannot score
+            trained_on(Path(codec.path).name, sha256)
+    finally:
+        weights.write_bytes(before)
+    assert trained_on(Path(codec.path).name, sha256) == trained

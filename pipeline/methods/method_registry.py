@@ -1,0 +1,118 @@
+"""Registry of methods: the union of their configurations. A method exists only if it is listed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, get_args
+
+from pydantic import Field, ValidationError
+
+from pipeline.config import explain
+from pipeline.errors import ConfigError
+from pipeline.methods.ae import AeConfig
+from pipeline.methods.ae_u import AeUConfig
+from pipeline.methods.alpha_gan import AlphaGanConfig
+from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.conditional_vae import ConditionalVaeConfig
+from pipeline.methods.dae import DaeConfig
+from pipeline.methods.ddpm import DdpmConfig
+from pipeline.methods.diff_ae import DiffAeConfig
+from pipeline.methods.f_anogan import FAnoGanConfig
+from pipeline.methods.feature_ae import FeatureAeConfig
+from pipeline.methods.gated_dae import GatedDaeConfig
+from pipeline.methods.knn_features import KnnFeaturesConfig
+from pipeline.methods.latent_diffusion import LatentDiffusionConfig
+from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
+from pipeline.methods.vae import VaeConfig
+from pipeline.methods.vampprior import VampPriorConfig
+from pipeline.methods.vq_vae import VqVaeConfig
+from pipeline.methods.vq_vae2 import VqVae2Config
+from pipeline.methods.vqgan import VqganConfig
+
+PROBE = 64  # pixels; every codec can be built for this size
+
+AnyMethodConfig = Annotated[
+    AeConfig
+    | AeUConfig
+    | VaeConfig
+    | ConditionalVaeConfig
+    | VampPriorConfig
+    | DaeConfig
+    | GatedDaeConfig
+    | VqVaeConfig
+    | VqVae2Config
+    | VqganConfig
+    | DdpmConfig
+    | LatentDiffusionConfig
+    | DiffAeConfig
+    | SyntheticLesionConfig
+    | KnnFeaturesConfig
+    | FeatureAeConfig
+    | FAnoGanConfig
+    | AlphaGanConfig,
+    Field(discriminator="name"),
+]
+
+METHODS: dict[str, type[MethodConfig]] = {
+    config.model_fields["name"].default: config for config in get_args(get_args(AnyMethodConfig)[0])
+}
+
+
+def method_config(values: dict[str, Any]) -> MethodConfig:
+    """Return the configuration that `values["name"]` names.
+
+    Raises:
+        ConfigError: an unknown name or field, or a value out of range.
+    """
+    name = values.get("name")
+    if name not in METHODS:
+        raise ConfigError(f"There is no method {name!r}. Choose one of {', '.join(METHODS)}.")
+    try:
+        return METHODS[name].model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, f"The configuration of {name}")) from None
+
+
+def build_method(
+    config: MethodConfig,
+    image_size: int,
+    channels: int = 1,
+    spatial_dims: int = 2,
+    *,
+    seed: int = 0,
+    trained: Mapping[str, Method] | None = None,
+) -> Method:
+    """Return the method with weights drawn from `seed`, and its components, if it has some.
+
+    Args:
+        config: the method's configuration.
+        image_size, channels, spatial_dims: of the images.
+        seed: of the weights; those of its components are drawn from it as well.
+        trained: the components that the configuration takes from trained models, by name; the others are built.
+
+    Raises:
+        ConfigError: an image size, channel count or dimension that a network does not support, or a trained component
+            is missing or does not fit.
+    """
+    read = dict(trained or {})
+    fresh = {name: method_config(one.method) for name, one in config.components().items() if not one.trained}
+    seeds = config.component_seeds(seed)
+    try:
+        built = {
+            name: build_method(one, image_size, channels, spatial_dims, seed=seeds[name]) for name, one in fresh.items()
+        }
+    except ConfigError:
+        _refuse_size(config, fresh, image_size, channels, spatial_dims)
+        raise
+    return config.build(image_size, channels, spatial_dims, seed=seed, components=built | read)
+
+
+def _refuse_size(
+    config: MethodConfig, fresh: Mapping[str, MethodConfig], image_size: int, channels: int, spatial_dims: int
+) -> None:
+    """Raise an error naming sizes that suit the method and its components together, if these can be built at all."""
+    try:
+        probes = {name: build_method(one, PROBE, channels, spatial_dims) for name, one in fresh.items()}
+    except ConfigError:
+        return
+    config.check_size(image_size, probes)
