@@ -27,7 +27,6 @@ from pipeline.data.images.dataset import SliceDataset, fingerprint
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.scorer import Scorer
-from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import ConfigError, NightreadError, UnforeseenError
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.benchmark.config import Benchmark, Cell
@@ -36,7 +35,8 @@ from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate
 from pipeline.stages.detect.rescore import rescore
 from pipeline.stages.detect.train import train
-from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.load_slices import choose
+from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
@@ -197,12 +197,10 @@ def figures_of(report: EvaluationReport) -> dict[str, Any]:
 
 def _facts(run: RunRef, settings: Settings) -> dict[str, Any]:
     """Return the costs of the method: parameters, CPU seconds of training, slices scored per CPU second."""
-    folder = RunFolder.behind(run)
-    detector, config = load_detector(folder.detector, sha256=run.sha256), folder.config()
     with Catalogue.open(settings) as catalogue:
-        summary = catalogue.run(folder.run_id).summary
-        develop = choose(catalogue, config, settings, sets=("develop",))
-    scored, seconds = _timed(detector, dataset(develop, config, settings, cache="disk"))
+        opened = OpenRun.load(run, catalogue, settings)
+        detector, summary = opened.detector, catalogue.run(opened.folder.run_id).summary
+        scored, seconds = _timed(detector, opened.dataset(opened.choose(sets=("develop",)), cache="disk"))
     return {
         "supervision": ", ".join(sorted({method.supervision for method in detector.methods})),
         "parameters": sum(p.numel() for method in detector.methods for p in method.parameters()),

@@ -23,13 +23,12 @@ from pipeline.data.sets.selection import Selection
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.detection.score_grid import GridConfig
-from pipeline.detection.stored_detector import load_detector
+from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.stages.choose.answer_cache import KeptAnswers, keep_answers
 from pipeline.stages.choose.grid_cells import Part, evaluate_grid
-from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_config import RunConfig
-from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress
 from pipeline.tracking.experiment import track
 from pipeline.types import RunRef, SetName, SliceRef
@@ -99,13 +98,15 @@ def grid(
         EmptySelection: there are no labelled develop scans.
         ConfigError: the method gives numbers only, the run is an ensemble, or the criterion is not available.
     """
-    folder = RunFolder.behind(run)
-    settled, detector = folder.config(), load_detector(folder.uncalibrated)
-    if not isinstance(detector, Detector):
-        raise ConfigError("An ensemble's score is determined by its members. Run the grid on each of them.")
-    chosen = _chosen(settled, settings)
-    tried = worth_trying(config or GridConfig(), settled, chosen.values())
-    parts, read = _parts(folder, detector, settled, settings, chosen, whole=settled.whole or any(tried.adjacents))
+    with Catalogue.open(settings) as catalogue:
+        opened = OpenRun.load_uncalibrated(run, catalogue, settings)
+        return _search(opened, config or GridConfig(), criterion, on_progress)
+
+
+def _search(opened: OpenRun, config: GridConfig, criterion: str, on_progress: OnProgress | None) -> GridResult:
+    detector, chosen, settled = _require_single(opened.detector), _chosen(opened), opened.config
+    tried = worth_trying(config, settled, chosen.values())
+    parts, read = _parts(opened, detector, chosen, whole=settled.whole or any(tried.adjacents))
     cells, notes = evaluate_grid(detector, parts, settled, tried, on_progress)
     table, notes = pd.DataFrame([cell.row() for cell in cells]), (*read, *notes)
     used = _criterion(table, criterion)
@@ -114,19 +115,24 @@ def grid(
     place = int(cast(Any, table[used].idxmax()))
     best = settled.require_detection().model_copy(update=cells[place].update())
     result = GridResult(table, used, best, cast(Any, table.loc[place].to_dict()), notes)
-    _keep(result, folder, settings)
+    _keep(result, opened)
     return result
 
 
-def _chosen(config: RunConfig, settings: Settings) -> dict[Part, Selection]:
-    with Catalogue.open(settings) as catalogue:
-        chosen: dict[Part, Selection] = {
-            "validate": choose(catalogue, config, settings, sets=("validate",)),
-            "develop": choose(catalogue, config, settings, sets=("develop",)),
-        }
+def _require_single(detector: Scorer) -> Detector:
+    if not isinstance(detector, Detector):
+        raise ConfigError("An ensemble's score is determined by its members. Run the grid on each of them.")
+    return detector
+
+
+def _chosen(opened: OpenRun) -> dict[Part, Selection]:
+    chosen: dict[Part, Selection] = {
+        "validate": opened.choose(sets=("validate",)),
+        "develop": opened.choose(sets=("develop",)),
+    }
     if not chosen["develop"].slices:
         raise EmptySelection(
-            f"No labelled scans in the develop set of {config.data.route!r}. Import labels of abnormal and normal "
+            f"No labelled scans in the develop set of {opened.route!r}. Import labels of abnormal and normal "
             "scans with nightread labels import FILE.csv"
         )
     return chosen
@@ -140,20 +146,15 @@ def worth_trying(tried: GridConfig, config: RunConfig, chosen: Iterable[Selectio
 
 
 def _parts(
-    folder: RunFolder,
-    detector: Detector,
-    config: RunConfig,
-    settings: Settings,
-    chosen: dict[Part, Selection],
-    whole: bool,
+    opened: OpenRun, detector: Detector, chosen: dict[Part, Selection], whole: bool
 ) -> tuple[dict[Part, KeptAnswers], tuple[str, ...]]:
     """Return the outputs of each part, and notes on series that only the run itself could read."""
     parts: dict[Part, KeptAnswers] = {}
     for name, selection in chosen.items():
         guard(chain.from_iterable(selection.members.values()))
-        data = dataset(selection, config, settings, cache="disk", whole=whole)
-        parts[name] = keep_answers(detector, data, folder.path / "grid" / name)
-    refused = sum(len(part.data.rejected) for part in parts.values()) if whole and not config.whole else 0
+        data = opened.dataset(selection, cache="disk", whole=whole)
+        parts[name] = keep_answers(detector, data, opened.folder.path / "grid" / name)
+    refused = sum(len(part.data.rejected) for part in parts.values()) if whole and not opened.config.whole else 0
     note = f"Series left out of every cell because they could not be read completely: {refused}."
     return parts, (note,) if refused else ()
 
@@ -176,11 +177,12 @@ def _criterion(table: pd.DataFrame, criterion: str) -> str:
     )
 
 
-def _keep(result: GridResult, folder: RunFolder, settings: Settings) -> None:
+def _keep(result: GridResult, opened: OpenRun) -> None:
+    folder = opened.folder
     folder.write_text("grid/grid.csv", result.table.to_csv(index=False))
     folder.write_text("grid/best.yaml", result.snippet())
-    parent, route = folder.read("mlflow.json")["run_id"], folder.config().data.route
-    with track(settings, route, "grid", parent=parent, system_metrics=False) as tracked:
+    parent = folder.read("mlflow.json")["run_id"]
+    with track(opened.settings, opened.route, "grid", parent=parent, system_metrics=False) as tracked:
         tracked.table(result.table, "grid")
         tracked.text(result.snippet(), "best.yaml")
         figures = {name: result.best_row[name] for name in FIGURES}

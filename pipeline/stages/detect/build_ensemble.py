@@ -20,7 +20,7 @@ from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods.stored_model import images_of
 from pipeline.stages.run.learning_sets import folder_of, learning_sets
-from pipeline.stages.run.load_slices import dataset
+from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
@@ -48,7 +48,7 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
         if not folder.is_trained():
             catalogue.start_run("train", config.data.route, settings.relative(folder.path), run_id=folder.run_id)
             try:
-                summary = _assemble_in(folder, config, sets["validate"], settings, catalogue)
+                summary = _assemble_in(OpenFolder(folder, config, catalogue, settings), sets["validate"])
             except BaseException:
                 catalogue.finish_run(folder.run_id, "failed", {})
                 raise
@@ -56,15 +56,14 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
     return folder.read_trained()
 
 
-def _assemble_in(
-    folder: RunFolder, config: RunConfig, validate: Selection, settings: Settings, catalogue: Catalogue
-) -> dict[str, Any]:
+def _assemble_in(opened: OpenFolder, validate: Selection) -> dict[str, Any]:
     """Write the detector; return the members and the total cost of their trainings."""
+    folder, config, settings = opened.folder, opened.config, opened.settings
     detection, parts = config.require_detection(), [_member(one, config, settings) for one in members_of(config)]
     images = images_of(Normaliser(config.data.normaliser), config.data.volumes)
     refuse_strangers([detector for detector, _ in parts], config.data.route, images)
     _refuse_mixed([detector for detector, _ in parts], config)
-    data = dataset(validate, config, settings, cache="disk")
+    data = opened.dataset(validate, cache="disk")
     members = z_scored(parts, _batches(data, detection.batch_size))
     ensemble = Ensemble(members, detection, config.data.route, config.training.seed)
     names = [origin.path for _, origin in parts]
@@ -73,7 +72,7 @@ def _assemble_in(
         tracked.config(config)
         tracked.tags({"run_id": folder.run_id, "members": ", ".join(names)})
     save_detector(folder.uncalibrated, ensemble)
-    costs = [catalogue.run(name).summary for name in names]
+    costs = [opened.catalogue.run(name).summary for name in names]
     totals = {key: sum(cost.get(key) or 0 for cost in costs) for key in ("images_seen", "process_seconds")}
     return {"members": names, **totals}
 

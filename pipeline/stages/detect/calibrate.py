@@ -15,13 +15,13 @@ from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector_file import check_detector
 from pipeline.detection.pixel_threshold import PixelHistogram
 from pipeline.detection.scorer import Scorer
-from pipeline.detection.stored_detector import load_detector, save_detector
+from pipeline.detection.stored_detector import save_detector
 from pipeline.detection.two_sided import TwoSided
 from pipeline.dicom.phantom.example import example_series
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import ArtefactError, EmptySelection, TooFewNormals
 from pipeline.stages.run.learning_sets import refuse_other_folds
-from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import findings, score_dataset
@@ -95,37 +95,38 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     if (done := _read_whole(folder)) is not None:
         return done if done.version or not to_registry else _enter(folder, done, config, settings)
     with Catalogue.open(settings) as catalogue:
-        selection = choose(catalogue, config, settings, sets=("calibrate",))
-        learned = choose(catalogue, config, settings, sets=("train", "validate"))
-        refuse_other_folds(folder, config, settings, catalogue)
-    if not selection.slices:
-        raise EmptySelection(
-            f"There are no normal scans in the calibrate set of {config.data.route!r}. Label more normal patients."
-            f"{selection.left_out()}"
-        )
-    check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
-    detector = centred(load_detector(folder.uncalibrated), config, settings)
-    calibration = _calibration(
-        detector, dataset(selection, config, settings, cache="none"), config, {ref.patient_id for ref in learned.slices}
-    )
-    report = _save(folder, detector.calibrated(calibration), config, settings, fingerprint(selection.slices))
+        report = _calibrate_in(OpenRun.load_uncalibrated(run, catalogue, settings))
     if to_registry:
         return _enter(folder, report, config, settings)
     _write(folder, report)
     return report
 
 
-def centred(detector: Scorer, config: RunConfig, settings: Settings) -> Scorer:
-    """Return a detector whose two-sided score, if it has one, is centred on validate normals.
+def _calibrate_in(opened: OpenRun) -> CalibrationReport:
+    """Calibrate and save the detector of a run; it is not registered."""
+    selection, learned = opened.choose(sets=("calibrate",)), opened.choose(sets=("train", "validate"))
+    refuse_other_folds(opened)
+    if not selection.slices:
+        raise EmptySelection(
+            f"There are no normal scans in the calibrate set of {opened.route!r}. Label more normal patients."
+            f"{selection.left_out()}"
+        )
+    check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
+    detector, data = centred(opened), opened.dataset(selection, cache="none")
+    calibration = _calibration(detector, data, opened.config, {ref.patient_id for ref in learned.slices})
+    return _save(opened.using(detector.calibrated(calibration)), fingerprint(selection.slices))
+
+
+def centred(opened: OpenRun) -> Scorer:
+    """Return the run's detector, its two-sided score, if it has one, centred on validate normals.
 
     Raises:
         TooFewNormals, ConfigError: see `TwoSided.fit`.
     """
+    detector = opened.detector
     if detector.config.transform == "none" or detector.two_sided is not None:
         return detector
-    with Catalogue.open(settings) as catalogue:
-        chosen = choose(catalogue, config, settings, sets=("validate",))
-    validate = dataset(chosen, config, settings, cache="none")
+    validate = opened.dataset(opened.choose(sets=("validate",)), cache="none")
     scores, _ = score_dataset(detector.raw(), validate)
     return detector.centred(TwoSided.fit([s.score for s in scores], [s.patient_id for s in scores]))
 
@@ -157,12 +158,11 @@ def units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list
     return [Unit(finding.study_id, finding.patient_id, finding.score) for finding in results]
 
 
-def _save(
-    folder: RunFolder, detector: Scorer, config: RunConfig, settings: Settings, data: dict[str, Any]
-) -> CalibrationReport:
-    run = RunRef(str(folder.path), save_detector(folder.detector, detector))
-    report = _report(run, detector, config)
-    with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]) as tracked:
+def _save(opened: OpenRun, data: dict[str, Any]) -> CalibrationReport:
+    folder = opened.folder
+    run = RunRef(str(folder.path), save_detector(folder.detector, opened.detector))
+    report = _report(run, opened.detector, opened.config)
+    with track(opened.settings, opened.route, opened.config.name, folder.read("mlflow.json")["run_id"]) as tracked:
         tracked.data(data, "calibration")
         tracked.metrics({"calibration/n": report.n, "calibration/patients": report.patients})
         if report.threshold is not None:

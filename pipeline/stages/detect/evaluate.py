@@ -25,7 +25,6 @@ from pipeline.evaluation.report import EvaluationReport, Opening
 from pipeline.stages.detect.figures import Draw, figures, panels, shown_slices
 from pipeline.stages.detect.score_table import PixelCases, slice_table, study_table
 from pipeline.stages.run.learning_sets import refuse_other_folds
-from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress
@@ -86,22 +85,22 @@ class _Evaluation:
     """The evaluation of one run on one set."""
 
     def __init__(self, opened: OpenRun, set_name: SetName) -> None:
+        self.opened, self.set_name = opened, set_name
         self.folder, self.config, self.detector = opened.folder, opened.config, opened.detector
-        self.settings, self.catalogue, self.set_name = opened.settings, opened.catalogue, set_name
         self.store = PixelStore(opened.settings.store)
         self.name = self.config.method.name
 
     def report(self, on_progress: OnProgress | None) -> EvaluationReport:
         """Score the set, build the report, draw and log."""
-        selection = choose(self.catalogue, self.config, self.settings, sets=(self.set_name,))
+        selection = self.opened.choose(sets=(self.set_name,))
         if not selection.slices:
             raise EmptySelection(
-                f"There are no labelled scans in the {self.set_name} set of {self.config.data.route!r}. Import labels "
+                f"There are no labelled scans in the {self.set_name} set of {self.opened.route!r}. Import labels "
                 f"of abnormal and normal scans with nightread labels import FILE.csv.{selection.left_out()}"
             )
         self._prove_disjoint(selection)
         # Cached, so that unusable series are detected before anything is scored.
-        data = dataset(selection, self.config, self.settings, "disk")
+        data = self.opened.dataset(selection, cache="disk")
         with tempfile.TemporaryDirectory(prefix="nightread-") as place:
             cases = PixelCases(Path(place), self.name) if self.detector.has_maps else None
             slices = slice_table(self.detector, data, self.store, self._controls(), cases, on_progress)
@@ -111,22 +110,22 @@ class _Evaluation:
         return report
 
     def _panels(self, selection: Selection, slices: pd.DataFrame) -> dict[str, Draw]:
-        chosen = shown_slices(selection.slices, slices, self.settings.burned_in)
-        figure = panels(self.detector, dataset(replace(selection, slices=chosen), self.config, self.settings, "none"))
+        chosen = shown_slices(selection.slices, slices, self.opened.settings.burned_in)
+        figure = panels(self.detector, self.opened.dataset(replace(selection, slices=chosen), cache="none"))
         return {} if figure is None else {"panels": lambda: figure}
 
     def _prove_disjoint(self, selection: Selection) -> None:
-        learned = choose(self.catalogue, self.config, self.settings, sets=NORMAL_SETS)
+        learned = self.opened.choose(sets=NORMAL_SETS)
         check_disjoint({"learned": learned.slices, self.set_name: selection.slices})
-        refuse_other_folds(self.folder, self.config, self.settings, self.catalogue)
+        refuse_other_folds(self.opened)
 
     def _controls(self) -> ControlModel:
         """Return the PCA control, fitted once on the training normals, and again where its file is damaged."""
         file = self.folder.path / "controls.safetensors"
         with suppress(ArtefactError):
             return ControlModel.load(file)
-        train = choose(self.catalogue, self.config, self.settings, sets=("train",))
-        data = dataset(train, self.config, self.settings, whole=False)
+        train = self.opened.choose(sets=("train",))
+        data = self.opened.dataset(train, whole=False)
         ControlModel.fit(control_slices(data, self.store, with_stored=False)).save(file)
         return ControlModel.load(file)
 
@@ -152,7 +151,8 @@ class _Evaluation:
             cases=cases if masked else None,
             pixel_alpha=self._alpha(cases) if masked and cases is not None else None,
             openings=[
-                Opening(opened_at=str(o.opened_at), purpose=o.purpose) for o in self.catalogue.list_test_openings()
+                Opening(opened_at=str(o.opened_at), purpose=o.purpose)
+                for o in self.opened.catalogue.list_test_openings()
             ],
         )
         return report, units
@@ -160,7 +160,7 @@ class _Evaluation:
     def _facts(self, selection: Selection) -> dict[str, str | int | float]:
         return {
             "run": self.folder.run_id,
-            "route": self.config.data.route,
+            "route": self.opened.route,
             "method": self.name,
             "data": str(fingerprint(selection.slices)["sha256"])[:12],
         }
@@ -196,7 +196,7 @@ class _Evaluation:
         self.folder.write_text(f"{place}/scores.csv", units.to_csv(index=False))
         self.folder.write_text(f"{place}/roc.csv", report.roc_points.to_csv(index=False))
         parent = self.folder.read("mlflow.json")["run_id"]
-        with track(self.settings, self.config.data.route, f"evaluate {self.set_name}", parent=parent) as tracked:
+        with track(self.opened.settings, self.opened.route, f"evaluate {self.set_name}", parent=parent) as tracked:
             tracked.data(fingerprint(selection.slices), "evaluation")
             tracked.metrics(report.summary())
             tracked.text(report.to_markdown(), "report.md")

@@ -10,6 +10,7 @@ from pipeline.detection.scorer import Scorer
 from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.methods.stored_model import load_model
 from pipeline.stages.run.learning_sets import folder_of, learning_sets
+from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
 from pipeline.types import RunRef
@@ -36,20 +37,19 @@ def rescore(run: RunRef, detection: DetectionConfig, settings: Settings) -> RunR
     with Catalogue.open(settings) as catalogue:
         target = folder_of(config, learning_sets(config, settings, catalogue), settings)
         if not target.is_trained():
-            _name_models(source, target, detection, catalogue, settings)
+            _name_models(source, OpenFolder(target, target.config(), catalogue, settings), detection)
     return target.read_trained()
 
 
-def _name_models(
-    source: RunFolder, target: RunFolder, detection: DetectionConfig, catalogue: Catalogue, settings: Settings
-) -> None:
-    config, origin = target.config(), source.read_trained()
-    catalogue.start_run("train", config.data.route, settings.relative(target.path), run_id=target.run_id)
+def _name_models(source: RunFolder, opened: OpenFolder, detection: DetectionConfig) -> None:
+    target, catalogue, settings = opened.folder, opened.catalogue, opened.settings
+    origin = source.read_trained()
+    catalogue.start_run("train", opened.route, settings.relative(target.path), run_id=target.run_id)
     try:
-        with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
+        with track(settings, opened.route, opened.config.name, system_metrics=False) as tracked:
             target.write("mlflow.json", {"run_id": tracked.run_id})
             target.write("origin.json", {"run": source.run_id, "sha256": origin.sha256})
-            tracked.config(config)
+            tracked.config(opened.config)
             tracked.tags({"run_id": target.run_id, "rescored_from": source.run_id})
         save_detector(target.uncalibrated, _under(source, detection))
     except BaseException:

@@ -19,7 +19,6 @@ from pipeline.data.sets.selection import Selection
 from pipeline.detection.flag import Flagged, flag
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import Rejected
-from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -81,7 +80,7 @@ def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnP
     """
     with Catalogue.open(settings) as catalogue:
         opened = OpenRun.load(run, catalogue, settings)
-        run_id = catalogue.start_run("score", opened.config.data.route, settings.relative(opened.folder.path))
+        run_id = catalogue.start_run("score", opened.route, settings.relative(opened.folder.path))
         try:
             report = _score_in(opened, run_id, again, on_progress)
         except BaseException:
@@ -93,10 +92,10 @@ def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnP
 
 
 def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress | None) -> ScoreReport:
-    config, detector, catalogue, settings = opened.config, opened.detector, opened.catalogue, opened.settings
+    config, detector, catalogue = opened.config, opened.detector, opened.catalogue
     done = {row.study_id for row in catalogue.list_findings() if row.model_sha256 == opened.ref.sha256 and not again}
-    selection = _unread(choose(catalogue, config, settings), done)
-    data = dataset(selection, config, settings, cache="none")
+    selection = _unread(opened.choose(), done)
+    data = opened.dataset(selection, cache="none")
     keeper = _Heatmaps(opened.folder.path / "heatmaps", data)
     scores, rejected = score_dataset(detector, data, keeper.offer, on_progress)
     results, refused = findings(detector, scores)
@@ -105,7 +104,7 @@ def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress
     rows += _refused(refused, scores)
     news = catalogue.add_not_scored(run_id, rows)
     catalogue.add_findings(run_id, flagged.findings, opened.ref.sha256)
-    draw_reading_lists(catalogue, settings.review)
+    draw_reading_lists(catalogue, opened.settings.review)
     keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
     return _report(run_id, config, flagged, news)
 

@@ -25,6 +25,7 @@ from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
 from pipeline.stages.run.learning_sets import LEARNING, folder_of, learning_sets
 from pipeline.stages.run.load_slices import lessons
+from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import TrackedRun, track
@@ -60,7 +61,7 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         _refuse_empty(sets, config)
         folder = folder_of(config, sets, settings, again)
         if not folder.is_trained():
-            _train_in(folder, config, sets, settings, catalogue, progress)
+            _train_in(OpenFolder(folder, config, catalogue, settings), sets, progress)
     return folder.read_trained()
 
 
@@ -73,22 +74,16 @@ def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
         )
 
 
-def _train_in(
-    folder: RunFolder,
-    config: RunConfig,
-    sets: dict[SetName, Selection],
-    settings: Settings,
-    catalogue: Catalogue,
-    progress: bool,
-) -> None:
-    catalogue.start_run("train", config.data.route, settings.relative(folder.path), run_id=folder.run_id)
+def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], progress: bool) -> None:
+    folder, catalogue, settings = opened.folder, opened.catalogue, opened.settings
+    catalogue.start_run("train", opened.route, settings.relative(folder.path), run_id=folder.run_id)
     try:
-        with track(settings, config.data.route, config.name, _mlflow_run(folder)) as tracked:
+        with track(settings, opened.route, opened.config.name, _mlflow_run(folder)) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})
-            components = _read_components(config, settings)
-            result = _fit(folder, config, sets, built(config, components), settings, tracked, progress)
-            _log(tracked, folder, config, result)
-            sha256 = _save(folder, config, result, components)
+            components = _read_components(opened.config, settings)
+            result = _fit(opened, sets, built(opened.config, components), tracked, progress)
+            _log(tracked, opened, result)
+            sha256 = _save(opened, result, components)
             tracked.tags({"model_sha256": sha256})
     except BaseException:
         catalogue.finish_run(folder.run_id, "failed", {})
@@ -103,23 +98,17 @@ def _mlflow_run(folder: RunFolder) -> str | None:
 
 
 def _fit(
-    folder: RunFolder,
-    config: RunConfig,
-    sets: dict[SetName, Selection],
-    method: Method,
-    settings: Settings,
-    tracked: TrackedRun,
-    progress: bool,
+    opened: OpenFolder, sets: dict[SetName, Selection], method: Method, tracked: TrackedRun, progress: bool
 ) -> FitResult:
-    data = {name: lessons(chosen, config, settings) for name, chosen in sets.items()}
+    data = {name: lessons(chosen, opened.config, opened.settings) for name, chosen in sets.items()}
     for name, chosen in sets.items():
         tracked.data(fingerprint(chosen.slices), LEARNING[name])
     return fit(
         method,
         data["train"],
         data["validate"] if len(data["validate"]) else None,
-        config.training,
-        folder.training,
+        opened.config.training,
+        opened.folder.training,
         on_record=lambda record: tracked.terms([(record.images_seen, _terms(record))]),
         progress=progress,
     )
@@ -146,17 +135,17 @@ def _terms(record: TrainingRecord) -> dict[str, float]:
     return terms | {"images_per_second": record.images_per_second, "process_seconds": record.process_seconds}
 
 
-def _log(tracked: TrackedRun, folder: RunFolder, config: RunConfig, result: FitResult) -> None:
-    tracked.config(config)
+def _log(tracked: TrackedRun, opened: OpenFolder, result: FitResult) -> None:
+    tracked.config(opened.config)
     tracked.table(pd.json_normalize([asdict(record) for record in result.history]), "history")
     tracked.metrics({"images_seen": result.images_seen, "process_seconds": result.process_seconds})
     parameters = sum(p.numel() for p in result.method.parameters())
-    tracked.tags({"run_id": folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
+    tracked.tags({"run_id": opened.folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
 
 
-def _save(folder: RunFolder, config: RunConfig, result: FitResult, components: Mapping[str, Model]) -> str:
+def _save(opened: OpenFolder, result: FitResult, components: Mapping[str, Model]) -> str:
     """Save the model and, if the run detects, its detector; return the model's SHA-256."""
-    data = config.data
+    folder, config, data = opened.folder, opened.config, opened.config.data
     model = save_model(folder.model, Model(result.method, Normaliser(data.normaliser), data.volumes, components))
     if config.detection is not None:
         save_detector(folder.uncalibrated, Detector(model, config.detection, data.route, config.training.seed))

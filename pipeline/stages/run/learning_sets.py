@@ -8,6 +8,7 @@ from pipeline.data.images.dataset import fingerprint
 from pipeline.data.sets.selection import Selection
 from pipeline.errors import ArtefactError, CatalogueError
 from pipeline.stages.run.load_slices import choose
+from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import SetName
@@ -43,7 +44,7 @@ def _is_readable(folder: RunFolder, name: str) -> bool:
         return False
 
 
-def refuse_other_folds(folder: RunFolder, config: RunConfig, settings: Settings, catalogue: Catalogue) -> None:
+def refuse_other_folds(opened: OpenFolder) -> None:
     """Refuse a run with a fold whose patients were reassigned since training, as it may have learned from develop.
 
     Stored sets never change; a fold is computed each time, and depends on the current patients and images.
@@ -51,12 +52,12 @@ def refuse_other_folds(folder: RunFolder, config: RunConfig, settings: Settings,
     Raises:
         CatalogueError: its training data has changed since it was trained.
     """
-    if config.data.fold is None:
+    if opened.config.data.fold is None:
         return
-    learned, sets = folder.read("data.json"), learning_sets(config, settings, catalogue)
+    learned, sets = opened.folder.read("data.json"), learning_sets(opened.config, opened.settings, opened.catalogue)
     changed = [name for name, chosen in sets.items() if fingerprint(chosen.slices)["sha256"] != learned[name]["sha256"]]
     if changed:
         raise CatalogueError(
-            f"The sets {', '.join(changed)} of {folder.run_id} are not those that it was trained on: images or labels "
-            "were added, so patients may have changed folds. Train it again with nightread train CONFIG"
+            f"The sets {', '.join(changed)} of {opened.folder.run_id} are not those that it was trained on: images or "
+            "labels were added, so patients may have changed folds. Train it again with nightread train CONFIG"
         )

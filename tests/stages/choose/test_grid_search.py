@@ -92,14 +92,16 @@ def test_only_pixels_of_validate_and_develop_are_read(
         return get(self, key, *arguments)
 
     monkeypatch.setattr(PixelStore, "get", watched)
-    monkeypatch.setattr("pipeline.stages.choose.grid_search.dataset", uncached)
+    monkeypatch.setattr("pipeline.stages.run.open_run.dataset", uncached)
     few = TRIED.model_copy(update={"kinds": ("l1",), "maps": ("mean",), "transforms": ("none",)})
     grid(trained_run, settings, few, criterion="auroc")
     assert readable <= read
     assert not read & forbidden
 
 
-def uncached(selection: Selection, config: RunConfig, settings: Settings, cache: str, whole: bool) -> SliceDataset:
+def uncached(
+    selection: Selection, config: RunConfig, settings: Settings, cache: str, whole: bool | None
+) -> SliceDataset:
     """A data set whose every pixel comes from the store."""
     return dataset(selection, config, settings, cache="ram", whole=whole)
 
