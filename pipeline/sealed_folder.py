@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,26 +38,32 @@ def seal(folder: Path, spec: dict[str, Any], save_weights: Callable[[Path], None
     return file_sha256(folder / MANIFEST)
 
 
-def sealed_sha256(folder: Path) -> str:
-    """Return the identity of a sealed folder; its bytes are not checked (see `read_sealed`).
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A sealed folder after a check of its every byte.
 
-    Raises:
-        ArtefactError: a file is missing.
+    Attributes:
+        folder: its place.
+        sha256: its identity.
+        spec: the content of its JSON.
+        components: the models that it names, checked as well, by the component's name.
     """
-    if missing := [name for name in (SPEC, WEIGHTS, MANIFEST) if not (folder / name).is_file()]:
-        raise ArtefactError(f"The model lacks {', '.join(missing)}. Train it again, or copy the folder whole.")
-    return file_sha256(folder / MANIFEST)
+
+    folder: Path
+    sha256: str
+    spec: dict[str, Any]
+    components: dict[str, Sealed]
 
 
-def read_sealed(folder: Path, sha256: str | None = None) -> dict[str, Any]:
-    """Check every byte against the manifest, and the manifest against `sha256`; return the specification.
-
-    The models that it names are checked as well.
+def read_sealed(folder: Path, sha256: str | None = None) -> Sealed:
+    """Check every byte against the manifest, and the manifest against `sha256`; and so for the models that it names.
 
     Raises:
         ArtefactError: a file or a named model is missing, altered, damaged, in another format, or not the one required.
     """
-    identity = sealed_sha256(folder)
+    if missing := [name for name in (SPEC, WEIGHTS, MANIFEST) if not (folder / name).is_file()]:
+        raise ArtefactError(f"The model lacks {', '.join(missing)}. Train it again, or copy the folder whole.")
+    identity = file_sha256(folder / MANIFEST)
     if sha256 is not None and identity != sha256:
         raise ArtefactError(
             f"This model has SHA-256 {identity[:12]}…, but {sha256[:12]}… is required. It was altered or exchanged: "
@@ -65,9 +72,7 @@ def read_sealed(folder: Path, sha256: str | None = None) -> dict[str, Any]:
     _check_files(folder)
     spec = read_object(folder / SPEC)
     refuse_format(spec, "model")
-    for name, place in find_components(spec, folder).values():
-        read_sealed(place, name)
-    return spec
+    return Sealed(folder, identity, spec, _read_components(spec, folder))
 
 
 def name_model(place: Path, sha256: str, folder: Path) -> dict[str, str]:
@@ -75,11 +80,11 @@ def name_model(place: Path, sha256: str, folder: Path) -> dict[str, str]:
     return {"sha256": sha256, "folder": Path(os.path.relpath(place.resolve(), folder.resolve())).as_posix()}
 
 
-def find_model(item: Any, folder: Path) -> tuple[str, Path]:
-    """Return the SHA-256 and the folder of the model that a file in `folder` names; its bytes are not checked.
+def read_named(item: Any, folder: Path) -> Sealed:
+    """Return the model that a file in `folder` names, after a check of its every byte.
 
     Raises:
-        ArtefactError: the model is missing, or it is not named correctly.
+        ArtefactError: the model is missing, altered or another one, or it is not named correctly.
     """
     try:
         sha256, hint = str(item["sha256"]), PurePosixPath(item["folder"])
@@ -95,23 +100,18 @@ def find_model(item: Any, folder: Path) -> tuple[str, Path]:
     # Bundled models are in `models/` of the detector, and thus beside one another.
     for place in (beside(folder, sha256), folder.parent / sha256[:16], folder / hint):
         if (place / MANIFEST).is_file():
-            return sha256, place
+            return read_sealed(place, sha256)
     raise ArtefactError(
         f"The model {sha256[:12]}… is missing: it is neither in {MODELS}/ nor in {hint}, relative to the folder that "
         "names it. Restore that run's model, or train it again."
     )
 
 
-def find_components(spec: dict[str, Any], folder: Path) -> dict[str, tuple[str, Path]]:
-    """Return the SHA-256 and the folder of each model that a model's specification names, by the component's name.
-
-    Raises:
-        ArtefactError: one is missing, or not named correctly.
-    """
+def _read_components(spec: dict[str, Any], folder: Path) -> dict[str, Sealed]:
     items = spec.get(MODELS, {})
     if not isinstance(items, dict):
         raise ArtefactError(f"`{MODELS}` in {SPEC} is a {type(items).__name__}, not an object. Train the model again.")
-    return {name: find_model(item, folder) for name, item in items.items()}
+    return {name: read_named(item, folder) for name, item in items.items()}
 
 
 def beside(folder: Path, sha256: str) -> Path:
@@ -119,14 +119,14 @@ def beside(folder: Path, sha256: str) -> Path:
     return folder / MODELS / sha256[:16]
 
 
-def bundle_model(place: Path, sha256: str, folder: Path) -> None:
+def bundle_model(model: Sealed, folder: Path) -> None:
     """Copy a model, byte for byte, and the models that it names, beside the detector in `folder`."""
-    target = beside(folder, sha256)
+    target = beside(folder, model.sha256)
     target.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, SPEC, MANIFEST):
-        shutil.copyfile(place / name, target / name)
-    for component, where in find_components(read_object(place / SPEC), place).values():
-        bundle_model(where, component, folder)
+        shutil.copyfile(model.folder / name, target / name)
+    for component in model.components.values():
+        bundle_model(component, folder)
 
 
 def refuse_format(spec: dict[str, Any], what: str) -> None:

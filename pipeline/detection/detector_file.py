@@ -8,58 +8,72 @@ is the one in the detector.
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ArtefactError
-from pipeline.sealed_folder import bundle_model, file_sha256, find_model, read_object, read_sealed, refuse_format
+from pipeline.sealed_folder import Sealed, bundle_model, file_sha256, read_named, read_object, refuse_format
 
 DETECTOR = "detector.json"
 CALIBRATED, UNCALIBRATED = "detector", "uncalibrated"  # folders of a run, in search order
 FIELDS = ("models", "route", "seed", "detection", "two_sided", "calibration")
 
 
-def detector_folder(folder: Path, sha256: str | None = None) -> Path:
-    """Return the folder of `detector.json`: `folder`, or in a run folder `detector/` or `uncalibrated/`.
+@dataclass(frozen=True, slots=True)
+class DetectorFile:
+    """The content of a `detector.json`.
 
-    If both exist, return the one with this SHA-256, else the calibrated one.
+    Attributes:
+        folder: its place.
+        sha256: the detector's identity.
+        spec: its content.
     """
-    places = [p for p in (folder, folder / CALIBRATED, folder / UNCALIBRATED) if (p / DETECTOR).is_file()]
-    named = [place for place in places if file_sha256(place / DETECTOR) == sha256]
-    return (named or places or [folder])[0]
+
+    folder: Path
+    sha256: str
+    spec: dict[str, Any]
+
+    def read_models(self) -> list[Sealed]:
+        """Return the models that the detector names, in its order, after a check of their every byte.
+
+        Raises:
+            ArtefactError: a model is missing, altered, of another format, or not named correctly.
+        """
+        items = self.spec["models"]
+        if not isinstance(items, list):
+            raise ArtefactError(f"{DETECTOR} does not list its models. Calibrate the run again.")
+        keys = [json.dumps(item) for item in items]
+        distinct = dict(zip(keys, items, strict=True))  # members may share a model
+        read = {key: read_named(item, self.folder) for key, item in distinct.items()}
+        return [read[key] for key in keys]
 
 
-def read_detector(folder: Path, sha256: str | None = None) -> dict[str, Any]:
-    """Return the content of `detector.json`.
+def read_detector(folder: Path, sha256: str | None = None) -> DetectorFile:
+    """Read `detector.json` of a folder, or of a run folder; its models are not read.
+
+    A run folder may hold `detector/` and `uncalibrated/`: the one with this SHA-256 is read, else the calibrated one.
 
     Raises:
         ArtefactError: the file is missing, damaged, of another format, incomplete, or does not have this `sha256`.
     """
-    if not (folder / DETECTOR).is_file():
+    places = [p for p in (folder, folder / CALIBRATED, folder / UNCALIBRATED) if (p / DETECTOR).is_file()]
+    if not places:
         raise ArtefactError(f"The folder lacks {DETECTOR}. Train and calibrate the run with nightread train CONFIG")
-    identity = file_sha256(folder / DETECTOR)
-    if sha256 is not None and identity != sha256:
+    identities = {place: file_sha256(place / DETECTOR) for place in places}
+    place = next((place for place in places if identities[place] == sha256), places[0])
+    if sha256 is not None and identities[place] != sha256:
         raise ArtefactError(
-            f"This detector has SHA-256 {identity[:12]}…, but {sha256[:12]}… was requested. It was altered or "
+            f"This detector has SHA-256 {identities[place][:12]}…, but {sha256[:12]}… was requested. It was altered or "
             "replaced: restore the requested one, or register this one."
         )
-    spec = read_object(folder / DETECTOR)
+    spec = read_object(place / DETECTOR)
     refuse_format(spec, "detector")
     if missing := [name for name in FIELDS if name not in spec]:
         raise ArtefactError(f"{DETECTOR} lacks {', '.join(missing)}. Calibrate the run again.")
-    return spec
-
-
-def find_models(spec: dict[str, Any], folder: Path) -> list[tuple[str, Path]]:
-    """Return the SHA-256 and the folder of each model of a detector.
-
-    Raises:
-        ArtefactError: a model is missing, or its path is absolute.
-    """
-    if not isinstance(spec["models"], list):
-        raise ArtefactError(f"{DETECTOR} does not list its models. Calibrate the run again.")
-    return [find_model(item, folder) for item in spec["models"]]
+    return DetectorFile(place, identities[place], spec)
 
 
 def check_detector(folder: Path, sha256: str | None = None) -> str:
@@ -68,10 +82,9 @@ def check_detector(folder: Path, sha256: str | None = None) -> str:
     Raises:
         ArtefactError: a file or a model is missing, altered, of another format, or not the requested one.
     """
-    place = detector_folder(folder, sha256)
-    for name, where in find_models(read_detector(place, sha256), place):
-        read_sealed(where, name)
-    return file_sha256(place / DETECTOR)
+    detector = read_detector(folder, sha256)
+    detector.read_models()
+    return detector.sha256
 
 
 def bundle_detector(folder: Path, target: Path) -> None:
@@ -80,8 +93,7 @@ def bundle_detector(folder: Path, target: Path) -> None:
     Raises:
         ArtefactError: the detector or one of its models is missing or altered.
     """
-    place = detector_folder(folder)
-    check_detector(place)
-    for name, where in find_models(read_detector(place), place):
-        bundle_model(where, name, target)
-    shutil.copyfile(place / DETECTOR, target / DETECTOR)
+    detector = read_detector(folder)
+    for model in detector.read_models():
+        bundle_model(model, target)
+    shutil.copyfile(detector.folder / DETECTOR, target / DETECTOR)

@@ -8,9 +8,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.detection.conformal import Calibration
-from pipeline.detection.detector_file import detector_folder, find_models, read_detector
+from pipeline.detection.detector_file import read_detector
 from pipeline.errors import ArtefactError
-from pipeline.sealed_folder import read_sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,11 @@ def read_facts(folder: Path, sha256: str | None = None) -> DetectorFacts:
     Raises:
         ArtefactError: a file is missing, altered, of another version, or not the registered one.
     """
-    place = detector_folder(folder, sha256)
-    spec = read_detector(place, sha256)
+    detector = read_detector(folder, sha256)
+    models = detector.read_models()
     try:
-        models = [read_sealed(where, name) for name, where in find_models(spec, place)]
-        names = tuple(str(model["method"]["config"]["name"]) for model in models)
-        calibration = spec["calibration"]
+        names = tuple(str(model.spec["method"]["config"]["name"]) for model in models)
+        calibration = detector.spec["calibration"]
         return DetectorFacts(names, None if calibration is None else Calibration.model_validate(calibration))
     except (KeyError, TypeError, ValidationError) as error:
         raise ArtefactError(

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from pipeline import durable
 from pipeline.detection.detector import Detector
-from pipeline.detection.detector_file import DETECTOR, detector_folder, find_models, read_detector
+from pipeline.detection.detector_file import DETECTOR, read_detector
 from pipeline.detection.ensemble import Ensemble, Member, Moments
 from pipeline.detection.scorer import Scorer, fields_of
 from pipeline.errors import ArtefactError
-from pipeline.methods.stored_model import Model, load_model, put_on, save_model, versions
+from pipeline.methods.stored_model import Model, load_checked, put_on, save_model, versions
 from pipeline.sealed_folder import FORMAT, MODELS, beside, name_model
 from pipeline.types import RunRef
 
@@ -62,11 +62,11 @@ def load_detector(
     Raises:
         ArtefactError: a file or a model is missing, altered, of another format, or not the requested one.
     """
-    place = detector_folder(Path(folder), sha256)
-    spec = read_detector(place, sha256)
-    places = find_models(spec, place)
-    read = {name: load_model(where, name) for name, where in places}  # members may share a model
-    detector = _built(spec, [read[name] for name, _ in places])
+    stored = read_detector(Path(folder), sha256)
+    sealed = stored.read_models()
+    distinct = {one.sha256: one for one in sealed}  # members may share a model
+    models = {name: load_checked(one) for name, one in distinct.items()}
+    detector = _built(stored.spec, [models[one.sha256] for one in sealed])
     put_on(device or detector.config.device, list(detector.methods))
     return detector
 

@@ -26,11 +26,10 @@ from pipeline.sealed_folder import (
     MODEL,
     MODELS,
     WEIGHTS,
-    find_components,
+    Sealed,
     name_model,
     read_sealed,
     seal,
-    sealed_sha256,
 )
 
 FIELDS = ("method", "normaliser", "volumes")
@@ -123,13 +122,23 @@ def load_model(folder: str | Path, sha256: str | None = None, device: Literal["c
     Raises:
         ArtefactError: a file or a component is missing, altered, of another format, or not the requested one.
     """
-    place = model_folder(Path(folder))
-    spec = read_sealed(place, sha256)
+    model = load_checked(read_sealed(model_folder(Path(folder)), sha256))
+    put_on(device, [model.method])
+    return model
+
+
+def load_checked(sealed: Sealed) -> Model:
+    """Build a model and its components from checked folders.
+
+    Raises:
+        ArtefactError: a specification or the weights do not fit this release.
+    """
+    spec = sealed.spec
     if missing := [name for name in FIELDS if name not in spec]:
         raise ArtefactError(f"model.json lacks {', '.join(missing)}. Train the model again.")
-    components = {name: load_model(where, part) for name, (part, where) in find_components(spec, place).items()}
+    components = {name: load_checked(part) for name, part in sealed.components.items()}
     trained = {name: part.method for name, part in components.items()}
-    method = load_weights(method_from_spec(spec["method"], trained), place / WEIGHTS)
+    method = load_weights(method_from_spec(spec["method"], trained), sealed.folder / WEIGHTS)
     try:
         volumes = None if spec["volumes"] is None else VolumeConfig.model_validate(spec["volumes"])
         model = Model(method, Normaliser.from_json(spec["normaliser"]), volumes, components)
@@ -137,8 +146,7 @@ def load_model(folder: str | Path, sha256: str | None = None, device: Literal["c
         raise ArtefactError(
             f"model.json does not fit this release ({type(error).__name__}). Train the model again."
         ) from None
-    put_on(device, [method])
-    return model.at(place, sealed_sha256(place))
+    return model.at(sealed.folder, sealed.sha256)
 
 
 def model_folder(folder: Path) -> Path:

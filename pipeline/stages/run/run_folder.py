@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import durable
 from pipeline.config import Settings
-from pipeline.detection.detector_file import CALIBRATED, DETECTOR, UNCALIBRATED, check_detector, read_detector
+from pipeline.detection.detector_file import CALIBRATED, UNCALIBRATED, check_detector, read_detector
 from pipeline.errors import ArtefactError
-from pipeline.sealed_folder import MODEL, file_sha256, read_sealed, sealed_sha256
+from pipeline.sealed_folder import MODEL, read_sealed
 from pipeline.types import RunRef
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ class RunFolder:
         """
         if self.config().detection is not None:
             return RunRef(str(self.path), check_detector(self.uncalibrated))
-        read_sealed(self.model)
-        return RunRef(str(self.path), sealed_sha256(self.model))
+        return RunRef(str(self.path), read_sealed(self.model).sha256)
 
     def is_trained(self) -> bool:
         """Return whether the training result exists and is intact, which a power cut may prevent."""
@@ -112,8 +111,7 @@ class RunFolder:
             ConfigError: the run has no `detection`.
         """
         self.config().require_detection()
-        read_detector(self.detector)
-        return RunRef(str(self.path), file_sha256(self.detector / DETECTOR))
+        return RunRef(str(self.path), read_detector(self.detector).sha256)
 
     def config(self) -> RunConfig:
         """Return the configuration of the run."""
