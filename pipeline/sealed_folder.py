@@ -21,7 +21,7 @@ from pipeline.errors import ArtefactError
 
 FORMAT = 2  # of models and detectors; raised by any change that another release would read wrongly
 MODEL = "model"  # of a run's model, within the run folder
-MODELS = "models"  # folder beside a detector, for models that were saved or bundled with it
+MODELS = "models"  # folder beside a detector or model, for models that were saved or bundled with it
 SPEC, WEIGHTS, MANIFEST = "model.json", "weights.safetensors", "manifest.json"
 
 
@@ -97,8 +97,7 @@ def read_named(item: Any, folder: Path) -> Sealed:
             f"The model {sha256[:12]}… is named by an absolute path, but its folder must be relative to the file that "
             "names it. Calibrate or train the run again."
         )
-    # Bundled models are in `models/` of the detector, and thus beside one another.
-    for place in (beside(folder, sha256), folder.parent / sha256[:16], folder / hint):
+    for place in (beside(folder, sha256), folder / hint):
         if (place / MANIFEST).is_file():
             return read_sealed(place, sha256)
     raise ArtefactError(
@@ -115,18 +114,17 @@ def _read_components(spec: dict[str, Any], folder: Path) -> dict[str, Sealed]:
 
 
 def beside(folder: Path, sha256: str) -> Path:
-    """Return the folder of a model that was saved or bundled with the detector in `folder`."""
+    """Return the folder of a model that was saved or bundled with the detector or model in `folder`."""
     return folder / MODELS / sha256[:16]
 
 
-def bundle_model(model: Sealed, folder: Path) -> None:
-    """Copy a model, byte for byte, and the models that it names, beside the detector in `folder`."""
-    target = beside(folder, model.sha256)
+def bundle_model(model: Sealed, target: Path) -> None:
+    """Copy a model, byte for byte, with the models that it names, so that `target` needs no other folder."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, SPEC, MANIFEST):
         shutil.copyfile(model.folder / name, target / name)
     for component in model.components.values():
-        bundle_model(component, folder)
+        bundle_model(component, beside(target, component.sha256))
 
 
 def refuse_format(spec: dict[str, Any], what: str) -> None:

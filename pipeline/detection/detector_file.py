@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ArtefactError
-from pipeline.sealed_folder import Sealed, bundle_model, file_sha256, read_named, read_object, refuse_format
+from pipeline.sealed_folder import Sealed, beside, bundle_model, file_sha256, read_named, read_object, refuse_format
 
 DETECTOR = "detector.json"
 CALIBRATED, UNCALIBRATED = "detector", "uncalibrated"  # folders of a run, in search order
@@ -95,5 +95,5 @@ def bundle_detector(folder: Path, target: Path) -> None:
     """
     detector = read_detector(folder)
     for model in detector.read_models():
-        bundle_model(model, target)
+        bundle_model(model, beside(target, model.sha256))
     shutil.copyfile(detector.folder / DETECTOR, target / DETECTOR)

@@ -1,4 +1,7 @@
-"""Registered models: one name per route, with aliases `challenger` (newest) and `champion` (in use)."""
+"""Registered detectors: one name per route, with aliases `challenger` (newest) and `champion` (in use).
+
+The model of a run without a detector has a name of its own, and no alias, since a night cannot score with it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.errors import ArtefactError
+from pipeline.sealed_folder import MODEL, bundle_model, read_sealed
 from pipeline.tracking.experiment import connect
 from pipeline.types import RunRef
 
@@ -25,8 +29,13 @@ NEEDED = (
 
 
 def model_name(route: str) -> str:
-    """Return the name of the route's registered model."""
+    """Return the name of the route's registered detectors."""
     return f"nightread-{route}"
+
+
+def bare_model_name(route: str) -> str:
+    """Return the name of the route's registered models without a detector; it never begins like `model_name`."""
+    return f"nightread_model-{route}"
 
 
 def requirements() -> list[str]:
@@ -76,6 +85,39 @@ def register(
         settings, route, version, {"run": Path(run_folder.path).name, "run_sha256": run_folder.sha256, "sha256": sha256}
     )
     return version
+
+
+def register_model(settings: Settings, model: Path, sha256: str, route: str, run_folder: RunRef) -> str:
+    """Log a model without a detector into the open MLflow run and register it; return the version.
+
+    A run that registered the same model before gets that version again. Must be called within `track`.
+
+    Args:
+        settings: where the registry is.
+        model: folder written by `save_model`; logged with the models that it names, for `load_model` to read.
+        sha256: the model's SHA-256.
+        route: the route of its images.
+        run_folder: the training run, remembered in the version's tags.
+
+    Raises:
+        ArtefactError: the model, or one that it names, is missing or altered.
+        ConfigError: the tracking store cannot be opened.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    name, run_id, client = bare_model_name(route), Path(run_folder.path).name, _client(settings)
+    for version in client.search_model_versions(f"name='{name}'"):
+        if (version.tags.get("run"), version.tags.get("sha256")) == (run_id, sha256):
+            return str(version.version)
+    with tempfile.TemporaryDirectory(prefix="nightread-") as place:
+        bundle_model(read_sealed(model, sha256), Path(place) / MODEL)
+        mlflow.log_artifacts(str(Path(place) / MODEL), MODEL)
+    with contextlib.suppress(MlflowException):  # it exists; any other error is raised by the next call
+        client.create_registered_model(name)
+    tracked, tags = mlflow.active_run(), {"run": run_id, "sha256": sha256}
+    source = mlflow.get_artifact_uri(MODEL)
+    return str(client.create_model_version(name, source, tracked.info.run_id, tags=tags).version)
 
 
 def _log_model(detector: Path, sha256: str, route: str, example: Sequence[str]) -> str:

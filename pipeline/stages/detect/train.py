@@ -29,6 +29,7 @@ from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import TrackedRun, track
+from pipeline.tracking.registry import register_model
 from pipeline.training.fitting import FitResult, TrainingRecord, fit
 from pipeline.types import RunRef, SetName
 
@@ -60,7 +61,7 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)
         folder = folder_of(config, sets, settings, again)
-        if not folder.is_trained():
+        if not (folder.is_trained() and _is_registered(folder, config)):
             _train_in(OpenFolder(folder, config, catalogue, settings), sets, progress)
     return folder.read_trained()
 
@@ -85,6 +86,8 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], progress: bool
             _log(tracked, opened, result)
             sha256 = _save(opened, result, components)
             tracked.tags({"model_sha256": sha256})
+            if opened.config.detection is None:
+                _register(opened, sha256, tracked)
     except BaseException:
         catalogue.finish_run(folder.run_id, "failed", {})
         raise
@@ -95,6 +98,18 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], progress: bool
 
 def _mlflow_run(folder: RunFolder) -> str | None:
     return folder.read("mlflow.json")["run_id"] if (folder.path / "mlflow.json").exists() else None
+
+
+def _register(opened: OpenFolder, sha256: str, tracked: TrackedRun) -> None:
+    """Register the model, and record its version in the run folder."""
+    folder = opened.folder
+    version = register_model(opened.settings, folder.model, sha256, opened.route, RunRef(str(folder.path), sha256))
+    folder.write("mlflow.json", {"run_id": tracked.run_id, "model_version": version})
+
+
+def _is_registered(folder: RunFolder, config: RunConfig) -> bool:
+    """Return whether the run's model is in MLflow, unless it has a detector, which calibration registers."""
+    return config.detection is not None or "model_version" in folder.read("mlflow.json")
 
 
 def _fit(

@@ -1,7 +1,7 @@
 """Run folders: plain files that outlive the database, written atomically.
 
 <workspace>/runs/<run id>/
-    config.json  data.json  mlflow.json     configuration, data, MLflow run
+    config.json  data.json  mlflow.json     configuration, data, MLflow run (and model version)
     training/                                checkpoints and the history of terms
     model/                                   the trained model; missing in a run that uses other runs' models
     uncalibrated/  detector/                 the detector before and after calibration: JSON that names models

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from pipeline.config import load_config
 from pipeline.data.catalogue.catalogue import Catalogue
@@ -20,6 +22,8 @@ from pipeline.stages.detect.score import detectors_to_run
 from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
+from pipeline.tracking.experiment import connect
+from pipeline.tracking.registry import bare_model_name, list_routes_with_champions
 from pipeline.types import RunRef
 
 SHORT = ("training.images=64", "training.validate_every_images=64")
@@ -97,6 +101,23 @@ def test_a_run_without_detection_has_a_model_and_no_detector(hospital: Any, bare
     with pytest.raises(ConfigError, match="detection"):
         detectors_to_run(settings, run_id=folder.run_id)
     assert train(folder.config(), settings) == bare
+
+
+def test_its_model_is_registered_and_never_a_champion(hospital: Any, bare: RunRef, tmp_path: Path) -> None:
+    settings, folder = hospital.settings, RunFolder.behind(bare)
+    connect(settings)
+    name = bare_model_name(folder.config().data.route)
+    (version,) = MlflowClient().search_model_versions(f"name='{name}'")
+    assert version.tags == {"run": folder.run_id, "sha256": bare.sha256}
+    assert folder.read("mlflow.json") == {"run_id": version.run_id, "model_version": str(version.version)}
+    copied = mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}", dst_path=str(tmp_path))
+    ours, theirs = load_model(copied, bare.sha256).method.state_dict(), load_model(bare.path).method.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    assert MlflowClient().get_registered_model(name).aliases == {}
+    assert not [route for route in list_routes_with_champions(settings) if "model" in route]
+    folder.write("mlflow.json", {"run_id": version.run_id})  # as if it had been stopped before this line
+    assert train(folder.config(), settings) == bare
+    assert folder.read("mlflow.json")["model_version"] == str(version.version)
 
 
 def test_it_becomes_a_detector_without_another_training(hospital: Any, bare: RunRef) -> None:
