@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline import sealed_folder
 from pipeline.detection.detector import Detector
-from pipeline.detection.detector_file import bundle_detector, check_detector
+from pipeline.detection.detector_file import bundle_detector, check_detector, read_detector
+from pipeline.detection.ensemble import Ensemble, Member, Moments
 from pipeline.detection.facts import read_facts
 from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.errors import ArtefactError, NightreadError
 from pipeline.methods.stored_model import load_model, save_model
-from pipeline.types import Batch
+from pipeline.types import Batch, RunRef
 
 FILES = ("weights.safetensors", "model.json", "manifest.json")
 
@@ -127,6 +129,22 @@ def test_a_bundle_needs_no_other_folder_and_keeps_its_sha256(placed: Detector, b
     assert torch.equal(load_detector(tmp_path / "bundle", sha256=sha256).score_batch(batch).scores, expected)
     with pytest.raises(ArtefactError, match=placed.model.origin.sha256[:12]):
         load_detector(tmp_path / "run", sha256=sha256)
+
+
+@pytest.mark.parametrize("read", [check_detector, read_facts, load_detector, lambda at: bundle_detector(at, at / "b")])
+def test_a_model_that_members_share_is_read_once(
+    placed: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable
+) -> None:
+    moments = Moments(mean=0, std=1)
+    members = [Member(replace(placed, seed=n), RunRef(f"run{n}", "0" * 64), moments, moments) for n in range(2)]
+    sha256 = save_detector(tmp_path / "both", Ensemble(tuple(members), placed.config, "ct"))
+    hashed: list[str] = []
+    digest = sealed_folder.file_sha256
+    monkeypatch.setattr(sealed_folder, "file_sha256", lambda path: (hashed.append(path.name), digest(path))[1])
+    read(tmp_path / "both")
+    assert sorted(hashed) == sorted(FILES)
+    models = read_detector(tmp_path / "both", sha256).read_models()
+    assert [model.sha256 for model in models] == [placed.model.origin.sha256] * 2
 
 
 def test_another_model_at_the_hint_is_refused(placed: Detector, tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from pipeline.detection.score_files import ScanResult, score_file, score_files, 
 from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.dicom.decode.read import read_instance
 from pipeline.errors import ConfigError, EmptySelection, Rejected
+from pipeline.methods.base import Method
+from pipeline.methods.stored_model import Model
+from pipeline.nn.rng import Rng
 from pipeline.types import Batch, Scan, SliceRef
 
 Series = Callable[..., list[Path]]
@@ -41,6 +44,25 @@ def test_the_five_lines_of_the_readme(detector: Detector, ct_series: Series, tmp
 def test_an_uncalibrated_detector_gives_no_p_value(detector: Detector, ct_series: Series) -> None:
     result = score_file(replace(detector, calibration=None), ct_series(1)[0])
     assert (result.p_value, result.n_calibration, result.guarantee) == (None, 0, "")
+
+
+class Means(Method):
+    """Gives one number per image, and no map."""
+
+    def score(self, x: torch.Tensor, rng: Rng) -> torch.Tensor:
+        return x.flatten(1).mean(1)
+
+
+def test_without_a_map_there_are_scores_and_bodies_only(detector: Detector, ct_series: Series) -> None:
+    paths = ct_series(2)
+    expected = score_files(detector, paths)
+    means = Model(Means(detector.method.config, 32, 1, 2), detector.normaliser)
+    result = score_files(Detector(means, detector.config, "ct"), paths)
+    assert result.heatmap is None and result.body is None and result.reconstruction is None
+    assert [plane.history for plane in result.planes] == [plane.history for plane in expected.planes]
+    for plane, other in zip(result.planes, expected.planes, strict=True):
+        assert np.isfinite(plane.score) and plane.values is None
+        np.testing.assert_array_equal(plane.body, other.body)
 
 
 def test_files_of_a_series_in_any_order(detector: Detector, ct_series: Series) -> None:

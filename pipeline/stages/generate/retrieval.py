@@ -150,7 +150,7 @@ class SimilarNormals:
         store = PixelStore(self._settings.store)
         data = SliceDataset(chosen.slices, store, detector.normaliser, "none", members=chosen.members)
         features = self._features(data)
-        refs = [ref for ref in data.slices if ref.series_id not in {series.series_id for series in data.rejected}]
+        refs = [ref for ref in data.slices if not data.refuses(ref.series_id)]
         places = np.array([ref.relative_position for ref in refs])
         numbers = {patient: number for number, patient in enumerate(dict.fromkeys(ref.patient_id for ref in refs))}
         patients = np.array([numbers[ref.patient_id] for ref in refs], np.int64)
