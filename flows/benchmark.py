@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows import WORKSPACE
 from flows.names import benchmark_name
 from flows.outcome import settled
-from flows.policies import HOUR, QUIET, STEADY, discreet
+from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings
 from pipeline.stages.benchmark.config import Benchmark
 from pipeline.stages.benchmark.final_tables import finish
@@ -29,7 +29,7 @@ from pipeline.stages.benchmark.run import note_crash, prepare
 @task(name="benchmark-model", **{**STEADY, "retries": 0})
 def run_model(file: str, method: str, seed: int, workspace: str) -> str:
     """Compute the cells of one (method, seed) in a process of its own; failures are recorded in its cells."""
-    with discreet():
+    with keep_discreet():
         command = [sys.executable, "-m", "pipeline.stages.benchmark.run", file, method, str(seed), workspace]
         process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         if process.returncode:
@@ -40,7 +40,7 @@ def run_model(file: str, method: str, seed: int, workspace: str) -> str:
 @task(name="benchmark-end", timeout_seconds=12 * HOUR, **{**STEADY, "retries": 0})
 def end(file: str, workspace: str, command: str, open_test: str | None) -> dict[str, Any]:
     """Write the leaderboard; given a purpose, evaluate the frozen choice on test."""
-    with discreet():
+    with keep_discreet():
         return finish(Benchmark.read(file), Settings.load(workspace), command, open_test).to_json()
 
 

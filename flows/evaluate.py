@@ -12,7 +12,7 @@ from prefect.context import TaskRunContext
 from flows import WORKSPACE
 from flows.names import evaluate_name
 from flows.outcome import ended, of_every_champion
-from flows.policies import CACHED, HOUR, QUIET, STEADY, discreet
+from flows.policies import CACHED, HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings
 from pipeline.stages.detect.evaluate import evaluate as evaluate_stage
 from pipeline.stages.detect.evaluate import headline
@@ -22,7 +22,7 @@ from pipeline.types import RunRef
 
 def _cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Return the cache key: the hash of everything that the evaluation depends on."""
-    with discreet():
+    with keep_discreet():
         return evaluation_inputs(RunRef(**parameters["run"]), Settings.load(parameters["workspace"]))
 
 
@@ -32,7 +32,7 @@ REUSED: dict[str, Any] = {**STEADY, **CACHED, "cache_policy": CachePolicy.from_c
 @task(name="evaluate-route", timeout_seconds=4 * HOUR, **REUSED)
 def evaluate_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
     """Evaluate one detector on its develop set; the same detector on the same data is read from the cache."""
-    with discreet():
+    with keep_discreet():
         report = evaluate_stage(RunRef(**run), Settings.load(workspace))
         return {"run": run["path"], "sentence": headline(report), "markdown": report.to_markdown()}
 

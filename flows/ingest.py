@@ -15,8 +15,8 @@ from prefect.artifacts import create_table_artifact
 from flows import WORKSPACE
 from flows.names import ingest_name
 from flows.outcome import ended, settled
-from flows.policies import HOUR, QUIET, STEADY, discreet
-from flows.request import read_request, requested, roots_of
+from flows.policies import HOUR, QUIET, STEADY, keep_discreet
+from flows.request import hold_request, read_request, read_roots
 from pipeline.config import Settings
 from pipeline.data.ingest.ingest import ingest as ingest_paths
 from pipeline.data.labels.labels import import_labels
@@ -29,7 +29,7 @@ def ingest_root(root: str, workspace: str) -> dict[str, Any]:
     Raises:
         OSError: the root is missing. This is not a bad file: it may reappear, like a share that is not mounted.
     """
-    with discreet():
+    with keep_discreet():
         report = ingest_paths([Path(root)], Settings.load(workspace))
         if report.rejected and not os.path.lexists(root):
             raise OSError(
@@ -41,7 +41,7 @@ def ingest_root(root: str, workspace: str) -> dict[str, Any]:
 @task(name="import-labels", timeout_seconds=HOUR, **STEADY)
 def import_label_file(file: str, workspace: str) -> dict[str, Any]:
     """Import one label file; rows that were imported before add nothing."""
-    with discreet():
+    with keep_discreet():
         return asdict(import_labels(Path(file), Settings.load(workspace)))
 
 
@@ -52,7 +52,7 @@ def ingest(request: str, workspace: str) -> Any:
     A root or label file that fails does not stop the others. Returns {"reports", "labels", "failures"}.
     """
     night = read_request(request)
-    roots = roots_of(request, workspace)
+    roots = read_roots(request, workspace)
     reports, failures = settled([ingest_root(root, workspace, return_state=True) for root in roots])
     labelled, unread = settled([import_label_file(file, workspace, return_state=True) for file in night.labels])
     rejected = [{"code": code, "files": count} for report in reports for code, count in report["rejected"].items()]
@@ -61,5 +61,5 @@ def ingest(request: str, workspace: str) -> Any:
 
 
 if __name__ == "__main__":
-    with requested(str(WORKSPACE), [str(Path(root).absolute()) for root in sys.argv[1:]]) as file:
+    with hold_request(str(WORKSPACE), [str(Path(root).absolute()) for root in sys.argv[1:]]) as file:
         ingest(file, str(WORKSPACE))

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect.runtime import flow_run
 
-from flows.request import read_request, roots_of
+from flows.request import read_request, read_roots
 from pipeline.config import load_config
 from pipeline.errors import NightreadError
 from pipeline.stages.benchmark.config import Benchmark
@@ -26,7 +26,7 @@ def ingest_name() -> str:
     """`ingest of 2 roots, 2026-03-01 01:30`."""
     try:
         request, workspace = _parameters()["request"], _parameters()["workspace"]
-        roots, labels = roots_of(request, workspace), read_request(request).labels
+        roots, labels = read_roots(request, workspace), read_request(request).labels
     except NightreadError:
         return f"ingest, {_when()}"
     counts = ((len(roots), "root"), (len(labels), "label file"))

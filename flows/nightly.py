@@ -15,7 +15,7 @@ from flows.ingest import ingest
 from flows.names import night_name
 from flows.outcome import ended, settled
 from flows.policies import QUIET
-from flows.request import read_request, requested
+from flows.request import hold_request, read_request
 from flows.score import score
 from flows.train import train
 from pipeline.config import Settings
@@ -61,7 +61,7 @@ def run_nightly(roots: list[str], configs: list[str], labels: list[str], workspa
     Heartbeats are off: the caller sees whether this process is alive, and each heartbeat costs a second per flow.
     """
     quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with quick, requested(workspace, roots, configs, labels) as request:
+    with quick, hold_request(workspace, roots, configs, labels) as request:
         report: dict[str, Any] = cast(Any, nightly)(request, workspace, return_state=True).result(
             raise_on_failure=False
         )

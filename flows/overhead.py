@@ -43,7 +43,7 @@ CONFIG = {
 }
 
 
-def overhead_rows(scans: int = 100, rounds: int = 3) -> list[dict[str, Any]]:
+def measure_overhead(scans: int = 100, rounds: int = 3) -> list[dict[str, Any]]:
     """Measure in a new process with a workspace of its own, which is deleted afterwards.
 
     Returns:

@@ -74,7 +74,7 @@ CACHED: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def discreet() -> Iterator[None]:
+def keep_discreet() -> Iterator[None]:
     """Keep paths and values in errors out of Prefect, which stores an error's text and shows it to everybody.
 
     Raises:

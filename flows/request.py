@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pipeline import durable
 from pipeline.config import Config, Settings, ZoneName, load_config
-from pipeline.dicom.identity.keyfile import private_folder
+from pipeline.dicom.identity.keyfile import make_private_folder
 
 
 class Schedule(Config):
@@ -40,7 +40,7 @@ def read_request(file: str) -> Schedule:
     return load_config(file, Schedule)
 
 
-def roots_of(request: str, workspace: str) -> list[str]:
+def read_roots(request: str, workspace: str) -> list[str]:
     """Return the folders and archives to ingest: those of the request, and the network inbox.
 
     Complete studies from `nightread listen` and `nightread pull` are always included, whatever the request says.
@@ -59,15 +59,15 @@ def write_request(
 ) -> Path:
     """Write a request, readable only by its owner, and return its path; a given `name` is overwritten."""
     folder = settings.key_file.parent / "requests"  # beside the crosswalk, where everything identifying is kept
-    private_folder(folder.parent)
-    private_folder(folder)
+    make_private_folder(folder.parent)
+    make_private_folder(folder)
     file = folder / f"{name or uuid.uuid4().hex}.json"
     request = {"roots": list(roots), "configs": list(configs), "labels": list(labels)}
     return durable.write(file, json.dumps(request, indent=1), mode=0o600)
 
 
 @contextmanager
-def requested(
+def hold_request(
     workspace: str, roots: Sequence[str], configs: Sequence[str] = (), labels: Sequence[str] = ()
 ) -> Iterator[str]:
     """Yield the path of a request that exists while the block runs."""

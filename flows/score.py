@@ -10,7 +10,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from flows import WORKSPACE
 from flows.names import score_name
 from flows.outcome import ended, of_every_champion, settled
-from flows.policies import HOUR, QUIET, STEADY, discreet
+from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings
 from pipeline.stages.detect.score import score as score_stage
 from pipeline.stages.operations.flagged_pictures import draw_flagged_pictures
@@ -20,14 +20,14 @@ from pipeline.types import RunRef
 @task(name="score-route", timeout_seconds=12 * HOUR, **STEADY)
 def score_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
     """Score with one detector; studies that it has already scored are skipped, so a retry repeats nothing."""
-    with discreet():
+    with keep_discreet():
         return score_stage(RunRef(**run), Settings.load(workspace)).to_json()
 
 
 @task(name="show-flagged", timeout_seconds=HOUR, **STEADY)
 def show_flagged(reports: list[dict[str, Any]], workspace: str) -> int:
     """Publish the flagged list, and pictures of its first scans where the policy on burned-in text allows it."""
-    with discreet():
+    with keep_discreet():
         rows, pictures = draw_flagged_pictures(Settings.load(workspace), [report["run_id"] for report in reports])
         create_table_artifact(key="flagged", table=rows, description="Flagged scans, most unusual first")
         for number, picture in enumerate(pictures, start=1):

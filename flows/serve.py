@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from flows.request import Schedule, read_request, write_request
-from flows.server import prefect_server
+from flows.server import run_server
 from pipeline.config import Settings, load_config
 from pipeline.errors import ConfigError
 from pipeline.stages.run.run_config import RunConfig
@@ -33,7 +33,7 @@ def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True)
-    with prefect_server(home / "server.log", port) as url:
+    with run_server(home / "server.log", port) as url:
         print(f"Prefect: {url.removesuffix('/api')}", flush=True)
         print(
             f"The night {schedule.name!r} runs at {schedule.cron!r} ({schedule.timezone}) while this process runs; "

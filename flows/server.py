@@ -19,7 +19,7 @@ READY_SECONDS = 300.0
 
 
 @contextmanager
-def prefect_server(log_file: Path, port: int = 0) -> Iterator[str]:
+def run_server(log_file: Path, port: int = 0) -> Iterator[str]:
     """Yield the API URL: PREFECT_API_URL if it is set, else that of our own server on 127.0.0.1, which is stopped at
     the end.
 

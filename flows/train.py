@@ -10,7 +10,7 @@ from prefect import flow, task
 
 from flows import WORKSPACE
 from flows.names import train_name
-from flows.policies import HOUR, QUIET, STEADY, discreet
+from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings, load_config
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.train import train as train_stage
@@ -21,7 +21,7 @@ from pipeline.types import RunRef
 @task(name="train-method", timeout_seconds=24 * HOUR, **STEADY)
 def train_method(config: str, workspace: str) -> dict[str, str]:
     """Train, or reuse the run with the same configuration and data; an interrupted run resumes where it stopped."""
-    with discreet():
+    with keep_discreet():
         return asdict(train_stage(load_config(config, RunConfig), Settings.load(workspace)))
 
 
@@ -30,7 +30,7 @@ def calibrate_run(run: dict[str, str], workspace: str) -> dict[str, Any]:
     """Calibrate on held-out normals and register the detector; a run that is calibrated already gives the
     same report.
     """
-    with discreet():
+    with keep_discreet():
         return calibrate(RunRef(**run), Settings.load(workspace)).to_json()
 
 

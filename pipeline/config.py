@@ -135,7 +135,7 @@ def explain(error: ValidationError, what: str) -> str:
     return "\n".join(lines)
 
 
-def shipped_file(name: str | Path) -> Path:
+def find_shipped_file(name: str | Path) -> Path:
     """Return the path of a file or folder that is installed with the program, e.g. `configs/routes`.
 
     It is searched for in the source tree, in the environment, and under the prefix that the package itself is installed
@@ -261,7 +261,7 @@ class Settings(Config):
     @property
     def routes_folder(self) -> Path:
         """Folder of the routes: as configured, otherwise the one installed with the program."""
-        return self.routes or shipped_file("configs/routes")
+        return self.routes or find_shipped_file("configs/routes")
 
     @property
     def runs(self) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import json_option, print_json, progress_bar, settings_of, shipped, use_workspace
+from pipeline.cli.output import find_shipped, json_option, print_json, progress_bar, settings_of, use_workspace
 
 
 @click.group(
@@ -161,7 +161,7 @@ Example:
 @click.pass_context
 def serve(context: click.Context, schedule: Path) -> None:
     """Keep running, and run the nightly flow on its schedule (Prefect); stop with Ctrl-C or SIGTERM."""
-    settings, file = settings_of(context), shipped(schedule)
+    settings, file = settings_of(context), find_shipped(schedule)
     use_workspace(settings)
     from flows.serve import serve_schedule
 

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import json_option, print_json, print_markdown, print_rows, settings_of, shipped, use_workspace
+from pipeline.cli.output import (
+    find_shipped,
+    json_option,
+    print_json,
+    print_markdown,
+    print_rows,
+    settings_of,
+    use_workspace,
+)
 
 
 class FileGroup(click.Group):
@@ -49,7 +57,7 @@ def benchmark_run(context: click.Context, config: Path, workers: int, purpose: s
     and does not stop the others; the exit code is then 1. Every choice is made on develop. If the file has `folds`,
     every patient outside test is held out once, and the results are means over the folds.
     """
-    settings, file = settings_of(context), shipped(config)
+    settings, file = settings_of(context), find_shipped(config)
     use_workspace(settings)
     from pipeline.stages.benchmark.config import Benchmark
 

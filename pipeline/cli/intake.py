@@ -124,7 +124,7 @@ def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json:
 def labels_show(context: click.Context, as_json: bool) -> None:
     """Show the labels, newest last."""
     from pipeline.data.catalogue.catalogue import Catalogue
-    from pipeline.data.labels.labels import labels as rows
+    from pipeline.data.labels.labels import list_labels as rows
 
     with Catalogue.open(settings_of(context)) as catalogue:
         print_rows(list(rows(catalogue)), as_json, "No labels yet. Import some with nightread labels import FILE.csv")

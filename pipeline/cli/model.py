@@ -11,13 +11,13 @@ import click
 
 from pipeline.cli.benchmark import FileGroup, benchmark_diffusion, benchmark_run
 from pipeline.cli.output import (
+    find_shipped,
     json_option,
     print_json,
     print_markdown,
     print_rows,
     progress_bar,
     settings_of,
-    shipped,
     use_workspace,
 )
 from pipeline.errors import DEBUG, ArtefactError, NightreadError, UnforeseenError
@@ -50,7 +50,7 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
 
     An interrupted run resumes where it stopped; a finished run with the same configuration and data is reused.
     """
-    config = shipped(config)  # before the slow imports, so that a mistyped name is reported at once
+    config = find_shipped(config)  # before the slow imports, so that a mistyped name is reported at once
     from pipeline.config import load_config
     from pipeline.stages.detect.calibrate import calibrate
     from pipeline.stages.detect.train import train as run
@@ -224,7 +224,7 @@ def nightly(
 
     No server has to be started first. A failing part is reported and does not stop the rest; the exit code is then 1.
     """
-    settings, files = settings_of(context), [str(shipped(path).absolute()) for path in configs]
+    settings, files = settings_of(context), [str(find_shipped(path).absolute()) for path in configs]
     use_workspace(settings)
     from flows.nightly import run_nightly
 
@@ -282,9 +282,9 @@ def benchmark_speed(files: int, images: int, scans: int, memory: bool, as_json: 
 
     rows = speed(files, images)
     if scans:
-        from flows.overhead import overhead_rows
+        from flows.overhead import measure_overhead
 
-        rows += overhead_rows(scans)
+        rows += measure_overhead(scans)
     if memory:
         from pipeline.stages.speed.memory import memory_rows
 

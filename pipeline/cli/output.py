@@ -35,15 +35,15 @@ def use_workspace(settings: Settings) -> None:
     os.environ["NIGHTREAD_WORKSPACE"] = str(settings.workspace)
 
 
-def shipped(path: Path) -> Path:
+def find_shipped(path: Path) -> Path:
     """Return `path` where it exists, else the shipped file of that name, such as `configs/runs/demo-mr.yaml`.
 
     Raises:
         ConfigError: the file is in neither place.
     """
-    from pipeline.config import shipped_file
+    from pipeline.config import find_shipped_file
 
-    for place in (path, shipped_file(path)):
+    for place in (path, find_shipped_file(path)):
         if place.is_file():
             return place
     raise ConfigError(

@@ -79,7 +79,7 @@ def listen(context: click.Context, as_json: bool, reserve_gib: float, **options:
     ingest`. Nothing printed identifies a person; --json prints one line per event.
     """
     config = _listen_config(context, reserve_gib, options)
-    with needs_extra():
+    with require_extra():
         from pipeline.dicom.network.listener import Listener
 
     with Listener(config, _teller(as_json)) as listener:
@@ -144,7 +144,7 @@ def push(context: click.Context, run: str, to: str | None, fhir: Path | None, as
         return
     if to is None and fhir is None:
         raise ConfigError("No destination was given for the findings. Give --to, --fhir or both.")
-    with needs_extra():
+    with require_extra():
         sent = None if to is None else _send(context, run, to, as_json, options)
         written = None if fhir is None else _write_fhir(context, run, fhir)
     if as_json:
@@ -162,7 +162,7 @@ def _send(context: click.Context, run: str, to: str, as_json: bool, options: dic
     from pipeline.stages.pacs.push import push as run_push
 
     settings = settings_of(context)
-    tls = tls_files(*(options[name] for name in ("tls_cert", "tls_key", "tls_ca")))
+    tls = read_tls_files(*(options[name] for name in ("tls_cert", "tls_key", "tls_ca")))
     credential = Credential.read(options["auth_env"], options["auth_file"])
     folder = options["out"] or settings.workspace / "outbox" / run
     with progress_bar("Sending", quiet=as_json) as update:
@@ -219,14 +219,14 @@ def _listen_config(context: click.Context, reserve_gib: float, options: dict[str
     from pipeline.dicom.network.config import ListenConfig
 
     settings = settings_of(context)
-    tls = tls_files(*(options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")))
+    tls = read_tls_files(*(options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")))
     values = {name: value for name, value in options.items() if value is not None}
     values = {"inbox": settings.inbox, **values, "tls": tls, "limits": settings.decode}
     values["reserve_bytes"] = int(reserve_gib * 2**30)
-    return validated(ListenConfig, values, "The listener cannot start with these options.")
+    return validate(ListenConfig, values, "The listener cannot start with these options.")
 
 
-def validated(model: type[ConfigT], values: dict[str, Any], head: str) -> ConfigT:
+def validate(model: type[ConfigT], values: dict[str, Any], head: str) -> ConfigT:
     """Return a validated configuration built from a command's options.
 
     Raises:
@@ -243,7 +243,7 @@ def validated(model: type[ConfigT], values: dict[str, Any], head: str) -> Config
         raise ConfigError(f"{head} {reasons}") from None
 
 
-def tls_files(certificate: Path | None, key: Path | None, authority: Path | None) -> TlsFiles | None:
+def read_tls_files(certificate: Path | None, key: Path | None, authority: Path | None) -> TlsFiles | None:
     """Return the TLS files of a command, or None if it names no TLS files.
 
     Raises:
@@ -264,7 +264,7 @@ def _counts(listener: Listener) -> dict[str, int]:
 
 
 @contextmanager
-def needs_extra() -> Iterator[None]:
+def require_extra() -> Iterator[None]:
     """Turn a missing package into an error that says how to install it."""
     from pipeline.errors import ConfigError
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.output import json_option, print_json, progress_bar, settings_of
-from pipeline.cli.pacs import auth_options, needs_extra, tls_files, validated
+from pipeline.cli.pacs import auth_options, read_tls_files, require_extra, validate
 
 if TYPE_CHECKING:
     from pipeline.stages.pacs.pull import PullReport
@@ -69,7 +69,7 @@ def pull(context: click.Context, as_json: bool, **options: Any) -> None:
     """
     from pipeline.errors import SendError
 
-    with needs_extra():
+    with require_extra():
         from pipeline.dicom.network.web import Credential
         from pipeline.stages.pacs.pull import pull as run_pull
 
@@ -90,12 +90,12 @@ def _config(context: click.Context, options: dict[str, Any]) -> Any:
 
     settings = settings_of(context)
     rate, reserve = options.pop("mib_per_second"), options.pop("reserve_gib")
-    tls = tls_files(*(options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")))
+    tls = read_tls_files(*(options.pop(name) for name in ("tls_cert", "tls_key", "tls_ca")))
     values = {name: value for name, value in options.items() if value is not None}
     values = {"inbox": settings.inbox, **values, "tls": tls, "limits": settings.decode}
     values["reserve_bytes"] = int(reserve * 2**30)
     values["bytes_per_second"] = None if rate is None else int(rate * 2**20)
-    return validated(PullConfig, values, "Cannot pull with these options.")
+    return validate(PullConfig, values, "Cannot pull with these options.")
 
 
 def _show(report: PullReport) -> None:

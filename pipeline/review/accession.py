@@ -12,7 +12,7 @@ from pipeline.data.catalogue.schema import FindingRow
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import Actor
-from pipeline.review.text import kept
+from pipeline.review.text import clean_text
 
 LONGEST = 64  # DICOM allows 16 (VR SH); some senders ignore the limit
 
@@ -33,7 +33,7 @@ class Accession:
         if not actor.may("search_accession"):
             self._audit.record("accession-search", actor, detail={"refused": True})
             actor.require("search_accession")
-        accession = kept(number, "accession number", LONGEST)
+        accession = clean_text(number, "accession number", LONGEST)
         with Crosswalk.open(self._settings) as crosswalk:
             studies = crosswalk.find_studies(accession=accession)
         finding_ids: list[int] = []

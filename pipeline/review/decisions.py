@@ -27,7 +27,7 @@ from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, StaleDecision, check_id, unknown
 from pipeline.review.region import check_region, check_there
-from pipeline.review.text import kept
+from pipeline.review.text import clean_text
 
 _TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
 
@@ -201,8 +201,8 @@ class Decisions:
             "code": coded.code if coded else "",
             "scheme": coded.scheme if coded else "",
             "meaning": coded.meaning if coded else "",
-            "free_text": kept(form.text, "finding", longest),
-            "comment": kept(form.comment, "comment", longest),
+            "free_text": clean_text(form.text, "finding", longest),
+            "comment": clean_text(form.comment, "comment", longest),
         }
 
     def _check_turn(self, session: Session, finding_id: int, seen: int, actor: Actor) -> Decision | None:

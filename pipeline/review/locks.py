@@ -66,7 +66,7 @@ class Locks:
     def release(self, finding_id: int, actor: Actor) -> bool:
         """Release a scan whose page was left; return False if the actor does not have it, or it is assigned to them."""
         with self._catalogue.session() as session:
-            held = live_lease(session, finding_id, now())
+            held = find_live_lease(session, finding_id, now())
             if held is None or held.holder != actor.name or held.assigned:
                 return False
             session.delete(held)
@@ -102,7 +102,7 @@ class Locks:
     def unassign(self, finding_id: int, actor: Actor) -> bool:
         """End one's own assignment or, as a lead, anybody's; return False if there is nothing to end."""
         with self._catalogue.session() as session:
-            held = live_lease(session, finding_id, now())
+            held = find_live_lease(session, finding_id, now())
             if held is None or not held.assigned or (held.holder != actor.name and not actor.may("assign")):
                 return False
             session.delete(held)
@@ -112,7 +112,7 @@ class Locks:
     def find_holder(self, finding_id: int, actor: Actor | None = None) -> Claim | None:
         """Return the current holder of a scan, or None."""
         with self._catalogue.reading() as session:
-            held = live_lease(session, finding_id, now())
+            held = find_live_lease(session, finding_id, now())
             return None if held is None else _claim(held, actor.name if actor else "")
 
 
@@ -131,10 +131,10 @@ def check_free(session: Session, finding_id: int, name: str, moment: datetime) -
             f"{name} asked for a second opinion on this scan, which another reader must give. "
             "Withdraw the request to read it again."
         )
-    return live_lease(session, finding_id, moment)
+    return find_live_lease(session, finding_id, moment)
 
 
-def live_lease(session: Session, finding_id: int, moment: datetime) -> Lease | None:
+def find_live_lease(session: Session, finding_id: int, moment: datetime) -> Lease | None:
     """Return the lease of a finding, or None if it has expired."""
     return session.scalar(select(Lease).where(Lease.finding_id == check_id(finding_id), Lease.expires_at > moment))
 

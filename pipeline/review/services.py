@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.labels.finding_codes import coded_findings
+from pipeline.data.labels.finding_codes import load_coded_findings
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.review.accession import Accession
 from pipeline.review.audit import Audit
@@ -53,4 +53,6 @@ class Review:
         self.sessions = Sessions(catalogue, self.users, self.audit, self.policy)
         self.worklist = Worklist(catalogue, Accession(catalogue, settings, self.audit))
         self.locks = Locks(catalogue, self.audit, self.policy)
-        self.decisions = Decisions(catalogue, chain, self.audit, self.policy, coded_findings(self.policy), has_pixels)
+        self.decisions = Decisions(
+            catalogue, chain, self.audit, self.policy, load_coded_findings(self.policy), has_pixels
+        )

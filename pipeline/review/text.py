@@ -10,7 +10,7 @@ import unicodedata
 from pipeline.review.refusals import BadText
 
 
-def kept(text: str, what: str, longest: int) -> str:
+def clean_text(text: str, what: str, longest: int) -> str:
     """Return a text as it is stored: with newlines as line ends and without surrounding blanks.
 
     Raises:

@@ -20,7 +20,7 @@ from pipeline.errors import ReviewError
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import PERMISSIONS, ROLES, Actor
 from pipeline.review.refusals import BadInput
-from pipeline.review.text import kept
+from pipeline.review.text import clean_text
 
 __all__ = ["Actor", "Passwords", "User", "Users", "name_of"]
 _NAME = re.compile(r"[\w.@+-]{1,64}")
@@ -84,7 +84,7 @@ def name_of(text: str) -> str:
     Raises:
         BadInput: it has blanks or signs other than . @ + - _, or more than 64 characters.
     """
-    name = unicodedata.normalize("NFKC", kept(text, "user name", 256)).casefold()
+    name = unicodedata.normalize("NFKC", clean_text(text, "user name", 256)).casefold()
     if not _NAME.fullmatch(name):
         raise BadInput("A user name must have 1 to 64 letters, digits or any of . @ + - _. Choose another.")
     return name
@@ -178,7 +178,7 @@ class Users:
             self._audit.add(session, action, actor, f"user:{name}")
 
     def _hashed(self, password: str) -> str:
-        kept(password, "password", LONGEST_PASSWORD)
+        clean_text(password, "password", LONGEST_PASSWORD)
         if len(password) < self._policy.password_characters:
             raise BadInput(
                 f"A password needs at least {self._policy.password_characters} characters; this one has "

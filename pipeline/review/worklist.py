@@ -27,7 +27,7 @@ from pipeline.data.catalogue.schema import FindingRow, RunRow, now
 from pipeline.review.accession import Accession
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import check_id, unknown
-from pipeline.review.worklist_query import IN_REVIEW, STATES, WorklistQuery, filtered, narrowed
+from pipeline.review.worklist_query import IN_REVIEW, STATES, WorklistQuery, apply_filters, narrow
 from pipeline.stages.operations.flagged_list import in_words
 
 __all__ = ["STATES", "Facets", "Page", "Row", "Worklist", "WorklistQuery"]
@@ -106,7 +106,7 @@ class Worklist:
         limit, moment = max(1, min(query.limit, MOST_ROWS)), now()
         backwards = query.before is not None
         with self._catalogue.reading() as session:
-            statement = _paged(session, narrowed(_rows(moment), query, moment), query).limit(limit + 1)
+            statement = _paged(session, narrow(_rows(moment), query, moment), query).limit(limit + 1)
             matches = session.execute(statement).all()
             more, matches = len(matches) > limit, matches[:limit]
             has_others = self._others(session, query, moment, matches, backwards)
@@ -116,7 +116,7 @@ class Worklist:
     def count_states(self, query: WorklistQuery) -> dict[str, int]:
         """Return the number of rows in each state, and in "all", under the query's other filters."""
         moment = now()
-        listed = filtered(select(func.count()).select_from(ReadingEntry), query, moment)
+        listed = apply_filters(select(func.count()).select_from(ReadingEntry), query, moment)
         with self._catalogue.reading() as session:
             whole = session.scalar(listed) or 0
             counts = dict.fromkeys(STATES, 0) | dict(_decided(session, query, moment)) | {"all": whole}
@@ -147,7 +147,7 @@ class Worklist:
         moment = now()
         with self._catalogue.reading() as session:
             place = _place(session, finding_id)
-            ids = narrowed(select(ReadingEntry.finding_id), query, moment)
+            ids = narrow(select(ReadingEntry.finding_id), query, moment)
             before = session.scalar(ids.where(_beyond(place, False)).order_by(*(c.desc() for c in _ORDER)).limit(1))
             after = session.scalar(ids.where(_beyond(place, True)).order_by(*_ORDER).limit(1))
         return before, after
@@ -163,7 +163,7 @@ class Worklist:
         if not matches:
             return True
         first = _place(session, matches[0].finding_id)
-        statement = narrowed(select(ReadingEntry.finding_id), query, moment).where(_beyond(first, backwards))
+        statement = narrow(select(ReadingEntry.finding_id), query, moment).where(_beyond(first, backwards))
         return session.scalar(statement.limit(1)) is not None
 
     def _read_facets(self) -> Facets:
@@ -218,7 +218,7 @@ def _decided(session: Session, query: WorklistQuery, moment: datetime) -> Counte
     followed = every.join(later, (later.finding_id == Decision.finding_id) & (later.number == Decision.number + 1))
     if query != WorklistQuery(states=query.states, after=query.after, before=query.before, limit=query.limit):
         every, followed = (
-            filtered(counted.join(ReadingEntry, ReadingEntry.finding_id == Decision.finding_id), query, moment)
+            apply_filters(counted.join(ReadingEntry, ReadingEntry.finding_id == Decision.finding_id), query, moment)
             for counted in (every, followed)
         )
     counts: Counter[str] = Counter({row[0]: row[1] for row in session.execute(every.group_by(Decision.outcome))})
@@ -238,7 +238,7 @@ def _reading_now(session: Session, query: WorklistQuery, moment: datetime) -> li
         .outerjoin(Decision, and_(Decision.finding_id == Lease.finding_id, is_last()))
         .where(Lease.expires_at > moment, or_(Decision.outcome.is_(None), Decision.outcome.not_in(CLOSED)))
     )
-    return [(row[0], row[1]) for row in session.execute(filtered(counted, query, moment).group_by(outcome))]
+    return [(row[0], row[1]) for row in session.execute(apply_filters(counted, query, moment).group_by(outcome))]
 
 
 def _row(match: Found[Any], moment: datetime) -> Row:

@@ -54,12 +54,12 @@ class WorklistQuery:
     limit: int = 50
 
 
-def narrowed(statement: Select[Any], query: WorklistQuery, moment: datetime) -> Select[Any]:
+def narrow(statement: Select[Any], query: WorklistQuery, moment: datetime) -> Select[Any]:
     """Apply all filters, including the state (BadInput: an unknown state, or a search that is not a pseudonym)."""
     unknown = query.states - set(STATES)
     if unknown:
         raise BadInput(f"{min(unknown)[:20]!r} is not a state; use some of {', '.join(STATES)}.")
-    statement = filtered(statement, query, moment)
+    statement = apply_filters(statement, query, moment)
     return statement.where(_in_states(query.states, moment)) if query.states else statement
 
 
@@ -93,7 +93,7 @@ def _last_said(outcomes: Collection[str]) -> ColumnElement[bool]:
     return ReadingEntry.finding_id.in_(last)
 
 
-def filtered(statement: Select[Any], query: WorklistQuery, moment: datetime) -> Select[Any]:
+def apply_filters(statement: Select[Any], query: WorklistQuery, moment: datetime) -> Select[Any]:
     """Apply every filter except the state."""
     columns = {"modality": "modality", "body_part": "body_part", "route": "route", "model": "model_sha256"}
     for name, column in columns.items():

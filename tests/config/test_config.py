@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 from pydantic import ValidationError as Frozen
 
-from pipeline.config import Config, Settings, load_config, shipped_file
+from pipeline.config import Config, Settings, find_shipped_file, load_config
 from pipeline.errors import ConfigError
 
 
@@ -140,6 +140,6 @@ def test_installed_configurations_are_found_under_the_programs_prefix(
     package = tmp_path / "lib" / "python3.11" / "site-packages" / "pipeline"
     (tmp_path / "share" / "nightread" / "configs" / "routes").mkdir(parents=True)
     monkeypatch.setattr("pipeline.config.__file__", str(package / "config.py"))
-    assert shipped_file("configs/routes") == tmp_path / "share" / "nightread" / "configs" / "routes"
-    assert Settings().routes_folder == shipped_file("configs/routes")
-    assert shipped_file("configs/none") == package.parent / "configs" / "none"
+    assert find_shipped_file("configs/routes") == tmp_path / "share" / "nightread" / "configs" / "routes"
+    assert Settings().routes_folder == find_shipped_file("configs/routes")
+    assert find_shipped_file("configs/none") == package.parent / "configs" / "none"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from pipeline.data.images.normalise import Normaliser, normaliser_config
+from pipeline.data.images.normalise import Normaliser, parse_normaliser
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.detection.stored_detector import load_detector, save_detector
@@ -53,7 +53,7 @@ def test_it_trains_and_scores_on_the_given_device(
     training = TrainingConfig(images=16, batch_size=4, validate_every_images=8, device=place, precision=precision)
     method = fit(build_method(config, 32), as_data(batch), as_data(batch), training, tmp_path / "training").method
     assert {p.device.type for p in method.parameters()} == {"cpu"}  # saved weights do not belong to a device
-    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 32}))
+    normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": 32}))
     scores = {}
     for where in ("cpu", place):
         detection = DetectionConfig.model_validate(

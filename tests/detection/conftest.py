@@ -14,7 +14,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy.stats import betabinom
 
-from pipeline.data.images.normalise import Normaliser, Plane, normaliser_config
+from pipeline.data.images.normalise import Normaliser, Plane, parse_normaliser
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
@@ -35,7 +35,7 @@ SMALL = {
 def make_detector(method: str = "ae", seed: int = 0, **detection: object) -> Detector:
     """An untrained method at 32 px on the CT abdomen window, not calibrated."""
     config = method_config({"name": method, **SMALL.get(method, {})})
-    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": SIZE}))
+    normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": SIZE}))
     model = Model(build_method(config, SIZE), normaliser)
     return Detector(model, DetectionConfig.model_validate(detection), "ct", seed)
 
@@ -105,7 +105,7 @@ def _meta() -> FileMetaDataset:
 class Phantoms:
     """Independent phantom people, one normalised CT slice of 32 pixels each, and a detector's scores for them."""
 
-    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": SIZE}))
+    normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": SIZE}))
 
     def __call__(self, seeds: Iterable[int]) -> list[dict[str, Any]]:
         """Return a data set: one item per seed, one seed per person."""

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.decomposition import PCA
 
-from pipeline.data.images.normalise import Normaliser, Plane, normaliser_config
+from pipeline.data.images.normalise import Normaliser, Plane, parse_normaliser
 from pipeline.detection.controls import (
     CONTROLS,
     ControlModel,
@@ -135,7 +135,7 @@ def test_an_empty_body_has_no_values_and_bad_input_is_refused(tmp_path: Path) ->
 
 
 def test_brightness_map_is_the_image_on_its_native_grid() -> None:
-    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 32}))
+    normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": 32}))
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     plane = Plane(np.where(x**2 + y**2 < 0.8, 40 + 100 * x, -1000).astype(np.float32))
     item = normaliser.series([plane])[0]

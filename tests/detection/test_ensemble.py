@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.images.normalise import Normaliser, normaliser_config
+from pipeline.data.images.normalise import Normaliser, parse_normaliser
 from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble import Ensemble, Member, Moments, z_scored
@@ -144,7 +144,7 @@ def test_members_that_do_not_belong_together_are_refused(
         replace(ensemble, members=(one,))
     with pytest.raises(ConfigError, match="Members of mr cannot score scans of ct"):
         replace(ensemble, members=(one, replace(one, detector=replace(one.detector, route="mr"))))
-    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": 32, "width": 90}))
+    normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": 32, "width": 90}))
     other = replace(one.detector, model=replace(one.detector.model, normaliser=normaliser))
     with pytest.raises(ConfigError, match="trained on other images"):
         replace(ensemble, members=(one, replace(one, detector=other)))

@@ -17,8 +17,8 @@ from prefect.tasks import Task
 import flows
 from flows import ingest as ingest_module
 from flows.nightly import run_nightly
-from flows.policies import STEADY, discreet
-from flows.request import requested
+from flows.policies import STEADY, keep_discreet
+from flows.request import hold_request
 from pipeline.config import Settings
 from pipeline.data.ingest.ingest import IngestReport
 from pipeline.errors import CatalogueError, ConfigError, UnforeseenError
@@ -50,7 +50,7 @@ def ingesting(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, list[Excep
 
 
 def ingest(roots: list[str], workspace: Path) -> tuple[Any, dict[str, Any]]:
-    with requested(str(workspace), roots) as request:
+    with hold_request(str(workspace), roots) as request:
         state = ingest_module.ingest(request, str(workspace), return_state=True)
     return state, state.result(raise_on_failure=False)
 
@@ -149,18 +149,18 @@ def test_every_task_has_a_time_limit_retries_and_keeps_no_pickle() -> None:
 
 
 def test_discreet_lets_our_own_sentences_through() -> None:
-    with pytest.raises(ConfigError, match="^as it is$"), discreet():
+    with pytest.raises(ConfigError, match="^as it is$"), keep_discreet():
         raise ConfigError("as it is")
 
 
 def test_discreet_takes_the_path_from_a_system_error() -> None:
-    with pytest.raises(PermissionError) as caught, discreet():
+    with pytest.raises(PermissionError) as caught, keep_discreet():
         raise PermissionError(13, "Permission denied", "/x/Doe^Jane")
     assert "Doe" not in str(caught.value)
 
 
 def test_discreet_tells_kind_and_place_of_the_unforeseen() -> None:
-    with pytest.raises(UnforeseenError) as caught, discreet():
+    with pytest.raises(UnforeseenError) as caught, keep_discreet():
         DONE.to_json()["Doe^Jane"]
     assert "KeyError" in str(caught.value)
     assert "Doe" not in str(caught.value)
@@ -168,5 +168,5 @@ def test_discreet_tells_kind_and_place_of_the_unforeseen() -> None:
 
 
 def test_discreet_lets_a_cancellation_through() -> None:
-    with pytest.raises(asyncio.CancelledError), discreet():
+    with pytest.raises(asyncio.CancelledError), keep_discreet():
         raise asyncio.CancelledError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.ingest import ingest
-from flows.request import requested, roots_of
+from flows.request import hold_request, read_roots
 
 
 def test_received_files_are_ingested_without_a_command_and_growing_ones_are_not(
@@ -19,7 +19,7 @@ def test_received_files_are_ingested_without_a_command_and_growing_ones_are_not(
         folder.mkdir(parents=True)
         for number, file in enumerate(part):
             shutil.copy(file, folder / f"{number}.dcm")
-    with requested(str(tmp_path), []) as request:
+    with hold_request(str(tmp_path), []) as request:
         (report,) = ingest(request, str(tmp_path))["reports"]
         (again,) = ingest(request, str(tmp_path))["reports"]
     assert (report["files"], report["added"]) == (4, 4)
@@ -28,10 +28,10 @@ def test_received_files_are_ingested_without_a_command_and_growing_ones_are_not(
 
 def test_the_inbox_is_a_root_once_and_only_where_it_is(tmp_path: Path) -> None:
     received = str(tmp_path / "inbox" / "complete")
-    with requested(str(tmp_path), ["/data/a"]) as request:
-        assert roots_of(request, str(tmp_path)) == ["/data/a"]
+    with hold_request(str(tmp_path), ["/data/a"]) as request:
+        assert read_roots(request, str(tmp_path)) == ["/data/a"]
         Path(received).mkdir(parents=True)
-        assert roots_of(request, str(tmp_path)) == ["/data/a", received]
+        assert read_roots(request, str(tmp_path)) == ["/data/a", received]
     for named in (received, str(tmp_path / "inbox"), str(tmp_path)):
-        with requested(str(tmp_path), [named]) as request:
-            assert roots_of(request, str(tmp_path)) == [named]
+        with hold_request(str(tmp_path), [named]) as request:
+            assert read_roots(request, str(tmp_path)) == [named]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from pipeline.data.images.normalise import Normaliser, normaliser_config
+from pipeline.data.images.normalise import Normaliser, parse_normaliser
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.detection.detector_file import bundle_detector, check_detector
@@ -76,7 +76,7 @@ def batch(count: int = 8, size: int = 32) -> Batch:
 
 def trained_model(tmp_path: Path, config: dict, size: int = 32) -> tuple[Path, str]:
     """Save a model with invented weights; return the run's folder and the SHA-256."""
-    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": size}))
+    normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": size}))
     method = build_method(method_config(config), size, seed=3)
     return tmp_path / "run", save_model(tmp_path / "run" / "model", Model(method, normaliser)).origin.sha256
 

@@ -8,7 +8,7 @@ import pytest
 from pydicom.sr import _concepts_dict
 
 from pipeline.config import ReviewPolicy
-from pipeline.data.labels.finding_codes import coded_findings
+from pipeline.data.labels.finding_codes import load_coded_findings
 from pipeline.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ def test_the_shipped_snomed_codes_are_those_of_dicom() -> None:
     standard = {
         (code, meaning) for codes in _concepts_dict.concepts["SCT"].values() for code, (meaning, _) in codes.items()
     }
-    shipped = coded_findings(ReviewPolicy())
+    shipped = load_coded_findings(ReviewPolicy())
     snomed = [(finding.code, finding.meaning) for finding in shipped if finding.scheme == "SCT"]
     assert len(snomed) >= 15
     assert [pair for pair in snomed if pair not in standard] == []
@@ -27,7 +27,7 @@ def test_the_shipped_snomed_codes_are_those_of_dicom() -> None:
 def test_a_house_list_replaces_it(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text('findings:\n  - {code: "RID11374", scheme: RADLEX, meaning: Chemical shift artifact}\n')
-    (only,) = coded_findings(ReviewPolicy(findings=own))
+    (only,) = load_coded_findings(ReviewPolicy(findings=own))
     assert (only.code, only.scheme, only.meaning) == ("RID11374", "RADLEX", "Chemical shift artifact")
 
 
@@ -43,4 +43,4 @@ def test_a_house_list_replaces_it(tmp_path: Path) -> None:
 def test_an_invalid_list_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
     with pytest.raises(ConfigError, match=words):
-        coded_findings(ReviewPolicy(findings=tmp_path / "own.yaml"))
+        load_coded_findings(ReviewPolicy(findings=tmp_path / "own.yaml"))

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from pipeline.data.catalogue import review_schema  # noqa: F401  (adds its tables to Base)
 from pipeline.data.catalogue.admission import Arrival, Outcome, admit
-from pipeline.data.catalogue.database import lock_writers, migrate, open_engine, translated, writing
+from pipeline.data.catalogue.database import lock_writers, migrate, open_engine, translate_errors, writing
 from pipeline.data.catalogue.run_records import RunRecords
 from pipeline.data.catalogue.schema import RejectionRow, now
 from pipeline.dicom.decode.attributes import InstanceAttributes
@@ -45,7 +45,7 @@ class Catalogue(RunRecords):
         """
         engine = open_engine(settings.catalogue)
         try:
-            with translated("be opened"):
+            with translate_errors("be opened"):
                 migrate(engine)
         except BaseException:
             engine.dispose()
@@ -71,14 +71,14 @@ class Catalogue(RunRecords):
         Raises:
             CatalogueError: any error of the database, without bound values.
         """
-        with translated("be written"), self._write.begin() as session:
+        with translate_errors("be written"), self._write.begin() as session:
             lock_writers(session.connection())
             yield session
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
         """A reading transaction: never waits, sees one consistent state, and saves no changes."""
-        with translated("be read"), self._read() as session:
+        with translate_errors("be read"), self._read() as session:
             yield session
 
     def add_instance(

@@ -171,7 +171,7 @@ def chunks(pseudonyms: Collection[str]) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
+def translate_errors(what: str) -> Iterator[None]:
     """Turn errors of the database into a CatalogueError without bound values."""
     try:
         yield

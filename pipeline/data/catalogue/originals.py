@@ -13,9 +13,9 @@ from pipeline.config import DecodeLimits
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import SourceFile
 from pipeline.dicom.decode.header import read_identity
-from pipeline.dicom.decode.source import guarded, open_dataset, quietly
+from pipeline.dicom.decode.source import guard, open_dataset, quietly
 from pipeline.dicom.identity.crosswalk import Crosswalk
-from pipeline.dicom.intake.archive import is_archive, members
+from pipeline.dicom.intake.archive import extract_members, is_archive
 from pipeline.errors import Rejected, RejectionCode
 
 _GONE = Rejected(
@@ -24,7 +24,7 @@ _GONE = Rejected(
 
 
 @contextmanager
-def original(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk, limits: DecodeLimits) -> Iterator[Path]:
+def open_original(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk, limits: DecodeLimits) -> Iterator[Path]:
     """Yield the path of the file that an instance came from; a member of an archive is unpacked for the block.
 
     PHI: the path may name somebody.
@@ -47,7 +47,7 @@ def header_of(path: Path, limits: DecodeLimits) -> Dataset:
     Raises:
         Rejected: it cannot be read.
     """
-    with guarded(RejectionCode.CORRUPT_HEADER), quietly():
+    with guard(RejectionCode.CORRUPT_HEADER), quietly():
         return open_dataset(path, limits, header_only=True)[0]
 
 
@@ -68,7 +68,7 @@ def _unpacked(name: Path, limits: DecodeLimits) -> Iterator[Path | None]:
         yield None
         return
     inner = str(name.relative_to(archive))
-    matches = (m for m in members(archive, limits) if m.rejected is None and m.name.lstrip("/") == inner)
+    matches = (m for m in extract_members(archive, limits) if m.rejected is None and m.name.lstrip("/") == inner)
     member = next(matches, None)  # its temporary file lives as long as this object
     yield None if member is None else member.path
 

@@ -21,10 +21,10 @@ from sqlalchemy import Connection, Engine, func, select
 
 from pipeline import durable
 from pipeline.config import Settings
-from pipeline.data.catalogue.database import lock_writers, migrate, open_engine, translated, writing
+from pipeline.data.catalogue.database import lock_writers, migrate, open_engine, translate_errors, writing
 from pipeline.data.catalogue.rename_pseudonyms import load_map, rename_everything, strays
 from pipeline.dicom.identity import crosswalk_database
-from pipeline.dicom.identity.crosswalk_rotation import build_map, finish, mapped
+from pipeline.dicom.identity.crosswalk_rotation import build_map, finish, yield_map
 from pipeline.dicom.identity.crosswalk_tables import RotationMap
 from pipeline.dicom.identity.keyfile import KeyLock, create_key
 from pipeline.dicom.identity.pseudonyms import Pseudonyms, next_key_file
@@ -100,7 +100,7 @@ def _write_map(crosswalk: Engine, catalogue: Engine, old: Pseudonyms, new: Pseud
         if connection.execute(select(func.count()).select_from(RotationMap)).scalar_one():
             return
         build_map(connection, old, new)
-        load_map(reader, mapped(connection))
+        load_map(reader, yield_map(connection))
         _add_strays(connection, reader, new)
 
 
@@ -119,7 +119,11 @@ def _add_strays(connection: Connection, reader: Connection, new: Pseudonyms) -> 
 
 
 def _rename_catalogue(crosswalk: Engine, catalogue: Engine) -> None:
-    with crosswalk.connect() as source, translated("rename its pseudonyms"), writing(catalogue).begin() as connection:
+    with (
+        crosswalk.connect() as source,
+        translate_errors("rename its pseudonyms"),
+        writing(catalogue).begin() as connection,
+    ):
         lock_writers(connection)
-        load_map(connection, mapped(source))
+        load_map(connection, yield_map(source))
         rename_everything(connection)

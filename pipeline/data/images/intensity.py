@@ -124,7 +124,7 @@ NormaliserConfig = Annotated[AnyRange, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[AnyRange] = TypeAdapter(NormaliserConfig)
 
 
-def normaliser_config(values: Mapping[str, Any]) -> AnyRange:
+def parse_normaliser(values: Mapping[str, Any]) -> AnyRange:
     """Return the configuration that `values["kind"]` names; raises ConfigError with the invalid fields."""
     try:
         return _ADAPTER.validate_python(dict(values))
@@ -161,7 +161,7 @@ def series_range(config: AnyRange, planes: Iterable[PhysicalPlane], total: int) 
     return _percentiles(values, config, cut)
 
 
-def valid_values(plane: PhysicalPlane) -> np.ndarray:
+def require_valid_values(plane: PhysicalPlane) -> np.ndarray:
     """Return the valid pixels, flat float32; raises Rejected(NON_FINITE) where one is NaN or infinite."""
     pixels = np.asarray(plane.pixels, dtype=np.float32)
     values = pixels.ravel() if plane.valid is None else pixels[plane.valid]
@@ -177,7 +177,7 @@ def valid_values(plane: PhysicalPlane) -> np.ndarray:
 
 def _sample(planes: Iterable[PhysicalPlane], total: int) -> np.ndarray:
     stride = -(-total // SAMPLE) | 1  # odd, so that it never walks down the columns of an even-sized image
-    parts = [valid_values(plane)[::stride].copy() for plane in planes]
+    parts = [require_valid_values(plane)[::stride].copy() for plane in planes]
     values = np.concatenate(parts) if parts else np.empty(0, np.float32)
     if values.size == 0:
         raise Rejected(

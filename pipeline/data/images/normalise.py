@@ -25,9 +25,9 @@ from pipeline.data.images.intensity import (
     RobustRange,
     SeriesRange,
     needs_series,
-    normaliser_config,
+    parse_normaliser,
+    require_valid_values,
     series_range,
-    valid_values,
 )
 from pipeline.data.images.letterbox import Letterbox
 from pipeline.errors import ArtefactError, ConfigError, Rejected, RejectionCode
@@ -44,7 +44,7 @@ __all__ = [
     "Plane",
     "RobustRange",
     "SeriesRange",
-    "normaliser_config",
+    "parse_normaliser",
     "planes",
 ]
 
@@ -171,7 +171,7 @@ class Normaliser:
                 f"This normaliser has version {values.get('version')!r}; this Nightread reads only version {VERSION}. "
                 "Retrain the model, or use the release that saved it."
             )
-        return cls(normaliser_config(values.get("config", {})))
+        return cls(parse_normaliser(values.get("config", {})))
 
     def fingerprint(self) -> str:
         """SHA-256 of the JSON; equal fingerprints mean equal normalisation."""
@@ -188,5 +188,5 @@ def _plane_pixels(plane: PhysicalPlane) -> np.ndarray:
         raise ConfigError(
             f"The valid mask has shape {plane.valid.shape}, its image {pixels.shape}; they must be equal."
         )
-    valid_values(plane)
+    require_valid_values(plane)
     return pixels

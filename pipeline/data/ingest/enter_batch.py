@@ -56,7 +56,7 @@ Record = Accepted | Refused
 _BAD_VALUE = (DataError, IntegrityError, ValueError, OverflowError)
 
 
-def settled(catalogue: Catalogue, store: PixelStore, files: Sequence[Seen]) -> set[str]:
+def find_settled(catalogue: Catalogue, store: PixelStore, files: Sequence[Seen]) -> set[str]:
     """Return the path pseudonyms of the files that have not changed since they were last entered or refused.
 
     An accepted file whose object is missing from the (local) store is not settled, nor is one whose refusal may pass.

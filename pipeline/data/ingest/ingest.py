@@ -24,9 +24,9 @@ from typing import Any, cast
 from pipeline.config import Settings
 from pipeline.data.catalogue.admission import Outcome
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.ingest.enter_batch import Accepted, enter, settled
+from pipeline.data.ingest.enter_batch import Accepted, enter, find_settled
 from pipeline.data.ingest.sources import Item, Refused, Seen, Unchanged, find, seen_of
-from pipeline.data.ingest.write_pixels import Decoded, in_batches, in_store
+from pipeline.data.ingest.write_pixels import Decoded, group_in_batches, in_store
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.decode.burned_in import check_burned_in
 from pipeline.dicom.decode.read import DecodedInstance
@@ -113,7 +113,7 @@ class _Intake:
         records = in_store(self._store, self._decoded(self._fresh(items)))
         entering: Future[list[Outcome | Rejected]] | None = None
         with ThreadPoolExecutor(1, "catalogue") as pool:  # one thread: batches are entered in order
-            for batch in in_batches(records):
+            for batch in group_in_batches(records):
                 if entering is not None:
                     self._count(entering.result())
                     yield
@@ -139,13 +139,13 @@ class _Intake:
         rest = iter(items)
         while chunk := list(islice(rest, _LOOKUP)):
             readable = [item for item in chunk if not isinstance(item, Unchanged)]
-            unchanged = settled(self._catalogue, self._store, [seen_of(item) for item in readable])
+            unchanged = find_settled(self._catalogue, self._store, [seen_of(item) for item in readable])
             fresh = [item for item in readable if seen_of(item).path_id not in unchanged]
             self._counts["skipped"] += len(chunk) - len(fresh)
             yield from fresh
 
     def _is_settled(self, seen: Seen) -> bool:
-        return bool(settled(self._catalogue, self._store, [seen]))
+        return bool(find_settled(self._catalogue, self._store, [seen]))
 
     def _decoded(self, fresh: Iterable[Seen | Refused]) -> Iterator[Decoded | Refused]:
         """Decode in the workers; items that need no decoding keep their place between the files."""

@@ -74,7 +74,7 @@ def _is_full(waiting: deque[_Waiting]) -> bool:
     return len(waiting) > _WAITING or sum(item.nbytes for item in waiting) > _WAITING_BYTES
 
 
-def in_batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+def group_in_batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Group records for one transaction each; records before an error are still yielded before it is raised."""
     batch: list[Record] = []
     started = time.monotonic()

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Config, ReviewPolicy, load_config, shipped_file
+from pipeline.config import Config, ReviewPolicy, find_shipped_file, load_config
 
 SHIPPED = Path("configs") / "review" / "findings.yaml"
 
@@ -34,10 +34,10 @@ class FindingList(Config):
         return self
 
 
-def coded_findings(policy: ReviewPolicy) -> tuple[CodedFinding, ...]:
+def load_coded_findings(policy: ReviewPolicy) -> tuple[CodedFinding, ...]:
     """Return the list that the settings name, or the shipped one.
 
     Raises:
         ConfigError: the file is missing, or is not such a list.
     """
-    return load_config(policy.findings or shipped_file(SHIPPED), FindingList).findings
+    return load_config(policy.findings or find_shipped_file(SHIPPED), FindingList).findings

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any, Literal, cast
 
 from pipeline.data.labels.label_csv import LabelLine
-from pipeline.dicom.wrap.label_table import OFFICIAL_SETS, relative_position
+from pipeline.dicom.wrap.label_table import OFFICIAL_SETS, parse_relative_position
 from pipeline.errors import NightreadError
 from pipeline.types import Label
 
@@ -35,7 +35,7 @@ class LabelValues:
     image_is_subject: bool = False
 
 
-def label_values(line: LabelLine) -> LabelValues:
+def check_label_values(line: LabelLine) -> LabelValues:
     """Check a line's values.
 
     Raises:
@@ -89,6 +89,6 @@ def _choice(line: LabelLine, column: str, allowed: Mapping[str, Any]) -> Any:
 
 def _position(text: str) -> float | None:
     try:
-        return relative_position(text)
+        return parse_relative_position(text)
     except ValueError:
         raise BadValue("its relative_position is not a number from 0 to 1") from None

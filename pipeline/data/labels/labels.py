@@ -21,7 +21,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import LabelRow, Patient
 from pipeline.data.labels.label_csv import LabelLine, LabelProblem, read_label_csv
 from pipeline.data.labels.label_matching import Match, Matcher, Unmatched
-from pipeline.data.labels.label_values import BadValue, LabelValues, label_values
+from pipeline.data.labels.label_values import BadValue, LabelValues, check_label_values
 from pipeline.data.labels.masks import MaskRefused, read_mask
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.identity.crosswalk import Crosswalk
@@ -110,11 +110,12 @@ class _Door:
     problems: list[LabelProblem]
 
     def admit(self, session: Session, line: LabelLine | LabelProblem) -> _Ready | None:
+        """Match a line to the catalogue, check its values and store its mask; None, with a problem, if one fails."""
         if isinstance(line, LabelProblem):
             self.problems.append(line)
             return None
         try:
-            values = label_values(line)
+            values = check_label_values(line)
             match = self.matcher.match(session, line)
             return _Ready(match, values, self._mask(match, values))
         except (BadValue, Unmatched, MaskRefused) as error:
@@ -198,7 +199,7 @@ def _mark_image_subjects(session: Session, ready: Iterable[_Ready]) -> None:
         session.execute(update(Patient).where(Patient.patient_id.in_(patients)).values(image_is_subject=True))
 
 
-def labels(catalogue: Catalogue) -> list[dict[str, Any]]:
+def list_labels(catalogue: Catalogue) -> list[dict[str, Any]]:
     """Return every label row, oldest first: level, subject (a pseudonym), label, source, reader, date, set, mask."""
     with catalogue.reading() as session:
         return [_shown(row) for row in session.scalars(select(LabelRow).order_by(LabelRow.id))]

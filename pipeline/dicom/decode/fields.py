@@ -45,7 +45,7 @@ def _tag(keyword: str) -> BaseTag:
     return Tag(keyword)
 
 
-def raw_value(ds: Dataset, keyword: str) -> Any:
+def read_value(ds: Dataset, keyword: str) -> Any:
     """Return the value of an element, or None where it is absent or empty.
 
     Raises:
@@ -77,7 +77,7 @@ def malformed(keyword: str, rule: str = "") -> Rejected:
     )
 
 
-def text(ds: Dataset, keyword: str) -> str:
+def read_text(ds: Dataset, keyword: str) -> str:
     """Return an element as one trimmed string, several values joined by a backslash, "" where it is absent.
 
     NUL is not allowed in any text VR (PS3.5 6.1.3). SQLite can store it but PostgreSQL cannot, so it is removed.
@@ -85,7 +85,7 @@ def text(ds: Dataset, keyword: str) -> str:
     return _joined(ds, keyword).replace("\0", "")
 
 
-def identifier(ds: Dataset, keyword: str, required: bool = False) -> str:
+def read_identifier(ds: Dataset, keyword: str, required: bool = False) -> str:
     """Return an element that identifies a person or object, "" where absent, or malformed and not `required`.
 
     Raises:
@@ -103,40 +103,40 @@ def identifier(ds: Dataset, keyword: str, required: bool = False) -> str:
 
 
 def _joined(ds: Dataset, keyword: str) -> str:
-    value = raw_value(ds, keyword)
+    value = read_value(ds, keyword)
     if value is None:
         return ""
     parts = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
     return "\\".join(str(part).strip(" \0") for part in parts)
 
 
-def texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
+def read_texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
     """Return the values of an element as trimmed strings."""
-    joined = text(ds, keyword)
+    joined = read_text(ds, keyword)
     return tuple(joined.split("\\")) if joined else ()
 
 
-def optional_text(ds: Dataset, keyword: str) -> str:
-    """Like `text`, for elements that nothing depends on: a malformed element counts as absent."""
+def read_optional_text(ds: Dataset, keyword: str) -> str:
+    """Like `read_text`, for elements that nothing depends on: a malformed element counts as absent."""
     try:
-        return text(ds, keyword)
+        return read_text(ds, keyword)
     except Rejected:
         return ""
 
 
-def code(ds: Dataset, keyword: str) -> str:
+def read_code(ds: Dataset, keyword: str) -> str:
     """Return a code string, "" where it is absent or not a valid CS, so that free text does not pass as a code."""
-    value = optional_text(ds, keyword).upper()
+    value = read_optional_text(ds, keyword).upper()
     return value if CODE_STRING.fullmatch(value) else ""
 
 
-def numbers(ds: Dataset, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
+def read_numbers(ds: Dataset, keyword: str, count: int | None = None) -> tuple[float, ...] | None:
     """Return finite numbers, or None where they are absent.
 
     Raises:
         Rejected: CORRUPT_HEADER, not numbers, not finite, or not `count` of them.
     """
-    value = raw_value(ds, keyword)
+    value = read_value(ds, keyword)
     if value is None:
         return None
     items = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
@@ -151,27 +151,27 @@ def numbers(ds: Dataset, keyword: str, count: int | None = None) -> tuple[float,
     return values
 
 
-def number(ds: Dataset, keyword: str) -> float | None:
+def read_number(ds: Dataset, keyword: str) -> float | None:
     """Return one finite number, or None where it is absent."""
-    values = numbers(ds, keyword, 1)
+    values = read_numbers(ds, keyword, 1)
     return None if values is None else values[0]
 
 
-def integer(ds: Dataset, keyword: str) -> int | None:
+def read_integer(ds: Dataset, keyword: str) -> int | None:
     """Return one whole number, or None where it is absent."""
-    value = number(ds, keyword)
+    value = read_number(ds, keyword)
     if value is not None and value != int(value):
         raise malformed(keyword, "it must be a whole number")
     return None if value is None else int(value)
 
 
-def required_integer(ds: Dataset, keyword: str, low: int, high: int) -> int:
+def require_integer(ds: Dataset, keyword: str, low: int, high: int) -> int:
     """Return a whole number in [low, high].
 
     Raises:
         Rejected: MISSING_ATTRIBUTE or CORRUPT_HEADER.
     """
-    value = integer(ds, keyword)
+    value = read_integer(ds, keyword)
     if value is None:
         raise Rejected(
             RejectionCode.MISSING_ATTRIBUTE,
@@ -182,9 +182,9 @@ def required_integer(ds: Dataset, keyword: str, low: int, high: int) -> int:
     return value
 
 
-def items(ds: Dataset, keyword: str) -> Sequence[Dataset]:
+def read_items(ds: Dataset, keyword: str) -> Sequence[Dataset]:
     """Return the items of a sequence, or nothing where it is absent."""
-    value = raw_value(ds, keyword)
+    value = read_value(ds, keyword)
     if value is None:
         return ()
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
@@ -192,7 +192,7 @@ def items(ds: Dataset, keyword: str) -> Sequence[Dataset]:
     return value
 
 
-def first_item(ds: Dataset | None, keyword: str) -> Dataset | None:
+def read_first_item(ds: Dataset | None, keyword: str) -> Dataset | None:
     """Return the first item of a sequence, or None where the sequence is absent or empty."""
-    sequence = items(ds, keyword) if ds is not None else ()
+    sequence = read_items(ds, keyword) if ds is not None else ()
     return sequence[0] if sequence else None

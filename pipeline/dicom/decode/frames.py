@@ -10,7 +10,16 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.decode.attributes import LookupTable
-from pipeline.dicom.decode.fields import code, first_item, items, malformed, number, numbers, raw_value, text
+from pipeline.dicom.decode.fields import (
+    malformed,
+    read_code,
+    read_first_item,
+    read_items,
+    read_number,
+    read_numbers,
+    read_text,
+    read_value,
+)
 from pipeline.errors import Rejected
 
 Value = TypeVar("Value")
@@ -33,22 +42,22 @@ class Groups:
         Raises:
             Rejected: CORRUPT_HEADER, the number of per-frame items differs from `frames`.
         """
-        per_frame = items(ds, "PerFrameFunctionalGroupsSequence")
+        per_frame = read_items(ds, "PerFrameFunctionalGroupsSequence")
         if per_frame and len(per_frame) != frames:
             rule = f"it must hold one item per frame, {frames}, and holds {len(per_frame)}"
             raise malformed("PerFrameFunctionalGroupsSequence", rule)
-        return cls(ds, first_item(ds, "SharedFunctionalGroupsSequence"), per_frame)
+        return cls(ds, read_first_item(ds, "SharedFunctionalGroupsSequence"), per_frame)
 
     def macro(self, name: str, frame: int) -> Dataset | None:
         """Return a macro's item for one frame: per-frame before shared, or None where neither has it."""
-        own = first_item(self.frames[frame], name) if self.frames else None
-        return own if own is not None else first_item(self.shared, name)
+        own = read_first_item(self.frames[frame], name) if self.frames else None
+        return own if own is not None else read_first_item(self.shared, name)
 
     def each(self, name: str) -> list[Dataset | None]:
         """Return the macro for every frame, or a single item when only the shared groups contain it."""
         if any(name in item for item in self.frames):
             return [self.macro(name, frame) for frame in range(len(self.frames))]
-        return [first_item(self.shared, name)]
+        return [read_first_item(self.shared, name)]
 
     @property
     def enhanced(self) -> bool:
@@ -69,7 +78,7 @@ def _constant(values: Sequence[Value]) -> tuple[Value | None, tuple[Value, ...]]
 
 def positive_pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
     """Return two positive distances, or None where absent or not positive: some devices write 0 for unknown."""
-    pair = numbers(ds, keyword, 2)
+    pair = read_numbers(ds, keyword, 2)
     return None if pair is None or min(pair) <= 0 else (pair[0], pair[1])
 
 
@@ -79,8 +88,8 @@ def _spacing(groups: Groups) -> dict[str, Any]:
     if not measures or len(measures) != len(sources):
         return {}
     spacing, spacings = _constant([positive_pair(item, "PixelSpacing") for item in measures])
-    thickness, _ = _constant([number(item, "SliceThickness") for item in measures])
-    between, _ = _constant([number(item, "SpacingBetweenSlices") for item in measures])
+    thickness, _ = _constant([read_number(item, "SliceThickness") for item in measures])
+    between, _ = _constant([read_number(item, "SpacingBetweenSlices") for item in measures])
     return {
         "pixel_spacing_mm": spacing,
         "pixel_spacings_mm": () if None in spacings else spacings,
@@ -94,8 +103,8 @@ def _plane(groups: Groups, frames: int) -> dict[str, Any]:
         places, planes = groups.each("PlanePositionSequence"), groups.each("PlaneOrientationSequence")
     else:
         places, planes = [groups.ds], [groups.ds]
-    positions = [numbers(item, "ImagePositionPatient", 3) if item is not None else None for item in places]
-    cosines = [numbers(item, "ImageOrientationPatient", 6) if item is not None else None for item in planes]
+    positions = [read_numbers(item, "ImagePositionPatient", 3) if item is not None else None for item in places]
+    cosines = [read_numbers(item, "ImageOrientationPatient", 6) if item is not None else None for item in planes]
     orientation, orientations = _constant(cosines)
     complete = None not in positions and len(positions) == frames
     return {
@@ -114,14 +123,14 @@ def _values(groups: Groups, frames: int) -> dict[str, Any]:
     if present and len(present) != len(transformations):
         raise malformed("RescaleSlope", "either all frames must have it or no frame")
     rescale = tuple(present[:1]) if len(set(present)) <= 1 else tuple(present)
-    kind = next((code(item, "RescaleType") for item in sources if item is not None), "")
+    kind = next((read_code(item, "RescaleType") for item in sources if item is not None), "")
     return {"rescale": rescale, "rescale_type": kind, "modality_lut": _table(groups.ds, "ModalityLUTSequence", True)}
 
 
 def _rescale(ds: Dataset | None) -> tuple[float, float] | None:
     if ds is None:
         return None
-    slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
+    slope, intercept = read_number(ds, "RescaleSlope"), read_number(ds, "RescaleIntercept")
     if slope is None and intercept is None:
         return None
     if slope == 0:
@@ -135,7 +144,7 @@ def _voi(groups: Groups) -> dict[str, Any]:
         sources = [item for item in groups.each("FrameVOILUTSequence") if item is not None] or [groups.ds]
     windows = [_windows(item) for item in sources]
     same, varied = _constant(windows)
-    function = text(sources[0], "VOILUTFunction").upper()
+    function = read_text(sources[0], "VOILUTFunction").upper()
     table = _table(groups.ds, "VOILUTSequence", False)
     one_each = varied and all(varied) and len(varied) == len(groups.frames)
     return {
@@ -149,7 +158,7 @@ def _voi(groups: Groups) -> dict[str, Any]:
 def _windows(ds: Dataset) -> tuple[tuple[float, float], ...]:
     """Return the usable windows. A window only affects display, so a malformed one counts as absent."""
     try:
-        centres, widths = numbers(ds, "WindowCenter") or (), numbers(ds, "WindowWidth") or ()
+        centres, widths = read_numbers(ds, "WindowCenter") or (), read_numbers(ds, "WindowWidth") or ()
     except Rejected:
         return ()
     return tuple((centre, width) for centre, width in zip(centres, widths, strict=False) if width > 0)
@@ -157,16 +166,16 @@ def _windows(ds: Dataset) -> tuple[tuple[float, float], ...]:
 
 def _table(ds: Dataset, sequence: str, physical: bool) -> LookupTable | None:
     """Return the first lookup table of a sequence (PS3.3 C.11.1.1.1, C.11.2.1.1)."""
-    item = first_item(ds, sequence)
-    descriptor = numbers(item, "LUTDescriptor", 3) if item is not None else None
-    data = raw_value(item, "LUTData") if item is not None else None
+    item = read_first_item(ds, sequence)
+    descriptor = read_numbers(item, "LUTDescriptor", 3) if item is not None else None
+    data = read_value(item, "LUTData") if item is not None else None
     if descriptor is None or data is None:
         if item is not None and physical:
             raise malformed("LUTData", "a modality LUT needs both LUTDescriptor and LUTData")
         return None
     length, first, bits = (int(value) for value in descriptor)
     values = _entries(ds, data, length or MAX_LUT_ENTRIES, bits)
-    signed = raw_value(ds, "PixelRepresentation") == 1
+    signed = read_value(ds, "PixelRepresentation") == 1
     # The descriptor's VR is US or SS. With the wrong one a negative first value appears as 65536 more than it is.
     return LookupTable.pack(first - 65536 if signed and first > 32767 else first, bits, values)
 

@@ -10,15 +10,15 @@ from pydicom.dataset import Dataset
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
 from pipeline.dicom.decode.fields import (
     MODEL_NAME,
-    code,
-    first_item,
-    identifier,
-    integer,
-    number,
-    optional_text,
-    required_integer,
-    text,
-    texts,
+    read_code,
+    read_first_item,
+    read_identifier,
+    read_integer,
+    read_number,
+    read_optional_text,
+    read_text,
+    read_texts,
+    require_integer,
 )
 from pipeline.dicom.decode.frames import frame_attributes, positive_pair
 from pipeline.dicom.decode.vocabulary import TOKENS, VIEW_CODES, tokens_of
@@ -38,7 +38,7 @@ def read_identity(ds: Dataset) -> RawIdentity:
         Rejected: MISSING_IDENTITY, one of the three UIDs is absent; CORRUPT_HEADER, an identifier is not text.
     """
     uids = {
-        name: identifier(ds, name, required=True)
+        name: read_identifier(ds, name, required=True)
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     }
     missing = [name for name, value in uids.items() if not value]
@@ -47,14 +47,14 @@ def read_identity(ds: Dataset) -> RawIdentity:
             RejectionCode.MISSING_IDENTITY,
             f"{', '.join(missing)} missing, so the image belongs to no series. Export it again from its source.",
         )
-    date = optional_text(ds, "StudyDate").replace(".", "")
+    date = read_optional_text(ds, "StudyDate").replace(".", "")
     return RawIdentity(
-        issuer=identifier(ds, "IssuerOfPatientID"),
-        patient_id=identifier(ds, "PatientID"),
+        issuer=read_identifier(ds, "IssuerOfPatientID"),
+        patient_id=read_identifier(ds, "PatientID"),
         study_uid=uids["StudyInstanceUID"],
         series_uid=uids["SeriesInstanceUID"],
         sop_uid=uids["SOPInstanceUID"],
-        accession_number=identifier(ds, "AccessionNumber"),
+        accession_number=read_identifier(ds, "AccessionNumber"),
         study_date=date if re.fullmatch(r"\d{8}", date) else "",
     )
 
@@ -65,7 +65,7 @@ def read_attributes(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes
     Raises:
         Rejected: MISSING_ATTRIBUTE or CORRUPT_HEADER.
     """
-    declared = integer(ds, "NumberOfFrames")
+    declared = read_integer(ds, "NumberOfFrames")
     frames = 1 if declared is None else declared
     if not 1 <= frames <= MAX_FRAMES:
         raise Rejected(
@@ -83,24 +83,24 @@ def read_attributes(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes
 
 
 def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
-    photometric = text(ds, "PhotometricInterpretation").upper()
+    photometric = read_text(ds, "PhotometricInterpretation").upper()
     if not photometric:
         raise Rejected(
             RejectionCode.MISSING_ATTRIBUTE,
             "PhotometricInterpretation is missing, so it is unknown which values are bright. Send the image again.",
         )
-    allocated = required_integer(ds, "BitsAllocated", 1, 64)
+    allocated = require_integer(ds, "BitsAllocated", 1, 64)
     has_integers = "BitsStored" in ds
     signed = 1 if has_integers else 0
     return {
-        "rows": required_integer(ds, "Rows", 1, 65535),
-        "columns": required_integer(ds, "Columns", 1, 65535),
+        "rows": require_integer(ds, "Rows", 1, 65535),
+        "columns": require_integer(ds, "Columns", 1, 65535),
         "bits_allocated": allocated,
-        "bits_stored": required_integer(ds, "BitsStored", 1, allocated) if has_integers else allocated,
-        "pixel_representation": required_integer(ds, "PixelRepresentation", 0, 1) if has_integers else signed,
+        "bits_stored": require_integer(ds, "BitsStored", 1, allocated) if has_integers else allocated,
+        "pixel_representation": require_integer(ds, "PixelRepresentation", 0, 1) if has_integers else signed,
         "photometric": photometric,
         "original_photometric": photometric,
-        "lossy": text(ds, "LossyImageCompression") == "01",
+        "lossy": read_text(ds, "LossyImageCompression") == "01",
         **_padding(ds, allocated),
     }
 
@@ -111,10 +111,10 @@ def _padding(ds: Dataset, allocated: int) -> dict[str, Any]:
     Their VR is US or SS and some devices choose the wrong one, so the sign is corrected to that of the pixels.
     """
     padding: dict[str, Any] = {}
-    signed = integer(ds, "PixelRepresentation") == 1
+    signed = read_integer(ds, "PixelRepresentation") == 1
     keywords = {"padding_value": "PixelPaddingValue", "padding_range_limit": "PixelPaddingRangeLimit"}
     for name, keyword in keywords.items():
-        value = integer(ds, keyword)
+        value = read_integer(ds, keyword)
         if value is not None and signed and value >= 2 ** (allocated - 1):
             value -= 2**allocated
         elif value is not None and not signed and value < 0:
@@ -124,37 +124,37 @@ def _padding(ds: Dataset, allocated: int) -> dict[str, Any]:
 
 
 def _context(ds: Dataset) -> dict[str, Any]:
-    modality = code(ds, "Modality")
+    modality = read_code(ds, "Modality")
     if not modality:
         raise Rejected(
             RejectionCode.MISSING_ATTRIBUTE,
             "Modality is missing, so it is unknown what the values mean. Send the image again.",
         )
     personal = _personal_words(ds)
-    burned_in = code(ds, "BurnedInAnnotation")
+    burned_in = read_code(ds, "BurnedInAnnotation")
     return {
-        "sop_class_uid": text(ds, "SOPClassUID"),
+        "sop_class_uid": read_text(ds, "SOPClassUID"),
         "modality": modality,
         "body_part": _clean(_body_part(ds), personal),
         "view": _clean(_view(ds), personal),
         "laterality": _laterality(ds),
-        "image_type": tuple(filter(None, (_clean(part.upper(), personal) for part in texts(ds, "ImageType")))),
-        "description": tokens_of(*(optional_text(ds, name) for name in ("SeriesDescription", "ProtocolName"))),
+        "image_type": tuple(filter(None, (_clean(part.upper(), personal) for part in read_texts(ds, "ImageType")))),
+        "description": tokens_of(*(read_optional_text(ds, name) for name in ("SeriesDescription", "ProtocolName"))),
         "manufacturer": _model(ds, "Manufacturer", personal),
         "scanner": _model(ds, "ManufacturerModelName", personal),
         "kernel": _model(ds, "ConvolutionKernel", personal),
-        "conversion_type": code(ds, "ConversionType"),
-        "instance_number": integer(ds, "InstanceNumber"),
+        "conversion_type": read_code(ds, "ConversionType"),
+        "instance_number": read_integer(ds, "InstanceNumber"),
         "imager_pixel_spacing_mm": positive_pair(ds, "ImagerPixelSpacing"),
-        "gantry_tilt_degrees": number(ds, "GantryDetectorTilt"),
-        "presentation_lut_shape": code(ds, "PresentationLUTShape"),
+        "gantry_tilt_degrees": read_number(ds, "GantryDetectorTilt"),
+        "presentation_lut_shape": read_code(ds, "PresentationLUTShape"),
         "burned_in": {"YES": True, "NO": False}.get(burned_in),
     }
 
 
 def _subject(ds: Dataset) -> dict[str, Any]:
-    sex = code(ds, "PatientSex")
-    age = re.fullmatch(r"(\d{3})([DWMY])", optional_text(ds, "PatientAge").upper())
+    sex = read_code(ds, "PatientSex")
+    age = re.fullmatch(r"(\d{3})([DWMY])", read_optional_text(ds, "PatientAge").upper())
     years = None
     if age:
         years = int(int(age[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[age[2]])
@@ -163,7 +163,7 @@ def _subject(ds: Dataset) -> dict[str, Any]:
 
 
 def _personal_words(ds: Dataset) -> frozenset[str]:
-    joined = " ".join(optional_text(ds, name) for name in _PERSONAL).upper()
+    joined = " ".join(read_optional_text(ds, name) for name in _PERSONAL).upper()
     return frozenset(
         word for word in _WORD.split(joined) if len(word) > 2 and word not in TOKENS
     )  # names such as Head stay allowed
@@ -174,19 +174,19 @@ def _clean(value: str, personal: frozenset[str]) -> str:
 
 
 def _model(ds: Dataset, keyword: str, personal: frozenset[str]) -> str:
-    value = optional_text(ds, keyword).replace("\\", "/")
+    value = read_optional_text(ds, keyword).replace("\\", "/")
     return _clean(value, personal) if MODEL_NAME.fullmatch(value) else ""
 
 
 def _body_part(ds: Dataset) -> str:
-    return code(ds, "BodyPartExamined")
+    return read_code(ds, "BodyPartExamined")
 
 
 def _view(ds: Dataset) -> str:
-    item = first_item(ds, "ViewCodeSequence")
-    return code(ds, "ViewPosition") or VIEW_CODES.get(text(item, "CodeValue") if item is not None else "", "")
+    item = read_first_item(ds, "ViewCodeSequence")
+    return read_code(ds, "ViewPosition") or VIEW_CODES.get(read_text(item, "CodeValue") if item is not None else "", "")
 
 
 def _laterality(ds: Dataset) -> str:
-    value = code(ds, "ImageLaterality") or code(ds, "Laterality")
+    value = read_code(ds, "ImageLaterality") or read_code(ds, "Laterality")
     return value if value in ("L", "R", "B", "U") else ""

@@ -59,7 +59,7 @@ def weigh(rgb: np.ndarray) -> np.ndarray:
     return ((red + green + blue + wide(500)) // wide(1000)).astype(rgb.dtype)
 
 
-def luminance_of(ds: Dataset, attributes: InstanceAttributes, samples: int) -> Luminance:
+def choose_luminance(ds: Dataset, attributes: InstanceAttributes, samples: int) -> Luminance:
     """Choose the conversion for an image.
 
     Raises:

@@ -9,7 +9,7 @@ from pydicom.uid import UID, RLELossless
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.codestream import frame_size, is_complete
-from pipeline.dicom.decode.fields import raw_value
+from pipeline.dicom.decode.fields import read_value
 from pipeline.errors import Rejected, RejectionCode
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -22,7 +22,7 @@ def check_payload(ds: Dataset, attributes: InstanceAttributes, samples: int, syn
         Rejected: FRAME_COUNT, TRUNCATED_PIXELS, TOO_MANY_PIXELS, DECOMPRESSION_BOMB or CORRUPT_HEADER.
     """
     keyword = next(name for name in PIXEL_KEYWORDS if name in ds)
-    data = raw_value(ds, keyword)
+    data = read_value(ds, keyword)
     if not isinstance(data, bytes) or not data:
         raise Rejected(RejectionCode.TRUNCATED_PIXELS, "The pixel data element is empty. Send the file again.")
     undefined = bool(ds[keyword].is_undefined_length)

@@ -27,8 +27,8 @@ from pydicom.uid import (
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.fields import integer, required_integer
-from pipeline.dicom.decode.luminance import Luminance, luminance_of
+from pipeline.dicom.decode.fields import read_integer, require_integer
+from pipeline.dicom.decode.luminance import Luminance, choose_luminance
 from pipeline.dicom.decode.payload import check_payload
 from pipeline.dicom.decode.source import is_control_flow
 from pipeline.errors import Rejected, RejectionCode
@@ -71,7 +71,7 @@ class Layout:
         Raises:
             Rejected: UNSUPPORTED_PIXELS, MISSING_ATTRIBUTE or CORRUPT_HEADER.
         """
-        samples = required_integer(ds, "SamplesPerPixel", 1, 65535)
+        samples = require_integer(ds, "SamplesPerPixel", 1, 65535)
         real = "FloatPixelData" in ds or "DoubleFloatPixelData" in ds
         if samples not in (1, 3) or (not real and attributes.bits_allocated not in (1, 8, 16, 32)):
             sentence = (
@@ -86,8 +86,8 @@ def _high_bit(ds: Dataset, attributes: InstanceAttributes) -> int:
     least = attributes.bits_stored - 1
     return (
         least
-        if integer(ds, "HighBit") is None
-        else required_integer(ds, "HighBit", least, attributes.bits_allocated - 1)
+        if read_integer(ds, "HighBit") is None
+        else require_integer(ds, "HighBit", least, attributes.bits_allocated - 1)
     )
 
 
@@ -102,12 +102,12 @@ def decode(
     Raises:
         Rejected: the size exceeds a limit, the data is too short, or no decoder can read it.
     """
-    if "NumberOfFrames" in ds and integer(ds, "NumberOfFrames") is None:
+    if "NumberOfFrames" in ds and read_integer(ds, "NumberOfFrames") is None:
         del ds.NumberOfFrames  # blank means the same as absent, one frame; pydicom fails on it
     plugins = _available(syntax)
     layout = Layout.of(ds, attributes, syntax)
     check_payload(ds, attributes, layout.samples, syntax, limits)
-    luminance = luminance_of(ds, attributes, layout.samples)
+    luminance = choose_luminance(ds, attributes, layout.samples)
     for plugin in plugins:
         try:
             stored = _decode_with(plugin, ds, attributes, layout, luminance)

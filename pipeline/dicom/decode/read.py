@@ -14,11 +14,11 @@ from pydicom.uid import UID
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
-from pipeline.dicom.decode.fields import text
+from pipeline.dicom.decode.fields import read_text
 from pipeline.dicom.decode.header import read_attributes, read_identity
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.pixels import decode
-from pipeline.dicom.decode.source import guarded, open_dataset, quietly
+from pipeline.dicom.decode.source import guard, open_dataset, quietly
 from pipeline.errors import Rejected, RejectionCode
 from pipeline.types import Step
 
@@ -46,13 +46,13 @@ def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
     Raises:
         Rejected: for any content that cannot be read within `limits`; no other exception is raised.
     """
-    with guarded(RejectionCode.CORRUPT_HEADER), quietly():
+    with guard(RejectionCode.CORRUPT_HEADER), quietly():
         ds, syntax, deduced = open_dataset(Path(path), limits)
         _require_image(ds, with_pixels=True)
         identity = read_identity(ds)
         attributes = read_attributes(ds, str(syntax))
         assumed = (Step("assume-transfer-syntax", {"transfer_syntax": str(syntax)}),) if deduced else ()
-    with guarded(RejectionCode.DECODE_FAILED), quietly():
+    with guard(RejectionCode.DECODE_FAILED), quietly():
         stored, attributes, steps = decode(ds, attributes, syntax, limits)
     return DecodedInstance(identity, attributes, stored, (*assumed, *steps))
 
@@ -63,7 +63,7 @@ def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, Instance
     Raises:
         Rejected: as `read_instance`, except for faults that only show in the pixels.
     """
-    with guarded(RejectionCode.CORRUPT_HEADER), quietly():
+    with guard(RejectionCode.CORRUPT_HEADER), quietly():
         ds, syntax, _ = open_dataset(Path(path), limits, header_only=True)
         _require_image(ds, with_pixels=False)
         return read_identity(ds), read_attributes(ds, str(syntax))
@@ -73,7 +73,7 @@ def _require_image(ds: Dataset, with_pixels: bool) -> None:
     has_pixels = any(name in ds for name in PIXEL_KEYWORDS)
     if has_pixels or (not with_pixels and "Rows" in ds):
         return
-    if "Rows" in ds or UID(text(ds, "SOPClassUID")).name.endswith("Image Storage"):
+    if "Rows" in ds or UID(read_text(ds, "SOPClassUID")).name.endswith("Image Storage"):
         raise Rejected(RejectionCode.NO_PIXEL_DATA, "The image has no pixel data. Send the complete object.")
     raise Rejected(
         RejectionCode.NOT_AN_IMAGE,

@@ -1,6 +1,6 @@
 """Open a file as a DICOM data set, whatever its content; every refusal has its own code.
 
-Bad input is the normal case here. `guarded` is the only place where an unexpected exception becomes a rejection;
+Bad input is the normal case here. `guard` is the only place where an unexpected exception becomes a rejection;
 `quietly` keeps pydicom's messages, which quote values, out of every log.
 """
 
@@ -54,7 +54,7 @@ def quietly() -> Iterator[list[str]]:
 
 
 @contextmanager
-def guarded(fallback: RejectionCode) -> Iterator[None]:
+def guard(fallback: RejectionCode) -> Iterator[None]:
     """Turn every exception of the block into `Rejected`; unexpected ones get the code `fallback`.
 
     The messages of foreign exceptions are dropped, because they quote values; only the type's name is reported.
@@ -102,7 +102,7 @@ def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) ->
         The data set, its transfer syntax, and whether that was deduced because file meta information is missing.
 
     Raises:
-        Rejected: with the code of the fault; inside `guarded` no content raises any other exception.
+        Rejected: with the code of the fault; inside `guard` no content raises any other exception.
     """
     _examine(path, limits)
     with open(os.fspath(path), "rb", 0, opener=_open_no_follow) as file, quietly() as texts:  # noqa: PTH123, opener

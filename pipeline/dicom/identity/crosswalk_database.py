@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.config import Settings
 from pipeline.dicom.identity.crosswalk_tables import KeyState, metadata
-from pipeline.dicom.identity.keyfile import check_private, private_folder
+from pipeline.dicom.identity.keyfile import check_private, make_private_folder
 from pipeline.errors import ConfigError, IdentityError
 
 _INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
@@ -48,7 +48,7 @@ def open_engine(settings: Settings) -> Engine:
 
 def _open_file(url: URL) -> Engine:
     path = Path(url.database or "")
-    private_folder(path.parent)
+    make_private_folder(path.parent)
     with _alone(path):
         _private_file(path)
         # The driver sets the busy timeout on connecting, before the pragmas run, which may have to wait for a lock.

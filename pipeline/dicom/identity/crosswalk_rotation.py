@@ -68,7 +68,7 @@ def build_map(connection: Connection, old: Pseudonyms, new: Pseudonyms) -> None:
             connection.execute(insert(RotationMap), values)
 
 
-def mapped(connection: Connection) -> Iterator[list[tuple[str, str, str]]]:
+def yield_map(connection: Connection) -> Iterator[list[tuple[str, str, str]]]:
     """Yield the map in chunks of (kind, former id, next id)."""
     query = select(RotationMap.kind, RotationMap.former_id, RotationMap.next_id)
     rows = connection.execute(query, execution_options={"yield_per": _CHUNK})

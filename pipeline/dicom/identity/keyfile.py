@@ -31,7 +31,7 @@ def create_key(path: Path) -> bytes:
         IdentityError: the folder cannot be written, or the existing key is exposed or damaged.
     """
     try:
-        private_folder(path.parent)
+        make_private_folder(path.parent)
         if not os.path.lexists(path):
             # Returns False where another process was first: then its key is the one to use.
             durable.create(path, _render(secrets.token_bytes(KEY_BYTES)))
@@ -43,7 +43,7 @@ def create_key(path: Path) -> bytes:
     return read_key(path)
 
 
-def private_folder(folder: Path) -> None:
+def make_private_folder(folder: Path) -> None:
     """Create `folder` with mode 0700 if it is missing; its parents get the usual mode."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -51,11 +51,11 @@ def private_folder(folder: Path) -> None:
 
 def withhold_key(path: Path, token: str) -> None:
     """Say in the key's place that the key is kept elsewhere, under `token`: no new one is made, and none is read."""
-    private_folder(path.parent)
+    make_private_folder(path.parent)
     durable.create(path, f"{_WITHHELD} {token}\n")
 
 
-def withheld_token(path: Path) -> str | None:
+def read_withheld_token(path: Path) -> str | None:
     """Return the token of a key that was withheld, None where the key is there or no workspace is."""
     try:
         words = path.read_text(encoding="ascii", errors="replace").split()
@@ -134,7 +134,7 @@ class KeyLock:
     """
 
     def __init__(self, key_file: Path, exclusive: bool = False) -> None:
-        private_folder(key_file.parent)
+        make_private_folder(key_file.parent)
         self._descriptor: int | None = os.open(key_file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)

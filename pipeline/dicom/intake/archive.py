@@ -77,7 +77,7 @@ def is_archive(path: Path) -> bool:
     return not has_dicom_magic(head) and (head[:4] == b"PK\x03\x04" or _opener(head) is not None or _is_tar(head))
 
 
-def members(path: Path, limits: DecodeLimits, is_known: Known = lambda name, size: False) -> Iterator[Member]:
+def extract_members(path: Path, limits: DecodeLimits, is_known: Known = lambda name, size: False) -> Iterator[Member]:
     """Extract the files of an archive one by one. Archives inside archives are not opened.
 
     Args:

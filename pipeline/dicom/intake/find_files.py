@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.intake.archive import is_archive, members
+from pipeline.dicom.intake.archive import extract_members, is_archive
 from pipeline.errors import Rejected, RejectionCode
 
 
@@ -107,7 +107,7 @@ def _members(path: Path, status: os.stat_result, limits: DecodeLimits, is_known:
         return Candidate(file, size, status.st_mtime_ns, path / name.lstrip("/"), rejected)
 
     try:
-        for one in members(path, limits, lambda name, size: is_known(candidate(name, size))):
+        for one in extract_members(path, limits, lambda name, size: is_known(candidate(name, size))):
             yield replace(candidate(one.name, one.size, one.path, one.rejected), unchanged=one.unchanged)
     except Rejected as rejected:
         yield Candidate(path, status.st_size, status.st_mtime_ns, path, rejected)

@@ -136,6 +136,11 @@ class _Worker:
         self._process = None
 
     def read(self, path: Path) -> DecodedInstance:
+        """Decode one file, in a new process if the last one died or was stopped.
+
+        Raises:
+            Rejected: as `read_instance`, and DECODER_CRASHED, DECODE_TIMEOUT or DECODE_MEMORY.
+        """
         if self._process is not None and self._process.poll() is not None:
             self.stop()  # it died between two files, so no file is blamed for it
         if self._process is None:

@@ -69,7 +69,7 @@ class Address:
         """
         from pynetdicom import AE
 
-        from pipeline.dicom.network.tls import client_context
+        from pipeline.dicom.network.tls import load_client_context
 
         entity = AE(ae_title=self.calling)
         entity.acse_timeout = entity.connection_timeout = CONNECT_SECONDS
@@ -81,7 +81,7 @@ class Address:
             ae_title=self.ae_title,
             ext_neg=list(roles),
             evt_handlers=list(handlers),
-            tls_args=None if self.tls is None else (client_context(self.tls), self.host),
+            tls_args=None if self.tls is None else (load_client_context(self.tls), self.host),
         )
         if not association.is_established:
             raise self._explained(association, what)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pipeline import durable
-from pipeline.dicom.identity.keyfile import create_key, private_folder
+from pipeline.dicom.identity.keyfile import create_key, make_private_folder
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
 from pipeline.errors import CatalogueError, RejectionCode
 
@@ -86,9 +86,9 @@ class Inbox:
         return inbox
 
     def _prepare(self) -> None:
-        private_folder(self.folder)
+        make_private_folder(self.folder)
         for name in FOLDERS:
-            private_folder(self.folder / name)
+            make_private_folder(self.folder / name)
         durable.sync_folder(self.folder)
         self._lock = _lock(self.folder / ".lock")
         self._names = Pseudonyms(create_key(self.folder / "names.key"))
@@ -182,7 +182,7 @@ class Inbox:
     def _rename(self, draft: Path, target: Path) -> None:
         folder = target.parent
         if not folder.exists():
-            private_folder(folder)
+            make_private_folder(folder)
             durable.sync_folder(folder.parent)
         # The content was synced under `part`. Once the name is synced too, the sender may be sent a success.
         durable.move(draft, target)

@@ -21,7 +21,7 @@ from pipeline.dicom.network.config import ListenConfig
 from pipeline.dicom.network.contexts import offered
 from pipeline.dicom.network.inbox import Inbox
 from pipeline.dicom.network.receive import UNSUPPORTED, Receiver, Tell, status
-from pipeline.dicom.network.tls import server_context
+from pipeline.dicom.network.tls import load_server_context
 from pipeline.errors import ConfigError
 
 for _name in ("pynetdicom", "pydicom"):
@@ -53,7 +53,7 @@ class Listener:
         Raises:
             CatalogueError: the inbox cannot be used. ConfigError: the port or the TLS files cannot be used.
         """
-        tls = None if self.config.tls is None else server_context(self.config.tls)
+        tls = None if self.config.tls is None else load_server_context(self.config.tls)
         self.inbox = Inbox.open(self.config.inbox) if self._shared is None else self._shared.inbox
         try:
             self.receiver = self._shared or Receiver(

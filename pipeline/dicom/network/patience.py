@@ -12,7 +12,7 @@ ATTEMPTS, FIRST_PAUSE_SECONDS = 4, 0.5
 Answer = TypeVar("Answer")
 
 
-def patiently(
+def retry_patiently(
     ask: Callable[[], Answer], attempts: int = ATTEMPTS, sleep: Callable[[float], None] = time.sleep
 ) -> Answer:
     """Return the result of `ask`, waiting twice as long after each failure that may pass.

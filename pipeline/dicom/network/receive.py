@@ -22,10 +22,10 @@ from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.events import Event
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.decode.fields import text
+from pipeline.dicom.decode.fields import read_text
 from pipeline.dicom.decode.header import read_identity
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
-from pipeline.dicom.decode.source import guarded, open_dataset, quietly
+from pipeline.dicom.decode.source import guard, open_dataset, quietly
 from pipeline.dicom.identity.uids import derived_uid
 from pipeline.dicom.network.inbox import Inbox, Kept
 from pipeline.errors import Rejected, RejectionCode
@@ -159,12 +159,12 @@ def _study_of(path: Path, sop_class: str, sop_instance: str, limits: DecodeLimit
         Refusal: it cannot be parsed, or does not match the request.
     """
     try:
-        with guarded(RejectionCode.CORRUPT_HEADER), quietly():
+        with guard(RejectionCode.CORRUPT_HEADER), quietly():
             ds, _, _ = open_dataset(path, limits)
         _require_whole(ds)
-        with guarded(RejectionCode.CORRUPT_HEADER), quietly():
+        with guard(RejectionCode.CORRUPT_HEADER), quietly():
             identity = read_identity(ds)
-            named, has_pixels = text(ds, "SOPClassUID"), any(keyword in ds for keyword in PIXEL_KEYWORDS)
+            named, has_pixels = read_text(ds, "SOPClassUID"), any(keyword in ds for keyword in PIXEL_KEYWORDS)
     except Rejected as rejected:
         code = MISMATCH if rejected.code in _MISMATCHED else CANNOT_UNDERSTAND
         raise Refusal(code, rejected.code.value) from None

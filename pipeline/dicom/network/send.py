@@ -12,10 +12,10 @@ from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from pipeline import durable
-from pipeline.dicom.identity.keyfile import private_folder
+from pipeline.dicom.identity.keyfile import make_private_folder
 from pipeline.dicom.network.address import PASSING, Address
 from pipeline.dicom.network.config import TlsFiles
-from pipeline.dicom.network.patience import ATTEMPTS, patiently
+from pipeline.dicom.network.patience import ATTEMPTS, retry_patiently
 from pipeline.dicom.network.web import Credential, WebService
 from pipeline.errors import ConfigError, SendError
 
@@ -106,7 +106,7 @@ class Folder:
             SendError: the folder cannot be written.
         """
         try:
-            private_folder(self.path)
+            make_private_folder(self.path)
             with durable.writing(self.path / f"{ds.Modality}-{ds.SOPInstanceUID}.dcm", mode=0o600) as part:
                 ds.save_as(part, enforce_file_format=True)
         except OSError as error:
@@ -157,5 +157,5 @@ def send_with_patience(
         tries += 1
         target.send(ds)
 
-    patiently(send, attempts, sleep)
+    retry_patiently(send, attempts, sleep)
     return tries

@@ -8,7 +8,7 @@ from pipeline.dicom.network.config import TlsFiles
 from pipeline.errors import ConfigError
 
 
-def server_context(files: TlsFiles) -> ssl.SSLContext:
+def load_server_context(files: TlsFiles) -> ssl.SSLContext:
     """Return the TLS context of a listener; with an authority, callers without a certificate from it are refused.
 
     Raises:
@@ -22,7 +22,7 @@ def server_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def client_context(files: TlsFiles) -> ssl.SSLContext:
+def load_client_context(files: TlsFiles) -> ssl.SSLContext:
     """Return the TLS context of a sender, which checks the receiver against the authority or the system's authorities.
 
     Raises:

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import MPEG2MPML, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from pipeline.dicom.phantom.objects import Visit, datasets, encoded
+from pipeline.dicom.phantom.objects import Visit, datasets, encode
 from pipeline.dicom.phantom.patient import make_patient
 from pipeline.errors import RejectionCode
 
@@ -67,13 +67,13 @@ def _bytes(ds: Dataset) -> bytes:
 
 
 def _truncated(seed: int) -> bytes:
-    whole = encoded(_sound(seed, 1), ExplicitVRLittleEndian)
+    whole = encode(_sound(seed, 1), ExplicitVRLittleEndian)
     return whole[:-3000]
 
 
 def _nested(seed: int) -> bytes:
     """Return a Referenced Study Sequence of 300 levels, written by hand because writers refuse it (PS3.5 7.5)."""
-    sound, depth = encoded(_sound(seed, 2), ExplicitVRLittleEndian), 300
+    sound, depth = encode(_sound(seed, 2), ExplicitVRLittleEndian), 300
     opening = b"\x08\x00\x10\x11SQ\x00\x00\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
     closing = b"\xfe\xff\x0d\xe0\x00\x00\x00\x00" + b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
     where = sound.index(b"\x10\x00\x10\x00PN")
@@ -111,7 +111,7 @@ def _climbing_archive(seed: int) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         stamp = zipfile.ZipInfo("../../escaped.dcm", date_time=(2024, 6, 1, 0, 0, 0))
-        archive.writestr(stamp, encoded(_sound(seed, 5), ExplicitVRLittleEndian))
+        archive.writestr(stamp, encode(_sound(seed, 5), ExplicitVRLittleEndian))
     return buffer.getvalue()
 
 

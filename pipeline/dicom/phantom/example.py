@@ -6,7 +6,7 @@ from datetime import date
 
 from pydicom.uid import ExplicitVRLittleEndian
 
-from pipeline.dicom.phantom.objects import Visit, datasets, encoded
+from pipeline.dicom.phantom.objects import Visit, datasets, encode
 from pipeline.dicom.phantom.patient import make_patient
 from pipeline.dicom.phantom.scanner import PhantomModality
 
@@ -21,4 +21,4 @@ def example_file(modality: PhantomModality, size: int = 64) -> bytes:
 def example_series(modality: PhantomModality, slices: int, size: int = 64) -> list[bytes]:
     """Return the files of a normal phantom with this number of slices."""
     patient = make_patient(1, modality, None, size, slices)
-    return [encoded(ds, ExplicitVRLittleEndian) for ds in datasets(patient, EXAMPLE)]
+    return [encode(ds, ExplicitVRLittleEndian) for ds in datasets(patient, EXAMPLE)]

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from pydicom import Dataset
 
-from pipeline.dicom.phantom.objects import SYNTAXES, Visit, datasets, encoded
+from pipeline.dicom.phantom.objects import SYNTAXES, Visit, datasets, encode
 from pipeline.dicom.phantom.patient import PhantomPatient, Region, make_patient
 from pipeline.dicom.phantom.phantom_lesions import LesionKind
 from pipeline.dicom.phantom.scanner import PhantomModality
@@ -163,7 +163,7 @@ def _write_files(place: Path, slices: Iterable[Dataset], patient: PhantomPatient
     last = len(patient.positions) - 1
     for index, ds in enumerate(slices):
         path, mask = place / f"im{index:04d}.dcm", patient.masks[index]
-        path.write_bytes(encoded(ds, syntax))
+        path.write_bytes(encode(ds, syntax))
         yield PhantomFile(
             path=path,
             sop_uid=str(ds.SOPInstanceUID),

@@ -201,7 +201,7 @@ def _file_meta(ds: Dataset) -> FileMetaDataset:
     return meta
 
 
-def encoded(ds: Dataset, syntax: str) -> bytes:
+def encode(ds: Dataset, syntax: str) -> bytes:
     """Return the file's bytes (PS3.10) in one of `SYNTAXES`; compresses the pixels of `ds` if needed."""
     if UID(syntax).is_encapsulated:
         ds.compress(UID(syntax), generate_instance_uid=False)

@@ -59,7 +59,7 @@ OFFICIAL_SETS: dict[str, str] = {
 }
 
 
-def relative_position(text: str) -> float | None:
+def parse_relative_position(text: str) -> float | None:
     """Return the number from 0 to 1 in `text`, or None where `text` is empty.
 
     Raises:

@@ -23,7 +23,7 @@ from pipeline.config import DecodeLimits
 from pipeline.dicom.wrap.label_table import LabelTableRow, write_label_table
 from pipeline.dicom.wrap.wrap_manifest import ManifestRow, RowRejection, bad_row, read_manifest
 from pipeline.dicom.wrap.wrap_npz import read_npz_rows
-from pipeline.dicom.wrap.wrap_objects import Place, content_hash, place, secondary_capture, to_stored
+from pipeline.dicom.wrap.wrap_objects import Place, content_hash, make_secondary_capture, place, to_stored
 from pipeline.dicom.wrap.wrap_sources import Address, Picture, read_picture
 from pipeline.errors import Rejected, RejectionCode
 
@@ -225,7 +225,7 @@ class _Job:
         where = place(row, self.dataset, content_hash(stored))
         folder = self.dicom / f"{row.number // _FILES_PER_FOLDER:04d}"
         folder.mkdir(exist_ok=True)
-        (folder / f"{row.number:07d}.dcm").write_bytes(secondary_capture(row, picture, stored, where))
+        (folder / f"{row.number:07d}.dcm").write_bytes(make_secondary_capture(row, picture, stored, where))
         return self._label(row, where, "" if mask is None else self._write_mask(row, mask))
 
     def _mask(self, row: ManifestRow, picture: Picture) -> np.ndarray:

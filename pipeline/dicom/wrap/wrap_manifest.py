@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from pipeline.dicom.wrap.csv_lines import plain_name, read_csv_lines, wrong_length
-from pipeline.dicom.wrap.label_table import OFFICIAL_SETS, relative_position
+from pipeline.dicom.wrap.label_table import OFFICIAL_SETS, parse_relative_position
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.types import Label
 
@@ -159,7 +159,7 @@ def _whole(text: str, column: str, highest: int) -> int | None:
 
 def _position(text: str) -> str:
     try:
-        relative_position(text)
+        parse_relative_position(text)
     except ValueError:
         raise bad_row("Column `relative_position` is not a number from 0 to 1. Correct it or leave it empty.") from None
     return text

@@ -116,7 +116,7 @@ def place(row: ManifestRow, dataset: str, content: str) -> Place:
     return Place(patient, study, series, instance, 1 if row.slice_index is None else row.slice_index)
 
 
-def secondary_capture(row: ManifestRow, picture: Picture, stored: Stored, where: Place) -> bytes:
+def make_secondary_capture(row: ManifestRow, picture: Picture, stored: Stored, where: Place) -> bytes:
     """Return the DICOM file: single-frame Secondary Capture, or Multi-frame Grayscale Byte or Word for a volume."""
     ds = Dataset()
     _identify(ds, row, where)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageSequence, UnidentifiedImageError
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.decode.source import guarded
+from pipeline.dicom.decode.source import guard
 from pipeline.dicom.wrap.wrap_geometry import FrameGeometry
 from pipeline.dicom.wrap.wrap_manifest import bad_row
 from pipeline.errors import Rejected, RejectionCode
@@ -93,7 +93,7 @@ def read_picture(address: Address, limits: DecodeLimits) -> Picture:
             RejectionCode.FILE_TOO_LARGE,
             "The file is larger than `decode.file_bytes` allows. If it is genuine, raise it in settings.yaml.",
         )
-    with guarded(RejectionCode.DECODE_FAILED):  # Pillow, nibabel and NumPy raise many types on damaged files
+    with guard(RejectionCode.DECODE_FAILED):  # Pillow, nibabel and NumPy raise many types on damaged files
         picture = _read(address, limits)
     return _checked(picture)
 

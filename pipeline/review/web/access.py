@@ -104,7 +104,7 @@ def _same(vouched: str | None, name: str) -> bool:
 ReaderHere = Annotated[Reader, Depends(require_reader)]
 
 
-def allowing(action: str) -> Callable[[Reader], Reader]:
+def require_permission(action: str) -> Callable[[Reader], Reader]:
     """Return a dependency that lets only roles with a permission pass."""
 
     def check(reader: ReaderHere) -> Reader:
@@ -115,12 +115,12 @@ def allowing(action: str) -> Callable[[Reader], Reader]:
     return check
 
 
-Lister = Annotated[Reader, Depends(allowing("list"))]
-Viewer = Annotated[Reader, Depends(allowing("view"))]
-Decider = Annotated[Reader, Depends(allowing("decide"))]
+Lister = Annotated[Reader, Depends(require_permission("list"))]
+Viewer = Annotated[Reader, Depends(require_permission("view"))]
+Decider = Annotated[Reader, Depends(require_permission("decide"))]
 
 
-async def form_of(request: Request, reader: ReaderHere) -> FormData:
+async def read_form(request: Request, reader: ReaderHere) -> FormData:
     """Return a form whose token is the session's own (403 otherwise)."""
     form = await request.form(max_files=0, max_fields=FIELDS)
     if not hmac.compare_digest(str(form.get("csrf", "")).encode(), reader.csrf.encode()):
@@ -128,7 +128,7 @@ async def form_of(request: Request, reader: ReaderHere) -> FormData:
     return form
 
 
-CheckedForm = Annotated[FormData, Depends(form_of)]
+CheckedForm = Annotated[FormData, Depends(read_form)]
 
 
 def proxy_user(request: Request) -> str | None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from pipeline.data.catalogue.schema import now
-from pipeline.review.web.access import Reader, RoomHere, allowing
+from pipeline.review.web.access import Reader, RoomHere, require_permission
 from pipeline.review.web.drift_plot import drift_plot
 from pipeline.review.web.pages import page
 from pipeline.stages.operations.drift import list_nights, read_drift, read_night
@@ -20,10 +20,10 @@ from pipeline.stages.operations.model_card import list_scored_models, read_model
 SHOWN = 100  # entries of the audit log on a page
 
 router = APIRouter()
-NightReader = Annotated[Reader, Depends(allowing("night"))]
-ModelReader = Annotated[Reader, Depends(allowing("model"))]
-Auditor = Annotated[Reader, Depends(allowing("audit"))]
-Exporter = Annotated[Reader, Depends(allowing("export_audit"))]
+NightReader = Annotated[Reader, Depends(require_permission("night"))]
+ModelReader = Annotated[Reader, Depends(require_permission("model"))]
+Auditor = Annotated[Reader, Depends(require_permission("audit"))]
+Exporter = Annotated[Reader, Depends(require_permission("export_audit"))]
 
 
 @router.get("/night")

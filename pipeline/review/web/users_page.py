@@ -11,12 +11,12 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import ReviewError
 from pipeline.review.permissions import ROLES
-from pipeline.review.web.access import CheckedForm, Reader, ReaderHere, RoomHere, address_of, allowing
+from pipeline.review.web.access import CheckedForm, Reader, ReaderHere, RoomHere, address_of, require_permission
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.pages import page
 
 router = APIRouter()
-Admin = Annotated[Reader, Depends(allowing("users"))]
+Admin = Annotated[Reader, Depends(require_permission("users"))]
 UNEQUAL = "The two new passwords differ. Nothing was changed. Type them again."
 OWN = "You cannot change your own account here, since you could lock yourself out. Ask another admin."
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from pipeline import durable
 from pipeline.config import Settings
-from pipeline.dicom.identity.keyfile import private_folder, withheld_token, withhold_key
+from pipeline.dicom.identity.keyfile import make_private_folder, read_withheld_token, withhold_key
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.stages.operations.backup import FORMAT, HEAD, MANIFEST, Kind, OnProgress
 from pipeline.stages.operations.workspace_parts import IDENTIFYING
@@ -82,7 +82,7 @@ def restore(
 def _complete(file: Path, folder: Path, on_progress: OnProgress | None) -> RestoreReport:
     """Give a restored workspace the identity that was withheld from it."""
     key_file = Settings(workspace=folder).key_file
-    token = withheld_token(key_file)
+    token = read_withheld_token(key_file)
     if token is None:
         raise ConfigError(
             f"{file.name} holds an identity only, and {folder} is not a workspace that was restored without one. "
@@ -107,7 +107,7 @@ def _place(place: Path, folder: Path, name: Path, replaces: bool) -> None:
             "into a new folder, and ingest it there."
         )
     for parent in reversed(name.parents[:-1]):
-        private_folder(folder / parent)
+        make_private_folder(folder / parent)
     durable.move(source, target)
 
 

@@ -15,7 +15,7 @@ from pipeline.dicom.network.config import PullConfig
 from pipeline.dicom.network.contexts import STORAGE_CLASSES
 from pipeline.dicom.network.inbox import Inbox
 from pipeline.dicom.network.pace import Pace, Window
-from pipeline.dicom.network.patience import patiently
+from pipeline.dicom.network.patience import retry_patiently
 from pipeline.dicom.network.pulled import Pulled
 from pipeline.dicom.network.query import FoundObject, FoundSeries, Query, Source
 from pipeline.dicom.network.query_retrieve import QueryRetrieve
@@ -124,7 +124,7 @@ class _Puller:
         """Fetch all studies, as many at the same time as associations are allowed."""
         if not self._may_ask():
             return
-        studies = patiently(lambda: self._source.studies(self._query))
+        studies = retry_patiently(lambda: self._source.studies(self._query))
         with ThreadPoolExecutor(self._config.associations) as pool:
             for done, taken in enumerate(pool.map(self._study, studies), start=1):
                 self._report.studies += taken
@@ -136,7 +136,7 @@ class _Puller:
         if self._stop.is_set():
             return False
         try:
-            series_list = patiently(lambda: self._source.series(study_uid, self._query))
+            series_list = retry_patiently(lambda: self._source.series(study_uid, self._query))
             if not series_list:
                 return False  # of other modalities, or removed since the query
             whole = all([self._series(series) for series in series_list])
@@ -157,12 +157,12 @@ class _Puller:
         if self._pulled.knows(series):
             self._add(fetched_before=1)
             return True
-        objects = patiently(lambda: self._source.objects(series))
+        objects = retry_patiently(lambda: self._source.objects(series))
         images = [item for item in objects if not item.sop_class or item.sop_class in STORAGE_CLASSES]
         self._add(not_images=len(objects) - len(images))
         missing = [item for item in images if not self._inbox.has(item.uid)]
         if missing:
-            patiently(lambda: self._fetch(series, missing, whole=len(missing) == len(objects)))
+            retry_patiently(lambda: self._fetch(series, missing, whole=len(missing) == len(objects)))
             self._intake.pace.rest()
             missing = self._still(missing)
         return self._settle(series, len(objects), [item.uid for item in images], len(missing))
@@ -187,7 +187,7 @@ class _Puller:
         if there and not missing:
             self._pulled.note(series, there)
             return True
-        if not there or not patiently(lambda: self._source.objects(series)):
+        if not there or not retry_patiently(lambda: self._source.objects(series)):
             self._say(series.study_uid, "a series was removed from the PACS before it was fetched.", vanished=1)
         else:
             self._say(

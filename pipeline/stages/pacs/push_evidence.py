@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.originals import header_of, original
+from pipeline.data.catalogue.originals import header_of, open_original
 from pipeline.data.catalogue.schema import FindingRow, RunRow
 from pipeline.detection.facts import DetectorFacts, read_facts
 from pipeline.dicom.decode.burned_in import figures_allowed
@@ -136,7 +136,7 @@ class Pusher:
             for instance_id, frame in _places(finding, maps):
                 try:
                     path = files.enter_context(
-                        original(instance_id, self._catalogue, self._crosswalk, self._settings.decode)
+                        open_original(instance_id, self._catalogue, self._crosswalk, self._settings.decode)
                     )
                     image = SourceImage(
                         in_unicode(header_of(path, self._settings.decode)), frame, maps.get(f"{instance_id}.{frame}")

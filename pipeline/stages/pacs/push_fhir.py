@@ -16,7 +16,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, Instance, Series
 from pipeline.dicom.export.fhir import ImagedStudy, StudyImage, bundle, bundle_id
 from pipeline.dicom.identity.crosswalk import Crosswalk
-from pipeline.dicom.identity.keyfile import private_folder
+from pipeline.dicom.identity.keyfile import make_private_folder
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.stages.pacs.push_evidence import Pusher
 
@@ -90,7 +90,7 @@ def _images(catalogue: Catalogue, instance_ids: Sequence[str]) -> list[StudyImag
 
 def _write(folder: Path, name: str, value: dict[str, Any]) -> None:
     try:
-        private_folder(folder)
+        make_private_folder(folder)
         durable.write(folder / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n", mode=0o600)
     except OSError as error:
         raise ConfigError(f"The folder of --fhir cannot be written: {error.strerror}. Choose another folder.") from None

@@ -21,7 +21,7 @@ from pipeline.data.images.normalise import (
     Normaliser,
     Plane,
     RobustRange,
-    normaliser_config,
+    parse_normaliser,
 )
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.types import Step
@@ -137,13 +137,13 @@ def test_another_version_and_wrong_fields_are_refused() -> None:
     with pytest.raises(ArtefactError, match="version 99"):
         Normaliser.from_json({**values, "version": 99})
     with pytest.raises(ConfigError, match="window"):
-        normaliser_config({"kind": "window"})
+        parse_normaliser({"kind": "window"})
     with pytest.raises(ConfigError, match="centr"):
-        normaliser_config({"kind": "ct_window", "centr": 3})
+        parse_normaliser({"kind": "ct_window", "centr": 3})
     with pytest.raises(ConfigError, match="must be below"):
-        normaliser_config({"kind": "mr_percentile", "low": 99, "high": 1})
+        parse_normaliser({"kind": "mr_percentile", "low": 99, "high": 1})
     for size in (31, 257, 0):
         with pytest.raises(ConfigError, match="image_size"):
-            normaliser_config({"kind": "range", "image_size": size})
+            parse_normaliser({"kind": "range", "image_size": size})
     with pytest.raises(ConfigError, match="kind"):
-        normaliser_config({})
+        parse_normaliser({})

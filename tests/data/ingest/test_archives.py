@@ -17,7 +17,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import Instance, SourceFile
 from pipeline.data.ingest.ingest import ingest
 from pipeline.dicom.intake import archive as archive_module
-from pipeline.dicom.intake.archive import members
+from pipeline.dicom.intake.archive import extract_members
 from pipeline.errors import Rejected
 
 WriteFile = Callable[..., Path]
@@ -101,7 +101,7 @@ def test_members_of_one_name_are_two_files(
 def test_a_name_that_looks_like_a_number_is_not_taken_twice(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x")
     archive = pack(tmp_path / "a.zip", [(name, tmp_path / "f") for name in ("a#2", "a", "a", "a#2", "a")])
-    names = [member.name for member in members(archive, DecodeLimits())]
+    names = [member.name for member in extract_members(archive, DecodeLimits())]
     assert names == ["a#2", "a", "a#3", "a#2#2", "a#4"]
 
 
@@ -109,7 +109,7 @@ def test_a_bomb_remains_one_when_its_first_members_are_known(tmp_path: Path) -> 
     (tmp_path / "zeros").write_bytes(bytes(40 * 2**20))
     archive = pack(tmp_path / "a.zip", [(f"{number}", tmp_path / "zeros") for number in range(3)])
     for skip in (False, True):
-        taken = members(archive, DecodeLimits(), lambda name, size, skip=skip: skip and name == "0")
+        taken = extract_members(archive, DecodeLimits(), lambda name, size, skip=skip: skip and name == "0")
         assert next(taken).unchanged is skip
         with pytest.raises(Rejected, match="expands beyond"):
             list(taken)

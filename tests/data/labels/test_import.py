@@ -15,7 +15,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.rotation import rotate
 from pipeline.data.catalogue.schema import Patient
-from pipeline.data.labels.labels import LabelReport, add_label, import_labels, labels
+from pipeline.data.labels.labels import LabelReport, add_label, import_labels, list_labels
 from pipeline.dicom.identity.pseudonyms import Ids
 from pipeline.errors import ConfigError
 
@@ -24,7 +24,7 @@ Scans = dict[str, Ids]
 
 
 def _subjects(catalogue: Catalogue) -> list[tuple[str, str, str]]:
-    return [(row["level"], row["subject"], row["label"]) for row in labels(catalogue)]
+    return [(row["level"], row["subject"], row["label"]) for row in list_labels(catalogue)]
 
 
 def _reasons(report: LabelReport) -> list[str]:
@@ -120,7 +120,7 @@ def test_a_bad_value_refuses_its_line_only(
 def test_values_are_kept_in_one_spelling(settings: Settings, catalogue: Catalogue, scans: Scans, write: Write) -> None:
     header = "Study Instance UID,LABEL,source,reader,date,official split,relative_position"
     import_labels(write(header, '2.1,Normal,"report, signed",Dr B,20240302,val,0.25'), settings)
-    row = labels(catalogue)[0]
+    row = list_labels(catalogue)[0]
     assert (row["label"], row["source"], row["reader"], row["date"]) == (
         "normal",
         "report, signed",
@@ -171,7 +171,7 @@ def test_labels_survive_a_rotation(settings: Settings, catalogue: Catalogue, sca
     import_labels(path, settings)
     rotate(settings)
     assert import_labels(path, settings).unchanged == 1
-    assert len(labels(catalogue)) == 1 and labels(catalogue)[0]["subject"] != scans["c1"].instance_id
+    assert len(list_labels(catalogue)) == 1 and list_labels(catalogue)[0]["subject"] != scans["c1"].instance_id
 
 
 def test_add_label_appends_once(catalogue: Catalogue, scans: Scans) -> None:
@@ -181,11 +181,11 @@ def test_add_label_appends_once(catalogue: Catalogue, scans: Scans) -> None:
         assert add_label(session, "series", scans["a1"].series_id, "normal", source="u")
         with pytest.raises(ConfigError, match="level"):
             add_label(session, "hospital", "x", "normal", source="t")
-    assert len(labels(catalogue)) == 2
+    assert len(list_labels(catalogue)) == 2
 
 
 def test_many_lines_cross_the_chunks(settings: Settings, catalogue: Catalogue, scans: Scans, write: Write) -> None:
     lines = [f"2.1,normal,reader {number}" for number in range(1203)]
     report = import_labels(write("StudyInstanceUID,label,reader", *lines), settings)
-    assert report.added == 1203 and len(labels(catalogue)) == 1203
+    assert report.added == 1203 and len(list_labels(catalogue)) == 1203
     assert import_labels(write("StudyInstanceUID,label,reader", *lines), settings).added == 0

@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.read import read_instance
-from pipeline.dicom.intake.archive import BOMB_BYTES, Member, members
+from pipeline.dicom.intake.archive import BOMB_BYTES, Member, extract_members
 from pipeline.dicom.intake.find_files import Candidate, discover
 from pipeline.errors import Rejected, RejectionCode
 
@@ -121,7 +121,7 @@ def test_names_that_lead_out(name: str, tmp_path: Path) -> None:
         _tar(tmp_path / "b.tgz", _info(name, size=4), _info("good", size=1)),
     ]
     for archive in packed:
-        assert _codes(list(members(archive, LIMITS))) == ["archive-path-traversal", ""]
+        assert _codes(list(extract_members(archive, LIMITS))) == ["archive-path-traversal", ""]
     assert not list(tmp_path.parent.glob("evil*"))
 
 
@@ -129,12 +129,12 @@ def test_links_and_devices_in_archives(tmp_path: Path) -> None:
     kinds = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
     packed = _tar(tmp_path / "a.tgz", *(_info(f"m{i}", kind) for i, kind in enumerate(kinds)), _info("good", size=3))
     codes = ["symlink", "symlink", "not-a-regular-file", "not-a-regular-file", ""]
-    assert _codes(list(members(packed, LIMITS))) == codes
+    assert _codes(list(extract_members(packed, LIMITS))) == codes
     link = zipfile.ZipInfo("link")
     link.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr(link, "/etc/passwd")
-    assert _codes(list(members(tmp_path / "b.zip", LIMITS))) == ["symlink"]
+    assert _codes(list(extract_members(tmp_path / "b.zip", LIMITS))) == ["symlink"]
 
 
 @pytest.mark.parametrize("kind", ["zip", "gz", "tar.xz"])
@@ -168,7 +168,7 @@ def test_members_before_the_break_of_an_archive_are_read(tmp_path: Path) -> None
     broken = tmp_path / "b.zip"
     broken.write_bytes(b"PK\x03\x04" + os.urandom(300))
     with pytest.raises(Rejected) as caught:
-        list(members(broken, LIMITS))
+        list(extract_members(broken, LIMITS))
     assert caught.value.code == RejectionCode.ARCHIVE_UNREADABLE
 
 
@@ -199,5 +199,5 @@ def test_a_dicom_file_with_a_zip_for_a_preamble_is_dicom(
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     leftover = Path(tempfile.gettempdir()) / "nightread-member-4194999-abc"  # beyond the largest process id of Linux
     leftover.write_bytes(b"x")
-    list(members(_zip(tmp_path / "a.zip", {"a": b"x"}), LIMITS))
+    list(extract_members(_zip(tmp_path / "a.zip", {"a": b"x"}), LIMITS))
     assert not leftover.exists()

@@ -13,7 +13,7 @@ import pytest
 from pydicom import Dataset
 
 from pipeline.dicom.network.config import TlsFiles
-from pipeline.dicom.network.tls import client_context, server_context
+from pipeline.dicom.network.tls import load_client_context, load_server_context
 from pipeline.errors import ConfigError
 
 
@@ -33,7 +33,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 def test_objects_arrive_over_tls(listen: Callable, certificate: TlsFiles, datasets: list[Dataset]) -> None:
     running = listen(tls=certificate)
     silent = socket.create_connection(("127.0.0.1", running.listener.port))  # never shakes hands
-    association = running.associate(datasets[0], tls_args=(client_context(certificate), "127.0.0.1"))
+    association = running.associate(datasets[0], tls_args=(load_client_context(certificate), "127.0.0.1"))
     assert association.is_established
     assert association.send_c_store(datasets[0]).Status == 0
     association.release()
@@ -54,6 +54,6 @@ def test_strangers_and_plain_connections_are_refused(
 def test_bad_files_are_reported(tmp_path: Path, certificate: TlsFiles) -> None:
     missing = TlsFiles(certificate=tmp_path / "none.pem", key=certificate.key)
     with pytest.raises(ConfigError, match="TLS files"):
-        server_context(missing)
+        load_server_context(missing)
     with pytest.raises(ConfigError, match="TLS files"):
-        client_context(TlsFiles(certificate=certificate.key, key=certificate.key))
+        load_client_context(TlsFiles(certificate=certificate.key, key=certificate.key))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.labels.labels import labels
+from pipeline.data.labels.labels import list_labels
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 SIZE = {"width": 1440, "height": 900}
@@ -96,7 +96,7 @@ def test_a_reader_looks_and_decides_by_keyboard(person: Person, room: Any) -> No
     page.wait_for_selector("#pane-side canvas")
     page.keyboard.press("r")
 
-    before = len(list(labels(room.catalogue)))
+    before = len(list(list_labels(room.catalogue)))
     page.keyboard.press("c")
     assert page.locator("[name=outcome]:checked").get_attribute("value") == "confirmed"
     page.keyboard.press("Enter")
@@ -104,7 +104,7 @@ def test_a_reader_looks_and_decides_by_keyboard(person: Person, room: Any) -> No
     ready(page)
     row = room.review.worklist.read_row(first)
     assert (row.state, row.decided_by) == ("confirmed", "ann")
-    assert len(list(labels(room.catalogue))) > before
+    assert len(list(list_labels(room.catalogue))) > before
     page.keyboard.press("l")
     page.wait_for_selector("#list")
     assert page.locator("[data-row]").count() == rows - 1

@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from pipeline.data.catalogue.review_schema import ReadingEntry
 from pipeline.data.catalogue.schema import Instance
-from pipeline.data.labels.labels import labels
+from pipeline.data.labels.labels import list_labels
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.review.web.listing import unusual_words
 
@@ -107,12 +107,12 @@ def test_once_decided_the_words_and_the_outline_are_shown(browser: Open, listed:
 
 def test_a_decision_becomes_a_label(browser: Open, listed: list[int], room: Any, setup: Any) -> None:
     one = browser("ann")
-    before = len(list(labels(room.catalogue)))
+    before = len(list(list_labels(room.catalogue)))
     region = {"stack": 0, "index": 0, "points": [[3, 4], [10, 4], [10, 12.25]]}
     one.decide(listed[0], "confirmed", text="a mass", comment="large", region=json.dumps(region))
     row = room.review.worklist.read_row(listed[0])
     assert (row.state, row.decided_by) == ("confirmed", "ann")
-    assert len(list(labels(room.catalogue))) > before
+    assert len(list(list_labels(room.catalogue))) > before
 
     latest = room.review.decisions.read_history(listed[0], setup)[-1]
     assert (latest.by, latest.text, latest.comment) == ("ann", "a mass", "large")

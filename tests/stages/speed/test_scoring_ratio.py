@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.data.images.normalise import Normaliser, normaliser_config
+from pipeline.data.images.normalise import Normaliser, parse_normaliser
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.errors import ConfigError
@@ -21,7 +21,7 @@ from pipeline.stages.speed.scoring_ratio import scoring_ratio
 def autoencoder(image_size: int, detection: dict[str, Any], **method: Any) -> Detector:
     """An untrained autoencoder that is not calibrated."""
     config = method_config({"name": "ae", **method})
-    normaliser = Normaliser(normaliser_config({"kind": "ct_window", "image_size": image_size}))
+    normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": image_size}))
     return Detector(Model(config.build(image_size), normaliser), DetectionConfig.model_validate(detection), "ct")
 
 

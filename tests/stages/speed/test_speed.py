@@ -41,7 +41,7 @@ def test_the_command_tells_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(
         "pipeline.stages.speed.ingest_train_score.speed", lambda *a: asked.update(speed=a) or rows("scoring")
     )
-    monkeypatch.setattr("flows.overhead.overhead_rows", lambda n: asked.update(scans=n) or rows("flow"))
+    monkeypatch.setattr("flows.overhead.measure_overhead", lambda n: asked.update(scans=n) or rows("flow"))
     monkeypatch.setattr("pipeline.stages.speed.memory.memory_rows", lambda: rows("memory"))
     done = CliRunner().invoke(group, ["benchmark", "speed", "--files", "5", "--images", "7", "--memory", "--json"])
     assert done.exit_code == 0, done.output
@@ -53,10 +53,10 @@ def test_the_command_tells_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_everything_is_measured() -> None:
-    from flows.overhead import overhead_rows
+    from flows.overhead import measure_overhead
     from pipeline.stages.speed.ingest_train_score import speed
 
-    rows = [*speed(20, 64), *overhead_rows(4, rounds=1)]
+    rows = [*speed(20, 64), *measure_overhead(4, rounds=1)]
     for row in rows:
         assert list(row) == COLUMNS
         assert min(row["ours"], row["bare"], row["ratio"]) > 0 and math.isfinite(row["ratio"])
