@@ -16,14 +16,14 @@ from flows.policies import CACHED, HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings
 from pipeline.stages.detect.evaluate import evaluate as evaluate_stage
 from pipeline.stages.detect.evaluate import headline
-from pipeline.stages.detect.evaluation_key import evaluation_inputs
+from pipeline.stages.detect.evaluation_key import hash_evaluation_inputs
 from pipeline.types import RunRef
 
 
 def _cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
     """Return the cache key: the hash of everything that the evaluation depends on."""
     with keep_discreet():
-        return evaluation_inputs(RunRef(**parameters["run"]), Settings.load(parameters["workspace"]))
+        return hash_evaluation_inputs(RunRef(**parameters["run"]), Settings.load(parameters["workspace"]))
 
 
 REUSED: dict[str, Any] = {**STEADY, **CACHED, "cache_policy": CachePolicy.from_cache_key_fn(_cache_key)}

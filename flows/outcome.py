@@ -11,7 +11,7 @@ from prefect.states import Failed
 from prefect.tasks import Task
 
 from pipeline.config import Settings
-from pipeline.stages.detect.score import detectors_to_run
+from pipeline.stages.detect.score import find_detectors_to_run
 
 
 def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
@@ -28,7 +28,7 @@ def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
 
 def of_every_champion(step: Task[..., Any], workspace: str) -> tuple[list[Any], list[str]]:
     """Run a step (detector, workspace) for each route's champion in turn; return the same as `settled`."""
-    champions = detectors_to_run(Settings.load(workspace))
+    champions = find_detectors_to_run(Settings.load(workspace))
     return settled([cast(Any, step)(asdict(champion), workspace, return_state=True) for champion in champions])
 
 

@@ -23,7 +23,7 @@ from pipeline.data.labels.labels import import_labels
 from pipeline.dicom.phantom.folder import write_labels, write_phantoms
 from pipeline.errors import ConfigError
 from pipeline.stages.detect.calibrate import calibrate
-from pipeline.stages.detect.score import detectors_to_run
+from pipeline.stages.detect.score import find_detectors_to_run
 from pipeline.stages.detect.score import score as score_stage
 from pipeline.stages.detect.train import train
 from pipeline.stages.operations.flagged_pictures import draw_flagged_pictures
@@ -115,7 +115,7 @@ def _by_flow(settings: Settings) -> None:
 
 
 def _directly(settings: Settings) -> None:
-    reports = [score_stage(run, settings) for run in detectors_to_run(settings)]
+    reports = [score_stage(run, settings) for run in find_detectors_to_run(settings)]
     draw_flagged_pictures(settings, [report.run_id for report in reports])
 
 

@@ -30,12 +30,12 @@ def seal(folder: Path, spec: dict[str, Any], save_weights: Callable[[Path], None
     (folder / MANIFEST).unlink(missing_ok=True)
     with durable.writing(folder / WEIGHTS) as part:
         save_weights(part)
-        hashes = {WEIGHTS: file_sha256(part)}
+        hashes = {WEIGHTS: hash_file(part)}
     text = json.dumps({"format": FORMAT, **spec}, indent=2)
     durable.write(folder / SPEC, text)
     hashes[SPEC] = hashlib.sha256(text.encode()).hexdigest()
     durable.write(folder / MANIFEST, json.dumps({"format": FORMAT, "sha256": hashes}, indent=2, sort_keys=True))
-    return file_sha256(folder / MANIFEST)
+    return hash_file(folder / MANIFEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def read_sealed(folder: Path, sha256: str | None = None) -> Sealed:
     """
     if missing := [name for name in (SPEC, WEIGHTS, MANIFEST) if not (folder / name).is_file()]:
         raise ArtefactError(f"The model lacks {', '.join(missing)}. Train it again, or copy the folder whole.")
-    identity = file_sha256(folder / MANIFEST)
+    identity = hash_file(folder / MANIFEST)
     if sha256 is not None and identity != sha256:
         raise ArtefactError(
             f"This model has SHA-256 {identity[:12]}…, but {sha256[:12]}… is required. It was altered or exchanged: "
@@ -141,7 +141,7 @@ def _check_files(folder: Path) -> None:
     if not isinstance(hashes, dict) or set(hashes) != {SPEC, WEIGHTS}:
         raise ArtefactError(f"{MANIFEST} must list exactly {SPEC} and {WEIGHTS}. Train the model again.")
     for name in (SPEC, WEIGHTS):
-        if file_sha256(folder / name) != hashes[name]:
+        if hash_file(folder / name) != hashes[name]:
             raise ArtefactError(f"{name} is not what {MANIFEST} says: a byte was changed. Restore it, or train again.")
 
 
@@ -158,7 +158,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return values
 
 
-def file_sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -176,11 +176,11 @@ def scored(
     trained: TrainedWorkspace, phantom_night: PhantomNight, tmp_path_factory: pytest.TempPathFactory
 ) -> ScoredNight:
     """A copy of the trained workspace whose inbox was scored; the one that all share has no findings."""
-    from pipeline.stages.detect.score import detectors_to_run, score
+    from pipeline.stages.detect.score import find_detectors_to_run, score
 
     settings = Settings(workspace=tmp_path_factory.mktemp("scored") / "workspace")
     shutil.copytree(trained.settings.workspace, settings.workspace)
-    (run,) = detectors_to_run(settings, "phantom-mr")
+    (run,) = find_detectors_to_run(settings, "phantom-mr")
     report = score(run, settings)
     assert report.flagged == 2
     return ScoredNight(settings, report.run_id, phantom_night.planted)

@@ -98,7 +98,7 @@ def benchmark_diffusion(
     """Compare ways to score with a trained DDPM against one forward pass: few steps, one batch, bf16, layout, early
     exit.
     """
-    from pipeline.stages.speed.diffusion import diffusion_speed
+    from pipeline.stages.speed.diffusion import measure_diffusion_speed
 
-    rows = diffusion_speed(settings_of(context), run, images, rounds, compiled)
+    rows = measure_diffusion_speed(settings_of(context), run, images, rounds, compiled)
     print_rows(rows, as_json, "Nothing was measured.")

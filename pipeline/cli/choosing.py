@@ -111,7 +111,7 @@ def grid(
     test is not read. Writes grid/grid.csv and grid/best.yaml into the run's folder.
     """
     from pipeline.detection.score_grid import GridConfig
-    from pipeline.stages.choose.grid_search import grid as run_grid
+    from pipeline.stages.choose.grid_search import search_grid as run_grid
     from pipeline.stages.detect.calibrate import calibrate
     from pipeline.stages.detect.rescore import rescore
     from pipeline.stages.run.run_folder import RunFolder

@@ -78,12 +78,12 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
 
     A detector that cannot be used is reported and does not stop the others; the exit code then reports the failure.
     """
-    from pipeline.stages.detect.score import detectors_to_run
+    from pipeline.stages.detect.score import find_detectors_to_run
     from pipeline.stages.detect.score import score as run
     from pipeline.stages.operations.night_report import count_without_model, in_words
 
     settings = settings_of(context)
-    detectors = _some(detectors_to_run(settings, route, run_id), route)
+    detectors = _some(find_detectors_to_run(settings, route, run_id), route)
     reports, code = _each(
         detectors, "Scoring", as_json, lambda one, update: run(one, settings, again=again, on_progress=update)
     )
@@ -155,13 +155,13 @@ def evaluate(
     the others; the exit code then reports the failure.
     """
     from pipeline.stages.detect.evaluate import evaluate as run
-    from pipeline.stages.detect.prospective import prospective as run_in_use
-    from pipeline.stages.detect.score import detectors_to_run
+    from pipeline.stages.detect.prospective import estimate_prospective as run_in_use
+    from pipeline.stages.detect.score import find_detectors_to_run
 
     if prospective and purpose is not None:
         raise click.UsageError("--prospective does not read the test set; leave out --open-test.")
     settings = settings_of(context)
-    detectors = _some(detectors_to_run(settings, route, run_id), route)
+    detectors = _some(find_detectors_to_run(settings, route, run_id), route)
     reports, code = _each(
         detectors,
         "Evaluating",
@@ -286,7 +286,7 @@ def benchmark_speed(files: int, images: int, scans: int, memory: bool, as_json: 
 
         rows += measure_overhead(scans)
     if memory:
-        from pipeline.stages.speed.memory import memory_rows
+        from pipeline.stages.speed.memory import measure_memory
 
-        rows += memory_rows()
+        rows += measure_memory()
     print_rows(rows, as_json, "Nothing was measured.")

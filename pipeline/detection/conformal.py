@@ -148,7 +148,7 @@ class Calibration(Config):
         """
         from scipy.stats import beta
 
-        k = allowed_exceedances(alpha, self.n)
+        k = count_allowed_exceedances(alpha, self.n)
         low, high = beta.ppf([0.025, 0.975], k, self.n + 1 - k)
         return Threshold(
             value=self.scores[self.n - k],
@@ -161,7 +161,7 @@ class Calibration(Config):
         )
 
 
-def allowed_exceedances(alpha: float, n: int) -> int:
+def count_allowed_exceedances(alpha: float, n: int) -> int:
     """Return k = floor(alpha (n + 1)), with alpha taken as its decimal representation (0.29 x 100 is 29).
 
     Raises:

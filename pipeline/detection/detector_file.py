@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ArtefactError
-from pipeline.sealed_folder import Sealed, beside, bundle_model, file_sha256, read_named, read_object, refuse_format
+from pipeline.sealed_folder import Sealed, beside, bundle_model, hash_file, read_named, read_object, refuse_format
 
 DETECTOR = "detector.json"
 CALIBRATED, UNCALIBRATED = "detector", "uncalibrated"  # folders of a run, in search order
@@ -62,7 +62,7 @@ def read_detector(folder: Path, sha256: str | None = None) -> DetectorFile:
     places = [p for p in (folder, folder / CALIBRATED, folder / UNCALIBRATED) if (p / DETECTOR).is_file()]
     if not places:
         raise ArtefactError(f"The folder lacks {DETECTOR}. Train and calibrate the run with nightread train CONFIG")
-    identities = {place: file_sha256(place / DETECTOR) for place in places}
+    identities = {place: hash_file(place / DETECTOR) for place in places}
     place = next((place for place in places if identities[place] == sha256), places[0])
     if sha256 is not None and identities[place] != sha256:
         raise ArtefactError(

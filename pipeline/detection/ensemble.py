@@ -135,7 +135,7 @@ def refuse_strangers(detectors: Sequence[Detector], route: str, images: dict[str
             )
 
 
-def z_scored(
+def z_score_members(
     detectors: Sequence[tuple[Detector, RunRef]], batches: Iterable[tuple[Batch, Sequence[int]]]
 ) -> tuple[Member, ...]:
     """Return the members with the moments of their scores and maps on validate normals, one pass for all.

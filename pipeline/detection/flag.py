@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.config import Config
-from pipeline.detection.conformal import allowed_exceedances
+from pipeline.detection.conformal import count_allowed_exceedances
 from pipeline.errors import ConfigError
 from pipeline.types import Finding
 
@@ -86,7 +86,7 @@ def flag_by_fpr(findings: Sequence[Finding], alpha: float) -> Flagged:
     """
     _require_p(findings)
     chosen = [
-        cast(float, f.p_value) * (f.n_calibration + 1) <= allowed_exceedances(alpha, f.n_calibration) + EPSILON
+        cast(float, f.p_value) * (f.n_calibration + 1) <= count_allowed_exceedances(alpha, f.n_calibration) + EPSILON
         for f in findings
     ]
     count = sum(chosen)

@@ -19,7 +19,7 @@ from pipeline.detection.slices import (
     Slices,
     content_id,
     native_result,
-    series_stacks,
+    read_series_stacks,
     slice_batches,
     slice_results,
 )
@@ -162,7 +162,7 @@ class Scorer:
 
     def _score_stacks(self, data: Slices) -> Iterator[SliceResult]:
         """Score whole series, one at a time, and yield the requested slices of each."""
-        for stack in series_stacks(data):
+        for stack in read_series_stacks(data):
             results = list(slice_results(stack.batch, self.score_batch(stack.batch)))
             yield from (results[place].alone(slice_id) for place, slice_id in stack.selected.items())
 

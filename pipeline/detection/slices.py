@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
-from pipeline.data.images.dataset import SliceDataset, Stack, batches, collate
+from pipeline.data.images.dataset import SliceDataset, Stack, collate, iterate_batches
 from pipeline.data.images.normalise import Normaliser
 from pipeline.errors import ConfigError
 from pipeline.types import Batch, SliceResult, Step
@@ -41,13 +41,13 @@ class Slices(Protocol):
 def slice_batches(data: Slices, batch_size: int) -> Iterator[Batch]:
     """Yield the slices in order; for a `SliceDataset`, unusable series are recorded and skipped."""
     if isinstance(data, SliceDataset):
-        yield from batches(data, batch_size)
+        yield from iterate_batches(data, batch_size)
         return
     for start in range(0, len(data), batch_size):
         yield collate([data[index] for index in range(start, min(start + batch_size, len(data)))])
 
 
-def series_stacks(data: Slices) -> Iterator[Stack]:
+def read_series_stacks(data: Slices) -> Iterator[Stack]:
     """Yield the series of a data set as read by a detector of volumes.
 
     Raises:

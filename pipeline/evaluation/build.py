@@ -17,7 +17,7 @@ from pipeline.evaluation.report import EvaluationReport, Opening, OperatingPoint
 from pipeline.evaluation.results import ResultTable
 from pipeline.evaluation.roc import roc_points
 from pipeline.evaluation.subgroups import subgroups
-from pipeline.evaluation.table import ScoreTable, central_subset
+from pipeline.evaluation.table import ScoreTable, select_central
 
 PLURAL = {"slice": "all slices", "study": "all studies", "image": "all images"}
 
@@ -89,7 +89,7 @@ def _tables(
         return tables, []
     low, high = config.central
     try:
-        inside = central_subset(frame, config)
+        inside = select_central(frame, config)
         title = f"central slices ({low} < relative_position < {high})"
         tables.append(evaluate_images(inside, config, models=(name,), unit=unit, title=title))
     except EmptySelection as reason:

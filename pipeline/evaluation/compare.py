@@ -122,7 +122,7 @@ def compare(
     if chosen == "bootstrap":
         bootstrap = table.bootstrap(config)
         areas = sampled_areas(table, bootstrap, (first, second))
-        return by_bootstrap(table, (first, second), bootstrap, areas, margin, alpha)
+        return compare_by_bootstrap(table, (first, second), bootstrap, areas, margin, alpha)
     clusters = np.arange(len(table.patient)) if chosen == "delong" else table.patient
     areas, covariance = auroc_covariance(scores, table.abnormal, clusters)
     contrast = np.array([1.0, -1.0])
@@ -246,7 +246,7 @@ def compare_seeds(
         np.stack([np.take_along_axis(areas.replicates, drawn, axis=1).mean(axis=1), areas.replicates[:, -1]], axis=1),
         np.stack([areas.jackknife[:, :-1].mean(axis=1), areas.jackknife[:, -1]], axis=1),
     )
-    comparison = by_bootstrap(table, (name, second), bootstrap, means)
+    comparison = compare_by_bootstrap(table, (name, second), bootstrap, means)
     what = NAMES["bootstrap"] if len(seeds) == 1 else f"paired bootstrap of patients and of {len(seeds)} trainings"
     return comparison.model_copy(update={"test": what})
 
@@ -262,7 +262,7 @@ def sampled_areas(table: ScoreTable, bootstrap: PatientBootstrap, names: Sequenc
     )
 
 
-def by_bootstrap(
+def compare_by_bootstrap(
     table: ScoreTable,
     names: tuple[str, str],
     bootstrap: PatientBootstrap,

@@ -17,7 +17,7 @@ import pandas as pd
 
 from pipeline.errors import CatalogueError
 from pipeline.evaluation.bootstrap import Estimate, Sampled
-from pipeline.evaluation.compare import Comparison, by_bootstrap, sampled_areas
+from pipeline.evaluation.compare import Comparison, compare_by_bootstrap, sampled_areas
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.table import ScoreTable
 
@@ -65,7 +65,7 @@ def compare_folds(
         table.bootstrap(config.model_copy(update={"seed": config.seed + place})) for place, table in enumerate(tables)
     ]
     areas = [sampled_areas(table, one, (first, second)) for table, one in zip(tables, drawn, strict=True)]
-    comparison = by_bootstrap(tables[0], (name, second), drawn[0], Sampled.mean(areas))
+    comparison = compare_by_bootstrap(tables[0], (name, second), drawn[0], Sampled.mean(areas))
     return comparison.model_copy(
         update={
             "test": f"paired patient bootstrap within {len(tables)} folds",

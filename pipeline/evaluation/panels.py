@@ -59,7 +59,7 @@ def in_words(score: float, p_value: float | None = None, flagged: bool | None = 
     return "\n".join([*parts, f"score {score:.4g}"])
 
 
-def panel_figure(panels: Sequence[Panel], title: str = "") -> Figure:
+def draw_panels(panels: Sequence[Panel], title: str = "") -> Figure:
     """Draw one row per slice; the heatmaps share one colour scale, so that rows are comparable.
 
     Columns without content in every row (no reconstruction, no mask) are left out. A colour bar and the outline's

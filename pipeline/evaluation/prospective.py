@@ -98,7 +98,7 @@ class ProspectiveRates(Config):
     note: str = ""
 
 
-def prospective_rates(
+def estimate_prospective_rates(
     flagged: ReadScans, sampled: ReadScans, frame: tuple[int, int], config: EvaluationConfig
 ) -> ProspectiveRates:
     """Estimate the rates of a detector in use.

@@ -128,7 +128,7 @@ class ScoreTable:
         return PatientBootstrap.draw(self.strata(), config)
 
 
-def central_subset(frame: pd.DataFrame, config: EvaluationConfig) -> pd.DataFrame:
+def select_central(frame: pd.DataFrame, config: EvaluationConfig) -> pd.DataFrame:
     """Return the rows inside `config.central` of relative_position, both ends excluded.
 
     Raises:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from pipeline.methods.method_registry import METHODS, AnyMethodConfig, build_method, method_config
+from pipeline.methods.method_registry import METHODS, AnyMethodConfig, build_method, parse_method
 from pipeline.methods.stored_model import Model, load_model, save_model
 
-__all__ = ["METHODS", "AnyMethodConfig", "Model", "build_method", "load_model", "method_config", "save_model"]
+__all__ = ["METHODS", "AnyMethodConfig", "Model", "build_method", "load_model", "parse_method", "save_model"]

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from pipeline.errors import ArtefactError
 from pipeline.methods.base import Method
-from pipeline.methods.method_registry import build_method, method_config
+from pipeline.methods.method_registry import build_method, parse_method
 from pipeline.nn.backbone import weights_follow
 
 
 def method_spec(method: Method) -> dict[str, Any]:
-    """Return JSON from which `method_from_spec` rebuilds the method (without weights)."""
+    """Return JSON from which `build_from_spec` rebuilds the method (without weights)."""
     return {
         "config": method.config.model_dump(mode="json"),
         "image_size": method.image_size,
@@ -29,7 +29,7 @@ def method_spec(method: Method) -> dict[str, Any]:
     }
 
 
-def method_from_spec(spec: dict[str, Any], trained: Mapping[str, Method] | None = None) -> Method:
+def build_from_spec(spec: dict[str, Any], trained: Mapping[str, Method] | None = None) -> Method:
     """Build the method that `spec` describes, with untrained weights; `trained` are its components of other models.
 
     Raises:
@@ -41,7 +41,7 @@ def method_from_spec(spec: dict[str, Any], trained: Mapping[str, Method] | None 
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"The method's specification lacks a valid field ({error!r}). Train it again.") from None
     with weights_follow():  # including frozen networks, whose weights are in the artefact
-        return build_method(method_config(config), **sizes, trained=trained)
+        return build_method(parse_method(config), **sizes, trained=trained)
 
 
 def save_weights(method: Method, path: Path) -> None:

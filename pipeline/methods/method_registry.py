@@ -58,7 +58,7 @@ METHODS: dict[str, type[MethodConfig]] = {
 }
 
 
-def method_config(values: dict[str, Any]) -> MethodConfig:
+def parse_method(values: dict[str, Any]) -> MethodConfig:
     """Return the configuration that `values["name"]` names.
 
     Raises:
@@ -95,7 +95,7 @@ def build_method(
             is missing or does not fit.
     """
     read = dict(trained or {})
-    fresh = {name: method_config(one.method) for name, one in config.components().items() if not one.trained}
+    fresh = {name: parse_method(one.method) for name, one in config.components().items() if not one.trained}
     seeds = config.component_seeds(seed)
     try:
         built = {

@@ -19,7 +19,7 @@ import pipeline
 from pipeline.data.images.normalise import Normaliser
 from pipeline.data.images.volume import VolumeConfig
 from pipeline.errors import ArtefactError
-from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
+from pipeline.methods.artefact import build_from_spec, load_weights, method_spec, save_weights
 from pipeline.methods.base import Method
 from pipeline.sealed_folder import (
     MANIFEST,
@@ -122,7 +122,7 @@ def load_model(folder: str | Path, sha256: str | None = None, device: Literal["c
     Raises:
         ArtefactError: a file or a component is missing, altered, of another format, or not the requested one.
     """
-    model = load_checked(read_sealed(model_folder(Path(folder)), sha256))
+    model = load_checked(read_sealed(find_model_folder(Path(folder)), sha256))
     put_on(device, [model.method])
     return model
 
@@ -138,7 +138,7 @@ def load_checked(sealed: Sealed) -> Model:
         raise ArtefactError(f"model.json lacks {', '.join(missing)}. Train the model again.")
     components = {name: load_checked(part) for name, part in sealed.components.items()}
     trained = {name: part.method for name, part in components.items()}
-    method = load_weights(method_from_spec(spec["method"], trained), sealed.folder / WEIGHTS)
+    method = load_weights(build_from_spec(spec["method"], trained), sealed.folder / WEIGHTS)
     try:
         volumes = None if spec["volumes"] is None else VolumeConfig.model_validate(spec["volumes"])
         model = Model(method, Normaliser.from_json(spec["normaliser"]), volumes, components)
@@ -149,7 +149,7 @@ def load_checked(sealed: Sealed) -> Model:
     return model.at(sealed.folder, sealed.sha256)
 
 
-def model_folder(folder: Path) -> Path:
+def find_model_folder(folder: Path) -> Path:
     """Return the folder that holds the model's files: `folder` itself, or `model/` in a run folder."""
     inner = folder / MODEL
     return inner if (inner / MANIFEST).is_file() and not (folder / MANIFEST).is_file() else folder

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.nn.backbones import STAGES, Network, network
+from pipeline.nn.backbones import STAGES, Network, build_network
 
 Triple = tuple[float, float, float]
 _WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
@@ -97,7 +97,7 @@ class Backbone(nn.Module):
         if config.input_size and config.input_size % 2 ** config.depths[-1]:
             raise ConfigError(f"input_size {config.input_size} must be a multiple of {2 ** config.depths[-1]}.")
         self.config, self.spatial_dims = config, spatial_dims
-        built: Network = network(
+        built: Network = build_network(
             config.kind, config.depths[-1], spatial_dims, config.model,
             None if config.weights is None or config.sha256 is None else (config.weights, config.sha256),
             trained=not _WEIGHTS_FOLLOW.get(),

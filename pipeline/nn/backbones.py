@@ -48,7 +48,7 @@ class Network:
     std: Triple
 
 
-def network(
+def build_network(
     kind: str, stages: int, spatial_dims: int, model: str | None, file: tuple[str, str] | None, trained: bool
 ) -> Network:
     """Return the first `stages` stages of a network.

@@ -31,12 +31,12 @@ def save_checkpoint(state: TrainState, folder: Path, keep: int) -> Path:
         (beside / "state.safetensors").write_bytes(tensors)
         (beside / "state.json").write_bytes(_metadata(state, tensors))
     durable.sweep(folder, seconds=0)  # only one process writes here, so any leftovers come from a killed one
-    for old in checkpoints(folder)[:-keep]:
+    for old in list_checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
     return target
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """Return the complete checkpoints in `folder`, oldest first."""
     if not folder.is_dir():
         return []
@@ -45,7 +45,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def _next_name(folder: Path, images_seen: int) -> Path:
     """Return a name that sorts after all others: a checkpoint is never replaced, since that is not atomic."""
-    same = [path.name for path in checkpoints(folder) if path.name.startswith(f"{images_seen:012d}-")]
+    same = [path.name for path in list_checkpoints(folder) if path.name.startswith(f"{images_seen:012d}-")]
     revision = int(same[-1].split("-")[1]) + 1 if same else 0
     return folder / f"{images_seen:012d}-{revision:03d}"
 
@@ -57,7 +57,7 @@ def resume(state: TrainState, folder: Path) -> bool:
         ArtefactError: the checkpoint is damaged or has another format.
         ConfigError: the checkpoint belongs to another method or training configuration.
     """
-    saved = checkpoints(folder)
+    saved = list_checkpoints(folder)
     if not saved:
         return False
     metadata, tensors = _read(saved[-1])

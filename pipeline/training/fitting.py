@@ -16,9 +16,9 @@ from pipeline.errors import ConfigError, TrainingDiverged
 from pipeline.methods.artefact import copy_tensors
 from pipeline.methods.base import Method
 from pipeline.nn.rng import Rng
-from pipeline.training.checkpoint import checkpoints, resume, save_checkpoint
+from pipeline.training.checkpoint import list_checkpoints, resume, save_checkpoint
 from pipeline.training.config import TrainingConfig
-from pipeline.training.loop import StepRecord, autocast, finite, on_device, train
+from pipeline.training.loop import StepRecord, autocast, on_device, require_finite, train
 from pipeline.training.order import Images, collate, ordered
 from pipeline.training.state import TrainState, accelerator
 
@@ -90,7 +90,7 @@ def fit(
         try:
             run.go(train_data, progress)
         except TrainingDiverged as error:
-            saved = checkpoints(folder)
+            saved = list_checkpoints(folder)
             last = f"The last good checkpoint is {saved[-1].name}" if saved else "No checkpoint was written before"
             raise TrainingDiverged(f"{error} {last}.") from None
     return _result(state, train_data, validate_data)
@@ -245,7 +245,7 @@ def _validate_batch(state: TrainState, data: Images, part: list[int]) -> dict[st
     batch = on_device(state, collate(data, part))
     rng = Rng.scoring(state.config.seed, batch.ids, state.accelerator.device)
     with torch.no_grad(), autocast(state):
-        return finite(state.ema.validation(batch, state.first_phase.name, rng), state)
+        return require_finite(state.ema.validation(batch, state.first_phase.name, rng), state)
 
 
 def complete(method: Method, data: Images, held_out: Images | None, batch_size: int) -> None:

@@ -66,7 +66,7 @@ def _step(state: TrainState, data: Images, phase: Phase) -> dict[str, float]:
         torch.manual_seed(row_key(state.config.seed, "layers", state.images_seen))  # for dropout and similar layers
         with autocast(state):
             losses = state.method.loss(batch, phase.name, rng)
-    terms = finite(losses, state)
+    terms = require_finite(losses, state)
     terms["gradient_norm"] = _descend(state, phase, losses["total"])
     state.method.after_step(phase.name)
     state.progress.images_seen += state.config.batch_size
@@ -96,7 +96,7 @@ def autocast(state: TrainState) -> torch.autocast:
     return torch.autocast(device, torch.bfloat16, enabled=state.config.precision == "bf16")
 
 
-def finite(losses: dict[str, Tensor], state: TrainState) -> dict[str, float]:
+def require_finite(losses: dict[str, Tensor], state: TrainState) -> dict[str, float]:
     """Return the terms as numbers.
 
     Raises:

@@ -20,7 +20,7 @@ def champions(trained: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     shutil.copytree(shared, copied, ignore=shutil.ignore_patterns("artifacts", "prefect"))
     good = replace(trained.report.run, path=str(copied / Path(trained.report.run.path).relative_to(shared)))
     refs = [replace(good, sha256="0" * 64), RunRef(str(Path(good.path).with_name("gone-run")), good.sha256), good]
-    monkeypatch.setattr("pipeline.stages.detect.score.detectors_to_run", lambda *_: refs)
+    monkeypatch.setattr("pipeline.stages.detect.score.find_detectors_to_run", lambda *_: refs)
     return copied
 
 

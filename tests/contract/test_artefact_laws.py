@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from pipeline.config import load_config
 from pipeline.errors import ArtefactError, ConfigError
-from pipeline.methods import METHODS, AnyMethodConfig, build_method, method_config
-from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
+from pipeline.methods import METHODS, AnyMethodConfig, build_method, parse_method
+from pipeline.methods.artefact import build_from_spec, load_weights, method_spec, save_weights
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.capabilities import Reconstructor
 from pipeline.nn.rng import Rng
@@ -30,8 +30,8 @@ def test_the_registry_is_the_union_of_configurations() -> None:
 
 def test_a_configuration_survives_json(config: MethodConfig) -> None:
     values = json.loads(config.model_dump_json())
-    assert TypeAdapter(AnyMethodConfig).validate_python(values) == config == method_config(values)
-    assert method_config(values).fingerprint() == config.fingerprint()
+    assert TypeAdapter(AnyMethodConfig).validate_python(values) == config == parse_method(values)
+    assert parse_method(values).fingerprint() == config.fingerprint()
 
 
 def test_every_field_is_described(config: MethodConfig) -> None:
@@ -41,9 +41,9 @@ def test_every_field_is_described(config: MethodConfig) -> None:
 
 def test_unknown_names_and_fields_are_refused(config: MethodConfig) -> None:
     with pytest.raises(ConfigError, match="no method 'oracle'"):
-        method_config({"name": "oracle"})
+        parse_method({"name": "oracle"})
     with pytest.raises(ConfigError, match="learning_speed"):
-        method_config({"name": config.name, "learning_speed": 1})
+        parse_method({"name": config.name, "learning_speed": 1})
 
 
 def test_saved_weights_reconstruct_bit_for_bit(method: Method, batch: Batch, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_saved_weights_reconstruct_bit_for_bit(method: Method, batch: Batch, tmp
         method.loss(batch, method.phases[0].name, Rng.training(0, 0, 4))  # moves running statistics off their start
     save_weights(method, tmp_path / "weights.safetensors")
     spec = json.loads(json.dumps(method_spec(method)))
-    again = load_weights(method_from_spec(spec), tmp_path / "weights.safetensors")
+    again = load_weights(build_from_spec(spec), tmp_path / "weights.safetensors")
     assert all(
         torch.equal(a, b) for a, b in zip(method.state_dict().values(), again.state_dict().values(), strict=True)
     )
@@ -81,7 +81,7 @@ def test_damaged_or_missing_weights_are_refused_without_their_path(method: Metho
 @pytest.mark.parametrize("spec", [{}, {"config": {"name": "ae"}}, {"config": {"name": "ae"}, "image_size": "x"}])
 def test_a_specification_with_a_hole_is_refused(spec: dict) -> None:
     with pytest.raises(ArtefactError, match="specification"):
-        method_from_spec(spec)
+        build_from_spec(spec)
 
 
 def method_of(file: Path) -> str:

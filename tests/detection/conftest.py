@@ -20,7 +20,7 @@ from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.scorer import Scorer
 from pipeline.dicom.phantom.patient import PhantomPatient, make_patient
-from pipeline.methods import build_method, method_config
+from pipeline.methods import build_method, parse_method
 from pipeline.methods.stored_model import Model
 from pipeline.types import Batch, Finding, SliceScore
 
@@ -34,7 +34,7 @@ SMALL = {
 
 def make_detector(method: str = "ae", seed: int = 0, **detection: object) -> Detector:
     """An untrained method at 32 px on the CT abdomen window, not calibrated."""
-    config = method_config({"name": method, **SMALL.get(method, {})})
+    config = parse_method({"name": method, **SMALL.get(method, {})})
     normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": SIZE}))
     model = Model(build_method(config, SIZE), normaliser)
     return Detector(model, DetectionConfig.model_validate(detection), "ct", seed)

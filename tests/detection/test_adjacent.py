@@ -17,7 +17,7 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.filters import across_slices
 from pipeline.detection.residual import ResidualConfig, counted_body
 from pipeline.errors import ConfigError
-from pipeline.methods import method_config
+from pipeline.methods import parse_method
 from pipeline.methods.stored_model import Model
 from pipeline.types import Batch
 
@@ -25,7 +25,7 @@ PLAIN = ResidualConfig(kind="l1", erode=1)
 
 
 def detector(adjacent: float, **fields: Any) -> Detector:
-    method = method_config({"name": "ae", "widths": [8, 16], "hidden": 16, "latent": 4}).build(32).eval()
+    method = parse_method({"name": "ae", "widths": [8, 16], "hidden": 16, "latent": 4}).build(32).eval()
     config = DetectionConfig(
         residual=PLAIN.model_copy(update={"adjacent": adjacent}),
         aggregate=AggregateConfig(map="top_fraction", fraction=0.05),

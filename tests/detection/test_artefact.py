@@ -139,8 +139,8 @@ def test_a_model_that_members_share_is_read_once(
     members = [Member(replace(placed, seed=n), RunRef(f"run{n}", "0" * 64), moments, moments) for n in range(2)]
     sha256 = save_detector(tmp_path / "both", Ensemble(tuple(members), placed.config, "ct"))
     hashed: list[str] = []
-    digest = sealed_folder.file_sha256
-    monkeypatch.setattr(sealed_folder, "file_sha256", lambda path: (hashed.append(path.name), digest(path))[1])
+    digest = sealed_folder.hash_file
+    monkeypatch.setattr(sealed_folder, "hash_file", lambda path: (hashed.append(path.name), digest(path))[1])
     read(tmp_path / "both")
     assert sorted(hashed) == sorted(FILES)
     models = read_detector(tmp_path / "both", sha256).read_models()

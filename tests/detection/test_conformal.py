@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import beta
 
-from pipeline.detection.conformal import Calibration, Unit, allowed_exceedances, one_per_patient
+from pipeline.detection.conformal import Calibration, Unit, count_allowed_exceedances, one_per_patient
 from pipeline.errors import ConfigError, Rejected, TooFewNormals
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
@@ -45,7 +45,7 @@ def test_threshold_by_hand() -> None:
     ("alpha", "n", "k"), [(0.05, 19, 1), (0.05, 38, 1), (0.05, 39, 2), (0.29, 99, 29), (0.07, 99, 7), (0.1, 29, 3)]
 )
 def test_k_is_exact_in_decimals(alpha: float, n: int, k: int) -> None:
-    assert allowed_exceedances(alpha, n) == k
+    assert count_allowed_exceedances(alpha, n) == k
 
 
 @pytest.mark.parametrize(("alpha", "need"), [(0.05, 19), (0.01, 99), (0.1, 9), (0.03, 33), (0.001, 999)])

@@ -14,7 +14,7 @@ import torch
 from pipeline.data.images.normalise import Normaliser, parse_normaliser
 from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
-from pipeline.detection.ensemble import Ensemble, Member, Moments, z_scored
+from pipeline.detection.ensemble import Ensemble, Member, Moments, z_score_members
 from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.detection.facts import read_facts
 from pipeline.detection.score_files import score_scan
@@ -52,7 +52,7 @@ def all_of(batches: list[Batch]) -> list[tuple[Batch, list[int]]]:
 
 @pytest.fixture
 def ensemble(parts: tuple[Detector, Detector], normals: list[Batch]) -> Ensemble:
-    members = z_scored([(part, replace_path(n)) for n, part in enumerate(parts)], all_of(normals))
+    members = z_score_members([(part, replace_path(n)) for n, part in enumerate(parts)], all_of(normals))
     return Ensemble(members, parts[0].config, "ct")
 
 
@@ -149,16 +149,16 @@ def test_members_that_do_not_belong_together_are_refused(
     with pytest.raises(ConfigError, match="trained on other images"):
         replace(ensemble, members=(one, replace(one, detector=other)))
     with pytest.raises(TooFewNormals, match="at least 10"):
-        z_scored([(build(), ORIGIN), (build(), ORIGIN)], all_of(normals[:1]))
+        z_score_members([(build(), ORIGIN), (build(), ORIGIN)], all_of(normals[:1]))
 
 
 def test_rows_that_are_not_such_normals_do_not_count(parts: tuple[Detector, Detector], normals: list[Batch]) -> None:
     (first, rows), second = all_of(normals)[0], normals[1]
     left = list(range(1, len(second.ids)))  # one of the twelve is not such a normal
     rest = Batch(second.images[1:], second.body[1:], second.ids[1:])
-    some = z_scored([(part, ORIGIN) for part in parts], [(first, rows), (second, left)])
-    alone = z_scored([(part, ORIGIN) for part in parts], all_of([first, rest]))
-    every = z_scored([(part, ORIGIN) for part in parts], all_of(normals))
+    some = z_score_members([(part, ORIGIN) for part in parts], [(first, rows), (second, left)])
+    alone = z_score_members([(part, ORIGIN) for part in parts], all_of([first, rest]))
+    every = z_score_members([(part, ORIGIN) for part in parts], all_of(normals))
     for one, other, more in zip(some, alone, every, strict=True):
         assert one.score.mean == pytest.approx(other.score.mean) != pytest.approx(more.score.mean)
         assert one.map.std == pytest.approx(other.map.std) != pytest.approx(more.map.std)
@@ -167,13 +167,13 @@ def test_rows_that_are_not_such_normals_do_not_count(parts: tuple[Detector, Dete
 def test_a_member_that_says_nothing_is_refused(build: Build, normals: list[Batch]) -> None:
     blank = [replace(one, images=torch.zeros_like(one.images)) for one in normals]
     with pytest.raises(ConfigError, match="cannot be z-scored"):
-        z_scored([(build(), ORIGIN), (build(), ORIGIN)], all_of(blank))
+        z_score_members([(build(), ORIGIN), (build(), ORIGIN)], all_of(blank))
 
 
 def test_two_of_the_same_give_the_one_and_a_two_sided_score_works(
     parts: tuple[Detector, Detector], normals: list[Batch], batch: Batch
 ) -> None:
-    twice = Ensemble(z_scored([(parts[0], ORIGIN)] * 2, all_of(normals)), parts[0].config, "ct")
+    twice = Ensemble(z_score_members([(parts[0], ORIGIN)] * 2, all_of(normals)), parts[0].config, "ct")
     alone = parts[0].score_batch(batch).scores
     torch.testing.assert_close(twice.score_batch(batch).scores, twice.members[0].score.z(alone))
     assert isinstance(twice.members[0], Member) and isinstance(twice.members[0].map, Moments)

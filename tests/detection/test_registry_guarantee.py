@@ -18,7 +18,7 @@ import torch
 
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
-from pipeline.detection.ensemble import Ensemble, z_scored
+from pipeline.detection.ensemble import Ensemble, z_score_members
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_batches
 from pipeline.detection.two_sided import TwoSided
@@ -56,7 +56,7 @@ def detectors(
         yield name, detector
     yield "ae, two-sided", centred(by_name["ae"], people["validate"])
     slices = ((batch, list(range(len(batch.ids)))) for batch in slice_batches(people["validate"], 64))
-    members = z_scored([(by_name[name], RunRef(name, "")) for name in JOINED], slices)
+    members = z_score_members([(by_name[name], RunRef(name, "")) for name in JOINED], slices)
     yield "ensemble", Ensemble(members, DetectionConfig(), "ct")
 
 

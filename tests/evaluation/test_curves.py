@@ -15,7 +15,7 @@ from pipeline.errors import EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.curves import histogram_figure, p_value_figure, pr_figure, roc_figure
 from pipeline.evaluation.metrics import evaluate_images
-from pipeline.evaluation.panels import Panel, in_words, panel_figure
+from pipeline.evaluation.panels import Panel, draw_panels, in_words
 from pipeline.evaluation.realised import p_value_quantiles
 from pipeline.evaluation.roc import roc_band, roc_points
 from pipeline.evaluation.style import save_png
@@ -133,16 +133,16 @@ def test_panels_render_what_they_have(tmp_path: Path) -> None:
     mask[10:20, 10:20] = True
     full = Panel(image, image, "flagged", image, mask, np.ones_like(mask))
     bare = Panel(image, np.zeros_like(image), "not flagged")
-    both = panel_figure([full, bare], "title")
+    both = draw_panels([full, bare], "title")
     assert [axes.get_title() for axes in both.axes[:4]] == ["scan", "as if it were normal", "anomaly map", "label"]
     assert "flagged" in words(both)
     assert [len(axes.child_axes) for axes in both.axes[:8]] == [0, 0, 0, 0, 0, 0, 1, 0]  # the colour bar, once
     assert [axes.get_legend() is not None for axes in both.axes[:8]] == [False] * 7 + [True]
-    alone = panel_figure([bare])
+    alone = draw_panels([bare])
     assert [axes.get_title() for axes in alone.axes[:2]] == ["scan", "anomaly map"]
     assert all(axes.get_legend() is None for axes in alone.axes)
     with Image.open(save_png(both, tmp_path / "panels.png")) as picture:
         assert picture.width > 800
         assert "Software" not in picture.info
     with pytest.raises(EmptySelection):
-        panel_figure([])
+        draw_panels([])

@@ -11,7 +11,7 @@ import pytest
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import evaluate_images, metric_names
 from pipeline.evaluation.results import ResultTable
-from pipeline.evaluation.table import ScoreTable, central_subset
+from pipeline.evaluation.table import ScoreTable, select_central
 
 MakeScores = Callable[..., pd.DataFrame]
 
@@ -118,7 +118,7 @@ def test_clustered_units_widen_the_interval(make_scores: MakeScores) -> None:
 
 def test_central_subset_is_open_at_both_ends(make_scores: MakeScores, quick: EvaluationConfig) -> None:
     frame = make_scores(patients=30, units=5, relative_position=[0.0, 0.3, 0.5, 0.7, 1.0] * 30)
-    inside = central_subset(frame, quick)
+    inside = select_central(frame, quick)
     assert set(inside["relative_position"]) == {0.5}
     assert evaluate_images(inside, quick, title="central").counts["units"] == 30
 

@@ -12,7 +12,7 @@ from pipeline.errors import EmptySelection
 from pipeline.evaluation import prospective
 from pipeline.evaluation.agreement import kappas, patient_tables, reader_agreement
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.prospective import ProspectiveRates, ReadScans, prospective_rates
+from pipeline.evaluation.prospective import ProspectiveRates, ReadScans, estimate_prospective_rates
 
 CONFIG = EvaluationConfig(resamples=300)
 
@@ -24,7 +24,7 @@ def scans(abnormal: int, total: int, weight: float = 1.0, first: int = 0) -> Rea
 
 def test_by_hand() -> None:
     """20 of 50 flagged are abnormal; 2 of 40 sampled of 2 000: 100 missed. 20 / 120, and 30 / 1 930."""
-    rates = prospective_rates(scans(20, 50), scans(2, 40, 50.0, 100), (50, 2000), CONFIG)
+    rates = estimate_prospective_rates(scans(20, 50), scans(2, 40, 50.0, 100), (50, 2000), CONFIG)
     assert rates.sensitivity is not None and rates.fpr is not None and rates.ppv is not None
     assert rates.sensitivity.value == pytest.approx(20 / 120)
     assert rates.fpr.value == pytest.approx(30 / 1930)
@@ -35,24 +35,26 @@ def test_by_hand() -> None:
 def test_weights_are_inverse_probabilities_not_counts() -> None:
     """One missed among few of a long night weighs more than one among all of a short one."""
     sampled = ReadScans(np.array([1, 0, 0, 0], bool), np.array([10.0, 10.0, 1.0, 1.0]), np.arange(4))
-    rates = prospective_rates(scans(5, 10, first=9), sampled, (10, 22), CONFIG)
+    rates = estimate_prospective_rates(scans(5, 10, first=9), sampled, (10, 22), CONFIG)
     assert rates.missed is not None and rates.missed.value == pytest.approx(10 / 22)
     assert rates.sensitivity is not None and rates.sensitivity.value == pytest.approx(5 / (5 + 10))
 
 
 def test_without_a_sample_only_the_ppv_and_why() -> None:
     nobody = scans(0, 0)
-    rates = prospective_rates(scans(3, 10), nobody, (10, 500), CONFIG)
+    rates = estimate_prospective_rates(scans(3, 10), nobody, (10, 500), CONFIG)
     assert rates.ppv is not None and rates.ppv.value == pytest.approx(0.3)
     assert rates.sensitivity is rates.fpr is None
     assert "No sampled scan was decided" in rates.note and "sample_share" in rates.note
     with pytest.raises(EmptySelection, match="Nobody has decided"):
-        prospective_rates(nobody, nobody, (10, 500), CONFIG)
+        estimate_prospective_rates(nobody, nobody, (10, 500), CONFIG)
 
 
 def test_finding_none_in_the_sample_proves_nothing() -> None:
     """0 of 100: sensitivity 1 is possible, and so is much less; more reading brings the bound up."""
-    few, many = (prospective_rates(scans(20, 50), scans(0, n, 2000 / n, 100), (50, 2000), CONFIG) for n in (30, 1000))
+    few, many = (
+        estimate_prospective_rates(scans(20, 50), scans(0, n, 2000 / n, 100), (50, 2000), CONFIG) for n in (30, 1000)
+    )
     assert few.sensitivity is not None and many.sensitivity is not None
     assert few.sensitivity.value == few.sensitivity.high == 1
     assert few.sensitivity.low < 0.4 < many.sensitivity.low
@@ -123,7 +125,7 @@ def hospital(
         parts[False].append((abnormal[chosen], np.full(size, len(quiet) / size), patient[chosen]))
         counts += [flagged.sum(), len(quiet)]
     joined = {kind: ReadScans(*map(np.concatenate, zip(*rows, strict=True))) for kind, rows in parts.items()}
-    return prospective_rates(joined[True], joined[False], (int(counts[0]), int(counts[1])), CONFIG)
+    return estimate_prospective_rates(joined[True], joined[False], (int(counts[0]), int(counts[1])), CONFIG)
 
 
 def test_kappa_is_sklearns_and_its_weights_are_repetitions() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.table import ScoreTable, central_subset
+from pipeline.evaluation.table import ScoreTable, select_central
 
 MakeScores = Callable[..., pd.DataFrame]
 
@@ -79,9 +79,9 @@ def test_an_unknown_unit_is_refused(make_scores: MakeScores) -> None:
 
 def test_central_subset_needs_positions(make_scores: MakeScores) -> None:
     with pytest.raises(ConfigError, match="relative_position"):
-        central_subset(make_scores(), EvaluationConfig())
+        select_central(make_scores(), EvaluationConfig())
     with pytest.raises(EmptySelection, match="None of 120 units"):
-        central_subset(make_scores(relative_position=0.9), EvaluationConfig())
+        select_central(make_scores(relative_position=0.9), EvaluationConfig())
 
 
 def test_patients_are_numbered_by_id_and_clusters_are_seen(make_scores: MakeScores) -> None:

@@ -62,16 +62,16 @@ def test_training_again_is_a_look_up(night: Night, phantom_night: Any) -> None:
 
 
 def test_an_evaluation_is_asked_again_when_its_inputs_change(night: Night) -> None:
-    from pipeline.stages.detect.evaluation_key import evaluation_inputs
-    from pipeline.stages.detect.score import detectors_to_run
+    from pipeline.stages.detect.evaluation_key import hash_evaluation_inputs
+    from pipeline.stages.detect.score import find_detectors_to_run
     from pipeline.types import RunRef
 
     settings, _ = night
-    run = detectors_to_run(settings)[0]
-    asked = evaluation_inputs(run, settings)
-    assert asked == evaluation_inputs(run, settings)
-    assert asked != evaluation_inputs(RunRef(run.path, "0" * 64), settings)
-    assert asked != evaluation_inputs(run, settings.model_copy(update={"burned_in": "reject"}))
+    run = find_detectors_to_run(settings)[0]
+    asked = hash_evaluation_inputs(run, settings)
+    assert asked == hash_evaluation_inputs(run, settings)
+    assert asked != hash_evaluation_inputs(RunRef(run.path, "0" * 64), settings)
+    assert asked != hash_evaluation_inputs(run, settings.model_copy(update={"burned_in": "reject"}))
 
 
 def test_the_artefacts_are_a_page_a_list_and_pictures(night: Night, artefacts: Any) -> None:

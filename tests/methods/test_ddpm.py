@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from pipeline.diffusion.prediction import target
 from pipeline.errors import ConfigError, EmptySelection
-from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
+from pipeline.methods.artefact import build_from_spec, load_weights, method_spec, save_weights
 from pipeline.methods.ddpm import DdpmConfig, DiffusionModel, StartTimes
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig
@@ -157,7 +157,7 @@ def test_constants_are_fitted_by_the_training_and_travel_with_the_weights(tmp_pa
     method = fit(config.build(16), Rows(normals(0, 1, 2, 3)), held_out, budget, tmp_path / "run").method
     assert (method.normal_std > 0).all()
     save_weights(method, tmp_path / "weights.safetensors")
-    again = load_weights(method_from_spec(method_spec(method)), tmp_path / "weights.safetensors")
+    again = load_weights(build_from_spec(method_spec(method)), tmp_path / "weights.safetensors")
     x = normals(7).images
     assert torch.equal(again.anomaly_map(x, Rng([1])), method.anomaly_map(x, Rng([1])))
 

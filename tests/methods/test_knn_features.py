@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pipeline.errors import ArtefactError, ConfigError, EmptySelection, Rejected
-from pipeline.methods.artefact import load_weights, method_from_spec, method_spec, save_weights
+from pipeline.methods.artefact import build_from_spec, load_weights, method_spec, save_weights
 from pipeline.methods.knn_features import KnnFeatures, KnnFeaturesConfig, novelty
 from pipeline.nn.backbone import BackboneConfig
 from pipeline.nn.rng import Rng
@@ -144,7 +144,7 @@ def test_the_memory_and_the_frozen_network_travel_with_the_weights(tmp_path: Pat
     method, y = fitted(images(2), backbone=outside), images(2, key=8)
     save_weights(method, tmp_path / "weights.safetensors")
     (tmp_path / "resnet.safetensors").unlink()
-    again = load_weights(method_from_spec(method_spec(method)), tmp_path / "weights.safetensors")
+    again = load_weights(build_from_spec(method_spec(method)), tmp_path / "weights.safetensors")
     assert torch.equal(again.anomaly_map(y, Rng([1, 2])), method.anomaly_map(y, Rng([1, 2])))
 
 

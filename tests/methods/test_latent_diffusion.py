@@ -23,7 +23,7 @@ from pipeline.detection.detector_file import bundle_detector, check_detector
 from pipeline.detection.facts import read_facts
 from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.errors import ArtefactError, ConfigError
-from pipeline.methods import METHODS, build_method, method_config
+from pipeline.methods import METHODS, build_method, parse_method
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.capabilities import Codec, Reconstructor
 from pipeline.methods.component import CodecConfig
@@ -77,7 +77,7 @@ def batch(count: int = 8, size: int = 32) -> Batch:
 def trained_model(tmp_path: Path, config: dict, size: int = 32) -> tuple[Path, str]:
     """Save a model with invented weights; return the run's folder and the SHA-256."""
     normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": size}))
-    method = build_method(method_config(config), size, seed=3)
+    method = build_method(parse_method(config), size, seed=3)
     return tmp_path / "run", save_model(tmp_path / "run" / "model", Model(method, normaliser)).origin.sha256
 
 
@@ -124,7 +124,7 @@ def answer(codec: Any, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CODECS)
 def test_codecs_of_the_registry_read_back_what_they_wrote(name: str) -> None:
     values, shape = CODECS[name]
-    codec = build_method(method_config(values | {"name": name}), 32).eval()
+    codec = build_method(parse_method(values | {"name": name}), 32).eval()
     assert isinstance(codec, Codec)
     x = batch().images
     with codec.inference():

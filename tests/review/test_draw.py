@@ -123,12 +123,12 @@ def _one_night(seed: int, flagged: int, unflagged: int) -> tuple[list[int], list
 
 def test_the_score_stage_draws(trained: Any, tmp_path: Path) -> None:
     """The hook: after a scoring run everything flagged is on the list, and the run has its draw."""
-    from pipeline.stages.detect.score import detectors_to_run, score
+    from pipeline.stages.detect.score import find_detectors_to_run, score
 
     workspace = tmp_path / "workspace"
     shutil.copytree(trained.settings.workspace, workspace)
     settings = Settings(workspace=workspace)
-    (run,) = detectors_to_run(settings)
+    (run,) = find_detectors_to_run(settings)
     report = score(run, settings)
     with Catalogue.open(settings) as catalogue:
         rows = frame(catalogue)

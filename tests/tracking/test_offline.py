@@ -18,14 +18,14 @@ from pipeline.data.ingest.ingest import ingest
 from pipeline.data.labels.labels import import_labels
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.run.run_config import RunConfig
-from pipeline.stages.detect.score import detectors_to_run, score
+from pipeline.stages.detect.score import find_detectors_to_run, score
 from pipeline.stages.detect.train import train
 archive, inbox, labels, config, workspace = sys.argv[1:]
 settings = Settings(workspace=Path(workspace))
 ingest([Path(archive), Path(inbox)], settings)
 import_labels(Path(labels), settings)
 report = calibrate(train(load_config(config, RunConfig), settings), settings)
-scored = [score(run, settings) for run in detectors_to_run(settings)]
+scored = [score(run, settings) for run in find_detectors_to_run(settings)]
 import mlflow
 from mlflow.telemetry.client import get_telemetry_client
 assert get_telemetry_client() is None

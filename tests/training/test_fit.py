@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from pipeline.errors import ArtefactError, ConfigError, TrainingDiverged
 from pipeline.training import TrainingConfig, TrainState, fit
-from pipeline.training.checkpoint import checkpoints, resume, save_checkpoint
+from pipeline.training.checkpoint import list_checkpoints, resume, save_checkpoint
 from pipeline.training.fitting import validation_terms
 
 SHORT = TrainingConfig(images=48, batch_size=8, validate_every_images=16)
@@ -118,7 +118,7 @@ def test_a_larger_budget_goes_on_and_another_configuration_is_refused(
 
 def test_a_damaged_checkpoint_is_refused(build: Callable, pictures: Callable, tmp_path: Path) -> None:
     fit(build("ae"), pictures(10), None, SHORT, tmp_path)
-    newest = checkpoints(tmp_path)[-1]
+    newest = list_checkpoints(tmp_path)[-1]
     file = newest / "state.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
@@ -134,7 +134,7 @@ def test_a_checkpoint_is_plain_files_and_only_the_newest_are_kept(
     build: Callable, pictures: Callable, tmp_path: Path
 ) -> None:
     fit(build("ae"), pictures(10), pictures(4), SHORT, tmp_path)
-    folders = checkpoints(tmp_path)
+    folders = list_checkpoints(tmp_path)
     assert len(folders) == SHORT.keep_checkpoints
     assert {file.name for file in folders[-1].iterdir()} == {"state.json", "state.safetensors"}
     progress = json.loads((folders[-1] / "state.json").read_text())["progress"]

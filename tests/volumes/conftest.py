@@ -19,7 +19,7 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.phantom.folder import write_labels, write_phantoms
-from pipeline.methods import build_method, method_config
+from pipeline.methods import build_method, parse_method
 from pipeline.methods.stored_model import Model
 from pipeline.stages.detect.calibrate import CalibrationReport, calibrate
 from pipeline.stages.detect.train import train
@@ -123,7 +123,7 @@ def build(small: Mapping[str, Any]) -> Callable[..., Detector]:
     def make(method: str = "ae", seed: int = 0, grid: dict[str, Any] | None = None, **detection: Any) -> Detector:
         volumes = VolumeConfig(**{"tile": 16 if method in FINE else 32, **(grid or {})})
         values = {"name": method, **small.get(method, {}), **CHEAP.get(method, {})}
-        built = build_method(method_config(values), volumes.tile, spatial_dims=3, seed=1)
+        built = build_method(parse_method(values), volumes.tile, spatial_dims=3, seed=1)
         config = DetectionConfig.model_validate({"residual": {"kind": "l1"}, **detection})
         return Detector(Model(built.eval(), Normaliser(CTWindow(image_size=SIZE)), volumes), config, "ct", seed)
 

@@ -20,7 +20,7 @@ from pipeline.detection.residual import ResidualConfig
 from pipeline.detection.score_files import score_files
 from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.stored_detector import load_detector
-from pipeline.stages.choose.grid_search import grid
+from pipeline.stages.choose.grid_search import search_grid
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate
 from pipeline.stages.detect.rescore import rescore
@@ -104,7 +104,7 @@ def test_the_grids_cells_are_what_evaluations_measure(judged: Any) -> None:
     """The run's own weight, none and another in one grid; as runs of their own they measure what their cells said."""
     report, settings, config = judged
     tried = GridConfig(kinds=("l1",), medians=(3,), erosions=(1,), maps=("mean",), adjacents=(0.0, 1.0))
-    result = grid(report.run, settings, tried, criterion="auroc")
+    result = search_grid(report.run, settings, tried, criterion="auroc")
     assert set(result.table["adjacent"]) == {0.8, 0.0, 1.0}
     measured = evaluate(report.run, settings)
     own, (image, pixels) = result.table.iloc[0], (measured.tables[0], measured.tables[-1])
@@ -132,6 +132,6 @@ def test_the_best_cell_states_its_weight_even_where_it_is_zero(judged: Any) -> N
     """Laid over a run with 0.8, a snippet without the field would leave 0.8 there."""
     report, settings, _ = judged
     tried = GridConfig(kinds=("l1",), medians=(1,), erosions=(0,), maps=("mean",), adjacents=(0.0,))
-    result = grid(report.run, settings, tried, criterion="auroc")
+    result = search_grid(report.run, settings, tried, criterion="auroc")
     bare = replace(result, best=result.best.model_copy(update={"residual": ResidualConfig(kind="l1")}))
     assert yaml.safe_load(bare.snippet())["detection"]["residual"]["adjacent"] == 0

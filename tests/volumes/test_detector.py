@@ -15,7 +15,7 @@ import torch
 from pipeline.data.images.dataset import SliceDataset
 from pipeline.detection.aggregate import aggregate_maps
 from pipeline.detection.detector import Detector
-from pipeline.detection.ensemble import Ensemble, Member, Moments, refuse_strangers, z_scored
+from pipeline.detection.ensemble import Ensemble, Member, Moments, refuse_strangers, z_score_members
 from pipeline.detection.residual import residual
 from pipeline.detection.score_files import score_file, score_files, score_scan
 from pipeline.detection.stored_detector import load_detector, save_detector
@@ -327,7 +327,9 @@ def test_a_two_sided_score_and_an_ensemble_read_volumes(
     assert scores_of(both, data) == pytest.approx({k: abs(v - 0.5) / 0.1 for k, v in raw.items()}, nan_ok=True)
     second = build("vae")
     pairs = [(detector, RunRef("a", "1")), (second, RunRef("b", "2"))]
-    members: tuple[Member, ...] = z_scored(pairs, ((stack.batch, list(stack.selected)) for stack in data.stacks()))
+    members: tuple[Member, ...] = z_score_members(
+        pairs, ((stack.batch, list(stack.selected)) for stack in data.stacks())
+    )
     ensemble = Ensemble(members, detector.config, "ct")
     other, moments = scores_of(second, data), [member.score for member in members]
     expected = {k: (z(moments[0], raw[k]) + z(moments[1], other[k])) / 2 for k in raw}

@@ -20,14 +20,14 @@ from pipeline.data.images.volume import VolumeConfig
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.methods import method_config
+from pipeline.methods import parse_method
 from pipeline.methods.stored_model import Model
 from pipeline.types import SliceRef
 
 count, at_once = int(sys.argv[1]), int(sys.argv[2])
 peak = lambda: int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 known = InstanceAttributes(modality="CT", rows=128, columns=128, rescale=((1.0, -1024.0),)).to_json()
-method = method_config({"name": "ae", "widths": (8, 8), "hidden": 16, "latent": 4}).build(32, spatial_dims=3).eval()
+method = parse_method({"name": "ae", "widths": (8, 8), "hidden": 16, "latent": 4}).build(32, spatial_dims=3).eval()
 config = DetectionConfig.model_validate({"residual": {"median": 3}, "tiles": {"overlap": 0.0, "at_once": at_once}})
 detector = Detector(Model(method, Normaliser(CTWindow(image_size=128)), VolumeConfig()), config, "ct")
 with tempfile.TemporaryDirectory() as folder:

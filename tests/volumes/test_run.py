@@ -25,7 +25,7 @@ from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import EmptySelection
 from pipeline.review.slice_maps import MapMaker
 from pipeline.review.stacks import StudyStacks
-from pipeline.stages.choose.grid_search import grid
+from pipeline.stages.choose.grid_search import search_grid
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate
 from pipeline.stages.detect.score import score
@@ -123,7 +123,7 @@ def test_evaluation_measures_studies_and_pixels(hospital: Any) -> None:
     assert np.isfinite(image.row("ae").metrics["AUROC"].value)
     assert (Path(hospital.report.run.path) / "evaluation" / "develop" / "panels.png").exists()
     tried = GridConfig(kinds=("l1", "ssim"), medians=(1, 3), erosions=(0,), fractions=(0.05,))
-    own = grid(hospital.report.run, hospital.settings, tried, criterion="auroc").table.iloc[0]
+    own = search_grid(hospital.report.run, hospital.settings, tried, criterion="auroc").table.iloc[0]
     assert own["auroc"] == pytest.approx(image.row("ae").metrics["AUROC"].value, abs=1e-12)
     assert own["pixel_ap"] == pytest.approx(pixels.row("ae").metrics["AP"].value, abs=1e-9)
 

@@ -25,7 +25,7 @@ from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.two_sided import TwoSided
 from pipeline.evaluation.pixel_metrics import PixelCase
 from pipeline.evaluation.pixel_point import PixelPoint
-from pipeline.methods import build_method, method_config
+from pipeline.methods import build_method, parse_method
 from pipeline.methods.stored_model import Model, save_model
 from pipeline.stages.choose import grid_cells
 from pipeline.stages.choose.answer_cache import KeptAnswers, keep_answers
@@ -83,7 +83,7 @@ def normals(volume: Callable[..., Refs]) -> Refs:
 
 
 def make(method: str, small: Mapping[str, Any], folder: Path) -> Detector:
-    built = build_method(method_config({"name": method, **small[method]}), 32, seed=1).eval()
+    built = build_method(parse_method({"name": method, **small[method]}), 32, seed=1).eval()
     model = save_model(folder / "model", Model(built, Normaliser(CTWindow(image_size=32))))
     return Detector(model, OWN, "ct")
 

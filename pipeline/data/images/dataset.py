@@ -145,7 +145,7 @@ class SliceDataset:
         return self._backing.span(series.first + first, series.first + last)
 
     def stacks(self) -> Iterator[Stack]:
-        """Yield every series whole, one at a time; unusable ones are recorded and skipped, as in `batches`."""
+        """Yield every series whole, one at a time; unusable ones are recorded and skipped, as in `iterate_batches`."""
         for series in self.series:
             try:
                 images, bodies = self.part(series, 0, len(series.plan.members))
@@ -188,7 +188,7 @@ class SliceDataset:
         self._places += [first + place for place in (series.selected if self.whole else range(len(series.selected)))]
 
 
-def batches(dataset: SliceDataset, batch_size: int, indices: Iterable[int] | None = None) -> Iterator[Batch]:
+def iterate_batches(dataset: SliceDataset, batch_size: int, indices: Iterable[int] | None = None) -> Iterator[Batch]:
     """Yield slices in order, `batch_size` at a time (the last may be smaller); for scoring.
 
     A series that turns out to be unusable is skipped whole and recorded in `dataset.rejected`; the others continue.

@@ -12,8 +12,8 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.cross_fit import best_control, compare_folds, mean_estimate
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.results import ResultTable
-from pipeline.evaluation.table import CONTROL, ScoreTable, central_subset
-from pipeline.stages.choose.compare_runs import joined, stored_scores
+from pipeline.evaluation.table import CONTROL, ScoreTable, select_central
+from pipeline.stages.choose.compare_runs import join_scores, read_stored_scores
 from pipeline.stages.run.run_folder import RunFolder
 
 SHOWN_CONTROLS = 3  # controls listed per selection
@@ -38,7 +38,7 @@ def against_best_control(folders: Sequence[RunFolder], set_name: str, name: str,
         EmptySelection: too few units of a class.
     """
     config = folders[0].config().evaluation
-    frames = [stored_scores(folder, set_name) for folder in folders]
+    frames = [read_stored_scores(folder, set_name) for folder in folders]
     if folds:
         return _over_folds([_central(frame, config) for frame in frames], name, config)
     frame, seeds = _with_seeds(frames)
@@ -62,7 +62,7 @@ def _with_best_control(tables: Sequence[ScoreTable]) -> tuple[list[pd.DataFrame]
 
 def _central(frame: pd.DataFrame, config: EvaluationConfig) -> pd.DataFrame:
     several = "relative_position" in frame and frame["relative_position"].nunique() > 1
-    return central_subset(frame, config) if several else frame
+    return select_central(frame, config) if several else frame
 
 
 def _without_controls(frame: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def _without_controls(frame: pd.DataFrame) -> pd.DataFrame:
 def _with_seeds(frames: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the first frame with the score of every frame in its own column, and these columns."""
     columns = {
-        f"seed {place}": joined(frames[0], frame, ("first", "this"))["this"] for place, frame in enumerate(frames)
+        f"seed {place}": join_scores(frames[0], frame, ("first", "this"))["this"] for place, frame in enumerate(frames)
     }
     return frames[0].drop(columns="score").assign(**columns), tuple(columns)
 

@@ -11,9 +11,9 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigError
 from pipeline.evaluation.style import save_png
 from pipeline.stages.benchmark.config import Benchmark, Cell
-from pipeline.stages.benchmark.leaderboard import Leaderboard, chosen_cells, leaderboard, same_choice
+from pipeline.stages.benchmark.leaderboard import Leaderboard, build_leaderboard, chosen_cells, same_choice
 from pipeline.stages.benchmark.page import FIGURES, leaderboard_figure, leaderboard_page
-from pipeline.stages.benchmark.run import folder_of, result_of
+from pipeline.stages.benchmark.run import make_benchmark_folder, read_result
 from pipeline.stages.detect.evaluate import evaluate
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
@@ -50,12 +50,12 @@ def finish(benchmark: Benchmark, settings: Settings, command: str, open_test: st
         ConfigError: test was opened for another choice, or the benchmark has folds.
     """
     benchmark.check_purpose(open_test)
-    folder, cells = folder_of(benchmark, settings), chosen_cells(benchmark, settings)
-    boards = [leaderboard(benchmark, cells, "develop", command, settings)]
+    folder, cells = make_benchmark_folder(benchmark, settings), chosen_cells(benchmark, settings)
+    boards = [build_leaderboard(benchmark, cells, "develop", command, settings)]
     if open_test is not None:
         frozen = _frozen(benchmark, cells, open_test, folder)
         _measure_on_test(benchmark, frozen.values(), open_test, settings)
-        boards.insert(0, leaderboard(benchmark, frozen, "test", command, settings))
+        boards.insert(0, build_leaderboard(benchmark, frozen, "test", command, settings))
     _write(folder, boards, settings)
     return BenchmarkReport(
         str(folder.path), (folder.path / "leaderboard.md").read_text(encoding="utf-8"), _failures(benchmark, settings)
@@ -63,7 +63,7 @@ def finish(benchmark: Benchmark, settings: Settings, command: str, open_test: st
 
 
 def _failures(benchmark: Benchmark, settings: Settings) -> dict[str, str]:
-    results = {cell.key: result_of(benchmark, cell, settings) for cell in benchmark.cells()}
+    results = {cell.key: read_result(benchmark, cell, settings) for cell in benchmark.cells()}
     return {key: result["reason"] for key, result in results.items() if result and result["state"] == "failed"}
 
 
@@ -93,7 +93,7 @@ def _frozen(benchmark: Benchmark, cells: dict[str, Cell], purpose: str, folder: 
 def _measure_on_test(benchmark: Benchmark, cells: Iterable[Cell], purpose: str, settings: Settings) -> None:
     """Evaluate the chosen runs of every seed on test, each once."""
     for cell in (other for chosen in cells for other in same_choice(benchmark, chosen)):
-        result = result_of(benchmark, cell, settings)
+        result = read_result(benchmark, cell, settings)
         if result is None or result["state"] != "done":
             continue
         run = RunRef(**result["run"])

@@ -15,7 +15,7 @@ from pipeline.evaluation.cross_fit import mean_estimate
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.benchmark.config import Benchmark, Cell
 from pipeline.stages.benchmark.control_rows import against_best_control, strongest_controls
-from pipeline.stages.benchmark.run import figures_of, result_of
+from pipeline.stages.benchmark.run import figures_of, read_result
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import RunRef
 
@@ -97,7 +97,7 @@ def chosen_cells(benchmark: Benchmark, settings: Settings) -> dict[str, Cell]:
 
 def developed(benchmark: Benchmark, cell: Cell, settings: Settings) -> float | None:
     """Return the criterion of a finished cell on develop; the whole set's AUROC if the criterion is missing."""
-    result = result_of(benchmark, cell, settings)
+    result = read_result(benchmark, cell, settings)
     if result is None or result["state"] != "done":
         return None
     figures = result["develop"]
@@ -105,7 +105,7 @@ def developed(benchmark: Benchmark, cell: Cell, settings: Settings) -> float | N
     return None if estimate is None else float(estimate["value"])
 
 
-def leaderboard(
+def build_leaderboard(
     benchmark: Benchmark, cells: dict[str, Cell], set_name: SetShown, command: str, settings: Settings
 ) -> Leaderboard:
     """Build the table from the finished runs' stored reports and scores; nothing is scored.
@@ -151,7 +151,7 @@ def _rank(row: LeaderRow, criterion: str) -> float:
 
 
 def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> LeaderRow:
-    result = result_of(benchmark, cell, settings) or {}
+    result = read_result(benchmark, cell, settings) or {}
     facts = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second")}
     stages = result.get("stage_seconds") or ()  # empty if the method has one stage
     row = LeaderRow(name=cell.method.name, score=cell.score.name, stage_seconds=stages, **facts)
@@ -209,7 +209,7 @@ def _measured(
     for other in same_choice(benchmark, cell):
         with suppress(NightreadError):
             report = _report(benchmark, other, set_name, settings)
-            measured[other.seed] = (_run_folder(result_of(benchmark, other, settings) or {}), report)
+            measured[other.seed] = (_run_folder(read_result(benchmark, other, settings) or {}), report)
     return measured
 
 
@@ -227,7 +227,7 @@ def _failures(benchmark: Benchmark, cells: dict[str, Cell], settings: Settings) 
     """Return a row with the reason for each method without a finished cell."""
     failures: dict[str, LeaderRow] = {}
     for cell in benchmark.cells():
-        result = result_of(benchmark, cell, settings)
+        result = read_result(benchmark, cell, settings)
         if cell.method.name not in cells and cell.method.name not in failures:
             reason = "not computed yet" if result is None else result.get("reason", "")
             failures[cell.method.name] = LeaderRow(name=cell.method.name, score=cell.score.name, failure=reason)
@@ -239,7 +239,7 @@ def _run_folder(result: dict[str, Any]) -> RunFolder:
 
 
 def _report(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> EvaluationReport:
-    result = result_of(benchmark, cell, settings)
+    result = read_result(benchmark, cell, settings)
     if result is None or result["state"] != "done":
         raise ArtefactError(f"The cell {cell.key} is not finished. Run the benchmark again.")
     folder = _run_folder(result)

@@ -30,7 +30,7 @@ from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, NightreadError, UnforeseenError
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.benchmark.config import Benchmark, Cell
-from pipeline.stages.choose.grid_search import grid
+from pipeline.stages.choose.grid_search import search_grid
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate
 from pipeline.stages.detect.rescore import rescore
@@ -45,7 +45,7 @@ from pipeline.types import RunRef
 TIMED_SLICES, TIMED_BATCH, TIMED_SECONDS = 256, 16, 20.0  # scored again to measure images per second
 
 
-def folder_of(benchmark: Benchmark, settings: Settings) -> RunFolder:
+def make_benchmark_folder(benchmark: Benchmark, settings: Settings) -> RunFolder:
     """Return the benchmark's folder in the workspace."""
     return RunFolder(settings.workspace / "benchmarks" / benchmark.config.name)
 
@@ -55,7 +55,7 @@ def prepare(benchmark: Benchmark, settings: Settings) -> list[tuple[str, int]]:
 
     Cells of one group, (method, seed), share a trained model and are computed in sequence; ensembles come last.
     """
-    folder = folder_of(benchmark, settings)
+    folder = make_benchmark_folder(benchmark, settings)
     if not (folder.path / "benchmark.json").exists():
         route = benchmark.route
         with track(settings, route, f"benchmark {benchmark.config.name}", system_metrics=False) as tracked:
@@ -76,13 +76,13 @@ def finished(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, 
         key = _cache_key(benchmark, cell, settings)
     except NightreadError:
         return None  # computing it will report the reason
-    result = result_of(benchmark, cell, settings)
+    result = read_result(benchmark, cell, settings)
     return result if result and result["state"] == "done" and result["key"] == key else None
 
 
-def result_of(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any] | None:
+def read_result(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any] | None:
     """Return the stored result of a cell, done or failed; None if it was never computed."""
-    folder, name = folder_of(benchmark, settings), f"cells/{cell.key}.json"
+    folder, name = make_benchmark_folder(benchmark, settings), f"cells/{cell.key}.json"
     if not (folder.path / name).exists():
         return None
     result = folder.read(name)
@@ -139,7 +139,7 @@ def _computed(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str,
     detection = config.require_detection()
     if not cell.method.members:  # an ensemble's score is determined by its members
         if cell.score.grid:
-            detection = grid(run, settings, criterion=benchmark.config.criterion).best
+            detection = search_grid(run, settings, criterion=benchmark.config.criterion).best
         run = rescore(run, detection, settings)
     report = calibrate(run, settings, to_registry=False)
     measured = evaluate(report.run, settings)
@@ -167,7 +167,7 @@ def _config(benchmark: Benchmark, cell: Cell, settings: Settings) -> RunConfig:
 
 
 def _member(benchmark: Benchmark, member: Cell, settings: Settings) -> dict[str, Any]:
-    result = result_of(benchmark, member, settings)
+    result = read_result(benchmark, member, settings)
     if result is None or result["state"] != "done":
         raise ConfigError(
             f"The member {member.method.name} has no finished cell under the score {member.score.name} with seed "
@@ -222,10 +222,10 @@ def _timed(detector: Scorer, data: SliceDataset) -> tuple[int, float]:
 
 
 def _keep(benchmark: Benchmark, cell: Cell, result: dict[str, Any], settings: Settings) -> None:
-    """Write the cell's file, which `result_of` reads, and its MLflow run below the benchmark's."""
+    """Write the cell's file, which `read_result` reads, and its MLflow run below the benchmark's."""
     if "run" in result:
         result = {**result, "run": {**result["run"], "path": settings.relative(result["run"]["path"])}}
-    folder = folder_of(benchmark, settings)
+    folder = make_benchmark_folder(benchmark, settings)
     above = folder.read("benchmark.json")
     with track(settings, above["route"], cell.key, parent=above["mlflow"], system_metrics=False) as tracked:
         tracked.tags({"state": result["state"], "method": cell.method.name, "score": cell.score.name})

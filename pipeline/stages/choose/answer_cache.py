@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from pipeline import durable
-from pipeline.data.images.dataset import SliceDataset, Stack, batches
+from pipeline.data.images.dataset import SliceDataset, Stack, iterate_batches
 from pipeline.detection.detector import Detector
-from pipeline.detection.slices import content_id, series_stacks
+from pipeline.detection.slices import content_id, read_series_stacks
 from pipeline.detection.volumes import in_parts
 from pipeline.errors import ConfigError
 from pipeline.stages.run.score_slices import OnProgress
@@ -55,7 +55,7 @@ class KeptAnswers:
         if self.data.whole:
             yield from self.data.stacks()
             return
-        for batch in batches(self.data, self.batch_size):
+        for batch in iterate_batches(self.data, self.batch_size):
             yield Stack(batch, dict(enumerate(batch.ids)))
 
 
@@ -103,11 +103,11 @@ def _compute(detector: Detector, data: SliceDataset, file: Path, on_progress: On
 def _answers(detector: Detector, data: SliceDataset) -> Iterator[np.ndarray]:
     """Yield the outputs in the order of the data: float32 [n, C, S, S], for slices or a volume's slices."""
     if data.whole:
-        for stack in series_stacks(data):
+        for stack in read_series_stacks(data):
             for part in _parts(detector, stack.batch):
                 yield detector.answer(part).cpu().numpy()
         return
-    for batch in batches(data, detector.config.batch_size):
+    for batch in iterate_batches(data, detector.config.batch_size):
         seeds = tuple(content_id(data, item) for item in batch.ids)
         yield detector.answer(replace(batch, ids=seeds)).cpu().numpy()
 

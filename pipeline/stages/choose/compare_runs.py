@@ -10,7 +10,7 @@ from pipeline.config import Config, Settings
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.evaluation.compare import Comparison, compare
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.table import central_subset
+from pipeline.evaluation.table import select_central
 from pipeline.stages.run.run_folder import RunFolder
 
 Part = Literal["all", "central"]
@@ -78,9 +78,9 @@ def compare_runs(
         described = " and ".join(f"{name} in {unit} units" for name, unit in units.items())
         raise ConfigError(f"{described} were evaluated, but only scores of the same units can be compared.")
     config = folders[0].config().evaluation
-    frame = joined(*(stored_scores(folder, set_name) for folder in folders), tuple(units))  # type: ignore[call-arg]  # two folders
+    frame = join_scores(*(read_stored_scores(folder, set_name) for folder in folders), tuple(units))  # type: ignore[call-arg]  # two folders
     if part == "central":
-        frame = central_subset(frame, config)
+        frame = select_central(frame, config)
     names = [folder.run_id for folder in folders]
     return RunComparison(
         first=names[0],
@@ -100,7 +100,7 @@ def _both_tests(
     return [exact, compare(frame, first, second, config, test="bootstrap", margin=margin, alpha=alpha)]
 
 
-def stored_scores(folder: RunFolder, set_name: str) -> pd.DataFrame:
+def read_stored_scores(folder: RunFolder, set_name: str) -> pd.DataFrame:
     """Return the scores of a run's units as written by its evaluation; pseudonyms are text.
 
     Raises:
@@ -116,7 +116,7 @@ def stored_scores(folder: RunFolder, set_name: str) -> pd.DataFrame:
     return pd.read_csv(file, dtype={name: str for name in ("unit_id", "patient_id", "study_id", "series_id")})
 
 
-def joined(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+def join_scores(first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
     """Return one frame with both scores, in columns `names`, unit by unit.
 
     Raises:

@@ -75,7 +75,7 @@ class GridResult:
         return f"{head}\n{yaml.safe_dump({'detection': section}, sort_keys=False)}"
 
 
-def grid(
+def search_grid(
     run: RunRef,
     settings: Settings,
     config: GridConfig | None = None,

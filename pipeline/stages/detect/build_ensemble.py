@@ -13,13 +13,13 @@ from pipeline.data.images.normalise import Normaliser
 from pipeline.data.sets.selection import Selection
 from pipeline.detection.detector import Detector
 from pipeline.detection.detector_file import DETECTOR
-from pipeline.detection.ensemble import Ensemble, refuse_strangers, z_scored
+from pipeline.detection.ensemble import Ensemble, refuse_strangers, z_score_members
 from pipeline.detection.ensemble_config import EnsembleConfig, MemberConfig
 from pipeline.detection.slices import content_id, slice_batches
 from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods.stored_model import images_of
-from pipeline.stages.run.learning_sets import folder_of, learning_sets
+from pipeline.stages.run.learning_sets import learning_sets, make_run_folder
 from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -44,7 +44,7 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
     """
     with Catalogue.open(settings) as catalogue:
         sets = learning_sets(config, settings, catalogue)
-        folder = folder_of(config, sets, settings, again)
+        folder = make_run_folder(config, sets, settings, again)
         if not folder.is_trained():
             catalogue.start_run("train", config.data.route, settings.relative(folder.path), run_id=folder.run_id)
             try:
@@ -59,12 +59,12 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
 def _assemble_in(opened: OpenFolder, validate: Selection) -> dict[str, Any]:
     """Write the detector; return the members and the total cost of their trainings."""
     folder, config, settings = opened.folder, opened.config, opened.settings
-    detection, parts = config.require_detection(), [_member(one, config, settings) for one in members_of(config)]
+    detection, parts = config.require_detection(), [_member(one, config, settings) for one in require_members(config)]
     images = images_of(Normaliser(config.data.normaliser), config.data.volumes)
     refuse_strangers([detector for detector, _ in parts], config.data.route, images)
     _refuse_mixed([detector for detector, _ in parts], config)
     data = opened.dataset(validate, cache="disk")
-    members = z_scored(parts, _batches(data, detection.batch_size))
+    members = z_score_members(parts, _batches(data, detection.batch_size))
     ensemble = Ensemble(members, detection, config.data.route, config.training.seed)
     names = [origin.path for _, origin in parts]
     with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
@@ -77,7 +77,7 @@ def _assemble_in(opened: OpenFolder, validate: Selection) -> dict[str, Any]:
     return {"members": names, **totals}
 
 
-def members_of(config: RunConfig) -> tuple[MemberConfig, ...]:
+def require_members(config: RunConfig) -> tuple[MemberConfig, ...]:
     """Return the members in a run's configuration (ConfigError if its method is not an ensemble)."""
     if not isinstance(config.method, EnsembleConfig):
         raise ConfigError(f"The method {config.method.name} is not an ensemble, so it has no members.")

@@ -112,12 +112,12 @@ def _calibrate_in(opened: OpenRun) -> CalibrationReport:
             f"{selection.left_out()}"
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
-    detector, data = centred(opened), opened.dataset(selection, cache="none")
+    detector, data = centre(opened), opened.dataset(selection, cache="none")
     calibration = _calibration(detector, data, opened.config, {ref.patient_id for ref in learned.slices})
     return _save(opened.using(detector.calibrated(calibration)), fingerprint(selection.slices))
 
 
-def centred(opened: OpenRun) -> Scorer:
+def centre(opened: OpenRun) -> Scorer:
     """Return the run's detector, its two-sided score, if it has one, centred on validate normals.
 
     Raises:

@@ -16,7 +16,7 @@ from pipeline.types import RunRef
 EVALUATION = "pipeline.stages.detect.evaluate"
 
 
-def evaluation_inputs(run: RunRef, settings: Settings) -> str:
+def hash_evaluation_inputs(run: RunRef, settings: Settings) -> str:
     """Return SHA-256 over detector, configuration, develop set (pixels, labels, masks), picture policy and code.
 
     Of our code, only the modules that the evaluation imports, so that a change in the web pages repeats no evaluation.

@@ -17,7 +17,7 @@ from pipeline.dicom.decode.burned_in import figures_allowed
 from pipeline.errors import ConfigError
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.curves import histogram_figure, p_value_figure, pr_figure, roc_figure
-from pipeline.evaluation.panels import Panel, in_words, panel_figure
+from pipeline.evaluation.panels import Panel, draw_panels, in_words
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.roc import roc_band
 from pipeline.evaluation.table import ScoreTable
@@ -73,13 +73,13 @@ def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
     if not detector.has_maps or len(data) == 0:
         return None
     rows = [
-        panel(item, detector, data, in_words(item.score, label=data.ref(item.id).label), data.mask(item.id))
+        read_panel(item, detector, data, in_words(item.score, label=data.ref(item.id).label), data.mask(item.id))
         for item in scored_slices(detector, data)
     ]
-    return panel_figure(rows)
+    return draw_panels(rows)
 
 
-def panel(
+def read_panel(
     item: SliceResult, detector: Scorer, data: SliceDataset, caption: str, mask: np.ndarray | None = None
 ) -> Panel:
     """Return one slice for display: in physical units on its native grid, with its mask bool [H, W] if known."""

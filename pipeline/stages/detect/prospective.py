@@ -18,7 +18,7 @@ from pipeline.errors import EmptySelection
 from pipeline.evaluation.agreement import Agreement, reader_agreement
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.markdown import markdown_table
-from pipeline.evaluation.prospective import ProspectiveRates, ReadScans, prospective_rates
+from pipeline.evaluation.prospective import ProspectiveRates, ReadScans, estimate_prospective_rates
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
 from pipeline.types import RunRef
@@ -102,7 +102,7 @@ class _Framed:
         return max(self.said, key=lambda said: said.number, default=None)
 
 
-def prospective(run: RunRef, settings: Settings) -> ProspectiveReport:
+def estimate_prospective(run: RunRef, settings: Settings) -> ProspectiveReport:
     """Estimate a detector's rates from the reading list, and store them in its run folder and in MLflow.
 
     Raises:
@@ -128,7 +128,7 @@ def prospective(run: RunRef, settings: Settings) -> ProspectiveReport:
         nights=len(draws),
         first=min(draws),
         last=max(draws),
-        rates=prospective_rates(_read(listed, True), _read(listed, False), counts, config.evaluation),
+        rates=estimate_prospective_rates(_read(listed, True), _read(listed, False), counts, config.evaluation),
         agreement=reader_agreement(*_twice(rows), config.evaluation),
         undecided=sum(row.decided is None for row in listed),
         knowing=sum(not row.last.blind for row in listed if row.last and not row.flagged and row.decided is not None),

@@ -9,7 +9,7 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.stored_detector import load_detector, save_detector
 from pipeline.methods.stored_model import load_model
-from pipeline.stages.run.learning_sets import folder_of, learning_sets
+from pipeline.stages.run.learning_sets import learning_sets, make_run_folder
 from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
@@ -35,7 +35,7 @@ def rescore(run: RunRef, detection: DetectionConfig, settings: Settings) -> RunR
         return source.read_trained()
     config = source.config().model_copy(update={"detection": detection})
     with Catalogue.open(settings) as catalogue:
-        target = folder_of(config, learning_sets(config, settings, catalogue), settings)
+        target = make_run_folder(config, learning_sets(config, settings, catalogue), settings)
         if not target.is_trained():
             _name_models(source, OpenFolder(target, target.config(), catalogue, settings), detection)
     return target.read_trained()

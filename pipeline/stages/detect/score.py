@@ -53,7 +53,7 @@ class ScoreReport:
         return f"{self.route}: {self.studies} studies scored, {self.flagged} flagged{unread}.\n  {self.statement}"
 
 
-def detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
+def find_detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
     """Return the calibrated runs to use: one named run, or the champion of one route or of every route."""
     if run_id is not None:
         return [RunFolder.of(settings, run_id).read_calibrated()]

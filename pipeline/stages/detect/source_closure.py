@@ -20,12 +20,12 @@ def hash_closure(module: str, package: Path = PACKAGE) -> str:
         package: folder of the top-level package.
     """
     digest = hashlib.sha256()
-    for file in closure(module, package):
+    for file in find_closure(module, package):
         digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
-def closure(module: str, package: Path = PACKAGE) -> list[Path]:
+def find_closure(module: str, package: Path = PACKAGE) -> list[Path]:
     """Return the files of the package that importing a module can execute, sorted; imports inside functions count.
 
     The parent packages of a module count as well, since Python runs their `__init__` first. Imports for type

@@ -23,7 +23,7 @@ from pipeline.methods.base import Method
 from pipeline.methods.method_registry import build_method
 from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
-from pipeline.stages.run.learning_sets import LEARNING, folder_of, learning_sets
+from pipeline.stages.run.learning_sets import LEARNING, learning_sets, make_run_folder
 from pipeline.stages.run.load_slices import lessons
 from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
@@ -60,7 +60,7 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)
-        folder = folder_of(config, sets, settings, again)
+        folder = make_run_folder(config, sets, settings, again)
         if not (folder.is_trained() and _is_registered(folder, config)):
             _train_in(OpenFolder(folder, config, catalogue, settings), sets, progress)
     return folder.read_trained()
@@ -82,7 +82,7 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], progress: bool
         with track(settings, opened.route, opened.config.name, _mlflow_run(folder)) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})
             components = _read_components(opened.config, settings)
-            result = _fit(opened, sets, built(opened.config, components), tracked, progress)
+            result = _fit(opened, sets, build_untrained(opened.config, components), tracked, progress)
             _log(tracked, opened, result)
             sha256 = _save(opened, result, components)
             tracked.tags({"model_sha256": sha256})
@@ -129,7 +129,7 @@ def _fit(
     )
 
 
-def built(config: RunConfig, components: Mapping[str, Model]) -> Method:
+def build_untrained(config: RunConfig, components: Mapping[str, Model]) -> Method:
     """Return the method with new weights, for the normaliser's slices or for the cubes of volumes."""
     volumes, seed = config.data.volumes, config.training.seed
     trained = {name: part.method for name, part in components.items()}

@@ -22,7 +22,7 @@ from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, Instance, Series, Study
-from pipeline.data.images.dataset import SliceDataset, batches
+from pipeline.data.images.dataset import SliceDataset, iterate_batches
 from pipeline.data.sets.selection import Selection
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.detection.scorer import Scorer
@@ -163,7 +163,7 @@ class SimilarNormals:
         if self._backbone is None:
             self._backbone = Backbone(BackboneConfig(input_size=EDGE))
         features = []
-        for batch in batches(data, BATCH):
+        for batch in iterate_batches(data, BATCH):
             with torch.inference_mode():
                 maps = self._backbone(batch.images)
             vectors = [torch.nn.functional.normalize(one.mean(dim=(2, 3)), dim=1) for one in maps]

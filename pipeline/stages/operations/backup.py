@@ -31,7 +31,7 @@ from pipeline import durable
 from pipeline.config import Settings
 from pipeline.dicom.identity.keyfile import KeyLock
 from pipeline.errors import ArtefactError, ConfigError
-from pipeline.stages.operations.workspace_parts import files_of, parts
+from pipeline.stages.operations.workspace_parts import list_files, parts
 
 FORMAT = 1
 HEAD, MANIFEST = "nightread-backup.json", "manifest.jsonl"
@@ -110,7 +110,7 @@ def _save(settings: Settings, file: Path, kind: Kind, token: str, on_progress: O
             secret = settings.key_file.exists()
             archive.head({"kind": kind, "token": token, "has_key": secret})
             for databases in (True, False):  # all of them first: see the module's docstring
-                for name, path in files_of(settings.workspace, kind == "identity"):
+                for name, path in list_files(settings.workspace, kind == "identity"):
                     if (path.suffix == ".db") == databases:
                         _add(archive, name, path, file.parent)
                         if on_progress is not None:

@@ -17,8 +17,8 @@ from pipeline.data.catalogue.schema import FindingRow, RunRow
 from pipeline.detection.stored_detector import load_detector
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.burned_in import figures_allowed
-from pipeline.evaluation.panels import Panel, panel_figure
-from pipeline.stages.detect.figures import panel
+from pipeline.evaluation.panels import Panel, draw_panels
+from pipeline.stages.detect.figures import read_panel
 from pipeline.stages.operations.flagged_list import in_words, list_flagged
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_folder import RunFolder
@@ -73,7 +73,7 @@ def _drawn(run: RunRow, findings: Sequence[FindingRow], catalogue: Catalogue, se
     for item in scored_slices(detector, data) if allowed else ():
         finding = worst[item.id]
         caption = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
-        drawn = panel(item, detector, data, caption.replace(" than ", "\nthan "))
+        drawn = read_panel(item, detector, data, caption.replace(" than ", "\nthan "))
         yield Picture(finding.route, finding.study_id, caption, _png(drawn))
 
 
@@ -88,5 +88,5 @@ def _may_be_shown(ref: SliceRef, settings: Settings) -> bool:
 
 def _png(panel: Panel) -> bytes:
     buffer = io.BytesIO()
-    panel_figure([panel]).savefig(buffer, format="png", dpi=DPI)
+    draw_panels([panel]).savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()

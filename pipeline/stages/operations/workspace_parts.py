@@ -73,7 +73,7 @@ def is_passing(name: PurePosixPath) -> bool:
     )
 
 
-def files_of(workspace: Path, identifying: bool) -> Iterator[tuple[PurePosixPath, Path]]:
+def list_files(workspace: Path, identifying: bool) -> Iterator[tuple[PurePosixPath, Path]]:
     """Yield (path relative to the workspace, absolute path) of the files to keep, in a fixed order.
 
     A link to a folder is followed, since a store is often linked from a larger disk; a circular one is not.

@@ -24,7 +24,7 @@ from pipeline.dicom.export.described import Described, SourceImage, in_unicode
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ArtefactError, EmptySelection, Rejected
-from pipeline.evaluation.panels import Panel, panel_figure
+from pipeline.evaluation.panels import Panel, draw_panels
 from pipeline.stages.operations.flagged_list import in_words
 from pipeline.stages.pacs.pixel_outline import pixel_outline
 from pipeline.stages.run.run_folder import RunFolder
@@ -193,7 +193,7 @@ def _drawn(panels: Sequence[Panel]) -> np.ndarray | None:
     if not panels:
         return None
     buffer = io.BytesIO()
-    panel_figure(panels).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    draw_panels(panels).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 

@@ -21,7 +21,9 @@ def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -
     return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
 
 
-def folder_of(config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool = False) -> RunFolder:
+def make_run_folder(
+    config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool = False
+) -> RunFolder:
     """Return the folder for this configuration and data, created if missing; a new one with `again`."""
     data = fingerprint([ref for chosen in sets.values() for ref in chosen.slices])
     run_id = f"{config.data.route}-{config.method.name}-{config.fingerprint()[:6]}{data['sha256'][:6]}"

@@ -16,13 +16,15 @@ from pipeline.errors import ConfigError, EmptySelection
 from pipeline.methods.ddpm import DiffusionModel
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.speed.diffusion_cost import diffusion_cost
+from pipeline.stages.speed.diffusion_cost import measure_diffusion_cost
 
 
-def diffusion_speed(
+def measure_diffusion_speed(
     settings: Settings, run_id: str, images: int = 16, rounds: int = 3, compiled: bool = False
 ) -> list[dict[str, Any]]:
-    """Return one row per way to score, measured on validate normals of the run; see `diffusion_cost` for the columns.
+    """Return one row per way to score, measured on validate normals of the run.
+
+    See `measure_diffusion_cost` for the columns.
 
     Raises:
         ConfigError: the run's method is not a plain ddpm.
@@ -36,7 +38,7 @@ def diffusion_speed(
     if not len(data):
         raise EmptySelection(f"The run {run_id} has no validate normals to measure on. Use another run.")
     x = torch.stack([data[i]["image"] for i in islice(range(len(data)), images)])
-    return [asdict(row) for row in diffusion_cost(method, x, rounds, compiled=compiled)]
+    return [asdict(row) for row in measure_diffusion_cost(method, x, rounds, compiled=compiled)]
 
 
 def _diffusion_model(folder: RunFolder) -> DiffusionModel:

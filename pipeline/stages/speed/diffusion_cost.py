@@ -55,7 +55,7 @@ class _Way:
             return torch.stack([m.reconstruct(x, Rng(range(len(x)), x.device)) for m in self.models]).mean(dim=0)
 
 
-def diffusion_cost(
+def measure_diffusion_cost(
     method: DiffusionModel, x: Tensor, rounds: int = 3, still: float = 0.02, compiled: bool = False
 ) -> list[DiffusionCost]:
     """Time every way on the same images, alternating in each round, so that a busy machine affects all equally.

@@ -25,8 +25,8 @@ from pipeline.methods.ae import AeConfig
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.stored_model import Model
-from pipeline.stages.speed.scoring_ratio import scoring_ratio
-from pipeline.stages.speed.training_ratio import training_ratio
+from pipeline.stages.speed.scoring_ratio import measure_scoring_ratio
+from pipeline.stages.speed.training_ratio import measure_training_ratio
 
 ROUNDS = 3
 Row = dict[str, Any]
@@ -79,7 +79,7 @@ def _dcmdump(inbox: Path) -> None:
 
 def _training_rows() -> Iterator[Row]:
     for config, batch_size in METHODS:
-        measured = training_ratio(config(), batch_size=batch_size)
+        measured = measure_training_ratio(config(), batch_size=batch_size)
         name = f"train {measured.method} 64 px, batch {batch_size} / bare loop"
         yield _numbers(
             name, measured.images_per_second, measured.bare_images_per_second, measured.ratio, "images per CPU second"
@@ -92,7 +92,7 @@ def _scoring_rows(images: int) -> Iterator[Row]:
         method = config().build(64)
         sized = plain.model_copy(update={"batch_size": batch_size})
         detector = Detector(Model(method, Normaliser(MRPercentile())), sized, "speed")
-        measured = scoring_ratio(detector, images=images, repeats=9)
+        measured = measure_scoring_ratio(detector, images=images, repeats=9)
         name = f"score {method.config.name} 64 px, heatmap and p-value / forward pass"
         yield _numbers(name, measured.scored, measured.bare, measured.ratio, "images per CPU second")
 

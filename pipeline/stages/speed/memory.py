@@ -18,7 +18,7 @@ SLICES = 20  # of a phantom study
 STATUS = Path("/proc/self/status")
 
 
-def memory_rows(few: int = 1000, many: int = 10_000) -> list[dict[str, Any]]:
+def measure_memory(few: int = 1000, many: int = 10_000) -> list[dict[str, Any]]:
     """Ingest `few` and `many` instances (CT of 64 pixels), once each, in a separate process with an empty workspace.
 
     Returns:

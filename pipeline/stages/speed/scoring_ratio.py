@@ -38,7 +38,7 @@ class ScoringRatio:
     threads: int
 
 
-def scoring_ratio(
+def measure_scoring_ratio(
     detector: Detector,
     images: int = 256,
     batch_size: int | None = None,

@@ -48,7 +48,7 @@ class RandomImages:
         return {"image": self.images[i], "body": self.body, "id": str(i)}
 
 
-def training_ratio(
+def measure_training_ratio(
     config: MethodConfig, image_size: int = 64, batch_size: int = 32, rounds: int = 9, steps: int = 3
 ) -> TrainingSpeed:
     """Time our loop against `forward, mean squared error, backward, Adam` on the same network.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.images.dataset import SliceDataset, batches, collate
+from pipeline.data.images.dataset import SliceDataset, collate, iterate_batches
 from pipeline.data.images.load_slice import load_plane
 from pipeline.data.images.normalise import FixedRange, MRPercentile, Normaliser, RobustRange
 from pipeline.errors import ConfigError
@@ -110,7 +110,7 @@ def test_each_slice_is_read_once_for_a_cache_and_in_order_without(
     assert store.reads == 8
     data = SliceDataset(one + two, store, normaliser, "none", members=members(one, two))
     assert store.reads == 8
-    assert sum(len(batch.ids) for batch in batches(data, 3)) == 8
+    assert sum(len(batch.ids) for batch in iterate_batches(data, 3)) == 8
     assert store.reads == 16
 
 
@@ -121,7 +121,7 @@ def test_batches_in_order(
 ) -> None:
     one, two = mr_series("one"), mr_series("two")
     data = SliceDataset(one + two, store, normaliser, cache, tmp_path, members(one, two))
-    read = list(batches(data, batch_size))
+    read = list(iterate_batches(data, batch_size))
     assert [i for batch in read for i in batch.ids] == [ref.slice_id for ref in one + two]
     assert all(len(batch.ids) == batch_size for batch in read[:-1])
     images = torch.cat([batch.images for batch in read])
@@ -132,15 +132,15 @@ def test_batches_in_order(
     assert gathered.ids == (two[1].slice_id, one[0].slice_id, two[1].slice_id)
     gathered.images.zero_()  # a batch is the caller's own
     assert data[5]["image"].abs().sum() > 0
-    chosen = [i for batch in batches(data, batch_size, indices=[7, 2]) for i in batch.ids]
+    chosen = [i for batch in iterate_batches(data, batch_size, indices=[7, 2]) for i in batch.ids]
     assert chosen == [two[3].slice_id, one[2].slice_id]
 
 
 def test_batches_of_nothing_and_of_no_size(store: Any, normaliser: Normaliser) -> None:
     data = SliceDataset([], store, normaliser)
-    assert list(batches(data, 4)) == []
+    assert list(iterate_batches(data, 4)) == []
     with pytest.raises(ConfigError, match="at least 1"):
-        list(batches(data, 0))
+        list(iterate_batches(data, 0))
 
 
 def test_collate_takes_arrays_too() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.data.images.dataset import SliceDataset, batches
+from pipeline.data.images.dataset import SliceDataset, iterate_batches
 from pipeline.data.images.normalise import CTWindow, MRPercentile, Normaliser, RobustRange
 from pipeline.types import SliceRef
 
@@ -18,7 +18,7 @@ MakeSeries = Callable[..., list[SliceRef]]
 
 
 def scored(data: SliceDataset) -> list[str]:
-    return [i for batch in batches(data, 3) for i in batch.ids]
+    return [i for batch in iterate_batches(data, 3) for i in batch.ids]
 
 
 @pytest.mark.parametrize("cache", ["ram", "disk", "none"])

@@ -44,7 +44,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     from pipeline.dicom.phantom.folder import write_labels, write_phantoms
     from pipeline.stages.detect.calibrate import calibrate
     from pipeline.stages.detect.evaluate import evaluate
-    from pipeline.stages.detect.score import detectors_to_run, score
+    from pipeline.stages.detect.score import find_detectors_to_run, score
     from pipeline.stages.detect.train import train
     from pipeline.stages.run.run_config import RunConfig
 
@@ -58,7 +58,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     ingest([folder / "archive", folder / "inbox"], settings)
     import_labels(labels, settings)
     run = calibrate(train(load_config(CONFIG, RunConfig, SHORT), settings), settings).run
-    assert [one.sha256 for one in detectors_to_run(settings, "phantom-mr")] == [run.sha256]
+    assert [one.sha256 for one in find_detectors_to_run(settings, "phantom-mr")] == [run.sha256]
     score(run, settings)
     evaluate(run, settings)
     return settings

@@ -14,7 +14,7 @@ from pipeline.stages.benchmark import run as stage
 from pipeline.stages.benchmark.config import Benchmark
 from pipeline.stages.benchmark.final_tables import finish
 from pipeline.stages.benchmark.leaderboard import LeaderRow, chosen_cells, corrected
-from pipeline.stages.benchmark.run import finished, folder_of, note_crash, prepare, result_of, run_group
+from pipeline.stages.benchmark.run import finished, make_benchmark_folder, note_crash, prepare, read_result, run_group
 from pipeline.stages.choose.compare_runs import compare_runs
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.registry import list_registered
@@ -34,7 +34,7 @@ def bench(hospital: Any) -> Benchmark:
 
 
 def test_a_broken_method_fails_its_cells_only_and_says_why(hospital: Any, bench: Benchmark) -> None:
-    states = {cell.key: (result_of(bench, cell, hospital.settings) or {})["state"] for cell in bench.cells()}
+    states = {cell.key: (read_result(bench, cell, hospital.settings) or {})["state"] for cell in bench.cells()}
     assert states == {
         "ae.own.0": "done",
         "ae.smooth.0": "done",
@@ -52,7 +52,7 @@ def test_a_broken_method_fails_its_cells_only_and_says_why(hospital: Any, bench:
 
 
 def test_scores_share_one_trained_model(hospital: Any, bench: Benchmark) -> None:
-    own, smooth = (result_of(bench, cell, hospital.settings) for cell in list(bench.cells())[:2])
+    own, smooth = (read_result(bench, cell, hospital.settings) for cell in list(bench.cells())[:2])
     folders = [RunFolder.behind(RunRef(**result["run"])) for result in (own, smooth) if result]
     named = [json.loads((folder.detector / "detector.json").read_text())["models"][0] for folder in folders]
     assert named[0]["sha256"] == named[1]["sha256"]
@@ -65,7 +65,7 @@ def test_scores_share_one_trained_model(hospital: Any, bench: Benchmark) -> None
 
 
 def test_an_ensemble_is_made_of_its_members_runs(hospital: Any, bench: Benchmark) -> None:
-    results = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
+    results = {cell.key: read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()}
     ensemble, members = results["both.own.0"], [results["ae.own.0"], results["small.own.0"]]
     config = RunFolder.behind(RunRef(**ensemble["run"])).config()
     assert [member.sha256 for member in config.method.members] == [member["run"]["sha256"] for member in members]
@@ -74,7 +74,7 @@ def test_an_ensemble_is_made_of_its_members_runs(hospital: Any, bench: Benchmark
 
 
 def test_an_ensemble_over_seeds_is_made_of_every_training(hospital: Any, bench: Benchmark) -> None:
-    results = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
+    results = {cell.key: read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()}
     config = RunFolder.behind(RunRef(**results["pair.own.0"]["run"])).config()
     trainings = [results[f"small.own.{seed}"]["run"]["sha256"] for seed in (0, 1)]
     assert [member.sha256 for member in config.method.members] == trainings
@@ -83,7 +83,7 @@ def test_an_ensemble_over_seeds_is_made_of_every_training(hospital: Any, bench: 
 
 def test_the_seeds_mean_is_what_is_compared_with_the_best_control(hospital: Any, bench: Benchmark) -> None:
     finish(bench, hospital.settings, COMMAND)
-    (board,) = folder_of(bench, hospital.settings).read("leaderboard.json")
+    (board,) = make_benchmark_folder(bench, hospital.settings).read("leaderboard.json")
     row = next(row for row in board["rows"] if row["name"] == "small")
     areas = [
         figures["auroc_central" if board["part"] == "central slices" else "auroc"] for figures in row["seeds"].values()
@@ -94,7 +94,7 @@ def test_the_seeds_mean_is_what_is_compared_with_the_best_control(hospital: Any,
 
 
 def test_cells_stay_out_of_the_registry(hospital: Any, bench: Benchmark) -> None:
-    results = [result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()]
+    results = [read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()]
     runs = {RunFolder.behind(RunRef(**result["run"])).run_id for result in results if "run" in result}
     assert len(runs) == 6
     assert not runs & list_registered(hospital.settings, "phantom-mr").keys()
@@ -114,18 +114,18 @@ def test_finished_cells_are_never_computed_again(
     for method, seed in bench.groups():
         run_group(bench, method, seed, hospital.settings)
     assert computed == ["broken.own.0", "broken.smooth.0"]
-    failure = result_of(bench, list(bench.cells())[2], hospital.settings)
+    failure = read_result(bench, list(bench.cells())[2], hospital.settings)
     assert failure and failure["reason"].startswith("RuntimeError at")  # kind and place, nothing of its text
 
 
 def test_a_cell_that_was_lost_is_the_only_one_computed(hospital: Any, bench: Benchmark) -> None:
     """As after a kill between training and the cell's file: the trained run is found, not trained a second time."""
     cell = next(iter(bench.cells()))
-    before = result_of(bench, cell, hospital.settings)
-    (folder_of(bench, hospital.settings).path / "cells" / f"{cell.key}.json").unlink()
+    before = read_result(bench, cell, hospital.settings)
+    (make_benchmark_folder(bench, hospital.settings).path / "cells" / f"{cell.key}.json").unlink()
     assert finished(bench, cell, hospital.settings) is None
     run_group(bench, "ae", 0, hospital.settings)
-    after = result_of(bench, cell, hospital.settings)
+    after = read_result(bench, cell, hospital.settings)
     assert before and after and after["run"] == before["run"]
     assert after["develop"] == before["develop"]
 
@@ -161,7 +161,7 @@ def test_test_is_opened_once_for_the_frozen_choice(hospital: Any, bench: Benchma
 
 def test_the_table_has_methods_controls_costs_and_verdicts(hospital: Any, bench: Benchmark) -> None:
     finish(bench, hospital.settings, COMMAND)
-    folder = folder_of(bench, hospital.settings)
+    folder = make_benchmark_folder(bench, hospital.settings)
     (board,) = folder.read("leaderboard.json")
     rows = {row["name"]: row for row in board["rows"]}
     assert {"ae", "small", "broken", "brightness"} <= rows.keys()
@@ -177,7 +177,7 @@ def test_the_table_has_methods_controls_costs_and_verdicts(hospital: Any, bench:
 def test_a_crash_is_noted_in_the_cells_that_it_left_undone(hospital: Any, bench: Benchmark) -> None:
     note_crash(bench, "broken", 0, -9, hospital.settings)
     note_crash(bench, "small", 0, -9, hospital.settings)
-    results = {cell.key: result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()}
+    results = {cell.key: read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()}
     assert "code -9" in results["broken.own.0"]["reason"]
     assert results["small.own.0"]["state"] == "done"
 
@@ -194,7 +194,7 @@ def test_holm_by_hand() -> None:
 
 
 def test_compare_names_its_tests_and_refuses_other_units(hospital: Any, bench: Benchmark) -> None:
-    done = [result_of(bench, cell, hospital.settings) or {} for cell in bench.cells()]
+    done = [read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()]
     own, small = (RunFolder(path=RunFolder.behind(RunRef(**r["run"])).path).run_id for r in (done[0], done[4]))
     comparison = compare_runs(own, small, hospital.settings, margin=0.3, alpha=0.05)
     assert [c.test for c in comparison.comparisons] == [

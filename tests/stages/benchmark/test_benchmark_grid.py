@@ -13,8 +13,8 @@ from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.stored_detector import load_detector
 from pipeline.stages.benchmark import run as stage
 from pipeline.stages.benchmark.config import Benchmark
-from pipeline.stages.benchmark.run import finished, prepare, result_of, run_group
-from pipeline.stages.choose.grid_search import GridResult, grid
+from pipeline.stages.benchmark.run import finished, prepare, read_result, run_group
+from pipeline.stages.choose.grid_search import GridResult, search_grid
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import RunRef
 
@@ -56,7 +56,7 @@ def test_an_ensemble_of_grid_cells_reads_as_its_members_do(
         run = {"path": str(tmp_path / cell.method.name), "sha256": "0" * 64}
         return {"state": "done", "run": run, "detection": detection.model_dump(mode="json")}
 
-    monkeypatch.setattr(stage, "result_of", stored_result)
+    monkeypatch.setattr(stage, "read_result", stored_result)
     for name in ("small", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").touch()
@@ -76,7 +76,7 @@ def test_a_cell_is_finished_whatever_weight_the_grid_chose(
     tried: list[GridResult] = []
 
     def choose(run: RunRef, settings: Any, criterion: Any) -> GridResult:
-        searched = grid(run, settings, FEW, criterion=criterion)
+        searched = search_grid(run, settings, FEW, criterion=criterion)
         row = searched.table[searched.table["adjacent"] == weight].iloc[0]
         residual = searched.best.residual.model_copy(update={"adjacent": weight, "median": 3, "erode": 1, "kind": "l1"})
         tried.append(
@@ -84,12 +84,12 @@ def test_a_cell_is_finished_whatever_weight_the_grid_chose(
         )
         return tried[-1]
 
-    monkeypatch.setattr(stage, "grid", choose)
+    monkeypatch.setattr(stage, "search_grid", choose)
     benchmark = choosing(hospital, tmp_path, own)
     prepare(benchmark, hospital.settings)
     run_group(benchmark, "small", 0, hospital.settings)
     cell = next(c for c in benchmark.cells() if (c.method.name, c.score.name) == ("small", "grid"))
-    result = result_of(benchmark, cell, hospital.settings)
+    result = read_result(benchmark, cell, hospital.settings)
     assert result and result["state"] == "done", result
     assert result["images_per_second"] > 0
     assert set(tried[0].table["adjacent"]) == {own, 0.0, 1.0}

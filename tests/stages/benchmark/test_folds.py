@@ -16,8 +16,8 @@ from pipeline.dicom.phantom.folder import SYNTAXES, write_labels, write_phantoms
 from pipeline.errors import CatalogueError, ConfigError
 from pipeline.stages.benchmark.config import Benchmark
 from pipeline.stages.benchmark.final_tables import finish
-from pipeline.stages.benchmark.run import folder_of, prepare, result_of, run_group
-from pipeline.stages.choose.compare_runs import stored_scores
+from pipeline.stages.benchmark.run import make_benchmark_folder, prepare, read_result, run_group
+from pipeline.stages.choose.compare_runs import read_stored_scores
 from pipeline.stages.detect.build_ensemble import assemble
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate
@@ -104,7 +104,7 @@ def bench(hospital: Any, file: Path) -> Benchmark:
 
 def run_of(bench: Benchmark, hospital: Any, key: str) -> RunRef:
     cell = next(cell for cell in bench.cells() if cell.key == key)
-    result = result_of(bench, cell, hospital.settings) or {}
+    result = read_result(bench, cell, hospital.settings) or {}
     assert result["state"] == "done", result
     return RunRef(**result["run"])
 
@@ -113,13 +113,13 @@ def run_of(bench: Benchmark, hospital: Any, key: str) -> RunRef:
 def test_every_patient_is_judged_once_and_figures_are_means(hospital: Any, bench: Benchmark) -> None:
     finish(bench, hospital.settings, "nightread benchmark folded.yaml")
     folders = [RunFolder.behind(run_of(bench, hospital, f"small.own.{fold}")) for fold in (0, 1)]
-    frames = [stored_scores(folder, "develop") for folder in folders]
+    frames = [read_stored_scores(folder, "develop") for folder in folders]
     people = [set(frame["patient_id"]) for frame in frames]
     assert people[0] and people[1] and not people[0] & people[1]
     with Catalogue.open(hospital.settings) as catalogue:
         stored = slices(catalogue, sets=("train", "validate", "calibrate", "develop"))
         assert people[0] | people[1] == {ref.patient_id for ref in stored}
-    (board,) = folder_of(bench, hospital.settings).read("leaderboard.json")
+    (board,) = make_benchmark_folder(bench, hospital.settings).read("leaderboard.json")
     row = next(row for row in board["rows"] if row["name"] == "small")
     for figure in ("auroc", "pixel_ap"):
         each = [seeds[figure] for seeds in row["seeds"].values()]
@@ -132,15 +132,15 @@ def test_every_patient_is_judged_once_and_figures_are_means(hospital: Any, bench
     best = max(row["figures"]["auroc"]["value"] for row in controls if "auroc" in row["figures"])
     if board["part"] == "all units":
         assert row["against"]["auroc_second"] == pytest.approx(best)
-    page = (folder_of(bench, hospital.settings).path / "leaderboard.md").read_text()
+    page = (make_benchmark_folder(bench, hospital.settings).path / "leaderboard.md").read_text()
     assert "Cross-fitted over patients: results are means over 2 folds" in page
     assert "Over the folds, mean ± standard deviation." in page and "its own seed" in page
-    assert (folder_of(bench, hospital.settings).path / "develop_auroc.png").stat().st_size > 1000
+    assert (make_benchmark_folder(bench, hospital.settings).path / "develop_auroc.png").stat().st_size > 1000
 
 
 @pytest.mark.slow
 def test_a_row_that_lacks_a_fold_has_no_mean(hospital: Any, bench: Benchmark) -> None:
-    file = folder_of(bench, hospital.settings).path / "cells" / "other.own.1.json"
+    file = make_benchmark_folder(bench, hospital.settings).path / "cells" / "other.own.1.json"
     text = file.read_text()
     try:
         file.unlink()

@@ -20,9 +20,9 @@ from pipeline.detection.detector import Detector
 from pipeline.detection.score_grid import GridConfig, aggregates, map_cells
 from pipeline.errors import ConfigError
 from pipeline.evaluation.report import EvaluationReport
-from pipeline.stages.choose.compare_runs import stored_scores
+from pipeline.stages.choose.compare_runs import read_stored_scores
 from pipeline.stages.choose.grid_cells import auroc
-from pipeline.stages.choose.grid_search import GridResult, grid, guard
+from pipeline.stages.choose.grid_search import GridResult, guard, search_grid
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -33,7 +33,7 @@ TRIED = GridConfig(kinds=("l1", "ssim"), sigma_fractions=(3 / 64,), medians=(1,)
 
 @pytest.fixture(scope="module")
 def result(hospital: Any, evaluated_run: RunRef) -> GridResult:
-    return grid(evaluated_run, hospital.settings, TRIED, criterion="auroc")
+    return search_grid(evaluated_run, hospital.settings, TRIED, criterion="auroc")
 
 
 def test_the_runs_own_cell_is_what_its_evaluation_measured(
@@ -70,7 +70,7 @@ def test_answers_are_kept_and_no_second_forward_pass_is_made(
         raise AssertionError("a forward pass")
 
     monkeypatch.setattr(Detector, "answer", refuse)
-    repeated = grid(evaluated_run, hospital.settings, TRIED, criterion="auroc")
+    repeated = search_grid(evaluated_run, hospital.settings, TRIED, criterion="auroc")
     pd.testing.assert_frame_equal(repeated.table, result.table)
 
 
@@ -94,7 +94,7 @@ def test_only_pixels_of_validate_and_develop_are_read(
     monkeypatch.setattr(PixelStore, "get", watched)
     monkeypatch.setattr("pipeline.stages.run.open_run.dataset", uncached)
     few = TRIED.model_copy(update={"kinds": ("l1",), "maps": ("mean",), "transforms": ("none",)})
-    grid(trained_run, settings, few, criterion="auroc")
+    search_grid(trained_run, settings, few, criterion="auroc")
     assert readable <= read
     assert not read & forbidden
 
@@ -116,7 +116,7 @@ def test_the_guard_refuses_test_slices(hospital: Any, trained_run: RunRef) -> No
 
 
 def test_shuffled_labels_give_a_half(hospital: Any, evaluated_run: RunRef) -> None:
-    frame = stored_scores(RunFolder.behind(evaluated_run), "develop")
+    frame = read_stored_scores(RunFolder.behind(evaluated_run), "develop")
     rng = np.random.default_rng(0)
     scores, truth = frame["score"].to_numpy(), (frame["label"] == "abnormal").to_numpy()
     drawn = [auroc(scores, rng.permutation(truth)) for _ in range(400)]

@@ -13,7 +13,7 @@ from pipeline.config import Settings, load_config
 from pipeline.errors import NightreadError
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.evaluate import evaluate
-from pipeline.stages.detect.score import detectors_to_run, score
+from pipeline.stages.detect.score import find_detectors_to_run, score
 from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -42,7 +42,7 @@ def one_night(settings: Settings, phantom_night: Any, with_evaluation: bool = Tr
     """Train if needed, calibrate, score and evaluate; return the run folder."""
     run = train(load_config(phantom_night.config, RunConfig), settings)
     calibrate(run, settings)
-    (champion,) = detectors_to_run(settings)
+    (champion,) = find_detectors_to_run(settings)
     score(champion, settings)
     if with_evaluation:
         evaluate(champion, settings)

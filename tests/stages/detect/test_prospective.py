@@ -18,8 +18,8 @@ from pipeline.review.decisions import Form
 from pipeline.review.permissions import Actor
 from pipeline.review.services import Review
 from pipeline.review.worklist import WorklistQuery
-from pipeline.stages.detect.prospective import prospective
-from pipeline.stages.detect.score import detectors_to_run, score
+from pipeline.stages.detect.prospective import estimate_prospective
+from pipeline.stages.detect.score import find_detectors_to_run, score
 from pipeline.types import RunRef
 
 pytest.importorskip("argon2", reason="argon2-cffi (extra `review`) is not installed")
@@ -29,7 +29,7 @@ def scored(trained: Any, tmp_path: Path, policy: ReviewPolicy) -> tuple[Settings
     workspace = tmp_path / "workspace"
     shutil.copytree(trained.settings.workspace, workspace)
     settings = Settings(workspace=workspace, review=policy)
-    (run,) = detectors_to_run(settings)
+    (run,) = find_detectors_to_run(settings)
     score(run, settings, again=True)
     return settings, run
 
@@ -55,9 +55,9 @@ def test_the_night_is_read_and_measured(trained: Any, tmp_path: Path) -> None:
     """2 of 6 flagged, all confirmed; all 4 others sampled and dismissed: sensitivity 1, false-positive rate 0."""
     settings, run = scored(trained, tmp_path, ReviewPolicy(sample_share=1))
     with pytest.raises(EmptySelection, match="Nobody has decided"):
-        prospective(run, settings)
+        estimate_prospective(run, settings)
     rows = decide(settings, {True: "confirmed", False: "dismissed"}, ("ann", "ben"))
-    report = prospective(run, settings)
+    report = estimate_prospective(run, settings)
     rates = report.rates
     assert (rates.flagged, rates.unflagged, rates.flagged_read, rates.sampled_read) == (
         2,

@@ -18,7 +18,7 @@ from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods import load_model
 from pipeline.stages.detect.calibrate import CalibrationReport, calibrate
 from pipeline.stages.detect.rescore import rescore
-from pipeline.stages.detect.score import detectors_to_run
+from pipeline.stages.detect.score import find_detectors_to_run
 from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -99,7 +99,7 @@ def test_a_run_without_detection_has_a_model_and_no_detector(hospital: Any, bare
     with pytest.raises(ConfigError, match="detection"):
         calibrate(bare, settings)
     with pytest.raises(ConfigError, match="detection"):
-        detectors_to_run(settings, run_id=folder.run_id)
+        find_detectors_to_run(settings, run_id=folder.run_id)
     assert train(folder.config(), settings) == bare
 
 

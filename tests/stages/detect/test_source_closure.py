@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.stages.detect.evaluation_key import EVALUATION
-from pipeline.stages.detect.source_closure import PACKAGE, closure, hash_closure
+from pipeline.stages.detect.source_closure import PACKAGE, find_closure, hash_closure
 
 TOY = {
     "__init__.py": "",
@@ -50,5 +50,5 @@ def test_imports_are_followed_into_functions_and_packages_and_round_circles(tmp_
     for name, text in TOY.items():
         (tmp_path / "toy" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "toy" / name).write_text(text)
-    reached = {str(file.relative_to(tmp_path / "toy")) for file in closure("toy.stage", tmp_path / "toy")}
+    reached = {str(file.relative_to(tmp_path / "toy")) for file in find_closure("toy.stage", tmp_path / "toy")}
     assert reached == set(TOY) - {"typing_only.py", "unused.py"}

@@ -33,13 +33,13 @@ def night() -> Callable[[Settings, Any], dict[str, Any]]:
         from pipeline.data.ingest.ingest import ingest
         from pipeline.stages.detect.calibrate import calibrate
         from pipeline.stages.detect.evaluate import evaluate
-        from pipeline.stages.detect.score import detectors_to_run, score
+        from pipeline.stages.detect.score import find_detectors_to_run, score
         from pipeline.stages.detect.train import train
         from pipeline.stages.run.run_config import RunConfig
 
         taken = ingest([phantom_night.archive, phantom_night.inbox], settings)
         report = calibrate(train(load_config(phantom_night.config, RunConfig), settings), settings)
-        (champion,) = detectors_to_run(settings)
+        (champion,) = find_detectors_to_run(settings)
         scored = score(champion, settings)
         measured = evaluate(champion, settings).summary()
         return {

@@ -63,11 +63,11 @@ def test_without_its_identity_it_takes_in_nothing_until_that_is_given(
     saved: tuple[Path, Path], phantom_night: Any, tmp_path: Path
 ) -> None:
     from pipeline.data.ingest.ingest import ingest
-    from pipeline.stages.detect.score import detectors_to_run, score
+    from pipeline.stages.detect.score import find_detectors_to_run, score
 
     settings = Settings(workspace=tmp_path / "restored")
     assert not restore(saved[0], settings.workspace).identity
-    (run,) = detectors_to_run(settings)
+    (run,) = find_detectors_to_run(settings)
     assert score(run, settings).studies == 6
     with pytest.raises(IdentityError, match="nightread restore IDENTITY"):
         ingest([phantom_night.inbox], settings)

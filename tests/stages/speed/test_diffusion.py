@@ -12,7 +12,7 @@ from pipeline.cli import group
 from pipeline.config import load_config
 from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
-from pipeline.stages.speed.diffusion import diffusion_speed
+from pipeline.stages.speed.diffusion import measure_diffusion_speed
 from pipeline.types import RunRef
 
 DDPM = (
@@ -44,5 +44,5 @@ def test_other_methods_are_refused(hospital: Any, trained_run: RunRef) -> None:
 
 
 def test_images_are_no_more_than_there_are(hospital: Any, run_id: str) -> None:
-    rows = diffusion_speed(hospital.settings, run_id, images=1, rounds=1)
+    rows = measure_diffusion_speed(hospital.settings, run_id, images=1, rounds=1)
     assert rows[0]["images_per_second"] > 0 and rows[0]["way"] == "one forward pass"

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.methods.ddpm import DdpmConfig, DiffusionModel
-from pipeline.stages.speed.diffusion_cost import DiffusionCost, diffusion_cost
+from pipeline.stages.speed.diffusion_cost import DiffusionCost, measure_diffusion_cost
 
 TINY = {"denoiser": {"widths": (8,), "attention": (False,)}, "start_times": (60, 120), "steps": 3}
 
@@ -21,7 +21,7 @@ def model(**settings: object) -> DiffusionModel:
 @pytest.fixture(scope="module")
 def rows() -> dict[str, DiffusionCost]:
     x = torch.linspace(-1, 1, 3 * 256).reshape(3, 1, 16, 16)
-    return {row.way: row for row in diffusion_cost(model(), x, rounds=1, still=0.05)}
+    return {row.way: row for row in measure_diffusion_cost(model(), x, rounds=1, still=0.05)}
 
 
 def test_passes_are_start_times_times_steps(rows: dict[str, DiffusionCost]) -> None:
@@ -48,4 +48,4 @@ def test_costs_are_ratios_of_the_same_round(rows: dict[str, DiffusionCost]) -> N
 @pytest.mark.parametrize("wrong", [{"second_pass": {}}, {"conditions": {}}, {"start_times": (30, 120)}])
 def test_variants_that_cannot_be_compared_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError, match="plain ddpm"):
-        diffusion_cost(model(**wrong), torch.zeros(1, 1, 16, 16))
+        measure_diffusion_cost(model(**wrong), torch.zeros(1, 1, 16, 16))

@@ -12,15 +12,15 @@ from pipeline.data.images.normalise import Normaliser, parse_normaliser
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.errors import ConfigError
-from pipeline.methods import method_config
+from pipeline.methods import parse_method
 from pipeline.methods.base import Method
 from pipeline.methods.stored_model import Model
-from pipeline.stages.speed.scoring_ratio import scoring_ratio
+from pipeline.stages.speed.scoring_ratio import measure_scoring_ratio
 
 
 def autoencoder(image_size: int, detection: dict[str, Any], **method: Any) -> Detector:
     """An untrained autoencoder that is not calibrated."""
-    config = method_config({"name": "ae", **method})
+    config = parse_method({"name": "ae", **method})
     normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": image_size}))
     return Detector(Model(config.build(image_size), normaliser), DetectionConfig.model_validate(detection), "ct")
 
@@ -32,12 +32,12 @@ def detector() -> Detector:
 
 
 def test_a_ratio_is_measured(detector: Detector) -> None:
-    measured = scoring_ratio(detector, images=16, batch_size=8, repeats=1)
+    measured = measure_scoring_ratio(detector, images=16, batch_size=8, repeats=1)
     assert measured.bare > 0
     assert measured.scored > 0
     assert measured.ratio == pytest.approx(measured.scored / measured.bare)
     assert (measured.batch_size, measured.image_size, measured.native_shape) == (8, 32, None)
-    slower = scoring_ratio(detector, images=16, batch_size=8, repeats=3, native_shape=(1024, 1024))
+    slower = measure_scoring_ratio(detector, images=16, batch_size=8, repeats=3, native_shape=(1024, 1024))
     assert slower.ratio < measured.ratio
 
 
@@ -48,11 +48,13 @@ def test_only_reconstructors_have_a_bare_pass(detector: Detector) -> None:
 
     with pytest.raises(ConfigError, match="does not reconstruct"):
         model = replace(detector.model, method=Scorer(detector.method.config, 32, 1, 2))
-        scoring_ratio(replace(detector, model=model))
+        measure_scoring_ratio(replace(detector, model=model))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("residual", [{"kind": "l1", "median": 5}, {"kind": "l2"}, {"kind": "ssim"}])
 def test_scoring_costs_little_at_a_real_size(residual: dict[str, Any]) -> None:
     detector = autoencoder(64, {"residual": residual})
-    assert scoring_ratio(detector, images=256, repeats=7).ratio > 0.75  # the aim is 0.8; others share the machine
+    assert (
+        measure_scoring_ratio(detector, images=256, repeats=7).ratio > 0.75
+    )  # the aim is 0.8; others share the machine

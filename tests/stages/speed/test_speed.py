@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from pipeline.cli import group
 from pipeline.errors import ConfigError
 from pipeline.stages.speed import memory
-from pipeline.stages.speed.memory import memory_rows
+from pipeline.stages.speed.memory import measure_memory
 
 COLUMNS = ["comparison", "ours", "bare", "ratio", "unit"]
 
 
 def test_memory_is_that_of_a_process_that_took_everything_in() -> None:
-    (row,) = memory_rows(3, 23)
+    (row,) = measure_memory(3, 23)
     assert list(row) == COLUMNS
     assert row["comparison"] == "peak memory of ingesting 23 instances / 3"
     assert 30 < row["bare"] < 1000  # MiB: Python and numpy at least
@@ -30,7 +30,7 @@ def test_memory_is_that_of_a_process_that_took_everything_in() -> None:
 def test_memory_needs_a_system_that_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "STATUS", Path("/nowhere/status"))
     with pytest.raises(ConfigError, match="Measure on Linux"):
-        memory_rows(1, 2)
+        measure_memory(1, 2)
 
 
 def test_the_command_tells_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,7 +42,7 @@ def test_the_command_tells_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> N
         "pipeline.stages.speed.ingest_train_score.speed", lambda *a: asked.update(speed=a) or rows("scoring")
     )
     monkeypatch.setattr("flows.overhead.measure_overhead", lambda n: asked.update(scans=n) or rows("flow"))
-    monkeypatch.setattr("pipeline.stages.speed.memory.memory_rows", lambda: rows("memory"))
+    monkeypatch.setattr("pipeline.stages.speed.memory.measure_memory", lambda: rows("memory"))
     done = CliRunner().invoke(group, ["benchmark", "speed", "--files", "5", "--images", "7", "--memory", "--json"])
     assert done.exit_code == 0, done.output
     assert [row["comparison"] for row in json.loads(done.stdout)] == ["scoring", "flow", "memory"]
