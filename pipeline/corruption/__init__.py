@@ -7,7 +7,8 @@ patients do; each row uses its own randomness.
 from __future__ import annotations
 
 from pipeline.corruption.intensity_jitter import IntensityConfig, jitter
-from pipeline.corruption.lesions import LesionConfig, Painted, paint
+from pipeline.corruption.lesions import LesionConfig, Painted, fade, paint
+from pipeline.corruption.painting import Lesson, PaintingFields
 from pipeline.corruption.pose import PoseConfig, pose
 from pipeline.corruption.shapes import ShapeConfig, draw_shape
 from pipeline.corruption.textures import Cystic, Displaced, Foreign, Smoothed, Texture, Tinted
@@ -18,13 +19,16 @@ __all__ = [
     "Foreign",
     "IntensityConfig",
     "LesionConfig",
+    "Lesson",
     "Painted",
+    "PaintingFields",
     "PoseConfig",
     "ShapeConfig",
     "Smoothed",
     "Texture",
     "Tinted",
     "draw_shape",
+    "fade",
     "jitter",
     "paint",
     "pose",

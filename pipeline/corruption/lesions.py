@@ -63,6 +63,20 @@ def paint(images: Tensor, body: Tensor, config: LesionConfig, rng: Rng) -> Paint
         return _paint(images, body, config, rng)
 
 
+def fade(painted: Painted, clean: Tensor, share: Tensor, config: LesionConfig) -> Painted:
+    """Return the lesions at a share of their strength: x + share (painted - x), and what is still visible of them.
+
+    Args:
+        painted: of `paint`.
+        clean: float32 [B, C, *spatial], the images before painting.
+        share: in [0, 1], broadcast against images.
+        config: of the same `paint`.
+    """
+    images = torch.lerp(clean, painted.images, share.expand_as(clean))
+    mask = painted.mask & _visible(images - clean, config.visible)
+    return Painted(images, painted.coverage * share, mask)
+
+
 def _paint(images: Tensor, body: Tensor, config: LesionConfig, rng: Rng) -> Painted:
     counts = _counts(config, rng.fork("lesions"))
     painted, coverage = images, torch.zeros(body.shape, device=images.device)

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pipeline.corruption import IntensityConfig, LesionConfig, PoseConfig, jitter, paint, pose
+from pipeline.corruption import PaintingFields, jitter, paint, pose
 from pipeline.diffusion.noise import NoiseKind, draw_noise
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.masked import within_body
@@ -29,7 +29,7 @@ from pipeline.nn.unet import GROUPS, HALVINGS, UNetFields
 from pipeline.types import Batch
 
 
-class DaeConfig(UNetFields, MethodConfig):
+class DaeConfig(PaintingFields, UNetFields, MethodConfig):
     """Configuration of `dae`."""
 
     name: Literal["dae"] = "dae"
@@ -42,9 +42,6 @@ class DaeConfig(UNetFields, MethodConfig):
     noise_std: float = Field(0.25, gt=0, description="standard deviation of the noise, in units of the image [-1, 1]")
     noise_grid: int = Field(8, ge=2, description="cells of the coarse noise along one edge; 8 pixels per cell")
     vary_strength: bool = Field(False, description="scale each image's noise by a uniform factor of 0 to 1")
-    lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint, unless the corruption is noise")
-    intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before corruption")
-    pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
     residual: bool = Field(True, description="the network predicts the correction instead of the image")
     l1: float = Field(0.0, ge=0, description="weight of the absolute error in the loss")
     l2: float = Field(1.0, ge=0, description="weight of the squared error")

@@ -10,27 +10,24 @@ hides faint lesions; with a gate, the residual |x_hat - x| = g |d| is nearly 0 w
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.corruption import IntensityConfig, LesionConfig, PoseConfig, jitter, paint, pose
+from pipeline.corruption import PaintingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.nn.masked import soft_dice_loss, within_body
+from pipeline.nn.masked import within_body
+from pipeline.nn.repair import Repaired, gated, mask_terms
 from pipeline.nn.rng import Rng
 from pipeline.nn.unet import UNetFields
 from pipeline.types import Batch
 
 
-class GatedDaeConfig(UNetFields, MethodConfig):
+class GatedDaeConfig(PaintingFields, UNetFields, MethodConfig):
     """Configuration of `gated_dae`."""
 
     name: Literal["gated_dae"] = "gated_dae"
-    lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint; they determine what is removed")
-    intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before painting")
-    pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
     gate: float = Field(1.0, gt=0, description="weight of the gate's cross-entropy and Dice beside the absolute error")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
@@ -50,22 +47,18 @@ class GatedDae(Method):
         self.network = config.unet(spatial_dims, channels, 1 + channels)
         self.phases = (Phase("train", lr=config.lr),)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logit of the gate [B, 1, *spatial] and the clean image [B, C, *spatial], float32."""
-        logit, d = self.network(x).float().tensor_split([1], dim=1)
-        return logit, x.float() + logit.sigmoid() * d
+    def forward(self, x: Tensor) -> Repaired:
+        """Return the clean image [B, C, *spatial] and the logit of the gate [B, 1, *spatial], float32."""
+        return gated(x, self.network(x))
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return |x_hat - x| + gate x (cross-entropy + 1 - soft Dice), within the body, means over the images."""
-        images, body = pose(batch.images, batch.body, self.config.pose, rng)
-        x = jitter(images, body, self.config.intensity, rng)
-        painted = paint(x, body, self.config.lesions, rng)
-        logit, x_hat = self(painted.images)
-        lesion = painted.mask.float()
+        lesson = self.config.lesson(batch, rng)
+        repaired = self(lesson.painted.images)
+        error = (repaired.images - lesson.clean).abs().mean(dim=1, keepdim=True)
         terms = {
-            "absolute": within_body((x_hat - x).abs().mean(dim=1, keepdim=True), body),
-            "cross_entropy": within_body(F.binary_cross_entropy_with_logits(logit, lesion, reduction="none"), body),
-            "dice": soft_dice_loss(logit.sigmoid() * body, lesion),
+            "absolute": within_body(error, lesson.body),
+            **mask_terms(cast(Tensor, repaired.logit), lesson.painted.mask, lesson.body),
         }
         total = terms["absolute"] + self.config.gate * (terms["cross_entropy"] + terms["dice"])
         return {"total": total, **terms}
@@ -73,4 +66,4 @@ class GatedDae(Method):
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat of the image as it is; no randomness."""
         with self.inference():
-            return self(self.check(x))[1].to(x.dtype)
+            return self(self.check(x)).images.to(x.dtype)

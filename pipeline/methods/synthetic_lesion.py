@@ -20,24 +20,22 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.corruption import IntensityConfig, LesionConfig, PoseConfig, jitter, paint, pose
+from pipeline.corruption import IntensityConfig, PaintingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.nn.masked import soft_dice_loss, within_body
+from pipeline.nn.repair import mask_terms
 from pipeline.nn.rng import Rng
 from pipeline.nn.unet import UNetFields
 from pipeline.types import Batch
 
 
-class SyntheticLesionConfig(UNetFields, MethodConfig):
+class SyntheticLesionConfig(PaintingFields, UNetFields, MethodConfig):
     """Configuration of `synthetic_lesion`."""
 
     name: Literal["synthetic_lesion"] = "synthetic_lesion"
-    lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint; they determine what is found")
     intensity: IntensityConfig = Field(
         IntensityConfig(gamma=1.3, gain=0.1, noise=0.02),
         description="jitter of the whole image, before painting: brightness alone must not be a lesion",
     )
-    pose: PoseConfig = Field(PoseConfig(), description="movement of the whole image, before the jitter")
     dice: float = Field(1.0, ge=0, description="weight of the soft Dice beside the cross-entropy")
     lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
@@ -63,14 +61,8 @@ class SyntheticLesion(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return cross-entropy + dice x (1 - soft Dice), within the body, means over the images."""
-        images, body = pose(batch.images, batch.body, self.config.pose, rng)
-        x = jitter(images, body, self.config.intensity, rng)
-        painted = paint(x, body, self.config.lesions, rng)
-        logit, lesion = self(painted.images), painted.mask.float()
-        terms = {
-            "cross_entropy": within_body(F.binary_cross_entropy_with_logits(logit, lesion, reduction="none"), body),
-            "dice": soft_dice_loss(logit.sigmoid() * body, lesion),
-        }
+        lesson = self.config.lesson(batch, rng)
+        terms = mask_terms(self(lesson.painted.images), lesson.painted.mask, lesson.body)
         return {"total": terms["cross_entropy"] + self.config.dice * terms["dice"], **terms}
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.corruption import Cystic, Displaced, Foreign, LesionConfig, ShapeConfig, Smoothed, Tinted, paint
+from pipeline.corruption import Cystic, Displaced, Foreign, LesionConfig, ShapeConfig, Smoothed, Tinted, fade, paint
 from pipeline.nn.rng import Rng
 
 EVERY = (Tinted(), Cystic(), Smoothed(), Displaced())
@@ -139,3 +139,15 @@ def test_painting_costs_less_than_a_tenth_of_a_training_step() -> None:
     painting = seconds(5, lambda: paint(x, body, config, Rng(range(8))))
     step = seconds(2, lambda: method.loss(batch, "train", Rng(range(8)))["total"].backward())
     assert painting < 0.1 * step
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_faded_lesion_has_a_share_of_its_strength_and_is_lesion_only_where_it_is_visible(share: float) -> None:
+    images, body = torch.zeros(4, 1, 32, 32), torch.ones(4, 1, 32, 32, dtype=torch.bool)
+    config = LesionConfig(healthy=0)
+    painted = paint(images, body, config, Rng(range(4)))
+    faded = fade(painted, images, torch.full((4, 1, 1, 1), share), config)
+    assert_close(faded.images, share * painted.images)
+    assert not (faded.mask & ~painted.mask).any()
+    assert torch.equal(faded.mask, painted.mask) if share == 1 else faded.mask.sum() < painted.mask.sum()
+    assert faded.mask.any() == (share > 0)

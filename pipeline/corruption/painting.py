@@ -1,0 +1,44 @@
+"""Painting as an option of any method: fields that configure it, and the pair of images that it makes of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.config import Config
+from pipeline.corruption.intensity_jitter import IntensityConfig, jitter
+from pipeline.corruption.lesions import LesionConfig, Painted, paint
+from pipeline.corruption.pose import PoseConfig, pose
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a method that repairs learns from: a clean image, and the same image with lesions.
+
+    Attributes:
+        clean: float32 [B, C, *spatial] in [-1, 1], moved and jittered.
+        body: bool [B, 1, *spatial], moved in the same way.
+        painted: the clean images with lesions, and their masks.
+    """
+
+    clean: Tensor
+    body: Tensor
+    painted: Painted
+
+
+class PaintingFields(Config):
+    """Fields of a method's configuration that describe what is painted on its images."""
+
+    lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint; they determine what the method finds")
+    intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before painting")
+    pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
+
+    def lesson(self, batch: Batch, rng: Rng) -> Lesson:
+        """Return the batch moved, jittered and painted; its own images are unchanged."""
+        images, body = pose(batch.images, batch.body, self.pose, rng)
+        clean = jitter(images, body, self.intensity, rng)
+        return Lesson(clean, body, paint(clean, body, self.lesions, rng))
