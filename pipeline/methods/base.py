@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, Rejected, RejectionCode
-from pipeline.methods.component import CodecConfig
+from pipeline.methods.component import ComponentConfig
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -117,6 +117,22 @@ class Method(nn.Module):
         }
         return list(parameters.values())
 
+    def phases_within(self, name: str, share: float) -> tuple[Phase, ...]:
+        """Return the phases of this method as those of one that holds it as its submodule `name`.
+
+        They take turns in the first `share` of the training, and are called `name`_`phase`; none if the share is 0.
+        """
+        return tuple(
+            replace(
+                phase,
+                name=f"{name}_{phase.name}",
+                modules=tuple(f"{name}.{module}".rstrip(".") for module in phase.modules),
+                after=phase.after * share,
+                until=phase.until * share,
+            )
+            for phase in (self.phases if share else ())
+        )
+
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Evaluate without gradients and in eval mode, since batch statistics would make a score depend on its
@@ -166,7 +182,7 @@ class MethodConfig(Config):
 
     name: str
 
-    def components(self) -> Mapping[str, CodecConfig]:
+    def components(self) -> Mapping[str, ComponentConfig]:
         """Return the configurations of the methods that this one holds, by name. Default: none."""
         return {}
 

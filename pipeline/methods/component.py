@@ -14,14 +14,16 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config import Config
 
 
-class CodecConfig(Config):
-    """Choice of the codec: one that is trained here, or the trained model of a run, named by its SHA-256.
+class ComponentConfig(Config):
+    """Choice of the component: one that is trained here, or the trained model of a run, named by its SHA-256.
 
-    After building, `method` is the codec's own configuration in either case.
+    After building, `method` is the component's own configuration in either case.
     """
 
-    method: dict[str, Any] = Field({"name": "vq_vae"}, description="configuration of the codec that is trained first")
-    run: str | None = Field(None, min_length=1, description="id of a run whose trained model is the codec instead")
+    method: dict[str, Any] = Field(
+        {"name": "vq_vae"}, description="configuration of a component that is trained here first"
+    )
+    run: str | None = Field(None, min_length=1, description="id of a run whose trained model is the component instead")
     sha256: str | None = Field(None, description="SHA-256 of that model; any other one is rejected")
 
     @field_validator("method")
@@ -34,12 +36,12 @@ class CodecConfig(Config):
     def _both(self) -> Self:
         if (self.run is None) != (self.sha256 is None):
             raise ValueError(
-                "a trained codec is named by both `run` and `sha256` (model_sha256 in nightread runs --json). Set "
-                "both, or neither to train the codec here"
+                "a trained component is named by both `run` and `sha256` (model_sha256 in nightread runs --json). Set "
+                "both, or neither to train it here"
             )
         return self
 
     @property
     def trained(self) -> bool:
-        """Whether the codec is another run's model: frozen here, and saved by name, without its weights."""
+        """Whether the component is another run's model: frozen here, and saved by name, without its weights."""
         return self.sha256 is not None

@@ -10,7 +10,6 @@ denoised by DDIM, decoded; the mean over the start times. The saved model names 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -24,7 +23,7 @@ from pipeline.diffusion.process import Process, ProcessConfig
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.methods.capabilities import Codec
-from pipeline.methods.component import CodecConfig
+from pipeline.methods.component import ComponentConfig
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -35,7 +34,7 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
     """Configuration of `latent_diffusion`."""
 
     name: Literal["latent_diffusion"] = "latent_diffusion"
-    codec: CodecConfig = Field(CodecConfig(), description="the codec that encodes and decodes")
+    codec: ComponentConfig = Field(ComponentConfig(), description="the codec that encodes and decodes")
     codec_share: float = Field(
         0.4, gt=0, lt=1, description="share of the training used for the codec, unless it is trained already"
     )
@@ -45,7 +44,7 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
     noise: NoiseKind = Field("gaussian", description="gaussian, simplex or coarse")
     lr: float = Field(5e-4, gt=0, description="learning rate of Adam, of the denoiser")
 
-    def components(self) -> Mapping[str, CodecConfig]:
+    def components(self) -> Mapping[str, ComponentConfig]:
         """Return the codec's configuration."""
         return {"codec": self.codec}
 
@@ -102,25 +101,15 @@ class LatentDiffusion(Method):
         self.process = Process(config, code_shape(codec), limit=None)
         self.register_buffer("sigma", torch.ones(()))
         self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
-        self.phases = (*self._codec_phases(), Phase("denoise", ("network",), lr=config.lr, after=self._codec_end))
+        self.phases = (
+            *codec.phases_within("codec", self._codec_end),
+            Phase("denoise", ("network",), lr=config.lr, after=self._codec_end),
+        )
 
     @property
     def _codec_end(self) -> float:
         learns = any(p.requires_grad for p in self.codec.parameters())
         return self.config.codec_share if learns else 0.0
-
-    def _codec_phases(self) -> tuple[Phase, ...]:
-        share = self._codec_end
-        return tuple(
-            replace(
-                phase,
-                name=CODEC + phase.name,
-                modules=tuple(f"codec.{name}".rstrip(".") for name in phase.modules),
-                after=phase.after * share,
-                until=phase.until * share,
-            )
-            for phase in (self.codec.phases if share else ())
-        )
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the codec's own terms in its phases, then L_LDM (eq. 2)."""

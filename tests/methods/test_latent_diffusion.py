@@ -26,7 +26,7 @@ from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods import METHODS, build_method, parse_method
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.capabilities import Codec, Reconstructor
-from pipeline.methods.component import CodecConfig
+from pipeline.methods.component import ComponentConfig
 from pipeline.methods.latent_diffusion import LatentDiffusion, LatentDiffusionConfig, code_shape
 from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.nn.rng import Rng
@@ -82,7 +82,9 @@ def trained_model(tmp_path: Path, config: dict, size: int = 32) -> tuple[Path, s
 
 
 def test_codes_are_divided_by_their_standard_deviation_and_samples_are_those_of_the_data() -> None:
-    method = LatentDiffusion(LatentDiffusionConfig(codec=CodecConfig(method={"name": "x"})), Shuffle(), nn.Identity())
+    method = LatentDiffusion(
+        LatentDiffusionConfig(codec=ComponentConfig(method={"name": "x"})), Shuffle(), nn.Identity()
+    )
     method.network = Exact(method.process.alpha_bar)
     images = F.pixel_shuffle(MEAN + STD * Rng(range(64)).normal(4, 8, 8), 2) / 3
     method.train().loss(Batch(images, images > 9, tuple(map(str, range(64)))), "denoise", Rng(range(64)))
@@ -97,7 +99,7 @@ def test_codes_are_divided_by_their_standard_deviation_and_samples_are_those_of_
 
 def test_reconstruction_pulls_codes_to_the_data_by_the_known_factor() -> None:
     # As for images (see test_ddpm.py) with standard deviation 1: z_hat - m = (z - m) sqrt(a), here for z - m = 4 sigma.
-    settings = {"codec": CodecConfig(method={"name": "x"}), "start_times": (300,), "steps": 100}
+    settings = {"codec": ComponentConfig(method={"name": "x"}), "start_times": (300,), "steps": 100}
     method = LatentDiffusion(LatentDiffusionConfig(**settings), Shuffle(), nn.Identity())
     method.network = Exact(method.process.alpha_bar)
     method.sigma.fill_(STD)
