@@ -75,24 +75,28 @@ class Unet(nn.Module):
     """MONAI's DiffusionModelUNet on patches, conditioned on the time and an optional vector.
 
     Patches are folded into channels before the network and unfolded after it (arXiv:2301.11093, section 3). The
-    condition's vector passes a linear layer and is added to the embedding of the time.
+    condition's vector passes a linear layer and is added to the embedding of the time. `out` is the number of channels
+    of the prediction, `channels` by default; they differ where images to look at are further input channels.
     """
 
-    def __init__(self, config: UnetConfig, spatial_dims: int, channels: int, condition: int | None) -> None:
+    def __init__(
+        self, config: UnetConfig, spatial_dims: int, channels: int, condition: int | None, out: int | None = None
+    ) -> None:
         from monai.networks.nets import DiffusionModelUNet
 
         super().__init__()
         self.patch = config.patch
-        inner = channels * config.patch**spatial_dims
+        pixels = config.patch**spatial_dims
         self.network = DiffusionModelUNet(
-            spatial_dims, inner, inner, config.residual_blocks, config.widths, config.attention,
+            spatial_dims, channels * pixels, (out or channels) * pixels,
+            config.residual_blocks, config.widths, config.attention,
             norm_num_groups=GROUPS, num_head_channels=GROUPS, num_class_embeds=None if condition is None else 1,
         )  # fmt: skip
         if condition is not None:
             self.network.class_embedding = nn.Linear(condition, 4 * config.widths[0])
 
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
-        """Return the prediction [B, C, *spatial]; `c` is [B, width]."""
+        """Return the prediction [B, out, *spatial]; `c` is [B, width]."""
         return unfold(self.network(fold(x_t, self.patch), t, class_labels=c), self.patch)
 
 

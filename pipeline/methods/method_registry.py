@@ -13,7 +13,9 @@ from pipeline.methods.ae import AeConfig
 from pipeline.methods.ae_u import AeUConfig
 from pipeline.methods.alpha_gan import AlphaGanConfig
 from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.cold_diffusion import ColdDiffusionConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
+from pipeline.methods.conditioned_ddpm import ConditionedDdpmConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.diff_ae import DiffAeConfig
@@ -21,7 +23,10 @@ from pipeline.methods.f_anogan import FAnoGanConfig
 from pipeline.methods.feature_ae import FeatureAeConfig
 from pipeline.methods.gated_dae import GatedDaeConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
+from pipeline.methods.ladder_vae import LadderVaeConfig
+from pipeline.methods.ladder_vq import LadderVqConfig
 from pipeline.methods.latent_diffusion import LatentDiffusionConfig
+from pipeline.methods.learned_residual import LearnedResidualConfig
 from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
 from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vampprior import VampPriorConfig
@@ -39,6 +44,10 @@ AnyMethodConfig = Annotated[
     | VampPriorConfig
     | DaeConfig
     | GatedDaeConfig
+    | LadderVaeConfig
+    | LadderVqConfig
+    | ColdDiffusionConfig
+    | ConditionedDdpmConfig
     | VqVaeConfig
     | VqVae2Config
     | VqganConfig
@@ -46,6 +55,7 @@ AnyMethodConfig = Annotated[
     | LatentDiffusionConfig
     | DiffAeConfig
     | SyntheticLesionConfig
+    | LearnedResidualConfig
     | KnnFeaturesConfig
     | FeatureAeConfig
     | FAnoGanConfig

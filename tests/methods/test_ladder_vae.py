@@ -1,0 +1,86 @@
+"""`ladder_vae`: its KL in closed form, what the draws and the warm-up do, and a small one that repairs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from pipeline.corruption import LesionConfig, ShapeConfig, Tinted, paint
+from pipeline.methods.ladder_vae import LadderVae, LadderVaeConfig
+from pipeline.nn.rng import Rng
+from pipeline.types import Batch
+
+WIDTHS = (8, 8, 8, 8, 8, 8)
+LESIONS = LesionConfig(healthy=0, shape=ShapeConfig(radius=(0.1, 0.2)), textures=(Tinted(contrast=(0.3, 0.8)),))
+
+
+def with_posterior(mu: float, log_variance: float, **values: object) -> LadderVae:
+    """Return a ladder whose every level says N(mu, exp(log_variance)), whatever the image."""
+    method = LadderVaeConfig(widths=WIDTHS, lesions=LESIONS, code=(1, 1, 2, 2, 3), **values).build(32)
+    with torch.no_grad():
+        for layer in method.network.to_code:
+            layer.conv.weight.zero_()
+            middle = layer.conv.bias.numel() // 2
+            layer.conv.bias[:middle], layer.conv.bias[middle:] = mu, log_variance
+    return method
+
+
+def test_kl_of_each_level_by_hand(batch: Batch) -> None:
+    """Per element (mu^2 + sigma^2 - 1 - log sigma^2) / 2; level i has 1, 1, 2, 2, 3 channels on a grid of 32 / 2^i."""
+    mu, log_variance = 0.5, math.log(0.25)
+    method = with_posterior(mu, log_variance, decoder_scale=0.1)
+    terms = method.loss(batch, "train", Rng(range(16)))
+    each = 0.5 * (mu**2 + 0.25 - 1 - log_variance)
+    nats = [each * width / 4**level for level, width in enumerate((1, 1, 2, 2, 3))]
+    for level, expected in enumerate(nats):
+        assert_close(terms[f"kl_{level}"], torch.tensor(expected))
+    assert_close(terms["total"], terms["repair"] + 0.1 * sum(nats))
+
+
+def test_the_kl_term_warms_up_over_the_steps(batch: Batch) -> None:
+    method = with_posterior(0.5, 0.0, decoder_scale=1.0, warm_up=3)
+    shares = []
+    for _ in range(5):
+        terms = method.loss(batch, "train", Rng(range(16)))
+        nats = torch.stack([terms[f"kl_{level}"] for level in range(5)]).sum()
+        shares.append(((terms["total"] - terms["repair"]) / nats).item())
+        method.after_step("train")
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0], rel=1e-3)
+
+
+def test_draws_differ_and_more_of_them_come_nearer_to_their_mean(batch: Batch) -> None:
+    answers = {n: with_posterior(0.0, 2.0, draws=n) for n in (1, 64)}
+    x = [answers[1].reconstruct(batch.images, Rng([key] * 16)) for key in range(4)]
+    many = [answers[64].reconstruct(batch.images, Rng([key] * 16)) for key in range(4)]
+    assert 0 < torch.stack(many).std(dim=0).mean() < 0.3 * torch.stack(x).std(dim=0).mean()
+
+
+def test_without_draws_the_mean_code_answers_and_nothing_is_random(batch: Batch) -> None:
+    method = with_posterior(0.3, 2.0, draws=0, gated=False)
+    first, second = (method.reconstruct(batch.images, Rng(range(start, start + 16))) for start in (0, 50))
+    assert torch.equal(first, second)
+
+
+def test_without_a_gate_the_image_reaches_the_answer_through_the_codes_alone(batch: Batch) -> None:
+    x_hat = with_posterior(0.3, 0.0, draws=0, gated=False).reconstruct(batch.images, Rng(range(16)))
+    assert torch.equal(x_hat, x_hat[:1].expand_as(x_hat))
+    gated = with_posterior(0.3, 0.0, draws=0).reconstruct(batch.images, Rng(range(16))) - batch.images
+    assert_close(gated, gated[:1].expand_as(gated), atol=1e-6, rtol=0)
+
+
+def test_a_trained_one_takes_lesions_out_and_leaves_normal_images_almost_alone(batch: Batch) -> None:
+    torch.manual_seed(0)
+    method = LadderVaeConfig(widths=(8, 8, 16, 16, 16, 8), lesions=LESIONS).build(32)
+    optimiser = torch.optim.Adam(method.parameters(), lr=5e-3)
+    for step in range(200):
+        optimiser.zero_grad()
+        method.loss(batch, "train", Rng.training(0, 16 * step, 16))["total"].backward()
+        optimiser.step()
+    painted = paint(batch.images, batch.body, LESIONS, Rng(range(900, 916)))
+    of_normal, of_lesions = ((method.reconstruct(x, Rng(range(16))) - x).abs() for x in (batch.images, painted.images))
+    mean_on_lesions = of_lesions[painted.mask].mean()
+    assert mean_on_lesions > 10 * of_normal[batch.body].mean()
+    assert mean_on_lesions > 0.5 * (painted.images - batch.images).abs()[painted.mask].mean()
