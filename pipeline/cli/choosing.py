@@ -117,7 +117,7 @@ def grid(
     from pipeline.stages.run.run_folder import RunFolder
 
     settings = settings_of(context)
-    folder = RunFolder.of(settings, run)
+    folder = RunFolder.find(settings, run)
     trained = folder.read_trained()
     tried = GridConfig(**({"kinds": kinds} if kinds else {}))
     with progress_bar("Trying maps", quiet=as_json) as update:

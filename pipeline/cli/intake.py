@@ -153,5 +153,5 @@ def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
         ]
     if reveal:
         with Crosswalk.open(settings) as crosswalk:
-            rows = [{**row, "path": crosswalk.path(row["subject"])} for row in rows]
+            rows = [{**row, "path": crosswalk.find_path(row["subject"])} for row in rows]
     print_rows(rows, as_json, "Nothing was rejected.")

@@ -79,7 +79,7 @@ class Frames:
         Raises:
             CatalogueError: the pixel object is missing, damaged or of another size than in the catalogue.
         """
-        stored = self.stored(ref)
+        stored = self.read_stored(ref)
         window = default_window(thinned(stored), ref)
         factor, part = 1, clipped(box, stored.shape)
         if part is not None:
@@ -90,7 +90,7 @@ class Frames:
             part = (0, 0, *stored.shape)
         return replace(_frame(visible, ref, window), reduced=factor, box=part)
 
-    def stored(self, ref: SliceRef) -> np.ndarray:
+    def read_stored(self, ref: SliceRef) -> np.ndarray:
         """Return the stored values [H, W] of a slice."""
         key = (ref.pixel_key, ref.frame)
         with self._lock:

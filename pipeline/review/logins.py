@@ -59,7 +59,7 @@ class Logins:
         self._audit.record("login", typed)
         return user
 
-    def vouched(self, name: str, address: str) -> User:
+    def log_in_by_proxy(self, name: str, address: str) -> User:
         """Return the user that a trusted proxy has authenticated.
 
         Raises:

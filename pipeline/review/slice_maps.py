@@ -118,7 +118,7 @@ class MapMaker:
         """Return the cached maps of a slice, or None if they have not been computed."""
         return _read(self._file(finding, stack, index))
 
-    def model(self, finding: FindingRow) -> OpenModel:
+    def open_model(self, finding: FindingRow) -> OpenModel:
         """Return the detector of a finding's run; only the registered artefact is loaded (else ArtefactError)."""
         with self._lock:
             if finding.model_sha256 in self._models:
@@ -150,7 +150,7 @@ class MapMaker:
         if cached is not None:
             return cached
         requested: SliceMaps | None = None
-        for place, native in self._results(self.model(finding), stack, index):
+        for place, native in self._results(self.open_model(finding), stack, index):
             if native.values is None:
                 return None
             maps = _in_integers(native.values, native.body, native.reconstruction, stack.refs[place])

@@ -68,7 +68,7 @@ class TrackedRun:
 
     run_id: str
 
-    def config(self, config: Config) -> None:
+    def log_config(self, config: Config) -> None:
         """Log the resolved configuration: completely as JSON, and flattened as parameters."""
         import mlflow
 
@@ -76,7 +76,7 @@ class TrackedRun:
         mlflow.log_dict(values, "config.json")
         mlflow.log_params({k: v for k, v in _flatten(values) if len(str(v)) <= 500})
 
-    def data(self, fingerprint: Mapping[str, Any], context: str) -> None:
+    def log_data(self, fingerprint: Mapping[str, Any], context: str) -> None:
         """Log the patients and pixels used, as an MLflow data set with the fingerprint as its digest.
 
         Args:
@@ -93,7 +93,7 @@ class TrackedRun:
         digest = str(fingerprint["sha256"])[:36]  # MLflow's limit; the full SHA-256 is in the source
         mlflow.log_input(MetaDataset(source, name=context, digest=digest), context=context)
 
-    def terms(self, records: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    def log_terms(self, records: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Log training terms as metrics; each record is (images seen, terms). They are batched, since one call costs as
         much as ten.
         """
@@ -107,29 +107,29 @@ class TrackedRun:
         for start in range(0, len(metrics), BATCH):
             MlflowClient().log_batch(self.run_id, metrics=metrics[start : start + BATCH])
 
-    def metrics(self, values: Mapping[str, float]) -> None:
+    def log_metrics(self, values: Mapping[str, float]) -> None:
         """Log final metrics."""
         import mlflow
 
         mlflow.log_metrics({name: float(value) for name, value in values.items()})
 
-    def figure(self, figure: Figure, name: str) -> None:
+    def log_figure(self, figure: Figure, name: str) -> None:
         """Log a figure as PNG under `figures/`."""
         import mlflow
 
         mlflow.log_figure(figure, f"figures/{name}.png")
 
-    def table(self, table: pd.DataFrame, name: str) -> None:
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
         """Log a table as CSV under `tables/`."""
-        self.text(table.to_csv(index=False), f"tables/{name}.csv")
+        self.log_text(table.to_csv(index=False), f"tables/{name}.csv")
 
-    def text(self, text: str, name: str) -> None:
+    def log_text(self, text: str, name: str) -> None:
         """Log a text file."""
         import mlflow
 
         mlflow.log_text(text, name)
 
-    def tags(self, values: Mapping[str, str]) -> None:
+    def log_tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
         import mlflow
 

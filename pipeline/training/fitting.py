@@ -20,7 +20,7 @@ from pipeline.training.checkpoint import list_checkpoints, resume, save_checkpoi
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import StepRecord, autocast, on_device, require_finite, train
 from pipeline.training.order import Images, collate, ordered
-from pipeline.training.state import TrainState, accelerator
+from pipeline.training.state import TrainState, get_accelerator
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def fit(
 def _fitted(method: Method, data: Images, held_out: Images | None, config: TrainingConfig) -> FitResult:
     """Fit a method without phases in one pass over the images."""
     began = time.process_time()
-    method = method.to(accelerator(config.device == "cpu").device).eval()
+    method = method.to(get_accelerator(config.device == "cpu").device).eval()
     complete(method, data, held_out, config.batch_size)
     seconds = time.process_time() - began
     return FitResult(method.to("cpu"), len(data), None, len(data), "images", seconds)

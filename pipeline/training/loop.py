@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.errors import TrainingDiverged
 from pipeline.methods.base import Phase
 from pipeline.nn.rng import Rng, row_key
-from pipeline.training.order import Images, collate, indices
+from pipeline.training.order import Images, collate, draw_indices
 from pipeline.training.state import TrainState
 from pipeline.types import Batch
 
@@ -79,7 +79,7 @@ def _next(state: TrainState, data: Images) -> tuple[Batch, Rng]:
     """Return this process's rows of the next batch, and their randomness."""
     config, accelerator, first = state.config, state.accelerator, state.images_seen
     rows = range(accelerator.process_index, config.batch_size, accelerator.num_processes)
-    chosen = indices(config.seed, first, config.batch_size, len(data))
+    chosen = draw_indices(config.seed, first, config.batch_size, len(data))
     rng = Rng.training(config.seed, first, config.batch_size, accelerator.device)
     mine = rng if len(rows) == config.batch_size else rng.rows(rows)
     return on_device(state, collate(data, [chosen[row] for row in rows])), mine

@@ -38,7 +38,7 @@ def permutation(seed: int, epoch: int, size: int) -> tuple[int, ...]:
     return tuple(np.random.Generator(np.random.Philox(row_key(seed, "order", epoch))).permutation(size).tolist())
 
 
-def indices(seed: int, first: int, count: int, size: int) -> list[int]:
+def draw_indices(seed: int, first: int, count: int, size: int) -> list[int]:
     """Return the data indices of the images number `first` .. `first + count - 1` of the training.
 
     Raises:
@@ -85,7 +85,7 @@ def ordered(data: Images, batch_size: int) -> Iterator[Batch]:
     Raises:
         EmptySelection: the data set is empty.
     """
-    indices(0, 0, 1, len(data))  # raises for an empty data set
+    draw_indices(0, 0, 1, len(data))  # raises for an empty data set
     for first in range(0, len(data), batch_size):
         yield collate(data, range(first, min(first + batch_size, len(data))))
 
@@ -94,7 +94,7 @@ def _tensor(value: Tensor | np.ndarray) -> Tensor:
     return torch.as_tensor(value)
 
 
-def phase_borders(phases: Sequence[Phase]) -> tuple[float, ...]:
+def find_phase_borders(phases: Sequence[Phase]) -> tuple[float, ...]:
     """Return the fractions of the training at which the set of active phases changes, 0 first.
 
     Raises:

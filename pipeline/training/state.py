@@ -14,14 +14,14 @@ from pipeline.errors import ConfigError
 from pipeline.methods.artefact import method_spec
 from pipeline.methods.base import Method, Phase
 from pipeline.training.config import TrainingConfig
-from pipeline.training.order import active, phase_borders, phase_cycle
+from pipeline.training.order import active, find_phase_borders, phase_cycle
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
 @lru_cache(maxsize=2)
-def accelerator(cpu: bool) -> Accelerator:
+def get_accelerator(cpu: bool) -> Accelerator:
     """Return this process's Accelerator (device, rank, reductions); only one may be created.
 
     It does not handle mixed precision, since its setting is fixed for the life of the process; the loop uses autocast.
@@ -83,7 +83,7 @@ class TrainState:
         if not method.phases:
             raise ConfigError(f"{method.config.name} has no training phase: `fit` finishes it without this loop.")
         self.config = config
-        self.accelerator = accelerator(config.device == "cpu")
+        self.accelerator = get_accelerator(config.device == "cpu")
         if config.batch_size % self.accelerator.num_processes:
             raise ConfigError(
                 f"batch_size {config.batch_size} must be a multiple of the number of processes, "
@@ -96,7 +96,7 @@ class TrainState:
         self.ema = copy.deepcopy(self.method).eval().requires_grad_(False)
         self.best_weights: dict[str, Tensor] | None = None
         self.progress = Progress()
-        self._borders = phase_borders(method.phases)
+        self._borders = find_phase_borders(method.phases)
         self._cycles = [phase_cycle(active(method.phases, border)) for border in self._borders]
         self.optimisers = {phase.name: _optimiser(method, phase) for phase in method.phases}
         self._pairs = _float_pairs(self.ema, self.method)

@@ -21,7 +21,7 @@ from pipeline.methods.base import MethodConfig
 from pipeline.methods.method_registry import build_method
 from pipeline.methods.stored_model import Model
 from pipeline.training import TrainingConfig, fit
-from pipeline.training.state import accelerator
+from pipeline.training.state import get_accelerator
 from pipeline.types import Batch
 
 
@@ -41,7 +41,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 def _forget() -> None:
     AcceleratorState._reset_state(reset_partial_state=True)
-    accelerator.cache_clear()
+    get_accelerator.cache_clear()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

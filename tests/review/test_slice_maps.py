@@ -57,7 +57,7 @@ def test_a_reconstruction_is_the_one_that_scoring_makes(opened: Any, scored: Any
     catalogue, maker, finding = opened
     stack = StudyStacks(catalogue).of(finding.study_id).stacks[0]
     maps = maker.ask(finding, stack, 0).result()
-    config = RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).config()
+    config = RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).read_config()
     chosen = choose(catalogue, config, scored.settings, study_ids=[finding.study_id])
     detector = maker.model(finding).detector
     item = next(scored_slices(detector, dataset(chosen, config, scored.settings, "none")))

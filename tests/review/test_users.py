@@ -185,14 +185,17 @@ def test_sessions_are_revoked(review: Review, ann: Any, change: str) -> None:
 
 def test_a_disabled_user_is_out_and_may_come_back(review: Review, ann: Any) -> None:
     review.users.disable("ann", HOUSE)
-    for attempt in (lambda: review.logins.log_in("ann", PASSWORD, "::1"), lambda: review.logins.vouched("ann", "::1")):
+    for attempt in (
+        lambda: review.logins.log_in("ann", PASSWORD, "::1"),
+        lambda: review.logins.log_in_by_proxy("ann", "::1"),
+    ):
         with pytest.raises(LoginRefused):
             attempt()
     assert not review.users.get("ann").may("view")
     review.users.enable("ann", HOUSE)
-    assert review.logins.vouched("ANN", "::1").name == "ann"
+    assert review.logins.log_in_by_proxy("ANN", "::1").name == "ann"
     with pytest.raises(LoginRefused, match="proxy"):
-        review.logins.vouched("eve", "::1")
+        review.logins.log_in_by_proxy("eve", "::1")
 
 
 def test_only_admins_keep_users(review: Review, ann: Any, people: Any) -> None:

@@ -83,7 +83,7 @@ def encoded(files: list[Path]) -> list[str]:
 @pytest.fixture(scope="session")
 def expected(tracked: Any, files: list[Path]) -> list[float]:
     """Their scores from the detector in the run folder, in this process."""
-    detector = load_detector(RunFolder.behind(tracked.report.run).detector, sha256=tracked.report.run.sha256)
+    detector = load_detector(RunFolder.open(tracked.report.run).detector, sha256=tracked.report.run.sha256)
     return [score_file(detector, file).score for file in files]
 
 

@@ -36,14 +36,14 @@ def artifacts(run_id: str, folder: str = "") -> set[str]:
 
 def test_a_run_keeps_everything(tracked: Any) -> None:
     with track(tracked.settings, "unit", "all of it", system_metrics=False) as run:
-        run.config(_Outer())
-        run.data({"sha256": "ab" * 32, "patients": 3}, "training")
-        run.terms([(10, {"train/total": 2.0}), (20, {"train/total": 1.0, "train/kl": 0.5})])
-        run.metrics({"auroc": 0.75})
-        run.tags({"run_id": "r1"})
-        run.table(pd.DataFrame({"fpr": [0.0, 1.0], "tpr": [0.0, 1.0]}), "roc")
-        run.figure(Figure(), "roc")
-        run.text("fine", "notes/report.md")
+        run.log_config(_Outer())
+        run.log_data({"sha256": "ab" * 32, "patients": 3}, "training")
+        run.log_terms([(10, {"train/total": 2.0}), (20, {"train/total": 1.0, "train/kl": 0.5})])
+        run.log_metrics({"auroc": 0.75})
+        run.log_tags({"run_id": "r1"})
+        run.log_table(pd.DataFrame({"fpr": [0.0, 1.0], "tpr": [0.0, 1.0]}), "roc")
+        run.log_figure(Figure(), "roc")
+        run.log_text("fine", "notes/report.md")
     stored = MlflowClient().get_run(run.run_id)
     assert stored.info.status == "FINISHED"
     assert stored.info.run_name == "all of it"
@@ -63,7 +63,7 @@ def test_a_run_keeps_everything(tracked: Any) -> None:
 
 def test_the_data_are_a_logged_dataset_with_the_fingerprint_as_digest(tracked: Any) -> None:
     with track(tracked.settings, "unit", "data", system_metrics=False) as run:
-        run.data({"sha256": "cd" * 32, "patients": 3}, "training")
+        run.log_data({"sha256": "cd" * 32, "patients": 3}, "training")
     logged = MlflowClient().get_run(run.run_id).inputs.dataset_inputs[0]
     assert logged.dataset.name == "training"
     assert ("cd" * 32).startswith(logged.dataset.digest)
@@ -80,7 +80,7 @@ def test_a_raising_block_fails_the_run_and_a_reopened_one_goes_on(tracked: Any) 
         raise ZeroDivisionError
     assert MlflowClient().get_run(run.run_id).info.status == "FAILED"
     with track(tracked.settings, "unit", "ignored", run_id=run.run_id, system_metrics=False) as again:
-        again.metrics({"late": 1.0})
+        again.log_metrics({"late": 1.0})
     stored = MlflowClient().get_run(run.run_id)
     assert (again.run_id, stored.info.status, stored.info.run_name) == (run.run_id, "FINISHED", "broken")
     assert stored.data.metrics["late"] == 1.0

@@ -28,7 +28,7 @@ def settings(tracked: Any, new_hospital: Any) -> Iterator[Settings]:
 @pytest.fixture(scope="module")
 def versions(tracked: Any, settings: Settings) -> dict[str, str]:
     """Three registrations of one route: a first run, a second run, and the first run again."""
-    folder = RunFolder.behind(tracked.report.run)
+    folder = RunFolder.open(tracked.report.run)
     made = {}
     for key, name in (("first", "one"), ("second", "two"), ("again", "one")):
         with track(settings, "unit", key, system_metrics=False):

@@ -62,7 +62,7 @@ def test_the_registered_model_is_loaded_from_the_copy(
 def test_runs_logged_by_the_copy_lie_in_the_copy(tracked: Any, moved: Settings) -> None:
     before = sorted((tracked.settings.workspace / "mlflow").rglob("*"))
     with track(moved, "phantom-mr", "in the copy", system_metrics=False) as run:
-        run.text("hello", "note.txt")
+        run.log_text("hello", "note.txt")
     uri = MlflowClient().get_run(run.run_id).info.artifact_uri
     assert uri.startswith(artifact_root(moved.workspace))
     assert [file.read_text() for file in moved.workspace.rglob("note.txt")] == ["hello"]

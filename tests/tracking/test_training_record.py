@@ -15,7 +15,7 @@ from pipeline.stages.run.run_folder import RunFolder
 @pytest.fixture(scope="module")
 def run(tracked: Any) -> Any:
     """The tracked run of the training."""
-    folder = RunFolder.behind(tracked.report.run)
+    folder = RunFolder.open(tracked.report.run)
     return MlflowClient().get_run(folder.read("mlflow.json")["run_id"])
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.training import TrainingConfig, fit, loop
-from pipeline.training.state import accelerator
+from pipeline.training.state import get_accelerator
 
 CONFIG = TrainingConfig(
     images=72, batch_size=6, validate_every_images=24, checkpoint_every_images=18, validate_images=5, patience=None
@@ -25,7 +25,7 @@ def warm() -> None:
     torch.set_num_threads(1)
     weight = torch.zeros(1, requires_grad=True)
     torch.optim.AdamW([weight], fused=True).step()
-    accelerator(True)
+    get_accelerator(True)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from pipeline.errors import ConfigError, EmptySelection, Rejected, TrainingDiver
 from pipeline.methods.base import Phase
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, TrainState, train
-from pipeline.training.order import collate, indices, phase_cycle
-from pipeline.training.state import accelerator
+from pipeline.training.order import collate, draw_indices, phase_cycle
+from pipeline.training.state import get_accelerator
 
 
 def test_it_trains_like_a_bare_adam_loop(build: Callable, pictures: Callable) -> None:
@@ -27,7 +27,7 @@ def test_it_trains_like_a_bare_adam_loop(build: Callable, pictures: Callable) ->
     bare = build("dae").to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(bare.parameters(), lr=1e-3, fused=True)
     for step in range(10):
-        batch = collate(data, indices(3, 4 * step, 4, 10))
+        batch = collate(data, draw_indices(3, 4 * step, 4, 10))
         terms = bare.loss(batch, "train", Rng.training(3, 4 * step, 4))
         optimiser.zero_grad()
         terms["total"].backward()
@@ -72,13 +72,13 @@ def test_the_cycle_of_phases_by_hand() -> None:
 def test_every_epoch_sees_each_image_once_however_batches_fall(seed: int, size: int, batches: list[int]) -> None:
     seen, first = [], 0
     for count in batches:
-        seen += indices(seed, first, count, size)
+        seen += draw_indices(seed, first, count, size)
         first += count
     for epoch in range(len(seen) // size):
         assert sorted(seen[epoch * size : (epoch + 1) * size]) == list(range(size))
-    assert Counter(indices(seed, 0, 3 * size, size)) == dict.fromkeys(range(size), 3)
+    assert Counter(draw_indices(seed, 0, 3 * size, size)) == dict.fromkeys(range(size), 3)
     if size > 8:
-        assert indices(seed, 0, size, size) != indices(seed, size, size, size)
+        assert draw_indices(seed, 0, size, size) != draw_indices(seed, size, size, size)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -155,9 +155,9 @@ def test_a_batch_holds_what_the_items_hold(pictures: Callable) -> None:
 
 
 def test_a_process_that_has_settled_on_the_cpu_does_not_go_on_there_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    accelerator(True)  # Accelerate keeps its first device
-    accelerator.cache_clear()
+    get_accelerator(True)  # Accelerate keeps its first device
+    get_accelerator.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ConfigError, match="auto"):
-        accelerator(False)
-    accelerator.cache_clear()
+        get_accelerator(False)
+    get_accelerator.cache_clear()

@@ -26,12 +26,12 @@ from pipeline.methods.dae import DaeConfig
 from pipeline.training import fit
 from pipeline.stages.speed.training_ratio import RandomImages
 from pipeline.training.config import TrainingConfig
-from pipeline.training.state import accelerator
+from pipeline.training.state import get_accelerator
 
 data = RandomImages(8, 32)
 config = TrainingConfig(images=48, batch_size=4, validate_every_images=24, schedule="cosine")
 result = fit(DaeConfig(widths=(8,) * 6).build(32), data, data, config, Path(sys.argv[1]))
-found = accelerator(True)
+found = get_accelerator(True)
 place = f"{sys.argv[2]}.{found.num_processes}.{found.process_index}"
 save_weights(result.method, Path(place))
 Path(place + ".json").write_text(json.dumps([record.validation["total"] for record in result.history]))

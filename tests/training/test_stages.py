@@ -16,7 +16,7 @@ from pipeline.nn.rng import Rng
 from pipeline.training import fit
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import train
-from pipeline.training.order import phase_borders
+from pipeline.training.order import find_phase_borders
 from pipeline.training.state import TrainState
 from pipeline.types import Batch
 
@@ -156,9 +156,9 @@ def test_a_method_without_phases_is_finished_alone(pictures: Callable, tmp_path:
 @pytest.mark.parametrize(("after", "until"), [(0.5, 0.5), (0.7, 0.2), (-0.1, 1.0), (0.0, 1.1)])
 def test_a_phase_that_ends_before_it_begins_is_refused(after: float, until: float) -> None:
     with pytest.raises(ConfigError, match="must begin before"):
-        phase_borders([Phase("all"), Phase("odd", after=after, until=until)])
+        find_phase_borders([Phase("all"), Phase("odd", after=after, until=until)])
 
 
 def test_a_time_without_a_phase_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"At 0\.3 of the training"):
-        phase_borders([Phase("a", until=0.3), Phase("b", after=0.6)])
+        find_phase_borders([Phase("a", until=0.3), Phase("b", after=0.6)])

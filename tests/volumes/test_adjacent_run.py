@@ -63,7 +63,7 @@ def withdraw(config: RunConfig, settings: Settings) -> None:
 
 def test_scores_are_those_of_averaged_maps_whatever_was_requested(judged: Any) -> None:
     report, settings, config = judged
-    detector = load_detector(RunFolder.behind(report.run).detector, sha256=report.run.sha256)
+    detector = load_detector(RunFolder.open(report.run).detector, sha256=report.run.sha256)
     with Catalogue.open(settings) as catalogue:
         develop = choose(catalogue, config, settings, sets=("develop",))
     refs = list(develop.members[develop.slices[-1].series_id])
@@ -92,7 +92,7 @@ def test_it_goes_through_the_night_and_files_score_the_same(judged: Any, hospita
     assert scored.studies > 0
     with Catalogue.open(settings) as catalogue:
         listed = sorted(row.score for row in catalogue.list_findings(scored.run_id))
-    detector = load_detector(RunFolder.behind(report.run).detector, sha256=report.run.sha256)
+    detector = load_detector(RunFolder.open(report.run).detector, sha256=report.run.sha256)
     folders: dict[Path, list[Path]] = {}
     for file in sorted(hospital.inbox.rglob("*.dcm")):
         folders.setdefault(file.parent, []).append(file)

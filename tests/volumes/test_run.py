@@ -52,14 +52,14 @@ def scored(hospital: Any) -> list[FindingRow]:
 
 
 def of_study(hospital: Any, detector: Scorer, study_id: str) -> list[SliceResult]:
-    config = RunFolder.behind(hospital.report.run).config()
+    config = RunFolder.open(hospital.report.run).read_config()
     with Catalogue.open(hospital.settings) as catalogue:
         chosen = choose(catalogue, config, hospital.settings, study_ids=[study_id])
     return list(scored_slices(detector, dataset(chosen, config, hospital.settings, "none")))
 
 
 def test_studies_are_calibrated_on(hospital: Any, detector: Scorer) -> None:
-    config = RunFolder.behind(hospital.report.run).config()
+    config = RunFolder.open(hospital.report.run).read_config()
     with Catalogue.open(hospital.settings) as catalogue:
         chosen = choose(catalogue, config, hospital.settings, sets=["calibrate"])
     assert hospital.report.n == len({ref.study_id for ref in chosen.slices}) > 3
@@ -69,8 +69,8 @@ def test_studies_are_calibrated_on(hospital: Any, detector: Scorer) -> None:
 
 
 def test_cubes_are_learnt_from_and_slices_are_counted(hospital: Any) -> None:
-    folder = RunFolder.behind(hospital.report.run)
-    config = folder.config()
+    folder = RunFolder.open(hospital.report.run)
+    config = folder.read_config()
     with Catalogue.open(hospital.settings) as catalogue:
         cubes = lessons(choose(catalogue, config, hospital.settings, sets=["train"]), config, hospital.settings)
     data = folder.read("data.json")["train"]
@@ -193,7 +193,7 @@ def test_where_nothing_can_be_learnt_from_the_reasons_are_reported(hospital: Any
 
 
 def test_a_partly_normal_series_teaches_nothing(hospital: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = RunFolder.behind(hospital.report.run).config()
+    config = RunFolder.open(hospital.report.run).read_config()
 
     def one_slice_less(*arguments: Any, **choices: Any) -> Selection:
         selection = select_slices(*arguments, **choices)

@@ -140,7 +140,7 @@ def test_cells_are_what_their_detectors_score(
             assert np.isnan(scores).any() and len(units.scores) < len(scans.judged)  # the ball's ends are gone
         point = PixelPoint(config.evaluation, "model")
         for result in results:
-            ref, mask = data.ref(result.id), data.mask(result.id)
+            ref, mask = data.ref(result.id), data.read_mask(result.id)
             anomaly = named.native(result, data.step(result.id), reconstruction=False)
             if math.isfinite(result.score):
                 truth = np.zeros(anomaly.body.shape, bool) if mask is None else mask

@@ -32,7 +32,7 @@ def open_original(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk, 
     Raises:
         Rejected: none of its files exists any more, or they hold another object now.
     """
-    sop_uid = crosswalk.identity(instance_id).sop_uid
+    sop_uid = crosswalk.find_identity(instance_id).sop_uid
     for name in _names(instance_id, catalogue, crosswalk):
         with _unpacked(name, limits) as path:
             if path is not None and _holds(path, sop_uid, limits):
@@ -54,7 +54,7 @@ def header_of(path: Path, limits: DecodeLimits) -> Dataset:
 def _names(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk) -> list[Path]:
     query = select(SourceFile.path_id).where(SourceFile.instance_id == instance_id).order_by(SourceFile.outcome)
     with catalogue.reading() as session:
-        paths = [crosswalk.path(path_id) for path_id in session.scalars(query)]
+        paths = [crosswalk.find_path(path_id) for path_id in session.scalars(query)]
     return [Path(path) for path in paths if path is not None]
 
 

@@ -129,11 +129,11 @@ class SliceDataset:
         """Return the step that leads a slice's grid back to its native one."""
         return self._backing.step(self._places[self._index[slice_id]])
 
-    def plane(self, slice_id: str) -> Plane:
+    def read_plane(self, slice_id: str) -> Plane:
         """Read a slice in physical units on its native grid."""
         return load_plane(self._store, self.ref(slice_id))
 
-    def mask(self, slice_id: str) -> np.ndarray | None:
+    def read_mask(self, slice_id: str) -> np.ndarray | None:
         """Read a slice's lesion mask, bool [H, W] native; or None without one."""
         return load_mask(self._store, self.ref(slice_id))
 
@@ -142,7 +142,7 @@ class SliceDataset:
 
         They may be views of the cache and are read-only.
         """
-        return self._backing.span(series.first + first, series.first + last)
+        return self._backing.read_span(series.first + first, series.first + last)
 
     def stacks(self) -> Iterator[Stack]:
         """Yield every series whole, one at a time; unusable ones are recorded and skipped, as in `iterate_batches`."""

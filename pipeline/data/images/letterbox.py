@@ -30,7 +30,7 @@ class Letterbox:
     offset: tuple[int, int]
 
     @classmethod
-    def of(cls, native: tuple[int, int], size: int) -> Letterbox:
+    def fit(cls, native: tuple[int, int], size: int) -> Letterbox:
         """Return the letterbox of a native shape; raises ConfigError for an empty image."""
         if len(native) != 2 or min(native) < 1:
             raise ConfigError(

@@ -127,7 +127,7 @@ class Normaliser:
         pixels = _plane_pixels(plane)
         limits = estimated or series_range(self.config, [plane], pixels.size)
         filled = pixels if plane.valid is None else np.where(plane.valid, pixels, np.float32(limits.low))
-        box = Letterbox.of(pixels.shape, self.image_size)
+        box = Letterbox.fit(pixels.shape, self.image_size)
         grid = box.place(np.clip(filled, limits.low, limits.high), limits.low)
         # In double precision, so that neither a large offset nor a huge range loses precision.
         image = np.clip((grid.astype(np.float64) - limits.low) / (limits.high - limits.low) * 2 - 1, -1, 1)

@@ -31,7 +31,7 @@ class Backing(Protocol):
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return images [B, 1, S, S] and bodies [B, 1, S, S] as new tensors."""
 
-    def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def read_span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """Return slices `first` .. `last` - 1, neighbours in one series that was added whole; read-only."""
 
 
@@ -43,7 +43,7 @@ class _Stacked:
         pairs = [self.get(index) for index in indices.tolist()]
         return torch.stack([image for image, _ in pairs]), torch.stack([body for _, body in pairs])
 
-    def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def read_span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         return self.gather(torch.arange(first, last))
 
 
@@ -81,7 +81,7 @@ class InMemory:
         """See Backing."""
         return self._images.index_select(0, indices), self._bodies.index_select(0, indices)
 
-    def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def read_span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """See Backing."""
         return self._images[first:last], self._bodies[first:last]
 
@@ -111,7 +111,7 @@ class OnDisk(_Stacked):
         image, body = self._cache.read_slice(*self._places[index])
         return torch.from_numpy(image), torch.from_numpy(body)
 
-    def span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def read_span(self, first: int, last: int) -> tuple[Tensor, Tensor]:
         """See Backing."""
         key, begin = self._places[first]
         images, bodies = self._cache.read_slices(key, begin, begin + last - first)

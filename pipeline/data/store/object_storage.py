@@ -24,7 +24,7 @@ class ObjectStorage(Protocol):
     def exists(self, name: str) -> bool:
         """Return whether the object exists."""
 
-    def names(self, suffix: str) -> Iterator[str]:
+    def list_names(self, suffix: str) -> Iterator[str]:
         """Yield the names that end with `suffix`."""
 
 
@@ -78,7 +78,7 @@ class LocalObjects:
         """See ObjectStorage."""
         return (self._root / name).is_file()
 
-    def names(self, suffix: str) -> Iterator[str]:
+    def list_names(self, suffix: str) -> Iterator[str]:
         """See ObjectStorage; temporary files are not listed."""
         if not self._root.is_dir():
             return
@@ -119,7 +119,7 @@ class RemoteObjects:
         """See ObjectStorage."""
         return self._system.exists(f"{self._root}/{name}")
 
-    def names(self, suffix: str) -> Iterator[str]:
+    def list_names(self, suffix: str) -> Iterator[str]:
         """See ObjectStorage."""
         with contextlib.suppress(FileNotFoundError):
             for path in self._system.find(self._root):

@@ -88,7 +88,7 @@ class PixelStore:
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of all objects, in no particular order."""
-        for name in self._objects.names(_SUFFIX):
+        for name in self._objects.list_names(_SUFFIX):
             yield name.rpartition("/")[2].removesuffix(_SUFFIX)
 
     def verify(self, key: str) -> None:

@@ -36,7 +36,7 @@ class Groups:
     frames: Sequence[Dataset]
 
     @classmethod
-    def of(cls, ds: Dataset, frames: int) -> Groups:
+    def read(cls, ds: Dataset, frames: int) -> Groups:
         """Read the groups of `ds`, which declares `frames` frames.
 
         Raises:
@@ -67,7 +67,7 @@ class Groups:
 
 def frame_attributes(ds: Dataset, frames: int) -> dict[str, Any]:
     """Return the fields of `InstanceAttributes` that may vary between frames."""
-    groups = Groups.of(ds, frames)
+    groups = Groups.read(ds, frames)
     return {**_spacing(groups), **_plane(groups, frames), **_values(groups, frames), **_voi(groups)}
 
 

@@ -65,7 +65,7 @@ class Layout:
     syntax: UID
 
     @classmethod
-    def of(cls, ds: Dataset, attributes: InstanceAttributes, syntax: UID) -> Layout:
+    def read(cls, ds: Dataset, attributes: InstanceAttributes, syntax: UID) -> Layout:
         """Read the layout.
 
         Raises:
@@ -105,7 +105,7 @@ def decode(
     if "NumberOfFrames" in ds and read_integer(ds, "NumberOfFrames") is None:
         del ds.NumberOfFrames  # blank means the same as absent, one frame; pydicom fails on it
     plugins = _available(syntax)
-    layout = Layout.of(ds, attributes, syntax)
+    layout = Layout.read(ds, attributes, syntax)
     check_payload(ds, attributes, layout.samples, syntax, limits)
     luminance = choose_luminance(ds, attributes, layout.samples)
     for plugin in plugins:

@@ -136,7 +136,7 @@ class Crosswalk:
         # Each instance arrives only once, so remembering it would only fill memory.
         self._known.update(key for key in keys if key[0] != "instances")
 
-    def identity(self, pseudonym: str) -> RawIdentity:
+    def find_identity(self, pseudonym: str) -> RawIdentity:
         """Return the identifiers behind a patient, study, series or instance pseudonym, retired pseudonyms included.
 
         Fields below the level of the pseudonym are "".
@@ -160,13 +160,13 @@ class Crosswalk:
         Raises:
             IdentityError: the pseudonym is not in the crosswalk.
         """
-        path = self.path(pseudonym)
+        path = self.find_path(pseudonym)
         if path is not None:
             return {"path": path}
-        identity = self.identity(pseudonym)
+        identity = self.find_identity(pseudonym)
         return {name: value for name in RawIdentity.__slots__ if (value := getattr(identity, name))}
 
-    def path(self, path_id: str) -> str | None:
+    def find_path(self, path_id: str) -> str | None:
         """Return the absolute path behind a path pseudonym, or None where it is not in the crosswalk."""
         with self.transaction() as connection:
             query = select(Path_.path).where(Path_.path_id == _current(connection, path_id))

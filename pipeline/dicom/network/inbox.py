@@ -117,7 +117,7 @@ class Inbox:
         """Folder that an ingest reads."""
         return self.folder / "complete"
 
-    def free_bytes(self) -> int:
+    def count_free_bytes(self) -> int:
         """Return how many bytes may still be written."""
         return shutil.disk_usage(self.folder).free
 

@@ -115,7 +115,7 @@ class Receiver:
         if size > self._limits.file_bytes:
             raise Refusal(OUT_OF_RESOURCES, "object larger than file_bytes")
         try:
-            free = self.inbox.free_bytes()
+            free = self.inbox.count_free_bytes()
         except OSError:
             raise Refusal(FAILED, "disk error") from None
         if free < size + self._reserve:

@@ -80,8 +80,8 @@ class Stow:
         Raises:
             SendError: the service cannot be reached, or did not accept it.
         """
-        with self.service.answering():
-            answer = self.service.client().store_instances([ds], study_instance_uid=ds.StudyInstanceUID)
+        with self.service.translate_errors():
+            answer = self.service.open_client().store_instances([ds], study_instance_uid=ds.StudyInstanceUID)
         failed = answer.get("FailedSOPSequence") if answer is not None else None
         if failed:
             reason = int(failed[0].get("FailureReason", 0x0110))
@@ -128,7 +128,7 @@ def require_destination(
         ConfigError: it is not one of these, or the credential would not be used or would be sent in clear text.
     """
     if text.startswith(("http://", "https://")):
-        return Stow(WebService.of(text, credential, tls))
+        return Stow(WebService.parse(text, credential, tls))
     if credential is not None:
         raise ConfigError(
             f"--to {text!r} is not a DICOMweb service, so no credential is used. Drop --auth-env and --auth-file."

@@ -85,7 +85,7 @@ class WebService:
     tls: TlsFiles | None = None
 
     @classmethod
-    def of(cls, url: str, credential: Credential | None = None, tls: TlsFiles | None = None) -> Self:
+    def parse(cls, url: str, credential: Credential | None = None, tls: TlsFiles | None = None) -> Self:
         """Return the service at a URL.
 
         Raises:
@@ -100,7 +100,7 @@ class WebService:
             raise ConfigError("The URL names no host. Give one such as https://pacs.example/dicom-web.")
         return cls(url.rstrip("/"), credential, tls)
 
-    def session(self) -> Any:
+    def open_session(self) -> Any:
         """Return a session of `requests` with our credential and certificates."""
         import requests
 
@@ -111,16 +111,16 @@ class WebService:
             session.verify = True if self.tls.authority is None else str(self.tls.authority)
         return session
 
-    def client(self, session: Any = None) -> Any:
+    def open_client(self, session: Any = None) -> Any:
         """Return a dicomweb-client that makes a single attempt."""
         from dicomweb_client.api import DICOMwebClient
 
-        client = DICOMwebClient(self.url, session=session or self.session(), timeout=_TIMEOUT_SECONDS)
+        client = DICOMwebClient(self.url, session=session or self.open_session(), timeout=_TIMEOUT_SECONDS)
         client.set_http_retry_params(retry=False)
         return client
 
     @contextmanager
-    def answering(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """Turn errors of `requests` into `SendError`, with messages that do not contain the URL.
 
         Raises:

@@ -86,8 +86,8 @@ class WebRetrieve:
 
     def _client(self) -> Any:
         if not hasattr(self._own, "client"):
-            self._own.session = self._service.session()
-            self._own.client = self._service.client(self._own.session)
+            self._own.session = self._service.open_session()
+            self._own.client = self._service.open_client(self._own.session)
         return self._own.client
 
     def _paged(self, ask: _Ask, fields: Sequence[str]) -> list[dict[str, str]]:
@@ -95,7 +95,7 @@ class WebRetrieve:
         results: dict[str, dict[str, str]] = {}
         while True:
             page = {"limit": _PAGE, "offset": len(results), "fields": list(fields) or None}
-            with self._service.answering():
+            with self._service.translate_errors():
                 answers = [_plain(answer) for answer in ask(page)]
             new = {"/".join(a[name] for name in _UIDS): a for a in answers}
             if new.keys() <= results.keys():
@@ -108,7 +108,7 @@ class WebRetrieve:
         It uses requests because dicomweb-client returns only parsed data sets, but the inbox stores bytes as received.
         """
         self._client()
-        with self._service.answering():
+        with self._service.translate_errors():
             answer = self._own.session.get(url, headers={"Accept": _AS_KEPT}, timeout=_READ_SECONDS)
             answer.raise_for_status()
             return read_first_part(answer.headers.get("Content-Type", ""), answer.content)

@@ -84,7 +84,7 @@ class Room:
         self.close()
 
     @cachedmethod(attrgetter("findings"), lock=attrgetter("lock"))
-    def finding(self, finding_id: int) -> FindingRow:
+    def read_finding(self, finding_id: int) -> FindingRow:
         """Return a finding of the list, cached for some seconds: requests for pixels need it hundreds of times.
 
         Raises:

@@ -39,7 +39,7 @@ def login_page(request: Request, room: RoomHere, next: str = "/") -> Response:
     if name is None:
         return _page(request, room, "", own_path(next), "")
     try:
-        user = room.review.logins.vouched(name, address_of(request))
+        user = room.review.logins.log_in_by_proxy(name, address_of(request))
     except ReviewError as error:
         return _page(request, room, str(error), own_path(next), "", 403)
     return _let_in(request, room, user, own_path(next))

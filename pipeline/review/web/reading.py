@@ -50,7 +50,7 @@ def scan_page(
     request: Request, finding_id: FindingId, room: RoomHere, viewer: Viewer, filters: Annotated[ListQuery, Query()]
 ) -> Response:
     """Show a scan. Opening it leases it to this reader, unless somebody else has it; the view is recorded first."""
-    finding, row = room.finding(finding_id), room.review.worklist.read_row(finding_id)
+    finding, row = room.read_finding(finding_id), room.review.worklist.read_row(finding_id)
     room.note_look(viewer.name, finding_id)
     room.review.audit.record("view", viewer.actor, f"finding:{finding_id}")
     stacks = room.stacks.of(finding.study_id)
@@ -102,7 +102,7 @@ async def release(
 
 def _decide(request: Request, finding_id: int, room: Room, reader: Reader, form: FormData) -> Response:
     try:
-        stacks = room.stacks.of(room.finding(finding_id).study_id)
+        stacks = room.stacks.of(room.read_finding(finding_id).study_id)
         filled = Form(
             finding_id=finding_id,
             outcome=_text(form, "outcome", 32),

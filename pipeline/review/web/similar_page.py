@@ -48,23 +48,23 @@ def picture(finding_id: FindingId, number: int, room: RoomHere, viewer: Viewer) 
     neighbours = _found(room, finding_id)
     if not neighbours or not 0 <= number < len(neighbours):
         raise HTTPException(404, "This scan has no similar case of this number. Load the page again.")
-    ref = room.similar.slice_of(neighbours[number])
+    ref = room.similar.find_slice(neighbours[number])
     if ref is None:
         raise HTTPException(404, "This case is no longer in the catalogue. Load the page again.")
     attributes = frame_attributes(ref.attributes, ref.frame)
-    picture = for_display(to_physical(room.frames.stored(ref)[None], attributes), attributes)[0]
+    picture = for_display(to_physical(room.frames.read_stored(ref)[None], attributes), attributes)[0]
     return Response(_png(picture), media_type="image/png")
 
 
 def _found(room: Room, finding_id: int) -> list[Neighbour] | None:
     """Return the neighbours of the most unusual image; None while they are being computed."""
-    finding = room.finding(finding_id)
+    finding = room.read_finding(finding_id)
     stacks = room.stacks.of(finding.study_id)
     places = worst_places(finding, stacks)
     if not places:
         return []
     stack, index = places[0]
-    future = room.similar.ask(finding, room.maps.model(finding).detector, stacks.stacks[stack].refs, index)
+    future = room.similar.ask(finding, room.maps.open_model(finding).detector, stacks.stacks[stack].refs, index)
     return future.result() if future.done() else None
 
 

@@ -85,7 +85,7 @@ async def reconstruction(
         raise HTTPException(404, "This method works without a reconstruction, so there is nothing to show.")
     window = PROJECTION_WINDOW
     if maps.linked:
-        window = await run_in_threadpool(lambda: default_window(room.frames.stored(ref), ref))
+        window = await run_in_threadpool(lambda: default_window(room.frames.read_stored(ref), ref))
     frame = Frame(maps.image, maps.image_step, maps.image_first, window, False, maps.reduced)
     image = replace(frame, box=(0, 0, *(edge * maps.reduced for edge in maps.image.shape)), invert=_inverted(maps, ref))
     return _answer(maps.image, {**image.about(), "linked": maps.linked, "spacing": spacing_mm(ref)})
@@ -107,7 +107,7 @@ async def _maps(
         if not done:
             raise HTTPException(503, "The heatmap is being computed. Try again in a second.", {"Retry-After": "1"})
         maps = future.result()
-        model = await run_in_threadpool(room.maps.model, finding)
+        model = await run_in_threadpool(room.maps.open_model, finding)
     if maps is None:
         raise HTTPException(404, "This model gives one number per scan and no heatmap.")
     return maps, model, ref
@@ -115,7 +115,7 @@ async def _maps(
 
 def _looked_at(room: Room, finding_id: int, viewer: Reader) -> FindingRow:
     """Return the finding; fetching pixels without opening the page of the scan is recorded as a view, too."""
-    finding = room.finding(finding_id)
+    finding = room.read_finding(finding_id)
     if room.note_look(viewer.name, finding_id):
         room.review.audit.record("pixels", viewer.actor, f"finding:{finding_id}")
     return finding

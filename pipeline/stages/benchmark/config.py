@@ -210,7 +210,7 @@ class Benchmark:
 
     def members(self, cell: Cell) -> list[Cell]:
         """Return the cells that an ensemble's cell joins, under its own score; empty for other methods."""
-        entries = [named(self.config.methods, name) for name in cell.method.members]
+        entries = [find_entry(self.config.methods, name) for name in cell.method.members]
         return [
             Cell(entry, cell.score, seed)
             for entry in entries
@@ -292,7 +292,7 @@ def _of_one(path: Path) -> BenchmarkConfig | None:
     )
 
 
-def named(entries: Sequence[Any], name: str) -> Any:
+def find_entry(entries: Sequence[Any], name: str) -> Any:
     """Return the entry with this name (ConfigError if it does not exist)."""
     matches = [entry for entry in entries if entry.name == name]
     if not matches:

@@ -37,7 +37,7 @@ def against_best_control(folders: Sequence[RunFolder], set_name: str, name: str,
         ConfigError: runs of several seeds were evaluated on different units.
         EmptySelection: too few units of a class.
     """
-    config = folders[0].config().evaluation
+    config = folders[0].read_config().evaluation
     frames = [read_stored_scores(folder, set_name) for folder in folders]
     if folds:
         return _over_folds([_central(frame, config) for frame in frames], name, config)

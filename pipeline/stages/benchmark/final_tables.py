@@ -97,7 +97,7 @@ def _measure_on_test(benchmark: Benchmark, cells: Iterable[Cell], purpose: str, 
         if result is None or result["state"] != "done":
             continue
         run = RunRef(**result["run"])
-        if not (RunFolder.behind(run).path / "evaluation" / "test" / "report.json").exists():
+        if not (RunFolder.open(run).path / "evaluation" / "test" / "report.json").exists():
             evaluate(run, settings, open_test=purpose)
 
 
@@ -108,10 +108,10 @@ def _write(folder: RunFolder, boards: list[Leaderboard], settings: Settings) -> 
     folder.write("leaderboard.json", [board.model_dump(mode="json") for board in boards])
     above = folder.read("benchmark.json")
     with track(settings, above["route"], folder.run_id, run_id=above["mlflow"], system_metrics=False) as tracked:
-        tracked.text(page, "leaderboard.md")
+        tracked.log_text(page, "leaderboard.md")
         for board in boards:
             for name in FIGURES:
                 figure = leaderboard_figure(board, name)
                 if figure is not None:
                     save_png(figure, Path(folder.path / f"{board.set_name}_{name}.png"))
-                    tracked.figure(figure, f"{board.set_name}_{name}")
+                    tracked.log_figure(figure, f"{board.set_name}_{name}")

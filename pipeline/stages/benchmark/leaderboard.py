@@ -235,7 +235,7 @@ def _failures(benchmark: Benchmark, cells: dict[str, Cell], settings: Settings) 
 
 
 def _run_folder(result: dict[str, Any]) -> RunFolder:
-    return RunFolder.behind(RunRef(**result["run"]))
+    return RunFolder.open(RunRef(**result["run"]))
 
 
 def _report(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> EvaluationReport:

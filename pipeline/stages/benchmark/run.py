@@ -59,7 +59,7 @@ def prepare(benchmark: Benchmark, settings: Settings) -> list[tuple[str, int]]:
     if not (folder.path / "benchmark.json").exists():
         route = benchmark.route
         with track(settings, route, f"benchmark {benchmark.config.name}", system_metrics=False) as tracked:
-            tracked.config(benchmark.config)
+            tracked.log_config(benchmark.config)
             folder.write("benchmark.json", {"mlflow": tracked.run_id, "route": route})
     left = [cell for cell in benchmark.cells() if finished(benchmark, cell, settings) is None]
     groups = list(dict.fromkeys((cell.method.name, cell.seed) for cell in left))
@@ -158,7 +158,7 @@ def _config(benchmark: Benchmark, cell: Cell, settings: Settings) -> RunConfig:
     """
     results = [_member(benchmark, member, settings) for member in benchmark.members(cell)]
     runs = [RunRef(**result["run"]) for result in results]
-    members = [{"run": RunFolder.behind(run).run_id, "sha256": run.sha256} for run in runs]
+    members = [{"run": RunFolder.open(run).run_id, "sha256": run.sha256} for run in runs]
     if not (results and cell.score.grid):
         return benchmark.run_config(cell, members)
     weight = max(DetectionConfig.model_validate(result["detection"]).residual.adjacent for result in results)
@@ -228,11 +228,11 @@ def _keep(benchmark: Benchmark, cell: Cell, result: dict[str, Any], settings: Se
     folder = make_benchmark_folder(benchmark, settings)
     above = folder.read("benchmark.json")
     with track(settings, above["route"], cell.key, parent=above["mlflow"], system_metrics=False) as tracked:
-        tracked.tags({"state": result["state"], "method": cell.method.name, "score": cell.score.name})
-        tracked.metrics({f"develop/{k}": v["value"] for k, v in result.get("develop", {}).items()})
+        tracked.log_tags({"state": result["state"], "method": cell.method.name, "score": cell.score.name})
+        tracked.log_metrics({f"develop/{k}": v["value"] for k, v in result.get("develop", {}).items()})
         numbers = {k: result.get(k) for k in ("parameters", "training_seconds", "images_per_second")}
-        tracked.metrics({k: v for k, v in numbers.items() if v is not None} | {"seed": cell.seed})
-        tracked.text(json.dumps(result, indent=2), "cell.json")
+        tracked.log_metrics({k: v for k, v in numbers.items() if v is not None} | {"seed": cell.seed})
+        tracked.log_text(json.dumps(result, indent=2), "cell.json")
     folder.write(f"cells/{cell.key}.json", result)
 
 

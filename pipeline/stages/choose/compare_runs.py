@@ -68,8 +68,8 @@ def compare_runs(
         ConfigError: the two were evaluated on different units, or margin or alpha is out of range.
         EmptySelection: too few units of a class.
     """
-    folders = [RunFolder.of(settings, name) for name in (first, second)]
-    units = {folder.run_id: folder.config().unit for folder in folders}
+    folders = [RunFolder.find(settings, name) for name in (first, second)]
+    units = {folder.run_id: folder.read_config().unit for folder in folders}
     if len(folders) == 2 and folders[0].path == folders[1].path:
         raise ConfigError(
             f"Both names mean the run {folders[0].run_id}. Choose two runs from nightread runs --kind train"
@@ -77,7 +77,7 @@ def compare_runs(
     if len(set(units.values())) > 1:
         described = " and ".join(f"{name} in {unit} units" for name, unit in units.items())
         raise ConfigError(f"{described} were evaluated, but only scores of the same units can be compared.")
-    config = folders[0].config().evaluation
+    config = folders[0].read_config().evaluation
     frame = join_scores(*(read_stored_scores(folder, set_name) for folder in folders), tuple(units))  # type: ignore[call-arg]  # two folders
     if part == "central":
         frame = select_central(frame, config)
@@ -87,7 +87,7 @@ def compare_runs(
         second=names[1],
         set_name=set_name,
         part=part,
-        unit=folders[0].config().unit,
+        unit=folders[0].read_config().unit,
         comparisons=tuple(_both_tests(frame, names, config, margin, alpha)),
     )
 

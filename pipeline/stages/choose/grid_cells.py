@@ -115,7 +115,7 @@ class _Walk:
         self.transforms = tuple(dict.fromkeys((config.require_detection().transform, *tried.transforms)))
         self.notes: dict[str, None] = {}
         develop = parts["develop"].data
-        self.masks = {ref.slice_id: develop.mask(ref.slice_id) for ref in develop.slices if ref.mask_key}
+        self.masks = {ref.slice_id: develop.read_mask(ref.slice_id) for ref in develop.slices if ref.mask_key}
 
     def cells(self, cell: MapCell) -> Iterator[GridCell]:
         """Yield the cells of one cleaned map: every erosion, weight of adjacent slices, aggregate and transform."""

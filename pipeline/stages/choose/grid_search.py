@@ -183,8 +183,8 @@ def _keep(result: GridResult, opened: OpenRun) -> None:
     folder.write_text("grid/best.yaml", result.snippet())
     parent = folder.read("mlflow.json")["run_id"]
     with track(opened.settings, opened.route, "grid", parent=parent, system_metrics=False) as tracked:
-        tracked.table(result.table, "grid")
-        tracked.text(result.snippet(), "best.yaml")
+        tracked.log_table(result.table, "grid")
+        tracked.log_text(result.snippet(), "best.yaml")
         figures = {name: result.best_row[name] for name in FIGURES}
-        tracked.metrics({f"best/{name}": value for name, value in figures.items() if np.isfinite(value)})
-        tracked.tags({"criterion": result.criterion, "cells": str(len(result.table))})
+        tracked.log_metrics({f"best/{name}": value for name, value in figures.items() if np.isfinite(value)})
+        tracked.log_tags({"criterion": result.criterion, "cells": str(len(result.table))})

@@ -69,8 +69,8 @@ def _assemble_in(opened: OpenFolder, validate: Selection) -> dict[str, Any]:
     names = [origin.path for _, origin in parts]
     with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
         folder.write("mlflow.json", {"run_id": tracked.run_id})
-        tracked.config(config)
-        tracked.tags({"run_id": folder.run_id, "members": ", ".join(names)})
+        tracked.log_config(config)
+        tracked.log_tags({"run_id": folder.run_id, "members": ", ".join(names)})
     save_detector(folder.uncalibrated, ensemble)
     costs = [opened.catalogue.run(name).summary for name in names]
     totals = {key: sum(cost.get(key) or 0 for cost in costs) for key in ("images_seen", "process_seconds")}
@@ -85,8 +85,8 @@ def require_members(config: RunConfig) -> tuple[MemberConfig, ...]:
 
 
 def _member(entry: MemberConfig, config: RunConfig, settings: Settings) -> tuple[Detector, RunRef]:
-    folder = RunFolder.of(settings, entry.run)
-    if folder.config().data.fold != config.data.fold:
+    folder = RunFolder.find(settings, entry.run)
+    if folder.read_config().data.fold != config.data.fold:
         raise ConfigError(
             f"The member {folder.run_id} holds out other patients (data.fold) than its ensemble, which would be "
             "evaluated on patients that the member learned from. Use members of one fold, and give the ensemble the "

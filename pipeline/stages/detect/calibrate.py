@@ -88,8 +88,8 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
         EmptySelection: there are no normal scans in the calibrate set.
         TooFewNormals: none of them has a score, or there are too few validate normals for a two-sided score.
     """
-    folder = RunFolder.behind(run)
-    config = folder.config()
+    folder = RunFolder.open(run)
+    config = folder.read_config()
     config.require_detection()
     to_registry = to_registry and config.data.fold is None
     if (done := _read_whole(folder)) is not None:
@@ -163,10 +163,10 @@ def _save(opened: OpenRun, data: dict[str, Any]) -> CalibrationReport:
     run = RunRef(str(folder.path), save_detector(folder.detector, opened.detector))
     report = _report(run, opened.detector, opened.config)
     with track(opened.settings, opened.route, opened.config.name, folder.read("mlflow.json")["run_id"]) as tracked:
-        tracked.data(data, "calibration")
-        tracked.metrics({"calibration/n": report.n, "calibration/patients": report.patients})
+        tracked.log_data(data, "calibration")
+        tracked.log_metrics({"calibration/n": report.n, "calibration/patients": report.patients})
         if report.threshold is not None:
-            tracked.metrics({"calibration/threshold": report.threshold})
+            tracked.log_metrics({"calibration/threshold": report.threshold})
     return report
 
 

@@ -52,13 +52,13 @@ def evaluate(
         EmptySelection: the set lacks normal or abnormal scans.
         ArtefactError: the detector was altered.
     """
-    folder = RunFolder.behind(run)
+    folder = RunFolder.open(run)
     if open_test is not None and not (folder.path / "evaluation" / "develop").exists():
         with suppress(EmptySelection):  # without masks on develop, test reports no calibrated Dice
             evaluate(run, settings)
     set_name: SetName = "develop" if open_test is None else "test"
     with Catalogue.open(settings) as catalogue:
-        run_id = catalogue.start_run("evaluate", folder.config().data.route, settings.relative(folder.path))
+        run_id = catalogue.start_run("evaluate", folder.read_config().data.route, settings.relative(folder.path))
         try:
             if open_test is not None:
                 catalogue.open_test(run_id, open_test)
@@ -197,11 +197,11 @@ class _Evaluation:
         self.folder.write_text(f"{place}/roc.csv", report.roc_points.to_csv(index=False))
         parent = self.folder.read("mlflow.json")["run_id"]
         with track(self.opened.settings, self.opened.route, f"evaluate {self.set_name}", parent=parent) as tracked:
-            tracked.data(fingerprint(selection.slices), "evaluation")
-            tracked.metrics(report.summary())
-            tracked.text(report.to_markdown(), "report.md")
-            tracked.table(report.roc_points, "roc")
-            tracked.table(units.drop(columns=["instance_id", "series_id"], errors="ignore"), "scores")
+            tracked.log_data(fingerprint(selection.slices), "evaluation")
+            tracked.log_metrics(report.summary())
+            tracked.log_text(report.to_markdown(), "report.md")
+            tracked.log_table(report.roc_points, "roc")
+            tracked.log_table(units.drop(columns=["instance_id", "series_id"], errors="ignore"), "scores")
             self._draw(drawn, place, tracked)
 
     def _draw(self, drawn: dict[str, Draw], place: str, tracked: TrackedRun) -> None:
@@ -209,4 +209,4 @@ class _Evaluation:
             figure = draw()
             with durable.writing(self.folder.path / place / f"{name}.png") as part:
                 figure.savefig(part, dpi=110, format="png")
-            tracked.figure(figure, name)
+            tracked.log_figure(figure, name)

@@ -24,8 +24,8 @@ def hash_evaluation_inputs(run: RunRef, settings: Settings) -> str:
     Raises:
         ArtefactError: the run folder is missing.
     """
-    folder = RunFolder.behind(run)
-    config = folder.config()
+    folder = RunFolder.open(run)
+    config = folder.read_config()
     with Catalogue.open(settings) as catalogue:
         develop = choose(catalogue, config, settings, sets=("develop",))
     facts = {

@@ -73,7 +73,7 @@ def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
     if not detector.has_maps or len(data) == 0:
         return None
     rows = [
-        read_panel(item, detector, data, in_words(item.score, label=data.ref(item.id).label), data.mask(item.id))
+        read_panel(item, detector, data, in_words(item.score, label=data.ref(item.id).label), data.read_mask(item.id))
         for item in scored_slices(detector, data)
     ]
     return draw_panels(rows)
@@ -86,7 +86,7 @@ def read_panel(
     native = detector.native(item)
     if native.values is None:
         raise ConfigError("The detector should give maps but did not. Check its method.")
-    image, model = data.plane(item.id).pixels, native.reconstruction
+    image, model = data.read_plane(item.id).pixels, native.reconstruction
     return Panel(
         image=image,
         heatmap=native.values,

@@ -109,8 +109,8 @@ def estimate_prospective(run: RunRef, settings: Settings) -> ProspectiveReport:
         EmptySelection: none of its scoring runs was sampled, or nothing has been decided.
         ArtefactError: the run folder is missing.
     """
-    folder = RunFolder.behind(run)
-    config = folder.config()
+    folder = RunFolder.open(run)
+    config = folder.read_config()
     with Catalogue.open(settings) as catalogue, catalogue.reading() as session:
         rows = _framed(session, run.sha256)
         draws = _draws(session, run.sha256)
@@ -184,8 +184,8 @@ def _keep(report: ProspectiveReport, folder: RunFolder, settings: Settings) -> N
     folder.write("evaluation/prospective/report.json", report.model_dump(mode="json"))
     parent = folder.read("mlflow.json")["run_id"]
     with track(settings, report.route, "evaluate prospective", parent=parent) as tracked:
-        tracked.metrics(report.summary())
-        tracked.text(report.to_markdown(), "report.md")
+        tracked.log_metrics(report.summary())
+        tracked.log_text(report.to_markdown(), "report.md")
 
 
 def _shown(estimate: Estimate | None) -> str:

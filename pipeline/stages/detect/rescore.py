@@ -30,14 +30,14 @@ def rescore(run: RunRef, detection: DetectionConfig, settings: Settings) -> RunR
     Raises:
         ArtefactError: the run folder is missing or altered.
     """
-    source = RunFolder.behind(run)
-    if source.config().detection == detection:
+    source = RunFolder.open(run)
+    if source.read_config().detection == detection:
         return source.read_trained()
-    config = source.config().model_copy(update={"detection": detection})
+    config = source.read_config().model_copy(update={"detection": detection})
     with Catalogue.open(settings) as catalogue:
         target = make_run_folder(config, learning_sets(config, settings, catalogue), settings)
         if not target.is_trained():
-            _name_models(source, OpenFolder(target, target.config(), catalogue, settings), detection)
+            _name_models(source, OpenFolder(target, target.read_config(), catalogue, settings), detection)
     return target.read_trained()
 
 
@@ -49,8 +49,8 @@ def _name_models(source: RunFolder, opened: OpenFolder, detection: DetectionConf
         with track(settings, opened.route, opened.config.name, system_metrics=False) as tracked:
             target.write("mlflow.json", {"run_id": tracked.run_id})
             target.write("origin.json", {"run": source.run_id, "sha256": origin.sha256})
-            tracked.config(opened.config)
-            tracked.tags({"run_id": target.run_id, "rescored_from": source.run_id})
+            tracked.log_config(opened.config)
+            tracked.log_tags({"run_id": target.run_id, "rescored_from": source.run_id})
         save_detector(target.uncalibrated, _under(source, detection))
     except BaseException:
         catalogue.finish_run(target.run_id, "failed", {})
@@ -60,7 +60,7 @@ def _name_models(source: RunFolder, opened: OpenFolder, detection: DetectionConf
 
 
 def _under(source: RunFolder, detection: DetectionConfig) -> Scorer:
-    config = source.config()
+    config = source.read_config()
     if config.detection is None:
         return Detector(load_model(source.model), detection, config.data.route, config.training.seed)
     return load_detector(source.uncalibrated).under(detection)

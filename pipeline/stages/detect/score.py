@@ -56,7 +56,7 @@ class ScoreReport:
 def find_detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
     """Return the calibrated runs to use: one named run, or the champion of one route or of every route."""
     if run_id is not None:
-        return [RunFolder.of(settings, run_id).read_calibrated()]
+        return [RunFolder.find(settings, run_id).read_calibrated()]
     routes = [route] if route is not None else list_routes_with_champions(settings)
     champions = [find_champion(settings, name) for name in routes]
     return [run for run in champions if run is not None]
@@ -142,15 +142,15 @@ def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
     with track(
         settings, report.route, f"score {report.run_id}", parent=folder.read("mlflow.json")["run_id"]
     ) as tracked:
-        tracked.metrics({"studies": report.studies, "flagged": report.flagged, "not_scored": report.not_scored})
-        tracked.text(json.dumps(report.to_json(), indent=2), "score.json")
+        tracked.log_metrics({"studies": report.studies, "flagged": report.flagged, "not_scored": report.not_scored})
+        tracked.log_text(json.dumps(report.to_json(), indent=2), "score.json")
         with Catalogue.open(settings) as catalogue:
             rows = catalogue.list_findings(report.run_id)
         decisions = [
             {"study": r.study_id, "score": r.score, "p_value": r.p_value, "flagged": r.flagged, "rule": r.rule}
             for r in rows
         ]
-        tracked.text(json.dumps(decisions, indent=1), "decisions.json")
+        tracked.log_text(json.dumps(decisions, indent=1), "decisions.json")
 
 
 class _Heatmaps:

@@ -73,7 +73,7 @@ def slice_table(
         rows.append(_row(ref, item.score, values))
         if cases is not None and item.values is not None:
             bright = brightness_map(detector.normaliser, seen, item.history[-1])
-            cases.add(ref, detector.native(item, reconstruction=False), bright, data.mask(item.id))
+            cases.add(ref, detector.native(item, reconstruction=False), bright, data.read_mask(item.id))
     frame = pd.DataFrame(rows)
     return frame.dropna(axis="columns", how="all") if rows else frame
 

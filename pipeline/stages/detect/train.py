@@ -85,7 +85,7 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], progress: bool
             result = _fit(opened, sets, build_untrained(opened.config, components), tracked, progress)
             _log(tracked, opened, result)
             sha256 = _save(opened, result, components)
-            tracked.tags({"model_sha256": sha256})
+            tracked.log_tags({"model_sha256": sha256})
             if opened.config.detection is None:
                 _register(opened, sha256, tracked)
     except BaseException:
@@ -117,14 +117,14 @@ def _fit(
 ) -> FitResult:
     data = {name: lessons(chosen, opened.config, opened.settings) for name, chosen in sets.items()}
     for name, chosen in sets.items():
-        tracked.data(fingerprint(chosen.slices), LEARNING[name])
+        tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
     return fit(
         method,
         data["train"],
         data["validate"] if len(data["validate"]) else None,
         opened.config.training,
         opened.folder.training,
-        on_record=lambda record: tracked.terms([(record.images_seen, _terms(record))]),
+        on_record=lambda record: tracked.log_terms([(record.images_seen, _terms(record))]),
         progress=progress,
     )
 
@@ -141,7 +141,7 @@ def build_untrained(config: RunConfig, components: Mapping[str, Model]) -> Metho
 def _read_components(config: RunConfig, settings: Settings) -> dict[str, Model]:
     """Read the trained models that the method holds, such as the codec of a latent model, by their names in it."""
     named = {name: one for name, one in config.method.components().items() if one.run is not None}
-    return {name: load_model(RunFolder.of(settings, str(one.run)).model, one.sha256) for name, one in named.items()}
+    return {name: load_model(RunFolder.find(settings, str(one.run)).model, one.sha256) for name, one in named.items()}
 
 
 def _terms(record: TrainingRecord) -> dict[str, float]:
@@ -151,11 +151,11 @@ def _terms(record: TrainingRecord) -> dict[str, float]:
 
 
 def _log(tracked: TrackedRun, opened: OpenFolder, result: FitResult) -> None:
-    tracked.config(opened.config)
-    tracked.table(pd.json_normalize([asdict(record) for record in result.history]), "history")
-    tracked.metrics({"images_seen": result.images_seen, "process_seconds": result.process_seconds})
+    tracked.log_config(opened.config)
+    tracked.log_table(pd.json_normalize([asdict(record) for record in result.history]), "history")
+    tracked.log_metrics({"images_seen": result.images_seen, "process_seconds": result.process_seconds})
     parameters = sum(p.numel() for p in result.method.parameters())
-    tracked.tags({"run_id": opened.folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
+    tracked.log_tags({"run_id": opened.folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
 
 
 def _save(opened: OpenFolder, result: FitResult, components: Mapping[str, Model]) -> str:

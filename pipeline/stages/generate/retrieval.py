@@ -108,7 +108,7 @@ class SimilarNormals:
                 self._asked[key] = self._pool.submit(self._nearest, finding, detector, series, index)
             return self._asked[key]
 
-    def slice_of(self, neighbour: Neighbour) -> SliceRef | None:
+    def find_slice(self, neighbour: Neighbour) -> SliceRef | None:
         """Return the catalogue's slice at an address, None if it is gone."""
         query = (
             select(Instance, Series.study_id, Study.patient_id)
@@ -137,7 +137,7 @@ class SimilarNormals:
 
     def _index(self, finding: FindingRow, detector: Scorer) -> NormalIndex:
         if finding.model_sha256 not in self._indices:
-            config = RunFolder(self._settings.absolute(self._catalogue.run(finding.run_id).folder)).config()
+            config = RunFolder(self._settings.absolute(self._catalogue.run(finding.run_id).folder)).read_config()
             chosen = choose(self._catalogue, config, self._settings, sets=("train", "validate"))
             self._indices[finding.model_sha256] = self._cached_index(thinned(chosen, SLICES), detector)
         return self._indices[finding.model_sha256]

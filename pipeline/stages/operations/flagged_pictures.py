@@ -62,7 +62,7 @@ def draw_flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[l
 
 def _drawn(run: RunRow, findings: Sequence[FindingRow], catalogue: Catalogue, settings: Settings) -> Iterator[Picture]:
     folder = RunFolder(settings.absolute(run.folder))
-    config, detector = folder.config(), load_detector(folder.detector, sha256=run.sha256 or None)
+    config, detector = folder.read_config(), load_detector(folder.detector, sha256=run.sha256 or None)
     if not detector.has_maps:
         return
     first = list(findings)[:PICTURES_A_RUN]

@@ -70,7 +70,7 @@ def read_model_card(catalogue: Catalogue, settings: Settings, sha256: str) -> di
 
 def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     try:
-        config = folder.config()
+        config = folder.read_config()
     except (ArtefactError, ValidationError):
         return
     yield "Method", config.method.name

@@ -39,8 +39,8 @@ def promote_run(settings: Settings, run: str) -> Promotion:
     Raises:
         ArtefactError: no run or several match; the run registered no model; the registry does not respond.
     """
-    folder = RunFolder.of(settings, run)
-    route = folder.config().data.route
+    folder = RunFolder.find(settings, run)
+    route = folder.read_config().data.route
     before, version = read_aliases(settings, route).get("champion"), find_version(settings, route, str(folder.path))
     promote(settings, route, version)
     return Promotion(route, folder.run_id, version, before)

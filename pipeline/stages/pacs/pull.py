@@ -94,7 +94,7 @@ def require_source(config: PullConfig, intake: Intake, credential: Credential | 
         ConfigError: it is neither, or it cannot use the given credential.
     """
     if config.source.startswith(("http://", "https://")):
-        return WebRetrieve(WebService.of(config.source, credential, config.tls), intake)
+        return WebRetrieve(WebService.parse(config.source, credential, config.tls), intake)
     address = Address.parse(config.source, config.ae_title, config.tls)
     if address is None:
         raise ConfigError(

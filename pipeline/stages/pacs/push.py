@@ -73,7 +73,7 @@ def push(
     with ExitStack() as stack:
         catalogue = stack.enter_context(Catalogue.open(settings))
         crosswalk = stack.enter_context(Crosswalk.open(settings))
-        pusher = stack.enter_context(Pusher.of(run_id, settings, catalogue, crosswalk, pixel_alpha))
+        pusher = stack.enter_context(Pusher.open(run_id, settings, catalogue, crosswalk, pixel_alpha))
         findings = catalogue.list_findings(run_id, flagged=True)
         if not findings:
             raise EmptySelection(
@@ -99,7 +99,7 @@ def _push_one(finding: FindingRow, pusher: Pusher, kinds: Sequence[ObjectKind], 
         delivery.report.sent_before += 1
         return True
     try:
-        with pusher.evidence(finding) as evidence:
+        with pusher.read_evidence(finding) as evidence:
             going = all(delivery.deliver(finding, kind, ds) for kind, ds in _objects(described, evidence, kinds))
             delivery.report.notes += evidence.notes
             return going

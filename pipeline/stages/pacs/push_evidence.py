@@ -65,7 +65,7 @@ class Pusher:
         self._threshold: float | None = None
 
     @classmethod
-    def of(
+    def open(
         cls, run_id: str, settings: Settings, catalogue: Catalogue, crosswalk: Crosswalk, pixel_alpha: float | None
     ) -> Self:
         """Open a scoring run.
@@ -125,7 +125,7 @@ class Pusher:
         )
 
     @contextmanager
-    def evidence(self, finding: FindingRow) -> Iterator[Evidence]:
+    def read_evidence(self, finding: FindingRow) -> Iterator[Evidence]:
         """Read and draw the originals of a finding; unpacked files exist only within the context.
 
         Raises:

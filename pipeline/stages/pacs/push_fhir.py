@@ -46,7 +46,7 @@ def push_fhir(run_id: str, settings: Settings, folder: Path) -> FhirReport:
     """
     real = not folder.resolve().is_relative_to(settings.workspace.resolve())
     with Catalogue.open(settings) as catalogue, Crosswalk.open(settings) as crosswalk:
-        pusher = Pusher.of(run_id, settings, catalogue, crosswalk, None)
+        pusher = Pusher.open(run_id, settings, catalogue, crosswalk, None)
         findings = catalogue.list_findings(run_id, flagged=True)
         if not findings:
             raise EmptySelection(
@@ -64,11 +64,11 @@ def _about(finding: FindingRow, catalogue: Catalogue, crosswalk: Crosswalk | Non
     images = _images(catalogue, [str(item["instance_id"]) for item in finding.evidence])
     if crosswalk is None:
         return ImagedStudy(False, finding.patient_id, finding.study_id, images)
-    study = crosswalk.identity(finding.study_id)
+    study = crosswalk.find_identity(finding.study_id)
     named = [
         StudyImage(whose.series_uid, whose.sop_uid, image.sop_class, image.modality)
         for image in images
-        for whose in [crosswalk.identity(image.instance)]
+        for whose in [crosswalk.find_identity(image.instance)]
     ]
     return ImagedStudy(
         True, study.patient_id, study.study_uid, named, study.issuer, study.accession_number, study.study_date

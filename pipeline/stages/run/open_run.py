@@ -67,8 +67,8 @@ class OpenRun(OpenFolder):
         Raises:
             ArtefactError: the folder is gone, or the detector is not the one of that SHA-256.
         """
-        folder = RunFolder.behind(ref)
-        return cls(folder, folder.config(), catalogue, settings, ref, load_detector(folder.detector, ref.sha256))
+        folder = RunFolder.open(ref)
+        return cls(folder, folder.read_config(), catalogue, settings, ref, load_detector(folder.detector, ref.sha256))
 
     @classmethod
     def load_uncalibrated(cls, ref: RunRef, catalogue: Catalogue, settings: Settings) -> Self:
@@ -77,8 +77,8 @@ class OpenRun(OpenFolder):
         Raises:
             ArtefactError: the folder is gone, or the detector is missing or damaged.
         """
-        folder = RunFolder.behind(ref)
-        return cls(folder, folder.config(), catalogue, settings, ref, load_detector(folder.uncalibrated))
+        folder = RunFolder.open(ref)
+        return cls(folder, folder.read_config(), catalogue, settings, ref, load_detector(folder.uncalibrated))
 
     def using(self, detector: Scorer) -> Self:
         """Return the run with another detector, such as the same one with its calibration."""

@@ -33,7 +33,7 @@ class RunFolder:
     path: Path
 
     @classmethod
-    def of(cls, settings: Settings, run_id: str) -> RunFolder:
+    def find(cls, settings: Settings, run_id: str) -> RunFolder:
         """Return the folder of a run by its id, which may be shortened to an unambiguous prefix.
 
         Raises:
@@ -48,7 +48,7 @@ class RunFolder:
         return cls((exact or matches)[0])
 
     @classmethod
-    def behind(cls, ref: RunRef) -> RunFolder:
+    def open(cls, ref: RunRef) -> RunFolder:
         """Return the folder that a reference points to.
 
         Raises:
@@ -92,7 +92,7 @@ class RunFolder:
         Raises:
             ArtefactError: something is missing or altered.
         """
-        if self.config().detection is not None:
+        if self.read_config().detection is not None:
             return RunRef(str(self.path), check_detector(self.uncalibrated))
         return RunRef(str(self.path), read_sealed(self.model).sha256)
 
@@ -110,10 +110,10 @@ class RunFolder:
             ArtefactError: it is not calibrated yet.
             ConfigError: the run has no `detection`.
         """
-        self.config().require_detection()
+        self.read_config().require_detection()
         return RunRef(str(self.path), read_detector(self.detector).sha256)
 
-    def config(self) -> RunConfig:
+    def read_config(self) -> RunConfig:
         """Return the configuration of the run."""
         from pipeline.stages.run.run_config import RunConfig  # imports torch, which most readers do not need
 

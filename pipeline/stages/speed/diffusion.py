@@ -30,9 +30,9 @@ def measure_diffusion_speed(
         ConfigError: the run's method is not a plain ddpm.
         EmptySelection: the run has no validate normals.
     """
-    folder = RunFolder.of(settings, run_id)
+    folder = RunFolder.find(settings, run_id)
     method = _diffusion_model(folder)
-    config = folder.config()
+    config = folder.read_config()
     with Catalogue.open(settings) as catalogue:
         data = dataset(choose(catalogue, config, settings, sets=["validate"]), config, settings, cache="none")
     if not len(data):

@@ -89,7 +89,7 @@ def _batch(detector: Detector, size: int, first: int) -> Batch:
 
 
 def _step(detector: Detector, shape: tuple[int, int]) -> Step:
-    box = Letterbox.of(shape, detector.normaliser.image_size)
+    box = Letterbox.fit(shape, detector.normaliser.image_size)
     return Step("normalise", {"low": 0.0, "high": 1000.0, **box.to_json()})
 
 

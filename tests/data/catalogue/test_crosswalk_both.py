@@ -36,4 +36,4 @@ def test_several_processes_make_it_and_a_batch_fills_it(settings: Settings, new_
         crosswalk.remember_paths([(keys.path("/a"), "/a"), (keys.path("/a"), "/a")])
         assert [crosswalk.count(kind) for kind in ("patient", "study", "instance", "path")] == [3, 3, 12, 1]  # type: ignore[arg-type]
         assert crosswalk.find_studies(accession="ACC", issuer="I") == [keys.study("1.1")]
-        assert crosswalk.identity(keys.instance("1.1.1.3")).accession_number == "ACC"
+        assert crosswalk.find_identity(keys.instance("1.1.1.3")).accession_number == "ACC"

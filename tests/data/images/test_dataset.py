@@ -153,9 +153,9 @@ def test_collate_takes_arrays_too() -> None:
 def test_native_values_and_masks_are_at_hand(store: Any, mr_series: MakeSeries) -> None:
     refs = mr_series("one")
     data = SliceDataset(refs, store, Normaliser(FixedRange(high=1000)))
-    plane = data.plane(refs[1].slice_id)
+    plane = data.read_plane(refs[1].slice_id)
     assert plane.pixels.shape == (48, 40)
-    assert data.mask(refs[1].slice_id) is None
+    assert data.read_mask(refs[1].slice_id) is None
     back = data.normaliser.invert(data[1]["image"][0].numpy(), data.step(refs[1].slice_id))
     assert back.shape == plane.pixels.shape
     assert np.abs(back - plane.pixels).mean() < 10  # the edge of the disc is blurred

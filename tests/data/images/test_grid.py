@@ -27,13 +27,13 @@ edges = st.integers(1, 300)
     ],
 )
 def test_letterbox_golden(native: tuple, size: int, inner: tuple, offset: tuple) -> None:
-    box = Letterbox.of(native, size)
+    box = Letterbox.fit(native, size)
     assert (box.inner, box.offset) == (inner, offset)
 
 
 @given(edges, edges, st.integers(32, 256))
 def test_letterbox_fits_and_keeps_the_aspect(height: int, width: int, size: int) -> None:
-    box = Letterbox.of((height, width), size)
+    box = Letterbox.fit((height, width), size)
     assert max(box.inner) == size
     for inner, offset, native in zip(box.inner, box.offset, (height, width), strict=True):
         assert 1 <= inner <= size
@@ -46,7 +46,7 @@ def test_letterbox_fits_and_keeps_the_aspect(height: int, width: int, size: int)
 @given(edges, edges, st.integers(32, 128))
 @settings(max_examples=50, deadline=None)
 def test_a_constant_stays_constant_and_shapes_return(height: int, width: int, size: int) -> None:
-    box = Letterbox.of((height, width), size)
+    box = Letterbox.fit((height, width), size)
     grid = box.place(np.full((height, width), 7.25, np.float32), fill=-1)
     np.testing.assert_allclose(grid[box.window], 7.25, rtol=1e-5)
     outside = np.ones((size, size), bool)
@@ -60,7 +60,7 @@ def test_a_constant_stays_constant_and_shapes_return(height: int, width: int, si
 @pytest.mark.parametrize("shape", [(64, 64), (64, 33), (5, 64)])
 def test_nothing_is_resampled_where_the_size_fits(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    box = Letterbox.of(shape, 64)
+    box = Letterbox.fit(shape, 64)
     np.testing.assert_array_equal(box.restore(box.place(image, 0.0)), image)
 
 
@@ -102,10 +102,10 @@ def test_interpolation_stays_within_its_input(height: int, width: int, seed: int
 
 def test_wrong_shapes_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"\(0, 5\)"):
-        Letterbox.of((0, 5), 64)
+        Letterbox.fit((0, 5), 64)
     with pytest.raises(ConfigError, match="3, 4, 5"):
-        Letterbox.of((3, 4, 5), 64)
+        Letterbox.fit((3, 4, 5), 64)
     with pytest.raises(ConfigError, match="64 x 64"):
-        Letterbox.of((9, 9), 64).restore(np.zeros((32, 32), np.float32))
+        Letterbox.fit((9, 9), 64).restore(np.zeros((32, 32), np.float32))
     with pytest.raises(ConfigError, match="letterbox"):
         Letterbox.from_json({"native": [1, 2]})

@@ -34,7 +34,7 @@ def outcomes(settings: Settings) -> dict[str, str]:
     """Outcome by file name, found through the crosswalk."""
     noted = rows(settings, SourceFile.path_id, SourceFile.outcome)
     with Crosswalk.open(settings) as crosswalk:
-        return {Path(crosswalk.path(path_id) or "").name: outcome for path_id, outcome in noted}
+        return {Path(crosswalk.find_path(path_id) or "").name: outcome for path_id, outcome in noted}
 
 
 def test_a_busy_folder_through_real_workers(busy_folder: Path, settings: Settings) -> None:
@@ -67,8 +67,8 @@ def test_pixels_attributes_and_identity_arrive(
         assert patient.patient_id == pseudonyms.patient("local", "PID3")
         assert instance.instance_id == pseudonyms.instance("1.2.3.3.1.5")
     with Crosswalk.open(settings) as crosswalk:
-        assert crosswalk.identity(instance.instance_id).sop_uid == "1.2.3.3.1.5"
-        assert crosswalk.identity(patient.patient_id).patient_id == "PID3"
+        assert crosswalk.find_identity(instance.instance_id).sop_uid == "1.2.3.3.1.5"
+        assert crosswalk.find_identity(patient.patient_id).patient_id == "PID3"
     assert outcomes(settings) == {"a.dcm": "accepted"}
 
 

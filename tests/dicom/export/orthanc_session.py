@@ -145,7 +145,9 @@ def night(workspace: str, hospital: str, config: str, labels: str, scratch: str)
         run_id = report["scored"][0]["run_id"]
         pushed = push(run_id, settings, require_destination(ADDRESS, place)).to_json()
         with Crosswalk.open(settings) as crosswalk, Catalogue.open(settings) as catalogue:
-            uids = [crosswalk.identity(row.study_id).study_uid for row in catalogue.list_findings(run_id, flagged=True)]
+            uids = [
+                crosswalk.find_identity(row.study_id).study_uid for row in catalogue.list_findings(run_id, flagged=True)
+            ]
         return {
             "sent": sent,
             "pulled": pulled,

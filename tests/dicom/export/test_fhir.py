@@ -120,8 +120,8 @@ def test_real_identifiers_leave_only_on_purpose(scored: Any, tmp_path: Path, ins
     bundles, text = written(folder), "".join(file.read_text() for file in folder.iterdir())
     with Catalogue.open(scored.settings) as catalogue, Crosswalk.open(scored.settings) as crosswalk:
         rows = catalogue.list_findings(scored.run_id, True)
-        real = [crosswalk.identity(row.study_id) for row in rows]
-        instances = [crosswalk.identity(row.evidence[0]["instance_id"]).sop_uid for row in rows]
+        real = [crosswalk.find_identity(row.study_id) for row in rows]
+        instances = [crosswalk.find_identity(row.evidence[0]["instance_id"]).sop_uid for row in rows]
     assert len(bundles) == len(rows) == 2
     for value in bundles:
         r4(value)

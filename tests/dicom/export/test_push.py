@@ -59,7 +59,9 @@ def test_a_folder_gets_valid_objects_of_the_real_studies(scored: Any, outbox: Pa
     assert len(files) == sum(report.sent.values())
     assert {path.name: dciodvfy(path) for path in files} == {path.name: [] for path in files}
     with Catalogue.open(scored.settings) as catalogue, Crosswalk.open(scored.settings) as crosswalk:
-        flagged = {crosswalk.identity(row.study_id).study_uid for row in catalogue.list_findings(scored.run_id, True)}
+        flagged = {
+            crosswalk.find_identity(row.study_id).study_uid for row in catalogue.list_findings(scored.run_id, True)
+        }
     objects = [dcmread(path) for path in files]
     assert {ds.StudyInstanceUID for ds in objects} == flagged
     assert all(scored.planted in str(ds.PatientName) for ds in objects)
@@ -115,13 +117,13 @@ def test_an_unreachable_destination_ends_the_push_and_patience_is_tried_first(
 def test_a_study_without_its_file_is_reported_and_the_others_are_sent(
     scored: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, hidden = Crosswalk.path, []
+    real, hidden = Crosswalk.find_path, []
 
     def path(self: Crosswalk, path_id: str) -> str | None:
         hidden[:] = hidden or [path_id]
         return None if path_id == hidden[0] else real(self, path_id)
 
-    monkeypatch.setattr(Crosswalk, "path", path)
+    monkeypatch.setattr(Crosswalk, "find_path", path)
     target = Flaky()
     report = push(scored.run_id, scored.settings, target)
     assert report.failed == 1 and len({ds.StudyInstanceUID for ds in target.taken}) == 1

@@ -48,7 +48,7 @@ class Hospital:
         engine = self.engine()
         with Crosswalk.open(self.settings) as crosswalk, Session(engine) as session:
             rows = session.execute(select(schema.Patient)).scalars().all()
-            sets = {crosswalk.identity(row.patient_id).patient_id: (row.draw, row.set_name) for row in rows}
+            sets = {crosswalk.find_identity(row.patient_id).patient_id: (row.draw, row.set_name) for row in rows}
         engine.dispose()
         return sets
 

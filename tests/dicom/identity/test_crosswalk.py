@@ -46,13 +46,13 @@ def crosswalk(settings: Settings) -> Iterator[Crosswalk]:
 def test_every_level_leads_back(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
     ids = keys.of(RAW, "local")
     crosswalk.remember(ids, RAW)
-    assert crosswalk.identity(ids.instance_id) == RAW
-    assert crosswalk.identity(ids.series_id) == replace(RAW, sop_uid="")
-    assert crosswalk.identity(ids.study_id) == replace(RAW, series_uid="", sop_uid="")
-    assert crosswalk.identity(ids.patient_id) == RawIdentity(issuer="ISS", patient_id="MRN-1")
+    assert crosswalk.find_identity(ids.instance_id) == RAW
+    assert crosswalk.find_identity(ids.series_id) == replace(RAW, sop_uid="")
+    assert crosswalk.find_identity(ids.study_id) == replace(RAW, series_uid="", sop_uid="")
+    assert crosswalk.find_identity(ids.patient_id) == RawIdentity(issuer="ISS", patient_id="MRN-1")
     assert crosswalk.reveal(ids.patient_id) == {"issuer": "ISS", "patient_id": "MRN-1"}
     with pytest.raises(IdentityError, match="0" * 12):
-        crosswalk.identity("0" * 32)
+        crosswalk.find_identity("0" * 32)
 
 
 def test_remembering_twice_changes_nothing_but_fills_empty_fields(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
@@ -60,7 +60,7 @@ def test_remembering_twice_changes_nothing_but_fills_empty_fields(crosswalk: Cro
     ids = keys.of(RAW, "local")
     for raw in (bare, RAW, bare, RAW, replace(RAW, accession_number="OTHER")):
         crosswalk.remember(ids, raw)
-    assert crosswalk.identity(ids.instance_id) == RAW
+    assert crosswalk.find_identity(ids.instance_id) == RAW
     assert [crosswalk.count(kind) for kind in ("patient", "study", "series", "instance")] == [1, 1, 1, 1]  # type: ignore[arg-type]
 
 
@@ -68,7 +68,7 @@ def test_the_site_is_kept_where_the_file_names_no_issuer(crosswalk: Crosswalk, k
     raw = replace(RAW, issuer="")
     ids = keys.of(raw, "local")
     crosswalk.remember(ids, raw)
-    assert crosswalk.identity(ids.patient_id).issuer == "local"
+    assert crosswalk.find_identity(ids.patient_id).issuer == "local"
 
 
 def test_a_transaction_is_kept_whole_or_not_at_all(crosswalk: Crosswalk, keys: Pseudonyms) -> None:
@@ -100,8 +100,8 @@ def test_paths_that_are_not_text_are_returned_unchanged(crosswalk: Crosswalk, ke
     odd = Path("/scans/M\udcfcller \N{SNOWMAN}.dcm")
     crosswalk.remember_path(keys.path(odd), odd)
     crosswalk.remember_path(keys.path(odd), odd)
-    assert crosswalk.path(keys.path(odd)) == str(odd) and crosswalk.reveal(keys.path(odd)) == {"path": str(odd)}
-    assert crosswalk.path("0" * 32) is None
+    assert crosswalk.find_path(keys.path(odd)) == str(odd) and crosswalk.reveal(keys.path(odd)) == {"path": str(odd)}
+    assert crosswalk.find_path("0" * 32) is None
 
 
 def test_its_files_are_private_while_it_is_open(settings: Settings, crosswalk: Crosswalk, keys: Pseudonyms) -> None:

@@ -90,7 +90,7 @@ def test_many_are_remembered_as_one_after_the_other(crosswalk: Crosswalk, ids_of
     expected = [
         replace(raw, issuer="local", accession_number="ACC-FIRST" * (raw.patient_id == "MRN-1")) for raw in raws
     ]
-    assert [crosswalk.identity(ids.instance_id) for ids, _ in entries] == expected
+    assert [crosswalk.find_identity(ids.instance_id) for ids, _ in entries] == expected
 
 
 def test_many_are_remembered_whole_or_not_at_all(crosswalk: Crosswalk, ids_of: Callable[[RawIdentity], Ids]) -> None:

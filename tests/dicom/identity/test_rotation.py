@@ -118,8 +118,8 @@ def test_old_reports_resolve_after_two_rotations(hospital: Any) -> None:
     rotate(hospital.settings)
     rotate(hospital.settings)
     with Crosswalk.open(hospital.settings) as crosswalk:
-        assert crosswalk.identity(old.instance_id).sop_uid == "1.2.826.3.1.1.1"
-        assert crosswalk.identity(old.patient_id).patient_id == "MRN-0003"
+        assert crosswalk.find_identity(old.instance_id).sop_uid == "1.2.826.3.1.1.1"
+        assert crosswalk.find_identity(old.patient_id).patient_id == "MRN-0003"
         with Pseudonyms.open(hospital.settings) as keys:
             assert crosswalk.current_id(old.study_id) == keys.study("1.2.826.3.1")
 

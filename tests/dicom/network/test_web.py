@@ -189,7 +189,7 @@ def test_an_invalid_credential_is_refused_without_showing_it(text: str, monkeypa
 
 def test_a_credential_is_never_shown_nor_sent_in_the_clear(tmp_path: Path) -> None:
     credential = Credential.parse("bearer verysecret", "a test")
-    service = WebService.of("https://pacs.example/dicom-web/", credential)
+    service = WebService.parse("https://pacs.example/dicom-web/", credential)
     assert "verysecret" not in repr(service) + repr(Stow(service))
     with pytest.raises(ConfigError, match="not sent over http"):
         require_destination("http://pacs.example/dicom-web", tmp_path, credential=credential)

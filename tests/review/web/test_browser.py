@@ -138,7 +138,7 @@ def test_a_slip_is_found_again_from_the_next_scan(person: Person, listed: list[i
     page.keyboard.press("Enter")
     page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
     ready(page)
-    assert room.finding(listed[0]).study_id[:12] in page.inner_text("#last-decided")
+    assert room.read_finding(listed[0]).study_id[:12] in page.inner_text("#last-decided")
     page.locator("#pane-main").focus()
     page.keyboard.press("z")
     page.wait_for_url(f"**/scan/{listed[0]}")
@@ -293,7 +293,7 @@ def test_typing_is_not_a_command(person: Person, listed: list[int]) -> None:
 def test_the_list_is_filtered_without_a_new_page(person: Person, room: Any, listed: list[int]) -> None:
     page = person("ann")
     page.evaluate("window.sameage = true")
-    page.fill("#search", room.finding(listed[2]).study_id[:10])
+    page.fill("#search", room.read_finding(listed[2]).study_id[:10])
     page.wait_for_selector("[data-row]:only-child")
     assert page.evaluate("window.sameage")
     page.keyboard.press("Escape")
@@ -326,7 +326,7 @@ def test_no_page_has_a_serious_accessibility_violation(person: Person, listed: l
     entrance = person()
     assert serious(entrance) == []
     auditor, page = person("aud"), person("ann")
-    sha256 = room.finding(listed[0]).model_sha256
+    sha256 = room.read_finding(listed[0]).model_sha256
     auditor.goto("/audit")
     assert serious(auditor) == []
     lead, admin = person("lea"), person("ada")

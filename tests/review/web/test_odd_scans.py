@@ -70,7 +70,7 @@ def test_a_scan_that_came_in_colour_says_that_it_is_shown_in_grey(browser: Open,
 def test_a_model_whose_run_is_gone_leaves_the_images_and_the_decision(browser: Open, enter: Enter, room: Any) -> None:
     one, finding = browser("ann"), enter("orphan", [RAMP[None]], modality="MR")
     with room.catalogue.session() as session:
-        session.merge(room.catalogue.run(room.finding(finding).run_id)).folder = "/nowhere/at-all"
+        session.merge(room.catalogue.run(room.read_finding(finding).run_id)).folder = "/nowhere/at-all"
     assert one.get(f"/scan/{finding}").status_code == 200
     assert about(one, finding, "pixels/0/0")["rows"] == 48
     for what in ("heat/0/0", "reconstruction/0/0"):
@@ -78,7 +78,7 @@ def test_a_model_whose_run_is_gone_leaves_the_images_and_the_decision(browser: O
         assert answer.status_code == 409
         assert answer.json()["detail"]
     assert "Most similar" in one.get(f"/scan/{finding}/similar").text
-    for path in ("/models", f"/model/{room.finding(finding).model_sha256[:16]}", "/night", "/"):
+    for path in ("/models", f"/model/{room.read_finding(finding).model_sha256[:16]}", "/night", "/"):
         assert one.get(path).status_code == 200, path
     assert one.decide(finding, "unsure").headers["x-decided"] == "1"
 

@@ -25,11 +25,11 @@ HTMX = {"hx-request": "true"}
 
 def test_pixels_are_those_of_the_store(browser: Open, listed: list[int], room: Any) -> None:
     one = browser("ann")
-    ref = room.stacks.of(room.finding(listed[0]).study_id).stacks[0].refs[0]
+    ref = room.stacks.of(room.read_finding(listed[0]).study_id).stacks[0].refs[0]
     answer = one.get(f"/scan/{listed[0]}/pixels/0/0")
     about = json.loads(answer.headers["x-image"])
     sent = np.frombuffer(answer.content, np.dtype(about["dtype"]).newbyteorder("<"))
-    stored = room.frames.stored(ref)
+    stored = room.frames.read_stored(ref)
     np.testing.assert_array_equal(sent.reshape(about["rows"], about["columns"]), stored)
     assert (about["slope"], about["intercept"], about["reduced"], about["exact"]) == (1.0, 0.0, 1, True)
 
@@ -55,7 +55,7 @@ def test_heatmap_and_reconstruction_arrive(browser: Open, listed: list[int]) -> 
 
 
 def test_nothing_tells_a_sampled_scan_from_a_flagged_one(browser: Open, listed: list[int], room: Any) -> None:
-    flagged = {number: bool(room.finding(number).flagged) for number in listed}
+    flagged = {number: bool(room.read_finding(number).flagged) for number in listed}
     assert set(flagged.values()) == {True, False}, "the list must hold both kinds"
     one = browser("ann")
     shapes = {}
@@ -229,7 +229,7 @@ def test_an_invalid_form_is_reported_and_nothing_is_signed(
 
 
 def test_a_scan_whose_pixels_are_gone_is_said(browser: Open, listed: list[int], room: Any, night: Any) -> None:
-    finding = room.finding(listed[0])
+    finding = room.read_finding(listed[0])
     ref = room.stacks.of(finding.study_id).stacks[0].refs[0]
     next((night.settings.workspace / "pixels").rglob(f"{ref.pixel_key}*")).unlink()
     one = browser("ann")
@@ -277,7 +277,7 @@ def test_the_audit_log_is_exported_as_json_lines(browser: Open, listed: list[int
 
 
 def test_the_list_is_found_by_pseudonym_and_by_accession_number(browser: Open, listed: list[int], room: Any) -> None:
-    study = room.finding(listed[1]).study_id
+    study = room.read_finding(listed[1]).study_id
     rows = browser("ann").get(f"/?state=all&search={study[:10]}", **{"hx-target": "list"}).text
     assert rows.count("data-row") == 1
     assert study[:12] in rows
@@ -286,7 +286,7 @@ def test_the_list_is_found_by_pseudonym_and_by_accession_number(browser: Open, l
     assert answer.status_code == 200
     assert "no such number" not in answer.text
     with Crosswalk.open(room.settings) as crosswalk:
-        number = crosswalk.identity(study).accession_number
+        number = crosswalk.find_identity(study).accession_number
     answer = lead.post("/accession", {"csrf": lead.csrf(), "accession": number})
     assert answer.status_code == 200
     assert re.findall(r'data-href="/scan/(\d+)', answer.text) == [str(listed[1])]

@@ -53,7 +53,7 @@ def test_a_broken_method_fails_its_cells_only_and_says_why(hospital: Any, bench:
 
 def test_scores_share_one_trained_model(hospital: Any, bench: Benchmark) -> None:
     own, smooth = (read_result(bench, cell, hospital.settings) for cell in list(bench.cells())[:2])
-    folders = [RunFolder.behind(RunRef(**result["run"])) for result in (own, smooth) if result]
+    folders = [RunFolder.open(RunRef(**result["run"])) for result in (own, smooth) if result]
     named = [json.loads((folder.detector / "detector.json").read_text())["models"][0] for folder in folders]
     assert named[0]["sha256"] == named[1]["sha256"]
     assert [folder.model.exists() for folder in folders] == [True, False]
@@ -67,7 +67,7 @@ def test_scores_share_one_trained_model(hospital: Any, bench: Benchmark) -> None
 def test_an_ensemble_is_made_of_its_members_runs(hospital: Any, bench: Benchmark) -> None:
     results = {cell.key: read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()}
     ensemble, members = results["both.own.0"], [results["ae.own.0"], results["small.own.0"]]
-    config = RunFolder.behind(RunRef(**ensemble["run"])).config()
+    config = RunFolder.open(RunRef(**ensemble["run"])).read_config()
     assert [member.sha256 for member in config.method.members] == [member["run"]["sha256"] for member in members]
     assert ensemble["parameters"] == sum(member["parameters"] for member in members)
     assert ensemble["training_seconds"] >= sum(member["training_seconds"] for member in members)
@@ -75,7 +75,7 @@ def test_an_ensemble_is_made_of_its_members_runs(hospital: Any, bench: Benchmark
 
 def test_an_ensemble_over_seeds_is_made_of_every_training(hospital: Any, bench: Benchmark) -> None:
     results = {cell.key: read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()}
-    config = RunFolder.behind(RunRef(**results["pair.own.0"]["run"])).config()
+    config = RunFolder.open(RunRef(**results["pair.own.0"]["run"])).read_config()
     trainings = [results[f"small.own.{seed}"]["run"]["sha256"] for seed in (0, 1)]
     assert [member.sha256 for member in config.method.members] == trainings
     assert trainings[0] != trainings[1]
@@ -95,7 +95,7 @@ def test_the_seeds_mean_is_what_is_compared_with_the_best_control(hospital: Any,
 
 def test_cells_stay_out_of_the_registry(hospital: Any, bench: Benchmark) -> None:
     results = [read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()]
-    runs = {RunFolder.behind(RunRef(**result["run"])).run_id for result in results if "run" in result}
+    runs = {RunFolder.open(RunRef(**result["run"])).run_id for result in results if "run" in result}
     assert len(runs) == 6
     assert not runs & list_registered(hospital.settings, "phantom-mr").keys()
 
@@ -195,7 +195,7 @@ def test_holm_by_hand() -> None:
 
 def test_compare_names_its_tests_and_refuses_other_units(hospital: Any, bench: Benchmark) -> None:
     done = [read_result(bench, cell, hospital.settings) or {} for cell in bench.cells()]
-    own, small = (RunFolder(path=RunFolder.behind(RunRef(**r["run"])).path).run_id for r in (done[0], done[4]))
+    own, small = (RunFolder(path=RunFolder.open(RunRef(**r["run"])).path).run_id for r in (done[0], done[4]))
     comparison = compare_runs(own, small, hospital.settings, margin=0.3, alpha=0.05)
     assert [c.test for c in comparison.comparisons] == [
         "Obuchowski 1997 (units clustered by patient)",
@@ -206,7 +206,7 @@ def test_compare_names_its_tests_and_refuses_other_units(hospital: Any, bench: B
     assert "central slices" in compare_runs(own, small, hospital.settings, part="central").to_text()
     with pytest.raises(ConfigError, match="Both names mean the run"):
         compare_runs(own, own, hospital.settings)
-    file = RunFolder.of(hospital.settings, small).path / "evaluation" / "develop" / "scores.csv"
+    file = RunFolder.find(hospital.settings, small).path / "evaluation" / "develop" / "scores.csv"
     text = file.read_text()
     try:
         file.write_text("\n".join(text.splitlines()[:-3]) + "\n")

@@ -99,5 +99,5 @@ def test_a_cell_is_finished_whatever_weight_the_grid_chose(
         assert finished(benchmark, cell, hospital.settings) is None
         fixed = next(c for c in benchmark.cells() if (c.method.name, c.score.name) == ("small", "fixed"))
         assert finished(benchmark, fixed, hospital.settings) is not None
-    folder = RunFolder.behind(RunRef(**result["run"]))
+    folder = RunFolder.open(RunRef(**result["run"]))
     assert load_detector(folder.detector).config.residual.adjacent == weight

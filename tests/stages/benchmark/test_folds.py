@@ -112,7 +112,7 @@ def run_of(bench: Benchmark, hospital: Any, key: str) -> RunRef:
 @pytest.mark.slow
 def test_every_patient_is_judged_once_and_figures_are_means(hospital: Any, bench: Benchmark) -> None:
     finish(bench, hospital.settings, "nightread benchmark folded.yaml")
-    folders = [RunFolder.behind(run_of(bench, hospital, f"small.own.{fold}")) for fold in (0, 1)]
+    folders = [RunFolder.open(run_of(bench, hospital, f"small.own.{fold}")) for fold in (0, 1)]
     frames = [read_stored_scores(folder, "develop") for folder in folders]
     people = [set(frame["patient_id"]) for frame in frames]
     assert people[0] and people[1] and not people[0] & people[1]
@@ -152,9 +152,7 @@ def test_a_row_that_lacks_a_fold_has_no_mean(hospital: Any, bench: Benchmark) ->
 
 @pytest.mark.slow
 def test_members_of_another_fold_are_refused(hospital: Any, bench: Benchmark) -> None:
-    members = [
-        {"run": RunFolder.behind(run_of(bench, hospital, f"{name}.own.0")).run_id} for name in ("small", "other")
-    ]
+    members = [{"run": RunFolder.open(run_of(bench, hospital, f"{name}.own.0")).run_id} for name in ("small", "other")]
     cell = next(cell for cell in bench.cells() if cell.key == "both.own.0")
     right = bench.run_config(cell, members)
     assemble(right, hospital.settings, again=False)

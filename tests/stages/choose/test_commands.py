@@ -27,7 +27,7 @@ def typed(settings: Settings, *arguments: str) -> Result:
 @pytest.fixture(scope="module")
 def runs(hospital: Any, evaluated_run: RunRef) -> tuple[str, str]:
     """The same weights under L1 and L2."""
-    residual = (before := RunFolder.behind(evaluated_run).config().detection).residual
+    residual = (before := RunFolder.open(evaluated_run).read_config().detection).residual
     squared = before.model_copy(update={"residual": residual.model_copy(update={"kind": "l2"})})
     other = calibrate(rescore(evaluated_run, squared, hospital.settings), hospital.settings, to_registry=False).run
     evaluate(other, hospital.settings)

@@ -39,7 +39,7 @@ def result(hospital: Any, evaluated_run: RunRef) -> GridResult:
 def test_the_runs_own_cell_is_what_its_evaluation_measured(
     hospital: Any, evaluated_run: RunRef, result: GridResult
 ) -> None:
-    folder = RunFolder.behind(evaluated_run)
+    folder = RunFolder.open(evaluated_run)
     report = EvaluationReport.model_validate(folder.read("evaluation/develop/report.json"))
     own, (image, central, pixels) = result.table.iloc[0], report.tables
     assert (own["kind"], own["median"], own["erode"], own["fraction"]) == ("l1", 3, 1, 0.03)
@@ -78,7 +78,7 @@ def test_only_pixels_of_validate_and_develop_are_read(
     hospital: Any, trained_run: RunRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: Settings = hospital.settings
-    config = RunFolder.behind(trained_run).config()
+    config = RunFolder.open(trained_run).read_config()
     hidden: tuple[SetName, ...] = ("train", "calibrate", "test")
     with Catalogue.open(settings) as catalogue:
         forbidden = {ref.pixel_key for ref in choose(catalogue, config, settings, sets=hidden).slices}
@@ -107,7 +107,7 @@ def uncached(
 
 
 def test_the_guard_refuses_test_slices(hospital: Any, trained_run: RunRef) -> None:
-    config = RunFolder.behind(trained_run).config()
+    config = RunFolder.open(trained_run).read_config()
     with Catalogue.open(hospital.settings) as catalogue:
         develop = choose(catalogue, config, hospital.settings, sets=("develop",)).slices
     guard(develop)
@@ -116,7 +116,7 @@ def test_the_guard_refuses_test_slices(hospital: Any, trained_run: RunRef) -> No
 
 
 def test_shuffled_labels_give_a_half(hospital: Any, evaluated_run: RunRef) -> None:
-    frame = read_stored_scores(RunFolder.behind(evaluated_run), "develop")
+    frame = read_stored_scores(RunFolder.open(evaluated_run), "develop")
     rng = np.random.default_rng(0)
     scores, truth = frame["score"].to_numpy(), (frame["label"] == "abnormal").to_numpy()
     drawn = [auroc(scores, rng.permutation(truth)) for _ in range(400)]
@@ -132,6 +132,6 @@ def test_a_grid_of_a_mappers_own_map_varies_its_cleaning_only() -> None:
 
 
 def test_the_written_file_says_how_the_cell_was_chosen(evaluated_run: RunRef, result: GridResult) -> None:
-    folder = RunFolder.behind(evaluated_run).path / "grid"
+    folder = RunFolder.open(evaluated_run).path / "grid"
     assert (folder / "best.yaml").read_text().startswith("# best auroc on develop")
     assert len(pd.read_csv(folder / "grid.csv")) > 0

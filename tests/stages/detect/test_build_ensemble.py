@@ -29,7 +29,7 @@ def members(hospital: Any, evaluated_run: RunRef) -> tuple[str, str]:
     """Two calibrated runs: one autoencoder, another with another seed."""
     other = train(load_config(hospital.run_file, RunConfig, ["training.seed=1"]), hospital.settings)
     calibrate(other, hospital.settings, to_registry=False)
-    return RunFolder.behind(evaluated_run).run_id, RunFolder.behind(other).run_id
+    return RunFolder.open(evaluated_run).run_id, RunFolder.open(other).run_id
 
 
 def ensemble_config(hospital: Any, *members: str) -> RunConfig:
@@ -44,16 +44,16 @@ def test_it_goes_through_every_stage(hospital: Any, members: tuple[str, str]) ->
     assert train(ensemble_config(hospital, *members), settings) == run  # assembled once
     report = calibrate(run, settings)
     assert report.version and report.run.path in str(settings.runs / Path(report.run.path).name)
-    detector = load_detector(RunFolder.behind(run).detector, sha256=report.run.sha256)
+    detector = load_detector(RunFolder.open(run).detector, sha256=report.run.sha256)
     assert isinstance(detector, Ensemble)
     assert detector.two_sided is not None and detector.calibration is not None
     assert [member.origin.path for member in detector.members] == list(members)
     assert score(report.run, settings).studies == 8
     measured = evaluate(report.run, settings)
     assert {row.name for table in measured.tables for row in table.rows} >= {"ensemble", "brightness"}
-    assert RunFolder.behind(run).run_id in list_registered(settings, "phantom-mr")
+    assert RunFolder.open(run).run_id in list_registered(settings, "phantom-mr")
     plain = rescore(run, detector.config.model_copy(update={"transform": "none"}), settings)
-    assert load_detector(RunFolder.behind(plain).uncalibrated).two_sided is None
+    assert load_detector(RunFolder.open(plain).uncalibrated).two_sided is None
 
 
 def test_a_member_of_another_hash_or_none_is_refused(hospital: Any, members: tuple[str, str]) -> None:
@@ -64,7 +64,7 @@ def test_a_member_of_another_hash_or_none_is_refused(hospital: Any, members: tup
         train(ensemble_config(hospital, members[0], "no-such-run"), hospital.settings)
     other = train(load_config(hospital.run_file, RunConfig, ["training.seed=2"]), hospital.settings)
     with pytest.raises(ArtefactError, match="is not calibrated"):
-        train(ensemble_config(hospital, members[0], RunFolder.behind(other).run_id), hospital.settings)
+        train(ensemble_config(hospital, members[0], RunFolder.open(other).run_id), hospital.settings)
 
 
 def test_other_images_are_refused(hospital: Any, members: tuple[str, str]) -> None:
@@ -77,8 +77,8 @@ def test_other_images_are_refused(hospital: Any, members: tuple[str, str]) -> No
 
 def test_too_few_validate_normals_refuse_a_two_sided_score(trained: Any) -> None:
     """The small hospital's validate set has a handful of normals."""
-    run = RunFolder.behind(trained.report.run)
-    detection = run.config().detection.model_copy(update={"transform": "two_sided"})
+    run = RunFolder.open(trained.report.run)
+    detection = run.read_config().detection.model_copy(update={"transform": "two_sided"})
     asked = rescore(RunRef(str(run.path), ""), detection, trained.settings)
     with pytest.raises(TooFewNormals, match="two-sided score"):
         calibrate(asked, trained.settings, to_registry=False)

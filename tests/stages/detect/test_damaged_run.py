@@ -59,13 +59,13 @@ def inputs(folder: Path) -> Iterator[Path]:
 
 def nights_after(whole: Settings, run_id: str, phantom_night: Any, place: Path, keep: int) -> dict[str, str]:
     """Cut each file in turn to 1/`keep` of its bytes (0: to none) and run a night; return the outcome of each."""
-    folder = RunFolder.of(whole, run_id).path
+    folder = RunFolder.find(whole, run_id).path
     done: dict[str, str] = {}
     for number, file in enumerate(inputs(folder)):
         settings = Settings(workspace=place / str(number))
         shutil.copytree(whole.workspace, settings.workspace)
         name = str(file.relative_to(folder))
-        target, original = RunFolder.of(settings, run_id).path / name, file.read_bytes()
+        target, original = RunFolder.find(settings, run_id).path / name, file.read_bytes()
         target.write_bytes(original[: len(original) // keep] if keep else b"")
         cut = target.read_bytes()
         try:
@@ -97,7 +97,7 @@ def test_a_finished_training_is_not_trained_again_for_its_checkpoint(
     """The model is whole, so that its checkpoints do not matter; without the model, a damaged one is refused."""
     settings = Settings(workspace=tmp_path / "workspace")
     shutil.copytree(whole.workspace, settings.workspace)
-    folder = RunFolder.of(settings, run_id).path
+    folder = RunFolder.find(settings, run_id).path
     newest = sorted(folder.glob("training/*/state.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:-1])
     one_night(settings, phantom_night)

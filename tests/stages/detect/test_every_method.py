@@ -109,7 +109,7 @@ def calibrated(request: pytest.FixtureRequest, hospital: OneOfAKind, small: dict
 def test_one_image_of_one_patient_is_enough_to_train_and_too_few_normals_are_said_to_be(
     calibrated: CalibrationReport,
 ) -> None:
-    data = RunFolder.behind(calibrated.run).read("data.json")
+    data = RunFolder.open(calibrated.run).read("data.json")
     assert (data["train"]["slices"], data["train"]["patients"]) == (1, 1)
     assert 5 < calibrated.n < 99 and calibrated.guarantee == "conformal"
     assert calibrated.threshold is None and "99" in calibrated.refusal
@@ -132,7 +132,7 @@ def scan(pixels: np.ndarray) -> Scan:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_non_finite_pixels_are_refused_with_their_code(calibrated: CalibrationReport, value: float) -> None:
-    detector = load_detector(RunFolder.behind(calibrated.run).detector)
+    detector = load_detector(RunFolder.open(calibrated.run).detector)
     pixels = np.tile(np.linspace(0, 900, 40), (40, 1))
     pixels[20, 20] = value
     with pytest.raises(Rejected) as refused:
@@ -144,7 +144,7 @@ def test_non_finite_pixels_are_refused_with_their_code(calibrated: CalibrationRe
 def test_odd_and_tiny_scans_get_a_finite_score_or_a_reason(
     calibrated: CalibrationReport, shape: tuple[int, int]
 ) -> None:
-    detector = load_detector(RunFolder.behind(calibrated.run).detector)
+    detector = load_detector(RunFolder.open(calibrated.run).detector)
     rng = np.random.default_rng(3)
     try:
         result = score_scan(detector, scan(rng.uniform(100, 900, shape)))

@@ -59,7 +59,7 @@ def test_a_damaged_run_is_finished_again_as_it_was(
     hospital: Any, config: RunConfig, report: CalibrationReport, name: str, share: float | None
 ) -> None:
     """As after a power cut: the files of a run are renamed into place, and one of them lost its bytes."""
-    folder = RunFolder.behind(report.run)
+    folder = RunFolder.open(report.run)
     before = {file: (folder.path / file).read_bytes() for file in FILES}
     file = folder.path / name
     file.unlink() if share is None else file.write_bytes(before[name][: int(share * len(before[name]))])
@@ -69,7 +69,7 @@ def test_a_damaged_run_is_finished_again_as_it_was(
 
 
 def test_a_damaged_detector_is_never_scored_with(hospital: Any, report: CalibrationReport) -> None:
-    file = RunFolder.behind(report.run).model / "weights.safetensors"
+    file = RunFolder.open(report.run).model / "weights.safetensors"
     before = file.read_bytes()
     file.write_bytes(b"")
     try:
@@ -91,7 +91,7 @@ def test_weights_exist_once_in_a_run_and_not_in_those_that_name_them(hospital: A
 
 
 def test_a_run_without_detection_has_a_model_and_no_detector(hospital: Any, bare: RunRef) -> None:
-    folder, settings = RunFolder.behind(bare), hospital.settings
+    folder, settings = RunFolder.open(bare), hospital.settings
     assert bare.sha256 == load_model(folder.path).origin.sha256
     assert not folder.uncalibrated.exists()
     with Catalogue.open(settings) as catalogue:
@@ -100,13 +100,13 @@ def test_a_run_without_detection_has_a_model_and_no_detector(hospital: Any, bare
         calibrate(bare, settings)
     with pytest.raises(ConfigError, match="detection"):
         find_detectors_to_run(settings, run_id=folder.run_id)
-    assert train(folder.config(), settings) == bare
+    assert train(folder.read_config(), settings) == bare
 
 
 def test_its_model_is_registered_and_never_a_champion(hospital: Any, bare: RunRef, tmp_path: Path) -> None:
-    settings, folder = hospital.settings, RunFolder.behind(bare)
+    settings, folder = hospital.settings, RunFolder.open(bare)
     connect(settings)
-    name = bare_model_name(folder.config().data.route)
+    name = bare_model_name(folder.read_config().data.route)
     (version,) = MlflowClient().search_model_versions(f"name='{name}'")
     assert version.tags == {"run": folder.run_id, "sha256": bare.sha256}
     assert folder.read("mlflow.json") == {"run_id": version.run_id, "model_version": str(version.version)}
@@ -116,7 +116,7 @@ def test_its_model_is_registered_and_never_a_champion(hospital: Any, bare: RunRe
     assert MlflowClient().get_registered_model(name).aliases == {}
     assert not [route for route in list_routes_with_champions(settings) if "model" in route]
     folder.write("mlflow.json", {"run_id": version.run_id})  # as if it had been stopped before this line
-    assert train(folder.config(), settings) == bare
+    assert train(folder.read_config(), settings) == bare
     assert folder.read("mlflow.json")["model_version"] == str(version.version)
 
 
@@ -126,4 +126,4 @@ def test_it_becomes_a_detector_without_another_training(hospital: Any, bare: Run
     assert ours.origin.sha256 == theirs.origin.sha256
     pairs = zip(ours.method.state_dict().values(), theirs.method.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
-    assert not RunFolder.behind(run).model.exists()
+    assert not RunFolder.open(run).model.exists()

@@ -47,7 +47,7 @@ def test_neighbours_are_normals_of_train_and_validate(scored: Any) -> None:
         normals = {ref.pixel_key for ref in select_slices(catalogue, sets=("train", "validate")).slices}
         assert len(neighbours) == 4
         assert {one.pixel_key for one in neighbours} <= normals
-        refs = [similar.slice_of(one) for one in neighbours]
+        refs = [similar.find_slice(one) for one in neighbours]
         assert len({ref.patient_id for ref in refs}) == 4
         assert finding.patient_id not in {ref.patient_id for ref in refs}
         similar.close()
