@@ -73,7 +73,8 @@ class Member:
 class Ensemble(Scorer):
     """A detector that averages its members' z-scores; see `Scorer` for the parts it shares with a single detector.
 
-    The map is the mean of the z-scored maps of the members with maps; there is no reconstruction.
+    The map is the mean of the z-scored maps of the members with maps. The reconstruction is the one of the first member
+    that has any: it shows what this member compares with, and explains its share of the map only.
     """
 
     members: tuple[Member, ...]
@@ -102,7 +103,7 @@ class Ensemble(Scorer):
         return any(member.map is not None for member in self.members)
 
     def raw_batch(self, batch: Batch) -> BatchResult:
-        """Return the mean z-score of each slice, NaN if a member has none, and the mean z-map."""
+        """Return the mean z-score of each slice (NaN if a member has none), the mean z-map and a reconstruction."""
         scored = [(member, member.detector.score_batch(batch)) for member in self.members]
         scores = torch.stack([member.score.z(result.scores) for member, result in scored]).mean(dim=0)
         maps = [
@@ -110,7 +111,8 @@ class Ensemble(Scorer):
         ]
         inside = batch.body.to(self.device)
         mean = torch.stack(maps).mean(dim=0).masked_fill(~inside, 0.0) if maps else None
-        return BatchResult(scores, mean, None)
+        reconstructions = (result.reconstructions for _, result in scored if result.reconstructions is not None)
+        return BatchResult(scores, mean, next(reconstructions, None))
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, MethodConfig
 
+SECTIONS = {"method", "training", "detection"}  # what members to train may have of their own
+
 
 class MemberConfig(Config):
-    """One member: a calibrated run of the same route."""
+    """One member: a calibrated run of the same route, or a run to train first."""
 
-    run: str = Field(min_length=1, description="id of the run, or its unambiguous beginning")
+    run: str | None = Field(None, min_length=1, description="id of the run, or its unambiguous beginning")
     sha256: str | None = Field(None, description="SHA-256 of its detector; any other one is rejected")
+    train: dict[str, Any] | None = Field(
+        None,
+        description="instead of `run`: `method`, `training` and `detection` of a run that is trained first; the rest "
+        "is the ensemble's own",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.run is None) == (self.train is None):
+            raise ValueError("a member is either a trained run (`run`) or one to train (`train`). Give one of them")
+        if self.train is not None and not {"method"} <= set(self.train) <= SECTIONS:
+            raise ValueError(
+                f"`train` has the sections {', '.join(sorted(self.train)) or 'none'}; it needs `method`, and may have "
+                "`training` and `detection`"
+            )
+        return self
 
 
 class EnsembleConfig(MethodConfig):

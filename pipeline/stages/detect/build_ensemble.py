@@ -85,6 +85,8 @@ def require_members(config: RunConfig) -> tuple[MemberConfig, ...]:
 
 
 def _member(entry: MemberConfig, config: RunConfig, settings: Settings) -> tuple[Detector, RunRef]:
+    if entry.run is None:
+        raise ConfigError("A member of the ensemble is not trained yet. Build the ensemble with nightread train CONFIG")
     folder = RunFolder.find(settings, entry.run)
     if folder.read_config().data.fold != config.data.fold:
         raise ConfigError(

@@ -16,13 +16,14 @@ from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import Selection, list_patients_on
 from pipeline.data.sets.splits import assign_sets, check_disjoint
 from pipeline.detection.detector import Detector
-from pipeline.detection.ensemble_config import EnsembleConfig
+from pipeline.detection.ensemble_config import EnsembleConfig, MemberConfig
 from pipeline.detection.stored_detector import save_detector
 from pipeline.errors import EmptySelection
 from pipeline.methods.base import Method
 from pipeline.methods.method_registry import build_method
 from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
+from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.run.learning_sets import LEARNING, learning_sets, make_run_folder
 from pipeline.stages.run.load_slices import lessons
 from pipeline.stages.run.open_run import OpenFolder
@@ -37,9 +38,10 @@ from pipeline.types import RunRef, SetName
 def train(config: RunConfig, settings: Settings, again: bool = False, progress: bool = False) -> RunRef:
     """Train a model on the normals of the train set; calibrate, develop, gate and test are not read.
 
-    An ensemble is built from its trained members instead. The run's id is its route and the hash of configuration
-    and data: the same inputs give the same run, finished or not, unless `again` requests a new one. A run whose
-    files are missing or damaged resumes from its last checkpoint.
+    An ensemble is built from its members instead; those that are given by `train` are trained and calibrated first, and
+    do not enter the registry. The run's id is its route and the hash of configuration and data: the same inputs give
+    the same run, finished or not, unless `again` requests a new one. A run whose files are missing or damaged resumes
+    from its last checkpoint.
 
     Args:
         config: configuration of model and data.
@@ -53,7 +55,7 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         TrainingDiverged: NaN or infinity in a loss.
     """
     if isinstance(config.method, EnsembleConfig):
-        return assemble(config, settings, again)
+        return assemble(_train_members(config, config.method, settings, progress), settings, again)
     with Catalogue.open(settings) as catalogue:
         patients = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
         assign_sets(catalogue, config.data.splits, patients)
@@ -64,6 +66,18 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         if not (folder.is_trained() and _is_registered(folder, config)):
             _train_in(OpenFolder(folder, config, catalogue, settings), sets, progress)
     return folder.read_trained()
+
+
+def _train_members(config: RunConfig, method: EnsembleConfig, settings: Settings, progress: bool) -> RunConfig:
+    """Train and calibrate the members that are not runs yet; return the configuration with their runs."""
+    members = []
+    for member in method.members:
+        if member.train is not None:
+            run = train(config.member_run(member.train), settings, progress=progress)
+            run = calibrate(run, settings, to_registry=False).run
+            member = MemberConfig(run=RunFolder.open(run).run_id, sha256=run.sha256)
+        members.append(member)
+    return config.model_copy(update={"method": method.model_copy(update={"members": tuple(members)})})
 
 
 def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:

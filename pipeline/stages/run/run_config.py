@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Config
+from pipeline.config import Config, merge
 from pipeline.data.images.data_config import DataConfig
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.ensemble_config import EnsembleConfig
@@ -52,6 +52,24 @@ class RunConfig(Config):
                 "`detection: {}` to its configuration, for all defaults, and run nightread train CONFIG"
             )
         return self.detection
+
+    def member_run(self, sections: dict[str, Any]) -> RunConfig:
+        """Return the run of an ensemble's member: its own method, training and detection, all else the ensemble's.
+
+        Raises:
+            ValidationError: a section has an unknown or out-of-range field.
+        """
+        own = self.model_dump(mode="json", exclude={"method"}, exclude_unset=True)
+        run = RunConfig.model_validate(merge(own, sections))
+        return run.model_copy(update={"name": f"{self.name}-{run.method.name}"})
+
+    @model_validator(mode="after")
+    def _members_are_runs(self) -> Self:
+        if isinstance(self.method, EnsembleConfig):
+            for member in self.method.members:
+                if member.train is not None and isinstance(self.member_run(member.train).method, EnsembleConfig):
+                    raise ValueError("a member cannot be an ensemble itself. List its members instead")
+        return self
 
     @model_validator(mode="after")
     def _codec_of_this_fold(self) -> Self:

@@ -56,6 +56,22 @@ def test_it_goes_through_every_stage(hospital: Any, members: tuple[str, str]) ->
     assert load_detector(RunFolder.open(plain).uncalibrated).two_sided is None
 
 
+def test_members_to_train_are_trained_once_calibrated_and_kept_out_of_the_registry(
+    hospital: Any, members: tuple[str, str]
+) -> None:
+    small = "{train: {method: {name: knn_features, entries: 16}, detection: {residual: {median: 3}}}}"
+    config = ensemble_config(hospital, members[0], small)
+    run = train(config, hospital.settings)
+    assert train(config, hospital.settings) == run
+    first, second = load_detector(RunFolder.open(run).uncalibrated).members
+    assert first.origin.path == members[0]
+    assert second.detector.residual.median == 3 and second.detector.method.config.entries == 16
+    trained = RunFolder.find(hospital.settings, second.origin.path)
+    assert trained.read_config().data == config.data
+    assert trained.read_calibrated().sha256 == second.origin.sha256
+    assert trained.run_id not in list_registered(hospital.settings, "phantom-mr")
+
+
 def test_a_member_of_another_hash_or_none_is_refused(hospital: Any, members: tuple[str, str]) -> None:
     wrong = f"{{run: {members[1]}, sha256: {'a' * 64}}}"
     with pytest.raises(ArtefactError, match="aaaaaaaaaaaa… was requested"):
