@@ -89,7 +89,7 @@ def members_of(config: RunConfig) -> list[RunConfig]:
     """Return the runs that an ensemble trains, or the run itself."""
     if not isinstance(config.method, EnsembleConfig):
         return [config]
-    return [config.member_run(member.train) for member in config.method.members if member.train is not None]
+    return [config.build_member_run(member.train) for member in config.method.members if member.train is not None]
 
 
 def _ingested(result: Mapping[str, Any]) -> str:

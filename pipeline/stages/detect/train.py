@@ -73,7 +73,7 @@ def _train_members(config: RunConfig, method: EnsembleConfig, settings: Settings
     members = []
     for member in method.members:
         if member.train is not None:
-            run = train(config.member_run(member.train), settings, progress=progress)
+            run = train(config.build_member_run(member.train), settings, progress=progress)
             run = calibrate(run, settings, to_registry=False).run
             member = MemberConfig(run=RunFolder.open(run).run_id, sha256=run.sha256)
         members.append(member)

@@ -53,7 +53,7 @@ class RunConfig(Config):
             )
         return self.detection
 
-    def member_run(self, sections: dict[str, Any]) -> RunConfig:
+    def build_member_run(self, sections: dict[str, Any]) -> RunConfig:
         """Return the run of an ensemble's member: its own method, training and detection, all else the ensemble's.
 
         Raises:
@@ -67,7 +67,7 @@ class RunConfig(Config):
     def _members_are_runs(self) -> Self:
         if isinstance(self.method, EnsembleConfig):
             for member in self.method.members:
-                if member.train is not None and isinstance(self.member_run(member.train).method, EnsembleConfig):
+                if member.train is not None and isinstance(self.build_member_run(member.train).method, EnsembleConfig):
                     raise ValueError("a member cannot be an ensemble itself. List its members instead")
         return self
 

@@ -22,7 +22,7 @@ def ensemble(*members: Any) -> RunConfig:
 def test_a_member_has_its_own_method_and_detection_and_all_else_of_the_ensemble() -> None:
     own = {"method": KNN, "training": {"batch_size": 2}, "detection": {"residual": {"median": 3}}}
     config = ensemble({"run": "a"}, {"train": own})
-    run = config.member_run(own)
+    run = config.build_member_run(own)
     assert run.name == "both-knn_features" and run.method.entries == 64
     assert run.data == config.data
     assert (run.training.images, run.training.batch_size) == (500, 2)
