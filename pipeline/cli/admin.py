@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline.cli.output import find_shipped, json_option, print_json, progress_bar, settings_of, use_workspace
+
+if TYPE_CHECKING:
+    from pipeline.stages.operations.backup import BackupReport
+    from pipeline.stages.operations.restore import RestoreReport
 
 
 @click.group(
@@ -100,14 +105,12 @@ def backup(context: click.Context, file: Path, identity: Path | None, without_ou
 
     with progress_bar("files", as_json) as update:
         report = back_up(settings_of(context), file.absolute(), identity, without_outside, update)
-    if as_json:
-        print_json(report.to_json())
-        return
-    click.echo(f"{report.files} files, {report.size_bytes / 2**20:.1f} MiB, are saved in {file}.")
-    if not report.identity:
-        click.echo("The pseudonym key and the crosswalk are not in it. Save them, too, with --identity FILE")
+    notes = (
+        [] if report.identity else ["The pseudonym key and the crosswalk are not in it. Save them with --identity FILE"]
+    )
     if report.left_out:
-        click.echo(f"Left out, since they are outside the workspace: {', '.join(report.left_out)}.")
+        notes.append(f"Left out, since they are outside the workspace: {', '.join(report.left_out)}.")
+    _print_report(report, f"are saved in {file}", notes, as_json)
 
 
 @click.command(
@@ -136,13 +139,19 @@ def restore(context: click.Context, file: Path, folder: Path | None, identity: P
     target = settings_of(context).workspace if folder is None else folder.absolute()
     with progress_bar("files", as_json) as update:
         report = unpack(file, target, identity, update)
+    missing = "Its pseudonym key is missing. To ingest again, run nightread restore IDENTITY FOLDER"
+    notes = [*([] if report.identity else [missing]), f"Check it with nightread -w {target} doctor"]
+    _print_report(report, f"are restored and verified in {target}", notes, as_json)
+
+
+def _print_report(report: BackupReport | RestoreReport, done: str, notes: list[str], as_json: bool) -> None:
+    """Print the size of a backup, where it is, and notes; or the report as JSON."""
     if as_json:
         print_json(report.to_json())
         return
-    click.echo(f"{report.files} files, {report.size_bytes / 2**20:.1f} MiB, are restored and verified in {target}.")
-    if not report.identity:
-        click.echo("Its pseudonym key is missing. To ingest again, run nightread restore IDENTITY FOLDER")
-    click.echo(f"Check it with nightread -w {target} doctor")
+    click.echo(f"{report.files} files, {report.size_bytes / 2**20:.1f} MiB, {done}.")
+    for note in notes:
+        click.echo(note)
 
 
 @click.command(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def flagged(context: click.Context, run_id: str | None, everything: bool, as_json: bool) -> None:
-    """List the flagged scans, most unusual first."""
+    """List the flagged scans, most unusual first; --json adds the score, the rule and the worst slice."""
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.stages.operations.flagged_list import list_flagged
 
@@ -28,8 +28,18 @@ def flagged(context: click.Context, run_id: str | None, everything: bool, as_jso
             catalogue.run(run_id)  # an unknown run raises an error rather than giving an empty list
         rows = list_flagged(catalogue, run_id, None if everything else True)
         scored = len(catalogue.list_findings(run_id)) if not rows else 0
+    if not as_json:
+        rows = [_short(row, everything) for row in rows]
     none = f"None of the {scored} scored studies is flagged. List them all with nightread flagged --all"
     print_rows(rows, as_json, none if scored else "No study has been scored yet. Run nightread score")
+
+
+def _short(row: dict[str, Any], everything: bool) -> dict[str, Any]:
+    """Return the columns that fit a terminal of 80 characters; JSON has them all."""
+    rank = row["how unusual"].removeprefix("more unusual than ")
+    rank = rank.replace("normal slices (no guarantee)", "slices, no guarantee")
+    short = {"study": row["study"], "route": row["route"], "more unusual than": rank, "p": row["p"]}
+    return short | ({"flag": row["flagged"]} if everything else {})
 
 
 @click.command(short_help="List runs, and which models are champions.", epilog="Example: nightread runs --kind train")

@@ -46,8 +46,8 @@ def _guard_sqlite(op: Operations, name: str, fixed: str, clash: str) -> None:
     op.execute(f"CREATE TRIGGER {name}_no_update BEFORE UPDATE OF {fixed} ON {name} {refuse}")
     op.execute(f"CREATE TRIGGER {name}_no_delete BEFORE DELETE ON {name} {refuse}")
     # INSERT OR REPLACE deletes without asking the trigger above.
-    found = f"EXISTS (SELECT 1 FROM {name} WHERE {clash})"
-    op.execute(f"CREATE TRIGGER {name}_no_replace BEFORE INSERT ON {name} WHEN {found} {refuse}")
+    clashing = f"EXISTS (SELECT 1 FROM {name} WHERE {clash})"
+    op.execute(f"CREATE TRIGGER {name}_no_replace BEFORE INSERT ON {name} WHEN {clashing} {refuse}")
 
 
 def _guard_postgresql(op: Operations, name: str, fixed: str, clash: str) -> None:
