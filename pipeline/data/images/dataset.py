@@ -137,7 +137,7 @@ class SliceDataset:
         """Read a slice's lesion mask, bool [H, W] native; or None without one."""
         return load_mask(self._store, self.ref(slice_id))
 
-    def part(self, series: HeldSeries, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def read_part(self, series: HeldSeries, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return slices `first` .. `last` - 1 of all members of a series: images and bodies [n, 1, S, S].
 
         They may be views of the cache and are read-only.
@@ -148,7 +148,7 @@ class SliceDataset:
         """Yield every series whole, one at a time; unusable ones are recorded and skipped, as in `iterate_batches`."""
         for series in self.series:
             try:
-                images, bodies = self.part(series, 0, len(series.plan.members))
+                images, bodies = self.read_part(series, 0, len(series.plan.members))
             except (Rejected, CatalogueError) as error:
                 self.refuse_series(series, error)
             else:

@@ -60,14 +60,16 @@ class PatchDataset:
         (z, y, x), edge, depth = patch.start, self.config.tile, patch.depth
         first, last = max(z, 0), min(z + edge, depth.grid)
         begin, end = depth.sources(first, last)
-        images, bodies = (part[..., y : y + edge, x : x + edge] for part in self.data.part(patch.series, begin, end))
+        images, bodies = (
+            part[..., y : y + edge, x : x + edge] for part in self.data.read_part(patch.series, begin, end)
+        )
         return depth.to_grid(images, first, last, begin), depth.to_grid(bodies.float(), first, last, begin) >= 0.5
 
     def _drawn(self, series: HeldSeries) -> list[_Patch]:
         members = series.plan.members
         depth = self.config.depth(len(members), series.slice_mm)
         try:
-            bodies = self.data.part(series, 0, len(members))[1]
+            bodies = self.data.read_part(series, 0, len(members))[1]
         except (Rejected, CatalogueError) as error:
             self.data.refuse_series(series, error)
             return []

@@ -48,15 +48,15 @@ class Groups:
             raise malformed("PerFrameFunctionalGroupsSequence", rule)
         return cls(ds, read_first_item(ds, "SharedFunctionalGroupsSequence"), per_frame)
 
-    def macro(self, name: str, frame: int) -> Dataset | None:
+    def read_macro(self, name: str, frame: int) -> Dataset | None:
         """Return a macro's item for one frame: per-frame before shared, or None where neither has it."""
         own = read_first_item(self.frames[frame], name) if self.frames else None
         return own if own is not None else read_first_item(self.shared, name)
 
-    def each(self, name: str) -> list[Dataset | None]:
+    def read_each(self, name: str) -> list[Dataset | None]:
         """Return the macro for every frame, or a single item when only the shared groups contain it."""
         if any(name in item for item in self.frames):
-            return [self.macro(name, frame) for frame in range(len(self.frames))]
+            return [self.read_macro(name, frame) for frame in range(len(self.frames))]
         return [read_first_item(self.shared, name)]
 
     @property
@@ -76,18 +76,18 @@ def _constant(values: Sequence[Value]) -> tuple[Value | None, tuple[Value, ...]]
     return (values[0], ()) if all(value == values[0] for value in values) else (None, tuple(values))
 
 
-def positive_pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
+def read_positive_pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
     """Return two positive distances, or None where absent or not positive: some devices write 0 for unknown."""
     pair = read_numbers(ds, keyword, 2)
     return None if pair is None or min(pair) <= 0 else (pair[0], pair[1])
 
 
 def _spacing(groups: Groups) -> dict[str, Any]:
-    sources = groups.each("PixelMeasuresSequence") if groups.enhanced else [groups.ds]
+    sources = groups.read_each("PixelMeasuresSequence") if groups.enhanced else [groups.ds]
     measures = [item for item in sources if item is not None]
     if not measures or len(measures) != len(sources):
         return {}
-    spacing, spacings = _constant([positive_pair(item, "PixelSpacing") for item in measures])
+    spacing, spacings = _constant([read_positive_pair(item, "PixelSpacing") for item in measures])
     thickness, _ = _constant([read_number(item, "SliceThickness") for item in measures])
     between, _ = _constant([read_number(item, "SpacingBetweenSlices") for item in measures])
     return {
@@ -100,7 +100,7 @@ def _spacing(groups: Groups) -> dict[str, Any]:
 
 def _plane(groups: Groups, frames: int) -> dict[str, Any]:
     if groups.enhanced:
-        places, planes = groups.each("PlanePositionSequence"), groups.each("PlaneOrientationSequence")
+        places, planes = groups.read_each("PlanePositionSequence"), groups.read_each("PlaneOrientationSequence")
     else:
         places, planes = [groups.ds], [groups.ds]
     positions = [read_numbers(item, "ImagePositionPatient", 3) if item is not None else None for item in places]
@@ -115,7 +115,7 @@ def _plane(groups: Groups, frames: int) -> dict[str, Any]:
 
 
 def _values(groups: Groups, frames: int) -> dict[str, Any]:
-    sources = groups.each("PixelValueTransformationSequence") if groups.enhanced else [groups.ds]
+    sources = groups.read_each("PixelValueTransformationSequence") if groups.enhanced else [groups.ds]
     if sources == [None]:
         sources = [groups.ds]
     transformations = [_rescale(item) for item in sources]
@@ -141,7 +141,7 @@ def _rescale(ds: Dataset | None) -> tuple[float, float] | None:
 def _voi(groups: Groups) -> dict[str, Any]:
     sources = [groups.ds]
     if groups.enhanced:
-        sources = [item for item in groups.each("FrameVOILUTSequence") if item is not None] or [groups.ds]
+        sources = [item for item in groups.read_each("FrameVOILUTSequence") if item is not None] or [groups.ds]
     windows = [_windows(item) for item in sources]
     same, varied = _constant(windows)
     function = read_text(sources[0], "VOILUTFunction").upper()

@@ -20,7 +20,7 @@ from pipeline.dicom.decode.fields import (
     read_texts,
     require_integer,
 )
-from pipeline.dicom.decode.frames import frame_attributes, positive_pair
+from pipeline.dicom.decode.frames import frame_attributes, read_positive_pair
 from pipeline.dicom.decode.vocabulary import TOKENS, VIEW_CODES, tokens_of
 from pipeline.errors import Rejected, RejectionCode
 
@@ -145,7 +145,7 @@ def _context(ds: Dataset) -> dict[str, Any]:
         "kernel": _model(ds, "ConvolutionKernel", personal),
         "conversion_type": read_code(ds, "ConversionType"),
         "instance_number": read_integer(ds, "InstanceNumber"),
-        "imager_pixel_spacing_mm": positive_pair(ds, "ImagerPixelSpacing"),
+        "imager_pixel_spacing_mm": read_positive_pair(ds, "ImagerPixelSpacing"),
         "gantry_tilt_degrees": read_number(ds, "GantryDetectorTilt"),
         "presentation_lut_shape": read_code(ds, "PresentationLUTShape"),
         "burned_in": {"YES": True, "NO": False}.get(burned_in),

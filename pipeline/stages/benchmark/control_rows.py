@@ -20,7 +20,9 @@ SHOWN_CONTROLS = 3  # controls listed per selection
 NEGATIVE = "negative "
 
 
-def against_best_control(folders: Sequence[RunFolder], set_name: str, name: str, folds: bool = False) -> Comparison:
+def compare_with_best_control(
+    folders: Sequence[RunFolder], set_name: str, name: str, folds: bool = False
+) -> Comparison:
     """Compare a method with the strongest trivial control of the same units, by the paired bootstrap.
 
     The control and its sign are chosen on these labels, which favours the control, never the model. Central slices

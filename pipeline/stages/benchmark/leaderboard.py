@@ -14,7 +14,7 @@ from pipeline.evaluation.compare import Comparison
 from pipeline.evaluation.cross_fit import mean_estimate
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.benchmark.config import Benchmark, Cell
-from pipeline.stages.benchmark.control_rows import against_best_control, strongest_controls
+from pipeline.stages.benchmark.control_rows import compare_with_best_control, strongest_controls
 from pipeline.stages.benchmark.run import figures_of, read_result
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import RunRef
@@ -81,7 +81,7 @@ def chosen_cells(benchmark: Benchmark, settings: Settings) -> dict[str, Cell]:
     """
     by_method: dict[str, dict[str, list[float]]] = {}
     for cell in benchmark.cells():
-        value = developed(benchmark, cell, settings)
+        value = read_developed(benchmark, cell, settings)
         if value is not None:
             by_method.setdefault(cell.method.name, {}).setdefault(cell.score.name, []).append(value)
     best = {
@@ -90,12 +90,12 @@ def chosen_cells(benchmark: Benchmark, settings: Settings) -> dict[str, Cell]:
     }
     chosen: dict[str, Cell] = {}
     for cell in benchmark.cells():
-        if best.get(cell.method.name) == cell.score.name and developed(benchmark, cell, settings) is not None:
+        if best.get(cell.method.name) == cell.score.name and read_developed(benchmark, cell, settings) is not None:
             chosen.setdefault(cell.method.name, cell)
     return chosen
 
 
-def developed(benchmark: Benchmark, cell: Cell, settings: Settings) -> float | None:
+def read_developed(benchmark: Benchmark, cell: Cell, settings: Settings) -> float | None:
     """Return the criterion of a finished cell on develop; the whole set's AUROC if the criterion is missing."""
     result = read_result(benchmark, cell, settings)
     if result is None or result["state"] != "done":
@@ -163,7 +163,7 @@ def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Setting
     against = None
     with suppress(NightreadError):  # the central slices may lack a class; the other results are still valid
         runs, folds = [folder for folder, _ in measured.values()], benchmark.config.folds is not None
-        against = against_best_control(runs, set_name, cell.method.name, folds=folds)
+        against = compare_with_best_control(runs, set_name, cell.method.name, folds=folds)
     update: dict[str, Any] = {"figures": _figures(judged), "against": against}
     update["units"] = sum(report.tables[0].counts["units"] for report in judged)
     return row.model_copy(update={**update, "seeds": {seed: _values(report) for seed, (_, report) in measured.items()}})

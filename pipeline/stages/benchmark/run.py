@@ -61,12 +61,12 @@ def prepare(benchmark: Benchmark, settings: Settings) -> list[tuple[str, int]]:
         with track(settings, route, f"benchmark {benchmark.config.name}", system_metrics=False) as tracked:
             tracked.log_config(benchmark.config)
             folder.write("benchmark.json", {"mlflow": tracked.run_id, "route": route})
-    left = [cell for cell in benchmark.cells() if finished(benchmark, cell, settings) is None]
+    left = [cell for cell in benchmark.cells() if read_finished(benchmark, cell, settings) is None]
     groups = list(dict.fromkeys((cell.method.name, cell.seed) for cell in left))
     return [group for wave in benchmark.waves(groups) for group in wave]
 
 
-def finished(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any] | None:
+def read_finished(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any] | None:
     """Return a cell's result if it is done for the current configuration and data; None if it must be computed.
 
     Raises:
@@ -96,7 +96,7 @@ def run_group(benchmark: Benchmark, method: str, seed: int, settings: Settings) 
     the others.
     """
     return [
-        finished(benchmark, cell, settings) or _attempt(benchmark, cell, settings)
+        read_finished(benchmark, cell, settings) or _attempt(benchmark, cell, settings)
         for cell in benchmark.cells()
         if (cell.method.name, cell.seed) == (method, seed)
     ]
@@ -241,7 +241,7 @@ def note_crash(benchmark: Benchmark, method: str, seed: int, code: int, settings
     reason = f"The process that computed it ended with exit code {code} without a message."
     for cell in benchmark.cells():
         ours = (cell.method.name, cell.seed) == (method, seed)
-        if ours and finished(benchmark, cell, settings) is None:
+        if ours and read_finished(benchmark, cell, settings) is None:
             _keep(benchmark, cell, failed(cell, reason), settings)
 
 

@@ -22,8 +22,8 @@ from pipeline.errors import ArtefactError, EmptySelection, TooFewNormals
 from pipeline.evaluation.build import build_report
 from pipeline.evaluation.pixel_alpha import AlphaChoice, choose_alpha
 from pipeline.evaluation.report import EvaluationReport, Opening
-from pipeline.stages.detect.figures import Draw, figures, panels, shown_slices
-from pipeline.stages.detect.score_table import PixelCases, slice_table, study_table
+from pipeline.stages.detect.figures import Draw, draw_every_slice, figures, shown_slices
+from pipeline.stages.detect.score_table import PixelCases, build_slice_table, study_table
 from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_folder import RunFolder
@@ -103,7 +103,7 @@ class _Evaluation:
         data = self.opened.dataset(selection, cache="disk")
         with tempfile.TemporaryDirectory(prefix="nightread-") as place:
             cases = PixelCases(Path(place), self.name) if self.detector.has_maps else None
-            slices = slice_table(self.detector, data, self.store, self._controls(), cases, on_progress)
+            slices = build_slice_table(self.detector, data, self.store, self._controls(), cases, on_progress)
             report, units = self._build(slices, cases, selection)
         drawn = figures(report, units, self.config.evaluation, self.name, self.config.unit)
         self._keep(report, units, selection, drawn | self._panels(selection, slices))
@@ -111,7 +111,7 @@ class _Evaluation:
 
     def _panels(self, selection: Selection, slices: pd.DataFrame) -> dict[str, Draw]:
         chosen = shown_slices(selection.slices, slices, self.opened.settings.burned_in)
-        figure = panels(self.detector, self.opened.dataset(replace(selection, slices=chosen), cache="none"))
+        figure = draw_every_slice(self.detector, self.opened.dataset(replace(selection, slices=chosen), cache="none"))
         return {} if figure is None else {"panels": lambda: figure}
 
     def _prove_disjoint(self, selection: Selection) -> None:

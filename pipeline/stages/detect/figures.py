@@ -68,7 +68,7 @@ def shown_slices(refs: Iterable[SliceRef], slices: pd.DataFrame, policy: Policy)
     return tuple(allowed[name] for name in (*sick.iloc[:ABNORMAL_SHOWN], *sound.iloc[middle : middle + 1]))
 
 
-def panels(detector: Scorer, data: SliceDataset) -> Figure | None:
+def draw_every_slice(detector: Scorer, data: SliceDataset) -> Figure | None:
     """Draw every slice of a (small) data set; return None if the method has no map or nothing may be displayed."""
     if not detector.has_maps or len(data) == 0:
         return None

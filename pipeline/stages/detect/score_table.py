@@ -51,7 +51,7 @@ class PixelCases:
         return self.folder / f"{number:06d}.npz"
 
 
-def slice_table(
+def build_slice_table(
     detector: Scorer,
     data: SliceDataset,
     store: PixelStore,

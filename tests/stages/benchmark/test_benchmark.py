@@ -14,7 +14,14 @@ from pipeline.stages.benchmark import run as stage
 from pipeline.stages.benchmark.config import Benchmark
 from pipeline.stages.benchmark.final_tables import finish
 from pipeline.stages.benchmark.leaderboard import LeaderRow, chosen_cells, corrected
-from pipeline.stages.benchmark.run import finished, make_benchmark_folder, note_crash, prepare, read_result, run_group
+from pipeline.stages.benchmark.run import (
+    make_benchmark_folder,
+    note_crash,
+    prepare,
+    read_finished,
+    read_result,
+    run_group,
+)
 from pipeline.stages.choose.compare_runs import compare_runs
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.registry import list_registered
@@ -123,7 +130,7 @@ def test_a_cell_that_was_lost_is_the_only_one_computed(hospital: Any, bench: Ben
     cell = next(iter(bench.cells()))
     before = read_result(bench, cell, hospital.settings)
     (make_benchmark_folder(bench, hospital.settings).path / "cells" / f"{cell.key}.json").unlink()
-    assert finished(bench, cell, hospital.settings) is None
+    assert read_finished(bench, cell, hospital.settings) is None
     run_group(bench, "ae", 0, hospital.settings)
     after = read_result(bench, cell, hospital.settings)
     assert before and after and after["run"] == before["run"]
@@ -134,7 +141,7 @@ def test_another_configuration_is_another_cell(hospital: Any, bench: Benchmark, 
     text = hospital.benchmark_file.read_text().replace("file: run.yaml", f"file: {hospital.run_file}")
     (tmp_path / "b.yaml").write_text(text.replace("images: 64", "images: 80"))
     changed = Benchmark.read(tmp_path / "b.yaml")
-    state = {cell.key: finished(changed, cell, hospital.settings) is not None for cell in changed.cells()}
+    state = {cell.key: read_finished(changed, cell, hospital.settings) is not None for cell in changed.cells()}
     assert state["ae.own.0"] and not state["small.own.0"]
 
 

@@ -13,7 +13,7 @@ from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.stored_detector import load_detector
 from pipeline.stages.benchmark import run as stage
 from pipeline.stages.benchmark.config import Benchmark
-from pipeline.stages.benchmark.run import finished, prepare, read_result, run_group
+from pipeline.stages.benchmark.run import prepare, read_finished, read_result, run_group
 from pipeline.stages.choose.grid_search import GridResult, search_grid
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import RunRef
@@ -93,11 +93,11 @@ def test_a_cell_is_finished_whatever_weight_the_grid_chose(
     assert result and result["state"] == "done", result
     assert result["images_per_second"] > 0
     assert set(tried[0].table["adjacent"]) == {own, 0.0, 1.0}
-    assert finished(benchmark, cell, hospital.settings) == result
+    assert read_finished(benchmark, cell, hospital.settings) == result
     with monkeypatch.context() as wider:  # a grid that tries something else is another question
         wider.setattr(stage, "GridConfig", lambda: FEW)
-        assert finished(benchmark, cell, hospital.settings) is None
+        assert read_finished(benchmark, cell, hospital.settings) is None
         fixed = next(c for c in benchmark.cells() if (c.method.name, c.score.name) == ("small", "fixed"))
-        assert finished(benchmark, fixed, hospital.settings) is not None
+        assert read_finished(benchmark, fixed, hospital.settings) is not None
     folder = RunFolder.open(RunRef(**result["run"]))
     assert load_detector(folder.detector).config.residual.adjacent == weight

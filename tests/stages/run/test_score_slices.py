@@ -16,7 +16,7 @@ from pipeline.errors import CatalogueError
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.stored_model import Model
 from pipeline.stages.detect.calibrate import _calibration
-from pipeline.stages.detect.score_table import slice_table
+from pipeline.stages.detect.score_table import build_slice_table
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.score_slices import score_dataset, scored_slices
 from pipeline.types import SliceRef, SliceResult
@@ -93,8 +93,8 @@ def test_it_has_no_row_in_the_score_table(detector: Detector) -> None:
     """The table once kept its first slices, and gave the slices after it the controls of others."""
     clean = data_of("", "a", "c")
     controls = ControlModel.fit(control_slices(clean, Frames()))
-    table = slice_table(detector, data_of("b3", "a", "b", "c"), Frames("b3"), controls, None)
-    expected = slice_table(detector, clean, Frames(), controls, None)
+    table = build_slice_table(detector, data_of("b3", "a", "b", "c"), Frames("b3"), controls, None)
+    expected = build_slice_table(detector, clean, Frames(), controls, None)
     assert table["unit_id"].tolist() == [f"{name}{i}/0" for name in "ac" for i in range(4)]
     assert table.equals(expected)
 
