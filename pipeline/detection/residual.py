@@ -29,6 +29,15 @@ class ResidualConfig(Config):
     )
     sigma_fraction: float = Field(3 / 64, gt=0, le=1, description="for `ssim`: sigma of its Gaussian / image size")
     perceptual: PerceptualConfig = Field(PerceptualConfig(), description="for `perceptual`: features and distance")
+    low_pass: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description=(
+            "sigma / image size of a Gaussian on x - x_hat before the comparison, so that only low frequencies differ; "
+            "0 is off"
+        ),
+    )
     median: int = Field(1, ge=1, le=9, description="edge of the median filter, odd; 1 is off")
     smooth_fraction: float = Field(0.0, ge=0, le=1, description="sigma of a final Gaussian / image size; 0 is off")
     adjacent: float = Field(
@@ -55,6 +64,10 @@ def residual(x: Tensor, x_hat: Tensor, body: Tensor, config: ResidualConfig) -> 
     Channels are averaged, then median and smoothing are applied, then everything outside `counted_body` is set to 0.
     `signed` maps may be negative; the others are >= 0 up to rounding (ssim: 1 - SSIM, in [0, 2]).
 
+    With `low_pass`, x_hat first gets the high frequencies of x: lesions change low ones, and a blurred reconstruction
+    misses the high ones everywhere (FDP, arXiv:2511.12899, which takes both from the image in the same way; here by a
+    Gaussian, and after the reconstruction, in place of a learned bank of low frequencies before it).
+
     Args:
         x, x_hat: float [B, C, *spatial] in [-1, 1], two or three spatial dimensions.
         body: bool [B, 1, *spatial].
@@ -67,6 +80,8 @@ def residual(x: Tensor, x_hat: Tensor, body: Tensor, config: ResidualConfig) -> 
     """
     _check(x, x_hat, body)
     x, x_hat = x.float(), x_hat.float()
+    if config.low_pass:
+        x_hat = x - gaussian_blur(x - x_hat, config.low_pass)
     difference = _difference(x, x_hat, config)
     maps = clean(difference if difference.shape[1] == 1 else difference.mean(dim=1, keepdim=True), config)
     return maps.masked_fill_(~counted_body(body, config), 0.0)

@@ -35,6 +35,7 @@ class GridConfig(Config):
         ("positive", "negative"), min_length=1, description="directions of `signed`"
     )
     sigma_fractions: tuple[float, ...] = Field((1.5 / 64, 3 / 64, 6 / 64), min_length=1, description="sigmas of `ssim`")
+    low_passes: tuple[float, ...] = Field((0.0,), min_length=1, description="sigmas of the low pass on x - x_hat")
     medians: tuple[int, ...] = Field((1, 5), min_length=1, description="edges of the median filter")
     erosions: tuple[int, ...] = Field((0, 2), min_length=1, description="pixels eroded from the body")
     adjacents: tuple[float, ...] = Field(
@@ -88,7 +89,11 @@ def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> l
     erosions = tuple(dict.fromkeys((own.residual.erode, *config.erosions)))
     adjacents = tuple(dict.fromkeys((own.residual.adjacent, *config.adjacents)))
     shared = {"perceptual": own.residual.perceptual}
-    tried = [ResidualConfig(**{**shared, **kind, "median": m}) for kind, m in product(kinds, config.medians)]
+    low_passes = config.low_passes if reconstructs else (0.0,)
+    tried = [
+        ResidualConfig(**{**shared, **kind, "low_pass": low, "median": median})
+        for kind, low, median in product(kinds, low_passes, config.medians)
+    ]
     distinct: dict[tuple[object, ...], ResidualConfig] = {}
     for residual_config in (own.residual.model_copy(update={"erode": 0}), *tried):
         distinct.setdefault(_what_counts(residual_config, reconstructs), residual_config)
@@ -100,7 +105,8 @@ def _what_counts(config: ResidualConfig, reconstructs: bool) -> tuple[object, ..
     kind = config.kind if reconstructs else "own map"
     direction = config.direction if kind == "signed" else None
     sigma = config.sigma_fraction if kind == "ssim" else None
-    return kind, direction, sigma, config.median, config.smooth_fraction
+    low_pass = config.low_pass if reconstructs else None
+    return kind, direction, sigma, low_pass, config.median, config.smooth_fraction
 
 
 def aggregates(config: GridConfig, own: AggregateConfig) -> list[AggregateConfig]:

@@ -40,6 +40,18 @@ def test_golden_values_of_a_constant_pair(config: ResidualConfig, expected: floa
     torch.testing.assert_close(residual(one(0.5), one(-0.25), body, config), one(expected))
 
 
+@pytest.mark.parametrize("kind", ["l1", "l2", "signed"])
+def test_a_low_pass_lets_only_low_frequencies_differ(kind: str) -> None:
+    """A checkerboard averages out; a constant difference stays as it is."""
+    x, body = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    board = ((torch.arange(16)[:, None] + torch.arange(16)) % 2 * 2.0 - 1)[None, None]
+    config = ResidualConfig(kind=kind, low_pass=1 / 8)
+    middle = (..., slice(6, 10), slice(6, 10))
+    assert residual(x, x - board, body, config)[middle].abs().max() < 1e-3
+    plain = config.model_copy(update={"low_pass": 0.0})
+    torch.testing.assert_close(residual(x, x - 0.5, body, config), residual(x, x - 0.5, body, plain))
+
+
 def independent_ssim(x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
     """scikit-image's structural_similarity(gaussian_weights=True, use_sample_covariance=False), border replicated."""
 

@@ -71,6 +71,7 @@ class GridCell:
             "kind": "own map" if self.own_map else residual.kind,
             "direction": residual.direction if residual.kind == "signed" and not self.own_map else None,
             "sigma_fraction": residual.sigma_fraction if residual.kind == "ssim" and not self.own_map else None,
+            "low_pass": None if self.own_map else residual.low_pass,
             "median": residual.median,
             "smooth_fraction": residual.smooth_fraction,
             "erode": residual.erode,

@@ -135,3 +135,10 @@ def test_the_written_file_says_how_the_cell_was_chosen(evaluated_run: RunRef, re
     folder = RunFolder.open(evaluated_run).path / "grid"
     assert (folder / "best.yaml").read_text().startswith("# best auroc on develop")
     assert len(pd.read_csv(folder / "grid.csv")) > 0
+
+
+def test_low_passes_are_tried_on_reconstructions_only() -> None:
+    own, tried = DetectionConfig(), GridConfig(kinds=("l1",), medians=(1,), low_passes=(0.0, 0.05))
+    lows = [cell.residual.low_pass for cell in map_cells(tried, own, reconstructs=True) if cell.residual.kind == "l1"]
+    assert lows == [0.0, 0.05]
+    assert {cell.residual.low_pass for cell in map_cells(tried, own, reconstructs=False)} == {0.0}
