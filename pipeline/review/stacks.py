@@ -70,7 +70,7 @@ class StudyStacks:
         self._lock = threading.Lock()
 
     @cachedmethod(attrgetter("_cache"), lock=attrgetter("_lock"))
-    def of(self, study_id: str) -> Stacks:
+    def read(self, study_id: str) -> Stacks:
         """Return the stacks of a study; empty if the study is no longer in the catalogue."""
         selection = select_slices(self._catalogue, study_ids=[study_id], allowed=ANY_STACK)
         stacks = tuple(Stack(series_id, refs) for series_id, refs in selection.members.items())

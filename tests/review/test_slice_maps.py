@@ -29,7 +29,7 @@ def opened(scored: Any) -> Any:
 
 def test_a_heatmap_is_the_one_that_scoring_kept(opened: Any, scored: Any) -> None:
     catalogue, maker, finding = opened
-    stacks = StudyStacks(catalogue).of(finding.study_id)
+    stacks = StudyStacks(catalogue).read(finding.study_id)
     file = scored.settings.absolute(catalogue.run(finding.run_id).folder) / "heatmaps" / f"{finding.study_id}.npz"
     with np.load(file) as stored:
         for name in stored.files:
@@ -44,7 +44,7 @@ def test_a_heatmap_is_the_one_that_scoring_kept(opened: Any, scored: Any) -> Non
 
 def test_it_is_computed_once_and_found_again(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue, maker, finding = opened
-    stack = StudyStacks(catalogue).of(finding.study_id).stacks[0]
+    stack = StudyStacks(catalogue).read(finding.study_id).stacks[0]
     first = maker.ask(finding, stack, 0).result()
     monkeypatch.setattr(MapMaker, "_results", lambda *_: pytest.fail("computed again"))
     again = maker.ask(finding, stack, 0).result()
@@ -55,11 +55,11 @@ def test_it_is_computed_once_and_found_again(opened: Any, monkeypatch: pytest.Mo
 
 def test_a_reconstruction_is_the_one_that_scoring_makes(opened: Any, scored: Any) -> None:
     catalogue, maker, finding = opened
-    stack = StudyStacks(catalogue).of(finding.study_id).stacks[0]
+    stack = StudyStacks(catalogue).read(finding.study_id).stacks[0]
     maps = maker.ask(finding, stack, 0).result()
     config = RunFolder(scored.settings.absolute(catalogue.run(finding.run_id).folder)).read_config()
     chosen = choose(catalogue, config, scored.settings, study_ids=[finding.study_id])
-    detector = maker.model(finding).detector
+    detector = maker.open_model(finding).detector
     item = next(scored_slices(detector, dataset(chosen, config, scored.settings, "none")))
     expected = detector.native(item).reconstruction
     np.testing.assert_allclose(maps.image * maps.image_step + maps.image_first, expected, atol=maps.image_step)
@@ -67,7 +67,7 @@ def test_a_reconstruction_is_the_one_that_scoring_makes(opened: Any, scored: Any
 
 def test_the_outline_is_the_calibrated_threshold(opened: Any) -> None:
     _, maker, finding = opened
-    model = maker.model(finding)
+    model = maker.open_model(finding)
     pixels = model.detector.calibration.pixels
     assert model.outline.threshold == pixels.threshold(model.outline.alpha)
 
@@ -83,7 +83,7 @@ def test_an_altered_detector_is_not_loaded(opened: Any, scored: Any, tmp_path: P
         was, row.folder = row.folder, str(tmp_path)
     try:
         with pytest.raises(ArtefactError):
-            maker.model(finding)
+            maker.open_model(finding)
     finally:
         with catalogue.session() as session:
             session.merge(catalogue.run(finding.run_id)).folder = was
@@ -101,7 +101,7 @@ def test_old_maps_make_room(tmp_path: Path) -> None:
 
 def test_a_cache_holds_no_pseudonym(opened: Any, scored: Any) -> None:
     catalogue, maker, finding = opened
-    stack = StudyStacks(catalogue).of(finding.study_id).stacks[0]
+    stack = StudyStacks(catalogue).read(finding.study_id).stacks[0]
     maker.ask(finding, stack, 0).result()
     files = list((scored.settings.workspace / "cache" / "review").rglob("*.npz"))
     assert files

@@ -134,7 +134,7 @@ def test_a_reader_is_shown_the_maps_that_were_scored(
     finding = scored[0]
     with Catalogue.open(hospital.settings) as catalogue:
         maker = MapMaker(catalogue, hospital.settings)
-        (stack,) = StudyStacks(catalogue).of(finding.study_id).stacks
+        (stack,) = StudyStacks(catalogue).read(finding.study_id).stacks
         seventh = maker.ask(finding, stack, 7).result()
         monkeypatch.setattr(MapMaker, "_results", lambda *_: pytest.fail("computed again"))
         next_one = maker.ask(finding, stack, 8).result()  # the whole stack was kept

@@ -53,7 +53,7 @@ def scan_page(
     finding, row = room.read_finding(finding_id), room.review.worklist.read_row(finding_id)
     room.note_look(viewer.name, finding_id)
     room.review.audit.record("view", viewer.actor, f"finding:{finding_id}")
-    stacks = room.stacks.of(finding.study_id)
+    stacks = room.stacks.read(finding.study_id)
     previous, following = room.review.worklist.find_neighbours(finding_id, filters.of(viewer))
     history = room.review.decisions.read_history(finding_id, viewer.actor)
     context = {
@@ -102,7 +102,7 @@ async def release(
 
 def _decide(request: Request, finding_id: int, room: Room, reader: Reader, form: FormData) -> Response:
     try:
-        stacks = room.stacks.of(room.read_finding(finding_id).study_id)
+        stacks = room.stacks.read(room.read_finding(finding_id).study_id)
         filled = Form(
             finding_id=finding_id,
             outcome=_text(form, "outcome", 32),

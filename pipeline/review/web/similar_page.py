@@ -59,7 +59,7 @@ def picture(finding_id: FindingId, number: int, room: RoomHere, viewer: Viewer) 
 def _found(room: Room, finding_id: int) -> list[Neighbour] | None:
     """Return the neighbours of the most unusual image; None while they are being computed."""
     finding = room.read_finding(finding_id)
-    stacks = room.stacks.of(finding.study_id)
+    stacks = room.stacks.read(finding.study_id)
     places = worst_places(finding, stacks)
     if not places:
         return []

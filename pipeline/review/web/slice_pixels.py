@@ -122,7 +122,7 @@ def _looked_at(room: Room, finding_id: int, viewer: Reader) -> FindingRow:
 
 
 def _slice(room: Room, finding: FindingRow, stack: int, index: int, layout: str) -> tuple[Stack, SliceRef]:
-    stacks = room.stacks.of(finding.study_id)
+    stacks = room.stacks.read(finding.study_id)
     if layout not in ("", stacks.layout):
         raise HTTPException(409, CHANGED)
     ref = stacks.ref(stack, index)

@@ -25,7 +25,7 @@ HTMX = {"hx-request": "true"}
 
 def test_pixels_are_those_of_the_store(browser: Open, listed: list[int], room: Any) -> None:
     one = browser("ann")
-    ref = room.stacks.of(room.read_finding(listed[0]).study_id).stacks[0].refs[0]
+    ref = room.stacks.read(room.read_finding(listed[0]).study_id).stacks[0].refs[0]
     answer = one.get(f"/scan/{listed[0]}/pixels/0/0")
     about = json.loads(answer.headers["x-image"])
     sent = np.frombuffer(answer.content, np.dtype(about["dtype"]).newbyteorder("<"))
@@ -230,7 +230,7 @@ def test_an_invalid_form_is_reported_and_nothing_is_signed(
 
 def test_a_scan_whose_pixels_are_gone_is_said(browser: Open, listed: list[int], room: Any, night: Any) -> None:
     finding = room.read_finding(listed[0])
-    ref = room.stacks.of(finding.study_id).stacks[0].refs[0]
+    ref = room.stacks.read(finding.study_id).stacks[0].refs[0]
     next((night.settings.workspace / "pixels").rglob(f"{ref.pixel_key}*")).unlink()
     one = browser("ann")
     assert one.get(f"/scan/{listed[0]}").status_code == 200
