@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config import Config
+from pipeline.training.precision import Precision
 
 
 class TrainingConfig(Config):
@@ -19,9 +20,12 @@ class TrainingConfig(Config):
     ema_decay: float = Field(
         0.999, ge=0, lt=1, description="decay of the averaged weights per step; less at the start: (1 + n) / (10 + n)"
     )
-    precision: Literal["fp32", "bf16"] = Field(
+    precision: Precision = Field(
         "fp32",
-        description="bf16 is autocast, weights stay fp32; far slower on a CPU without bf16 units (avx512_bf16, amx)",
+        description=(
+            "bf16 is autocast, weights stay fp32; far slower on a CPU without bf16 units. auto is bf16 where the "
+            "processor has them (avx512_bf16, amx_bf16, or a GPU's), so that the weights depend on the machine"
+        ),
     )
     device: Literal["cpu", "auto"] = Field("cpu", description="auto uses an accelerator if there is one")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over `images`")

@@ -15,6 +15,7 @@ from pipeline.errors import TrainingDiverged
 from pipeline.methods.base import Phase
 from pipeline.nn.rng import Rng, row_key
 from pipeline.training.order import Images, collate, draw_indices
+from pipeline.training.precision import choose_precision
 from pipeline.training.state import TrainState
 from pipeline.types import Batch
 
@@ -93,7 +94,7 @@ def on_device(state: TrainState, batch: Batch) -> Batch:
 def autocast(state: TrainState) -> torch.autocast:
     """Return the precision of the configuration, as a context."""
     device = state.accelerator.device.type
-    return torch.autocast(device, torch.bfloat16, enabled=state.config.precision == "bf16")
+    return torch.autocast(device, torch.bfloat16, enabled=choose_precision(state.config.precision, device) == "bf16")
 
 
 def require_finite(losses: dict[str, Tensor], state: TrainState) -> dict[str, float]:

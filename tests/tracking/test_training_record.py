@@ -7,6 +7,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from pipeline.stages.run.run_folder import RunFolder
@@ -48,6 +49,11 @@ def test_git_and_versions_are_tags(run: Any) -> None:
     assert run.data.tags["git.commit"]
     assert run.data.tags["version.torch"].startswith("2.")
     assert run.data.tags["mlflow.source.name"]
+
+
+def test_precision_and_processor_are_tags(run: Any) -> None:
+    assert run.data.tags["precision"] == "fp32"
+    assert run.data.tags["processor"] == torch.cpu.get_capabilities()["cpu_name"]
 
 
 def test_nothing_that_mlflow_wrote_names_anybody(tracked: Any, phantom_night: Any) -> None:

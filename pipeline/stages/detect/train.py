@@ -32,6 +32,8 @@ from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import TrackedRun, track
 from pipeline.tracking.registry import register_model
 from pipeline.training.fitting import FitResult, TrainingRecord, fit
+from pipeline.training.precision import choose_precision, name_processor
+from pipeline.training.state import get_accelerator
 from pipeline.types import RunRef, SetName
 
 
@@ -169,7 +171,17 @@ def _log(tracked: TrackedRun, opened: OpenFolder, result: FitResult) -> None:
     tracked.log_table(pd.json_normalize([asdict(record) for record in result.history]), "history")
     tracked.log_metrics({"images_seen": result.images_seen, "process_seconds": result.process_seconds})
     parameters = sum(p.numel() for p in result.method.parameters())
-    tracked.log_tags({"run_id": opened.folder.run_id, "stopped": result.stopped, "parameters": str(parameters)})
+    training = opened.config.training
+    device = get_accelerator(training.device == "cpu").device.type
+    tracked.log_tags(
+        {
+            "run_id": opened.folder.run_id,
+            "stopped": result.stopped,
+            "parameters": str(parameters),
+            "precision": choose_precision(training.precision, device),
+            "processor": name_processor(device),
+        }
+    )
 
 
 def _save(opened: OpenFolder, result: FitResult, components: Mapping[str, Model]) -> str:
