@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,7 @@ def writing(
 
     Args:
         path: the target; missing parent folders are created.
-        mode: of the file, from the first byte on (0o600 for what others must not read); default the umask's.
+        mode: of the file, from the first byte on (0o600 for what others must not read); default 0o666 less the umask.
         staging: an existing folder of the same file system for the temporary file; default the target's own folder.
         lasting: False for a cache only, whose reader takes a damaged file for absent: atomic, but not synced, since
             computing it again costs less than an fsync per file.
@@ -47,11 +48,9 @@ def writing(
     # The name is unique, as two processes may write the same file at once; the last rename wins.
     part = (staging or path.parent) / f".{path.name[:80]}.{uuid.uuid4().hex}{PART}"
     try:
-        if mode is not None:
-            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+        created = _create_empty(part, 0o666 if mode is None else mode)
         yield part
-        if mode is not None:
-            part.chmod(mode)  # a library may have replaced the file instead of filling it
+        part.chmod(created if mode is None else mode)  # a library may have replaced the file: safetensors by a 0o600 one
         if lasting:
             _sync(part)
         part.replace(path)
@@ -160,6 +159,15 @@ def sweep(folder: Path, seconds: float = 24 * 3600.0) -> None:
         with contextlib.suppress(OSError):
             if part.name.endswith(PART) and part.stat().st_mtime < oldest:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def _create_empty(path: Path, mode: int) -> int:
+    """Create a file and return the permissions that it has under the umask."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:

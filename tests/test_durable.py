@@ -116,6 +116,15 @@ def test_a_private_file_is_private_from_the_first_byte(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
 
 
+def test_a_library_that_replaces_the_file_does_not_change_who_may_read_it(tmp_path: Path) -> None:
+    usual = tmp_path / "usual"
+    usual.write_text("as the umask says")
+    with durable.writing(tmp_path / "weights") as part:
+        part.unlink()
+        part.touch(0o600)
+    assert stat.S_IMODE((tmp_path / "weights").stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
+
+
 def test_a_folder_appears_whole_and_is_never_replaced(tmp_path: Path) -> None:
     with durable.writing_folder(tmp_path / "run" / "one") as part:
         (part / "a").mkdir()

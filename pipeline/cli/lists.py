@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.data.catalogue.schema import RunRow
 
+UNSCORED = (
+    "No study has been scored yet. Ingest studies that have no label, then run nightread score. Labelled studies are "
+    "measured by nightread evaluate"
+)
+
 
 @click.command(short_help="List the flagged scans, most unusual first.", epilog="Example: nightread flagged --json")
 @click.option("--run", "run_id", help="Only this scoring run.")
@@ -31,7 +36,7 @@ def flagged(context: click.Context, run_id: str | None, everything: bool, as_jso
     if not as_json:
         rows = [_short(row, everything) for row in rows]
     none = f"None of the {scored} scored studies is flagged. List them all with nightread flagged --all"
-    print_rows(rows, as_json, none if scored else "No study has been scored yet. Run nightread score")
+    print_rows(rows, as_json, none if scored else UNSCORED)
 
 
 def _short(row: dict[str, Any], everything: bool) -> dict[str, Any]:

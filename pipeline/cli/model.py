@@ -74,7 +74,7 @@ def train(context: click.Context, config: Path, overrides: tuple[str, ...], agai
 @json_option
 @click.pass_context
 def score(context: click.Context, route: str | None, run_id: str | None, again: bool, as_json: bool) -> None:
-    """Score the studies that the current model has not scored yet, and flag the unusual ones.
+    """Score the studies without a label that the current model has not scored yet, and flag the unusual ones.
 
     A detector that cannot be used is reported and does not stop the others; the exit code then reports the failure.
     """

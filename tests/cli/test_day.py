@@ -86,6 +86,7 @@ def test_score_then_flagged(nightread: Any, day: Path, phantom_night: Any) -> No
     assert [(one["route"], one["studies"], one["flagged"]) for one in first] == [("phantom-mr", 6, 2)]
     again = nightread("score", workspace=day)
     assert "phantom-mr: 0 studies scored, 0 flagged.\n  There was nothing new to score." in again.stdout
+    assert "nightread evaluate" in again.stdout, "labelled studies are left out, and a newcomer must learn it"
     rows = json_of(nightread("flagged", "--json", workspace=day))
     assert len(rows) == 2
     assert len(json_of(nightread("flagged", "--all", "--json", workspace=day))) == 6

@@ -94,7 +94,7 @@ def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnP
 def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress | None) -> ScoreReport:
     config, detector, catalogue = opened.config, opened.detector, opened.catalogue
     done = {row.study_id for row in catalogue.list_findings() if row.model_sha256 == opened.ref.sha256 and not again}
-    selection = _unread(opened.choose(), done)
+    selection, labelled = _unread(opened.choose(), done)
     data = opened.dataset(selection, cache="none")
     keeper = _Heatmaps(opened.folder.path / "heatmaps", data)
     scores, rejected = score_dataset(detector, data, keeper.offer, on_progress)
@@ -106,13 +106,14 @@ def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress
     catalogue.add_findings(run_id, flagged.findings, opened.ref.sha256)
     draw_reading_lists(catalogue, opened.settings.review)
     keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
-    return _report(run_id, config, flagged, news)
+    return _report(run_id, config, flagged, news, labelled)
 
 
-def _unread(selection: Selection, done: set[str]) -> Selection:
-    """Leave out studies that are done or have any label."""
+def _unread(selection: Selection, done: set[str]) -> tuple[Selection, int]:
+    """Leave out studies that are done or have any label; also return how many have a label."""
     read = {ref.study_id for ref in selection.slices if ref.label != "unknown"}
-    return replace(selection, slices=tuple(ref for ref in selection.slices if ref.study_id not in done | read))
+    rest = tuple(ref for ref in selection.slices if ref.study_id not in done | read)
+    return replace(selection, slices=rest), len(read)
 
 
 def _study_p_values(results: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
@@ -132,8 +133,11 @@ def _refused(refused: dict[str, Rejected], scores: list[SliceScore]) -> list[tup
     return [(series[study], error.code.value, error.sentence) for study, error in refused.items()]
 
 
-def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int) -> ScoreReport:
-    statement = flagged.statement if flagged.findings else "There was nothing new to score."
+def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int, labelled: int) -> ScoreReport:
+    nothing = "There was nothing new to score."
+    if labelled:
+        nothing += f" {labelled} studies have a label, so they are not scored but measured: nightread evaluate"
+    statement = flagged.statement if flagged.findings else nothing
     return ScoreReport(run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, statement)
 
 
