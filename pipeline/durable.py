@@ -50,7 +50,7 @@ def writing(
     try:
         created = _create_empty(part, 0o666 if mode is None else mode)
         yield part
-        part.chmod(created if mode is None else mode)  # a library may have replaced the file: safetensors by a 0o600 one
+        part.chmod(created if mode is None else mode)  # safetensors replaces the file by a 0o600 one
         if lasting:
             _sync(part)
         part.replace(path)
