@@ -23,7 +23,7 @@ from pipeline.dicom.phantom.demo import FAMILY, write_demo
 from pipeline.dicom.phantom.folder import PhantomStudy, write_phantoms
 from pipeline.stages.run.run_config import RunConfig
 
-CONFIG = Path(__file__).resolve().parents[1] / "configs" / "runs" / "demo-mr-ensemble.yaml"
+CONFIG = Path(__file__).resolve().parents[1] / "configs" / "runs" / "demo-mr.yaml"
 ARCHIVE_NORMAL, ARCHIVE_ABNORMAL, TONIGHT = 240, 60, 40
 SEED = 1
 WIDTH = 112

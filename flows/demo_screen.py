@@ -17,7 +17,6 @@ from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.score import score
 from flows.train import calibrate_run, train_method
-from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.results import ScoreRow
 from pipeline.stages.run.run_config import RunConfig
@@ -49,9 +48,9 @@ class Screen:
 
     def follow_night(self) -> None:
         """Print a line for each step of the nightly flow, through the hooks that Prefect calls at start and end."""
-        methods = " and ".join(run.method.name for run in members_of(self.config))
+        method = self.config.method.name
         self._follow(ingest, "Ingest", "Reading, checking and pseudonymising every file", _ingested)
-        self._follow(train_method, "Train", f"Training {methods} on healthy patients only", self._trained)
+        self._follow(train_method, "Train", f"Training {method} on scans of healthy patients only", self._trained)
         self._follow(calibrate_run, "Calibrate", "Scoring healthy patients that nothing has seen", _calibrated)
         self._follow(score, "Score", "Scoring tonight's patients", _scored)
         self._follow(evaluate, "Evaluate", "Measuring on labelled patients, beside simple controls", self._measured)
@@ -74,8 +73,8 @@ class Screen:
         )
 
     def _trained(self, _run: Mapping[str, str]) -> str:
-        methods = " and ".join(run.method.name for run in members_of(self.config))
-        return f"{methods} saw healthy patients only, and no lesion."
+        images, method = self.config.training.images, self.config.method.name
+        return f"{method} saw {images} slices of healthy patients, and no lesion."
 
     def _measured(self, result: Mapping[str, Any]) -> str:
         if not result["reports"]:
@@ -83,13 +82,6 @@ class Screen:
         self.evaluated = Path(result["reports"][0]["run"])
         counts = read_report(self.evaluated).tables[0].counts
         return f"{counts['abnormal']} patients with a lesion and {counts['normal']} without, labelled, beside controls."
-
-
-def members_of(config: RunConfig) -> list[RunConfig]:
-    """Return the runs that an ensemble trains, or the run itself."""
-    if not isinstance(config.method, EnsembleConfig):
-        return [config]
-    return [config.build_member_run(member.train) for member in config.method.members if member.train is not None]
 
 
 def _ingested(result: Mapping[str, Any]) -> str:
@@ -148,6 +140,7 @@ def print_results(console: Console, run: Path, flagged: Mapping[tuple[str, bool]
     for line in (
         f"AUROC and specificity, with 95 % intervals: {counts['abnormal']} labelled patients with a lesion and "
         f"{counts['normal']} without.",
+        "Of the labelled lesions a fifth are faint, and nearly a quarter displaced or only smoother: hard on purpose.",
         "Flagged: tonight's patients, by the threshold of step 4. The labels chose neither training nor threshold.",
         f"Below {model.name}: controls, each in the direction that suits it better.",
     ):
