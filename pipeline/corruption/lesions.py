@@ -15,6 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.corruption.mass_effect import push_outwards
+from pipeline.corruption.random_fields import Range, between
 from pipeline.corruption.shapes import ShapeConfig, draw_shape
 from pipeline.corruption.textures import Canvas, Texture, Tinted
 from pipeline.nn.rng import Rng
@@ -31,6 +33,12 @@ class LesionConfig(Config):
     textures: tuple[Texture, ...] = Field(
         (Tinted(),), min_length=1, description="textures of the lesions, drawn by weight"
     )
+    both_sides: float = Field(
+        0.0, ge=0, le=1, description="share of lesions that have a twin on the other side, mirrored along the last axis"
+    )
+    mass_effect: Range = Field(
+        (0.0, 0.0), description="how far the tissue at the lesion's border is pushed outwards, in radii of the lesion"
+    )
     visible: float = Field(
         0.02, ge=0, description="pixels that change by less than this (mean over 5 x 5 pixels) are not in the mask"
     )
@@ -41,7 +49,8 @@ class Painted:
     """Images with lesions.
 
     Attributes:
-        images: float32 [B, C, *spatial] in [-1, 1]; equal to the original wherever coverage is 0.
+        images: float32 [B, C, *spatial] in [-1, 1]; equal to the original wherever coverage is 0, unless there is a
+            mass effect, which also moves the tissue around a lesion.
         coverage: float32 [B, 1, *spatial] in [0, 1]: share of the lesion's effect at a pixel; 0 outside the body.
         mask: bool [B, 1, *spatial]: at least half of the effect, and visible.
     """
@@ -99,6 +108,11 @@ def _counts(config: LesionConfig, rng: Rng) -> Tensor:
 def _one_more(images: Tensor, body: Tensor, others: Tensor, config: LesionConfig, rng: Rng) -> tuple[Tensor, Tensor]:
     """Paint one lesion on each image; return the images and the coverage."""
     coverage, radius = draw_shape(body, config.shape, rng)
+    if config.both_sides:
+        twin = rng.fork("both sides").uniform(*[1] * (body.ndim - 1)) < config.both_sides
+        coverage = torch.where(twin, torch.maximum(coverage, coverage.flip(-1) * body), coverage)
+    if config.mass_effect[1]:
+        images = push_outwards(images, coverage, radius, between(rng.fork("mass effect"), config.mass_effect))
     contents = images.clone()
     weights = torch.tensor([texture.weight for texture in config.textures], device=images.device)
     drawn = torch.bucketize(rng.uniform() * weights.sum(), weights.cumsum(0)[:-1], right=True)
