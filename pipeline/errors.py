@@ -11,11 +11,13 @@ NightreadError                 exit code 1; the message gives what is wrong, the
 ├── EmptySelection     (9)     a query that must match scans matches none
 ├── SendError          (10)    a PACS did not accept or deliver what was requested
 ├── ReviewError        (11)    the reading list refuses a person's request
+├── MachineError       (12)    the operating system refused: disk full, no permission, too many open files
 └── UnforeseenError    (70)    a fault of the program, reported only by its type and place
 """
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 from pathlib import Path
 from traceback import extract_tb
@@ -188,6 +190,49 @@ class ReviewError(NightreadError):
     """The reading list refuses a person's request; the sentence may be shown and holds no identifier."""
 
     exit_code = 11
+
+
+_STEPS = {
+    errno.ENOSPC: "Free disk space, then repeat the command; it goes on where it stopped",
+    errno.EDQUOT: "Free disk space or raise the quota, then repeat the command; it goes on where it stopped",
+    errno.EACCES: "Run as the user that owns the files, or give this user access with chmod or chown",
+    errno.EPERM: "Run as the user that owns the files, or give this user access with chmod or chown",
+    errno.EROFS: "Make the file system writable, or copy the workspace to one that is",
+    errno.EMFILE: "Raise the limit on open files with ulimit -n",
+    errno.EIO: "Check the disk, and restore the workspace from a backup if it is damaged",
+}
+_NAMED_BY_OTHERS = ("inbox", "outbox")  # parts of a workspace whose file names may identify a patient
+
+
+class MachineError(NightreadError):
+    """The operating system refused something that no change of the program would allow."""
+
+    exit_code = 12
+
+    @classmethod
+    def of(cls, error: OSError, workspace: Path | None = None) -> MachineError:
+        """Return the error with its reason, and with its path if that is in the workspace and our own."""
+        place = _own_path(error.filename, workspace)
+        return cls(f"{place}{error.strerror}. {_STEPS[error.errno or 0]}.")
+
+
+def _own_path(name: object, workspace: Path | None) -> str:
+    if workspace is None or not isinstance(name, str):
+        return ""
+    path, whole = Path(name).absolute(), workspace.absolute()
+    if not path.is_relative_to(whole):
+        return ""
+    inside = path.relative_to(whole)
+    return "" if inside.parts[:1] and inside.parts[0] in _NAMED_BY_OTHERS else f"{inside} in the workspace: "
+
+
+def explain(error: BaseException, workspace: Path | None = None) -> NightreadError:
+    """Return the error to show in place of any exception; one of our own is returned as it is."""
+    if isinstance(error, NightreadError):
+        return error
+    if isinstance(error, OSError) and error.errno in _STEPS:
+        return MachineError.of(error, workspace)
+    return UnforeseenError.of(error)
 
 
 class UnforeseenError(NightreadError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +18,7 @@ from pipeline.cli.model import benchmark, evaluate, nightly, promote, score, tra
 from pipeline.cli.pacs import listen, push
 from pipeline.cli.pull import pull
 from pipeline.cli.review import review
-from pipeline.errors import DEBUG, NightreadError, UnforeseenError
+from pipeline.errors import DEBUG, NightreadError, UnforeseenError, explain
 
 COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
@@ -45,8 +46,10 @@ class Nightread(click.Group):
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
+            failure = explain(error, Path(ctx.params["workspace"]))
+            unforeseen = isinstance(failure, UnforeseenError)
             return _fail(
-                ctx, UnforeseenError.of(error), f" Set {DEBUG}=1 to see its full text (which may show identifiers)."
+                ctx, failure, f" Set {DEBUG}=1 to see its full text (which may show identifiers)." * unforeseen
             )
 
 

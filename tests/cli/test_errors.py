@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -91,6 +92,22 @@ def test_an_unforeseen_error_is_reported_without_its_text(nightread: Any, monkey
     assert "Doe" not in done.output
     monkeypatch.setenv(DEBUG, "1")
     assert isinstance(nightread("runs").exception, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"), [("workspace/runs/one/config.json", True), ("workspace/inbox/Doe", False), ("Doe.dcm", False)]
+)
+def test_a_refusal_of_the_machine_is_not_called_a_fault(
+    nightread: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, shown: bool
+) -> None:
+    def full(self: Catalogue, kind: str | None = None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / place))
+
+    monkeypatch.setattr(Catalogue, "list_runs", full)
+    done = nightread("runs")
+    assert_error(done, 12, "No space left", "Free disk space")
+    assert ("runs/one/config.json" in done.output) is shown
+    assert "Doe" not in done.output
 
 
 def test_the_process_ends_with_the_code_and_one_line(tmp_path: Path) -> None:

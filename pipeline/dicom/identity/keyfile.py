@@ -82,8 +82,8 @@ def read_key(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # a link could lead to a file of somebody else
     except OSError as error:
         raise IdentityError(
-            f"The pseudonym key cannot be opened: {error.strerror}. Restore it from your backup; a new key would give "
-            "every known patient a second pseudonym."
+            f"The pseudonym key cannot be opened: {error.strerror}. Run as its owner, or restore it from your backup; "
+            "a new key would give every known patient a second pseudonym."
         ) from None
     with os.fdopen(descriptor, "rb") as file:
         check_private(os.fstat(file.fileno()), "pseudonym key")
