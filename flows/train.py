@@ -13,6 +13,7 @@ from flows.names import train_name
 from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings, load_config
 from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.detect.train import read_model_report
 from pipeline.stages.detect.train import train as train_stage
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import RunRef
@@ -36,8 +37,10 @@ def calibrate_run(run: dict[str, str], workspace: str) -> dict[str, Any]:
 
 @flow(name="train", flow_run_name=train_name, **QUIET)
 def train(config: str, workspace: str) -> dict[str, Any]:
-    """Train and calibrate one detector."""
-    return calibrate_run(train_method(config, workspace), workspace)
+    """Train and calibrate one detector; a run without `detection` ends with its model."""
+    run = train_method(config, workspace)
+    model = read_model_report(RunRef(**run))
+    return model.to_json() if model is not None else calibrate_run(run, workspace)
 
 
 if __name__ == "__main__":

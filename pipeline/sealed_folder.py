@@ -62,7 +62,10 @@ def read_sealed(folder: Path, sha256: str | None = None) -> Sealed:
         ArtefactError: a file or a named model is missing, altered, damaged, in another format, or not the one required.
     """
     if missing := [name for name in (SPEC, WEIGHTS, MANIFEST) if not (folder / name).is_file()]:
-        raise ArtefactError(f"The model lacks {', '.join(missing)}. Train it again, or copy the folder whole.")
+        lacks = f"lacks {', '.join(missing)}" if folder.is_dir() else "is not a folder"
+        raise ArtefactError(
+            f"{folder} {lacks}, so it is not a model. Name a run folder; if it is one, train it again or copy it whole."
+        )
     identity = hash_file(folder / MANIFEST)
     if sha256 is not None and identity != sha256:
         raise ArtefactError(

@@ -20,7 +20,7 @@ from pipeline.cli.output import (
     settings_of,
     use_workspace,
 )
-from pipeline.errors import DEBUG, ArtefactError, NightreadError, UnforeseenError
+from pipeline.errors import DEBUG, ArtefactError, explain
 
 if TYPE_CHECKING:
     from pipeline.stages.run.score_slices import OnProgress
@@ -48,17 +48,19 @@ Example:
 def train(context: click.Context, config: Path, overrides: tuple[str, ...], again: bool, as_json: bool) -> None:
     """Learn normality from normal scans, calibrate on held-out normals, log and register the model.
 
-    An interrupted run resumes where it stopped; a finished run with the same configuration and data is reused.
+    A run without `detection` ends with its model. An interrupted run resumes where it stopped; a finished run with the
+    same configuration and data is reused.
     """
     config = find_shipped(config)  # before the slow imports, so that a mistyped name is reported at once
     from pipeline.config import load_config
     from pipeline.stages.detect.calibrate import calibrate
+    from pipeline.stages.detect.train import read_model_report
     from pipeline.stages.detect.train import train as run
     from pipeline.stages.run.run_config import RunConfig
 
     settings = settings_of(context)
     trained = run(load_config(config, RunConfig, overrides), settings, again=again, progress=not as_json)
-    report = calibrate(trained, settings)
+    report = read_model_report(trained) or calibrate(trained, settings)
     if as_json:
         print_json(report.to_json())
         return
@@ -111,7 +113,7 @@ def _each(
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            failure = error if isinstance(error, NightreadError) else UnforeseenError.of(error)
+            failure = explain(error, Path(detector.path).parents[1])  # <workspace>/runs/<run>
             click.echo(f"Error: {Path(detector.path).name}: {failure}", err=True)
             code = code or failure.exit_code
     return reports, code

@@ -51,11 +51,12 @@ def _save_beside(model: Model, folder: Path) -> Model:
 def load_detector(
     folder: str | Path, sha256: str | None = None, device: Literal["cpu", "auto"] | None = None
 ) -> Scorer:
-    """Read a detector or an ensemble with its models. Nothing is executed, and any changed byte is rejected.
+    """Read a detector or an ensemble with its models. Nothing is executed; a model with a changed byte is rejected.
 
     Args:
         folder: written by `save_detector`, or a run folder: its calibrated detector is read, else the uncalibrated one.
-        sha256: SHA-256 of the requested detector; if given, the folder must hold exactly that one.
+        sha256: SHA-256 of the requested detector; if given, the folder must hold exactly that one. Without it, a
+            changed but valid `detector.json` is another detector, and is read.
         device: `auto` puts the models on a CUDA device if there is one; by default the detector's configuration
             decides.
 

@@ -45,7 +45,7 @@ def assemble(config: RunConfig, settings: Settings, again: bool = False) -> RunR
     with Catalogue.open(settings) as catalogue:
         sets = learning_sets(config, settings, catalogue)
         folder = make_run_folder(config, sets, settings, again)
-        if not folder.is_trained():
+        if not (folder.is_trained() and folder.read_tracked()):
             catalogue.start_run("train", config.data.route, settings.relative(folder.path), run_id=folder.run_id)
             try:
                 summary = _assemble_in(OpenFolder(folder, config, catalogue, settings), sets["validate"])

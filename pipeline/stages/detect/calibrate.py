@@ -41,7 +41,7 @@ class CalibrationReport:
         run: the run folder, and the SHA-256 of the calibrated detector.
         route, version: registered route and version; no version if it was kept out of the registry.
         n, patients, guarantee: calibration units, and the guarantee of their p-values.
-        alpha, threshold, interval: the configured false-positive rate, its threshold and the 95 % interval of the rate
+        alpha, threshold, interval: the configured false-positive rate, its threshold and the 95 % interval of the
             realised rate; None if n is too small, in which case `refusal` says how many are needed.
     """
 

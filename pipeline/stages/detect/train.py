@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import pandas as pd
@@ -37,6 +37,37 @@ from pipeline.training.state import get_accelerator
 from pipeline.types import RunRef, SetName
 
 
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """A registered model without a detector: its run, route and version."""
+
+    run: RunRef
+    route: str
+    version: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """Return the report in words."""
+        name = RunFolder.open(self.run).run_id
+        return (
+            f"Trained and registered a model for {self.route}, version {self.version}: {name}. "
+            "It has no detector, so it does not calibrate or score. Add `detection: {}` to its configuration, for all "
+            "defaults, and run nightread train CONFIG"
+        )
+
+
+def read_model_report(run: RunRef) -> ModelReport | None:
+    """Return the report of a trained run without `detection`; None if it has one, as calibration then reports it."""
+    folder = RunFolder.open(run)
+    config = folder.read_config()
+    if config.detection is not None:
+        return None
+    return ModelReport(run, config.data.route, str(folder.read("mlflow.json")["model_version"]))
+
+
 def train(config: RunConfig, settings: Settings, again: bool = False, progress: bool = False) -> RunRef:
     """Train a model on the normals of the train set; calibrate, develop, gate and test are not read.
 
@@ -65,7 +96,7 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)
         folder = make_run_folder(config, sets, settings, again)
-        if not (folder.is_trained() and _is_registered(folder, config)):
+        if not (folder.is_trained() and _is_tracked(folder, config)):
             _train_in(OpenFolder(folder, config, catalogue, settings), sets, progress)
     return folder.read_trained()
 
@@ -95,7 +126,7 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], progress: bool
     folder, catalogue, settings = opened.folder, opened.catalogue, opened.settings
     catalogue.start_run("train", opened.route, settings.relative(folder.path), run_id=folder.run_id)
     try:
-        with track(settings, opened.route, opened.config.name, _mlflow_run(folder)) as tracked:
+        with track(settings, opened.route, opened.config.name, folder.read_tracked().get("run_id")) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})
             components = _read_components(opened.config, settings)
             result = _fit(opened, sets, build_untrained(opened.config, components), tracked, progress)
@@ -112,10 +143,6 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], progress: bool
     catalogue.finish_run(folder.run_id, "done", summary)
 
 
-def _mlflow_run(folder: RunFolder) -> str | None:
-    return folder.read("mlflow.json")["run_id"] if (folder.path / "mlflow.json").exists() else None
-
-
 def _register(opened: OpenFolder, sha256: str, tracked: TrackedRun) -> None:
     """Register the model, and record its version in the run folder."""
     folder = opened.folder
@@ -123,9 +150,9 @@ def _register(opened: OpenFolder, sha256: str, tracked: TrackedRun) -> None:
     folder.write("mlflow.json", {"run_id": tracked.run_id, "model_version": version})
 
 
-def _is_registered(folder: RunFolder, config: RunConfig) -> bool:
-    """Return whether the run's model is in MLflow, unless it has a detector, which calibration registers."""
-    return config.detection is not None or "model_version" in folder.read("mlflow.json")
+def _is_tracked(folder: RunFolder, config: RunConfig) -> bool:
+    """Return whether MLflow has the run, and its model too unless it has a detector, which calibration registers."""
+    return ("run_id" if config.detection is not None else "model_version") in folder.read_tracked()
 
 
 def _fit(

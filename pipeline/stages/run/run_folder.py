@@ -84,6 +84,13 @@ class RunFolder:
         """The calibrated detector."""
         return self.path / CALIBRATED
 
+    def read_tracked(self) -> dict[str, str]:
+        """Return the MLflow run, and the model's version if there is one; {} where the file is missing or damaged."""
+        try:
+            return dict(self.read("mlflow.json"))
+        except (ArtefactError, TypeError, ValueError):
+            return {}
+
     def read_trained(self) -> RunRef:
         """Return the run with the SHA-256 of its training result, after checking every byte of it.
 
@@ -137,7 +144,6 @@ class RunFolder:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ArtefactError(
-                f"The run {self.run_id} has no readable {name} ({type(error).__name__}). Train the run again. Restore "
-                "it from a backup, or "
-                "train again: nightread train CONFIG --again"
+                f"The run {self.run_id} has no readable {name} ({type(error).__name__}). Repeat nightread train "
+                "with its configuration, which mends a run, or restore it from a backup."
             ) from None

@@ -19,7 +19,7 @@ from pipeline.methods import load_model
 from pipeline.stages.detect.calibrate import CalibrationReport, calibrate
 from pipeline.stages.detect.rescore import rescore
 from pipeline.stages.detect.score import find_detectors_to_run
-from pipeline.stages.detect.train import train
+from pipeline.stages.detect.train import read_model_report, train
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import connect
@@ -101,6 +101,18 @@ def test_a_run_without_detection_has_a_model_and_no_detector(hospital: Any, bare
     with pytest.raises(ConfigError, match="detection"):
         find_detectors_to_run(settings, run_id=folder.run_id)
     assert train(folder.read_config(), settings) == bare
+    report = read_model_report(bare)
+    assert report is not None and report.version == folder.read("mlflow.json")["model_version"]
+    assert "detection" in report.sentence()
+
+
+def test_a_run_whose_note_of_its_mlflow_run_is_lost_is_tracked_again(hospital: Any, bare: RunRef) -> None:
+    folder = RunFolder.open(bare)
+    before = folder.read("mlflow.json")
+    (folder.path / "mlflow.json").write_text("")
+    assert train(folder.read_config(), hospital.settings) == bare
+    assert folder.read("mlflow.json").keys() == before.keys()
+    folder.write("mlflow.json", before)
 
 
 def test_its_model_is_registered_and_never_a_champion(hospital: Any, bare: RunRef, tmp_path: Path) -> None:
