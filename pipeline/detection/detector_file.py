@@ -61,9 +61,9 @@ def read_detector(folder: Path, sha256: str | None = None) -> DetectorFile:
     """
     places = [p for p in (folder, folder / CALIBRATED, folder / UNCALIBRATED) if (p / DETECTOR).is_file()]
     if not places:
-        missing = f"holds no {DETECTOR}" if folder.is_dir() else "is not a folder"
+        why = f"lacks {DETECTOR}" if folder.is_dir() else "is not a folder"
         raise ArtefactError(
-            f"{folder} {missing}. Name a run folder, or train and calibrate a run with nightread train CONFIG"
+            f"{folder} {why}. Name a run folder, or train and calibrate a run with nightread train CONFIG"
         )
     identities = {place: hash_file(place / DETECTOR) for place in places}
     place = next((place for place in places if identities[place] == sha256), places[0])
