@@ -219,7 +219,7 @@ class MachineError(NightreadError):
 def _own_path(name: object, workspace: Path | None) -> str:
     if workspace is None or not isinstance(name, str):
         return ""
-    path, whole = Path(name).absolute(), workspace.absolute()
+    path, whole = Path(name).resolve(), workspace.resolve()
     if not path.is_relative_to(whole):
         return ""
     inside = path.relative_to(whole)
