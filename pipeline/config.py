@@ -131,7 +131,9 @@ def explain(error: ValidationError, what: str) -> str:
     lines = [f"{what} is not valid:"]
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        lines.append(f"  {where}: {item['msg']} (got {item['input']!r:.80})")
+        # a section that contradicts itself is not repeated: its reason names the field
+        given = "" if isinstance(item["input"], dict) else f" (got {item['input']!r:.80})"
+        lines.append(f"  {where}: {item['msg'].removeprefix('Value error, ')}{given}")
     return "\n".join(lines)
 
 

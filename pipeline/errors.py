@@ -226,7 +226,7 @@ def _own_path(name: object, workspace: Path | None) -> str:
     return "" if inside.parts[:1] and inside.parts[0] in _NAMED_BY_OTHERS else f"{inside} in the workspace: "
 
 
-def explain(error: BaseException, workspace: Path | None = None) -> NightreadError:
+def to_own_error(error: BaseException, workspace: Path | None = None) -> NightreadError:
     """Return the error to show in place of any exception; one of our own is returned as it is."""
     if isinstance(error, NightreadError):
         return error

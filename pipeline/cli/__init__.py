@@ -18,7 +18,7 @@ from pipeline.cli.model import benchmark, evaluate, nightly, promote, score, tra
 from pipeline.cli.pacs import listen, push
 from pipeline.cli.pull import pull
 from pipeline.cli.review import review
-from pipeline.errors import DEBUG, NightreadError, UnforeseenError, explain
+from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
 COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
@@ -46,7 +46,7 @@ class Nightread(click.Group):
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            failure = explain(error, Path(ctx.params["workspace"]))
+            failure = to_own_error(error, Path(ctx.params["workspace"]))
             unforeseen = isinstance(failure, UnforeseenError)
             return _fail(
                 ctx, failure, f" Set {DEBUG}=1 to see its full text (which may show identifiers)." * unforeseen

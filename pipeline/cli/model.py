@@ -20,7 +20,7 @@ from pipeline.cli.output import (
     settings_of,
     use_workspace,
 )
-from pipeline.errors import DEBUG, ArtefactError, explain
+from pipeline.errors import DEBUG, ArtefactError, to_own_error
 
 if TYPE_CHECKING:
     from pipeline.stages.run.score_slices import OnProgress
@@ -113,7 +113,7 @@ def _each(
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise
-            failure = explain(error, Path(detector.path).parents[1])  # <workspace>/runs/<run>
+            failure = to_own_error(error, Path(detector.path).parents[1])  # <workspace>/runs/<run>
             click.echo(f"Error: {Path(detector.path).name}: {failure}", err=True)
             code = code or failure.exit_code
     return reports, code
