@@ -88,7 +88,10 @@ class Detector(Scorer):
         scores, maps = (joined(column) for column in zip(*parts, strict=True))
         if self.residual.adjacent:
             scores, maps = self._across(batch, maps)
-        return BatchResult(scores, maps, None if isinstance(self.method, AnomalyMapper) else answer)
+        if isinstance(self.method, AnomalyMapper):
+            return BatchResult(scores, maps, None)
+        # Outside the body the answer counts for nothing, and a model may paint anything there.
+        return BatchResult(scores, maps, torch.where(batch.body.to(answer.device), answer, batch.images.to(answer)))
 
     def answer(self, batch: Batch) -> Tensor:
         """Return the method's output before any comparison: x_hat [B, C, *spatial], or its own map [B, 1, ...].

@@ -21,7 +21,8 @@ class BatchResult(NamedTuple):
     Attributes:
         scores: float64 [B], raw, higher = more anomalous; NaN exactly where no body is left to score.
         maps: float32 [B, 1, *spatial], 0 outside the (eroded) body; None for a ScanScorer.
-        reconstructions: float32 [B, C, *spatial] in [-1, 1]; None if the method has no reconstruction.
+        reconstructions: float32 [B, C, *spatial] in [-1, 1], outside the body the image itself; None if the method has
+            no reconstruction.
     """
 
     scores: Tensor

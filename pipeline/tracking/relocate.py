@@ -54,7 +54,7 @@ def relocate(workspace: Path, database: Path) -> int:
             return changed
     except sqlite3.Error as error:
         raise ConfigError(
-            f"The MLflow store {database.name} of the workspace cannot be adapted to its new path ({error}). Make its "
+            f"The MLflow store {database.name} of the workspace cannot be read or written ({error}). Make it and its "
             "folder writable, or restore it from a backup with nightread restore FILE"
         ) from None
 
