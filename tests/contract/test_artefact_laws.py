@@ -40,7 +40,7 @@ def test_every_field_is_described(config: MethodConfig) -> None:
 
 
 def test_unknown_names_and_fields_are_refused(config: MethodConfig) -> None:
-    with pytest.raises(ConfigError, match="no method 'oracle'"):
+    with pytest.raises(ConfigError, match="'oracle'"):
         parse_method({"name": "oracle"})
     with pytest.raises(ConfigError, match="learning_speed"):
         parse_method({"name": config.name, "learning_speed": 1})
@@ -63,7 +63,7 @@ def test_saved_weights_reconstruct_bit_for_bit(method: Method, batch: Batch, tmp
 
 def test_weights_of_another_shape_are_refused(config: MethodConfig, tmp_path: Path) -> None:
     save_weights(build_method(config, 32, channels=2), tmp_path / "weights.safetensors")
-    with pytest.raises(ArtefactError, match=r"missing or unknown|is needed"):
+    with pytest.raises(ArtefactError, match=r"\d tensors|\[\d"):
         load_weights(build_method(config, 32), tmp_path / "weights.safetensors")
 
 

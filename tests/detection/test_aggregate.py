@@ -87,7 +87,7 @@ def test_over_is_bitwise_free_of_order() -> None:
 def test_series_leaves_out_slices_without_a_body_and_refuses_none() -> None:
     assert aggregate_series([1.0, math.nan, 3.0], AggregateConfig(slices="mean")) == 2.0
     for empty in ([], [math.nan, math.nan]):
-        with pytest.raises(Rejected, match="has a body to score") as caught:
+        with pytest.raises(Rejected) as caught:
             aggregate_series(empty, AggregateConfig())
         assert caught.value.code == "empty-foreground"
 

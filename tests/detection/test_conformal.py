@@ -58,7 +58,7 @@ def test_too_few_normals_says_how_many(alpha: float, need: int) -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 5.0, math.nan])
 def test_alpha_out_of_range(alpha: float) -> None:
-    with pytest.raises(ConfigError, match="strictly between 0 and 1"):
+    with pytest.raises(ConfigError, match="false-positive rate"):
         Calibration.fit(units([1.0])).threshold(alpha)
 
 
@@ -111,9 +111,9 @@ def test_bad_units_are_refused() -> None:
     for bad in (math.nan, math.inf):
         with pytest.raises(Rejected, match="not finite"):
             Calibration.fit(units([1.0, bad]))
-    with pytest.raises(ConfigError, match="more than once"):
+    with pytest.raises(ConfigError, match=r"\b1\b.*\bunits\b.*\bs\b"):
         Calibration.fit([Unit("s", "p", 1.0), Unit("s", "q", 2.0)])
-    with pytest.raises(ConfigError, match="1 calibration patients were trained on"):
+    with pytest.raises(ConfigError, match=r"\b1\b.*\bpatients\b.*\bpatient1\b"):
         Calibration.fit(units([1.0, 2.0]), trained_on={"patient1", "patient9"})
 
 

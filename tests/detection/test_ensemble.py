@@ -129,7 +129,7 @@ def test_a_changed_byte_or_a_missing_member_is_refused(ensemble: Ensemble, tmp_p
     (tmp_path / "detector.json").write_text(json.dumps({**spec, "members": spec["members"][:1]}))
     with pytest.raises(ArtefactError, match="was requested"):
         load_detector(tmp_path, sha256=sha256)
-    with pytest.raises(ArtefactError, match="does not fit"):
+    with pytest.raises(ArtefactError, match="ValueError"):
         load_detector(tmp_path)
     assert save_detector(tmp_path, ensemble) == sha256
     next(tmp_path.rglob("weights.safetensors")).unlink()
@@ -141,13 +141,13 @@ def test_members_that_do_not_belong_together_are_refused(
     ensemble: Ensemble, build: Build, normals: list[Batch]
 ) -> None:
     one = ensemble.members[0]
-    with pytest.raises(ConfigError, match="at least two"):
+    with pytest.raises(ConfigError, match=r"\btwo\b.*\b1\b"):
         replace(ensemble, members=(one,))
-    with pytest.raises(ConfigError, match="Members of mr cannot score scans of ct"):
+    with pytest.raises(ConfigError, match=r"\bmr\b.*\bct\b"):
         replace(ensemble, members=(one, replace(one, detector=replace(one.detector, route="mr"))))
     normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": 32, "width": 90}))
     other = replace(one.detector, model=replace(one.detector.model, normaliser=normaliser))
-    with pytest.raises(ConfigError, match="trained on other images"):
+    with pytest.raises(ConfigError, match=r"data\.normaliser"):
         replace(ensemble, members=(one, replace(one, detector=other)))
     with pytest.raises(TooFewNormals, match="at least 10"):
         z_score_members([(build(), ORIGIN), (build(), ORIGIN)], all_of(normals[:1]))
@@ -167,7 +167,7 @@ def test_rows_that_are_not_such_normals_do_not_count(parts: tuple[Detector, Dete
 
 def test_a_member_that_says_nothing_is_refused(build: Build, normals: list[Batch]) -> None:
     blank = [replace(one, images=torch.zeros_like(one.images)) for one in normals]
-    with pytest.raises(ConfigError, match="cannot be z-scored"):
+    with pytest.raises(ConfigError, match="z-scored"):
         z_score_members([(build(), ORIGIN), (build(), ORIGIN)], all_of(blank))
 
 
@@ -182,5 +182,5 @@ def test_two_of_the_same_give_the_one_and_a_two_sided_score_works(
 
 def test_an_ensembles_configuration_is_not_built() -> None:
     config = EnsembleConfig.model_validate({"members": [{"run": "a"}, {"run": "b"}]})
-    with pytest.raises(ConfigError, match="Train its members"):
+    with pytest.raises(ConfigError, match="members"):
         config.build(32)

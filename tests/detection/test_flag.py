@@ -127,7 +127,7 @@ def test_capacity_edges() -> None:
 def test_empty_nights_and_uncalibrated_findings() -> None:
     assert flag_by_fdr([], 0.1, capacity=2).findings == flag_by_fpr([], 0.1).findings == ()
     for rule in (lambda f: flag_by_fpr(f, 0.1), lambda f: flag_by_fdr(f, 0.1, capacity=1)):
-        with pytest.raises(ConfigError, match="1 of 2 findings have no p-value"):
+        with pytest.raises(ConfigError, match=r"\b1 of 2\b.*p-value"):
             rule(night(0.1, None))
     with pytest.raises(ConfigError, match="strictly"):
         flag_by_fdr(night(0.1), 1.5, capacity=1)

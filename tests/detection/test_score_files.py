@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_scan_in_memory_scores_as_its_files(detector: Detector, ct_series: Ser
     hu = np.stack([read_instance(path, DecodeLimits()).stored[0] for path in paths]).astype(np.float32) - 1024
     scan = Scan(hu[None], None, (5.0, 1.0, 1.0), "CT", "study", "series", "patient")
     assert score_scan(detector, scan).score == pytest.approx(score_files(detector, paths).score, rel=1e-6)
-    with pytest.raises(ConfigError, match=r"\[1, slices, rows, columns\]"):
+    with pytest.raises(ConfigError, match=re.escape(str(hu.shape))):
         score_scan(detector, replace(scan, pixels=hu))
 
 
@@ -152,7 +153,7 @@ def test_attributes_change_conditional_scores_only(build: Callable[..., Detector
         assert same is not moved
     alone = Batch(informed.images[4:5], informed.body[4:5], informed.ids[4:5], informed.about[4:5])
     assert_close(detector.score_batch(alone).scores, detector.score_batch(informed).scores[4:5], rtol=1e-4, atol=1e-6)
-    with pytest.raises(ConfigError, match="7 images have attributes for 6"):
+    with pytest.raises(ConfigError, match=r"\b7\b.*attributes.*\b6\b"):
         detector.score_batch(replace(informed, about=informed.about[:6]))
 
 

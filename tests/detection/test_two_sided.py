@@ -82,7 +82,7 @@ def test_the_p_value_stays_one_sided_and_valid() -> None:
 
 def test_a_detector_refuses_before_its_constants_and_transforms_after(build: Build, batch: Batch) -> None:
     plain, asked = build(), build(transform="two_sided")
-    with pytest.raises(ConfigError, match="Calibrate the run"):
+    with pytest.raises(ConfigError, match="two-sided"):
         asked.score_batch(batch)
     raw = asked.raw().score_batch(batch)
     assert torch.equal(raw.scores, plain.score_batch(batch).scores)

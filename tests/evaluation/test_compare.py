@@ -90,7 +90,7 @@ def test_the_test_follows_the_clusters(make_scores: MakeScores, quick: Evaluatio
     assert compare(two_models(make_scores(units=1)), "score", "other", quick).test == "DeLong (independent units)"
     clustered = two_models(make_scores(units=3))
     assert "Obuchowski" in compare(clustered, "score", "other", quick).test
-    with pytest.raises(ConfigError, match="90 units come from 30 patients"):
+    with pytest.raises(ConfigError, match=r"\b90\b.*\b30\b"):
         compare(clustered, "score", "other", quick, test="delong")
 
 
@@ -162,7 +162,7 @@ def test_wrong_arguments_are_refused(
 def test_too_few_patients_of_a_class_are_refused(make_scores: MakeScores, quick: EvaluationConfig) -> None:
     frame = two_models(make_scores(patients=10, units=2))
     frame["label"] = np.where(frame["patient_id"] == "p0003", "abnormal", "normal")
-    with pytest.raises(EmptySelection, match="1 patients have abnormal and 9 normal"):
+    with pytest.raises(EmptySelection, match=r"\b1\b.*\babnormal\b.*\b9\b.*\bnormal\b"):
         compare(frame, "score", "other", quick)
 
 

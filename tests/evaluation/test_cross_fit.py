@@ -83,9 +83,9 @@ def test_the_interval_covers_the_true_difference(make_scores: MakeScores) -> Non
 def test_a_patient_in_two_folds_is_refused(quick: EvaluationConfig) -> None:
     first, second = small_fold("a", [4, 2, 3, 1]), small_fold("b", [4, 2, 3, 1])
     second.loc[0, "patient_id"] = "a0"
-    with pytest.raises(CatalogueError, match="1 patients are in more than one fold"):
+    with pytest.raises(CatalogueError, match=r"\b1\b.*\bfold\b"):
         compare_folds([first, second], "score", "score", "other", quick)
-    with pytest.raises(EmptySelection, match="both classes are needed"):
+    with pytest.raises(EmptySelection, match=r"\b2\b.*normal\b"):
         compare_folds([first, second.iloc[:2]], "score", "score", "other", quick)
 
 

@@ -119,11 +119,11 @@ def test_alpha_is_chosen_by_dice_on_develop(make_cases: MakeCases) -> None:
 
 def test_alpha_needs_lesions_thresholds_and_a_known_map(make_cases: MakeCases) -> None:
     normals = [case for case in make_cases() if case.label == "normal"]
-    with pytest.raises(EmptySelection, match="no lesion pixels"):
+    with pytest.raises(EmptySelection, match=rf"\b{len(normals)} develop"):
         choose_alpha(normals, {0.01: 2.0})
     with pytest.raises(EmptySelection, match="0 develop slices"):
         choose_alpha([], {0.01: 2.0})
-    with pytest.raises(ConfigError, match="no pixel alphas"):
+    with pytest.raises(ConfigError, match="alphas"):
         choose_alpha(make_cases(), {})
     with pytest.raises(ConfigError, match="'typo'"):
         choose_alpha(make_cases(), {0.01: 2.0}, "typo")

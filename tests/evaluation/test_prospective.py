@@ -46,7 +46,7 @@ def test_without_a_sample_only_the_ppv_and_why() -> None:
     assert rates.ppv is not None and rates.ppv.value == pytest.approx(0.3)
     assert rates.sensitivity is rates.fpr is None
     assert "No sampled scan was decided" in rates.note and "sample_share" in rates.note
-    with pytest.raises(EmptySelection, match="Nobody has decided"):
+    with pytest.raises(EmptySelection, match="nightread review"):
         estimate_prospective_rates(nobody, nobody, (10, 500), CONFIG)
 
 

@@ -71,7 +71,7 @@ def test_exchangeable_normals_are_hardly_ever_called_different(quick: Evaluation
 
 
 def test_rates_of_nothing_are_refused(quick: EvaluationConfig) -> None:
-    with pytest.raises(EmptySelection, match="no normal units"):
+    with pytest.raises(EmptySelection, match="no normal"):
         realised_fpr(np.zeros(0), np.zeros(0), 1.0, quick)
     with pytest.raises(EmptySelection, match="at least 2"):
         realised_fpr(np.arange(5.0), np.zeros(5), 2.0, quick)
@@ -124,7 +124,7 @@ def test_many_p_values_are_thinned_but_the_smallest_are_kept() -> None:
 
 @pytest.mark.parametrize("bad", [[0.0, 0.5], [0.5, 1.2], [np.nan, 0.5]])
 def test_numbers_that_are_no_p_values_are_refused(bad: list[float]) -> None:
-    with pytest.raises(ConfigError, match="1 p-values are outside"):
+    with pytest.raises(ConfigError, match=r"\b1\b.*\(0, 1\]"):
         p_value_quantiles(np.array(bad))
 
 

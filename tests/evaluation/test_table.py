@@ -22,7 +22,7 @@ def test_a_score_that_is_not_a_number_is_refused(make_scores: MakeScores, bad: o
     frame["control:noise"] = 0.5
     frame[column] = frame[column].astype(object)
     frame.loc[3, column] = bad
-    with pytest.raises(ConfigError, match=rf"1 of {len(frame)} values of {column} are not finite"):
+    with pytest.raises(ConfigError, match=rf"\b1 of {len(frame)}\b.*\b{column}\b"):
         ScoreTable.from_frame(frame)
 
 
@@ -31,13 +31,13 @@ def test_an_unknown_label_is_refused(make_scores: MakeScores, label: object) -> 
     frame = make_scores()
     frame["label"] = frame["label"].astype(object)
     frame.loc[0, "label"] = label
-    with pytest.raises(ConfigError, match="only normal and abnormal"):
+    with pytest.raises(ConfigError, match=rf"\b1 of {len(frame)}\b.*{str(label)!r}"):
         ScoreTable.from_frame(frame)
 
 
 @pytest.mark.parametrize("label", ["normal", "abnormal"])
 def test_one_class_only_is_refused(make_scores: MakeScores, label: str) -> None:
-    with pytest.raises(EmptySelection, match=f"All 120 units are {label}"):
+    with pytest.raises(EmptySelection, match=rf"\b120\b.*\b{label}\b"):
         ScoreTable.from_frame(make_scores().assign(label=label))
 
 
@@ -62,13 +62,13 @@ def test_a_unit_without_a_patient_is_refused(make_scores: MakeScores, patient: o
     frame = make_scores()
     frame["patient_id"] = frame["patient_id"].astype(object)
     frame.loc[:1, "patient_id"] = patient
-    with pytest.raises(ConfigError, match="2 units have no patient_id"):
+    with pytest.raises(ConfigError, match=r"\b2\b.*patient_id"):
         ScoreTable.from_frame(frame)
 
 
 def test_a_unit_that_is_listed_twice_is_refused(make_scores: MakeScores) -> None:
     frame = make_scores()
-    with pytest.raises(ConfigError, match="1 unit_id values occur more than once"):
+    with pytest.raises(ConfigError, match=r"\b1\b.*unit_id"):
         ScoreTable.from_frame(pd.concat([frame, frame.iloc[:1]]))
 
 
@@ -80,7 +80,7 @@ def test_an_unknown_unit_is_refused(make_scores: MakeScores) -> None:
 def test_central_subset_needs_positions(make_scores: MakeScores) -> None:
     with pytest.raises(ConfigError, match="relative_position"):
         select_central(make_scores(), EvaluationConfig())
-    with pytest.raises(EmptySelection, match="None of 120 units"):
+    with pytest.raises(EmptySelection, match=r"\b120\b.*relative_position"):
         select_central(make_scores(relative_position=0.9), EvaluationConfig())
 
 

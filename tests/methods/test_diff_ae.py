@@ -96,7 +96,7 @@ def test_the_loss_is_l_simple_of_a_denoiser_given_the_clean_image() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValidationError, match="are too many"):
+    with pytest.raises(ValidationError, match=r"\b20\b.*\b5\b.*\b6\b"):
         DiffAeConfig(start_times=(5,), steps=20)
-    with pytest.raises(ConfigError, match="diff_ae cannot take"):
+    with pytest.raises(ConfigError, match=r"diff_ae.*\b24\b"):
         DiffAeConfig().build(24)

@@ -173,9 +173,7 @@ def test_a_flat_code_is_diffused_too() -> None:
     method = build_method(config, 32)
     assert method.reconstruct(batch().images, Rng(range(8))).shape == (8, 1, 32, 32)
     for size in (32, 64):  # no size would help, and none is named
-        with pytest.raises(
-            ConfigError, match=r"code of vae has no grid.* Set denoiser to .*kind: dit, patch: 1"
-        ) as error:
+        with pytest.raises(ConfigError, match=r"\bvae\b.*denoiser.*kind: dit, patch: 1") as error:
             build_method(
                 LatentDiffusionConfig(**{**SMALL, "codec": {"method": {"name": "vae", "widths": (8, 16)}}}), size
             )
@@ -307,9 +305,9 @@ def test_settings_that_do_not_fit_are_refused() -> None:
     for half in ({"run": "x"}, {"sha256": "a" * 64}):
         with pytest.raises(ValidationError, match="both"):
             LatentDiffusionConfig(codec=half)
-    with pytest.raises(ConfigError, match=r"vq_vae.*\n  wide: Extra inputs"):
+    with pytest.raises(ConfigError, match=r"vq_vae.*\n.*\bwide\b"):
         build_method(LatentDiffusionConfig(codec={"method": {"name": "vq_vae", "wide": 3}}), 32)
-    with pytest.raises(ConfigError, match="no method 'jpeg'"):
+    with pytest.raises(ConfigError, match="'jpeg'"):
         build_method(LatentDiffusionConfig(codec={"method": {"name": "jpeg"}}), 32)
     method = build_method(LatentDiffusionConfig(**SMALL, noise="coarse"), 32)
     with pytest.raises(ConfigError, match="eta=0"):
@@ -319,9 +317,7 @@ def test_settings_that_do_not_fit_are_refused() -> None:
 def test_a_method_that_is_not_a_codec_is_refused_and_codecs_are_named(small: dict[str, dict]) -> None:
     codecs = [name for name in METHODS if isinstance(build_method(METHODS[name](**small.get(name, {})), 32), Codec)]
     for name in set(METHODS) - set(codecs):
-        with pytest.raises(
-            ConfigError, match=f"{name} cannot be a codec.* does: {', '.join(codecs[:-1])} or {codecs[-1]}"
-        ):
+        with pytest.raises(ConfigError, match=f"{name} .*{', '.join(codecs[:-1])} or {codecs[-1]}"):
             build_method(LatentDiffusionConfig(codec={"method": {**small.get(name, {}), "name": name}}), 32)
 
 

@@ -193,7 +193,7 @@ def test_codec_first_prior_later_and_a_resumed_training_is_bitwise_the_same(tmp_
 def test_bad_input_and_configurations_are_refused() -> None:
     with pytest.raises(Rejected, match="1 of 1"):
         build(answer="likelihood").anomaly_map(torch.full((1, 1, 16, 16), torch.nan), Rng([1]))
-    with pytest.raises(ConfigError, match="multiple of 8, at least 16"):
+    with pytest.raises(ConfigError, match=r"\b20\b.*\b8\b.*\b16\b"):
         build(20)
-    with pytest.raises(ValidationError, match="multiple of prior.heads"):
+    with pytest.raises(ValidationError, match=r"prior\.width 16\b.*prior\.heads 3\b"):
         VqVae2Config(prior={"width": 16, "heads": 3})

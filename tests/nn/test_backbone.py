@@ -146,7 +146,7 @@ def test_a_resnet_reads_its_weights_from_a_file_of_a_known_hash(tmp_path: Path, 
     assert [m.shape[1:] for m in backbone(x)] == [(64, 16, 16), (64, 8, 8), (128, 4, 4)]
     assert torch.equal(backbone.network.stages[0][0].weight, tensors["conv1.weight"])
     path.unlink()
-    with pytest.raises(ConfigError, match="nothing is downloaded"):
+    with pytest.raises(ConfigError, match=f"{re.escape(path.name)}.*No such"):
         Backbone(config)
     with weights_follow():
         assert Backbone(config).state_dict().keys() == backbone.state_dict().keys()
@@ -202,15 +202,15 @@ def test_another_file_than_the_one_named_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_file({"conv1.weight": torch.zeros(2)}, other)
     digest = hashlib.sha256(other.read_bytes()).hexdigest()
-    with pytest.raises(ConfigError, match="do not fit resnet18"):
+    with pytest.raises(ConfigError, match="resnet18.*missing"):
         Backbone(BackboneConfig(kind="resnet18", depths=(1,), weights=str(other), sha256=digest))
     other.write_bytes(b"rubbish")
-    with pytest.raises(ConfigError, match="no readable tensors"):
+    with pytest.raises(ConfigError, match=r"other\.safetensors.*SafetensorError"):
         read_weights((str(other), hashlib.sha256(b"rubbish").hexdigest()))
 
 
 def test_volumes_need_a_network_for_volumes() -> None:
-    with pytest.raises(ConfigError, match="slices, not volumes"):
+    with pytest.raises(ConfigError, match="volumes"):
         Backbone(BackboneConfig(), spatial_dims=3)
 
 
@@ -220,7 +220,7 @@ def test_timm_gives_features_and_its_absence_is_reported(tmp_path: Path, monkeyp
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     config = BackboneConfig(kind="timm", model="tiny", depths=(1,), weights=str(file), sha256=digest)
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match="needs the package timm"):
+    with pytest.raises(ConfigError, match="timm.*pip"):
         Backbone(config)
 
     class Features(nn.Conv2d):

@@ -104,7 +104,7 @@ def test_another_detector_in_its_place_is_refused(tracked: Any, tmp_path: Path) 
 
 
 def test_a_model_without_a_registered_hash_is_refused(tracked: Any) -> None:
-    with pytest.raises(ArtefactError, match="has no SHA-256"):
+    with pytest.raises(ArtefactError, match="no SHA-256"):
         mlflow.pyfunc.load_model(URI, model_config={"sha256": ""})
 
 

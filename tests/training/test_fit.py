@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def test_a_damaged_checkpoint_is_refused(build: Callable, pictures: Callable, tm
     with pytest.raises(ArtefactError, match="was altered"):
         fit(build("ae"), pictures(10), None, SHORT, tmp_path)
     (newest / "state.json").write_text("{")
-    with pytest.raises(ArtefactError, match="cannot be read"):
+    with pytest.raises(ArtefactError, match=f"{newest.name}.*JSONDecodeError"):
         fit(build("ae"), pictures(10), None, SHORT, tmp_path)
 
 
@@ -172,7 +173,7 @@ def test_divergence_names_the_last_good_checkpoint(build: Callable, pictures: Ca
 
 
 def test_two_trainings_in_one_folder_are_refused(build: Callable, pictures: Callable, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="in use by another training"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match=re.escape(str(tmp_path))):
         fit(build("ae"), pictures(10), None, SHORT, tmp_path)
 
 

@@ -155,10 +155,10 @@ def test_a_method_without_phases_is_finished_alone(pictures: Callable, tmp_path:
 
 @pytest.mark.parametrize(("after", "until"), [(0.5, 0.5), (0.7, 0.2), (-0.1, 1.0), (0.0, 1.1)])
 def test_a_phase_that_ends_before_it_begins_is_refused(after: float, until: float) -> None:
-    with pytest.raises(ConfigError, match="must begin before"):
+    with pytest.raises(ConfigError, match=rf"'odd'.*{after}.*{until}"):
         find_phase_borders([Phase("all"), Phase("odd", after=after, until=until)])
 
 
 def test_a_time_without_a_phase_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"At 0\.3 of the training"):
+    with pytest.raises(ConfigError, match=r"\b0\.3\b"):
         find_phase_borders([Phase("a", until=0.3), Phase("b", after=0.6)])

@@ -282,7 +282,7 @@ def test_series_that_are_not_volumes_are_refused_everywhere(build: Build, tmp_pa
 def test_wrong_batches_and_data_are_refused(build: Build, volume: Refs, slices: Slices) -> None:
     detector = build("ae")
     cubes = Batch(torch.zeros(2, 1, 16, 16, 16), torch.ones(2, 1, 16, 16, 16, dtype=torch.bool), ("a", "b"))
-    with pytest.raises(ConfigError, match="all slices of one series"):
+    with pytest.raises(ConfigError, match=r"\[2, 1, 16, 16, 16\]"):
         detector.score_batch(cubes)
     (stack,) = slices(volume()).stacks()
     broken = stack.batch.images.clone()
@@ -293,7 +293,7 @@ def test_wrong_batches_and_data_are_refused(build: Build, volume: Refs, slices: 
         list(detector.score_slices(slices(volume("b"), whole=False)))
     with pytest.raises(ConfigError, match="needs a map"):
         faked(detector, OneNumber)
-    with pytest.raises(ConfigError, match="images of 32 pixels, but gets 16"):
+    with pytest.raises(ConfigError, match=r"\b32\b.*\b16\b"):
         replace(detector, model=replace(detector.model, method=detector.method.config.build(32, spatial_dims=3)))
 
 

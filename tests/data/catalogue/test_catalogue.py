@@ -74,7 +74,7 @@ def test_a_newer_catalogue_is_refused(any_settings: Settings) -> None:
 def test_a_catalogue_of_before_the_first_release_is_refused(any_settings: Settings, revision: str) -> None:
     with Catalogue.open(any_settings) as catalogue, catalogue.session() as session:
         session.execute(text("UPDATE alembic_version SET version_num = :old"), {"old": revision})
-    with pytest.raises(CatalogueError, match=f"{revision}.*nightread -w NEW ingest"):
+    with pytest.raises(CatalogueError, match=f"{revision}.*ingest"):
         Catalogue.open(any_settings)
 
 
@@ -88,7 +88,7 @@ def test_sqlite_pragmas(settings: Settings) -> None:
 
 
 def test_foreign_keys_hold(catalogue: Catalogue) -> None:
-    with pytest.raises(CatalogueError, match="could not be written"), catalogue.session() as session:
+    with pytest.raises(CatalogueError, match="(?i)foreign key"), catalogue.session() as session:
         session.execute(text("INSERT INTO studies VALUES ('s', 'nobody', '2026-01-01 00:00:00')"))
 
 
@@ -224,5 +224,5 @@ def test_opening_the_test_set_is_on_record(catalogue: Catalogue) -> None:
     catalogue.open_test(run_id, "again")
     assert [row.purpose for row in catalogue.list_test_openings()] == ["final table", "again"]
     for record in (catalogue.open_test, catalogue.finish_run):
-        with pytest.raises(CatalogueError, match="has no run"):
+        with pytest.raises(CatalogueError, match="'nobody'"):
             record("nobody", "x")

@@ -62,9 +62,9 @@ def test_a_file_without_header_does_not_leak_its_first_line(write: Write) -> Non
 
 
 def test_other_encodings_and_missing_files_are_named(write: Write, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"not UTF-8 \(line 2\)"):
+    with pytest.raises(ConfigError, match=r"UTF-8.*\b2\b"):
         list(read_label_csv(write("label,PatientID,reader", "normal,1,Müller", encoding="latin-1")))
-    with pytest.raises(ConfigError, match="No such file") as caught:
+    with pytest.raises(ConfigError, match="No such") as caught:
         list(read_label_csv(tmp_path / "PLANTED.csv"))
     assert "PLANTED" not in str(caught.value)
 

@@ -120,7 +120,7 @@ def test_unidentified_patients_are_never_moved_to_train(everyone: Catalogue, ent
 
 
 def test_a_fold_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ValidationError, match="held_out is 4; .* 0 to 3"):
+    with pytest.raises(ValidationError, match=r"held_out\b.*\b4\b.*\b3\b"):
         Fold(of=4, held_out=4)
-    with pytest.raises(ValidationError, match="greater than or equal to 2"):
+    with pytest.raises(ValidationError, match=r"\nof\n.*\b2\b"):
         Fold(of=1, held_out=0)

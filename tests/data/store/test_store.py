@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def test_missing_object_and_bad_key_and_bad_frame(store: PixelStore) -> None:
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 3)), np.zeros((0, 3, 3)), np.zeros((1, 2, 2), complex)])
 def test_arrays_that_it_cannot_hold(store: PixelStore, bad: np.ndarray) -> None:
-    with pytest.raises(CatalogueError, match="frames, rows, columns"):
+    with pytest.raises(CatalogueError, match=re.escape(f"{bad.dtype} {list(bad.shape)}")):
         store.put(bad)
 
 
@@ -162,7 +163,7 @@ def test_disk_full_leaves_nothing_half_written(
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(CatalogueError, match="No space left"):
+    with monkeypatch.context() as patch, pytest.raises(CatalogueError, match="No space"):
         patch.setattr(os, "fsync", full)
         store.put(np.ones((1, 2, 2), np.uint8))
     assert list(store.keys()) == []
@@ -172,7 +173,7 @@ def test_disk_full_leaves_nothing_half_written(
 
 def test_store_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(CatalogueError, match="cannot be written"):
+    with pytest.raises(CatalogueError, match="written"):
         PixelStore(tmp_path / "file" / "pixels").put(np.ones((1, 2, 2), np.uint8))
 
 
@@ -180,5 +181,5 @@ def test_store_below_a_file_is_an_error(tmp_path: Path) -> None:
 def test_read_only_store_is_an_error(store: PixelStore, tmp_path: Path) -> None:
     store.put(np.ones((1, 2, 2), np.uint8))
     (tmp_path / "pixels").chmod(stat.S_IRUSR | stat.S_IXUSR)
-    with pytest.raises(CatalogueError, match="cannot be written"):
+    with pytest.raises(CatalogueError, match="written"):
         store.put(np.zeros((1, 2, 2), np.uint8))

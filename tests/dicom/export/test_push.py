@@ -135,7 +135,7 @@ def test_runs_that_cannot_be_pushed(scored: Any, trained: Any, outbox: Path) -> 
     with Catalogue.open(scored.settings) as catalogue:
         other = catalogue.start_run("evaluate")
         empty = catalogue.run(scored.run_id)
-    with pytest.raises(EmptySelection, match="Choose a scoring run"):
+    with pytest.raises(EmptySelection, match=f"{other}.*evaluate"):
         push(other, scored.settings, Folder(outbox))
     assert empty.kind == "score"
 
@@ -158,7 +158,7 @@ def test_c_store_reaches_a_listener_and_refused_classes_are_reported(scored: Any
 
 def test_nobody_there_and_a_rejection(tmp_path: Path, originals: Callable) -> None:
     ds = originals("CT")[0].dataset
-    with pytest.raises(SendError, match="cannot be reached") as caught:
+    with pytest.raises(SendError, match="reached") as caught:
         Peer("PACS", "127.0.0.1", 1).send(ds)
     assert caught.value.passing
     with listening(tmp_path / "inbox", grace_seconds=0) as listener:
@@ -166,7 +166,7 @@ def test_nobody_there_and_a_rejection(tmp_path: Path, originals: Callable) -> No
             Peer("OTHER", "127.0.0.1", listener.port).send(ds)
         assert not caught.value.passing
         assert send_with_patience(Peer("PACS", "127.0.0.1", listener.port), ds) == 1
-    with pytest.raises(SendError, match="DICOMweb service cannot be reached"):
+    with pytest.raises(SendError, match="DICOMweb.*reached"):
         Stow(WebService("http://127.0.0.1:1/dicom-web")).send(ds)
 
 

@@ -123,11 +123,11 @@ def test_an_exposed_crosswalk_is_refused(settings: Settings) -> None:
 def test_a_lost_key_is_reported_and_not_replaced(settings: Settings) -> None:
     Crosswalk.open(settings).close()
     settings.key_file.unlink()
-    with pytest.raises(IdentityError, match="key is missing"):
+    with pytest.raises(IdentityError, match="missing"):
         Crosswalk.open(settings)
     assert not settings.key_file.exists()
     create_key(settings.key_file)
-    with pytest.raises(IdentityError, match="not the one"):
+    with pytest.raises(IdentityError, match=r"\([0-9a-f]+\).*\([0-9a-f]+\)"):
         Crosswalk.open(settings)
 
 

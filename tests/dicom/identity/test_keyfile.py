@@ -127,7 +127,7 @@ def test_the_lock_is_shared_by_users_and_exclusive_for_a_rotation(settings: Sett
     first.close()
     del second  # collected: its lock goes with it
     rotating = KeyLock(settings.key_file, exclusive=True)
-    with pytest.raises(IdentityError, match="rotation is running"):
+    with pytest.raises(IdentityError, match="rotation"):
         Pseudonyms.open(settings)
     rotating.close()
     rotating.close()

@@ -157,7 +157,7 @@ def test_a_catalogue_that_the_crosswalk_does_not_know_is_refused_before_anything
         session.add(schema.Patient(patient_id="f" * 32, draw=0.5))
     engine.dispose()
     before = _everything(hospital)
-    with pytest.raises(IdentityError, match="not in the crosswalk"):
+    with pytest.raises(IdentityError, match="patient f{12}"):
         rotate(hospital.settings)
     assert _everything(hospital) == before
 
@@ -167,13 +167,13 @@ def test_a_crosswalk_of_another_key_is_refused(hospital: Any) -> None:
     from pipeline.dicom.identity.keyfile import create_key
 
     create_key(hospital.settings.key_file)
-    with pytest.raises(IdentityError, match="not the one"):
+    with pytest.raises(IdentityError, match=r"\([0-9a-f]+\).*\([0-9a-f]+\)"):
         rotate(hospital.settings)
     assert not next_key_file(hospital.settings).exists()
 
 
 def test_an_empty_workspace_has_no_key_to_rotate(settings: Settings) -> None:
-    with pytest.raises(IdentityError, match="no pseudonym key"):
+    with pytest.raises(IdentityError, match="-w"):
         rotate(settings)
 
 

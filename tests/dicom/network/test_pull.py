@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -201,7 +202,7 @@ def test_a_full_disk_ends_it_and_nothing_is_taken_for_pulled(
     pacs: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = pacs()
-    with pytest.raises(CatalogueError, match="disk of the inbox is full"):
+    with pytest.raises(CatalogueError, match=str(2**60)):
         pull(config(running, tmp_path / "inbox", reserve_bytes=2**60))
     assert len(running.levels("get")) == 1  # the first refusal was enough
     assert (tmp_path / "inbox" / "pulled.jsonl").read_bytes() == b""
@@ -250,7 +251,7 @@ def test_contradictory_settings_are_refused(values: dict[str, Any], words: str, 
 
 @pytest.mark.parametrize("source", ["PACS", "PACS@host", "ftp://x"])
 def test_an_invalid_source_is_refused(source: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not a PACS"):
+    with pytest.raises(ConfigError, match=re.escape(repr(source))):
         pull(PullConfig(source=source, inbox=tmp_path / "inbox", everything=True))
 
 

@@ -138,10 +138,10 @@ def test_pages_filters_faults_and_vanished_objects(service: Service, tmp_path: P
 def test_a_service_that_is_down_or_not_one_is_reported_without_urls(
     service: Service, tmp_path: Path, caplog: Any
 ) -> None:
-    with pytest.raises(SendError, match=r"DICOMweb service answered 404\.$"):
+    with pytest.raises(SendError, match=r"\b404\.$"):
         service.statuses = {"studies": [404]}
         pull(config(service, tmp_path / "inbox"))
-    with pytest.raises(SendError, match="cannot be reached"):
+    with pytest.raises(SendError, match="reached"):
         pull(PullConfig(source="http://127.0.0.1:1/x", inbox=tmp_path / "inbox", everything=True))
     service.statuses = {"instances": [400] * 9}
     report = pull(config(service, tmp_path / "inbox"))
@@ -191,11 +191,11 @@ def test_a_credential_is_never_shown_nor_sent_in_the_clear(tmp_path: Path) -> No
     credential = Credential.parse("bearer verysecret", "a test")
     service = WebService.parse("https://pacs.example/dicom-web/", credential)
     assert "verysecret" not in repr(service) + repr(Stow(service))
-    with pytest.raises(ConfigError, match="not sent over http"):
+    with pytest.raises(ConfigError, match="credential.*https"):
         require_destination("http://pacs.example/dicom-web", tmp_path, credential=credential)
     with pytest.raises(ConfigError, match="Drop --auth-env"):
         require_destination("PACS@host:104", tmp_path, credential=credential)
-    with pytest.raises(ConfigError, match="holds a user or password"):
+    with pytest.raises(ConfigError, match="URL.*--auth-env"):
         require_destination("https://night:secret@pacs.example/", tmp_path)
     with pytest.raises(ConfigError, match="two credentials"):
         Credential.read("A", tmp_path)

@@ -184,7 +184,7 @@ def test_labels_are_never_paired_with_other_images(labels: np.ndarray, match: st
 
 def test_an_npz_without_a_normal_image_is_refused(data: Path, tmp_path: Path) -> None:
     np.savez(data / "x.npz", images=np.zeros((3, 3, 3), np.uint8), labels=np.array([1, 2, 1]))
-    with pytest.raises(ConfigError, match=r"normal labels \[0\]; the file holds \[1, 2\]"):
+    with pytest.raises(ConfigError, match=r"\[0\].*\[1, 2\]"):
         wrap(data / "x.npz", tmp_path / "out")
 
 

@@ -74,20 +74,22 @@ def test_members_to_train_are_trained_once_calibrated_and_kept_out_of_the_regist
 
 def test_a_member_of_another_hash_or_none_is_refused(hospital: Any, members: tuple[str, str]) -> None:
     wrong = f"{{run: {members[1]}, sha256: {'a' * 64}}}"
-    with pytest.raises(ArtefactError, match="aaaaaaaaaaaa… was requested"):
+    with pytest.raises(ArtefactError, match="a{12}"):
         train(ensemble_config(hospital, members[0], wrong), hospital.settings)
     with pytest.raises(ArtefactError, match="0 runs match"):
         train(ensemble_config(hospital, members[0], "no-such-run"), hospital.settings)
-    other = train(load_config(hospital.run_file, RunConfig, ["training.seed=2"]), hospital.settings)
-    with pytest.raises(ArtefactError, match="is not calibrated"):
-        train(ensemble_config(hospital, members[0], RunFolder.open(other).run_id), hospital.settings)
+    other = RunFolder.open(
+        train(load_config(hospital.run_file, RunConfig, ["training.seed=2"]), hospital.settings)
+    ).run_id
+    with pytest.raises(ArtefactError, match=f"{other}.*calibrated"):
+        train(ensemble_config(hospital, members[0], other), hospital.settings)
 
 
 def test_other_images_are_refused(hospital: Any, members: tuple[str, str]) -> None:
     config = ensemble_config(hospital, *members)
     normaliser = config.data.normaliser.model_copy(update={"image_size": 64})
     larger = config.model_copy(update={"data": config.data.model_copy(update={"normaliser": normaliser})})
-    with pytest.raises(ConfigError, match="trained on other images"):
+    with pytest.raises(ConfigError, match=r"data\.normaliser"):
         train(larger, hospital.settings)
 
 

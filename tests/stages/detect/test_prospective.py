@@ -54,7 +54,7 @@ def decide(settings: Settings, outcome_of: dict[bool, str], readers: tuple[str, 
 def test_the_night_is_read_and_measured(trained: Any, tmp_path: Path) -> None:
     """2 of 6 flagged, all confirmed; all 4 others sampled and dismissed: sensitivity 1, false-positive rate 0."""
     settings, run = scored(trained, tmp_path, ReviewPolicy(sample_share=1))
-    with pytest.raises(EmptySelection, match="Nobody has decided"):
+    with pytest.raises(EmptySelection, match="nightread review"):
         estimate_prospective(run, settings)
     rows = decide(settings, {True: "confirmed", False: "dismissed"}, ("ann", "ben"))
     report = estimate_prospective(run, settings)
