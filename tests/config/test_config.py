@@ -77,12 +77,12 @@ def test_an_override_may_name_the_file_of_a_section(write: Callable[[str, str], 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("part.size", "not of the form"),
-        ("=3", "not of the form"),
+        ("part.size", "field=value"),
+        ("=3", "field=value"),
         ("name.first=3", "below 'name'"),
-        ("steps=[1", "not valid YAML"),
-        ("part=missing.yaml", r"Cannot read the configuration missing\.yaml"),
-        ("part.size=0", r"part\.size: .*greater than or equal to 1 \(got 0\)"),
+        ("steps=[1", r"'steps=\[1'.*YAML"),
+        ("part=missing.yaml", r"missing\.yaml.*No such"),
+        ("part.size=0", r"part\.size: .*\b1\b.*\b0\b"),
         ("part.sise=4", r"part\.sise"),
     ],
 )
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_named(write: Callable[[str, str], Path], override:
         load_config(file, Whole, [override])
 
 
-@pytest.mark.parametrize(("text", "message"), [("- a", "holds a list"), ("a: [", "not valid YAML"), ("", "NoneType")])
+@pytest.mark.parametrize(("text", "message"), [("- a", "holds a list"), ("a: [", "valid YAML"), ("", "NoneType")])
 def test_a_file_that_is_not_a_mapping_is_refused(write: Callable[[str, str], Path], text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(write("whole.yaml", text), Whole)

@@ -133,9 +133,9 @@ def test_a_blind_map_has_no_skill(make_cases: MakeCases, quick: EvaluationConfig
 BAD_CASES = {
     "NaN": (lambda c: replace(c, maps={"model": np.full((4, 4), np.nan, np.float32)}), "not finite"),
     "shape": (lambda c: replace(c, maps={"model": np.zeros((3, 4), np.float32)}), "native grid"),
-    "label": (lambda c: replace(c, label="unknown"), "only normal and abnormal"),
-    "contradiction": (lambda c: replace(c, label="normal"), "labelled normal but has a lesion mask"),
-    "maps": (lambda c: replace(c, maps={"another": np.zeros((4, 4), np.float32)}), "the first slice had"),
+    "label": (lambda c: replace(c, label="unknown"), "'unknown'"),
+    "contradiction": (lambda c: replace(c, label="normal"), "labelled normal"),
+    "maps": (lambda c: replace(c, maps={"another": np.zeros((4, 4), np.float32)}), "'another'.*'model'"),
 }
 
 

@@ -126,13 +126,13 @@ def test_a_scan_that_another_reader_holds_is_not_decided(
 @pytest.mark.parametrize(
     ("sent", "error", "words"),
     [
-        ({"comment": "x" * 1_048_576}, BadText, "1048576 characters, but at most 20000"),
-        ({"text": "a\0b"}, BadText, "finding contains a character"),
-        ({"comment": "\ud800"}, BadText, "comment contains a character"),
-        ({"outcome": "maybe"}, BadInput, "'maybe' is not an outcome"),
-        ({"code": "no-such"}, BadInput, "not in the list"),
+        ({"comment": "x" * 1_048_576}, BadText, r"\b1048576\b.*\b20000\b"),
+        ({"text": "a\0b"}, BadText, "finding.*NUL"),
+        ({"comment": "\ud800"}, BadText, "comment.*NUL"),
+        ({"outcome": "maybe"}, BadInput, "'maybe'"),
+        ({"code": "no-such"}, BadInput, "finding's code"),
         ({"token": "short"}, BadInput, "8 to 64"),
-        ({"region": {"instance_id": "x", "frame": 0, "points": []}}, BadInput, "not on an image of this scan"),
+        ({"region": {"instance_id": "x", "frame": 0, "points": []}}, BadInput, "this scan"),
     ],
 )
 def test_a_decision_that_cannot_be_stored_is_refused_and_stores_nothing(

@@ -112,9 +112,9 @@ def test_settings_that_contradict_volumes_are_refused() -> None:
     data = {"route": "ct-head", "normaliser": {"kind": "ct_window", "image_size": 32}, "volumes": {"tile": 32}}
     assert DataConfig.model_validate(data).allowed == Allowed(volume_of=8)
     for wrong, words in (
-        ({"allow_gaps": True}, "neither gaps nor tilt"),
-        ({"allow_tilt": True}, "neither gaps nor tilt"),
-        ({"volumes": {"tile": 64}}, "must not exceed normaliser.image_size"),
+        ({"allow_gaps": True}, r"\bgaps\b"),
+        ({"allow_tilt": True}, r"\bgaps\b"),
+        ({"volumes": {"tile": 64}}, r"normaliser\.image_size"),
     ):
         with pytest.raises(ValidationError, match=words):
             DataConfig.model_validate({**data, **wrong})

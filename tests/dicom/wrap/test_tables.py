@@ -167,13 +167,13 @@ def test_other_npz_files_are_refused(members: dict[str, list[int]], data: Path, 
 @pytest.mark.parametrize(
     ("labels", "match"),
     [
-        (np.zeros((5, 3), int), r"5 images in `images` but labels of shape \(5, 3\)"),  # ChestMNIST: one bit a finding
-        (np.zeros(4, int), r"labels of shape \(4,\)"),
-        (np.zeros(6, int), r"labels of shape \(6,\)"),
-        (np.array(0), r"labels of shape \(\)"),
-        (np.array([0, 1, np.nan, 0, 1]), "not whole numbers"),
-        (np.array([0, 0.5, 1, 0, 1]), "not whole numbers"),
-        (np.array(list("abcde")), "not whole numbers"),
+        (np.zeros((5, 3), int), r"\b5 images\b.*\(5, 3\)"),  # ChestMNIST: one bit a finding
+        (np.zeros(4, int), r"\(4,\)"),
+        (np.zeros(6, int), r"\(6,\)"),
+        (np.array(0), r"\(\)"),
+        (np.array([0, 1, np.nan, 0, 1]), "whole numbers"),
+        (np.array([0, 0.5, 1, 0, 1]), "whole numbers"),
+        (np.array(list("abcde")), "whole numbers"),
     ],
 )
 def test_labels_are_never_paired_with_other_images(labels: np.ndarray, match: str, data: Path, tmp_path: Path) -> None:

@@ -74,11 +74,11 @@ def test_a_run_configuration_is_a_benchmark_of_one(file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("name: two", "name: one"), "occurs more than once"),
-        (("scores: [wide]", "scores: [narrow]"), "names the scores narrow, which are not defined"),
+        (("name: two", "name: one"), r"\bone\b.*unique"),
+        (("scores: [wide]", "scores: [narrow]"), r"\bnarrow\b.*`scores`"),
         (("name: b", "name: ../b"), "name"),
         (("methods:", "method:"), "method"),
-        (("training: {images: 7}", "data: {route: cxr}"), "one sets route, splits or fold"),
+        (("training: {images: 7}", "data: {route: cxr}"), r"\bone\b.*\broute\b.*base"),
     ],
 )
 def test_what_does_not_fit_is_refused(file: Path, change: tuple[str, str], message: str) -> None:
@@ -117,15 +117,14 @@ def test_an_ensemble_names_other_rows_and_comes_after_them(file: Path) -> None:
     [
         (
             "{name: both, members: [one, two], seeds: [0, 9]}",
-            r"both needs the seeds \[9\] of one, which has \[0, 5\]",
+            r"\bboth\b.*\[9\].*\bone\b.*\[0, 5\]",
         ),
-        ("{name: both, members: [one, two], seeds: [0, 9]}", r"needs the seeds \[9\] of one, which has \[0, 5\]"),
-        ("{name: both, members: [one, two], change: {latent: 8}}", "cannot change latent"),
-        ("{name: none, method: ae.yaml, seeds: []}", "at least 1 item"),
-        ("{name: wide, method: ae.yaml, over_seeds: true}", "over_seeds without members"),
-        ("{name: both, members: [one, three]}", "members three are not rows"),
-        ("{name: both, method: ae.yaml, members: [one, two]}", "both needs either a method or members"),
-        ("{name: both}", "both needs either a method or members"),
+        ("{name: both, members: [one, two], change: {latent: 8}}", r"\bboth\b.*\blatent\b"),
+        ("{name: none, method: ae.yaml, seeds: []}", r"seeds: .*\b1\b"),
+        ("{name: wide, method: ae.yaml, over_seeds: true}", r"\bwide\b.*over_seeds"),
+        ("{name: both, members: [one, three]}", r"\bthree\b"),
+        ("{name: both, method: ae.yaml, members: [one, two]}", r"\bboth\b.*\beither\b"),
+        ("{name: both}", r"\bboth\b.*\beither\b"),
     ],
 )
 def test_odd_members_are_refused(file: Path, row: str, reason: str) -> None:

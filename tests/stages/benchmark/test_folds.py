@@ -51,11 +51,11 @@ def file(hospital: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (("folds: 2", "folds: 1"), "greater than or equal to 2"),
-        (("folds: 2", "folds: 2\nseeds: [0, 1]"), "folds replace seeds"),
-        (("training: {images: 64}}", "training: {images: 64}, seeds: [3]}"), "folds replace seeds"),
-        (("members: [small, other]", "members: [small], over_seeds: true"), "cannot use over_seeds"),
-        (("training: {images: 64}}", "data: {fold: {of: 2, held_out: 0}}}"), "all rows share those of the base"),
+        (("folds: 2", "folds: 1"), r"folds: .*\b2\b"),
+        (("folds: 2", "folds: 2\nseeds: [0, 1]"), "`seeds`"),
+        (("training: {images: 64}}", "training: {images: 64}, seeds: [3]}"), "`seeds`"),
+        (("members: [small, other]", "members: [small], over_seeds: true"), r"\bover_seeds\b"),
+        (("training: {images: 64}}", "data: {fold: {of: 2, held_out: 0}}}"), r"\bfold\b.*\bbase\b"),
     ],
 )
 def test_options_that_exclude_folds_are_refused(
