@@ -166,7 +166,8 @@ class MapMaker:
         estimated = self._range(model, stack)
         places = range(len(stack.refs)) if detector.whole else [index]
         refs = [stack.refs[place] for place in places]
-        normalised = [detector.normaliser.apply(load_plane(self._store, ref), estimated) for ref in refs]
+        planes = [load_plane(self._store, ref) for ref in refs]
+        normalised = [detector.normaliser.apply(plane, estimated) for plane in planes]
         # The content id seeds the randomness, as in scoring.
         items = [
             {"image": prepared.image, "body": prepared.body, "id": ref.content_id, "about": about_slice(ref)}
@@ -174,8 +175,8 @@ class MapMaker:
         ]
         batch = replace(collate(items), slice_mm=refs[0].slice_mm)
         results = slice_results(batch, detector.score_batch(batch))
-        for place, prepared, result in zip(places, normalised, results, strict=True):
-            yield place, detector.native(result, prepared.step)
+        for place, plane, prepared, result in zip(places, planes, normalised, results, strict=True):
+            yield place, _with_surroundings(detector.native(result, prepared.step), plane)
 
     def _range(self, model: OpenModel, stack: Stack) -> SeriesRange | None:
         key = (model.sha256, stack.series_id)
@@ -190,6 +191,13 @@ class MapMaker:
 
     def _planes(self, stack: Stack) -> Iterator[Plane]:
         return (load_plane(self._store, ref) for ref in stack.refs)
+
+
+def _with_surroundings(native: SliceResult, plane: Plane) -> SliceResult:
+    """Return the result with the scan itself outside the body, where the model's output is not used."""
+    if native.reconstruction is None:
+        return native
+    return replace(native, reconstruction=np.where(native.body, native.reconstruction, plane.pixels))
 
 
 def prune(folder: Path, most: int) -> None:
