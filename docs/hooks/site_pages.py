@@ -23,6 +23,7 @@ TITLES = {
     "lgg": "LGG brain MR",
     "lgg-folds": "LGG, every patient held out once",
     "lgg-ablation": "LGG, what bought what",
+    "lgg-repair": "LGG, the three families repairing",
     "lgg-family": "LGG, the rest of the family",
     "nih": "NIH chest radiographs",
     "pneumonia": "PneumoniaMNIST",
