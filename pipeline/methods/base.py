@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -186,6 +186,14 @@ class MethodConfig(Config):
         """Return the configurations of the methods that this one holds, by name. Default: none."""
         return {}
 
+    def name_component(self, field: str, component: Method) -> Self:
+        """Return the configuration with that of a trained component, which only its model had."""
+        choice = self.components()[field]
+        if not choice.trained:
+            return self
+        own = component.config.model_dump(mode="json")
+        return self.model_copy(update={field: choice.model_copy(update={"method": own})})
+
     def component_seeds(self, seed: int) -> dict[str, int]:
         """Return the seeds of the components that are not trained yet, drawn from the method's own `seed`."""
         with torch.random.fork_rng(devices=[]):
@@ -242,6 +250,19 @@ class MethodConfig(Config):
         Raises:
             ConfigError: they cannot; the message names the nearest allowed sizes.
         """
+
+
+def require_same_grid(role: str, component: Method, sizes: tuple[int, int, int]) -> None:
+    """Check that a component takes images of the method that holds it, whose (size, channels, dimensions) are `sizes`.
+
+    Raises:
+        ConfigError: it does not; the message names the component, both sizes and its role.
+    """
+    if sizes != (actual := (component.image_size, component.channels, component.spatial_dims)):
+        raise ConfigError(
+            f"The {role} {component.config.name} was trained on images of (size, channels, dimensions) {actual}, but "
+            f"{sizes} are needed. Use the same normaliser, or train a {role} for this one."
+        )
 
 
 def levels_between(image_size: int, bottom: int, at_least: int = 1) -> int:

@@ -21,7 +21,7 @@ from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denois
 from pipeline.diffusion.noise import NoiseKind
 from pipeline.diffusion.process import Process, ProcessConfig
 from pipeline.errors import ConfigError
-from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.methods.base import Method, MethodConfig, Phase, require_same_grid, require_size
 from pipeline.methods.capabilities import Codec
 from pipeline.methods.component import ComponentConfig
 from pipeline.nn.rng import Rng
@@ -61,14 +61,9 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
                 "{kind: unet, patch: 1, widths: [64], attention: [false]}."
             )
         self.check_size(image_size, components)
-        return LatentDiffusion(self._of(codec), codec, build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims))
-
-    def _of(self, codec: Method) -> LatentDiffusionConfig:
-        """Return the configuration with that of a trained codec, which only its model had."""
-        if not self.codec.trained:
-            return self
-        named = self.codec.model_copy(update={"method": codec.config.model_dump(mode="json")})
-        return self.model_copy(update={"codec": named})
+        return LatentDiffusion(
+            self.name_component("codec", codec), codec, build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims)
+        )
 
     def check_size(self, image_size: int, components: Mapping[str, Method]) -> None:
         """Check that codec and denoiser can halve the grid; a code without a grid says nothing about sizes."""
@@ -177,9 +172,5 @@ def _checked(codec: Method, sizes: tuple[int, int, int]) -> Method:
             f"{name} cannot be a codec: it has no code that can be decoded. Choose one that does: ae, ae_u, vae, "
             "vampprior, vq_vae, vq_vae2, vqgan, f_anogan or alpha_gan."
         )
-    if sizes != (actual := (codec.image_size, codec.channels, codec.spatial_dims)):
-        raise ConfigError(
-            f"The codec {name} was trained on images of (size, channels, dimensions) {actual}, but {sizes} are needed. "
-            "Use the same normaliser, or train a codec for this one."
-        )
+    require_same_grid("codec", codec, sizes)
     return codec

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipeline.corruption import PaintingFields
 from pipeline.errors import ConfigError
-from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.methods.base import Method, MethodConfig, Phase, require_same_grid, require_size
 from pipeline.methods.capabilities import Reconstructor
 from pipeline.methods.component import ComponentConfig
 from pipeline.nn.condition import About
@@ -60,14 +60,7 @@ class LearnedResidualConfig(PaintingFields, UNetFields, MethodConfig):
         reconstructor = components["reconstructor"]
         _check(reconstructor, (image_size, channels, spatial_dims))
         self.check_size(image_size, components)
-        return LearnedResidual(self._of(reconstructor), reconstructor)
-
-    def _of(self, reconstructor: Method) -> LearnedResidualConfig:
-        """Return the configuration with that of a trained reconstructor, which only its model had."""
-        if not self.reconstructor.trained:
-            return self
-        own = reconstructor.config.model_dump(mode="json")
-        return self.model_copy(update={"reconstructor": self.reconstructor.model_copy(update={"method": own})})
+        return LearnedResidual(self.name_component("reconstructor", reconstructor), reconstructor)
 
     def check_size(self, image_size: int, components: Mapping[str, Method]) -> None:
         """Check that the head can halve the grid."""
@@ -160,8 +153,4 @@ def _check(reconstructor: Method, sizes: tuple[int, int, int]) -> None:
             f"{name} does not reconstruct an image, so a learned residual has nothing to compare. Choose a "
             "reconstructor, such as vae, vq_vae, dae or ladder_vae."
         )
-    if sizes != (actual := (reconstructor.image_size, reconstructor.channels, reconstructor.spatial_dims)):
-        raise ConfigError(
-            f"The reconstructor {name} was trained on images of (size, channels, dimensions) {actual}, but {sizes} are "
-            "needed. Use the same normaliser, or train a reconstructor for this one."
-        )
+    require_same_grid("reconstructor", reconstructor, sizes)
