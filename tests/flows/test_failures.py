@@ -112,6 +112,7 @@ def test_a_task_that_hangs_is_cut_off_once() -> None:
     assert calls == [1]
 
 
+@pytest.mark.slow
 def test_a_night_survives_whatever_is_wrong_with_its_request(phantom_night: Any, tmp_path: Path) -> None:
     gone = tmp_path / f"gone {phantom_night.planted}"
     (tmp_path / "bad.yaml").write_text("name: x\n")
