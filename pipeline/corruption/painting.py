@@ -37,8 +37,12 @@ class PaintingFields(Config):
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before painting")
     pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
 
+    def vary(self, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor]:
+        """Return the images and bodies of a batch, moved and jittered; its own are unchanged."""
+        images, body = pose(batch.images, batch.body, self.pose, rng)
+        return jitter(images, body, self.intensity, rng), body
+
     def lesson(self, batch: Batch, rng: Rng) -> Lesson:
         """Return the batch moved, jittered and painted; its own images are unchanged."""
-        images, body = pose(batch.images, batch.body, self.pose, rng)
-        clean = jitter(images, body, self.intensity, rng)
+        clean, body = self.vary(batch, rng)
         return Lesson(clean, body, paint(clean, body, self.lesions, rng))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.corruption.painting import PaintingFields
 from pipeline.diffusion.denoiser import Unet, UnetConfig
+from pipeline.diffusion.noise import NoiseKind
 from pipeline.diffusion.process import Process, ProcessConfig
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.repair import Repaired, RepairFields, mean_of_draws
@@ -32,7 +33,7 @@ class ConditionedDdpmConfig(RepairFields, PaintingFields, ProcessConfig, MethodC
     denoiser: UnetConfig = Field(UnetConfig(), description="the network")
     mirrored: bool = Field(False, description="the network also sees the mirrored image (last axis)")
     prediction: Literal["x0"] = Field("x0", description="output of the network")
-    noise: Literal["gaussian", "simplex", "coarse"] = Field("gaussian", description="gaussian, simplex or coarse")
+    noise: NoiseKind = Field("gaussian", description="gaussian, simplex or coarse")
     start_times: tuple[int, ...] = Field((999,), min_length=1, description="times t0 that a scan is noised to")
     steps: int = Field(2, ge=1, description="DDIM steps from each t0 to 0")
     draws: int = Field(2, ge=1, le=64, description="draws of the noise that x_hat averages")

@@ -20,7 +20,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pipeline.corruption import PaintingFields, jitter, paint, pose
+from pipeline.corruption import PaintingFields, paint
 from pipeline.diffusion.noise import NoiseKind, draw_noise
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.masked import within_body
@@ -99,8 +99,7 @@ class DenoisingAutoencoder(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the mean over the images of l1 |x_hat - x| + l2 (x_hat - x)^2 within the body, + ssim (1 - SSIM)."""
-        images, body = pose(batch.images, batch.body, self.config.pose, rng)
-        x = jitter(images, body, self.config.intensity, rng)
+        x, body = self.config.vary(batch, rng)
         difference = self(self.corrupt(x, body, rng)).float() - x
         terms = {}
         if self.config.l2:

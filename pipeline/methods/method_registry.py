@@ -34,7 +34,7 @@ from pipeline.methods.vq_vae import VqVaeConfig
 from pipeline.methods.vq_vae2 import VqVae2Config
 from pipeline.methods.vqgan import VqganConfig
 
-PROBE = 64  # pixels; every codec can be built for this size
+PROBE = 64  # pixels; every component can be built for this size
 
 AnyMethodConfig = Annotated[
     AeConfig

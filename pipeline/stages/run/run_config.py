@@ -72,11 +72,12 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _codec_of_this_fold(self) -> Self:
-        if self.data.fold is not None and any(one.trained for one in self.method.components().values()):
+    def _components_of_this_fold(self) -> Self:
+        trained = [name for name, one in self.method.components().items() if one.trained]
+        if self.data.fold is not None and trained:
             raise ValueError(
-                "a trained codec may have learned from the patients that data.fold holds out. Leave "
-                "out method.codec.run and sha256, so that the codec is trained here"
+                f"a trained {trained[0]} may have learned from the patients that data.fold holds out. Leave "
+                f"out method.{trained[0]}.run and sha256, so that it is trained here"
             )
         return self
 
