@@ -28,11 +28,12 @@ TISSUE = {
 @dataclass(frozen=True, slots=True)
 class Rendered:
     """One noise-free slice. `image` float32 [S, S] in physical units; `organ` [0, 1], the region for lesions;
-    `body` [0, 1]."""
+    `body` [0, 1]; `echo`: ultrasound, where a lesion also changes what lies behind it."""
 
     image: Array
     organ: Array
     body: Array
+    echo: bool = False
 
 
 class Brain:

@@ -15,6 +15,7 @@ from pipeline.dicom.phantom.objects import SYNTAXES, Visit, datasets, encode
 from pipeline.dicom.phantom.patient import PhantomPatient, Region, make_patient
 from pipeline.dicom.phantom.phantom_lesions import LesionKind
 from pipeline.dicom.phantom.scanner import PhantomModality
+from pipeline.dicom.phantom.ultrasound_marks import Callipers
 from pipeline.dicom.wrap.label_table import LabelTableRow, write_label_table
 from pipeline.errors import ConfigError
 from pipeline.types import Label
@@ -85,6 +86,7 @@ def write_phantoms(
     region: Region | None = None,
     syntaxes: Sequence[str] = SYNTAXES,
     family: str = "PHANTOM",
+    callipers: Callipers = "some",
 ) -> PhantomManifest:
     """Write one study for each of `n_patients` phantom patients, each in its own folder, and return them.
 
@@ -92,6 +94,7 @@ def write_phantoms(
     among them, transfer syntaxes among all. Writing again with the same arguments writes the same bytes.
 
     Args:
+        callipers: of ultrasound, as for `make_patient`.
         family: prefix of every invented name and id, so that searching for it reveals leaks.
 
     Raises:
@@ -111,8 +114,9 @@ def write_phantoms(
         kind = None if turn is None else kinds[turn % len(kinds)]
         grade = None if turn is None else grades[turn // len(kinds) % len(grades)]
         patient = make_patient(
-            seed * SEEDS_PER_FOLDER + index, modality, kind, size, slices, grade=grade, region=region
-        )
+            seed * SEEDS_PER_FOLDER + index, modality, kind, size, slices, grade=grade, region=region,
+            callipers=callipers,
+        )  # fmt: skip
         visit = _visit(family, patient, index)
         studies.append(_write_study(folder, patient, visit, index, syntaxes[index % len(syntaxes)]))
     return PhantomManifest(folder, tuple(studies))

@@ -1,4 +1,4 @@
-"""Phantom patients as DICOM data sets: CT, MR, CR and DX image objects (PS3.3 A.3, A.4, A.2, A.26)."""
+"""Phantom patients as DICOM data sets: CT, MR, CR, DX and US image objects (PS3.3 A.3, A.4, A.2, A.26, A.6)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     MRImageStorage,
     RLELossless,
+    UltrasoundImageStorage,
 )
 
 from pipeline.dicom.identity.uids import derived_uid
@@ -34,6 +35,7 @@ SOP_CLASS = {
     "MR": MRImageStorage,
     "CR": ComputedRadiographyImageStorage,
     "DX": DigitalXRayImageStorageForPresentation,
+    "US": UltrasoundImageStorage,
 }
 # every transfer syntax that the decoders' packages can write without loss
 SYNTAXES = (
@@ -44,13 +46,14 @@ SYNTAXES = (
     JPEGLSLossless,
     DeflatedExplicitVRLittleEndian,
 )
-BODY_PART = {"head": "HEAD", "abdomen": "ABDOMEN", "chest": "CHEST"}
+BODY_PART = {"head": "HEAD", "abdomen": "ABDOMEN", "chest": "CHEST", "breast": "BREAST"}
 DESCRIPTION = {
     ("CT", "abdomen"): "AX ABDOMEN VENOUS",
     ("CT", "head"): "AX HEAD",
     ("MR", "head"): "AX FLAIR",
     ("CR", "chest"): "CHEST PA",
     ("DX", "chest"): "CHEST PA",
+    ("US", "breast"): "BREAST",
 }
 # centre and width in HU; other modalities derive theirs from the pixels
 WINDOW = {"abdomen": (40, 400), "head": (35, 80)}
@@ -82,7 +85,7 @@ def datasets(patient: PhantomPatient, visit: Visit) -> Iterator[Dataset]:
         _identify(ds, patient, visit, index)
         _equipment(ds, patient)
         _pixels(ds, patient, index)
-        {"CT": _ct, "MR": _mr, "CR": _cr, "DX": _dx}[patient.modality](ds, patient)
+        {"CT": _ct, "MR": _mr, "CR": _cr, "DX": _dx, "US": _us}[patient.modality](ds, patient)
         if patient.modality in ("CT", "MR"):
             _plane(ds, patient, visit, index)
         ds.file_meta = _file_meta(ds)
@@ -114,14 +117,18 @@ def _equipment(ds: Dataset, patient: PhantomPatient) -> None:
 
 
 def _pixels(ds: Dataset, patient: PhantomPatient, index: int) -> None:
-    frame, scanner = patient.stored[index], patient.scanner
+    frame, scanner = patient.stored[index] if patient.rgb is None else patient.rgb[index], patient.scanner
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, scanner.photometric
-    ds.Rows, ds.Columns = frame.shape
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, scanner.bits_stored, scanner.bits_stored - 1
+    if patient.rgb is not None:
+        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.Rows, ds.Columns = frame.shape[:2]
+    ds.BitsAllocated = 8 * frame.dtype.itemsize
+    ds.BitsStored, ds.HighBit = scanner.bits_stored, scanner.bits_stored - 1
     ds.PixelRepresentation = int(scanner.signed)
     if scanner.padded:
         ds.add_new("PixelPaddingValue", "SS", PADDING)
-    ds.add_new("PixelData", "OW", np.ascontiguousarray(frame, frame.dtype.newbyteorder("<")).tobytes())
+    stored = np.ascontiguousarray(frame, frame.dtype.newbyteorder("<")).tobytes()
+    ds.add_new("PixelData", "OW" if frame.dtype.itemsize == 2 else "OB", stored)
 
 
 def _plane(ds: Dataset, patient: PhantomPatient, visit: Visit, index: int) -> None:
@@ -184,6 +191,23 @@ def _detector(ds: Dataset, patient: PhantomPatient) -> None:
 def _projection_window(ds: Dataset, patient: PhantomPatient) -> None:
     low, high = (float(value) for value in np.percentile(patient.stored[patient.body], (0.5, 99.5)))
     ds.WindowCenter, ds.WindowWidth = round((low + high) / 2), max(round(high - low), 1)
+
+
+def _us(ds: Dataset, patient: PhantomPatient) -> None:
+    """Ultrasound Image and US Region Calibration modules (PS3.3 C.8.5.6, C.8.5.5)."""
+    ds.ImageType, ds.LossyImageCompression = ["ORIGINAL", "PRIMARY", "SMALL PARTS", "0001"], "00"
+    ds.PatientOrientation, ds.Laterality = "", "R"
+    ds.UltrasoundColorDataPresent = 0
+    if not patient.scanner.calibrated:
+        return
+    (rows,), (columns,) = (np.nonzero(patient.body[0].any(axis=axis)) for axis in (1, 0))
+    item = Dataset()
+    item.RegionSpatialFormat, item.RegionDataType, item.RegionFlags = 1, 1, 0  # 2D, tissue
+    item.RegionLocationMinX0, item.RegionLocationMinY0 = int(columns[0]), int(rows[0])
+    item.RegionLocationMaxX1, item.RegionLocationMaxY1 = int(columns[-1]), int(rows[-1])
+    item.PhysicalUnitsXDirection = item.PhysicalUnitsYDirection = 3  # cm
+    item.PhysicalDeltaX = item.PhysicalDeltaY = patient.pixel_spacing_mm / 10
+    ds.SequenceOfUltrasoundRegions = [item]
 
 
 def _code(value: str, scheme: str, meaning: str) -> Dataset:

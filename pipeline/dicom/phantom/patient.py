@@ -9,20 +9,24 @@ import numpy as np
 
 from pipeline.dicom.phantom.abdomen import Abdomen
 from pipeline.dicom.phantom.brain import Brain, Rendered
+from pipeline.dicom.phantom.breast import Breast, behind
 from pipeline.dicom.phantom.chest import Chest
 from pipeline.dicom.phantom.drawing import Field
 from pipeline.dicom.phantom.phantom_lesions import FULL_CONTRAST, Lesion, LesionKind, apply_lesion, draw_lesion
 from pipeline.dicom.phantom.scanner import SCANNERS, Acquisition, PhantomModality, Scanner
+from pipeline.dicom.phantom.ultrasound_marks import Callipers, burn_in, choose_callipers, draw_marks
 from pipeline.errors import ConfigError
 
-Region = Literal["head", "abdomen", "chest"]
+Region = Literal["head", "abdomen", "chest", "breast"]
 REGIONS: dict[str, tuple[Region, ...]] = {
-    "CT": ("abdomen", "head"), "MR": ("head",), "CR": ("chest",), "DX": ("chest",)
+    "CT": ("abdomen", "head"), "MR": ("head",), "CR": ("chest",), "DX": ("chest",), "US": ("breast",)
 }  # fmt: skip
 # part of the axis that a scan covers: single slices are drawn from it, series span all of it
-COVERAGE: dict[Region, tuple[float, float]] = {"head": (0.30, 0.72), "abdomen": (0.30, 0.85), "chest": (0.5, 0.5)}
+COVERAGE: dict[Region, tuple[float, float]] = {"head": (0.30, 0.72), "abdomen": (0.30, 0.85), "chest": (0.5, 0.5),
+                                               "breast": (0.5, 0.5)}  # fmt: skip
 HEAD_CT_NOISE = 0.3  # relative to a body scan: heads get more dose, because their tissues differ by only 10 HU
-AXIS_MM: dict[Region, float] = {"head": 150.0, "abdomen": 260.0, "chest": 0.0}
+AXIS_MM: dict[Region, float] = {"head": 150.0, "abdomen": 260.0, "chest": 0.0, "breast": 0.0}
+FLAT: tuple[Region, ...] = ("chest", "breast")  # one view instead of slices
 
 
 class Anatomy(Protocol):
@@ -40,6 +44,8 @@ class PhantomPatient:
         stored: integers [F, S, S] as a scanner would store them (MONOCHROME1 scanners store inverted values).
         masks: bool [F, S, S], True where the lesion has at least half of its effect.
         body: bool [F, S, S], True inside the patient.
+        marks: float32 [F, S, S] in [0, 1], coverage of what was burned into the pixels (ultrasound only).
+        rgb: uint8 [F, S, S, 3], of which `stored` is the luminance; None where the scanner stores grey values.
         facts: known values that the image is drawn from (sizes, contrasts, age factor, noise, gain).
         positions: position of each slice along the patient's axis, 0..1.
     """
@@ -50,6 +56,8 @@ class PhantomPatient:
     stored: np.ndarray
     masks: np.ndarray
     body: np.ndarray
+    marks: np.ndarray
+    rgb: np.ndarray | None
     scanner: Scanner
     age: int
     sex: Literal["F", "M"]
@@ -87,6 +95,7 @@ def make_patient(
     *,
     grade: int | None = None,
     region: Region | None = None,
+    callipers: Callipers = "some",
 ) -> PhantomPatient:
     """Make one phantom patient.
 
@@ -95,12 +104,13 @@ def make_patient(
 
     Args:
         seed: number of the patient; equal arguments give equal patients on every machine with the same NumPy.
-        modality: CT (HU), MR (FLAIR-like), CR or DX (radiograph, one slice).
+        modality: CT (HU), MR (FLAIR-like), CR or DX (radiograph, one slice), US (breast ultrasound, one image).
         lesion: None for a normal patient.
         size: pixels per side, at least 16.
         slices: axial slices, evenly spaced.
         grade: 1 (subtle) .. 3 (obvious); None draws it.
         region: "abdomen" (default) or "head" for CT.
+        callipers: ultrasound with measuring marks: some of all, none, or exactly the abnormal ones (a confounder).
 
     Raises:
         ConfigError: a modality, region, grade or count that phantoms do not offer.
@@ -115,14 +125,18 @@ def make_patient(
     rendered = [anatomy.slice(z, size) for z in positions]
     lesion_rng = _stream(seed, modality, region, 1) if lesion else None
     images, masks, made = _with_lesion(lesion_rng, lesion, grade, FULL_CONTRAST[modality, region], rendered, positions)
-    stored = [acquisition.stored(rng, image, z) for image, z in zip(images, positions, strict=True)]
+    stored = np.stack([acquisition.stored(rng, image, z) for image, z in zip(images, positions, strict=True)])
+    marks = _marks(seed, scanner, stored.shape, callipers, made)
+    stored, rgb = burn_in(stored, marks, scanner.colour) if marks.any() else (stored, None)
     return PhantomPatient(
         seed=seed,
         modality=modality,
         region=region,
-        stored=np.stack(stored),
+        stored=stored,
         masks=np.stack(masks),
         body=np.stack([item.body >= 0.5 for item in rendered]),
+        marks=marks,
+        rgb=rgb,
         scanner=scanner,
         age=round(18 + 72 * age_factor),
         sex="F" if draw < 0.5 else "M",
@@ -141,7 +155,7 @@ def _check(modality: str, region: Region | None, grade: int | None, size: int, s
         raise ConfigError(f"There are no {modality} phantoms of region {region!r}. Choose one of {offered}.")
     if grade not in (None, 1, 2, 3):
         raise ConfigError(f"Lesion grade {grade!r} does not exist; choose 1, 2 or 3, or leave it out to draw one.")
-    if size < 16 or slices < 1 or (region == "chest" and slices != 1):
+    if size < 16 or slices < 1 or (region in FLAT and slices != 1):
         raise ConfigError(
             f"A {region} phantom of {slices} slices at {size} px cannot be made: at least 16 px, one view."
         )
@@ -156,7 +170,18 @@ def _stream(seed: int, modality: str, region: Region, number: int) -> np.random.
 def _anatomy(rng: np.random.Generator, modality: str, region: Region, age_factor: float) -> Anatomy:
     if region == "head":
         return Brain(rng, age_factor, ct=modality == "CT")
-    return Abdomen(rng, age_factor) if region == "abdomen" else Chest(rng, age_factor)
+    anatomies: dict[str, type[Abdomen | Chest | Breast]] = {"abdomen": Abdomen, "chest": Chest, "breast": Breast}
+    return anatomies[region](rng, age_factor)
+
+
+def _marks(
+    seed: int, scanner: Scanner, shape: tuple[int, ...], callipers: Callipers, lesion: Lesion | None
+) -> np.ndarray:
+    """Draw what an ultrasound scanner burns in; marks have a random stream of their own, so nothing else moves."""
+    if scanner.modality != "US":
+        return np.zeros(shape, np.float32)
+    measured = choose_callipers(_stream(seed, "US", "breast", 2), callipers, lesion)
+    return draw_marks(shape[-1], scanner.model, round(scanner.field_of_view_mm), measured)[None]
 
 
 def _positions(rng: np.random.Generator, region: Region, slices: int) -> tuple[float, ...]:
@@ -184,8 +209,10 @@ def _with_lesion(
     pitch = positions[1] - positions[0] if len(positions) > 1 else 0.0
     lesion = draw_lesion(rng, LesionKind(kind), grade, contrast, rendered[where], positions[where], pitch)
     outline, size = Field(rng, 12), images[0].shape[0]
-    pairs = [
-        apply_lesion(item.image, item.organ, lesion, lesion.alpha(z, size, outline))
-        for item, z in zip(rendered, positions, strict=True)
+    alphas = [lesion.alpha(z, size, outline) for z in positions]
+    pairs = [apply_lesion(item.image, item.organ, lesion, alpha) for item, alpha in zip(rendered, alphas, strict=True)]
+    images = [
+        behind(image, item.body, lesion, alpha) if item.echo else image
+        for (image, _), item, alpha in zip(pairs, rendered, alphas, strict=True)
     ]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs], lesion
+    return images, [pair[1] for pair in pairs], lesion

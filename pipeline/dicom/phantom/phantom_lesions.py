@@ -35,6 +35,7 @@ FULL_CONTRAST = {
     ("MR", "head"): 0.34,
     ("CR", "chest"): 0.19,
     ("DX", "chest"): 0.19,
+    ("US", "breast"): 0.34,
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.dicom.phantom.drawing import Array, Field, grid
 
-PhantomModality = Literal["CT", "MR", "CR", "DX"]
+PhantomModality = Literal["CT", "MR", "CR", "DX", "US"]
 MANUFACTURER = "Nightread Phantoms"
 PADDING = -2000
 
@@ -24,11 +24,14 @@ class Scanner:
     """One invented scanner.
 
     Attributes:
-        noise: standard deviation; HU (CT), fraction of white matter's scale (MR), attenuation (CR, DX).
+        noise: standard deviation; HU (CT), fraction of white matter's scale (MR), attenuation (CR, DX), or
+            brightness (US).
         correlation: width in pixels of the noise's Gaussian kernel; 0 = white.
         gain, offset: stored or physical unit per rendered unit, and the constant added; HU error in CT.
         bias: depth of the coil's sensitivity profile, MR only.
         slope, intercept: rescale to HU, CT only (PS3.3 C.11.1).
+        colour: whether pixels are stored as RGB, with yellow marks, US only.
+        calibrated: whether the file declares its ultrasound region (PS3.3 C.8.5.5), US only.
         padded: whether corners outside the reconstruction circle hold -2000, declared as Pixel Padding Value.
     """
 
@@ -44,9 +47,18 @@ class Scanner:
     slope: float = 1.0
     intercept: float = 0.0
     photometric: Literal["MONOCHROME1", "MONOCHROME2"] = "MONOCHROME2"
+    colour: bool = False
+    calibrated: bool = True
     padded: bool = False
     kernel: str = ""
     field_of_view_mm: float = 360.0
+
+    @property
+    def dtype(self) -> type[np.integer]:
+        """Type of a stored pixel."""
+        if self.bits_stored <= 8:
+            return np.uint8
+        return np.int16 if self.signed else np.uint16
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -77,6 +89,11 @@ SCANNERS: dict[str, tuple[Scanner, ...]] = {
     "DX": (
         Scanner("Faro D", "DX", 0.009, 0.5, gain=13000.0, offset=900.0, bits_stored=14, field_of_view_mm=400),
         Scanner("Galene D", "DX", 0.011, 0.6, gain=3000.0, offset=200.0, photometric="MONOCHROME1"),
+    ),
+    "US": (
+        Scanner("Hydra 12", "US", 0.012, 0.4, gain=238.0, bits_stored=8, field_of_view_mm=45),
+        Scanner("Hydra 15", "US", 0.008, 0.0, gain=225.0, bits_stored=8, colour=True, field_of_view_mm=40),
+        Scanner("Icarus V", "US", 0.016, 0.6, gain=250.0, bits_stored=8, calibrated=False, field_of_view_mm=50),
     ),
 }
 
@@ -125,14 +142,15 @@ class Acquisition:
         return cls(scanner, scanner.noise * share * noise, scanner.gain * gain, shading)
 
     def stored(self, rng: np.random.Generator, image: Array, z: float) -> Array:
-        """Add noise and return integers [S, S]: int16 where the scanner stores signed values, else uint16."""
+        """Add noise and return integers [S, S]: int16 where the scanner stores signed values, uint8 where it stores 8
+        bits, else uint16."""
         scanner, size = self.scanner, image.shape[0]
         noise = self.noise * correlated_noise(rng, size, scanner.correlation)
         values = self._measured(rng, image, noise, z)
         low, high = scanner.limits
         if scanner.photometric == "MONOCHROME1":
             values = high - values
-        whole = np.rint(values).clip(low, high).astype(np.int16 if scanner.signed else np.uint16)
+        whole = np.rint(values).clip(low, high).astype(scanner.dtype)
         if scanner.padded:
             whole[_outside_circle(size)] = PADDING
         return whole
@@ -141,6 +159,8 @@ class Acquisition:
         scanner, size = self.scanner, image.shape[0]
         if scanner.modality == "CT":
             return (image + noise + (scanner.offset - scanner.intercept)) * (1 / scanner.slope)
+        if scanner.modality == "US":  # the black around the fan is no measurement and has no noise
+            return np.where(image > 0, np.maximum(self.gain * (image + noise), 1), 0)
         if self.shading is not None:
             profile = 1 + scanner.bias * 0.6 * self.shading.at(z, size)
             other = self.noise * correlated_noise(rng, size, scanner.correlation)

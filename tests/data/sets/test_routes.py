@@ -76,6 +76,7 @@ ORIGINAL = ("ORIGINAL", "PRIMARY", "AXIAL")
         (_series("CT", manufacturer="Nightread Phantoms", body_part="ABDOMEN"), "phantom-ct"),
         (_series("MR", manufacturer="Nightread Phantoms", description=("PHANTOM", "FLAIR")), "phantom-mr"),
         (_series("DX", manufacturer="NIGHTREAD PHANTOMS"), "phantom-cr"),
+        (_series("US", manufacturer="Nightread Phantoms", body_part="BREAST"), "phantom-us"),
         (_series("CT", manufacturer="Nightread Phantoms", description=("SCOUT",)), "localiser"),
     ],
 )

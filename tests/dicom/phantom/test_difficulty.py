@@ -42,7 +42,7 @@ def _pair(seed: int, modality: str, kind: LesionKind | None) -> PhantomPatient:
     return make_patient(seed, modality, kind, 64)
 
 
-@pytest.mark.parametrize("modality", ["CT", "MR", "CR", "DX"])
+@pytest.mark.parametrize("modality", ["CT", "MR", "CR", "DX", "US"])
 def test_trivial_measures_do_not_separate(modality: str) -> None:
     """With 200 + 200 the standard error of a blind measure is 0.029: 0.35 to 0.65 is five of them."""
     normal = [_trivial(_pair(seed, modality, None)) for seed in range(EACH)]

@@ -23,7 +23,7 @@ from pipeline.dicom.phantom.objects import SYNTAXES
 from pipeline.errors import ConfigError, Rejected
 
 LIMITS = DecodeLimits()
-CLASSES = [("CT", None), ("CT", "head"), ("MR", None), ("CR", None), ("DX", None)]
+CLASSES = [("CT", None), ("CT", "head"), ("MR", None), ("CR", None), ("DX", None), ("US", None)]
 
 
 def _one_a_scanner(folder: Path, modality: str, region: str | None) -> list[Path]:

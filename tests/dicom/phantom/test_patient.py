@@ -8,7 +8,7 @@ import pytest
 from pipeline.dicom.phantom import SCANNERS, LesionKind, make_patient
 from pipeline.errors import ConfigError
 
-MODALITIES = ("CT", "MR", "CR", "DX")
+MODALITIES = ("CT", "MR", "CR", "DX", "US")
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -27,13 +27,16 @@ def test_seeds_give_different_patients() -> None:
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("kind", list(LesionKind))
 def test_healthy_twin_differs_at_the_lesion_only(modality: str, kind: LesionKind) -> None:
-    sick, twin = (make_patient(11, modality, lesion, 128, grade=3) for lesion in (kind, None))
+    sick, twin = (make_patient(11, modality, lesion, 128, grade=3, callipers="none") for lesion in (kind, None))
     changed = sick.stored != twin.stored
     assert changed.any()
     assert not twin.masks.any() and twin.lesion is None
     # the soft border reaches beyond half effect; nothing lies far from the mask
     rows, columns = np.nonzero(changed[0])
     centre = np.argwhere(sick.masks[0]).mean(0)
+    if (modality, kind) == ("US", LesionKind.DARKER):  # with a shadow or enhancement behind it
+        assert rows.max() - centre[0] <= 4.0 * sick.lesion.radius * 64 + 1
+        rows, columns = rows[rows <= centre[0]], columns[rows <= centre[0]]
     reach = np.hypot(rows - centre[0], columns - centre[1]).max()
     assert reach <= 3.0 * sick.lesion.radius * 64
     assert (sick.facts, sick.scanner, sick.age) == (twin.facts, twin.scanner, twin.age)
@@ -122,7 +125,8 @@ def test_stored_values_fit_the_scanner(modality: str) -> None:
     for seed in range(40):
         patient = make_patient(seed, modality, None, 32)
         low, high = patient.scanner.limits
-        assert patient.stored.dtype == (np.int16 if patient.scanner.signed else np.uint16)
+        grey = np.uint8 if modality == "US" else np.uint16
+        assert patient.stored.dtype == (np.int16 if patient.scanner.signed else grey)
         assert low <= patient.stored.min() and patient.stored.max() <= high
         seen.add(patient.scanner.model)
     assert seen == {scanner.model for scanner in SCANNERS[modality]}
@@ -147,9 +151,48 @@ def test_scanners_differ_in_noise() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"modality": "US"}, {"modality": "MR", "region": "chest"}, {"modality": "MR", "grade": 4}]
+    [{"modality": "XA"}, {"modality": "MR", "region": "chest"}, {"modality": "MR", "grade": 4}]
     + [{"modality": "CR", "slices": 2}, {"modality": "MR", "size": 8}, {"modality": "MR", "slices": 0}],
 )
 def test_phantoms_that_do_not_exist_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         make_patient(1, **arguments)
+
+
+def test_callipers_are_on_the_abnormal_images_alone_when_they_confound() -> None:
+    """Marks grow by the same signs in every image that has them, and text and scale are in all."""
+    amounts = {"none": [], "abnormal": []}
+    for choice, sums in amounts.items():
+        for seed in range(12):
+            kind = LesionKind.DARKER if seed % 2 else None
+            sums.append(make_patient(seed, "US", kind, 256, callipers=choice).marks.sum())
+    extra = np.subtract(amounts["abnormal"], amounts["none"])
+    assert (extra[::2] == 0).all() and (extra[1::2] > 20).all()
+
+
+def test_marks_change_nothing_but_the_pixels_under_them() -> None:
+    plain, marked = (make_patient(3, "US", LesionKind.DARKER, 256, callipers=c) for c in ("none", "abnormal"))
+    differ = plain.stored != marked.stored
+    assert differ.any() and not differ[plain.marks == marked.marks].any()
+    assert marked.stored[marked.marks > 0.9].min() > 200 and (plain.body == marked.body).all()
+
+
+def test_speckle_is_multiplicative() -> None:
+    """Rayleigh speckle of 60 dB has one standard deviation in brightness, however bright the tissue is."""
+    spreads = []
+    for seed in range(20):
+        patient = make_patient(seed, "US", None, 256, callipers="none")
+        image = patient.stored[0].astype(np.float32) / patient.facts["gain"]
+        rows = [slice(start, start + 12) for start in range(70, 200, 12)]
+        spreads += [(image[r, 110:146].mean(), image[r, 110:146].std()) for r in rows]
+    bright, spread = np.array(spreads).T
+    middle = (bright > 0.2) & (bright < 0.8)
+    assert 0.05 < np.median(spread[middle]) < 0.13
+    assert abs(np.corrcoef(bright[middle], spread[middle])[0, 1]) < 0.5
+
+
+def test_black_surrounds_the_fan() -> None:
+    for seed in range(10):
+        patient = make_patient(seed, "US", LesionKind.DARKER, 128, callipers="abnormal")
+        outside = ~patient.body & (patient.marks == 0)
+        assert not patient.stored[outside].any() and patient.stored[patient.body].min() > 0
