@@ -159,7 +159,7 @@ class Acquisition:
         scanner, size = self.scanner, image.shape[0]
         if scanner.modality == "CT":
             return (image + noise + (scanner.offset - scanner.intercept)) * (1 / scanner.slope)
-        if scanner.modality == "US":  # the black around the fan is no measurement and has no noise
+        if scanner.modality == "US":  # the black around the fan is not a measurement and has no noise
             return np.where(image > 0, np.maximum(self.gain * (image + noise), 1), 0)
         if self.shading is not None:
             profile = 1 + scanner.bias * 0.6 * self.shading.at(z, size)
