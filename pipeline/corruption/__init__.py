@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from pipeline.corruption.intensity_jitter import IntensityConfig, jitter
 from pipeline.corruption.lesions import LesionConfig, Painted, fade, paint
-from pipeline.corruption.painting import Lesson, PaintingFields
+from pipeline.corruption.painting import Lesson, PaintingFields, RepairingFields
 from pipeline.corruption.pose import PoseConfig, pose
 from pipeline.corruption.shapes import ShapeConfig, draw_shape
-from pipeline.corruption.textures import Cystic, Displaced, Foreign, Smoothed, Texture, Tinted
+from pipeline.corruption.textures import Cystic, Disentangled, Displaced, Foreign, Smoothed, Texture, Tinted
 
 __all__ = [
     "Cystic",
+    "Disentangled",
     "Displaced",
     "Foreign",
     "IntensityConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "Painted",
     "PaintingFields",
     "PoseConfig",
+    "RepairingFields",
     "ShapeConfig",
     "Smoothed",
     "Texture",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.corruption.displace import displace
 from pipeline.corruption.random_fields import blur
 
 SPREAD = 0.6  # length of the blur of the coverage, in radii: the push fades out at about this distance from the border
@@ -27,11 +27,8 @@ def push_outwards(images: Tensor, coverage: Tensor, radius: Tensor, strength: Te
     slope = _slope(blur(coverage, SPREAD * radius))
     steepest = slope.square().sum(dim=-1).sqrt().flatten(1).amax(dim=1).clamp_min(1e-6)
     far = 2 * strength * radius / steepest  # 2: the edge is 2 long in the coordinates of the sampling grid
-    identity = torch.eye(dims, dims + 1, device=images.device).expand(len(images), -1, -1)
-    places = F.affine_grid(identity, list(images.shape), align_corners=False)
     # The tissue at a place comes from higher up the slope, nearer to the lesion.
-    places = places + far.reshape(-1, *[1] * (dims + 1)) * slope
-    return F.grid_sample(images, places, padding_mode="border", align_corners=False)
+    return displace(images, far.reshape(-1, *[1] * (dims + 1)) * slope)
 
 
 def _slope(field: Tensor) -> Tensor:

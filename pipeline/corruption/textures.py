@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.corruption.displace import displace
 from pipeline.corruption.random_fields import Range, between, blur, log_between, smooth_field
 from pipeline.nn.rng import Rng
 
@@ -101,11 +102,53 @@ class Foreign(_Texture):
 
     def content(self, canvas: Canvas, rng: Rng) -> Tensor:
         """Return [B, C, *spatial]: (1 - mix) tissue + mix foreign."""
-        x, dims = canvas.images, canvas.images.ndim - 2
-        shifts = rng.uniform(dims, low=-self.shift, high=self.shift) * torch.tensor(x.shape[2:], device=x.device)
-        pairs = zip(canvas.others, shifts.round().int().tolist(), strict=True)
-        moved = torch.stack([image.roll(shift, list(range(1, dims + 1))) for image, shift in pairs])
-        return x.lerp(moved, between(rng, self.mix, *[1] * (dims + 1)))
+        x = canvas.images
+        return x.lerp(_rolled(canvas.others, self.shift, rng), between(rng, self.mix, *[1] * (x.ndim - 1)))
+
+
+class Disentangled(_Texture):
+    """Texture of another image, and a change of brightness that is drawn for each kind of tissue by itself.
+
+    DAG (Naval Marimont et al., arXiv:2407.06635, "DISYRE v2", section 2.2) draws shape, texture and intensity apart.
+    The shape is that of every lesion here. Texture: the detail of another image, without its brightness, replaces a
+    share of the tissue's own. Intensity: tissues are soft classes of brightness, each with a change of its own, so that
+    grey matter may brighten where white matter stays. Deviations: classes lie at random brightnesses of the image
+    instead of clusters, and the painter clips to [-1, 1].
+    """
+
+    kind: Literal["disentangled"] = "disentangled"
+    mix: Range = Field((0.0, 1.0), description="share of the tissue's detail that comes from the other image")
+    shift: float = Field(0.15, ge=0, le=0.5, description="largest roll of the other image, as a share of the edge")
+    detail: float = Field(0.03, gt=0, le=1, description="length below which variation is detail / image edge")
+    tissues: int = Field(3, ge=1, description="number of classes of brightness")
+    softness: Range = Field((0.1, 0.4), description="width of a class, in units of [-1, 1]; the smallest is above 0")
+    bias: Range = Field((0.1, 0.6), description="standard deviation of a class's change, in units of [-1, 1]")
+    brighter: float = Field(0.5, ge=0, le=1, description="share of lesions whose tissues all brighten; others vary")
+
+    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
+        """Return [B, C, *spatial]: mean of the tissue + mixed detail + the change of its class."""
+        x, one = canvas.images, [1] * (canvas.images.ndim - 1)
+        base = self._smooth(x, canvas.body)
+        others = _rolled(canvas.others, self.shift, rng)
+        foreign = others - self._smooth(others, torch.ones_like(canvas.body))
+        detail = torch.lerp(x - base, foreign, between(rng, self.mix, *one).expand_as(x))
+        return base + detail + self._change(base.mean(dim=1, keepdim=True), canvas.body, rng)
+
+    def _smooth(self, images: Tensor, body: Tensor) -> Tensor:
+        length, inside = torch.full((len(images),), self.detail, device=images.device), body.float()
+        return blur(images * inside, length) / blur(inside, length).clamp_min(1e-3)
+
+    def _change(self, brightness: Tensor, body: Tensor, rng: Rng) -> Tensor:
+        """Return each pixel's change [B, 1, *spatial]: the mean over classes, weighted by how well it fits each."""
+        one = [1] * (brightness.ndim - 2)
+        inside = torch.where(body, brightness, torch.inf).flatten(1).sort(dim=1).values
+        places = rng.uniform(self.tissues) * (body.flatten(1).sum(dim=1, keepdim=True) - 1).clamp_min(0)
+        centres = inside.gather(1, places.round().long()).nan_to_num(posinf=0.0)
+        changes = between(rng, self.bias, 1) * rng.normal(self.tissues)
+        changes = torch.where(rng.uniform(1) < self.brighter, changes.abs(), changes)
+        width = between(rng, self.softness, 1, *one).clamp_min(1e-3)
+        fit = (-0.5 * ((brightness - centres.reshape(-1, self.tissues, *one)) / width).square()).softmax(dim=1)
+        return (fit * changes.reshape(-1, self.tissues, *one)).sum(dim=1, keepdim=True)
 
 
 class Smoothed(_Texture):
@@ -131,13 +174,18 @@ class Displaced(_Texture):
         x, dims = canvas.images, canvas.images.ndim - 2
         direction = F.normalize(rng.normal(dims), dim=1)
         far = direction * (between(rng, self.shift) * canvas.radius)[:, None]
-        identity = torch.eye(dims, dims + 1, device=x.device).expand(len(x), -1, -1)
-        places = F.affine_grid(identity, list(x.shape), align_corners=False)  # [B, *spatial, dims], -1..1 over the edge
-        push = canvas.coverage.movedim(1, -1) * 2 * far.reshape(-1, *[1] * dims, dims)
-        return F.grid_sample(x, places - push, padding_mode="border", align_corners=False)
+        return displace(x, -2 * canvas.coverage.movedim(1, -1) * far.reshape(-1, *[1] * dims, dims))
 
 
-Texture = Annotated[Tinted | Cystic | Foreign | Smoothed | Displaced, Field(discriminator="kind")]
+Texture = Annotated[Tinted | Cystic | Foreign | Disentangled | Smoothed | Displaced, Field(discriminator="kind")]
+
+
+def _rolled(images: Tensor, share: float, rng: Rng) -> Tensor:
+    """Return images [B, C, *spatial], each rolled along every axis by up to `share` of its edge."""
+    spatial = images.shape[2:]
+    shifts = rng.uniform(len(spatial), low=-share, high=share) * torch.tensor(spatial, device=images.device)
+    pairs = zip(images, shifts.round().int().tolist(), strict=True)
+    return torch.stack([image.roll(shift, list(range(1, image.ndim))) for image, shift in pairs])
 
 
 def _mean_under(x: Tensor, coverage: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.testing import assert_close
 
-from pipeline.corruption import Cystic, Displaced, Foreign, Smoothed, Tinted
+from pipeline.corruption import Cystic, Disentangled, Displaced, Foreign, Smoothed, Tinted
 from pipeline.corruption.textures import Canvas
 from pipeline.nn.rng import Rng
 
@@ -110,3 +112,32 @@ def test_every_kind_works_in_both_dimensions_with_channels(texture: Tinted, spat
     assert content.shape == images.shape and torch.isfinite(content).all()
     row = Canvas(images[1:2], some[1:2] > 0, 0.5 * some[1:2], torch.full((1,), 0.2), images[:1])
     assert_close(texture.content(row, Rng([5]))[0], content[1])
+
+
+def test_a_disentangled_lesion_without_texture_and_bias_changes_nothing(canvas: Canvas) -> None:
+    texture = Disentangled(mix=(0, 0), bias=(0, 0))
+    assert_close(texture.content(canvas, keys(canvas)), canvas.images)
+
+
+def test_its_foreign_texture_has_the_other_images_detail_and_not_its_brightness(canvas: Canvas) -> None:
+    texture = Disentangled(mix=(1, 1), bias=(0, 0), shift=0.0)
+    content = texture.content(canvas, keys(canvas))
+    brighter = replace(canvas, others=canvas.others + 0.7)
+    assert_close(content, texture.content(brighter, keys(canvas)), atol=1e-5, rtol=0)
+    smooth, others = (texture._smooth(x, canvas.body) for x in (canvas.images, canvas.others))
+    assert_close(content, smooth + canvas.others - others)
+
+
+def test_each_tissue_brightens_by_its_own_amount(canvas: Canvas) -> None:
+    """Two flat tissues and narrow classes: one change in each half, apart from each other in most images."""
+    count = 200
+    halves = torch.full((count, 1, 16, 16), -0.5)
+    halves[..., 8:] = 0.5
+    two = Canvas(halves, halves < 1, halves * 0 + 1, torch.full((count,), 0.2), halves)
+    texture = Disentangled(mix=(0, 0), detail=0.001, tissues=8, softness=(0.01, 0.01), bias=(0.3, 0.3), brighter=1)
+    left, right = ((texture.content(two, Rng(range(count))) - halves)[..., part] for part in (slice(8), slice(8, 16)))
+    assert_close(left.flatten(1).std(dim=1), torch.zeros(count), atol=1e-5, rtol=0)
+    assert (left >= 0).all() and (right >= 0).all()
+    assert ((left - right)[..., 0, 0].abs() > 0.02).float().mean() > 0.8
+    # the mean of n half-normal changes of one class: 0.3 sqrt(2 / pi), whatever n
+    assert abs(left.mean() - 0.3 * (2 / torch.pi) ** 0.5) < 0.03
