@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -46,3 +47,27 @@ class PaintingFields(Config):
         """Return the batch moved, jittered and painted; its own images are unchanged."""
         clean, body = self.vary(batch, rng)
         return Lesson(clean, body, paint(clean, body, self.lesions, rng))
+
+
+class RepairingFields(Config):
+    """Fields of a textbook method's configuration that let it repair; by default it copies what it sees."""
+
+    painting: PaintingFields | None = Field(
+        None, description="painted on what it learns from, while it must give the clean image; null: it learns to copy"
+    )
+    mirrored: bool = Field(False, description="it also sees the mirrored image (last axis)")
+
+    def pair(self, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor]:
+        """Return the images that the method learns from, and those that it must give, both [B, C, *spatial]."""
+        if self.painting is None:
+            return batch.images, batch.images
+        lesson = self.painting.lesson(batch, rng.fork("painting"))
+        return lesson.painted.images, lesson.clean
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Return what the network sees of images x: [B, C, *spatial], or [B, 2 C, *spatial] with the mirrored ones."""
+        return torch.cat([x, x.flip(-1)], dim=1) if self.mirrored else x
+
+    def inputs(self, channels: int) -> int:
+        """Return the channels of `seen` for images of `channels`."""
+        return channels * (1 + self.mirrored)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.bottleneck import SQUEEZE, doubling, halving, on_grid, spread, squeeze
 from pipeline.nn.perceptual import Perceptual, PerceptualConfig
@@ -24,7 +25,7 @@ from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
 
-class AeConfig(MethodConfig):
+class AeConfig(RepairingFields, MethodConfig):
     """Configuration of `ae`."""
 
     name: Literal["ae"] = "ae"
@@ -53,7 +54,7 @@ class Autoencoder(Method):
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
         sizes = widths(config.widths, levels)
         bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
-        self.encoder = halving(spatial_dims, [channels, *sizes])
+        self.encoder = halving(spatial_dims, [config.inputs(channels), *sizes])
         flat, hidden, latent = math.prod(bottom), config.hidden, config.latent
         self.code = nn.Sequential(*squeeze(flat, hidden, latent), *spread(latent, hidden, flat))
         self.expand = nn.Unflatten(1, bottom)
@@ -63,21 +64,22 @@ class Autoencoder(Method):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x_hat [B, C, *spatial]."""
-        return self.decoder(self.expand(self.code(self.encoder(x).flatten(1))))
+        return self.decoder(self.expand(self.code(self.encoder(self.config.seen(x)).flatten(1))))
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the mean squared error over all pixels and, if weighted, the perceptual distance."""
-        x_hat = self(batch.images).float()
-        error = F.mse_loss(x_hat, batch.images)
+        x, clean = self.config.pair(batch, rng)
+        x_hat = self(x).float()
+        error = F.mse_loss(x_hat, clean)
         if self.perceptual is None:
             return {"total": error, "reconstruction": error}
-        distance = self.perceptual(batch.images, x_hat).mean()
+        distance = self.perceptual(clean, x_hat).mean()
         total = error + self.config.perceptual_weight * distance
         return {"total": total, "reconstruction": error, "perceptual": distance}
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return the code on a grid of 1: [B, latent, 1, 1]."""
-        return on_grid(self.code[:SQUEEZE](self.encoder(x).flatten(1)), self.spatial_dims)
+        return on_grid(self.code[:SQUEEZE](self.encoder(self.config.seen(x)).flatten(1)), self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return images of codes."""

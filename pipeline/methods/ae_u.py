@@ -16,13 +16,14 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.bottleneck import SQUEEZE, doubling, halving, on_grid, spread, squeeze
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
 
-class AeUConfig(MethodConfig):
+class AeUConfig(RepairingFields, MethodConfig):
     """Configuration of `ae_u`."""
 
     name: Literal["ae_u"] = "ae_u"
@@ -48,7 +49,7 @@ class UncertaintyAutoencoder(Method):
         sizes = widths(config.widths, levels)
         bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
         flat, hidden, latent = math.prod(bottom), config.hidden, config.latent
-        self.encoder = halving(spatial_dims, [channels, *sizes])
+        self.encoder = halving(spatial_dims, [config.inputs(channels), *sizes])
         self.code = nn.Sequential(*squeeze(flat, hidden, latent), *spread(latent, hidden, flat))
         self.expand = nn.Unflatten(1, bottom)
         self.decoder = doubling(spatial_dims, [*reversed(sizes), channels + 1])
@@ -56,7 +57,7 @@ class UncertaintyAutoencoder(Method):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return x_hat [B, C, *spatial] and s = log sigma^2 [B, 1, *spatial]."""
-        return self._decoded(self.code(self.encoder(x).flatten(1)))
+        return self._decoded(self.code(self.encoder(self.config.seen(x)).flatten(1)))
 
     def _decoded(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         out = self.decoder(self.expand(flat)).float()
@@ -64,7 +65,7 @@ class UncertaintyAutoencoder(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return the code on a grid of 1: [B, latent, 1, 1]."""
-        return on_grid(self.code[:SQUEEZE](self.encoder(x).flatten(1)), self.spatial_dims)
+        return on_grid(self.code[:SQUEEZE](self.encoder(self.config.seen(x)).flatten(1)), self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return x_hat."""
@@ -72,8 +73,9 @@ class UncertaintyAutoencoder(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return eq. 1, its two terms, and the plain mean squared error for comparison (not differentiated)."""
-        x_hat, s = self(batch.images)
-        error = squared_error(batch.images, x_hat)
+        x, clean = self.config.pair(batch, rng)
+        x_hat, s = self(x)
+        error = squared_error(clean, x_hat)
         weighted, uncertainty = (error * (-s).exp()).mean(), s.mean()
         return {
             "total": weighted + uncertainty,

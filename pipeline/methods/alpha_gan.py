@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.adversarial import Generator, Judge, said_fake, said_real
 from pipeline.nn.bottleneck import on_grid
@@ -23,7 +24,7 @@ from pipeline.types import Batch
 BETAS = (0.5, 0.9)
 
 
-class AlphaGanConfig(MethodConfig):
+class AlphaGanConfig(RepairingFields, MethodConfig):
     """Configuration of `alpha_gan`."""
 
     name: Literal["alpha_gan"] = "alpha_gan"
@@ -48,7 +49,7 @@ class AlphaGan(Method):
         super().__init__(config, image_size, channels, spatial_dims)
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
         sizes, grid, hidden = widths(config.widths, levels), image_size // 2**levels, config.code_hidden
-        self.encoder = Judge(spatial_dims, [channels, *sizes], grid, outputs=config.latent)
+        self.encoder = Judge(spatial_dims, [config.inputs(channels), *sizes], grid, outputs=config.latent)
         self.generator = Generator(spatial_dims, config.latent, [*reversed(sizes), channels], grid)
         self.discriminator = Judge(spatial_dims, [channels, *sizes], grid)
         self.code_discriminator = nn.Sequential(
@@ -60,7 +61,7 @@ class AlphaGan(Method):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return z_hat, float32 [B, latent]."""
-        z = self.encoder(x)
+        z = self.encoder(self.config.seen(x))
         return z if z.ndim == 2 else z[:, None]
 
     def to_code(self, x: Tensor) -> Tensor:
@@ -73,42 +74,42 @@ class AlphaGan(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the loss of the phase's own network and its terms (algorithm 1)."""
-        x, z = batch.images, rng.normal(self.config.latent)
+        (x, clean), z = self.config.pair(batch, rng), rng.normal(self.config.latent)
         match phase:
             case "encoder":
-                return self._encoder_terms(x)
+                return self._encoder_terms(x, clean)
             case "generator":
-                return self._generator_terms(x, z)
+                return self._generator_terms(x, clean, z)
             case "discriminator":
-                return self._discriminator_terms(x, z)
+                return self._discriminator_terms(x, clean, z)
             case _:
                 return self._code_terms(x, z)
 
-    def _encoder_terms(self, x: Tensor) -> dict[str, Tensor]:
+    def _encoder_terms(self, x: Tensor, clean: Tensor) -> dict[str, Tensor]:
         z_hat = self.encode(x)
         terms = {
-            "reconstruction": _l1(x, self.generator(z_hat)),
+            "reconstruction": _l1(clean, self.generator(z_hat)),
             "code": -self.code_discriminator(z_hat).float().mean(),
         }
         return {"total": self.config.weight * terms["reconstruction"] + terms["code"], **terms}
 
-    def _generator_terms(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
+    def _generator_terms(self, x: Tensor, clean: Tensor, z: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             z_hat = self.encode(x)
         x_hat = self.generator(z_hat)
         terms = {
-            "reconstruction": _l1(x, x_hat),
+            "reconstruction": _l1(clean, x_hat),
             "reconstructed": -self.discriminator(x_hat).mean(),
             "generated": -self.discriminator(self.generator(z)).mean(),
         }
         total = self.config.weight * terms["reconstruction"] + terms["reconstructed"] + terms["generated"]
         return {"total": total, **terms}
 
-    def _discriminator_terms(self, x: Tensor, z: Tensor) -> dict[str, Tensor]:
+    def _discriminator_terms(self, x: Tensor, clean: Tensor, z: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             x_hat, x_tilde = self.generator(self.encode(x)), self.generator(z)
         terms = {
-            "real": said_real(self.discriminator(x)),
+            "real": said_real(self.discriminator(clean)),
             "reconstructed": said_fake(self.discriminator(x_hat)),
             "generated": said_fake(self.discriminator(x_tilde)),
         }
@@ -125,7 +126,8 @@ class AlphaGan(Method):
 
     def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the reconstruction error: the adversarial terms do not measure the quality of a network."""
-        error = _l1(batch.images, self.generator(self.encode(batch.images)))
+        x, clean = self.config.pair(batch, rng)
+        error = _l1(clean, self.generator(self.encode(x)))
         return {"total": error, "reconstruction": error}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:

@@ -76,6 +76,11 @@ class Method(nn.Module):
         """Shape of one image: (C, *spatial)."""
         return (self.channels, *[self.image_size] * self.spatial_dims)
 
+    @property
+    def passes(self) -> int | None:
+        """Forward passes of its networks that the answer for one image takes; None where it depends on the image."""
+        return 1
+
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return named scalars, means over the images; the loop differentiates "total"."""
         raise NotImplementedError

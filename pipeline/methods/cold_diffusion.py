@@ -59,6 +59,11 @@ class ColdDiffusion(Method):
         self.network = config.unet(spatial_dims, channels + 1, config.outputs(channels))
         self.phases = (Phase("train", lr=config.lr),)
 
+    @property
+    def passes(self) -> int:
+        """One for each of `ask_times`."""
+        return len(self.config.ask_times)
+
     def strength(self, t: Tensor) -> Tensor:
         """Return a_t = (t + 1) / T for times int64 [B], shaped to broadcast over [B, 1, *spatial]."""
         return ((t + 1) / self.config.times).reshape(-1, 1, *[1] * self.spatial_dims)

@@ -19,16 +19,17 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.bottleneck import doubling, halving
 from pipeline.nn.condition import About, ConditionConfig, Conditions
-from pipeline.nn.energy import Restoration, normal_version
+from pipeline.nn.energy import Restoration, normal_version, restoration_passes
 from pipeline.nn.gaussian import StandardNormal, gaussian_nll, kl_to_standard_normal
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
 
-class ConditionalVaeConfig(MethodConfig):
+class ConditionalVaeConfig(RepairingFields, MethodConfig):
     """Configuration of `conditional_vae`."""
 
     name: Literal["conditional_vae"] = "conditional_vae"
@@ -58,7 +59,7 @@ class ConditionalVariationalAutoencoder(Method):
         bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
         condition_width = config.conditions.width
         self.conditions = Conditions(config.conditions)
-        self.encoder = halving(spatial_dims, [channels, *sizes])
+        self.encoder = halving(spatial_dims, [config.inputs(channels), *sizes])
         self.posterior = nn.Linear(math.prod(bottom) + condition_width, 2 * config.latent)
         self.expand = nn.Sequential(
             nn.Linear(config.latent + condition_width, math.prod(bottom)), nn.Unflatten(1, bottom)
@@ -68,7 +69,7 @@ class ConditionalVariationalAutoencoder(Method):
 
     def encode(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x,c), each [B, latent]."""
-        features = torch.cat([self.encoder(x).flatten(1), c], dim=1)
+        features = torch.cat([self.encoder(self.config.seen(x)).flatten(1), c], dim=1)
         mu, log_variance = self.posterior(features).float().chunk(2, dim=1)
         return mu, log_variance
 
@@ -78,12 +79,18 @@ class ConditionalVariationalAutoencoder(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return -eq. 4 with its terms in nats per image, the KL term before its weight."""
-        c = self.conditions(batch.about, len(batch.images), rng)
-        mu, log_variance = self.encode(batch.images, c)
+        x, clean = self.config.pair(batch, rng)
+        c = self.conditions(batch.about, len(x), rng)
+        mu, log_variance = self.encode(x, c)
         z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
-        reconstruction = gaussian_nll(batch.images, self.decode(z, c), self.config.decoder_std).mean()
+        reconstruction = gaussian_nll(clean, self.decode(z, c), self.config.decoder_std).mean()
         kl = kl_to_standard_normal(mu, log_variance).mean()
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+    @property
+    def passes(self) -> int:
+        """One, and those of `restoration`."""
+        return restoration_passes(self.config)
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None, about: About = ()) -> Tensor:
         """Return the decoded mean of q(z|x,c), or the result of `restoration`; no randomness.

@@ -58,6 +58,11 @@ class ConditionedDdpm(Method):
         self.process = Process(config, self.image_shape, limit=1.0)
         self.phases = (Phase("train", lr=config.lr),)
 
+    @property
+    def passes(self) -> int:
+        """Every step from every start time, for every draw."""
+        return self.config.draws * len(self.config.start_times) * self.config.steps
+
     def forward(self, x_t: Tensor, t: Tensor, c: Tensor) -> Repaired:
         """Return the prediction of x_0 [B, C, *spatial] from x_t at times t [B] and the image c to repair."""
         seen = [x_t, c, c.flip(-1)] if self.config.mirrored else [x_t, c]

@@ -27,6 +27,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.corruption.painting import RepairingFields
 from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denoiser
 from pipeline.diffusion.guidance import guided
 from pipeline.diffusion.process import Process, ProcessConfig
@@ -54,7 +55,7 @@ class SecondPassConfig(Config):
         return self
 
 
-class DdpmConfig(MethodConfig, ProcessConfig):
+class DdpmConfig(RepairingFields, MethodConfig, ProcessConfig):
     """Configuration of `ddpm`."""
 
     name: Literal["ddpm"] = "ddpm"
@@ -79,6 +80,11 @@ class DdpmConfig(MethodConfig, ProcessConfig):
             raise ValueError(f"guidance {self.guidance} needs conditions. Set method.conditions")
         if self.still is not None and self.conditions is not None:
             raise ValueError("early exit (still) is not possible with conditions. Remove one of them")
+        if self.painting is not None and self.prediction != "x0":
+            raise ValueError(
+                f"with painting, the clean image is the target, so prediction {self.prediction} does not apply. Set "
+                "prediction to x0"
+            )
         if self.second_pass is not None and (self.second_pass.start >= self.times or self.combine == "residual"):
             raise ValueError(f"second_pass must start below time {self.times}, and needs combine: image")
         return self
@@ -101,18 +107,29 @@ class DiffusionModel(Method):
         self.conditional = config.conditions is not None
         self.conditions = Conditions(config.conditions) if config.conditions else None
         width = config.conditions.width if config.conditions else None
-        self.network = build_denoiser(config.denoiser, image_size, channels, spatial_dims, width)
+        self.network = build_denoiser(config.denoiser, image_size, config.inputs(channels), spatial_dims, width)
         self.process = Process(config, self.image_shape, limit=1.0)
         self.phases = (Phase("train", lr=config.lr),)
 
+    def forward(self, x_t: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
+        """Return the network's output [B, C, *spatial] for x_t at times t [B] and the condition c."""
+        seen = self.config.seen(x_t)
+        output = self.network(seen, t) if c is None else self.network(seen, t, c)
+        return output[:, : self.channels]
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of the network per image: every step of every start time, twice with guidance."""
+        steps = len(self.config.start_times) * self.config.steps
+        second = self.config.second_pass
+        return (steps + (second.steps if second else 0)) * (1 if self.config.guidance in (0.0, -1.0) else 2)
+
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return L_simple, eq. 14: the mean squared error of the predicted noise (x_0, v) at a uniform time."""
-        x_t, t, target = self.process.lesson(batch.images, rng)
-        if self.conditions is None:
-            output = self.network(x_t, t)
-        else:
-            output = self.network(x_t, t, self.conditions(batch.about, len(x_t), rng))
-        error = F.mse_loss(output.float(), target)
+        x, clean = self.config.pair(batch, rng)
+        x_t, t, target = self.process.lesson(x, rng)
+        c = None if self.conditions is None else self.conditions(batch.about, len(x_t), rng)
+        error = F.mse_loss(self(x_t, t, c).float(), target if self.config.painting is None else clean)
         return {"total": error, self.config.prediction: error}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None, about: About = ()) -> Tensor:
@@ -162,9 +179,9 @@ class DiffusionModel(Method):
     def denoiser(self, conditions: tuple[Tensor, Tensor] | None, copies: int = 1) -> Denoiser:
         """Return the noise predictor for `copies` copies of the rows, with guidance if configured."""
         if conditions is None:
-            return self.process.eps_of(self.network)
+            return self.process.eps_of(self)
         c, nothing = (part.repeat(copies, 1) for part in conditions)
-        return self.process.eps_of(guided(self.network, c, nothing, self.config.guidance))
+        return self.process.eps_of(guided(self, c, nothing, self.config.guidance))
 
     def _again(self, x: Tensor, x_hat: Tensor, rng: Rng, body: Tensor | None, about: About) -> Tensor:
         second = cast(SecondPassConfig, self.config.second_pass)
@@ -191,6 +208,11 @@ class StartTimes(Method):
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return L_simple of the diffusion model."""
         return self.model.loss(batch, phase, rng)
+
+    @property
+    def passes(self) -> int:
+        """Those of the diffusion model."""
+        return self.model.passes
 
     def residuals(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
         """Return |x - x_hat| of every start time, channels averaged: [T0, B, 1, *spatial]."""

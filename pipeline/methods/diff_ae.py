@@ -78,6 +78,11 @@ class DiffusionAutoencoder(Method):
         error = F.mse_loss(self.network(x_t, t, self.encoder(batch.images)).float(), target)
         return {"total": error, self.config.prediction: error}
 
+    @property
+    def passes(self) -> int:
+        """Every step of every start time, twice where the image is inverted first; the encoder is not counted."""
+        return len(self.config.start_times) * self.config.steps * (1 if self.config.stochastic == "drawn" else 2)
+
     def embed(self, x: Tensor) -> Tensor:
         """Return the semantic codes z [B, latent]; no randomness."""
         with self.inference():

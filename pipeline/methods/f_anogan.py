@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.adversarial import Generator, Judge, critic_terms
 from pipeline.nn.bottleneck import on_grid
@@ -24,7 +25,7 @@ from pipeline.types import Batch
 BETAS = (0.0, 0.9)  # of Adam, arXiv:1704.00028, algorithm 1
 
 
-class FAnoGanConfig(MethodConfig):
+class FAnoGanConfig(RepairingFields, MethodConfig):
     """Configuration of `f_anogan`."""
 
     name: Literal["f_anogan"] = "f_anogan"
@@ -58,7 +59,7 @@ class _FAnoGan(Method):
         sizes, grid = widths(config.widths, levels), image_size // 2**levels
         self.generator = Generator(spatial_dims, config.latent, [*reversed(sizes), channels], grid)
         self.critic = Judge(spatial_dims, [channels, *sizes], grid, bias=False)
-        self.encoder = Judge(spatial_dims, [channels, *sizes], grid, outputs=config.latent)
+        self.encoder = Judge(spatial_dims, [config.inputs(channels), *sizes], grid, outputs=config.latent)
         self.phases = (
             Phase("critic", ("critic",), config.lr, BETAS, repeats=config.critic_steps, until=config.gan_share),
             Phase("generator", ("generator",), config.lr, BETAS, until=config.gan_share),
@@ -70,7 +71,7 @@ class _FAnoGan(Method):
         return self.generator(self._code(x))
 
     def _code(self, x: Tensor) -> Tensor:
-        z = self.encoder(x)
+        z = self.encoder(self.config.seen(x))
         return z if z.ndim == 2 else z[:, None]
 
     def to_code(self, x: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class _FAnoGan(Method):
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the critic's, the generator's or the encoder's loss and its terms."""
         if phase == "encoder":
-            return self._encoder_terms(batch.images)
+            return self._encoder_terms(*self.config.pair(batch, rng))
         z = rng.normal(self.config.latent)
         if phase == "generator":
             judged = self.critic(self.generator(z)).mean()
@@ -94,19 +95,19 @@ class _FAnoGan(Method):
         epsilon = rng.uniform(*[1] * (batch.images.ndim - 1))
         return critic_terms(self.critic, batch.images, x_tilde, epsilon, self.config.penalty)
 
-    def _encoder_terms(self, x: Tensor) -> dict[str, Tensor]:
-        image, features = (residual.mean() for residual in self._residuals(x))
+    def _encoder_terms(self, x: Tensor, clean: Tensor) -> dict[str, Tensor]:
+        image, features = (residual.mean() for residual in self._residuals(x, clean))
         return {"total": image + self.config.kappa * features, "image": image, "features": features}
 
-    def _residuals(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _residuals(self, x: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean squared residual of the image and of the critic's features, each [B]."""
         x_hat = self(x)
-        f, f_hat = self.critic.features(x).float(), self.critic.features(x_hat).float()
-        return (x - x_hat).square().flatten(1).mean(dim=1), (f - f_hat).square().flatten(1).mean(dim=1)
+        f, f_hat = self.critic.features(clean).float(), self.critic.features(x_hat).float()
+        return (clean - x_hat).square().flatten(1).mean(dim=1), (f - f_hat).square().flatten(1).mean(dim=1)
 
     def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the encoder's loss in its phase, nothing before: no term of a GAN falls steadily as it improves."""
-        return self._encoder_terms(batch.images) if phase == "encoder" else {}
+        return self._encoder_terms(*self.config.pair(batch, rng)) if phase == "encoder" else {}
 
 
 class Restorer(_FAnoGan):
@@ -124,5 +125,5 @@ class DiscrepancyScorer(_FAnoGan):
     def score(self, x: Tensor, rng: Rng) -> Tensor:
         """Return A(x) = A_R(x) + kappa A_D(x), float32 [B], higher = more anomalous; no randomness."""
         with self.inference():
-            image, features = self._residuals(self.check(x))
+            image, features = self._residuals(self.check(x), x)
             return (image + self.config.kappa * features).float()

@@ -24,10 +24,9 @@ from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, MethodConfig, Phase, require_same_grid, require_size
 from pipeline.methods.capabilities import Codec
 from pipeline.methods.component import ComponentConfig
+from pipeline.methods.composite import Composite
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
-
-CODEC = "codec_"  # prefix of the codec's own phases
 
 
 class LatentDiffusionConfig(MethodConfig, ProcessConfig):
@@ -73,7 +72,7 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
             require_size(self.name, image_size, multiple, multiple)
 
 
-class LatentDiffusion(Method):
+class LatentDiffusion(Composite):
     """x -> z -> z_t -> z_hat -> x_hat.
 
     Args:
@@ -83,47 +82,30 @@ class LatentDiffusion(Method):
     """
 
     config: LatentDiffusionConfig
+    codec: Method
     sigma: Tensor
     measured: Tensor
 
     def __init__(self, config: LatentDiffusionConfig, codec: Method, network: nn.Module) -> None:
         super().__init__(config, codec.image_size, codec.channels, codec.spatial_dims)
         self.channels_last = codec.channels_last
-        self.codec, self.network = codec, network
-        if config.codec.trained:
-            self.named = ("codec",)
-            codec.requires_grad_(False)
+        first, end = self.hold("codec", codec, config.codec, config.codec_share)
+        self.network = network
         self.process = Process(config, code_shape(codec), limit=None)
         self.register_buffer("sigma", torch.ones(()))
         self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
-        self.phases = (
-            *codec.phases_within("codec", self._codec_end),
-            Phase("denoise", ("network",), lr=config.lr, after=self._codec_end),
-        )
+        self.phases = (*first, Phase("denoise", ("network",), lr=config.lr, after=end))
 
     @property
-    def _codec_end(self) -> float:
-        learns = any(p.requires_grad for p in self.codec.parameters())
-        return self.config.codec_share if learns else 0.0
+    def passes(self) -> int:
+        """Of the denoiser: every step of every start time; encoder and decoder are not counted."""
+        return len(self.config.start_times) * self.config.steps
 
-    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return the codec's own terms in its phases, then L_LDM (eq. 2)."""
-        if phase.startswith(CODEC):
-            return self.codec.loss(batch, phase.removeprefix(CODEC), rng)
+    def own_loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return the denoiser's L_LDM (eq. 2)."""
         z_t, t, target = self.process.lesson(self.encode(batch.images, measure=self.training), rng)
         error = F.mse_loss(self.network(z_t, t).float(), target)
         return {"total": error, self.config.prediction: error, "sigma": self.sigma}
-
-    def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return the codec's own validation terms in its phases, then the loss."""
-        if phase.startswith(CODEC):
-            return self.codec.validation(batch, phase.removeprefix(CODEC), rng)
-        return self.loss(batch, phase, rng)
-
-    def after_step(self, phase: str) -> None:
-        """Run the codec's own update after its steps."""
-        if phase.startswith(CODEC):
-            self.codec.after_step(phase.removeprefix(CODEC))
 
     def encode(self, x: Tensor, measure: bool = False) -> Tensor:
         """Return z [B, D, *grid] of images, without gradients; with `measure`, set sigma at the first call."""

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -25,13 +24,12 @@ from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, MethodConfig, Phase, require_same_grid, require_size
 from pipeline.methods.capabilities import Reconstructor
 from pipeline.methods.component import ComponentConfig
+from pipeline.methods.composite import Composite
 from pipeline.nn.condition import About
-from pipeline.nn.repair import mask_terms
+from pipeline.nn.repair import lesion_surprise, lesion_terms
 from pipeline.nn.rng import Rng
 from pipeline.nn.unet import UNetFields
 from pipeline.types import Batch
-
-OWN = "reconstructor_"  # prefix of the reconstructor's phases
 
 
 class LearnedResidualConfig(PaintingFields, UNetFields, MethodConfig):
@@ -67,7 +65,7 @@ class LearnedResidualConfig(PaintingFields, UNetFields, MethodConfig):
         require_size(self.name, image_size, self.multiple, 2 * self.multiple)
 
 
-class LearnedResidual(Method):
+class LearnedResidual(Composite):
     """Painted image -> x_hat; [x, x_hat] -> mask of what was painted.
 
     Args:
@@ -76,19 +74,21 @@ class LearnedResidual(Method):
     """
 
     config: LearnedResidualConfig
+    reconstructor: Method
 
     def __init__(self, config: LearnedResidualConfig, reconstructor: Method) -> None:
         super().__init__(config, reconstructor.image_size, reconstructor.channels, reconstructor.spatial_dims)
-        self.reconstructor = reconstructor
+        first, end = self.hold("reconstructor", reconstructor, config.reconstructor, config.share)
         self.conditional, self.channels_last = reconstructor.conditional, reconstructor.channels_last
-        share = config.share
-        if config.reconstructor.trained:
-            self.named, share = ("reconstructor",), 0.0
-            reconstructor.requires_grad_(False)
         seen = self.channels * (2 if config.sees == "both" else 1)
         self.network = config.unet(self.spatial_dims, seen, 1)
-        first = reconstructor.phases_within("reconstructor", share)
-        self.phases = (*first, Phase("head", ("network",), lr=config.lr, after=share if first else 0.0))
+        self.phases = (*first, Phase("head", ("network",), lr=config.lr, after=end))
+
+    @property
+    def passes(self) -> int | None:
+        """Those of the reconstructor if the head sees its answer, and one of the head."""
+        first = 0 if self.config.sees == "image" else self.reconstructor.passes
+        return None if first is None else first + 1
 
     def forward(self, x: Tensor, x_hat: Tensor) -> Tensor:
         """Return the logit of "lesion" [B, 1, *spatial], float32."""
@@ -105,26 +105,12 @@ class LearnedResidual(Method):
             case "difference":
                 return x - x_hat
 
-    def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return the reconstructor's own terms in its phases, then cross-entropy + dice x (1 - soft Dice)."""
-        if phase.startswith(OWN):
-            return self.reconstructor.loss(batch, phase.removeprefix(OWN), rng)
+    def own_loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
+        """Return the head's cross-entropy + dice x (1 - soft Dice)."""
         lesson = self.config.lesson(batch, rng)
         x = lesson.painted.images
         logit = self(x, self.reconstructed(x, rng.fork("reconstruct"), batch.about))
-        terms = mask_terms(logit, lesson.painted.mask, lesson.body)
-        return {"total": terms["cross_entropy"] + self.config.dice * terms["dice"], **terms}
-
-    def validation(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return the reconstructor's own validation terms in its phases, then the loss."""
-        if phase.startswith(OWN):
-            return self.reconstructor.validation(batch, phase.removeprefix(OWN), rng)
-        return self.loss(batch, phase, rng)
-
-    def after_step(self, phase: str) -> None:
-        """Run the reconstructor's own update after its steps."""
-        if phase.startswith(OWN):
-            self.reconstructor.after_step(phase.removeprefix(OWN))
+        return lesion_terms(logit, lesson.painted.mask, lesson.body, self.config.dice)
 
     def reconstructed(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
         """Return x_hat [B, C, *spatial] of the reconstructor; zeros if the head does not see it."""
@@ -142,7 +128,7 @@ class LearnedResidual(Method):
             about: attributes of each image, for a conditional reconstructor; () if unknown.
         """
         with self.inference():
-            return F.softplus(self(self.check(x), self.reconstructed(x, rng, about)))
+            return lesion_surprise(self(self.check(x), self.reconstructed(x, rng, about)))
 
 
 def _check(reconstructor: Method, sizes: tuple[int, int, int]) -> None:

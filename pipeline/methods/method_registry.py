@@ -83,6 +83,15 @@ def parse_method(values: dict[str, Any]) -> MethodConfig:
         raise ConfigError(explain(error, f"The configuration of {name}")) from None
 
 
+def sees_the_other_side(config: MethodConfig) -> bool:
+    """Return whether the method, or a component of it, looks at the mirrored image.
+
+    A trained component has its own configuration here only after the method is built (`name_component`).
+    """
+    parts = (parse_method(one.method) for one in config.components().values())
+    return getattr(config, "mirrored", False) or any(map(sees_the_other_side, parts))
+
+
 def build_method(
     config: MethodConfig,
     image_size: int,

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from pipeline.corruption import IntensityConfig, PaintingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.nn.repair import mask_terms
+from pipeline.nn.repair import lesion_surprise, lesion_terms
 from pipeline.nn.rng import Rng
 from pipeline.nn.unet import UNetFields
 from pipeline.types import Batch
@@ -62,10 +61,9 @@ class SyntheticLesion(Method):
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return cross-entropy + dice x (1 - soft Dice), within the body, means over the images."""
         lesson = self.config.lesson(batch, rng)
-        terms = mask_terms(self(lesson.painted.images), lesson.painted.mask, lesson.body)
-        return {"total": terms["cross_entropy"] + self.config.dice * terms["dice"], **terms}
+        return lesion_terms(self(lesson.painted.images), lesson.painted.mask, lesson.body, self.config.dice)
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
         """Return -log P(healthy) [B, 1, *spatial], at least 0; no randomness."""
         with self.inference():
-            return F.softplus(self(self.check(x)))
+            return lesion_surprise(self(self.check(x)))

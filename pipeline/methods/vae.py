@@ -14,16 +14,17 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.bottleneck import on_grid
-from pipeline.nn.energy import Restoration, normal_version
+from pipeline.nn.energy import Restoration, normal_version, restoration_passes
 from pipeline.nn.gaussian import StandardNormal, gaussian_nll, kl_to_standard_normal
 from pipeline.nn.rng import Rng
 from pipeline.nn.variational import variational_network
 from pipeline.types import Batch
 
 
-class VaeConfig(MethodConfig):
+class VaeConfig(RepairingFields, MethodConfig):
     """Configuration of `vae`."""
 
     name: Literal["vae"] = "vae"
@@ -47,12 +48,13 @@ class VariationalAutoencoder(Method):
     def __init__(self, config: VaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
-        self.network = variational_network(self.image_shape, config.latent, widths(config.widths, levels))
+        seen = config.inputs(channels)
+        self.network = variational_network(self.image_shape, config.latent, widths(config.widths, levels), seen)
         self.phases = (Phase("train", lr=config.lr),)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each [B, latent]."""
-        mu, log_variance = self.network.encode_forward(x)
+        mu, log_variance = self.network.encode_forward(self.config.seen(x))
         return mu.float(), log_variance.float()
 
     def decode(self, z: Tensor) -> Tensor:
@@ -61,11 +63,17 @@ class VariationalAutoencoder(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return -eq. 10: reconstruction (-log p(x|z)) and KL divergence before its weight, both in nats per image."""
-        mu, log_variance = self.encode(batch.images)
+        x, clean = self.config.pair(batch, rng)
+        mu, log_variance = self.encode(x)
         z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
-        reconstruction = gaussian_nll(batch.images, self.decode(z), self.config.decoder_std).mean()
+        reconstruction = gaussian_nll(clean, self.decode(z), self.config.decoder_std).mean()
         kl = kl_to_standard_normal(mu, log_variance).mean()
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+    @property
+    def passes(self) -> int:
+        """One, and those of `restoration`."""
+        return restoration_passes(self.config)
 
     def sample(self, rng: Rng) -> Tensor:
         """Return new images [B, C, *spatial], one per row of `rng`: the means of p(x|z), z from the prior N(0, I)."""
@@ -74,7 +82,7 @@ class VariationalAutoencoder(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return the mean of q(z|x) on a grid of 1: [B, latent, 1, 1]."""
-        return on_grid(self.network.encode_forward(x)[0], self.spatial_dims)
+        return on_grid(self.network.encode_forward(self.config.seen(x))[0], self.spatial_dims)
 
     def from_code(self, z: Tensor) -> Tensor:
         """Return the mean of p(x|z)."""

@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.bottleneck import on_grid
-from pipeline.nn.energy import Restoration, normal_version
+from pipeline.nn.energy import Restoration, normal_version, restoration_passes
 from pipeline.nn.gaussian import Mixture, gaussian_nll
 from pipeline.nn.rng import Rng
 from pipeline.nn.variational import variational_network
@@ -29,7 +30,7 @@ from pipeline.types import Batch
 START_STD = 0.05  # standard deviation of the initial pseudo-inputs, enough to make them differ
 
 
-class VampPriorConfig(MethodConfig):
+class VampPriorConfig(RepairingFields, MethodConfig):
     """Configuration of `vampprior`."""
 
     name: Literal["vampprior"] = "vampprior"
@@ -56,13 +57,14 @@ class VampPriorAutoencoder(Method):
     def __init__(self, config: VampPriorConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
-        self.network = variational_network(self.image_shape, config.latent, widths(config.widths, levels))
+        seen = config.inputs(channels)
+        self.network = variational_network(self.image_shape, config.latent, widths(config.widths, levels), seen)
         self.pseudo_inputs = nn.Parameter(START_STD * torch.randn(config.pseudo_inputs, *self.image_shape))
         self.phases = (Phase("train", lr=config.lr),)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of q(z|x), each [B, latent]."""
-        mu, log_variance = self.network.encode_forward(x)
+        mu, log_variance = self.network.encode_forward(self.config.seen(x))
         return mu.float(), log_variance.float()
 
     def decode(self, z: Tensor) -> Tensor:
@@ -83,13 +85,18 @@ class VampPriorAutoencoder(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the negative one-sample ELBO with its terms in nats per image, the KL term before its weight."""
-        x = batch.images
+        x, clean = self.config.pair(batch, rng)
         mu, log_variance = self.encode(torch.cat([x, self.seen_inputs()]))
         (mu, mu_k), (log_variance, log_variance_k) = mu.tensor_split([len(x)]), log_variance.tensor_split([len(x)])
         z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
-        reconstruction = gaussian_nll(x, self.decode(z), self.config.decoder_std).mean()
+        reconstruction = gaussian_nll(clean, self.decode(z), self.config.decoder_std).mean()
         kl = Mixture(mu_k, log_variance_k).divergence(z, mu, log_variance).mean()
         return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+    @property
+    def passes(self) -> int:
+        """One, and those of `restoration`."""
+        return restoration_passes(self.config)
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the decoded mean of q(z|x), or the result of `restoration`; no randomness."""

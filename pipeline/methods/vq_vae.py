@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.quantise import CodebookConfig, Quantised, VectorQuantiser, perplexity
 from pipeline.nn.rng import Rng
@@ -23,7 +24,7 @@ from pipeline.nn.vq_codec import code_decoder, code_encoder
 from pipeline.types import Batch
 
 
-class VqVaeConfig(MethodConfig):
+class VqVaeConfig(RepairingFields, MethodConfig):
     """Configuration of `vq_vae`."""
 
     name: Literal["vq_vae"] = "vq_vae"
@@ -51,21 +52,22 @@ class VectorQuantisedAutoencoder(Method):
     def __init__(self, config: VqVaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         shape = (config.widths, config.residual_layers)
-        self.encoder = code_encoder(spatial_dims, channels, config.code_width, *shape)
+        self.encoder = code_encoder(spatial_dims, config.inputs(channels), config.code_width, *shape)
         self.quantiser = VectorQuantiser(config.entries, config.code_width, config.codebook)
         self.decoder = code_decoder(spatial_dims, config.code_width, channels, *shape)
         self.phases = (Phase("train", lr=config.lr),)
 
     def forward(self, x: Tensor, rng: Rng | None = None) -> tuple[Tensor, Quantised]:
         """Return x_hat [B, C, *spatial] and the quantiser's output; with `rng` (in training) the codebook learns."""
-        quantised = self.quantiser(self.encoder(x), rng)
+        quantised = self.quantiser(self.encoder(self.config.seen(x)), rng)
         return self.decoder(quantised.codes), quantised
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return eq. 3 and its terms; perplexity (entries in use) is logged, not differentiated."""
-        x_hat, quantised = self(batch.images, rng)
+        x, clean = self.config.pair(batch, rng)
+        x_hat, quantised = self(x, rng)
         terms = {
-            "reconstruction": F.mse_loss(x_hat.float(), batch.images),
+            "reconstruction": F.mse_loss(x_hat.float(), clean),
             "commitment": quantised.commitment_loss,
         }
         total = terms["reconstruction"] + self.config.beta * terms["commitment"]
@@ -76,7 +78,7 @@ class VectorQuantisedAutoencoder(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return z_e [B, D, *grid], before quantisation."""
-        return self.encoder(x)
+        return self.encoder(self.config.seen(x))
 
     def from_code(self, z: Tensor) -> Tensor:
         """Quantise and decode: the quantiser belongs to the decoder (arXiv:2112.10752, section 3.1)."""
@@ -90,7 +92,7 @@ class VectorQuantisedAutoencoder(Method):
     def to_tokens(self, x: Tensor) -> Tensor:
         """Return the indices of the codes of x, int64 [B, *grid]."""
         with self.inference():
-            return self.quantiser(self.encoder(self.check(x))).indices
+            return self.quantiser(self.encoder(self.config.seen(self.check(x)))).indices
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
         """Return the images of tokens [B, *grid]."""

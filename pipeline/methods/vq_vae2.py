@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.code_prior import nearest_count_most
 from pipeline.nn.hierarchical_codec import Coded, HierarchicalCodec
@@ -32,7 +33,7 @@ from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
 
-class VqVae2Config(MethodConfig):
+class VqVae2Config(RepairingFields, MethodConfig):
     """Configuration of `vq_vae2`."""
 
     name: Literal["vq_vae2"] = "vq_vae2"
@@ -77,7 +78,7 @@ class _TwoLevels(Method):
         super().__init__(config, image_size, channels, spatial_dims)
         self.codec = HierarchicalCodec(
             spatial_dims, channels, config.widths, config.residual_layers, config.entries, config.code_width,
-            config.codebook,
+            config.codebook, config.inputs(channels),
         )  # fmt: skip
         if config.answer == "reconstruction":
             self.phases = (Phase("codec", ("codec",), config.lr),)
@@ -96,11 +97,13 @@ class _TwoLevels(Method):
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return eq. 2 of the codec, or the priors' mean nats per code, with named terms."""
-        return self._codec_loss(batch.images, rng) if phase == "codec" else self._prior_loss(batch.images)
+        return (
+            self._codec_loss(*self.config.pair(batch, rng), rng) if phase == "codec" else self._prior_loss(batch.images)
+        )
 
-    def _codec_loss(self, x: Tensor, rng: Rng) -> dict[str, Tensor]:
-        levels = self.codec.encode(x, rng)
-        reconstruction = F.mse_loss(self.codec.decode(*(level.codes for level in levels)), x)
+    def _codec_loss(self, x: Tensor, clean: Tensor, rng: Rng) -> dict[str, Tensor]:
+        levels = self.codec.encode(self.config.seen(x), rng)
+        reconstruction = F.mse_loss(self.codec.decode(*(level.codes for level in levels)), clean)
         terms = {
             "reconstruction": reconstruction,
             "commitment": cast(Tensor, sum(level.commitment_loss for level in levels)),
@@ -114,7 +117,7 @@ class _TwoLevels(Method):
 
     def _prior_loss(self, x: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
-            codes = self.codec.codes(x)
+            codes = self.codec.codes(self.config.seen(x))
         top, bottom = (nll.mean() for nll in self.nll(codes))
         return {"total": top + bottom, "nll_top": top, "nll_bottom": bottom}
 
@@ -125,7 +128,7 @@ class _TwoLevels(Method):
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return both levels before quantisation, [B, 2 D, *fine grid], the coarse one upsampled to the fine grid."""
-        return self.codec.features(x)
+        return self.codec.features(self.config.seen(x))
 
     def from_code(self, z: Tensor) -> Tensor:
         """Quantise and decode: the quantisers belong to the decoder (arXiv:2112.10752, section 3.1)."""
@@ -139,7 +142,7 @@ class _TwoLevels(Method):
     def to_tokens(self, x: Tensor) -> Tensor:
         """Return the indices of both levels' codes, int64 [B, L]: the top level row by row, then the bottom one."""
         with self.inference():
-            codes = self.codec.codes(self.check(x))
+            codes = self.codec.codes(self.config.seen(self.check(x)))
         return torch.cat([codes.top.flatten(1), codes.bottom.flatten(1)], dim=1)
 
     def from_tokens(self, tokens: Tensor) -> Tensor:
@@ -161,7 +164,7 @@ class CodeReconstructor(_TwoLevels):
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat; no randomness."""
         with self.inference():
-            return self.codec.image(self.codec.codes(self.check(x))).to(x.dtype)
+            return self.codec.image(self.codec.codes(self.config.seen(self.check(x)))).to(x.dtype)
 
 
 class LikelihoodMapper(_TwoLevels):
@@ -171,17 +174,21 @@ class LikelihoodMapper(_TwoLevels):
         """Return -log p of the codes, upsampled linearly and added, in nats, [B, 1, *spatial]; no randomness."""
         mode = "bilinear" if self.spatial_dims == 2 else "trilinear"
         with self.inference():
-            levels = self.nll(self.codec.codes(self.check(x)))
+            levels = self.nll(self.codec.codes(self.config.seen(self.check(x))))
             return cast(Tensor, sum(F.interpolate(nll[:, None], size=x.shape[2:], mode=mode) for nll in levels))
 
 
 class CodeRestorer(_TwoLevels):
     """Resample unlikely codes, and decode."""
 
+    @property
+    def passes(self) -> None:
+        """The prior is asked once for each position with an unlikely code."""
+
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the weighted mean of `samples` restorations; randomness comes from the row's key."""
         with self.inference():
-            codes = self.codec.codes(self.check(x))
+            codes = self.codec.codes(self.config.seen(self.check(x)))
             images = [self.codec.image(self.resample_unlikely(codes, rng.fork(i))) for i in range(self.config.samples)]
             return nearest_count_most(x, torch.stack(images), self.config.sharpness).to(x.dtype)
 

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.code_prior import nearest_count_most
 from pipeline.nn.code_transformer import CodeTransformer, CodeTransformerConfig
@@ -38,7 +39,7 @@ DELTA = 1e-6  # of eq. 7
 LARGEST = 1e4  # of lambda, as in the authors' code
 
 
-class VqganConfig(MethodConfig):
+class VqganConfig(RepairingFields, MethodConfig):
     """Configuration of `vqgan`."""
 
     name: Literal["vqgan"] = "vqgan"
@@ -100,7 +101,7 @@ class _VectorQuantisedGan(Method):
 
         super().__init__(config, image_size, channels, spatial_dims)
         shape = (config.widths, config.residual_layers)
-        self.encoder = code_encoder(spatial_dims, channels, config.code_width, *shape)
+        self.encoder = code_encoder(spatial_dims, config.inputs(channels), config.code_width, *shape)
         self.quantiser = VectorQuantiser(config.entries, config.code_width, config.codebook)
         self.decoder = code_decoder(spatial_dims, config.code_width, channels, *shape)
         self.discriminator = PatchDiscriminator(
@@ -123,7 +124,7 @@ class _VectorQuantisedGan(Method):
 
     def forward(self, x: Tensor, rng: Rng | None = None) -> tuple[Tensor, Quantised]:
         """Return x_hat [B, C, *spatial] and the quantiser's output; with `rng` (in training) the codebook learns."""
-        quantised = self.quantiser(self.encoder(x), rng)
+        quantised = self.quantiser(self.encoder(self.config.seen(x)), rng)
         return self.decoder(quantised.codes).float(), quantised
 
     def judge(self, x: Tensor) -> Tensor:
@@ -133,11 +134,12 @@ class _VectorQuantisedGan(Method):
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return L_VQ (codec), eq. 6 (generator), the hinge loss (discriminator) or -log p per code (prior)."""
         if phase == "discriminator":
-            return self._discriminator_loss(batch.images)
+            return self._discriminator_loss(*self.config.pair(batch, rng))
         if phase == "prior":
             return {"total": self.prior.nll(self.indices(batch.images)).mean()}
-        x_hat, quantised = self(batch.images, rng)
-        terms, rec = self._codec_terms(batch.images, x_hat, quantised)
+        x, clean = self.config.pair(batch, rng)
+        x_hat, quantised = self(x, rng)
+        terms, rec = self._codec_terms(clean, x_hat, quantised)
         if phase == "codec":
             return terms
         adversarial = -self.judge(x_hat).mean()
@@ -151,7 +153,8 @@ class _VectorQuantisedGan(Method):
         """
         if phase == "prior":
             return self.loss(batch, phase, rng)
-        return self._codec_terms(batch.images, *self(batch.images))[0]
+        x, clean = self.config.pair(batch, rng)
+        return self._codec_terms(clean, *self(x))[0]
 
     def after_step(self, phase: str) -> None:
         """Update the codebook."""
@@ -184,11 +187,11 @@ class _VectorQuantisedGan(Method):
     @torch.no_grad()
     def indices(self, x: Tensor) -> Tensor:
         """Return the tokens of x for a step of training, which neither leaves its mode nor checks again."""
-        return self.quantiser(self.encoder(x)).indices
+        return self.quantiser(self.encoder(self.config.seen(x))).indices
 
     def to_code(self, x: Tensor) -> Tensor:
         """Return z_e [B, D, *grid], before quantisation."""
-        return self.encoder(x)
+        return self.encoder(self.config.seen(x))
 
     def from_code(self, z: Tensor) -> Tensor:
         """Quantise and decode: the quantiser belongs to the decoder (arXiv:2112.10752, section 3.1)."""
@@ -208,10 +211,10 @@ class _VectorQuantisedGan(Method):
         used = perplexity(quantised.indices, self.config.entries)
         return {"total": total, **terms, "perplexity": used}, rec
 
-    def _discriminator_loss(self, x: Tensor) -> dict[str, Tensor]:
+    def _discriminator_loss(self, x: Tensor, clean: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             x_hat = self(x)[0]
-        real, fake = hinge(self.judge(x)), hinge(-self.judge(x_hat))
+        real, fake = hinge(self.judge(clean)), hinge(-self.judge(x_hat))
         return {"total": 0.5 * (real + fake), "real": real, "fake": fake}
 
 
@@ -226,6 +229,10 @@ class CodeReconstructor(_VectorQuantisedGan):
 
 class CodeRestorer(_VectorQuantisedGan):
     """Resample unlikely codes, and decode."""
+
+    @property
+    def passes(self) -> None:
+        """The prior is asked once for each position with an unlikely code."""
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the weighted mean of `samples` restorations; randomness comes from the row's key."""

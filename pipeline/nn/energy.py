@@ -27,6 +27,8 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.nn.gaussian import Prior
 
+PASSES = 3  # of one step of the descent: forward, and backward at about twice its cost
+
 Energy = Callable[[Tensor], Tensor]  # images or codes [B, ...] -> [B], each from its own row alone
 Encode = Callable[[Tensor], tuple[Tensor, Tensor]]
 Decode = Callable[[Tensor], Tensor]
@@ -85,6 +87,11 @@ def normal_version(y: Tensor, encode: Encode, decode: Decode, prior: Prior, conf
         return restored_image(y, minus_elbo, restoration)
     z, _ = encode(y)
     return decode(z if restoration is None else searched_code(z, minus_log_joint, restoration))
+
+
+def restoration_passes(config: Searched) -> int:
+    """Return the passes of encoder and decoder that `normal_version` takes for one image."""
+    return 1 if config.restoration is None else 1 + PASSES * config.restoration.steps
 
 
 def _half_square(error: Tensor) -> Tensor:

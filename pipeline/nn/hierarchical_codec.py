@@ -30,17 +30,18 @@ class HierarchicalCodec(nn.Module):
         residual_layers: residual units per level.
         entries, code_width: of both codebooks.
         codebook: how the codebooks learn.
+        seen: channels of what is encoded; those of the images by default.
     """
 
     def __init__(
         self, spatial_dims: int, channels: int, widths: Sequence[int], residual_layers: int, entries: int,
-        code_width: int, codebook: CodebookConfig,
+        code_width: int, codebook: CodebookConfig, seen: int | None = None,
     ) -> None:  # fmt: skip
         from monai.networks.blocks import Convolution
 
         super().__init__()
         width = widths[-1]
-        self.encode_bottom = code_encoder(spatial_dims, channels, width, widths, residual_layers)
+        self.encode_bottom = code_encoder(spatial_dims, seen or channels, width, widths, residual_layers)
         self.encode_top = code_encoder(spatial_dims, width, code_width, (width,), residual_layers)
         self.quantise_top = VectorQuantiser(entries, code_width, codebook)
         self.condition_bottom = code_decoder(spatial_dims, code_width, width, (width,), residual_layers)

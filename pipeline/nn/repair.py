@@ -19,10 +19,12 @@ class Repaired(NamedTuple):
     Attributes:
         images: x_hat, float32 [B, C, *spatial].
         logit: of the gate, float32 [B, 1, *spatial]; None without a gate.
+        log_variance: of the error that the network expects at each pixel, float32 [B, 1, *spatial]; None without one.
     """
 
     images: Tensor
     logit: Tensor | None
+    log_variance: Tensor | None = None
 
 
 class RepairFields(Config):
@@ -77,6 +79,17 @@ def mask_terms(logit: Tensor, lesion: Tensor, body: Tensor) -> dict[str, Tensor]
     mask = lesion.float()
     surprise = F.binary_cross_entropy_with_logits(logit, mask, reduction="none")
     return {"cross_entropy": within_body(surprise, body), "dice": soft_dice_loss(logit.sigmoid() * body, mask)}
+
+
+def lesion_terms(logit: Tensor, lesion: Tensor, body: Tensor, dice: float) -> dict[str, Tensor]:
+    """Return `mask_terms`, and as "total" the cross-entropy + dice x (1 - soft Dice): the loss of a segmenting head."""
+    terms = mask_terms(logit, lesion, body)
+    return {"total": terms["cross_entropy"] + dice * terms["dice"], **terms}
+
+
+def lesion_surprise(logit: Tensor) -> Tensor:
+    """Return -log P(healthy) for the logit of "lesion": at least 0, and no ties where P is near 1."""
+    return F.softplus(logit)
 
 
 def mean_of_draws(draws: list[Tensor]) -> Tensor:

@@ -9,8 +9,12 @@ if TYPE_CHECKING:
     from monai.networks.nets import VarAutoEncoder
 
 
-def variational_network(image_shape: Sequence[int], latent: int, widths: Sequence[int]) -> VarAutoEncoder:
+def variational_network(
+    image_shape: Sequence[int], latent: int, widths: Sequence[int], seen: int | None = None
+) -> VarAutoEncoder:
     """Return encoder and decoder between images (C, *spatial) and codes of length `latent`, one halving per width.
+
+    The encoder sees `seen` channels, those of the image by default.
 
     Instance norm, MONAI's default, would hide an image's overall brightness from the code.
     """
@@ -18,7 +22,7 @@ def variational_network(image_shape: Sequence[int], latent: int, widths: Sequenc
 
     return VarAutoEncoder(
         len(image_shape) - 1,
-        image_shape,
+        (seen or image_shape[0], *image_shape[1:]),
         image_shape[0],
         latent,
         channels=widths,

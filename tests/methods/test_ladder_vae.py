@@ -9,7 +9,7 @@ import torch
 from torch.testing import assert_close
 
 from pipeline.corruption import LesionConfig, ShapeConfig, Tinted
-from pipeline.methods.ladder_vae import LadderVae, LadderVaeConfig
+from pipeline.methods.ladder_vae import LadderVae, LadderVaeConfig, StandardisedLadder
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -69,3 +69,42 @@ def test_without_a_gate_the_image_reaches_the_answer_through_the_codes_alone(bat
     assert torch.equal(x_hat, x_hat[:1].expand_as(x_hat))
     gated = with_posterior(0.3, 0.0, draws=0).reconstruct(batch.images, Rng(range(16))) - batch.images
     assert_close(gated, gated[:1].expand_as(gated), atol=1e-6, rtol=0)
+
+
+def expecting(log_variance: float, batch: Batch, **values: object) -> tuple[LadderVae, dict[str, torch.Tensor]]:
+    """Return a ladder that expects the same error everywhere, and the terms of its loss."""
+    values = {"code": (1, 1, 2, 2, 3), "decoder_scale": 0.1, "draws": 0} | values
+    method = LadderVaeConfig(widths=WIDTHS, lesions=LESIONS, **values).build(32).model
+    with torch.no_grad():
+        final = method.network.network.final_conv
+        final.weight[-1], final.bias[-1] = 0, log_variance
+    return method, method.loss(batch, "train", Rng(range(16)))
+
+
+@pytest.mark.parametrize("gated", [True, False])
+def test_with_a_variance_the_likelihood_takes_the_place_of_the_absolute_error(gated: bool, batch: Batch) -> None:
+    """b/2 (exp(-s) e^2 + s): e^2 follows from two values of s, and must not depend on s."""
+    squares = []
+    for s in (0.0, -2.0):
+        _, terms = expecting(s, batch, gated=gated, variance="everywhere")
+        squares.append((terms["likelihood"] / 0.05 - s) * math.exp(s))
+        mask = terms["cross_entropy"] + terms["dice"] if gated else 0
+        assert_close(terms["repair"], terms["likelihood"] + mask)
+    assert squares[0] > 0
+    assert_close(squares[0], squares[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("variance", "learns"), [("healthy", False), ("everywhere", True)])
+def test_the_healthy_variance_does_not_learn_from_painted_pixels(variance: str, learns: bool, batch: Batch) -> None:
+    method, _ = expecting(-1.0, batch, variance=variance)
+    lesson = method.config.lesson(batch, Rng(range(16)))
+    s = torch.zeros_like(batch.images, requires_grad=True)
+    method._likelihood(batch.images, s, lesson)["likelihood"].backward()
+    assert (s.grad[lesson.painted.mask & lesson.body] != 0).any() == learns
+    assert (s.grad[~lesson.painted.mask & lesson.body] != 0).all()
+
+
+def test_the_map_is_the_error_in_units_of_what_is_expected(batch: Batch) -> None:
+    method, _ = expecting(math.log(0.25), batch, variance="healthy")
+    maps = StandardisedLadder(method).anomaly_map(batch.images, Rng(range(16)))
+    assert_close(maps, (method.reconstruct(batch.images, Rng(range(16))) - batch.images).abs() / 0.5)

@@ -14,6 +14,7 @@ from pipeline.data.images.volume import Depth, VolumeConfig, padded
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.geometry import Allowed, assemble
 from pipeline.errors import ConfigError, Rejected
+from pipeline.methods import sees_the_other_side
 from pipeline.stages.run.run_config import RunConfig
 
 CT = InstanceAttributes(
@@ -120,10 +121,19 @@ def test_settings_that_contradict_volumes_are_refused() -> None:
             DataConfig.model_validate({**data, **wrong})
 
 
-def test_a_cube_has_no_mirror_image_of_the_patient() -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"name": "gated_dae", "mirrored": True},
+        {"name": "vae", "mirrored": True},
+        {"name": "learned_residual", "reconstructor": {"method": {"name": "ladder_vae", "mirrored": True}}},
+    ],
+)
+def test_a_cube_has_no_mirror_image_of_the_patient(method: dict[str, object]) -> None:
     data = {"route": "ct-head", "normaliser": {"kind": "ct_window", "image_size": 64}, "volumes": {"tile": 32}}
-    run = {"name": "r", "data": data, "method": {"name": "gated_dae", "mirrored": True}}
+    run = {"name": "r", "data": data, "method": method}
     with pytest.raises(ValidationError, match=r"method\.mirrored"):
         RunConfig.model_validate(run)
-    assert RunConfig.model_validate({**run, "data": {**data, "volumes": {"tile": 64}}}).method.mirrored
-    assert RunConfig.model_validate({**run, "data": {**data, "volumes": None}}).method.mirrored
+    for volumes in ({"tile": 64}, None):
+        config = RunConfig.model_validate({**run, "data": {**data, "volumes": volumes}})
+        assert sees_the_other_side(config.method)

@@ -33,6 +33,7 @@ class LeaderRow(Config):
         against: the method against the best control, by the paired bootstrap: the mean AUROC of all its seeds, patients
             and seeds both resampled, or of its folds; None if it was not computed.
         holm_p: its p-value, corrected over the methods of the table.
+        passes: forward passes per slice, over all models; None where they depend on the image.
         failure: reason why there are no results.
     """
 
@@ -45,6 +46,7 @@ class LeaderRow(Config):
     stage_seconds: tuple[float, ...] = ()
     parameters: int | None = None
     images_per_second: float | None = None
+    passes: int | None = None
     units: int = 0
     seeds: dict[int, dict[str, float]] = {}
     against: Comparison | None = None
@@ -152,7 +154,7 @@ def _rank(row: LeaderRow, criterion: str) -> float:
 
 def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Settings) -> LeaderRow:
     result = read_result(benchmark, cell, settings) or {}
-    facts = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second")}
+    facts = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second", "passes")}
     stages = result.get("stage_seconds") or ()  # empty if the method has one stage
     row = LeaderRow(name=cell.method.name, score=cell.score.name, stage_seconds=stages, **facts)
     measured = _measured(benchmark, cell, set_name, settings)

@@ -55,7 +55,8 @@ def leaderboard_table(board: Leaderboard) -> str:
     metrics = [name for name in FIGURES if any(name in row.figures for row in board.rows)]
     headers = [
         "method", "score", "supervision", *(FIGURES[name] for name in metrics),
-        f"against the best control ({board.part})", "p (Holm)", "training, CPU s", "parameters", "images per CPU s",
+        f"against the best control ({board.part})", "p (Holm)",
+        "training, CPU s", "parameters", "passes", "images per CPU s",
     ]  # fmt: skip
     return markdown_table(headers, [_cells(row, metrics) for row in board.rows])
 
@@ -85,11 +86,11 @@ def _spread(row: LeaderRow, name: str) -> str:
 def _cells(row: LeaderRow, metrics: Sequence[str]) -> list[str]:
     name = f"control: {row.name}" if row.control else row.name
     if row.failure:
-        return [name, row.score, "", "failed", *[""] * (len(metrics) - 1), "", "", "", "", ""]
+        return [name, row.score, "", "failed", *[""] * (len(metrics) - 1), *[""] * 6]
     figures = [_text(row.figures.get(name)) for name in metrics]
     if row.control:
-        return [name, "", "", *figures, "", "", "", "", ""]
-    cost = (_training(row), _number(row.parameters), _number(row.images_per_second))
+        return [name, "", "", *figures, *[""] * 6]
+    cost = (_training(row), _number(row.parameters), _number(row.passes), _number(row.images_per_second))
     p = "" if row.holm_p is None else "< 0.001" if row.holm_p < 0.001 else f"{row.holm_p:.3f}"
     return [name, row.score, row.supervision, *figures, _difference(row), p, *cost]
 

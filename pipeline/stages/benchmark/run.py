@@ -196,7 +196,7 @@ def figures_of(report: EvaluationReport) -> dict[str, Any]:
 
 
 def _facts(run: RunRef, settings: Settings) -> dict[str, Any]:
-    """Return the costs of the method: parameters, CPU seconds of training, slices scored per CPU second."""
+    """Return the costs of the method: parameters, CPU seconds of training, passes, slices scored per CPU second."""
     with Catalogue.open(settings) as catalogue:
         opened = OpenRun.load(run, catalogue, settings)
         detector, summary = opened.detector, catalogue.run(opened.folder.run_id).summary
@@ -204,11 +204,18 @@ def _facts(run: RunRef, settings: Settings) -> dict[str, Any]:
     return {
         "supervision": ", ".join(sorted({method.supervision for method in detector.methods})),
         "parameters": sum(p.numel() for method in detector.methods for p in method.parameters()),
+        "passes": _passes(detector),
         "training_seconds": summary.get("process_seconds"),
         "stage_seconds": summary.get("stage_seconds", []),
         "training_images": summary.get("images_seen"),
         "images_per_second": scored / seconds if seconds > 0 else None,
     }
+
+
+def _passes(detector: Scorer) -> int | None:
+    """Return the forward passes per slice, over all models; None where they depend on the image."""
+    passes = [method.passes for method in detector.methods]
+    return None if None in passes else sum(one for one in passes if one is not None)
 
 
 def _timed(detector: Scorer, data: SliceDataset) -> tuple[int, float]:

@@ -177,7 +177,9 @@ def build_untrained(config: RunConfig, components: Mapping[str, Model]) -> Metho
     volumes, seed = config.data.volumes, config.training.seed
     trained = {name: part.method for name, part in components.items()}
     if volumes is not None:
-        return build_method(config.method, volumes.tile, spatial_dims=3, seed=seed, trained=trained)
+        method = build_method(config.method, volumes.tile, spatial_dims=3, seed=seed, trained=trained)
+        config.refuse_mirrored_cubes(method.config)  # again, with the configurations of trained components
+        return method
     return build_method(config.method, config.data.normaliser.image_size, seed=seed, trained=trained)
 
 

@@ -12,7 +12,8 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.methods import AnyMethodConfig
+from pipeline.methods import AnyMethodConfig, sees_the_other_side
+from pipeline.methods.base import MethodConfig
 from pipeline.training.config import TrainingConfig
 
 
@@ -81,14 +82,26 @@ class RunConfig(Config):
             )
         return self
 
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def refuse_mirrored_cubes(self, method: MethodConfig) -> None:
+        """Check that a method that looks at the mirrored image gets whole images.
+
+        Raises:
+            ConfigError: it, or a component of it, would get cubes that are narrower than the image.
+        """
         volumes = self.data.volumes
         if volumes is None or volumes.tile == self.data.normaliser.image_size:
-            return self
-        if getattr(self.method, "mirrored", False):
-            raise ValueError(
-                "the mirrored cube is not the patient's other side. Set method.mirrored to false, or make the "
-                "tile of data.volumes as wide as the image"
+            return
+        if sees_the_other_side(method):
+            raise ConfigError(
+                "The mirrored cube is not the patient's other side. Set method.mirrored, or that of the component, to "
+                "false, or make the tile of data.volumes as wide as the image."
             )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not isinstance(self.method, EnsembleConfig):
+            try:
+                self.refuse_mirrored_cubes(self.method)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         return self

@@ -91,7 +91,7 @@ def test_a_cell_is_finished_whatever_weight_the_grid_chose(
     cell = next(c for c in benchmark.cells() if (c.method.name, c.score.name) == ("small", "grid"))
     result = read_result(benchmark, cell, hospital.settings)
     assert result and result["state"] == "done", result
-    assert result["images_per_second"] > 0
+    assert result["images_per_second"] > 0 and result["passes"] == 1
     assert set(tried[0].table["adjacent"]) == {own, 0.0, 1.0}
     assert read_finished(benchmark, cell, hospital.settings) == result
     with monkeypatch.context() as wider:  # a grid that tries something else is another question
