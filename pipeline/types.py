@@ -157,6 +157,7 @@ class SliceResult:
             the method has no reconstruction.
         history: the steps up to the model, the normaliser's last, which leads back to the slice's own grid; () if they
             were not recorded.
+        members: z-scores of an ensemble's members; () for a single detector.
     """
 
     id: str
@@ -165,6 +166,7 @@ class SliceResult:
     body: np.ndarray
     reconstruction: np.ndarray | None
     history: tuple[Step, ...] = ()
+    members: tuple[float, ...] = ()
 
     def alone(self, slice_id: str) -> SliceResult:
         """Return the result under its id with copied arrays, so that keeping a slice does not keep the whole volume."""

@@ -102,17 +102,24 @@ class Ensemble(Scorer):
         """Whether any member has a map."""
         return any(member.map is not None for member in self.members)
 
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """The members' methods, numbered where a method occurs more than once: "dae", "ae", "ae 2"."""
+        names = [method.config.name for method in self.methods]
+        earlier = [names[:place].count(name) for place, name in enumerate(names)]
+        return tuple(f"{name} {count + 1}" if count else name for name, count in zip(names, earlier, strict=True))
+
     def raw_batch(self, batch: Batch) -> BatchResult:
         """Return the mean z-score of each slice (NaN if a member has none), the mean z-map and a reconstruction."""
         scored = [(member, member.detector.score_batch(batch)) for member in self.members]
-        scores = torch.stack([member.score.z(result.scores) for member, result in scored]).mean(dim=0)
+        scores = torch.stack([member.score.z(result.scores) for member, result in scored])
         maps = [
             member.map.z(result.maps) for member, result in scored if member.map is not None and result.maps is not None
         ]
         inside = batch.body.to(self.device)
         mean = torch.stack(maps).mean(dim=0).masked_fill(~inside, 0.0) if maps else None
         reconstructions = (result.reconstructions for _, result in scored if result.reconstructions is not None)
-        return BatchResult(scores, mean, next(reconstructions, None))
+        return BatchResult(scores.mean(dim=0), mean, next(reconstructions, None), scores)
 
     @property
     def spec(self) -> dict[str, Any]:

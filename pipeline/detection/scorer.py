@@ -69,6 +69,11 @@ class Scorer:
         """Score one batch before any transform; see `score_batch`."""
 
     @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of an ensemble's members, in the order of `BatchResult.members`; () for a single detector."""
+        return ()
+
+    @property
     def methods(self) -> tuple[Method, ...]:
         """The models' methods."""
         return tuple(model.method for model in self.models)

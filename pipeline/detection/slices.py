@@ -23,11 +23,13 @@ class BatchResult(NamedTuple):
         maps: float32 [B, 1, *spatial], 0 outside the (eroded) body; None for a ScanScorer.
         reconstructions: float32 [B, C, *spatial] in [-1, 1], outside the body the image itself; None if the method has
             no reconstruction.
+        members: float64 [M, B], the z-scores of an ensemble's members; None for a single detector.
     """
 
     scores: Tensor
     maps: Tensor | None
     reconstructions: Tensor | None
+    members: Tensor | None = None
 
 
 class Slices(Protocol):
@@ -71,10 +73,12 @@ def slice_results(batch: Batch, scored: BatchResult) -> Iterator[SliceResult]:
     scores = scored.scores.cpu().tolist()
     maps = None if scored.maps is None else scored.maps.cpu().numpy()
     images = None if scored.reconstructions is None else scored.reconstructions.cpu().numpy()
+    members = [()] * len(scores) if scored.members is None else scored.members.T.cpu().tolist()
     bodies = batch.body.cpu().numpy()
     for row, (item, score) in enumerate(zip(batch.ids, scores, strict=True)):
         values = None if maps is None else maps[row, 0]
-        yield SliceResult(item, score, values, bodies[row, 0], None if images is None else images[row, 0])
+        image = None if images is None else images[row, 0]
+        yield SliceResult(item, score, values, bodies[row, 0], image, members=tuple(members[row]))
 
 
 def native_map(

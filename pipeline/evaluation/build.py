@@ -30,6 +30,7 @@ def build_report(
     title: str = "",
     set_name: str,
     unit: str = "slice",
+    members: Sequence[str] = (),
     facts: Mapping[str, str | int | float] | None = None,
     guarantee: str = "",
     thresholds: Sequence[Threshold] = (),
@@ -48,6 +49,7 @@ def build_report(
         title: title of the report; default `name`.
         set_name: develop, gate or test.
         unit: "slice" or "study". With slices that have a relative_position the central subset gets its own table.
+        members: columns of an ensemble's members, which get rows below its own.
         facts, guarantee, notes: printed unchanged.
         thresholds: thresholds from the calibration; the first one is used for subgroups.
         n_calibration: number of calibration units behind the p-values, for their envelope.
@@ -59,8 +61,8 @@ def build_report(
         ConfigError, EmptySelection: see `ScoreTable.from_frame` and `evaluate_pixels`.
     """
     frame = scores.rename(columns={"score": name})
-    table = ScoreTable.from_frame(frame, (name,), unit)
-    tables, left_out = _tables(frame, config, name, unit, table)
+    table = ScoreTable.from_frame(frame, models := (name, *members), unit)
+    tables, left_out = _tables(frame, config, models, unit, table)
     if cases is not None:
         pixel_thresholds = {name: pixel_alpha.threshold} if pixel_alpha else {}
         tables.append(evaluate_pixels(cases, config, thresholds=pixel_thresholds, chosen_here=set_name == "develop"))
@@ -81,17 +83,17 @@ def build_report(
 
 
 def _tables(
-    frame: pd.DataFrame, config: EvaluationConfig, name: str, unit: str, table: ScoreTable
+    frame: pd.DataFrame, config: EvaluationConfig, models: Sequence[str], unit: str, table: ScoreTable
 ) -> tuple[list[ResultTable], list[str]]:
     """Return image-level tables of all units and of the central slices, and the reason if the latter is missing."""
-    tables = [evaluate_images(frame, config, models=(name,), unit=unit, title=PLURAL[table.unit])]
+    tables = [evaluate_images(frame, config, models=models, unit=unit, title=PLURAL[table.unit])]
     if table.unit != "slice" or "relative_position" not in frame.columns or frame["relative_position"].nunique() < 2:
         return tables, []
     low, high = config.central
     try:
         inside = select_central(frame, config)
         title = f"central slices ({low} < relative_position < {high})"
-        tables.append(evaluate_images(inside, config, models=(name,), unit=unit, title=title))
+        tables.append(evaluate_images(inside, config, models=models, unit=unit, title=title))
     except EmptySelection as reason:
         return tables, [f"No table of central slices: {reason}"]
     return tables, []

@@ -79,6 +79,14 @@ def test_scores_and_maps_are_means_of_z_scores(
     assert torch.equal(scored.reconstructions, own)  # one member's own, never a mean of x_hats
 
 
+def test_each_member_answers_beside_the_mean(ensemble: Ensemble, batch: Batch) -> None:
+    scored = ensemble.score_batch(batch)
+    assert ensemble.member_names == ("ae", "ae 2")
+    own = [member.score.z(member.detector.score_batch(batch).scores) for member in ensemble.members]
+    torch.testing.assert_close(scored.members, torch.stack(own))
+    torch.testing.assert_close(scored.members.mean(dim=0), scored.scores)
+
+
 def test_on_its_normals_each_member_counts_alike(ensemble: Ensemble, normals: list[Batch]) -> None:
     for member in ensemble.members:
         z = torch.cat([member.score.z(member.detector.score_batch(one).scores) for one in normals]).numpy()

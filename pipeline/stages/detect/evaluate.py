@@ -144,6 +144,7 @@ class _Evaluation:
             title=f"{self.config.name}, {self.set_name} set",
             set_name=self.set_name,
             unit=self.config.unit,
+            members=self.detector.member_names,
             facts=self._facts(selection),
             guarantee=calibration.guarantee if calibration else "not calibrated",
             thresholds=self._thresholds(),

@@ -59,7 +59,7 @@ def build_slice_table(
     cases: PixelCases | None,
     on_progress: OnProgress | None = None,
 ) -> pd.DataFrame:
-    """Score a labelled data set and return one row per slice, with the trivial controls beside the score.
+    """Score a labelled data set and return one row per slice: the score, an ensemble's members, the trivial controls.
 
     Slices whose body is empty have no score and no row. With `cases`, their maps, masks and brightness are stored.
     """
@@ -70,7 +70,8 @@ def build_slice_table(
             continue
         ref, seen = data.ref(item.id), control_slice(data, places[item.id], store)
         values = {f"{CONTROL}{name}": value[0] for name, value in control_scores([seen], controls).items()}
-        rows.append(_row(ref, item.score, values))
+        members = dict(zip(detector.member_names, item.members, strict=True))
+        rows.append(_row(ref, item.score, values) | members)
         if cases is not None and item.values is not None:
             bright = brightness_map(detector.normaliser, seen, item.history[-1])
             cases.add(ref, detector.native(item, reconstruction=False), bright, data.read_mask(item.id))
@@ -104,15 +105,18 @@ def study_table(detector: Scorer, slices: pd.DataFrame) -> pd.DataFrame:
     """
     if slices.empty:
         return slices
-    scores = [
-        SliceScore(r.instance_id, r.frame, r.series_id, r.study_id, r.patient_id, r.score)
-        for r in cast(Any, slices.itertuples())
-    ]
-    results, _ = findings(detector, scores)
-    score = pd.Series({finding.study_id: finding.score for finding in results}, name="score")
+    scores = [_study_scores(detector, slices, column) for column in ("score", *detector.member_names)]
     groups = slices.groupby("study_id")
     controls = [f"{CONTROL}{name}" for name in CONTROLS if name != "slice_position" and f"{CONTROL}{name}" in slices]
     columns = ["patient_id", "image_is_subject", "age_band", *GROUPS]
-    table = pd.concat([score, groups[columns].first(), groups[controls].mean()], axis="columns", join="inner")
+    table = pd.concat([*scores, groups[columns].first(), groups[controls].mean()], axis="columns", join="inner")
     table["label"] = groups["label"].agg(lambda labels: "abnormal" if (labels == "abnormal").any() else "normal")
     return table.rename_axis("unit_id").reset_index()
+
+
+def _study_scores(detector: Scorer, slices: pd.DataFrame, column: str) -> pd.Series:
+    """Return the score of each study, from the slices' scores in a column."""
+    places = slices[["instance_id", "frame", "series_id", "study_id", "patient_id"]].to_dict("records")
+    scores = [SliceScore(**cast(Any, p), score=score) for p, score in zip(places, slices[column], strict=True)]
+    results, _ = findings(detector, scores)
+    return pd.Series({finding.study_id: finding.score for finding in results}, name=column)

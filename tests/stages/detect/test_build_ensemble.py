@@ -51,6 +51,7 @@ def test_it_goes_through_every_stage(hospital: Any, members: tuple[str, str]) ->
     assert score(report.run, settings).studies == 8
     measured = evaluate(report.run, settings)
     assert {row.name for table in measured.tables for row in table.rows} >= {"ensemble", "brightness"}
+    assert [row.name for row in measured.tables[0].rows if not row.control] == ["ensemble", *detector.member_names]
     assert RunFolder.open(run).run_id in list_registered(settings, "phantom-mr")
     plain = rescore(run, detector.config.model_copy(update={"transform": "none"}), settings)
     assert load_detector(RunFolder.open(plain).uncalibrated).two_sided is None
