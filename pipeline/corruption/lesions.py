@@ -82,7 +82,7 @@ def fade(painted: Painted, clean: Tensor, share: Tensor, config: LesionConfig) -
         config: of the same `paint`.
     """
     images = torch.lerp(clean, painted.images, share.expand_as(clean))
-    mask = painted.mask & _visible(images - clean, config.visible)
+    mask = painted.mask & visible(images - clean, config.visible)
     return Painted(images, painted.coverage * share, mask)
 
 
@@ -96,7 +96,7 @@ def _paint(images: Tensor, body: Tensor, config: LesionConfig, rng: Rng) -> Pain
             part, covered = _one_more(painted[rows], body[rows], images.roll(1, 0)[rows], config, stream)
             painted = painted.index_copy(0, rows, part)
             coverage = coverage.index_copy(0, rows, torch.maximum(coverage[rows], covered))
-    return Painted(painted, coverage, (coverage >= 0.5) & _visible(painted - images, config.visible))
+    return Painted(painted, coverage, (coverage >= 0.5) & visible(painted - images, config.visible))
 
 
 def _counts(config: LesionConfig, rng: Rng) -> Tensor:
@@ -126,7 +126,7 @@ def _one_more(images: Tensor, body: Tensor, others: Tensor, config: LesionConfig
     return torch.where(coverage > 0, painted, images), coverage
 
 
-def _visible(change: Tensor, least: float) -> Tensor:
+def visible(change: Tensor, least: float) -> Tensor:
     """Return the mask of pixels whose change, averaged over channels and neighbourhood, is at least `least`: bool [B,
     1, *spatial].
     """

@@ -1,16 +1,18 @@
-"""Painting as an option of any method: fields that configure it, and the pair of images that it makes of a batch."""
+"""Corruption as an option of any method: fields that configure it, and the pair of images that it makes of a batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.corruption.added_noise import AddedNoiseConfig, add_noise
 from pipeline.corruption.intensity_jitter import IntensityConfig, jitter
-from pipeline.corruption.lesions import LesionConfig, Painted, paint
+from pipeline.corruption.lesions import LesionConfig, Painted, paint, visible
 from pipeline.corruption.pose import PoseConfig, pose
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
@@ -18,12 +20,12 @@ from pipeline.types import Batch
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What a method that repairs learns from: a clean image, and the same image with lesions.
+    """What a method that repairs learns from: a clean image, and the same image with lesions, noise or both.
 
     Attributes:
         clean: float32 [B, C, *spatial] in [-1, 1], moved and jittered.
         body: bool [B, 1, *spatial], moved in the same way.
-        painted: the clean images with lesions, and their masks.
+        painted: the corrupted images, and the masks of what changed visibly.
     """
 
     clean: Tensor
@@ -34,7 +36,9 @@ class Lesson:
 class PaintingFields(Config):
     """Fields of a method's configuration that describe what is painted on its images."""
 
+    corruption: Literal["lesions", "noise", "both"] = Field("lesions", description="what the method learns to remove")
     lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint; they determine what the method finds")
+    added_noise: AddedNoiseConfig = Field(AddedNoiseConfig(), description="noise to add, unless corruption: lesions")
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before painting")
     pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
 
@@ -44,9 +48,17 @@ class PaintingFields(Config):
         return jitter(images, body, self.intensity, rng), body
 
     def lesson(self, batch: Batch, rng: Rng) -> Lesson:
-        """Return the batch moved, jittered and painted; its own images are unchanged."""
+        """Return the batch moved, jittered and corrupted; its own images are unchanged."""
         clean, body = self.vary(batch, rng)
-        return Lesson(clean, body, paint(clean, body, self.lesions, rng))
+        return Lesson(clean, body, self.corrupt(clean, body, rng))
+
+    def corrupt(self, clean: Tensor, body: Tensor, rng: Rng) -> Painted:
+        """Return images [B, C, *spatial] with lesions, noise or both within their bodies, and what changed visibly."""
+        if self.corruption == "lesions":
+            return paint(clean, body, self.lesions, rng)
+        images = clean if self.corruption == "noise" else paint(clean, body, self.lesions, rng).images
+        images = add_noise(images, body, self.added_noise, rng)
+        return Painted(images, body.float(), visible(images - clean, self.lesions.visible) & body)
 
 
 class RepairingFields(Config):

@@ -3,10 +3,8 @@
 Kascenas et al., "Denoising autoencoders for unsupervised anomaly detection in brain MRI", MIDL 2022: noise on a coarse
 grid, enlarged, rolled and confined to the body, is added to normal images; the network returns the clean image, and
 the error is taken within the body. No noise is added to a scan to be scored. Deviations: the network is MONAI's
-BasicUNet and predicts the correction (x_hat = x + f(x)), so that it starts at the identity; the scale of the noise
-varies from image
-to image up to `noise_std` if `vary_strength` is set. The default strength is the paper's: 0.2 on the knots, for a
-range of 0 to 1, is 0.4 on [-1, 1], of which interpolation leaves 2/3.
+BasicUNet and predicts the correction (x_hat = x + f(x)), so that it starts at the identity; the strength of the noise
+varies from image to image if `added_noise.vary_strength` is set.
 
 With `corruption: lesions`, synthetic lesions replace the noise (`pipeline.corruption`); with `both`, noise
 is added on top of them. With `network: bottleneck`, there are no skip connections, and everything passes a narrow code.
@@ -20,8 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pipeline.corruption import PaintingFields, paint
-from pipeline.diffusion.noise import NoiseKind, draw_noise
+from pipeline.corruption import PaintingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.masked import within_body
 from pipeline.nn.rng import Rng
@@ -37,11 +34,7 @@ class DaeConfig(PaintingFields, UNetFields, MethodConfig):
         "unet", description="a U-Net with skip connections, or a narrow code"
     )
     code: int = Field(16, ge=8, multiple_of=8, description="channels of the bottleneck's code, at image size / 16")
-    corruption: Literal["noise", "lesions", "both"] = Field("noise", description="what the network learns to remove")
-    noise: NoiseKind = Field("coarse", description="coarse, simplex or gaussian")
-    noise_std: float = Field(0.25, gt=0, description="standard deviation of the noise, in units of the image [-1, 1]")
-    noise_grid: int = Field(8, ge=2, description="cells of the coarse noise along one edge; 8 pixels per cell")
-    vary_strength: bool = Field(False, description="scale each image's noise by a uniform factor of 0 to 1")
+    corruption: Literal["lesions", "noise", "both"] = Field("noise", description="what the method learns to remove")
     residual: bool = Field(True, description="the network predicts the correction instead of the image")
     l1: float = Field(0.0, ge=0, description="weight of the absolute error in the loss")
     l2: float = Field(1.0, ge=0, description="weight of the squared error")
@@ -85,22 +78,11 @@ class DenoisingAutoencoder(Method):
         clean = self.network(x)
         return x + clean.to(x.dtype) if self.config.residual else clean.to(x.dtype)
 
-    def corrupt(self, x: Tensor, body: Tensor, rng: Rng) -> Tensor:
-        """Return x with lesions, noise or both added within the body."""
-        if self.config.corruption != "noise":
-            x = paint(x, body, self.config.lesions, rng).images
-        return x if self.config.corruption == "lesions" else self._noisy(x, body, rng)
-
-    def _noisy(self, x: Tensor, body: Tensor, rng: Rng) -> Tensor:
-        noise = draw_noise(self.config.noise, rng, x.shape[1:], self.config.noise_grid)
-        if self.config.vary_strength:
-            noise = noise * rng.uniform(*[1] * (x.ndim - 1))
-        return x + self.config.noise_std * noise * body
-
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the mean over the images of l1 |x_hat - x| + l2 (x_hat - x)^2 within the body, + ssim (1 - SSIM)."""
-        x, body = self.config.vary(batch, rng)
-        difference = self(self.corrupt(x, body, rng)).float() - x
+        lesson = self.config.lesson(batch, rng)
+        x, body = lesson.clean, lesson.body
+        difference = self(lesson.painted.images).float() - x
         terms = {}
         if self.config.l2:
             terms["reconstruction"] = within_body(difference.square().mean(dim=1, keepdim=True), body)

@@ -26,7 +26,7 @@ class Zero(nn.Module):
 
 @pytest.fixture
 def idle() -> DenoisingAutoencoder:
-    method = DaeConfig(widths=WIDTHS, noise_std=0.3).build(32)
+    method = DaeConfig(widths=WIDTHS, added_noise={"std": 0.3}).build(32)
     method.network = Zero()
     return method
 
@@ -39,7 +39,7 @@ def half_bodies(count: int) -> Batch:
 
 def test_noise_stays_within_the_body_and_has_the_stated_strength(idle: DenoisingAutoencoder) -> None:
     batch = half_bodies(400)
-    noise = idle.corrupt(batch.images, batch.body, Rng(range(400)))
+    noise = idle.config.corrupt(batch.images, batch.body, Rng(range(400))).images
     assert noise[..., 16:].abs().max() == 0
     assert abs(noise[..., :16].std() - 0.3) < 0.01
 
@@ -65,9 +65,9 @@ def test_a_scan_to_be_read_is_not_corrupted() -> None:
 
 
 def test_strength_varies_from_image_to_image_when_asked() -> None:
-    method = DaeConfig(widths=WIDTHS, vary_strength=True, noise_std=1.0).build(32)
+    method = DaeConfig(widths=WIDTHS, added_noise={"vary_strength": True, "std": 1.0}).build(32)
     batch = half_bodies(400)
-    stds = method.corrupt(batch.images, batch.body, Rng(range(400)))[..., :16].flatten(1).std(dim=1)
+    stds = method.config.corrupt(batch.images, batch.body, Rng(range(400))).images[..., :16].flatten(1).std(dim=1)
     assert stds.min() < 0.1 and stds.max() > 0.9 and abs(stds.mean() - 0.5) < 0.05
 
 
