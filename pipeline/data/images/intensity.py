@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from pipeline.config import Config
 from pipeline.data.images.body import BodyConfig, foreground_cut
+from pipeline.data.images.ultrasound import UltrasoundConfig
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 
 SAMPLE = 2**19  # pixels used for a percentile; larger series are thinned evenly (rank error in the tails < 0.1 %)
@@ -42,6 +43,9 @@ class SeriesRange:
 
 class _Base(Config):
     image_size: int = Field(64, ge=32, le=256, description="edge of the square model input, pixels")
+    ultrasound: UltrasoundConfig | None = Field(
+        None, description="steps for ultrasound: crop to the fan, fill callipers and text; null for other modalities"
+    )
 
 
 class CTWindow(_Base):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.data.images.normalise import Plane
+from pipeline.data.images.normalise import Plane, planes
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.physical import to_physical
 from pipeline.errors import CatalogueError
@@ -33,7 +33,7 @@ def load_plane(store: FrameStore, ref: SliceRef) -> Plane:
     stored = store.get(ref.pixel_key, ref.frame)
     _check_size(stored.shape, (attributes.rows, attributes.columns), ref)
     physical = to_physical(stored[None], attributes)
-    return Plane(physical.pixels[0], None if physical.valid is None else physical.valid[0])
+    return next(planes(physical))
 
 
 def load_mask(store: FrameStore, ref: SliceRef) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.images.body import body_mask
+from pipeline.data.images.fan import Region
 from pipeline.data.images.intensity import (
     AnyRange,
     CTWindow,
@@ -30,6 +31,7 @@ from pipeline.data.images.intensity import (
     series_range,
 )
 from pipeline.data.images.letterbox import Letterbox
+from pipeline.data.images.ultrasound import Echoes, UltrasoundConfig, prepare
 from pipeline.errors import ArtefactError, ConfigError, Rejected, RejectionCode
 from pipeline.types import Step
 
@@ -44,6 +46,7 @@ __all__ = [
     "Plane",
     "RobustRange",
     "SeriesRange",
+    "UltrasoundConfig",
     "parse_normaliser",
     "planes",
 ]
@@ -53,16 +56,19 @@ VERSION = 1  # increase with any change, here or in body, letterbox and intensit
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """One physical image: `pixels` float32 [H, W]; `valid` bool [H, W], False = padding, None = all valid."""
+    """One physical image: `pixels` float32 [H, W]; `valid` bool [H, W], False = padding, None = all valid; `regions` of
+    an ultrasound picture as its file declares them (`InstanceAttributes.ultrasound_regions`)."""
 
     pixels: np.ndarray
     valid: np.ndarray | None = None
+    regions: tuple[Region, ...] = ()
 
 
 def planes(physical: PhysicalPlane) -> Iterator[Plane]:
     """Split a `Physical` of [F, H, W] into its F planes."""
     for frame in range(physical.pixels.shape[0]):
-        yield Plane(physical.pixels[frame], None if physical.valid is None else physical.valid[frame])
+        valid = None if physical.valid is None else physical.valid[frame]
+        yield Plane(physical.pixels[frame], valid, getattr(physical, "regions", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ class Normaliser:
         if total is None:
             slices = list(slices)
             total = sum(plane.pixels.size for plane in slices)
-        return series_range(self.config, slices, total)
+        return series_range(self.config, (self._echoes(plane) for plane in slices), total)
 
     def apply(self, plane: PhysicalPlane, estimated: SeriesRange | None = None) -> Normalised:
         """Normalise one slice; `estimated` is the result of `estimate` for its whole series."""
@@ -124,17 +130,25 @@ class Normaliser:
             raise ConfigError(
                 f"{self.config.kind} needs the statistics of the whole series; pass the result of estimate()."
             )
-        pixels = _plane_pixels(plane)
-        limits = estimated or series_range(self.config, [plane], pixels.size)
-        filled = pixels if plane.valid is None else np.where(plane.valid, pixels, np.float32(limits.low))
-        box = Letterbox.fit(pixels.shape, self.image_size)
+        plane = self._echoes(plane)
+        limits = estimated or series_range(self.config, [plane], plane.pixels.size)
+        filled = plane.pixels if plane.valid is None else np.where(plane.valid, plane.pixels, np.float32(limits.low))
+        box = Letterbox.fit(filled.shape, self.image_size, plane.crop)
         grid = box.place(np.clip(filled, limits.low, limits.high), limits.low)
         # In double precision, so that neither a large offset nor a huge range loses precision.
         image = np.clip((grid.astype(np.float64) - limits.low) / (limits.high - limits.low) * 2 - 1, -1, 1)
         cut = limits.high - limits.low if limits.cut is None else limits.cut
         body = body_mask(filled, plane.valid, box, self.config.body, cut)
-        step = Step("normalise", {"kind": self.config.kind, "low": limits.low, "high": limits.high, **box.to_json()})
-        return Normalised(image.astype(np.float32)[None], body[None], step)
+        params = {"kind": self.config.kind, "low": limits.low, "high": limits.high, **box.to_json()}
+        params |= {} if self.config.ultrasound is None else {"marks": plane.marks}
+        return Normalised(image.astype(np.float32)[None], body[None], Step("normalise", params))
+
+    def _echoes(self, plane: PhysicalPlane) -> Echoes:
+        """Return the checked plane: as it is, or an ultrasound picture without what is not the patient."""
+        pixels = _plane_pixels(plane)
+        if self.config.ultrasound is None:
+            return Echoes(pixels, plane.valid, None, 0)
+        return prepare(pixels, plane.valid, getattr(plane, "regions", ()), self.config.ultrasound)
 
     def require_body(self, has_body: Sequence[bool]) -> None:
         """Raise Rejected(EMPTY_FOREGROUND) if no slice of a series has a body."""
@@ -148,7 +162,8 @@ class Normaliser:
     def invert(self, image: np.ndarray, step: Step) -> np.ndarray:
         """Return native float32 [H, W] in physical units from [S, S] in [-1, 1]; clipping is not undone."""
         low, high = float(step.params["low"]), float(step.params["high"])
-        unit = self.to_native(image, step).astype(np.float64)
+        grid = np.asarray(image, dtype=np.float32)
+        unit = Letterbox.from_json(step.params).restore(grid, fill=-1.0).astype(np.float64)
         return (low + (unit + 1) / 2 * (high - low)).astype(np.float32)
 
     def to_native(self, grid: np.ndarray, step: Step) -> np.ndarray:

@@ -100,6 +100,7 @@ class InstanceAttributes:
         windows: alternative (centre, width) pairs for all frames; `frame_windows`: one per frame where they vary.
         padding_value, padding_range_limit: stored values (0028,0120) and (0028,0121).
         burned_in: (0028,0301), None where it is absent.
+        ultrasound_regions: (x0, y0, x1, y1) of each two-dimensional region of tissue (0018,6011), in pixels.
     """
 
     sop_class_uid: str = ""
@@ -147,6 +148,7 @@ class InstanceAttributes:
     padding_value: int | None = None
     padding_range_limit: int | None = None
     burned_in: bool | None = None
+    ultrasound_regions: tuple[tuple[int, int, int, int], ...] = ()
 
     @property
     def age_band(self) -> str:

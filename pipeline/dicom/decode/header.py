@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -14,6 +15,7 @@ from pipeline.dicom.decode.fields import (
     read_first_item,
     read_identifier,
     read_integer,
+    read_items,
     read_number,
     read_optional_text,
     read_text,
@@ -149,7 +151,18 @@ def _context(ds: Dataset) -> dict[str, Any]:
         "gantry_tilt_degrees": read_number(ds, "GantryDetectorTilt"),
         "presentation_lut_shape": read_code(ds, "PresentationLUTShape"),
         "burned_in": {"YES": True, "NO": False}.get(burned_in),
+        "ultrasound_regions": tuple(_regions(ds)) if modality == "US" else (),
     }
+
+
+def _regions(ds: Dataset) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the corners of the regions that show tissue in two dimensions (PS3.3 C.8.5.5), not of traces."""
+    for item in read_items(ds, "SequenceOfUltrasoundRegions"):
+        kind = read_integer(item, "RegionSpatialFormat"), read_integer(item, "RegionDataType")
+        ends = [read_integer(item, f"RegionLocation{end}") for end in ("MinX0", "MinY0", "MaxX1", "MaxY1")]
+        if kind == (1, 1) and None not in ends:
+            x0, y0, x1, y1 = (int(end or 0) for end in ends)
+            yield x0, y0, x1, y1
 
 
 def _subject(ds: Dataset) -> dict[str, Any]:

@@ -25,11 +25,13 @@ class Physical:
         pixels: float32 [F, H, W]: Hounsfield units (CT), the modality's output units, or [0, 1] after a VOI step.
         valid: bool [F, H, W], False where the stored value is padding; None where the file declares none.
         history: the steps from stored values to `pixels`.
+        regions: of an ultrasound picture, as `InstanceAttributes.ultrasound_regions`.
     """
 
     pixels: np.ndarray
     valid: np.ndarray | None
     history: tuple[Step, ...]
+    regions: tuple[tuple[int, int, int, int], ...] = ()
 
 
 def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
@@ -51,7 +53,7 @@ def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
     if valid is not None:
         limits = [attributes.padding_value, attributes.padding_range_limit]
         steps.insert(0, Step("padding", {"stored_values": limits}))
-    return Physical(pixels, valid, tuple(steps))
+    return Physical(pixels, valid, tuple(steps), attributes.ultrasound_regions)
 
 
 def for_display(physical: Physical, attributes: InstanceAttributes) -> np.ndarray:

@@ -77,6 +77,9 @@ ORIGINAL = ("ORIGINAL", "PRIMARY", "AXIAL")
         (_series("MR", manufacturer="Nightread Phantoms", description=("PHANTOM", "FLAIR")), "phantom-mr"),
         (_series("DX", manufacturer="NIGHTREAD PHANTOMS"), "phantom-cr"),
         (_series("US", manufacturer="Nightread Phantoms", body_part="BREAST"), "phantom-us"),
+        (_series("US", conversion_type="WSD", sop_class_uid=SC), "us-breast"),
+        (_series("US", body_part="BREAST"), "us-breast-scanner"),
+        (_series("US", body_part="LIVER"), "no-route"),
         (_series("CT", manufacturer="Nightread Phantoms", description=("SCOUT",)), "localiser"),
     ],
 )

@@ -39,6 +39,7 @@ TABLES = st.builds(
         modality_lut=st.none() | TABLES,
         voi_luts=st.lists(TABLES, max_size=2).map(tuple),
         burned_in=st.none() | st.booleans(),
+        ultrasound_regions=st.lists(st.tuples(*[st.integers(0, 2000)] * 4), max_size=2).map(tuple),
     )
 )
 def test_json_round_trip(attributes: InstanceAttributes) -> None:
