@@ -18,6 +18,10 @@ class EvaluationConfig(Config):
     central: tuple[float, float] = Field(
         (0.3, 0.7), description="open range of relative_position of the central subset"
     )
+    matched: tuple[str, ...] = Field(
+        (), description="trivial controls, such as noise, for which the AUROC is also given between units alike in them"
+    )
+    matched_strata: int = Field(10, ge=2, description="quantile strata of such a control")
     smallest_group: int = Field(5, ge=2, description="fewest patients of each class for an AUROC of a subgroup")
     pro_fpr: float = Field(0.3, gt=0, le=1, description="false-positive rate up to which PRO is integrated")
     pixel_values: int = Field(4_000_000, ge=1000, description="pixel values kept exactly per map before compression")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled
 from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.matched import matched_names, sample_matched
 from pipeline.evaluation.ranking import Ranking, average_precision, roc_area, sensitivity_at
 from pipeline.evaluation.results import ResultTable, ScoreRow, judge
 from pipeline.evaluation.table import ScoreTable
@@ -22,7 +23,7 @@ def evaluate_images(
     unit: str = "slice",
     title: str = "all units",
 ) -> ResultTable:
-    """Measure AUROC, AP and sensitivity at fixed specificities, with patient-bootstrap intervals.
+    """Measure AUROC, AP, sensitivity at fixed specificities and matched AUROCs, with patient-bootstrap intervals.
 
     A control whose AUROC is below 0.5 is listed a second time with its sign flipped ("negative ..."): a control is as
     strong as its better direction, and choosing the direction on the labels favours the control, never the model.
@@ -65,7 +66,7 @@ def evaluate_images(
 
 def metric_names(config: EvaluationConfig) -> list[str]:
     """Return the names of the image-level metrics in the order of `sample_scores`."""
-    return ["AUROC", "AP", *(f"sens@{100 * s:g}" for s in config.specificities)]
+    return ["AUROC", "AP", *(f"sens@{100 * s:g}" for s in config.specificities), *matched_names(config)]
 
 
 def sample_scores(
@@ -79,7 +80,8 @@ def sample_scores(
         sensitivities = [sensitivity_at(curve, s) for s in config.specificities]
         return np.stack([roc_area(curve), average_precision(curve), *sensitivities], axis=1)
 
-    return bootstrap.sample(statistic, len(scores))
+    plain = bootstrap.sample(statistic, len(scores))
+    return Sampled.join([plain, *sample_matched(table, bootstrap, scores, config)])
 
 
 def _counts(table: ScoreTable) -> dict[str, int]:

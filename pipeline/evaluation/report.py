@@ -13,6 +13,7 @@ from pipeline.detection.conformal import Threshold
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.compare import Comparison
 from pipeline.evaluation.markdown import markdown_table
+from pipeline.evaluation.matched import IN_STRATA
 from pipeline.evaluation.pixel_alpha import AlphaChoice
 from pipeline.evaluation.realised import RealisedRate, excess
 from pipeline.evaluation.results import ResultTable
@@ -147,6 +148,11 @@ def _legend(metrics: Sequence[str]) -> Iterator[str]:
     """Explain the short column names."""
     if any(metric.startswith("sens@") for metric in metrics):
         yield "sens@S: best sensitivity of any threshold with at least S % specificity on these units."
+    if any(metric.startswith(IN_STRATA) for metric in metrics):
+        yield (
+            "In strata of a control: only pairs of units within one quantile stratum of it. Given a control: of the "
+            "residuals of a regression on it, fitted on normals. A score that only reads the control is near 0.5."
+        )
     if any(metric.startswith("PRO@") for metric in metrics):
         yield "PRO@F: mean overlap with a lesion region, up to F % false positives. Oracle: chosen on these labels."
 

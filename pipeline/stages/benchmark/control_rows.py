@@ -10,6 +10,7 @@ from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.compare import Comparison, compare_seeds
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.cross_fit import best_control, compare_folds, mean_estimate
+from pipeline.evaluation.matched import GIVEN, IN_STRATA
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.results import ResultTable
 from pipeline.evaluation.table import CONTROL, ScoreTable, select_central
@@ -90,7 +91,8 @@ def strongest_controls(reports: Sequence[EvaluationReport]) -> dict[str, dict[st
         same = [one for report in reports for one in report.tables if _alike(one, table)]
         pixels = table.level == "pixel level"
         central = "auroc_central" if table.title.startswith("central") else "auroc"
-        names = {"pixel_ap": "AP", "oracle_dice": "best Dice (oracle)"} if pixels else {central: "AUROC"}
+        matched = {name: name for name in table.rows[0].metrics if name.startswith((IN_STRATA, GIVEN))}
+        names = {"pixel_ap": "AP", "oracle_dice": "best Dice (oracle)"} if pixels else {central: "AUROC"} | matched
         lines = {name: {k: mean for k, v in names.items() if (mean := _mean(same, name, v))} for name in _names(same)}
         ranked = sorted((name for name in lines if lines[name]), key=lambda n: -next(iter(lines[n].values())).value)
         for name in ranked[:SHOWN_CONTROLS]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pipeline.evaluation import style
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.markdown import markdown_table
+from pipeline.evaluation.matched import GIVEN, IN_STRATA
 from pipeline.stages.benchmark.leaderboard import Leaderboard, LeaderRow
 
 FIGURES = {
@@ -28,6 +29,7 @@ def leaderboard_page(board: Leaderboard) -> str:
         f"# {board.title}: {board.set_name} set",
         f"{counts}. {_how(board)}",
         leaderboard_table(board),
+        matched_table(board),
         seeds_table(board),
         "\n".join(f"- {line}" for line in _remarks(board)),
         f"```\n{board.command}\n```",
@@ -59,6 +61,27 @@ def leaderboard_table(board: Leaderboard) -> str:
         "training, CPU s", "parameters", "passes", "images per CPU s",
     ]  # fmt: skip
     return markdown_table(headers, [_cells(row, metrics) for row in board.rows])
+
+
+def matched_table(board: Leaderboard) -> str:
+    """Return a Markdown table of the AUROC between units alike in a control; "" if the benchmark asks for none."""
+    names = [name for name in board.rows[0].figures if name.startswith((IN_STRATA, GIVEN))]
+    if not names:
+        return ""
+    rows = [row for row in board.rows if any(name in row.figures for name in names)]
+    plain = "auroc_central" if "auroc_central" in board.rows[0].figures else "auroc"
+    cells = [
+        [
+            f"control: {row.name}" if row.control else row.name,
+            *(_text(row.figures.get(name)) for name in [plain, *names]),
+        ]
+        for row in rows
+    ]
+    heading = (
+        "Between units that are alike in a control. A score that only reads the control is near 0.5 here, and one that "
+        "is independent of it keeps its AUROC."
+    )
+    return f"{heading}\n\n{markdown_table(['method', FIGURES[plain], *names], cells)}"
 
 
 def seeds_table(board: Leaderboard) -> str:

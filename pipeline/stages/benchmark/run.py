@@ -28,6 +28,7 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.detection.score_grid import GridConfig
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, NightreadError, UnforeseenError
+from pipeline.evaluation.matched import GIVEN, IN_STRATA
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.benchmark.config import Benchmark, Cell
 from pipeline.stages.choose.grid_search import search_grid
@@ -190,7 +191,8 @@ def figures_of(report: EvaluationReport) -> dict[str, Any]:
         if table.level == "pixel level":
             names = {"pixel_ap": "AP", "dice": "Dice", "oracle_dice": "best Dice (oracle)"}
         else:
-            names = {"auroc_central" if table.title.startswith("central") else "auroc": "AUROC"}
+            central = "auroc_central" if table.title.startswith("central") else "auroc"
+            names = {central: "AUROC"} | {name: name for name in row.metrics if name.startswith((IN_STRATA, GIVEN))}
         metrics |= {k: row.metrics[v].model_dump(mode="json") for k, v in names.items() if v in row.metrics}
     return metrics
 

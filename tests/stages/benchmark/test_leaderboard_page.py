@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.stages.benchmark.leaderboard import Leaderboard, LeaderRow
-from pipeline.stages.benchmark.page import leaderboard_figure, leaderboard_page, seeds_table
+from pipeline.stages.benchmark.page import (
+    leaderboard_figure,
+    leaderboard_page,
+    leaderboard_table,
+    matched_table,
+    seeds_table,
+)
 
 COUNTS = {"units": 20, "patients": 20}
 
@@ -49,3 +55,15 @@ def test_stages_of_a_training_are_distinguished() -> None:
     plain = row("one", {0: {"auroc": 0.7}}, training_seconds=25.0, stage_seconds=(25.0,))
     page = leaderboard_page(board(staged, plain))
     assert page.count("25 (10 + 15)") == 1 and "| 25  " in page
+
+
+def test_figures_between_units_alike_in_a_control_have_a_table_of_their_own_with_the_controls() -> None:
+    own = row("dae", {0: {"auroc": 0.8, "AUROC given noise": 0.6}})
+    noise = row("noise", {0: {"auroc": 0.9, "AUROC given noise": 0.5}}, control=True)
+    lines = [line for line in matched_table(board(own, noise)).splitlines() if line.startswith("| ")]
+    assert [[cell.split(" (")[0].strip() for cell in line.split("|")[2:-1]] for line in lines[-2:]] == [
+        ["0.800", "0.600"],
+        ["0.900", "0.500"],
+    ]
+    assert "control: noise" in lines[-1] and "given noise" not in leaderboard_table(board(own, noise))
+    assert matched_table(board(row("dae", {0: {"auroc": 0.8}}))) == ""
