@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.corruption.random_fields import between, smooth_field
+from pipeline.corruption.block_compression import compress
+from pipeline.corruption.random_fields import between, blur, smooth_field
 from pipeline.nn.rng import Rng
 
 
@@ -21,13 +22,21 @@ class IntensityConfig(Config):
     bias: float = Field(
         0.0, ge=0, lt=1, description="highest standard deviation of a smooth field added to the logarithm of brightness"
     )
+    blur: float = Field(
+        0.0, ge=0, lt=0.1, description="highest standard deviation of a blur, as a fraction of the edge"
+    )
     noise: float = Field(0.0, ge=0, description="highest standard deviation of white noise, in units of [-1, 1]")
+    quality: int = Field(
+        100, ge=1, le=100, description="lowest quality of a JPEG-like compression, drawn up to 100; 100 leaves it out"
+    )
 
 
 def jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> Tensor:
     """Return jittered images [B, C, *spatial] in [-1, 1].
 
-    All channels of an image are changed in the same way. Outside the body only gamma and gain act.
+    All channels of an image are changed in the same way. Outside the body bias and noise do not act. Blur, noise and
+    compression come in this order, as in an image that is taken and then stored: a model that learns from images with
+    all of them cannot tell classes apart by how noisy, sharp or compressed their files are.
     """
     with torch.autocast(images.device.type, enabled=False):
         return _jitter(images, body, config, rng.fork("jitter"))
@@ -45,6 +54,15 @@ def _jitter(images: Tensor, body: Tensor, config: IntensityConfig, rng: Rng) -> 
         field = smooth_field(rng, images.shape[2:], between(rng, (0.1, 0.3)))
         signal = signal * (strength * field * body).exp()
     values = signal * 2 - 1
+    if config.blur:
+        values = _blurred(values, between(rng, (0.0, config.blur)))
     if config.noise:
         values = values + between(rng, (0.0, config.noise), *one) * rng.normal(*images.shape[1:]) * body
+    if config.quality < 100:
+        values = compress(values.clamp(-1, 1), between(rng, (float(config.quality), 100.0)))
     return values.clamp(-1, 1)
+
+
+def _blurred(values: Tensor, length: Tensor) -> Tensor:
+    finest = length.clamp_min(0.2 / values.shape[-1])  # below a fifth of a pixel the weights are those of no blur
+    return blur(values, finest) / blur(torch.ones_like(values), finest)

@@ -15,13 +15,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor
 
+from pipeline.corruption.intensity_jitter import IntensityConfig
+from pipeline.corruption.varied_normals import varied
 from pipeline.errors import ArtefactError, EmptySelection
 from pipeline.methods.base import Method, MethodConfig, require_size
-from pipeline.nn.backbone import Backbone, BackboneConfig, aligned, enlarged
+from pipeline.nn.backbone import Backbone, BackboneConfig, enlarged, local_features, touching
 from pipeline.nn.feature_memory import Reservoir, k_centres, nearest
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
@@ -39,6 +40,8 @@ class KnnFeaturesConfig(MethodConfig):
     candidates: int = Field(40_000, ge=1, description="uniform sample of patches from which the memory is chosen")
     projection: int = Field(128, ge=1, description="width of the random projection used for choosing")
     neighbours: int = Field(1, ge=1, description="nearest entries whose distances are averaged")
+    passes: int = Field(1, ge=1, description="times that the images are seen; the first as they are, then jittered")
+    intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the passes after the first")
     reweight: int = Field(0, ge=0, description="b of equation 7, 2 or more; 0 leaves the weight out")
 
     @field_validator("patch")
@@ -81,7 +84,7 @@ class KnnFeatures(Method):
 
     def patches(self, x: Tensor) -> Tensor:
         """Return locally aware patch features, float32 [B, F, *grid] (equations 1 to 3)."""
-        return aligned([neighbourhood_mean(maps, self.config.patch) for maps in self.backbone(x)])
+        return local_features(self.backbone, x, self.config.patch)
 
     def finish(self, batches: Iterable[Batch]) -> None:
         """Fill the memory from the training images.
@@ -93,7 +96,7 @@ class KnnFeatures(Method):
         """
         sample = Reservoir(self.config.candidates, int(self.seed))
         with self.inference():
-            for batch in batches:
+            for batch in varied(batches, self.config.intensity, self.config.passes, int(self.seed)):
                 sample.add(self._inside(batch))
             candidates = sample.vectors().to(self.bank.device)
             if len(candidates) == 0:
@@ -106,9 +109,7 @@ class KnnFeatures(Method):
     def _inside(self, batch: Batch) -> Tensor:
         """Return the patch features [N, F] that touch the body, on the CPU."""
         features = self.patches(self.check(batch.images).to(self.bank.device))
-        shrink = {2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}[self.spatial_dims]
-        inside = shrink(batch.body.float(), features.shape[2:])[:, 0] > 0
-        return features.movedim(1, -1).cpu()[inside]
+        return features.movedim(1, -1).cpu()[touching(batch.body, features.shape[2:])]
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
         """Return the distance to the memory at each position, float32 [B, 1, *spatial]; no randomness.
@@ -132,13 +133,6 @@ class KnnFeatures(Method):
         if not self.config.reweight:
             return distance.mean(dim=1)
         return distance.mean(dim=1) * novelty(vectors, distance[:, 0], indices[:, 0], bank, self.config.reweight)
-
-
-def neighbourhood_mean(maps: Tensor, edge: int) -> Tensor:
-    """Return the mean over each position's neighbourhood, excluding padding: [B, C, *grid]."""
-    pool, around = {2: F.avg_pool2d, 3: F.avg_pool3d}[maps.ndim - 2], (edge // 2,) * 2 * (maps.ndim - 2)
-    share = pool(F.pad(torch.ones_like(maps[:1, :1]), around), edge, stride=1)
-    return pool(F.pad(maps, around), edge, stride=1) / share
 
 
 def novelty(vectors: Tensor, distance: Tensor, index: Tensor, bank: Tensor, b: int) -> Tensor:

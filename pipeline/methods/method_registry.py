@@ -22,6 +22,7 @@ from pipeline.methods.diff_ae import DiffAeConfig
 from pipeline.methods.f_anogan import FAnoGanConfig
 from pipeline.methods.feature_ae import FeatureAeConfig
 from pipeline.methods.gated_dae import GatedDaeConfig
+from pipeline.methods.gaussian_features import GaussianFeaturesConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
 from pipeline.methods.ladder_vae import LadderVaeConfig
 from pipeline.methods.ladder_vq import LadderVqConfig
@@ -57,6 +58,7 @@ AnyMethodConfig = Annotated[
     | SyntheticLesionConfig
     | LearnedResidualConfig
     | KnnFeaturesConfig
+    | GaussianFeaturesConfig
     | FeatureAeConfig
     | FAnoGanConfig
     | AlphaGanConfig,

@@ -7,7 +7,7 @@ downloaded. Other networks are chosen by configuration and read their weights fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, Self
@@ -144,6 +144,27 @@ def aligned(maps: list[Tensor]) -> Tensor:
     size, mode = maps[0].shape[2:], linear(maps[0].ndim - 2)
     larger = [F.interpolate(m, size, mode=mode, align_corners=False) for m in maps[1:]]
     return torch.cat([maps[0], *larger], dim=1)
+
+
+def local_features(backbone: Backbone, x: Tensor, patch: int) -> Tensor:
+    """Return locally aware features of images (PatchCore, arXiv:2106.08265, equations 1 to 3): float32 [B, F, *grid].
+
+    Each depth is averaged over a neighbourhood of `patch` positions, then all are brought to the finest grid.
+    """
+    return aligned([neighbourhood_mean(maps, patch) for maps in backbone(x)])
+
+
+def neighbourhood_mean(maps: Tensor, edge: int) -> Tensor:
+    """Return the mean over each position's neighbourhood, excluding padding: [B, C, *grid]."""
+    pool, around = {2: F.avg_pool2d, 3: F.avg_pool3d}[maps.ndim - 2], (edge // 2,) * 2 * (maps.ndim - 2)
+    share = pool(F.pad(torch.ones_like(maps[:1, :1]), around), edge, stride=1)
+    return pool(F.pad(maps, around), edge, stride=1) / share
+
+
+def touching(body: Tensor, grid: Sequence[int]) -> Tensor:
+    """Return which positions of a grid touch the body [B, 1, *spatial]: bool [B, *grid]."""
+    shrink = {2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}[body.ndim - 2]
+    return shrink(body.float(), list(grid))[:, 0] > 0
 
 
 def enlarged(maps: Tensor, image_shape: torch.Size) -> Tensor:

@@ -57,3 +57,12 @@ def test_a_row_depends_on_itself_alone_and_stays_in_range(images: Tensor, whole:
     assert values.min() >= -1 and values.max() <= 1
     few = jitter(images[5:7], whole[5:7], config, Rng([5, 6]))
     assert_close(few, values[5:7])
+
+
+def test_blur_and_compression_remove_what_noise_adds(images: Tensor, whole: Tensor) -> None:
+    detail = images.diff(dim=-1).flatten(1).std(dim=1)
+    for config in (IntensityConfig(blur=0.02), IntensityConfig(quality=5)):
+        values = jitter(images, whole, config, Rng(range(200)))
+        ratio = values.diff(dim=-1).flatten(1).std(dim=1) / detail
+        assert ratio.min() < 0.7 and 0.9 < ratio.max() < 1.2
+        assert (values.mean(dim=(1, 2, 3)) - images.mean(dim=(1, 2, 3))).abs().max() < 0.05
