@@ -1,4 +1,4 @@
-"""Ensemble: the mean of several detectors of one route, each z-scored on validate normals.
+"""Ensemble: the weighted mean of several detectors of one route, each z-scored on validate normals.
 
 It shares everything after the raw slice score with a single detector (`Scorer`), and also the file (`detector.json`),
 so that calibration, findings, stages and registry treat both in the same way. The members' models are named by SHA-256:
@@ -50,12 +50,14 @@ class Member:
         detector: the calibrated detector of its run; its own calibration is not used.
         origin: the run folder's name, and the SHA-256 of its detector.
         score, map: moments of its scores and its maps' pixels on validate normals; `map` is None without maps.
+        weight: of its z-scores in the mean, relative to the other members'.
     """
 
     detector: Detector
     origin: RunRef
     score: Moments
     map: Moments | None
+    weight: float = 1.0
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -66,6 +68,7 @@ class Member:
             "detector": self.detector.spec,
             "score": self.score.model_dump(mode="json"),
             "map": None if self.map is None else self.map.model_dump(mode="json"),
+            "weight": self.weight,
         }
 
 
@@ -73,7 +76,7 @@ class Member:
 class Ensemble(Scorer):
     """A detector that averages its members' z-scores; see `Scorer` for the parts it shares with a single detector.
 
-    The map is the mean of the z-scored maps of the members with maps. The reconstruction is the one of the first member
+    The map is the weighted mean of the z-scored maps of the members with maps. The reconstruction is the one of the first member
     that has any: it shows what this member compares with, and explains its share of the map only.
     """
 
@@ -110,21 +113,32 @@ class Ensemble(Scorer):
         return tuple(f"{name} {count + 1}" if count else name for name, count in zip(names, earlier, strict=True))
 
     def raw_batch(self, batch: Batch) -> BatchResult:
-        """Return the mean z-score of each slice (NaN if a member has none), the mean z-map and a reconstruction."""
+        """Return the weighted mean z-score of each slice (NaN if a member has none), z-map, and a reconstruction."""
         scored = [(member, member.detector.score_batch(batch)) for member in self.members]
         scores = torch.stack([member.score.z(result.scores) for member, result in scored])
+        mean_score = weighted_mean([(member.weight, row) for (member, _), row in zip(scored, scores, strict=True)])
         maps = [
-            member.map.z(result.maps) for member, result in scored if member.map is not None and result.maps is not None
+            (member.weight, member.map.z(result.maps))
+            for member, result in scored
+            if member.map is not None and result.maps is not None
         ]
         inside = batch.body.to(self.device)
-        mean = torch.stack(maps).mean(dim=0).masked_fill(~inside, 0.0) if maps else None
+        mean = weighted_mean(maps).masked_fill(~inside, 0.0) if maps else None
         reconstructions = (result.reconstructions for _, result in scored if result.reconstructions is not None)
-        return BatchResult(scores.mean(dim=0), mean, next(reconstructions, None), scores)
+        return BatchResult(mean_score, mean, next(reconstructions, None), scores)
 
     @property
     def spec(self) -> dict[str, Any]:
         """JSON of everything except the models."""
         return {**self.shared_spec, "members": [member.spec for member in self.members]}
+
+
+def weighted_mean(parts: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Return sum(w v) / sum(w) of tensors of one shape."""
+    if len({weight for weight, _ in parts}) == 1:
+        return torch.stack([values for _, values in parts]).mean(dim=0)
+    total = sum(weight for weight, _ in parts)
+    return torch.stack([weight / total * values for weight, values in parts]).sum(dim=0)
 
 
 def refuse_strangers(detectors: Sequence[Detector], route: str, images: dict[str, Any] | None = None) -> None:

@@ -23,6 +23,9 @@ class MemberConfig(Config):
         description="instead of `run`: `method`, `training` and `detection` of a run that is trained first; the rest "
         "is the ensemble's own",
     )
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="of its z-score in the mean, relative to the others"
+    )
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -40,7 +43,9 @@ class EnsembleConfig(MethodConfig):
     """Configuration of `ensemble`: only its members are trained."""
 
     name: Literal["ensemble"] = "ensemble"
-    members: tuple[MemberConfig, ...] = Field(min_length=2, description="z-scored on validate normals and averaged")
+    members: tuple[MemberConfig, ...] = Field(
+        min_length=2, description="z-scored on validate normals and averaged by weight"
+    )
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> Method:
         raise ConfigError("An ensemble has no weights of its own to build or train. Train its members.")

@@ -90,4 +90,5 @@ def _member(item: dict[str, Any], model: Model) -> Member:
         origin=RunRef(str(item["run"]), str(item["sha256"])),
         score=Moments.model_validate(item["score"]),
         map=None if item["map"] is None else Moments.model_validate(item["map"]),
+        weight=float(item["weight"]),
     )

@@ -87,6 +87,19 @@ def test_each_member_answers_beside_the_mean(ensemble: Ensemble, batch: Batch) -
     torch.testing.assert_close(scored.members.mean(dim=0), scored.scores)
 
 
+def test_weights_count_relative_to_each_other(ensemble: Ensemble, batch: Batch, tmp_path: Path) -> None:
+    first, second = ensemble.members
+    weighted = replace(ensemble, members=(replace(first, weight=3.0), replace(second, weight=1.0)))
+    alone = [one.score.z(one.detector.score_batch(batch).scores) for one in (first, second)]
+    scored = weighted.score_batch(batch)
+    torch.testing.assert_close(scored.scores, 0.75 * alone[0] + 0.25 * alone[1])
+    maps = [one.map.z(one.detector.score_batch(batch).maps) for one in (first, second)]
+    expected = (0.75 * maps[0] + 0.25 * maps[1]).masked_fill(~batch.body, 0.0)
+    torch.testing.assert_close(scored.maps, expected, rtol=1e-4, atol=1e-5)
+    loaded = load_detector(tmp_path, sha256=save_detector(tmp_path, weighted))
+    assert [one.weight for one in loaded.members] == [3.0, 1.0]
+
+
 def test_on_its_normals_each_member_counts_alike(ensemble: Ensemble, normals: list[Batch]) -> None:
     for member in ensemble.members:
         z = torch.cat([member.score.z(member.detector.score_batch(one).scores) for one in normals]).numpy()

@@ -64,7 +64,10 @@ def _assemble_in(opened: OpenFolder, validate: Selection) -> dict[str, Any]:
     refuse_strangers([detector for detector, _ in parts], config.data.route, images)
     _refuse_mixed([detector for detector, _ in parts], config)
     data = opened.dataset(validate, cache="disk")
-    members = z_score_members(parts, _batches(data, detection.batch_size))
+    equal = z_score_members(parts, _batches(data, detection.batch_size))
+    members = tuple(
+        replace(one, weight=entry.weight) for one, entry in zip(equal, require_members(config), strict=True)
+    )
     ensemble = Ensemble(members, detection, config.data.route, config.training.seed)
     names = [origin.path for _, origin in parts]
     with track(settings, config.data.route, config.name, system_metrics=False) as tracked:

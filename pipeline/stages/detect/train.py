@@ -108,7 +108,7 @@ def _train_members(config: RunConfig, method: EnsembleConfig, settings: Settings
         if member.train is not None:
             run = train(config.build_member_run(member.train), settings, progress=progress)
             run = calibrate(run, settings, to_registry=False).run
-            member = MemberConfig(run=RunFolder.open(run).run_id, sha256=run.sha256)
+            member = MemberConfig(run=RunFolder.open(run).run_id, sha256=run.sha256, weight=member.weight)
         members.append(member)
     return config.model_copy(update={"method": method.model_copy(update={"members": tuple(members)})})
 
