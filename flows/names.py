@@ -8,10 +8,9 @@ from typing import Any
 from prefect.runtime import flow_run
 
 from flows.request import read_request, read_roots
-from pipeline.config import load_config
 from pipeline.errors import NightreadError
 from pipeline.stages.benchmark.config import Benchmark
-from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.auto_config import load_run
 
 
 def _parameters() -> dict[str, Any]:
@@ -37,7 +36,7 @@ def ingest_name() -> str:
 def train_name() -> str:
     """`train phantom-mr with dae, 2026-03-01 01:30`."""
     try:
-        config = load_config(_parameters()["config"], RunConfig)
+        config = load_run(_parameters()["config"])
     except NightreadError:
         return f"train, {_when()}"
     return f"train {config.data.route} with {config.method.name}, {_when()}"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from flows.request import Schedule, read_request, write_request
 from flows.server import run_server
-from pipeline.config import Settings, load_config
+from pipeline.config import Settings
 from pipeline.errors import ConfigError
-from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.auto_config import load_run
 
 
 def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
@@ -28,7 +28,7 @@ def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
     """
     schedule = read_request(str(file))
     for config in schedule.configs:
-        load_config(config, RunConfig)  # report an error now rather than at half past one at night
+        load_run(config)  # report an error now rather than at half past one at night
     # Until Prefect's runner handles the signal, its default action would end this process and orphan the server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(os.environ["PREFECT_HOME"])

@@ -11,11 +11,11 @@ from prefect import flow, task
 from flows import WORKSPACE
 from flows.names import train_name
 from flows.policies import HOUR, QUIET, STEADY, keep_discreet
-from pipeline.config import Settings, load_config
+from pipeline.config import Settings
+from pipeline.stages.auto.train_auto import train_run
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.train import read_model_report
-from pipeline.stages.detect.train import train as train_stage
-from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.auto_config import load_run
 from pipeline.types import RunRef
 
 
@@ -23,7 +23,7 @@ from pipeline.types import RunRef
 def train_method(config: str, workspace: str) -> dict[str, str]:
     """Train, or reuse the run with the same configuration and data; an interrupted run resumes where it stopped."""
     with keep_discreet():
-        return asdict(train_stage(load_config(config, RunConfig), Settings.load(workspace)))
+        return asdict(train_run(load_run(config), Settings.load(workspace)))
 
 
 @task(name="calibrate", timeout_seconds=4 * HOUR, **STEADY)

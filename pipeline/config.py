@@ -51,9 +51,23 @@ def load_config(path: str | Path, model: type[ConfigT], overrides: Sequence[str]
     Raises:
         ConfigError: the file is missing or not a mapping, extends twice, or has an unknown or out-of-range field.
     """
+    return parse_config(read_values(path, overrides), model, path)
+
+
+def read_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a file says with its overrides, as `load_config` reads it, before any field is checked."""
     values = _with_sections(Path(path))
     for override in overrides:
         _apply(values, override)
+    return values
+
+
+def parse_config(values: dict[str, Any], model: type[ConfigT], path: str | Path) -> ConfigT:
+    """Return the configuration that the values of a file mean.
+
+    Raises:
+        ConfigError: an unknown or out-of-range field; the message names the file.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:

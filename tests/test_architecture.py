@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tracking",),
     ("stages.run",),
     ("stages.detect", "stages.generate", "stages.speed"),
-    ("stages.choose", "stages.operations"),
+    ("stages.auto", "stages.choose", "stages.operations"),
     ("stages.benchmark", "stages.pacs"),
     ("review",),
     ("review.web",),

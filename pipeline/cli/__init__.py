@@ -14,10 +14,11 @@ from pipeline.cli.choosing import compare, grid
 from pipeline.cli.doctor import doctor
 from pipeline.cli.intake import ingest, labels, rejections, wrap
 from pipeline.cli.lists import flagged, runs
-from pipeline.cli.model import benchmark, evaluate, nightly, promote, score, train
+from pipeline.cli.model import benchmark, evaluate, nightly, promote, score
 from pipeline.cli.pacs import listen, push
 from pipeline.cli.pull import pull
 from pipeline.cli.review import review
+from pipeline.cli.train import train
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
 COMMANDS = (

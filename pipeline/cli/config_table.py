@@ -15,6 +15,7 @@ from pipeline.data.labels.finding_codes import FindingList
 from pipeline.data.sets.routes import Route
 from pipeline.detection.score_grid import GridConfig
 from pipeline.stages.benchmark.config import BenchmarkConfig
+from pipeline.stages.run.auto_config import AutoConfig
 from pipeline.stages.run.run_config import RunConfig
 
 HEAD = """# Configuration
@@ -88,7 +89,7 @@ def _text(field: FieldInfo) -> str:
 
 def document() -> str:
     """Return the whole of `configs/README.md`."""
-    roots = (RunConfig, Route, BenchmarkConfig, GridConfig, Settings, FindingList)
+    roots = (RunConfig, AutoConfig, Route, BenchmarkConfig, GridConfig, Settings, FindingList)
     models = {name: model for root in roots for name, model in models_below(root).items()}
     return "\n".join([HEAD, *(table(model) for model in models.values())]).rstrip() + "\n"
 

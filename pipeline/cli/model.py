@@ -1,4 +1,4 @@
-"""Commands about models: train, score, evaluate, nightly, benchmark."""
+"""Commands about models: score, evaluate, nightly, benchmark."""
 
 from __future__ import annotations
 
@@ -27,44 +27,6 @@ if TYPE_CHECKING:
     from pipeline.types import RunRef
 
 Report = TypeVar("Report")
-
-set_option = click.option(
-    "-s", "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the configuration."
-)
-
-
-@click.command(
-    short_help="Learn normality, calibrate, register the model.",
-    epilog="""\b
-Example:
-  nightread train configs/runs/demo-mr.yaml
-  nightread train configs/runs/demo-mr.yaml -s method.name=vae -s training.images=20000""",
-)
-@click.argument("config", type=click.Path(path_type=Path))
-@set_option
-@click.option("--again", is_flag=True, help="Train again, even with the same configuration and data.")
-@json_option
-@click.pass_context
-def train(context: click.Context, config: Path, overrides: tuple[str, ...], again: bool, as_json: bool) -> None:
-    """Learn normality from normal scans, calibrate on held-out normals, log and register the model.
-
-    A run without `detection` ends with its model. An interrupted run resumes where it stopped; a finished run with the
-    same configuration and data is reused.
-    """
-    config = find_shipped(config)  # before the slow imports, so that a mistyped name is reported at once
-    from pipeline.config import load_config
-    from pipeline.stages.detect.calibrate import calibrate
-    from pipeline.stages.detect.train import read_model_report
-    from pipeline.stages.detect.train import train as run
-    from pipeline.stages.run.run_config import RunConfig
-
-    settings = settings_of(context)
-    trained = run(load_config(config, RunConfig, overrides), settings, again=again, progress=not as_json)
-    report = read_model_report(trained) or calibrate(trained, settings)
-    if as_json:
-        print_json(report.to_json())
-        return
-    click.echo(report.sentence())
 
 
 @click.command(

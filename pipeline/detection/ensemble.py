@@ -76,8 +76,8 @@ class Member:
 class Ensemble(Scorer):
     """A detector that averages its members' z-scores; see `Scorer` for the parts it shares with a single detector.
 
-    The map is the weighted mean of the z-scored maps of the members with maps. The reconstruction is the one of the first member
-    that has any: it shows what this member compares with, and explains its share of the map only.
+    The map is the weighted mean of the z-scored maps of the members with maps. The reconstruction is the one of the
+    first member that has any: it shows what this member compares with, and explains its share of the map only.
     """
 
     members: tuple[Member, ...]

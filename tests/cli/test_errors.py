@@ -122,3 +122,10 @@ def test_a_wrong_option_is_clicks_own_error(nightread: Any) -> None:
     done = nightread("score", "--rout", "x")
     assert done.exit_code == 2
     assert "--route" in done.stderr  # it says which option may have been meant
+
+
+def test_an_automatic_run_needs_its_route_and_nothing_else_has_a_budget(nightread: Any, phantom_night: Any) -> None:
+    alone, other = nightread("train", "auto"), nightread("train", phantom_night.config, "--budget", "5")
+    assert alone.exit_code == other.exit_code == 2
+    assert "--route" in alone.stderr and "--budget" in other.stderr
+    assert_error(nightread("train", "auto", "--route", "phantom-mr", "--budget", "0"), 2, "budget_minutes")

@@ -88,7 +88,7 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         TrainingDiverged: NaN or infinity in a loss.
     """
     if isinstance(config.method, EnsembleConfig):
-        return assemble(_train_members(config, config.method, settings, progress), settings, again)
+        return assemble(train_members(config, config.method, settings, progress), settings, again)
     with Catalogue.open(settings) as catalogue:
         patients = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
         assign_sets(catalogue, config.data.splits, patients)
@@ -101,8 +101,12 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
     return folder.read_trained()
 
 
-def _train_members(config: RunConfig, method: EnsembleConfig, settings: Settings, progress: bool) -> RunConfig:
-    """Train and calibrate the members that are not runs yet; return the configuration with their runs."""
+def train_members(config: RunConfig, method: EnsembleConfig, settings: Settings, progress: bool = False) -> RunConfig:
+    """Train and calibrate the members that are not runs yet; return the configuration with their runs.
+
+    Raises:
+        ArtefactError, EmptySelection, TrainingDiverged: see `train`; TooFewNormals: see `calibrate`.
+    """
     members = []
     for member in method.members:
         if member.train is not None:

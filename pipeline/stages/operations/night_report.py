@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Settings, load_config
+from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import count_studies_by_route
@@ -16,7 +16,7 @@ from pipeline.detection.detector_file import check_detector
 from pipeline.errors import ArtefactError
 from pipeline.stages.operations.drift import read_drift_of_runs
 from pipeline.stages.operations.flagged_list import list_flagged
-from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.auto_config import load_run
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.registry import find_champion, list_routes_with_champions
 from pipeline.types import RunRef
@@ -26,7 +26,7 @@ SHOWN = 25  # number of flagged scans on the page; `nightread flagged` lists all
 
 def find_untrained(configs: Sequence[str], settings: Settings) -> list[str]:
     """Return the configurations whose route has no champion yet, or one whose files are missing or damaged."""
-    routes = {path: load_config(path, RunConfig).data.route for path in configs}
+    routes = {path: load_run(path).data.route for path in configs}
     return [path for path, route in routes.items() if not _is_whole(find_champion(settings, route))]
 
 
