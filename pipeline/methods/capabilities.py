@@ -97,6 +97,20 @@ class Tokeniser(Protocol):
 
 
 @runtime_checkable
+class LevelTokeniser(Protocol):
+    """A method that encodes images as integers of one vocabulary on several grids. Not random."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of distinct tokens of a level."""
+        ...
+
+    def to_levels(self, x: Tensor) -> list[Tensor]:
+        """Return int64 tokens in [0, vocabulary) of each level, finest first: [B, *grid]."""
+        ...
+
+
+@runtime_checkable
 class Restorer(Protocol):
     """A method that undoes a degradation: super-resolution, inpainting, deblurring, k-space recovery, paired
     translation.

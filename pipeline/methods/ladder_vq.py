@@ -99,17 +99,23 @@ class LadderVq(Method):
         if self.config.quantiser == "vq" and self.config.codebook.learn == "gradient":
             terms["codebook"] = torch.stack([level.codebook_loss for level in levels]).sum()
             total = total + terms["codebook"]
-        used = {f"perplexity_{i}": perplexity(level.indices, self._entries) for i, level in enumerate(levels)}
+        used = {f"perplexity_{i}": perplexity(level.indices, self.vocabulary) for i, level in enumerate(levels)}
         return {"total": total, **terms, **used}
 
     @property
-    def _entries(self) -> int:
+    def vocabulary(self) -> int:
+        """Number of distinct codes of a level."""
         return self.config.entries if self.config.quantiser == "vq" else prod(self.config.values)
 
     def after_step(self, phase: str) -> None:
         """Update the codebooks' moving averages and revive dead entries."""
         for quantiser in self.quantisers:
             cast(VectorQuantiser | ScalarQuantiser, quantiser).update()
+
+    def to_levels(self, x: Tensor) -> list[Tensor]:
+        """Return the indices of each level's codes, finest first, int64 [B, *grid]."""
+        with self.inference():
+            return [level.indices for level in self.encode(self.check(x))]
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return x_hat; no randomness."""

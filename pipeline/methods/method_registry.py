@@ -13,12 +13,14 @@ from pipeline.methods.ae import AeConfig
 from pipeline.methods.ae_u import AeUConfig
 from pipeline.methods.alpha_gan import AlphaGanConfig
 from pipeline.methods.base import Method, MethodConfig
+from pipeline.methods.code_surprise import CodeSurpriseConfig
 from pipeline.methods.cold_diffusion import ColdDiffusionConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.conditioned_ddpm import ConditionedDdpmConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.diff_ae import DiffAeConfig
+from pipeline.methods.dsr import DsrConfig
 from pipeline.methods.f_anogan import FAnoGanConfig
 from pipeline.methods.feature_ae import FeatureAeConfig
 from pipeline.methods.gated_dae import GatedDaeConfig
@@ -57,6 +59,8 @@ AnyMethodConfig = Annotated[
     | DiffAeConfig
     | SyntheticLesionConfig
     | LearnedResidualConfig
+    | DsrConfig
+    | CodeSurpriseConfig
     | KnnFeaturesConfig
     | GaussianFeaturesConfig
     | FeatureAeConfig
