@@ -31,10 +31,11 @@ class BackboneConfig(Config):
     kind: Literal[
         "efficientnet_lite0", "efficientnet_lite2", "resnet10", "resnet18", "resnet34", "resnet50", "resnet101",
         "resnet152", "resnet200", "densenet121", "densenet169", "densenet201", "densenet264", "efficientnet", "timm",
-        "random",
+        "pixels", "random",
     ] = Field(
         "efficientnet_lite0",
-        description="resnet, densenet, efficientnet: MONAI's, 2D or 3D; timm: needs that package; random: for tests",
+        description="resnet, densenet, efficientnet: MONAI's, 2D or 3D; timm: needs that package; pixels: the image "
+        "itself, halved by averaging; random: for tests",
     )  # fmt: skip
     depths: tuple[int, ...] = Field(
         (3, 4), min_length=1, description="stages whose features are taken, 1 to 5; stage s halves the grid s times"
@@ -58,7 +59,7 @@ class BackboneConfig(Config):
             raise ValueError(f"depths {list(self.depths)} must be increasing and within 1 to {STAGES}")
         if (self.kind in ("timm", "efficientnet")) != (self.model is not None):
             raise ValueError("set `model` for the kinds timm and efficientnet, and only for these")
-        outside = self.kind not in LITES and self.kind != "random"
+        outside = self.kind not in (*LITES, "pixels", "random")
         if outside != (self.weights is not None) or outside != (self.sha256 is not None):
             raise ValueError(
                 "set both `weights` and `sha256` for the kinds resnet, densenet, efficientnet and timm, and only for "

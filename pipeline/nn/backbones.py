@@ -57,9 +57,9 @@ def build_network(
     """Return the first `stages` stages of a network.
 
     Args:
-        kind: one of `LITES`, `RESNETS` or `DENSENETS`, efficientnet, timm or random.
+        kind: one of `LITES`, `RESNETS` or `DENSENETS`, efficientnet, timm, pixels or random.
         stages: 1 to 5.
-        spatial_dims: 2; 3 for MONAI's (resnet, densenet, efficientnet) and random.
+        spatial_dims: 2; 3 for MONAI's (resnet, densenet, efficientnet), pixels and random.
         model: MONAI's name of the EfficientNet (efficientnet-b0 to -b8, -l2), or timm's of the model.
         file: weights and their SHA-256, for kinds whose package does not include them.
         trained: False keeps the randomly initialised weights.
@@ -73,6 +73,8 @@ def build_network(
         )
     if kind in LITES:
         return _lite(kind, stages, trained)
+    if kind == "pixels":
+        return _pixels(stages, spatial_dims)
     if kind == "random":
         return _random(stages, spatial_dims)
     if kind == "timm":
@@ -176,6 +178,12 @@ def _timm(stages: int, model: str, file: tuple[str, str] | None) -> Network:
     return Network(whole, tuple(whole.feature_info.channels()), mean, std)
 
 
+def _pixels(stages: int, spatial_dims: int) -> Network:
+    pool = {2: nn.AvgPool2d, 3: nn.AvgPool3d}[spatial_dims]
+    parts = [nn.Sequential(_Grey(), pool(2)) if stage == 0 else pool(2) for stage in range(stages)]
+    return Network(Staged(parts), (1,) * STAGES, (0.5,) * 3, (0.5,) * 3)
+
+
 def _random(stages: int, spatial_dims: int) -> Network:
     conv = {2: nn.Conv2d, 3: nn.Conv3d}[spatial_dims]
     sizes = (3, *RANDOM_WIDTHS)
@@ -235,6 +243,13 @@ def _package(name: str) -> ModuleType:
         raise ConfigError(
             f"The backbone needs the package {name.replace('_', '-')}, which is not installed. Install it with pip."
         ) from None
+
+
+class _Grey(nn.Module):
+    """The first of three equal channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1]
 
 
 class Staged(nn.Module):

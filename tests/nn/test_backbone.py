@@ -255,3 +255,10 @@ def test_timm_gives_features_and_its_absence_is_reported(tmp_path: Path, monkeyp
 def model_of(name: str) -> nn.Module:
     """Behave as timm does with a name that it does not know."""
     raise RuntimeError(f"Unknown model ({name})")
+
+
+def test_pixels_are_the_image_averaged_over_blocks() -> None:
+    x = Rng([1, 2]).uniform(2, 16, 16, low=-1, high=1)
+    fine, coarse = Backbone(BackboneConfig(kind="pixels", depths=(1, 3)))(x)
+    assert_close(fine, nn.functional.avg_pool2d(x, 2))
+    assert_close(coarse, nn.functional.avg_pool2d(x, 8))
