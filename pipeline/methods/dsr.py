@@ -5,7 +5,7 @@ belong, decode to anomalies that look like images. Notation: k the codes of an i
 with entries replaced in a random region m, x_g = D(k_a) the codec's own decoding (the "general" one, with the anomaly),
 x_s the answer of a second decoder, which sees k_a and learns to give the clean image (section 3.2). A head sees
 [x_g, x_s] and learns m. The map is -log P(healthy), as in `synthetic_lesion`. A scan is only encoded and decoded: the
-head never sees its pixels, so that the loss of detail in the codec is no difference.
+head never sees its pixels, so that detail which the codec loses does not count as a difference.
 
 An entry is replaced by one among its nearest in the codebook, at a random rank; how far down the ranks a region may go
 is drawn for each (section 3.3). Or, for a share of the regions (`coherent`), by the nearest entries of one entry from
