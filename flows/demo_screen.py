@@ -17,6 +17,7 @@ from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.score import score
 from flows.train import calibrate_run, train_method
+from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.results import ScoreRow
 from pipeline.stages.run.run_config import RunConfig
@@ -48,7 +49,7 @@ class Screen:
 
     def follow_night(self) -> None:
         """Print a line for each step of the nightly flow, through the hooks that Prefect calls at start and end."""
-        method = self.config.method.name
+        method = " and ".join(name_methods(self.config))
         self._follow(ingest, "Ingest", "Reading, checking and pseudonymising every file", _ingested)
         self._follow(train_method, "Train", f"Training {method} on scans of healthy patients only", self._trained)
         self._follow(calibrate_run, "Calibrate", "Scoring healthy patients that nothing has seen", _calibrated)
@@ -73,8 +74,10 @@ class Screen:
         )
 
     def _trained(self, _run: Mapping[str, str]) -> str:
-        images, method = self.config.training.images, self.config.method.name
-        return f"{method} saw {images} slices of healthy patients, and no lesion."
+        images, methods = self.config.training.images, name_methods(self.config)
+        *first, last = methods
+        names = f"{', '.join(first)} and {last} each" if first else last
+        return f"{names} saw {images} normal slices and no lesion."
 
     def _measured(self, result: Mapping[str, Any]) -> str:
         if not result["reports"]:
@@ -82,6 +85,13 @@ class Screen:
         self.evaluated = Path(result["reports"][0]["run"])
         counts = read_report(self.evaluated).tables[0].counts
         return f"{counts['abnormal']} patients with a lesion and {counts['normal']} without, labelled, beside controls."
+
+
+def name_methods(config: RunConfig) -> list[str]:
+    """Return the names of the methods that a run trains: its own, or those of an ensemble's members."""
+    if not isinstance(config.method, EnsembleConfig):
+        return [config.method.name]
+    return [one.train["method"]["name"] for one in config.method.members if one.train is not None]
 
 
 def _ingested(result: Mapping[str, Any]) -> str:
@@ -118,7 +128,7 @@ def read_report(run: Path) -> EvaluationReport:
 
 
 def print_results(console: Console, run: Path, flagged: Mapping[tuple[str, bool], int]) -> None:
-    """Print the model beside the controls, and what it flagged of tonight's patients.
+    """Print the detector, its members and the controls, and what it flagged of tonight's patients.
 
     Args:
         console: where to.
@@ -126,14 +136,16 @@ def print_results(console: Console, run: Path, flagged: Mapping[tuple[str, bool]
         flagged: patients by (label, whether flagged), which only the makers of the phantoms know.
     """
     results = read_report(run).tables[0]
-    model, *controls = results.rows
+    model, *members = [row for row in results.rows if not row.control]
     table = Table(box=box.SIMPLE_HEAD, title="\nWho has a lesion?", title_justify="left", title_style="bold")
     table.add_column("")
     for name in ("AUROC", "found at 95 % specificity", "flagged: with lesion", "without"):
         table.add_column(name, justify="right", no_wrap=True)
     shares = (_share(flagged, label) for label in ("abnormal", "normal"))
     table.add_row(model.name, *_figures(model), *shares, style="bold")
-    for control in better_directions(controls):
+    for row in members:
+        table.add_row(f"  {row.name}, alone", *_figures(row), "-", "-")
+    for control in better_directions(row for row in results.rows if row.control):
         table.add_row(control.name, *_figures(control), "-", "-")
     console.print(table)
     counts = results.counts
@@ -142,7 +154,7 @@ def print_results(console: Console, run: Path, flagged: Mapping[tuple[str, bool]
         f"{counts['normal']} without.",
         "Of the labelled lesions a fifth are faint, and nearly a quarter displaced or only smoother: hard on purpose.",
         "Flagged: tonight's patients, by the threshold of step 4. The labels chose neither training nor threshold.",
-        f"Below {model.name}: controls, each in the direction that suits it better.",
+        f"Below {members[-1].name if members else model.name}: controls, each in the direction that suits it better.",
     ):
         console.print(line, soft_wrap=True)
 

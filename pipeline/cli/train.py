@@ -20,7 +20,7 @@ set_option = click.option(
     epilog="""\b
 Example:
   nightread train configs/runs/demo-mr.yaml
-  nightread train configs/runs/demo-mr.yaml -s method.name=vae -s training.images=20000
+  nightread train configs/runs/demo-mr.yaml -s method=configs/methods/vae.yaml
   nightread train auto --route phantom-mr --budget 5""",
 )
 @click.argument("config", type=click.Path(path_type=Path))

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.demo_screen import better_directions, print_places, print_results
+from flows.demo import CONFIG
+from flows.demo_screen import better_directions, name_methods, print_places, print_results, read_report
+from pipeline.config import load_config
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.results import ScoreRow
+from pipeline.stages.run.run_config import RunConfig
 
 
 def row(name: str, auroc: float) -> ScoreRow:
@@ -43,6 +46,26 @@ def test_the_table_shows_the_detector_above_the_controls_and_what_was_flagged(ev
     assert names[0] == "ae" and len(names) >= 5
     (model,) = (" ".join(words) for words in lines if words[0] == "ae")
     assert model.endswith("2 of 3 1 of 8")
+
+
+def test_members_of_an_ensemble_stand_between_it_and_the_controls(evaluated: Path, tmp_path: Path) -> None:
+    report = read_report(evaluated)
+    table = report.tables[0]
+    member = table.rows[0].model_copy(update={"name": "member"})
+    report = report.model_copy(
+        update={"tables": (table.model_copy(update={"rows": (table.rows[0], member, *table.rows[1:])}),)}
+    )
+    place = tmp_path / "evaluation" / "develop"
+    place.mkdir(parents=True)
+    (place / "report.json").write_text(report.model_dump_json())
+    screen = io.StringIO()
+    print_results(Console(file=screen, width=112), tmp_path, Counter())
+    names = [words[0] for words in map(str.split, screen.getvalue().splitlines()) if words and words[-1] in ("0", "-")]
+    assert names[:2] == ["ae", "member,"] and len(names) >= 5
+
+
+def test_the_demo_trains_one_model_of_each_family() -> None:
+    assert name_methods(load_config(CONFIG, RunConfig)) == ["ladder_vae", "ladder_vq", "cold_diffusion"]
 
 
 def test_the_picture_that_the_demo_names_is_there(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
