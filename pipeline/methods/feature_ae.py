@@ -16,11 +16,11 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.nn.backbone import Backbone, BackboneConfig, aligned, enlarged
+from pipeline.nn.backbone import Backbone, BackboneConfig, Odd, aligned, enlarged
 from pipeline.nn.bottleneck import doubling, halving
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
@@ -39,15 +39,8 @@ class FeatureAeConfig(MethodConfig):
         (64, 96, 128, 128), min_length=1, description="channels per level of the autoencoder"
     )
     error: Literal["ssim", "l2"] = Field("ssim", description="how features are compared, in training and in scoring")
-    window: int = Field(5, ge=3, description="edge of the Gaussian window of `ssim` in feature positions; odd")
+    window: Odd = Field(5, ge=3, description="edge of the Gaussian window of `ssim` in feature positions; odd")
     lr: float = Field(2e-3, gt=0, description="learning rate of Adam")
-
-    @field_validator("window")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("must be odd, so that the window has a centre")
-        return value
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> FeatureAutoencoder:
         first, last = self.backbone.depths[0], self.backbone.depths[-1]

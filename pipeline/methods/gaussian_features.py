@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from pipeline.corruption.intensity_jitter import IntensityConfig
 from pipeline.corruption.varied_normals import varied
 from pipeline.errors import ArtefactError, EmptySelection
 from pipeline.methods.base import Method, MethodConfig, require_size
-from pipeline.nn.backbone import Backbone, BackboneConfig, enlarged, local_features, touching
+from pipeline.nn.backbone import Backbone, BackboneConfig, Odd, enlarged, local_features, touching
 from pipeline.nn.local_gaussian import Moments, mahalanobis, whitening
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
@@ -33,7 +33,7 @@ class GaussianFeaturesConfig(MethodConfig):
 
     name: Literal["gaussian_features"] = "gaussian_features"
     backbone: BackboneConfig = Field(BackboneConfig(depths=(3, 4)), description="the frozen network and its depths")
-    patch: int = Field(3, ge=1, description="edge of the neighbourhood that features are averaged over; odd")
+    patch: Odd = Field(3, ge=1, description="edge of the neighbourhood that features are averaged over; odd")
     projection: int = Field(64, ge=1, description="features per position, after a random projection")
     positions: bool = Field(
         True, description="a Gaussian per position; false: one for all, where scans are not aligned"
@@ -43,13 +43,6 @@ class GaussianFeaturesConfig(MethodConfig):
     )
     passes: int = Field(1, ge=1, description="times that the images are seen; the first as they are, then jittered")
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the passes after the first")
-
-    @field_validator("patch")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("must be odd, so that the neighbourhood has a centre")
-        return value
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> GaussianFeatures:
         require_size(self.name, image_size, self.backbone.multiple, max(SMALLEST, self.backbone.multiple))

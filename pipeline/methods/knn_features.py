@@ -22,7 +22,7 @@ from pipeline.corruption.intensity_jitter import IntensityConfig
 from pipeline.corruption.varied_normals import varied
 from pipeline.errors import ArtefactError, EmptySelection
 from pipeline.methods.base import Method, MethodConfig, require_size
-from pipeline.nn.backbone import Backbone, BackboneConfig, enlarged, local_features, touching
+from pipeline.nn.backbone import Backbone, BackboneConfig, Odd, enlarged, local_features, touching
 from pipeline.nn.feature_memory import Reservoir, k_centres, nearest
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
@@ -35,7 +35,7 @@ class KnnFeaturesConfig(MethodConfig):
 
     name: Literal["knn_features"] = "knn_features"
     backbone: BackboneConfig = Field(BackboneConfig(depths=(3, 4)), description="the frozen network and its depths")
-    patch: int = Field(3, ge=1, description="edge of the neighbourhood that features are averaged over; odd")
+    patch: Odd = Field(3, ge=1, description="edge of the neighbourhood that features are averaged over; odd")
     entries: int = Field(2048, ge=1, description="size of the memory")
     candidates: int = Field(40_000, ge=1, description="uniform sample of patches from which the memory is chosen")
     projection: int = Field(128, ge=1, description="width of the random projection used for choosing")
@@ -43,13 +43,6 @@ class KnnFeaturesConfig(MethodConfig):
     passes: int = Field(1, ge=1, description="times that the images are seen; the first as they are, then jittered")
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the passes after the first")
     reweight: int = Field(0, ge=0, description="b of equation 7, 2 or more; 0 leaves the weight out")
-
-    @field_validator("patch")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("must be odd, so that the neighbourhood has a centre")
-        return value
 
     @field_validator("reweight")
     @classmethod

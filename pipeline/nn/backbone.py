@@ -10,17 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.nn.backbones import LITES, STAGES, Network, build_network
 
+
+def _has_centre(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd, so that the neighbourhood has a centre")
+    return value
+
+
+Odd = Annotated[int, AfterValidator(_has_centre)]
 Triple = tuple[float, float, float]
 _WEIGHTS_FOLLOW: ContextVar[bool] = ContextVar("weights_follow", default=False)
 
