@@ -16,7 +16,16 @@ from torch.testing import assert_close
 
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.methods.base import Method, check_finite
-from pipeline.methods.capabilities import Codec, Editor, Embedder, Restorer, Sampler, Tokeniser, Translator
+from pipeline.methods.capabilities import (
+    Codec,
+    Editor,
+    Embedder,
+    LevelTokeniser,
+    Restorer,
+    Sampler,
+    Tokeniser,
+    Translator,
+)
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -86,6 +95,18 @@ def law_of_tokenisers(method: Tokeniser, batch: Batch) -> None:
         assert_close(method.from_tokens(row[ORDER]), images[ORDER], rtol=1e-4, atol=1e-5)
 
 
+def law_of_level_tokenisers(method: LevelTokeniser, batch: Batch) -> None:
+    levels = method.to_levels(batch.images)
+    alone = method.to_levels(batch.images[1:2])
+    for level, one in zip(levels, alone, strict=True):
+        assert level.dtype == torch.int64 and level.ndim == batch.images.ndim - 1 and len(level) == len(batch.ids)
+        assert level.min() >= 0 and level.max() < method.vocabulary
+        assert torch.equal(one[0], level[1])
+    sizes = [level.shape[-1] for level in levels]
+    assert sizes == sorted(sizes, reverse=True), "finest first"
+    refuses_what_is_not_finite(lambda x, _: method.to_levels(x)[0], batch)
+
+
 def law_of_restorers(method: Restorer, batch: Batch) -> None:
     better = rows_are_independent(method, batch, method.restore)
     assert better.shape[0] == len(batch.ids) and better.shape[2:] == batch.images.shape[2:]
@@ -134,6 +155,7 @@ LAWS: dict[type, Callable[[Any, Batch], None]] = {
     Sampler: law_of_samplers,
     Codec: law_of_codecs,
     Tokeniser: law_of_tokenisers,
+    LevelTokeniser: law_of_level_tokenisers,
     Restorer: law_of_restorers,
     Translator: law_of_translators,
     Embedder: law_of_embedders,
@@ -174,6 +196,10 @@ class Toy(nn.Module):
         values = 2 * (tokens + 0.5) / self.vocabulary - 1
         return values.repeat_interleave(4, dim=1).repeat_interleave(4, dim=2)[:, None]
 
+    def to_levels(self, x: Tensor) -> list[Tensor]:
+        check_finite(x)
+        return [(x[:, 0, ::step, ::step] > 0).long() for step in (4, 8)]
+
     def restore(self, worse: Tensor, rng: Rng, condition: Tensor | None = None) -> Tensor:
         check_finite(worse)
         return (worse + 0.1 * rng.normal(*worse.shape[1:])).clamp(-1, 1)
@@ -204,6 +230,9 @@ class Broken(Toy):
 
     def to_tokens(self, x: Tensor) -> Tensor:  # past the end of the vocabulary
         return super().to_tokens(x) + self.vocabulary
+
+    def to_levels(self, x: Tensor) -> list[Tensor]:  # coarsest first
+        return super().to_levels(x)[::-1]
 
     def restore(self, worse: Tensor, rng: Rng, condition: Tensor | None = None) -> Tensor:  # answers to NaN
         return worse.nan_to_num()
@@ -238,6 +267,7 @@ def test_the_registry_has_samplers_codecs_tokenisers_and_embedders(all_small: li
     having = {one.__name__: {m.config.name for m in all_small if isinstance(m, one)} for one in LAWS}
     assert having["Sampler"] == {"vae", "vampprior", "ddpm", "latent_diffusion"}
     assert having["Tokeniser"] == {"vq_vae", "vq_vae2", "vqgan"}
+    assert having["LevelTokeniser"] == {"ladder_vq"}
     assert having["Codec"] == {
         "ae", "ae_u", "vae", "vampprior", "vq_vae", "vq_vae2", "vqgan", "f_anogan", "alpha_gan"
     }  # fmt: skip
