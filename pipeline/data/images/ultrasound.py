@@ -33,7 +33,7 @@ class Echoes:
     Attributes:
         pixels: float32 [H, W], marks filled.
         valid: bool [H, W], False outside the fan; None where all of the picture is valid.
-        crop: rows and columns of the fan; None where there is none.
+        crop: rows and columns of the fan; None without a fan.
         marks: number of pixels that were filled.
     """
 
