@@ -7,7 +7,8 @@ painted lesions determine what a network learns to find or to remove. All of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +16,12 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.corruption.canvas import Canvas
 from pipeline.corruption.mass_effect import push_outwards
 from pipeline.corruption.random_fields import Range, between
+from pipeline.corruption.regions import RegionName, devices, find_region
 from pipeline.corruption.shapes import ShapeConfig, draw_shape
-from pipeline.corruption.textures import Canvas, Texture, Tinted
+from pipeline.corruption.textures import Texture, Tinted
 from pipeline.nn.rng import Rng
 
 NEIGHBOURHOOD = 5  # edge in pixels of the square over which a change is averaged to decide whether it is visible
@@ -29,7 +32,18 @@ class LesionConfig(Config):
 
     healthy: float = Field(0.2, ge=0, lt=1, description="share of images without a lesion")
     most: int = Field(3, ge=1, le=16, description="largest number of lesions per image, drawn from 1 to this")
-    shape: ShapeConfig = Field(ShapeConfig(), description="size and outline")
+    region: RegionName = Field(
+        "body",
+        description="where lesions may lie: lungs of a radiograph, tissue of a breast, brain within the skull; where "
+        "an image's is not found, its body",
+    )
+    devices: float | None = Field(
+        None,
+        gt=0,
+        description="thin structures brighter by this than their surroundings, in units of [-1, 1], are never painted "
+        "over (tubes, wires, text); null: they are",
+    )
+    shape: ShapeConfig = Field(ShapeConfig(), description="size and outline, unless a texture has its own")
     textures: tuple[Texture, ...] = Field(
         (Tinted(),), min_length=1, description="textures of the lesions, drawn by weight"
     )
@@ -88,12 +102,14 @@ def fade(painted: Painted, clean: Tensor, share: Tensor, config: LesionConfig) -
 
 def _paint(images: Tensor, body: Tensor, config: LesionConfig, rng: Rng) -> Painted:
     counts = _counts(config, rng.fork("lesions"))
+    region = _region(images, body, config)
     painted, coverage = images, torch.zeros(body.shape, device=images.device)
     for number in range(config.most):
         rows = torch.nonzero(counts > number).flatten()
         if len(rows):
             stream = rng.fork(f"lesion {number}").rows(rows.tolist())
-            part, covered = _one_more(painted[rows], body[rows], images.roll(1, 0)[rows], config, stream)
+            others = images.roll(1, 0)[rows]
+            part, covered = _one_more(painted[rows], body[rows], region[rows], others, config, stream)
             painted = painted.index_copy(0, rows, part)
             coverage = coverage.index_copy(0, rows, torch.maximum(coverage[rows], covered))
     return Painted(painted, coverage, (coverage >= 0.5) & visible(painted - images, config.visible))
@@ -105,25 +121,62 @@ def _counts(config: LesionConfig, rng: Rng) -> Tensor:
     return rng.integers(1, config.most + 1) * some
 
 
-def _one_more(images: Tensor, body: Tensor, others: Tensor, config: LesionConfig, rng: Rng) -> tuple[Tensor, Tensor]:
+def _region(images: Tensor, body: Tensor, config: LesionConfig) -> Tensor:
+    """Return where lesions may lie: bool [B, 1, *spatial]."""
+    region, _ = find_region(images, body, config.region)
+    return region if config.devices is None else region & ~devices(images, config.devices)
+
+
+def _one_more(
+    images: Tensor, body: Tensor, region: Tensor, others: Tensor, config: LesionConfig, rng: Rng
+) -> tuple[Tensor, Tensor]:
     """Paint one lesion on each image; return the images and the coverage."""
-    coverage, radius = draw_shape(body, config.shape, rng)
-    if config.both_sides:
-        twin = rng.fork("both sides").uniform(*[1] * (body.ndim - 1)) < config.both_sides
-        coverage = torch.where(twin, torch.maximum(coverage, coverage.flip(-1) * body), coverage)
-    if config.mass_effect[1]:
-        images = push_outwards(images, coverage, radius, between(rng.fork("mass effect"), config.mass_effect))
-    contents = images.clone()
+    coverage, radius = draw_shape(region, config.shape, rng)
     weights = torch.tensor([texture.weight for texture in config.textures], device=images.device)
     drawn = torch.bucketize(rng.uniform() * weights.sum(), weights.cumsum(0)[:-1], right=True)
+    canvas = _outlined(Canvas(images, body, coverage, radius, others, region), drawn, config, rng)
+    if config.mass_effect[1]:
+        push = between(rng.fork("mass effect"), config.mass_effect)
+        canvas = replace(canvas, images=push_outwards(images, canvas.coverage, canvas.radius, push))
+    contents = canvas.images.clone()
+    for texture, rows in _by_texture(drawn, config):
+        contents[rows] = texture.content(_rows(canvas, rows), rng.fork(texture.kind).rows(rows.tolist()))
+    # A displaced image is unchanged at its border already, so blending it again does no harm.
+    painted = canvas.images.lerp(contents, canvas.coverage.expand_as(images)).clamp(-1, 1)
+    return torch.where(canvas.coverage > 0, painted, canvas.images), canvas.coverage
+
+
+def _outlined(canvas: Canvas, drawn: Tensor, config: LesionConfig, rng: Rng) -> Canvas:
+    """Return the canvas with the outlines that the drawn textures want, and with twins on the other side."""
+    coverage, radius = canvas.coverage.clone(), canvas.radius.clone()
+    region = canvas.body if canvas.region is None else canvas.region
+    for texture, rows in _by_texture(drawn, config):
+        if texture.shape is not None:
+            stream = rng.fork(f"{texture.kind} shape").rows(rows.tolist())
+            coverage[rows], radius[rows] = draw_shape(region[rows], texture.shape, stream)
+    if config.both_sides:
+        twin = rng.fork("both sides").uniform(*[1] * (coverage.ndim - 1)) < config.both_sides
+        coverage = torch.where(twin, torch.maximum(coverage, coverage.flip(-1) * region), coverage)
+    canvas = replace(canvas, coverage=coverage, radius=radius, core=coverage)
+    covered = coverage.clone()
+    for texture, rows in _by_texture(drawn, config):
+        covered[rows] = texture.cover(_rows(canvas, rows), rng.fork(f"{texture.kind} cover").rows(rows.tolist()))
+    return replace(canvas, coverage=covered)
+
+
+def _by_texture(drawn: Tensor, config: LesionConfig) -> Iterator[tuple[Texture, Tensor]]:
+    """Yield each texture that was drawn, and its rows."""
     for kind, texture in enumerate(config.textures):
         rows = torch.nonzero(drawn == kind).flatten()
         if len(rows):
-            canvas = Canvas(images[rows], body[rows], coverage[rows], radius[rows], others[rows])
-            contents[rows] = texture.content(canvas, rng.fork(texture.kind).rows(rows.tolist()))
-    # A displaced image is unchanged at its border already, so blending it again does no harm.
-    painted = images.lerp(contents, coverage.expand_as(images)).clamp(-1, 1)
-    return torch.where(coverage > 0, painted, images), coverage
+            yield texture, rows
+
+
+def _rows(canvas: Canvas, rows: Tensor) -> Canvas:
+    """Return some rows of a canvas."""
+    x = canvas
+    others, (region, core) = x.others[rows], (None if one is None else one[rows] for one in (x.region, x.core))
+    return Canvas(x.images[rows], x.body[rows], x.coverage[rows], x.radius[rows], others, region, core)
 
 
 def visible(change: Tensor, least: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Textures of painted lesions: a tint with its own texture, dark cavities, foreign, displaced or smoothed tissue.
+"""Textures of painted lesions of any organ: a tint with a texture, cavities, foreign, displaced or smoothed tissue.
 
 Each kind is a configuration that computes its content: `content(x, coverage, ...)` returns the image as if the lesion
 covered everything, and the painter blends it in. (Only displacement depends on the coverage: tissue moves most in the
@@ -8,7 +8,6 @@ middle and not at all at the border, as when something pushes it.)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -16,38 +15,17 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.config import Config
+from pipeline.corruption.canvas import Canvas, TextureConfig, mean_under
+from pipeline.corruption.chest_textures import Consolidation, Effusion, Nodule, Opacity
 from pipeline.corruption.displace import displace
 from pipeline.corruption.random_fields import Range, between, blur, log_between, smooth_field
+from pipeline.corruption.ultrasound_textures import Hypoechoic
 from pipeline.nn.rng import Rng
 
 SOFT = 0.1  # width of a cavity's border, in standard deviations of the field that shapes it
 
 
-@dataclass(frozen=True, slots=True)
-class Canvas:
-    """Inputs of a texture; the rows are those that drew this texture.
-
-    Attributes:
-        images: float32 [B, C, *spatial] in [-1, 1].
-        body: bool [B, 1, *spatial].
-        coverage: float32 [B, 1, *spatial], the lesion's.
-        radius: [B], the lesion's radius / image edge.
-        others: float32 [B, C, *spatial], another image of the batch for each row (the same image in a batch of one).
-    """
-
-    images: Tensor
-    body: Tensor
-    coverage: Tensor
-    radius: Tensor
-    others: Tensor
-
-
-class _Texture(Config):
-    weight: float = Field(1.0, gt=0, description="frequency relative to the other textures")
-
-
-class Tinted(_Texture):
+class Tinted(TextureConfig):
     """Tissue made brighter or darker, with a texture of its own; part of the original detail is wiped out."""
 
     kind: Literal["tinted"] = "tinted"
@@ -64,10 +42,10 @@ class Tinted(_Texture):
         sign = torch.where(rng.uniform(*one) < self.brighter, 1.0, -1.0)
         texture = smooth_field(rng, x.shape[2:], log_between(rng, self.grain))
         tint = contrast * (sign + between(rng, self.rough, *one) * texture)
-        return x + wipe * (_mean_under(x, canvas.coverage) - x) + tint
+        return x + wipe * (mean_under(x, canvas.coverage) - x) + tint
 
 
-class Cystic(_Texture):
+class Cystic(TextureConfig):
     """Bright tissue with dark cavities: fluid or necrosis, which is darker than its surroundings on FLAIR."""
 
     kind: Literal["cystic"] = "cystic"
@@ -80,7 +58,7 @@ class Cystic(_Texture):
     def content(self, canvas: Canvas, rng: Rng) -> Tensor:
         """Return [B, C, *spatial]: mean - depth where a random field is high, else tissue + contrast elsewhere."""
         x, one = canvas.images, [1] * (canvas.images.ndim - 1)
-        mean = _mean_under(x, canvas.coverage)
+        mean = mean_under(x, canvas.coverage)
         tissue = x + between(rng, self.wipe, *one) * (mean - x) + between(rng, self.contrast, *one)
         field = smooth_field(rng, x.shape[2:], between(rng, self.length) * canvas.radius)
         # The field is standard normal at every pixel, so the requested share lies above this quantile.
@@ -89,7 +67,7 @@ class Cystic(_Texture):
         return tissue.lerp((mean - between(rng, self.depth, *one)).expand_as(x), cavity.expand_as(x))
 
 
-class Foreign(_Texture):
+class Foreign(TextureConfig):
     """A patch of another image of the batch, interpolated with the tissue (FPI, Tan et al., arXiv:2011.04197, eq. 1).
 
     Deviations: a smooth outline instead of a square, and a random shift of the other image. An image's loss in
@@ -106,7 +84,7 @@ class Foreign(_Texture):
         return x.lerp(_rolled(canvas.others, self.shift, rng), between(rng, self.mix, *[1] * (x.ndim - 1)))
 
 
-class Disentangled(_Texture):
+class Disentangled(TextureConfig):
     """Texture of another image, and a change of brightness that is drawn for each kind of tissue by itself.
 
     DAG (Naval Marimont et al., arXiv:2407.06635, "DISYRE v2", section 2.2) draws shape, texture and intensity apart.
@@ -151,7 +129,7 @@ class Disentangled(_Texture):
         return (fit * changes.reshape(-1, self.tissues, *one)).sum(dim=1, keepdim=True)
 
 
-class Smoothed(_Texture):
+class Smoothed(TextureConfig):
     """Tissue without its detail: a Gaussian blur within the body only."""
 
     kind: Literal["smoothed"] = "smoothed"
@@ -163,7 +141,7 @@ class Smoothed(_Texture):
         return blur(canvas.images * inside, length) / blur(inside, length).clamp_min(1e-3)
 
 
-class Displaced(_Texture):
+class Displaced(TextureConfig):
     """Tissue pushed aside: most in the middle of the lesion, not at all at its border."""
 
     kind: Literal["displaced"] = "displaced"
@@ -177,7 +155,20 @@ class Displaced(_Texture):
         return displace(x, -2 * canvas.coverage.movedim(1, -1) * far.reshape(-1, *[1] * dims, dims))
 
 
-Texture = Annotated[Tinted | Cystic | Foreign | Disentangled | Smoothed | Displaced, Field(discriminator="kind")]
+Texture = Annotated[
+    Tinted
+    | Cystic
+    | Foreign
+    | Disentangled
+    | Smoothed
+    | Displaced
+    | Opacity
+    | Nodule
+    | Consolidation
+    | Effusion
+    | Hypoechoic,
+    Field(discriminator="kind"),
+]
 
 
 def _rolled(images: Tensor, share: float, rng: Rng) -> Tensor:
@@ -186,9 +177,3 @@ def _rolled(images: Tensor, share: float, rng: Rng) -> Tensor:
     shifts = rng.uniform(len(spatial), low=-share, high=share) * torch.tensor(spatial, device=images.device)
     pairs = zip(images, shifts.round().int().tolist(), strict=True)
     return torch.stack([image.roll(shift, list(range(1, image.ndim))) for image, shift in pairs])
-
-
-def _mean_under(x: Tensor, coverage: Tensor) -> Tensor:
-    """Return the mean [B, C, 1, ...] of each image under its lesion."""
-    axes = tuple(range(2, x.ndim))
-    return (x * coverage).sum(dim=axes, keepdim=True) / coverage.sum(dim=axes, keepdim=True).clamp_min(1e-6)

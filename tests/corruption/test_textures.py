@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from pipeline.corruption import Cystic, Disentangled, Displaced, Foreign, Smoothed, Tinted
-from pipeline.corruption.textures import Canvas
+from pipeline.corruption.canvas import Canvas
 from pipeline.nn.rng import Rng
 
 

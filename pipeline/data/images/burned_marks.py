@@ -72,7 +72,7 @@ def fill(pixels: np.ndarray, marks: np.ndarray) -> np.ndarray:
 
 
 def extend(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the picture with the nearest pixel of the mask at every pixel beyond it, so that its border is not an edge."""
+    """Return the picture with the nearest pixel of the mask at every pixel beyond it, so that no edge is left."""
     from scipy import ndimage
 
     if mask.all():
