@@ -122,17 +122,19 @@ def _apply(facts: Facts, config: AutoConfig) -> tuple[tuple[Choice, ...], Build]
     size = rules.choose_size(facts)
     mirror, adjacent, score = rules.choose_mirror(facts), rules.choose_adjacent(facts), rules.choose_score(facts)
     repairs = rules.choose_reconstructor(facts, size.value, config.method.reconstructor)
+    frozen = rules.choose_features(facts, size.value)
     build = Build(
         image_size=size.value,
         mirrored=mirror.value,
         adjacent=adjacent.value,
         reconstructor=repairs.value,
+        frozen=frozen.value,
         lesions=score.value["lesions"],
         features=score.value["features"],
         seed=config.seed,
     )
     rest = (rules.choose_trust(facts), rules.choose_flagging(facts))
-    return (size, rules.choose_normaliser(facts, size.value), mirror, adjacent, repairs, score, *rest), build
+    return (size, rules.choose_normaliser(facts, size.value), mirror, adjacent, repairs, frozen, score, *rest), build
 
 
 def _chosen_config(first: RunConfig, facts: Facts, values: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ class Build:
     mirrored: bool
     adjacent: float
     reconstructor: str
+    frozen: Mapping[str, Any]
     lesions: float
     features: float
     seed: int
@@ -35,7 +37,7 @@ def build_members(build: Build) -> dict[Role, dict[str, Any]]:
     methods: dict[Role, dict[str, Any]] = {
         "head": {"name": "synthetic_lesion", **network, **painting(build.mirrored)},
         "reconstructor": {"name": build.reconstructor, **network, **painting(build.mirrored)},
-        "features": {"name": "knn_features"},
+        "features": dict(build.frozen),
     }
     cleaning: dict[Role, dict[str, Any]] = {
         "head": {"median": median},

@@ -18,6 +18,8 @@ MANY_PATIENTS = 300  # from here on a twentieth of the normals is enough to test
 LEAST_TRAIN, LEAST_VALIDATE, LEAST_UNITS = 12, 10, 4
 FULL_FRAME = 0.85  # foreground share from which no air surrounds the body
 SYMMETRIC, MARGIN = 0.4, 0.1  # least likeness of an image and its mirror image, and by how much it exceeds a stranger's
+ALIGNED = 0.5  # likeness of two normal images from which a position means the same in both
+FEATURE_EDGE = 64  # pixels that the frozen network needs for a grid of eight cells
 ALIKE = 0.8  # likeness of neighbouring slices from which their maps are averaged
 ENOUGH_SLICES = 200  # training slices from which codes on every level are learned
 SMALL = 48  # pixels: below, four halvings leave a code too little to hold
@@ -156,6 +158,22 @@ def choose_reconstructor(facts: Facts, size: int, asked: Reconstructor | None) -
     return Choice(
         "reconstructor", "ladder_vae",
         f"{facts.train} training slices are enough for a code on every level, which keeps lesions out.",
+    )  # fmt: skip
+
+
+def choose_features(facts: Facts, size: int) -> Choice:
+    """Choose the method of frozen features; small images are enlarged, so that its grid has eight cells."""
+    edge = None if size >= FEATURE_EDGE else FEATURE_EDGE
+    if facts.likeness >= ALIGNED:
+        return Choice(
+            "features", {"name": "gaussian_features", "backbone": {"depths": (3, 4), "input_size": edge}},
+            f"normal images lie over each other (they correlate at {facts.likeness:.2f}), so each position has a normal "
+            "range of its own.",
+        )  # fmt: skip
+    return Choice(
+        "features", {"name": "knn_features", "backbone": {"depths": (3, 4), "input_size": edge}},
+        f"normal images do not lie over each other (they correlate at {facts.likeness:.2f}), so a patch may come from "
+        "anywhere.",
     )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.methods.base import Method
-from pipeline.methods.knn_features import KnnFeatures
 from pipeline.stages.auto.members import Role
 from pipeline.stages.detect.train import build_untrained
 from pipeline.stages.run.run_config import RunConfig
@@ -54,11 +53,12 @@ def _steps(method: Method, config: RunConfig, data: Images) -> float:
 def _fitting(method: Method, config: RunConfig, data: Images) -> float:
     """Return what one image costs to look at; what is done with all of them at the end is not known beforehand."""
     batch = collate(data, draw_indices(config.training.seed, 0, config.training.batch_size, len(data)))
-    if not isinstance(method, KnnFeatures):
+    backbone = getattr(method, "backbone", None)
+    if backbone is None:
         return 0.0
     began = time.process_time()
     with method.eval().inference():
-        method.patches(batch.images)
+        backbone(batch.images)
     return (time.process_time() - began) / config.training.batch_size
 
 
