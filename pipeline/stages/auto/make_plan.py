@@ -70,7 +70,8 @@ def _given(config: AutoConfig) -> Choice | None:
     if splits is None:
         return None
     unit = "slice" if splits.mixed_patients else "study"
-    return Choice("sets", {"unit": unit, "splits": splits.model_dump(mode="json")}, "the configuration gives them.")
+    given = splits.model_dump(mode="json", exclude_unset=True)
+    return Choice("sets", {"unit": unit, "splits": given}, "the configuration gives them.")
 
 
 def _first_config(config: AutoConfig, sets: Choice) -> RunConfig:

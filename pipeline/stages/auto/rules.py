@@ -167,8 +167,8 @@ def choose_features(facts: Facts, size: int) -> Choice:
     if facts.likeness >= ALIGNED:
         return Choice(
             "features", {"name": "gaussian_features", "backbone": {"depths": (3, 4), "input_size": edge}},
-            f"normal images lie over each other (they correlate at {facts.likeness:.2f}), so each position has a normal "
-            "range of its own.",
+            f"normal images lie over each other (they correlate at {facts.likeness:.2f}), so each position has a "
+            "normal range of its own.",
         )  # fmt: skip
     return Choice(
         "features", {"name": "knn_features", "backbone": {"depths": (3, 4), "input_size": edge}},
