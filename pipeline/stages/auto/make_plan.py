@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
@@ -45,9 +45,8 @@ def make_plan(config: AutoConfig, settings: Settings, again: bool = False) -> Pl
     stored = None if again else read_plan(file)
     if stored is not None:
         return stored
-    plan = _plan(config, settings, first, sets, sets_choice)
-    write_plan(file, plan)
-    return plan
+    write_plan(file, _plan(config, settings, first, sets, sets_choice))
+    return cast(Plan, read_plan(file))  # as a later call reads it
 
 
 def _assign(config: AutoConfig, settings: Settings, catalogue: Catalogue) -> Choice:

@@ -30,11 +30,26 @@ def asked(hospital: Any) -> AutoConfig:
     return AutoConfig.model_validate(values)
 
 
-def test_it_says_what_it_chose_then_trains_weighs_and_calibrates(
-    hospital: Any, asked: AutoConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few steps to time, and few images to train on."""
+    for name, value in (("WARM_UP", 1), ("STEPS", 1), ("LEAST_IMAGES", 32)):
+        monkeypatch.setattr(timing, name, value)
+
+
+def test_a_plan_is_made_of_the_normals_and_kept(hospital: Any, asked: AutoConfig, short: None) -> None:
+    plan = make_plan(asked, hospital.settings)
+    assert plan.run.data.normaliser.image_size == 32 and plan.run.unit == "study"
+    assert (plan.facts.modality, plan.facts.slices_per_series, plan.facts.eight_bit) == ("MR", 3, False)
+    assert plan.run.method.name == "ensemble" and len(plan.run.method.members) == 3
+    assert plan.expected_minutes > 0 and plan.budget_minutes == 0.01
+    again = make_plan(asked, hospital.settings)
+    assert Plan.from_json(plan.to_json()) == plan == again
+
+
+@pytest.mark.slow
+def test_it_says_what_it_chose_then_trains_weighs_and_calibrates(hospital: Any, asked: AutoConfig, short: None) -> None:
     settings: Settings = hospital.settings
-    monkeypatch.setattr(timing, "LEAST_IMAGES", 32)
     said: list[str] = []
     run = train_run(asked, settings, say=said.append)
     assert len(said) == 2 and "gated_dae" in said[0]
@@ -46,10 +61,10 @@ def test_it_says_what_it_chose_then_trains_weighs_and_calibrates(
     detector = load_detector(folder.detector, sha256=report.run.sha256)
     assert isinstance(detector, Ensemble) and detector.calibration is not None
     assert sum(member.weight for member in detector.members) == pytest.approx(1.0, abs=1e-3)
-    assert [one.config.name for one in detector.methods] == ["synthetic_lesion", "gated_dae", "knn_features"]
+    chosen = {choice["what"]: choice["value"] for choice in written["choices"]}
+    names = [one.config.name for one in detector.methods]
+    assert names == ["synthetic_lesion", chosen["reconstructor"], chosen["features"]["name"]]
     assert train_run(asked, settings) == run  # by the kept plan, whatever the machine's speed is now
-    plan = make_plan(asked, settings)
-    assert Plan.from_json(plan.to_json()) == plan
 
 
 def test_a_route_without_scans_is_refused(hospital: Any) -> None:
