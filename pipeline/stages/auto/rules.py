@@ -103,6 +103,11 @@ def choose_normaliser(facts: Facts, size: int) -> Choice:
         why = f"CT is in Hounsfield units, and the body part is {part or 'not given'}: window {centre} / {width} HU."
     elif facts.modality == "MR":
         value, why = {"kind": "mr_percentile"}, "MR has no unit: percentiles of each series' own foreground."
+    elif facts.modality == "US":
+        steps = {"ultrasound": {"crop": True, "fill_marks": True}, "body": {"method": "frame", "flat_border": 0.005}}
+        kind = ("fixed_range", 0, 255) if facts.eight_bit else ("range", 1, 99)
+        value = {**dict(zip(("kind", "low", "high"), kind, strict=True)), **steps}
+        why = "ultrasound is cropped to its fan, callipers and text are filled, and grey values are kept."
     elif facts.eight_bit:
         value = {"kind": "fixed_range", "low": 0, "high": 255, "body": _body(facts, 25.5)}
         why = "values have 8 bits, so that their range was fixed when the images were made, and is kept."

@@ -65,8 +65,10 @@ def test_the_size_follows_the_longer_side(pixels: int, size: int) -> None:
         ({"eight_bit": True}, "mr_percentile", "otsu"),
         ({"modality": "CR"}, "range", "frame"),
         ({"modality": "CR", "eight_bit": True}, "fixed_range", "frame"),
-        ({"modality": "US", "eight_bit": True}, "fixed_range", "threshold"),
-        ({"modality": "US", "eight_bit": True, "foreground": 0.9}, "fixed_range", "frame"),
+        ({"modality": "OT", "eight_bit": True}, "fixed_range", "threshold"),
+        ({"modality": "OT", "eight_bit": True, "foreground": 0.9}, "fixed_range", "frame"),
+        ({"modality": "US", "eight_bit": True}, "fixed_range", "frame"),
+        ({"modality": "US"}, "range", "frame"),
         ({"modality": "NM"}, "range", "otsu"),
     ],
 )
