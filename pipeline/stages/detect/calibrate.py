@@ -173,7 +173,9 @@ def _save(opened: OpenRun, data: dict[str, Any]) -> CalibrationReport:
 def _enter(folder: RunFolder, report: CalibrationReport, config: RunConfig, settings: Settings) -> CalibrationReport:
     """Register the detector, and record the version in the report."""
     slices = config.data.volumes.least_slices if config.data.volumes else 1
-    files = example_series(EXAMPLES.get(config.data.normaliser.kind, "CR"), slices)
+    normaliser = config.data.normaliser
+    modality = EXAMPLES.get(normaliser.kind, "CR") if normaliser.ultrasound is None else "US"
+    files = example_series(modality, slices)
     example = [base64.b64encode(file).decode() for file in files]
     with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]):
         version = register(settings, folder.detector, report.run.sha256, config.data.route, report.run, example)
