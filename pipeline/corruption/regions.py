@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.data.images.mask_shapes import bounding_box, closed_with_disc
 from pipeline.errors import ConfigError
 
 RegionName = Literal["body", "lungs", "breast", "brain"]
@@ -78,7 +79,7 @@ def _lungs(image: np.ndarray, body: np.ndarray) -> np.ndarray | None:
 
     step = -(-len(image) // WORKING)
     smooth = ndimage.gaussian_filter(image, 0.012 * len(image))[::step, ::step]
-    box = _box(body[::step, ::step])
+    box = bounding_box(body[::step, ::step])
     smooth, inside = smooth[box], body[::step, ::step][box]
     best: list[np.ndarray] = []
     for field in (smooth, smooth - UNEVEN * ndimage.gaussian_filter(smooth, WIDE * len(smooth))):
@@ -119,7 +120,7 @@ def _lung(dark: np.ndarray, inside: np.ndarray, columns: slice) -> np.ndarray | 
         return None
     sizes = np.bincount(parts.ravel())[1:]
     for number in 1 + np.argsort(-sizes)[:2]:
-        lung = ndimage.binary_fill_holes(_closed(parts == number, max(1, round(0.03 * len(dark))))) & inside
+        lung = ndimage.binary_fill_holes(closed_with_disc(parts == number, max(1, round(0.03 * len(dark))))) & inside
         lung[:, : columns.start], lung[:, columns.stop :] = False, False
         if _plausible(lung, inside):
             return lung
@@ -172,14 +173,9 @@ def _brain(image: np.ndarray, body: np.ndarray) -> np.ndarray | None:
     middle = ndimage.distance_transform_edt(body)
     depth = ndimage.mean(middle, parts, np.arange(1, count + 1)) * np.bincount(parts.ravel())[1:] ** 0.5
     brain = parts == 1 + int(np.argmax(depth))
-    brain = ndimage.binary_fill_holes(_closed(brain, max(1, round(0.06 * len(image))))) & deep
+    brain = ndimage.binary_fill_holes(closed_with_disc(brain, max(1, round(0.06 * len(image))))) & deep
     low_area, high_area = BRAIN_AREA
     return brain if low_area <= brain.sum() / body.sum() <= high_area else None
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _eroded(mask: np.ndarray, radius: float) -> np.ndarray:
@@ -188,12 +184,3 @@ def _eroded(mask: np.ndarray, radius: float) -> np.ndarray:
 
     depth: Any = ndimage.distance_transform_edt(np.pad(mask, 1))
     return depth[1:-1, 1:-1] > radius
-
-
-def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
-    from scipy import ndimage
-
-    wide = np.pad(mask, radius + 1)
-    grown = ndimage.distance_transform_edt(~wide) <= radius
-    closed = ndimage.distance_transform_edt(grown) > radius
-    return closed[radius + 1 : -radius - 1, radius + 1 : -radius - 1] | mask

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from pipeline.config import Config
 from pipeline.data.images.letterbox import Letterbox
+from pipeline.data.images.mask_shapes import closed_with_disc
 
 SPECK = 0.01  # components smaller than this share of the largest are noise
 
@@ -82,7 +83,7 @@ def body_mask(
     mask = box.place(inside, 0.0) >= 0.5
     radius = round(config.closing * box.size)
     if radius:
-        mask = _closed(_large_parts(mask, SPECK), radius)  # specks of noise would grow arms towards the body
+        mask = closed_with_disc(_large_parts(mask, SPECK), radius)  # specks of noise would grow arms towards the body
     mask = _large_parts(mask, config.smaller_parts)
     if config.fill_holes:
         from scipy import ndimage
@@ -95,18 +96,6 @@ def _inside(box: Letterbox) -> np.ndarray:
     inside = np.zeros((box.size, box.size), dtype=bool)
     inside[box.window] = True
     return inside
-
-
-def _closed(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Return the morphological closing with a disc, by two distance maps; pixels beyond the frame count as empty."""
-    from scipy import ndimage
-
-    if not mask.any():
-        return mask
-    wide = np.pad(mask, radius + 1)
-    grown = ndimage.distance_transform_edt(~wide) <= radius
-    closed = ndimage.distance_transform_edt(grown) > radius
-    return closed[radius + 1 : -radius - 1, radius + 1 : -radius - 1] | mask
 
 
 def _large_parts(mask: np.ndarray, share: float) -> np.ndarray:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.data.images.mask_shapes import bounding_box
+
 Region = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, the last ones included (PS3.3 C.8.5.5.1.3)
 
 WORKING = 192  # longest edge on which the fan is sought
@@ -46,7 +48,7 @@ def find_fan(pixels: np.ndarray, regions: Sequence[Region] = ()) -> Fan | None:
         full = np.zeros(pixels.shape, dtype=bool)
         full[box] = hull
         hull = full
-    crop = _box(hull)
+    crop = bounding_box(hull)
     if _rectangular(hull[crop]):
         crop = box or _without_thin_margins(crop, pixels.shape)
         return None if crop == _frame(pixels.shape) else _whole(crop, pixels.shape)
@@ -130,11 +132,6 @@ def _convex(mask: np.ndarray) -> np.ndarray:
 def _rectangular(hull: np.ndarray) -> bool:
     """Whether a hull fills the upper part of its box, so that it is a rectangle that at most grows dark with depth."""
     return bool(hull[: max(1, round(UPPER * len(hull)))].mean() >= FULL)
-
-
-def _box(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _without_thin_margins(crop: tuple[slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice]:
