@@ -24,6 +24,7 @@ TITLES = {
     "lgg-folds": "LGG, every patient held out once",
     "lgg-ablation": "LGG, what bought what",
     "lgg-repair": "LGG, the three families repairing",
+    "lgg-textbook-repair": "LGG, the textbook methods repairing",
     "lgg-family": "LGG, the rest of the family",
     "nih": "NIH chest radiographs",
     "pneumonia": "PneumoniaMNIST",
