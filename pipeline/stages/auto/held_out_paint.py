@@ -19,7 +19,7 @@ from pipeline.types import Batch
 
 JUDGED = 128  # validate normals that are painted
 BATCH = 32
-FLOOR = 0.05  # a member that finds no paint keeps this much, since disease is not paint
+FLOOR = 0.005  # a member that finds no paint keeps this much, since disease is not paint
 
 
 @dataclass(frozen=True, slots=True)
