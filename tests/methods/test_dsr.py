@@ -55,6 +55,7 @@ def test_a_codec_without_a_codebook_is_refused(small: dict[str, dict[str, Any]])
         build(small, codec=ComponentConfig(method={"name": "vae", **small["vae"]}))
 
 
+@pytest.mark.slow
 def test_a_trained_one_finds_replaced_codes(batch: Batch, small: dict[str, dict[str, Any]]) -> None:
     method = build(small, share=0.5, healthy=0.0, shape=ShapeConfig(radius=(0.15, 0.25)))
     for phase, steps in zip(method.phases, (40, 80), strict=True):

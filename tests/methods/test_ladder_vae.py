@@ -51,6 +51,7 @@ def test_the_kl_term_warms_up_over_the_steps(batch: Batch) -> None:
     assert shares == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_draws_differ_and_more_of_them_come_nearer_to_their_mean(batch: Batch) -> None:
     answers = {n: with_posterior(0.0, 2.0, draws=n) for n in (1, 64)}
     x = [answers[1].reconstruct(batch.images, Rng([key] * 16)) for key in range(4)]
