@@ -27,7 +27,8 @@ from pipeline.review.web.config import WebConfig
 pytestmark = pytest.mark.slow
 CONFIG = Path(__file__).resolve().parents[3] / "configs" / "runs" / "demo-mr.yaml"
 SHORT = (
-    "training.images=800",
+    f"method={CONFIG.parents[1] / 'methods' / 'ladder_fsq_noise.yaml'}",  # one model: an ensemble needs more normals
+    "training.images=1600",
     "training.validate_every_images=800",
     "detection.flagging={rule: capacity, capacity: 5, alpha: 0.2}",
 )
