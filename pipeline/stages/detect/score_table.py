@@ -65,13 +65,13 @@ def build_slice_table(
     """
     rows: list[dict[str, Any]] = []
     places = {ref.slice_id: index for index, ref in enumerate(data.slices)}
+    names = detector.member_names
     for item in scored_slices(detector, data, on_progress):
         if math.isnan(item.score):
             continue
         ref, seen = data.ref(item.id), control_slice(data, places[item.id], store)
         values = {f"{CONTROL}{name}": value[0] for name, value in control_scores([seen], controls).items()}
-        members = dict(zip(detector.member_names, item.members, strict=True))
-        rows.append(_row(ref, item.score, values) | members)
+        rows.append(_row(ref, item.score, values) | dict(zip(names, item.members, strict=True)))
         if cases is not None and item.values is not None:
             bright = brightness_map(detector.normaliser, seen, item.history[-1])
             cases.add(ref, detector.native(item, reconstruction=False), bright, data.read_mask(item.id))
