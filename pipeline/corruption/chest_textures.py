@@ -23,7 +23,25 @@ TISSUE = 0.8  # quantile of the body's brightness: mediastinum, liver and should
 MENISCUS = 2.0  # exponent of the rise of an effusion towards the chest wall
 
 
-class Opacity(TextureConfig):
+class _Uneven(TextureConfig):
+    """Tissue brightened by an uneven density; each finding has its own ranges."""
+
+    density: Range
+    uneven: Range
+    grain: Range
+
+    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
+        """Return [B, C, *spatial]: tissue, brightened by an uneven density."""
+        return brightened(canvas.images, self.draw_density(canvas.images, rng), canvas.body)
+
+    def draw_density(self, x: Tensor, rng: Rng) -> Tensor:
+        """Return a density [B, 1, *spatial] for images x, varying around one value of each."""
+        field = smooth_field(rng, x.shape[2:], log_between(rng, self.grain))
+        one = [1] * (x.ndim - 1)
+        return between(rng, self.density, *one) * (1 + between(rng, self.uneven, *one) * field)
+
+
+class Opacity(_Uneven):
     """Soft opacity: a haze of uneven density with a wide border, through which ribs and vessels are seen."""
 
     kind: Literal["opacity"] = "opacity"
@@ -34,11 +52,6 @@ class Opacity(TextureConfig):
     density: Range = Field((0.2, 0.7), description="share of the way to soft tissue, at most 1")
     uneven: Range = Field((0.0, 0.4), description="standard deviation of the density / density")
     grain: Range = Field((0.04, 0.12), description="length of that variation / image edge, log-uniform")
-
-    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
-        """Return [B, C, *spatial]: tissue, brightened by an uneven density."""
-        x = canvas.images
-        return brightened(x, _density(self.density, self.uneven, self.grain, x, rng), canvas.body)
 
 
 class Nodule(TextureConfig):
@@ -57,7 +70,7 @@ class Nodule(TextureConfig):
         return brightened(x, between(rng, self.density, *one) * (0.5 + 0.5 * canvas.coverage), canvas.body)
 
 
-class Consolidation(TextureConfig):
+class Consolidation(_Uneven):
     """Consolidation: lung filled with fluid, patchy and dense, with dark air-filled bronchi in it."""
 
     kind: Literal["consolidation"] = "consolidation"
@@ -76,14 +89,14 @@ class Consolidation(TextureConfig):
         """Return [B, C, *spatial]: tissue without part of its detail, brightened except along branching lines."""
         x, one = canvas.images, [1] * (canvas.images.ndim - 1)
         tissue = x + between(rng, self.wipe, *one) * (mean_under(x, canvas.coverage) - x)
-        density = _density(self.density, self.uneven, self.grain, x, rng)
+        density = self.draw_density(x, rng)
         # The zero lines of a smooth field meet and part like branches.
         field = smooth_field(rng, x.shape[2:], 0.35 * canvas.radius.clamp_min(0.06))
         lines = torch.exp(-0.5 * (field / between(rng, self.calibre, *one).clamp_min(1e-3)).square())
         return brightened(tissue, density * (1 - between(rng, self.bronchi, *one) * lines), canvas.body)
 
 
-class Effusion(TextureConfig):
+class Effusion(_Uneven):
     """Pleural effusion: fluid that fills the base of one lung up to a level that rises towards the chest wall."""
 
     kind: Literal["effusion"] = "effusion"
@@ -112,11 +125,6 @@ class Effusion(TextureConfig):
         level = (depth / between(rng, self.blur, *one).clamp_min(1e-3) + 0.5).clamp(0, 1)
         return level * side * F.avg_pool2d(side.float(), 5, 1, 2)
 
-    def content(self, canvas: Canvas, rng: Rng) -> Tensor:
-        """Return [B, C, *spatial]: tissue, brightened to nearly one value."""
-        x = canvas.images
-        return brightened(x, _density(self.density, self.uneven, self.grain, x, rng), canvas.body)
-
 
 def _one_side(region: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
     """Return the left or right part of each region, bool [B, 1, H, W], and how far out each column is, 0 .. 1."""
@@ -133,9 +141,3 @@ def brightened(x: Tensor, density: Tensor, body: Tensor) -> Tensor:
     inside = torch.where(body, x.mean(dim=1, keepdim=True), torch.nan).flatten(1)
     tissue = inside.nanquantile(TISSUE, dim=1).nan_to_num(1.0).reshape(-1, *[1] * (x.ndim - 1))
     return x + density.clamp(0, 1) * (tissue - x).clamp_min(0)
-
-
-def _density(density: Range, uneven: Range, grain: Range, x: Tensor, rng: Rng) -> Tensor:
-    one = [1] * (x.ndim - 1)
-    field = smooth_field(rng, x.shape[2:], log_between(rng, grain))
-    return between(rng, density, *one) * (1 + between(rng, uneven, *one) * field)
