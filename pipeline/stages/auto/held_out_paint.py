@@ -14,17 +14,22 @@ from pipeline.data.images.dataset import SliceDataset
 from pipeline.detection.detector import Detector
 from pipeline.detection.slices import iterate_batches
 from pipeline.nn.rng import Rng
+from pipeline.stages.auto.members import FROZEN
 from pipeline.stages.auto.painters import HELD_OUT
 from pipeline.types import Batch
 
 JUDGED = 128  # validate normals that are painted
 BATCH = 32
-FLOOR = 0.005  # a member that finds no paint keeps this much, since disease is not paint
+LEAST_SKILL = 0.1  # AUROC 0.55: a member that was taught to find paint and finds less is left out
+FLOOR = 0.005  # frozen features that find no paint keep this much, since disease is not paint
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """One member's weight: `auroc` by painter, and the weight that follows, before the members are compared."""
+    """One member's weight: `auroc` by painter, and the weight that follows, before the members are compared.
+
+    A weight of 0 leaves the member out.
+    """
 
     auroc: dict[str, float]
     weight: float
@@ -51,19 +56,24 @@ def weigh(detectors: Mapping[str, Detector], trust: Mapping[str, float], validat
             seen = Batch(images, batch.body, batch.ids, batch.about)
             for role, detector in alone.items():
                 scores[role].setdefault(name, []).extend(detector.score_batch(seen).scores.tolist())
-    return {role: weight_of(by_painter, trust[role]) for role, by_painter in scores.items()}
+    return {role: weight_of(by_painter, trust[role], role not in FROZEN) for role, by_painter in scores.items()}
 
 
-def weight_of(scores: Mapping[str, Sequence[float]], trust: float) -> Weighed:
-    """Return trust x (mean over the painters of (2 AUROC - 1))^2, where chance counts 0, and at least trust x `FLOOR`.
+def weight_of(scores: Mapping[str, Sequence[float]], trust: float, taught: bool) -> Weighed:
+    """Return trust x skill^2, where skill is the mean over the painters of 2 AUROC - 1, and chance counts 0.
+
+    Below `LEAST_SKILL` the weight of a taught member is 0; that of another is at least trust x `FLOOR`.
 
     Args:
         scores: of the clean images as "clean", and of the same images painted, by painter.
         trust: factor.
+        taught: whether the member learned to find paint.
     """
     auroc = {name: tells_apart(scores["clean"], values) for name, values in scores.items() if name != "clean"}
     skill = float(np.mean([max(2 * value - 1, 0.0) for value in auroc.values()]))
-    return Weighed(auroc, trust * max(skill**2, FLOOR))
+    if taught and skill < LEAST_SKILL:
+        return Weighed(auroc, 0.0)
+    return Weighed(auroc, trust * (skill**2 if taught else max(skill**2, FLOOR)))
 
 
 def tells_apart(clean: Sequence[float], painted: Sequence[float]) -> float:

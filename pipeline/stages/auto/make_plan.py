@@ -15,7 +15,7 @@ from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.decode.geometry import Allowed
 from pipeline.errors import EmptySelection
 from pipeline.stages.auto import rules
-from pipeline.stages.auto.members import Build, Role, build_members, with_budget
+from pipeline.stages.auto.members import FROZEN, Build, Role, build_members, with_budget
 from pipeline.stages.auto.plan import Plan, plan_file, read_plan, write_plan
 from pipeline.stages.auto.rules import Choice
 from pipeline.stages.auto.scan_facts import Facts, People, measure_facts
@@ -100,7 +100,7 @@ def _plan(config: AutoConfig, settings: Settings, sets: dict[SetName, Selection]
     sections = build_members(build)
     shares = _time(base, sections, config, settings, sets["train"])
     members = [
-        {"train": part if role == "features" else with_budget(part, shares[role].images, shares[role].seconds)}
+        {"train": part if role in FROZEN else with_budget(part, shares[role].images, shares[role].seconds)}
         for role, part in sections.items()
     ]
     run = RunConfig.model_validate({**base, "method": {"name": "ensemble", "members": members}})
@@ -114,13 +114,13 @@ def _apply(facts: Facts, config: AutoConfig) -> tuple[tuple[Choice, ...], Build]
     size = rules.choose_size(facts)
     mirror, adjacent, score = rules.choose_mirror(facts), rules.choose_adjacent(facts), rules.choose_score(facts)
     repairs = rules.choose_reconstructor(facts, size.value, config.method.reconstructor)
-    frozen = rules.choose_features(facts, size.value)
+    frozen = rules.choose_features(size.value)
     build = Build(
         image_size=size.value,
         mirrored=mirror.value,
         adjacent=adjacent.value,
         reconstructor=repairs.value,
-        frozen=frozen.value,
+        backbone=frozen.value["backbone"],
         lesions=score.value["lesions"],
         features=score.value["features"],
         seed=config.seed,

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from pipeline.stages.auto.painters import painting
 
-Role = Literal["reconstructor", "head", "features"]
+Role = Literal["reconstructor", "head", "memory", "gaussian"]
+FROZEN: tuple[Role, ...] = ("memory", "gaussian")  # frozen features, which are not taught what to find
 BATCH = 16
 WIDE, NARROW = (32, 32, 64, 96, 128, 32), (16, 16, 32, 64, 128, 16)
 LARGE = 64  # pixels from which patches of two are folded into channels, which costs half
@@ -22,7 +23,7 @@ class Build:
     mirrored: bool
     adjacent: float
     reconstructor: str
-    frozen: Mapping[str, Any]
+    backbone: Mapping[str, Any]
     lesions: float
     features: float
     seed: int
@@ -37,24 +38,25 @@ def build_members(build: Build) -> dict[Role, dict[str, Any]]:
     methods: dict[Role, dict[str, Any]] = {
         "head": {"name": "synthetic_lesion", **network, **painting(build.mirrored)},
         "reconstructor": {"name": build.reconstructor, **network, **painting(build.mirrored)},
-        "features": dict(build.frozen),
+        "memory": {"name": "knn_features", "backbone": dict(build.backbone)},
+        "gaussian": {"name": "gaussian_features", "backbone": dict(build.backbone)},
     }
     cleaning: dict[Role, dict[str, Any]] = {
         "head": {"median": median},
         "reconstructor": {"kind": "l1", "median": median},
-        "features": {"median": 1, "smooth_fraction": 0.03},
+        **dict.fromkeys(FROZEN, {"median": 1, "smooth_fraction": 0.03}),
     }
     return {
         role: {
             "method": method,
-            "training": {"seed": build.seed} if role == "features" else learning,
+            "training": {"seed": build.seed} if role in FROZEN else learning,
             "detection": {
                 "residual": {
                     "erode": 2 if build.image_size >= 128 else 1,
                     "adjacent": build.adjacent,
                     **cleaning[role],
                 },
-                "aggregate": _aggregate(build.features if role == "features" else build.lesions),
+                "aggregate": _aggregate(build.features if role in FROZEN else build.lesions),
             },
         }
         for role, method in methods.items()

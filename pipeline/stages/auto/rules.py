@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.errors import TooFewNormals
+from pipeline.stages.auto.members import FROZEN
 from pipeline.stages.auto.scan_facts import Facts, People
 from pipeline.stages.run.auto_config import Reconstructor
 
@@ -18,7 +19,7 @@ MANY_PATIENTS = 300  # from here on a twentieth of the normals is enough to test
 LEAST_TRAIN, LEAST_VALIDATE, LEAST_UNITS = 12, 10, 4
 FULL_FRAME = 0.85  # foreground share from which no air surrounds the body
 SYMMETRIC, MARGIN = 0.4, 0.1  # least likeness of an image and its mirror image, and by how much it exceeds a stranger's
-ALIGNED = 0.5  # likeness of two normal images from which a position means the same in both
+DEPTHS = (2, 3)  # stages of the frozen network: textures and small shapes
 FEATURE_EDGE = 64  # pixels that the frozen network needs for a grid of eight cells
 ALIKE = 0.8  # likeness of neighbouring slices from which their maps are averaged
 ENOUGH_SLICES = 200  # training slices from which codes on every level are learned
@@ -166,19 +167,14 @@ def choose_reconstructor(facts: Facts, size: int, asked: Reconstructor | None) -
     )  # fmt: skip
 
 
-def choose_features(facts: Facts, size: int) -> Choice:
-    """Choose the method of frozen features; small images are enlarged, so that its grid has eight cells."""
+def choose_features(size: int) -> Choice:
+    """Choose methods and network of the frozen features; small images are enlarged, for a grid of eight cells."""
     edge = None if size >= FEATURE_EDGE else FEATURE_EDGE
-    if facts.likeness >= ALIGNED:
-        return Choice(
-            "features", {"name": "gaussian_features", "backbone": {"depths": (3, 4), "input_size": edge}},
-            f"normal images lie over each other (they correlate at {facts.likeness:.2f}), so each position has a "
-            "normal range of its own.",
-        )  # fmt: skip
     return Choice(
-        "features", {"name": "knn_features", "backbone": {"depths": (3, 4), "input_size": edge}},
-        f"normal images do not lie over each other (they correlate at {facts.likeness:.2f}), so a patch may come from "
-        "anywhere.",
+        "features",
+        {"methods": "knn_features and gaussian_features", "backbone": {"depths": DEPTHS, "input_size": edge}},
+        "the two err on different images, one where a patch may come from anywhere, one by position; and shallow "
+        "features read texture as well as shape.",
     )  # fmt: skip
 
 
@@ -196,14 +192,18 @@ def choose_score(facts: Facts) -> Choice:
 
 
 def choose_trust(facts: Facts) -> Choice:
-    """Choose how far painted lesions stand for disease: factors of the members' measured weights."""
+    """Choose how far painted lesions stand for disease: factors of the members' measured weights.
+
+    The two members of frozen features share one factor, 1.
+    """
+    frozen = dict.fromkeys(FROZEN, 1 / len(FROZEN))
     if facts.projection:
         return Choice(
-            "trust", {"reconstructor": 0.25, "head": 0.1, "features": 1.0},
+            "trust", {"reconstructor": 0.25, "head": 0.1, **frozen},
             "disease in projections resembles painted lesions little, so features count most.",
         )  # fmt: skip
     return Choice(
-        "trust", {"reconstructor": 1.0, "head": 1.0, "features": 1.0},
+        "trust", {"reconstructor": 1.0, "head": 1.0, **frozen},
         "lesions in slices resemble painted ones, so members count as they find those.",
     )  # fmt: skip
 

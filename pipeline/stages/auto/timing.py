@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.methods.base import Method
-from pipeline.stages.auto.members import Role
+from pipeline.stages.auto.members import FROZEN, Role
 from pipeline.stages.detect.train import build_untrained
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.training.loop import train
@@ -70,11 +70,11 @@ def divide(minutes: float, seconds_per_image: Mapping[Role, float], normals: int
         seconds_per_image: what an image costs each member.
         normals: training images.
     """
-    features = seconds_per_image.get("features", 0.0) * normals
-    trained = [role for role in seconds_per_image if role != "features"]
-    share = max(60 * minutes - features, 0.5 * 60 * minutes) / max(len(trained), 1)
+    features = {role: seconds_per_image[role] * normals for role in FROZEN if role in seconds_per_image}
+    trained = [role for role in seconds_per_image if role not in FROZEN]
+    share = max(60 * minutes - sum(features.values()), 0.5 * 60 * minutes) / max(len(trained), 1)
     shares: dict[Role, Share] = {role: _share(share, seconds_per_image[role], normals) for role in trained}
-    return shares | {"features": Share(normals, features, features)}
+    return shares | {role: Share(normals, seconds, seconds) for role, seconds in features.items()}
 
 
 def _share(seconds: float, each: float, normals: int) -> Share:

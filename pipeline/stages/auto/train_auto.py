@@ -95,6 +95,7 @@ def _weighted(trained: RunConfig, weighed: Mapping[str, Weighed]) -> RunConfig:
     members = tuple(
         member.model_copy(update={"weight": round(one.weight / total, 4)})
         for member, one in zip(method.members, weighed.values(), strict=True)
+        if one.weight
     )
     return trained.model_copy(update={"method": method.model_copy(update={"members": members})})
 
@@ -105,7 +106,8 @@ def weights_in_words(weighed: Mapping[str, Weighed]) -> str:
     lines = ["Weights from validate normals, clean and painted by another painter (AUROC), without labels of disease:"]
     for role, one in weighed.items():
         tells = ", ".join(f"{name} {value:.2f}" for name, value in one.auroc.items())
-        lines.append(f"  {role}: {tells}. Weight {one.weight / total:.2f}")
+        weight = f"Weight {one.weight / total:.2f}" if one.weight else "Left out: that is hardly better than chance"
+        lines.append(f"  {role}: {tells}. {weight}")
     return "\n".join(lines)
 
 

@@ -106,20 +106,19 @@ def test_the_reconstructor_follows_size_and_number_unless_it_is_asked_for() -> N
     assert rules.choose_reconstructor(HEADS, 32, "cold_diffusion").value == "cold_diffusion"
 
 
-def test_features_have_positions_where_normal_images_lie_over_each_other() -> None:
-    aligned, strange = replace(HEADS, likeness=0.5), replace(HEADS, likeness=0.49)
-    assert rules.choose_features(aligned, 128).value["name"] == "gaussian_features"
-    assert rules.choose_features(strange, 128).value["name"] == "knn_features"
-    assert rules.choose_features(aligned, 64).value["backbone"]["input_size"] is None
-    assert rules.choose_features(aligned, 32).value["backbone"]["input_size"] == 64
+def test_small_images_are_enlarged_for_the_frozen_network() -> None:
+    assert rules.choose_features(64).value["backbone"]["input_size"] is None
+    assert rules.choose_features(32).value["backbone"]["input_size"] == 64
 
 
 def test_projections_trust_features_and_score_the_whole_map() -> None:
     assert CHEST.projection and not HEADS.projection
     assert rules.choose_score(CHEST).value["features"] == 1.0 > rules.choose_score(HEADS).value["features"]
     trust = rules.choose_trust(CHEST).value
-    assert trust["features"] > trust["reconstructor"] > trust["head"]
-    assert set(rules.choose_trust(HEADS).value.values()) == {1.0}
+    assert trust["memory"] == trust["gaussian"] > trust["reconstructor"] > trust["head"]
+    assert trust["memory"] + trust["gaussian"] == 1
+    slices = rules.choose_trust(HEADS).value
+    assert slices["head"] == slices["reconstructor"] == slices["memory"] + slices["gaussian"]
 
 
 @pytest.mark.parametrize(("units", "alpha"), [(60, 0.05), (19, 0.05), (18, 0.1), (9, 0.1), (8, 0.2), (4, 0.2)])

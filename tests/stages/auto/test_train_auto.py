@@ -41,7 +41,7 @@ def test_a_plan_is_made_of_the_normals_and_kept(hospital: Any, asked: AutoConfig
     plan = make_plan(asked, hospital.settings)
     assert plan.run.data.normaliser.image_size == 32 and plan.run.unit == "study"
     assert (plan.facts.modality, plan.facts.slices_per_series, plan.facts.eight_bit) == ("MR", 3, False)
-    assert plan.run.method.name == "ensemble" and len(plan.run.method.members) == 3
+    assert plan.run.method.name == "ensemble" and len(plan.run.method.members) == 4
     assert plan.expected_minutes > 0 and plan.budget_minutes == 0.01
     again = make_plan(asked, hospital.settings)
     assert Plan.from_json(plan.to_json()) == plan == again
@@ -55,15 +55,18 @@ def test_it_says_what_it_chose_then_trains_weighs_and_calibrates(hospital: Any, 
     assert len(said) == 2 and "gated_dae" in said[0]
     folder = RunFolder.open(run)
     written = folder.read("auto.json")
-    assert set(written["weights"]) == set(written["trust"]) == {"head", "reconstructor", "features"}
+    assert set(written["weights"]) == set(written["trust"]) == {"head", "reconstructor", "memory", "gaussian"}
     assert all(choice["why"] for choice in written["choices"])
     report = calibrate(run, settings, to_registry=False)
     detector = load_detector(folder.detector, sha256=report.run.sha256)
     assert isinstance(detector, Ensemble) and detector.calibration is not None
     assert sum(member.weight for member in detector.members) == pytest.approx(1.0, abs=1e-3)
     chosen = {choice["what"]: choice["value"] for choice in written["choices"]}
-    names = [one.config.name for one in detector.methods]
-    assert names == ["synthetic_lesion", chosen["reconstructor"], chosen["features"]["name"]]
+    methods = {"head": "synthetic_lesion", "reconstructor": chosen["reconstructor"]}
+    methods |= {"memory": "knn_features", "gaussian": "gaussian_features"}
+    counted = [role for role, one in written["weights"].items() if one["weight"]]
+    assert {"memory", "gaussian"} <= set(counted)
+    assert [one.config.name for one in detector.methods] == [methods[role] for role in counted]
     assert train_run(asked, settings) == run  # by the kept plan, whatever the machine's speed is now
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.stages.auto.held_out_paint import FLOOR, tells_apart, weight_of
+from pipeline.stages.auto.held_out_paint import FLOOR, LEAST_SKILL, tells_apart, weight_of
 from pipeline.stages.auto.painters import HELD_OUT, LEARNED
 from pipeline.stages.auto.timing import LEAST_IMAGES, MOST_IMAGES, divide
 
@@ -20,13 +20,24 @@ def test_auroc_counts_ties_half_and_leaves_out_what_has_no_score() -> None:
 
 def test_a_weight_is_trust_times_the_squared_mean_skill() -> None:
     """AUROC 1 is skill 1 and AUROC 1/2 is skill 0: mean 1/2, squared 1/4."""
-    weighed = weight_of({"clean": CLEAN, "easy": [9.0] * 4, "hard": CLEAN}, trust=2.0)
+    weighed = weight_of({"clean": CLEAN, "easy": [9.0] * 4, "hard": CLEAN}, trust=2.0, taught=True)
     assert weighed.auroc == {"easy": 1.0, "hard": 0.5}
     assert weighed.weight == pytest.approx(2.0 * 0.25)
 
 
-def test_a_member_at_chance_or_below_keeps_a_floor() -> None:
-    assert weight_of({"clean": CLEAN, "one": [-5.0] * 4}, trust=0.5).weight == pytest.approx(0.5 * FLOOR)
+def test_at_chance_what_was_taught_to_find_paint_is_left_out_and_features_keep_a_floor() -> None:
+    scores = {"clean": CLEAN, "one": [-5.0] * 4}
+    assert weight_of(scores, trust=0.5, taught=True).weight == 0
+    assert weight_of(scores, trust=0.5, taught=False).weight == pytest.approx(0.5 * FLOOR)
+
+
+def test_a_taught_member_counts_from_the_least_skill_on() -> None:
+    """Of 100 painted images n are above all clean ones and the rest are equal: AUROC is 1/2 + n/200, skill n/100."""
+    for above, counts in ((9, False), (10, True)):
+        scores = {"clean": [0.0] * 100, "one": [1.0] * above + [0.0] * (100 - above)}
+        weighed = weight_of(scores, trust=1.0, taught=True)
+        assert weighed.auroc["one"] == pytest.approx(0.5 + above / 200)
+        assert (weighed.weight > 0) is counts is (above / 100 >= LEAST_SKILL)
 
 
 def test_held_out_lesions_have_textures_or_sizes_that_are_never_learned() -> None:
@@ -38,8 +49,8 @@ def test_held_out_lesions_have_textures_or_sizes_that_are_never_learned() -> Non
 
 
 def test_a_budget_is_shared_and_bounded() -> None:
-    shares = divide(2.0, {"head": 0.01, "reconstructor": 0.02, "features": 0.02}, normals=500)
-    assert shares["features"].expected == pytest.approx(10.0)
+    shares = divide(2.0, {"head": 0.01, "reconstructor": 0.02, "memory": 0.01, "gaussian": 0.01}, normals=500)
+    assert shares["memory"].expected == shares["gaussian"].expected == pytest.approx(5.0)
     assert shares["head"].seconds == shares["reconstructor"].seconds == pytest.approx(55.0)
     assert shares["head"].images == int(0.85 * 55 / 0.01) // 16 * 16
     assert sum(share.expected for share in shares.values()) <= 120
