@@ -16,6 +16,7 @@ Label = Literal["normal", "abnormal", "unknown"]
 SetName = Literal["train", "validate", "calibrate", "develop", "gate", "test"]
 NORMAL_SETS: tuple[SetName, ...] = ("train", "validate", "calibrate")
 LABELLED_SETS: tuple[SetName, ...] = ("develop", "gate", "test")
+OPTIONAL = ("target", "condition", "findings")  # parts of a batch that every item of a data set has, or none
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class Batch:
         target: desired output for `images` in paired tasks: float32 [B, C', *spatial] in [-1, 1], on the same grid.
         condition: additional input of a conditional task, a row per image: [B, K, *spatial] (a mask, a second
             modality), [B, K] (a vector) or [B, L, K] (a text's embedding).
+        findings: in training with unlabelled scans, a finding for each image to be pasted on it or on its neighbour:
+            float32 [B, C + 1, *spatial], the image that it is in and its outline in [0, 1].
     """
 
     images: Tensor
@@ -117,18 +120,18 @@ class Batch:
     slice_mm: float | None = None
     target: Tensor | None = None
     condition: Tensor | None = None
+    findings: Tensor | None = None
 
     def part(self, rows: slice) -> Batch:
         """Return some of the rows as a batch; their tensors are views."""
-        target, condition = (None if one is None else one[rows] for one in (self.target, self.condition))
+        optional = {name: None if (one := getattr(self, name)) is None else one[rows] for name in OPTIONAL}
         return replace(
             self,
             images=self.images[rows],
             body=self.body[rows],
             ids=self.ids[rows],
             about=self.about[rows],
-            target=target,
-            condition=condition,
+            **optional,
         )
 
     def to(self, device: torch.device | str, layout: torch.memory_format | None = None) -> Batch:
@@ -140,6 +143,7 @@ class Batch:
             body=self.body.to(device),
             target=None if self.target is None else self.target.to(device, **kwargs),
             condition=None if self.condition is None else self.condition.to(device),
+            findings=None if self.findings is None else self.findings.to(device, **kwargs),
         )
 
 

@@ -91,13 +91,6 @@ Example:
     help="Only these residuals [default: all but perceptual].",
 )
 @click.option(
-    "--hysteresis",
-    "hystereses",
-    multiple=True,
-    type=click.FloatRange(min=1),
-    help="Ratios of hysteresis to try beside the run's own; 1 is off.",
-)
-@click.option(
     "--adopt",
     is_flag=True,
     help="Turn the best cell into a run of its own: the same weights, calibrated and registered.",
@@ -109,7 +102,6 @@ def grid(
     run: str,
     criterion: Literal["auroc_central", "auroc", "pixel_ap", "oracle_dice"],
     kinds: tuple[str, ...],
-    hystereses: tuple[float, ...],
     adopt: bool,
     as_json: bool,
 ) -> None:
@@ -127,8 +119,7 @@ def grid(
     settings = settings_of(context)
     folder = RunFolder.find(settings, run)
     trained = folder.read_trained()
-    given = {name: values for name, values in (("kinds", kinds), ("hystereses", hystereses)) if values}
-    tried = GridConfig.model_validate(given)
+    tried = GridConfig(**({"kinds": kinds} if kinds else {}))
     with progress_bar("Trying maps", quiet=as_json) as update:
         result = run_grid(trained, settings, tried, criterion=criterion, on_progress=update)
     adopted = calibrate(rescore(trained, result.best, settings), settings) if adopt else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from pipeline.config import Config
 from pipeline.corruption.added_noise import AddedNoiseConfig, add_noise
+from pipeline.corruption.findings import PastingConfig, paste
 from pipeline.corruption.intensity_jitter import IntensityConfig, jitter
 from pipeline.corruption.lesions import LesionConfig, Painted, paint, visible
 from pipeline.corruption.pose import PoseConfig, pose
+from pipeline.errors import ConfigError
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -41,6 +43,9 @@ class PaintingFields(Config):
     added_noise: AddedNoiseConfig = Field(AddedNoiseConfig(), description="noise to add, unless corruption: lesions")
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before painting")
     pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
+    pasting: PastingConfig | None = Field(
+        None, description="paste findings of an earlier model in unlabelled scans; a run needs `unlabelled` for them"
+    )
 
     def vary(self, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor]:
         """Return the images and bodies of a batch, moved and jittered; its own are unchanged."""
@@ -50,7 +55,27 @@ class PaintingFields(Config):
     def lesson(self, batch: Batch, rng: Rng) -> Lesson:
         """Return the batch moved, jittered and corrupted; its own images are unchanged."""
         clean, body = self.vary(batch, rng)
-        return Lesson(clean, body, self.corrupt(clean, body, rng))
+        painted = self.corrupt(clean, body, rng)
+        if self.pasting is None:
+            return Lesson(clean, body, painted)
+        if batch.findings is None:
+            raise ConfigError(
+                "The method pastes findings (`pasting`), but its data has none. Set `unlabelled` in the run's "
+                "configuration, or remove `pasting`."
+            )
+        # Another row's finding, so that an image meets a new one in every epoch.
+        return Lesson(clean, body, self._pasted(clean, body, painted, batch.findings.roll(1, 0), rng.fork("pasting")))
+
+    def _pasted(self, clean: Tensor, body: Tensor, painted: Painted, findings: Tensor, rng: Rng) -> Painted:
+        """Return the painted images, with a finding instead of painted lesions on some of them."""
+        config = cast(PastingConfig, self.pasting)
+        with torch.autocast(clean.device.type, enabled=False):
+            images, coverage = paste(clean, body, findings, config, rng)
+        mask = (coverage >= 0.5) & visible(images - clean, self.lesions.visible)
+        here = rng.uniform(*[1] * (clean.ndim - 1)) < config.share
+        return Painted(
+            images.where(here, painted.images), coverage.where(here, painted.coverage), mask.where(here, painted.mask)
+        )
 
     def corrupt(self, clean: Tensor, body: Tensor, rng: Rng) -> Painted:
         """Return images [B, C, *spatial] with lesions, noise or both within their bodies, and what changed visibly."""

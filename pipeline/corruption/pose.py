@@ -56,7 +56,7 @@ def pose(images: Tensor, body: Tensor, config: PoseConfig, rng: Rng) -> tuple[Te
 def _places(images: Tensor, config: PoseConfig, rng: Rng) -> Tensor:
     """Return [B, *spatial, dims]: the sampling position of each pixel, -1..1 over the edge, last axis first."""
     dims = images.ndim - 2
-    places = F.affine_grid(_matrices(dims, config, rng), list(images.shape), align_corners=False)
+    places = F.affine_grid(pose_matrices(dims, config, rng), list(images.shape), align_corners=False)
     if config.warp:
         strength = 2 * between(rng, (0.0, config.warp), *[1] * (dims + 1))
         bend = [smooth_field(rng, images.shape[2:], between(rng, WARP_LENGTH)) for _ in range(dims)]
@@ -64,8 +64,8 @@ def _places(images: Tensor, config: PoseConfig, rng: Rng) -> Tensor:
     return places
 
 
-def _matrices(dims: int, config: PoseConfig, rng: Rng) -> Tensor:
-    """Return [B, dims, dims + 1]: rotation within the last two axes, scale and shift."""
+def pose_matrices(dims: int, config: PoseConfig, rng: Rng) -> Tensor:
+    """Return [B, dims, dims + 1]: rotation within the last two axes, scale and shift, of sampling positions."""
     angle = rng.uniform(low=-1.0, high=1.0) * math.radians(config.rotate_degrees)
     size = 1 + config.scale * rng.uniform(low=-1.0, high=1.0)
     shift = 2 * config.shift * rng.uniform(dims, low=-1.0, high=1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from pipeline.config import Config
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.methods.component import ComponentConfig
+from pipeline.methods.supervision import Supervision, find_supervision
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
-
-Supervision = Literal["normals", "unlabelled", "labels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,6 @@ class Method(nn.Module):
         spatial_dims: 2 or 3.
     """
 
-    supervision: Supervision = "normals"
     phases: tuple[Phase, ...] = ()
     conditional: bool = False  # True: its answer takes `about` (`pipeline.data.images.conditions`)
     channels_last: bool = False  # True if this memory format was measured to be faster on CPU
@@ -75,6 +73,11 @@ class Method(nn.Module):
     def image_shape(self) -> tuple[int, ...]:
         """Shape of one image: (C, *spatial)."""
         return (self.channels, *[self.image_size] * self.spatial_dims)
+
+    @property
+    def supervision(self) -> Supervision:
+        """What it learns from."""
+        return find_supervision(self.config)
 
     @property
     def passes(self) -> int | None:
@@ -107,9 +110,7 @@ class Method(nn.Module):
         """
 
     def after_step(self, phase: str) -> None:
-        """Update state after each optimiser step of `phase`, such as clipped weights or a codebook. Default:
-        nothing.
-        """
+        """Update state after each optimiser step of `phase`: clipped weights, a codebook. Default: nothing."""
 
     def own_state(self) -> dict[str, Tensor]:
         """Return parameters and buffers by name, without those of other models (`named`), which never change here."""

@@ -13,14 +13,14 @@ from torch import Tensor
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.methods.base import Phase, check_finite
 from pipeline.nn.rng import row_key
-from pipeline.types import Batch
+from pipeline.types import OPTIONAL, Batch
 
 
 class Images(Protocol):
     """Data set for training with items {"image": float32 [C, *spatial], "body": bool [1, *spatial], "id": str}.
 
-    "about" (the attributes of an image, see `pipeline.data.images.conditions`) is optional, and so are "target" and
-    "condition" (see `pipeline.types.Batch`), which every item has or none.
+    "about" (the attributes of an image, see `pipeline.data.images.conditions`) is optional, and so are "target",
+    "condition" and "findings" (see `pipeline.types.Batch`), which every item has or none.
     """
 
     def __len__(self) -> int:
@@ -61,8 +61,8 @@ def collate(data: Images, chosen: Sequence[int]) -> Batch:
     check_finite(images)
     bodies = torch.stack([_tensor(item["body"]) for item in items]).bool()
     ids, about = tuple(item["id"] for item in items), tuple(item.get("about", {}) for item in items)
-    target, condition = (_optional(items, name) for name in ("target", "condition"))
-    return Batch(images, bodies, ids, about, target=target, condition=condition)
+    target, condition, findings = (_optional(items, name) for name in OPTIONAL)
+    return Batch(images, bodies, ids, about, target=target, condition=condition, findings=findings)
 
 
 def _optional(items: Sequence[dict[str, Any]], name: str) -> Tensor | None:

@@ -125,6 +125,10 @@ class SliceDataset:
         """Return the reference with an item's id."""
         return self.slices[self._index[slice_id]]
 
+    def item(self, slice_id: str) -> dict[str, Any]:
+        """Return the item with an id."""
+        return self[self._index[slice_id]]
+
     def step(self, slice_id: str) -> Step:
         """Return the step that leads a slice's grid back to its native one."""
         return self._backing.step(self._places[self._index[slice_id]])

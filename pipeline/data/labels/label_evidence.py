@@ -13,6 +13,8 @@ from pipeline.data.catalogue.content_hash import draw_of
 from pipeline.data.catalogue.schema import Instance, LabelRow, Patient, Series, Study
 from pipeline.data.labels.review_labels import DISMISSED_FLAG
 
+USABLE = or_(Patient.identified, Patient.image_is_subject)  # others get no set, ever
+
 
 @dataclass(slots=True)
 class PatientEvidence:
@@ -24,8 +26,12 @@ class PatientEvidence:
     official_sets: set[str] = field(default_factory=set)
 
 
-def read_unassigned_evidence(session: Session, by_pixels: bool = False) -> list[PatientEvidence]:
+def read_unassigned_evidence(
+    session: Session, by_pixels: bool = False, unlabelled: bool = False
+) -> list[PatientEvidence]:
     """Return the evidence on every patient with labels and without a set, who is identified or a single image.
+
+    With `unlabelled`, also on such patients without labels; not on those with a dismissed flag.
 
     A newer row of a subject replaces its older label, but official sets are not withdrawn by later rows. Rows that
     dismiss
@@ -42,11 +48,21 @@ def read_unassigned_evidence(session: Session, by_pixels: bool = False) -> list[
                 evidence.official_sets.add(official)
         for patient_id, label in standing.values():
             by_patient[patient_id].labels.add(label)
+    if unlabelled:
+        _add_unlabelled(session, by_patient)
     if by_pixels:
         for patient_id, least in session.execute(least_pixels()):
             if patient_id in by_patient:
                 by_patient[patient_id].draw = draw_of(hashlib.sha256(least.encode()).hexdigest())
     return sorted(by_patient.values(), key=lambda evidence: evidence.patient_id)
+
+
+def _add_unlabelled(session: Session, by_patient: dict[str, PatientEvidence]) -> None:
+    dismissed = {row[0] for query in _queries(dismissed=True) for row in session.execute(query)}
+    query = select(Patient.patient_id, Patient.draw).where(Patient.set_name.is_(None), USABLE)
+    for patient_id, draw in session.execute(query):
+        if patient_id not in by_patient and patient_id not in dismissed:
+            by_patient[patient_id] = PatientEvidence(patient_id, draw)
 
 
 def least_pixels() -> Select[tuple[str, str]]:
@@ -56,11 +72,10 @@ def least_pixels() -> Select[tuple[str, str]]:
     return images.join(Instance, Instance.series_id == Series.series_id).group_by(Study.patient_id)
 
 
-def _queries() -> Iterator[Select[tuple[str, float, str, str, str]]]:
+def _queries(dismissed: bool = False) -> Iterator[Select[tuple[str, float, str, str, str]]]:
     columns = (Patient.patient_id, Patient.draw, LabelRow.subject, LabelRow.label, LabelRow.official_set)
-    usable = or_(Patient.identified, Patient.image_is_subject)
-    counted = LabelRow.source != DISMISSED_FLAG
-    base = select(*columns).where(Patient.set_name.is_(None), usable, counted).order_by(LabelRow.id)
+    counted = LabelRow.source == DISMISSED_FLAG if dismissed else LabelRow.source != DISMISSED_FLAG
+    base = select(*columns).where(Patient.set_name.is_(None), USABLE, counted).order_by(LabelRow.id)
     studies = base.join_from(Patient, Study, Study.patient_id == Patient.patient_id)
     series = studies.join(Series, Series.study_id == Study.study_id)
     yield base.join_from(Patient, LabelRow, (LabelRow.level == "patient") & (LabelRow.subject == Patient.patient_id))

@@ -94,6 +94,7 @@ def select_slices(
     study_ids: Collection[str] | None = None,
     allowed: Allowed = REGULAR,
     sets_of: Mapping[str, SetName] | None = None,
+    unlabelled: bool = False,
 ) -> Selection:
     """Select slices. Every argument narrows the selection; None does not.
 
@@ -109,6 +110,7 @@ def select_slices(
         study_ids: pseudonyms of studies.
         allowed: irregularities that a stack may have without being refused.
         sets_of: sets per patient (pseudonym) instead of the stored ones, for cross-fitting (`folds.read_sets_under`).
+        unlabelled: every slice of the patients in `sets`, whatever its label, for training without labels.
 
     Raises:
         ConfigError: `route` is not among `routes`.
@@ -124,7 +126,8 @@ def select_slices(
         ordered = dict(_ordered(session, on_route, allowed, not_scored))
         standing = StandingLabels.read(session, _subjects(ordered.values()))
     members = {series_id: tuple(_labelled(refs, standing, sets_of or {})) for series_id, refs in ordered.items()}
-    chosen = tuple(ref for refs in members.values() for ref in refs if _fits(ref, sets, labels))
+    law = None if unlabelled else sets
+    chosen = tuple(ref for refs in members.values() for ref in refs if _fits(ref, law, labels))
     series = {ref.series_id for ref in chosen}
     return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in series})
 

@@ -11,7 +11,8 @@ The labels in effect anywhere on the patient decide which fractions apply:
     only normal                   `normals`: any set
     abnormal, but not normal      `others`: develop, gate, test
     normal and abnormal           `others`, or `mixed` where the policy lets such patients give their normal slices
-    none, or only unknown         no set: the patient is incoming
+    none, or only unknown         no set: the patient is incoming; but a share `unlabelled` of them is in train, for
+                                  good, so that a run may learn from their scans without labels
     only dismissed flags          no set: they are unusual normals (`pipeline.data.labels.review_labels`)
     no Patient ID                 no set, ever: the person may be in another set under a name
 
@@ -70,6 +71,12 @@ class SplitPolicy(Config):
         {"train": 0.5, "validate": 0.08, "calibrate": 0.12, "develop": 0.1, "test": 0.2},
         description="those patients, if mixed_patients is on",
     )
+    unlabelled: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of patients without labels who enter train for good, for runs with `unlabelled`",
+    )
     drawn_from: Literal["pseudonym", "pixels"] = Field(
         "pseudonym",
         description="source of a patient's draw; with pixels the same data gets the same sets in any workspace",
@@ -95,12 +102,19 @@ class SplitPolicy(Config):
         """Return a patient's set and the reason, or None without labels; a pure function of its arguments."""
         official = self._official(evidence)
         if not evidence.labels & {"normal", "abnormal"}:
-            return ("test", "official test") if official == "test" else None
+            return self._unlabelled_set(draw, official)
         group = self._group(evidence)
         if official is None:
             return _pick(getattr(self, group), draw), group
         table = _OFFICIAL_OTHERS if group == "others" else _OFFICIAL_NORMALS
         return _pick(table[official], draw), f"{group}, official {official}"
+
+    def _unlabelled_set(self, draw: float, official: str | None) -> tuple[SetName, str] | None:
+        if official == "test":
+            return "test", "official test"
+        return (
+            ("train", "unlabelled") if draw >= 1 - self.unlabelled else None
+        )  # normals in train draw high numbers too
 
     def _group(self, evidence: PatientEvidence) -> Literal["normals", "others", "mixed"]:
         if "abnormal" not in evidence.labels:
@@ -133,7 +147,8 @@ def assign_sets(catalogue: Catalogue, policy: SplitPolicy, patients: Collection[
     """
     with catalogue.session() as session:
         given = []
-        for evidence in read_unassigned_evidence(session, by_pixels=policy.drawn_from == "pixels"):
+        by_pixels = policy.drawn_from == "pixels"
+        for evidence in read_unassigned_evidence(session, by_pixels, unlabelled=policy.unlabelled > 0):
             chosen = policy.set_of(evidence.draw, evidence)
             if chosen is not None and (patients is None or evidence.patient_id in patients):
                 given.append({"patient_id": evidence.patient_id, "set_name": chosen[0], "set_reason": chosen[1]})

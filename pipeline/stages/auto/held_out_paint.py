@@ -87,7 +87,8 @@ def tells_apart(clean: Sequence[float], painted: Sequence[float]) -> float:
 
 
 def _alone(detector: Detector) -> Detector:
-    return detector.under(detector.config.model_copy(update={"residual": detector.config.residual.alone()}))
+    single = detector.config.residual.model_copy(update={"adjacent": 0.0})
+    return detector.under(detector.config.model_copy(update={"residual": single}))
 
 
 def _batches(data: SliceDataset) -> Iterator[Batch]:

@@ -40,6 +40,7 @@ class MethodEntry(Config):
     data: dict[str, Any] = Field({}, description="changes to the base's data, such as smaller images")
     training: dict[str, Any] = Field({}, description="changes to the base's training: images, batch_size, max_seconds")
     detection: dict[str, Any] = Field({}, description="changes to the base's detection, for every score")
+    unlabelled: dict[str, Any] | None = Field(None, description="learning from unlabelled scans, as in a run")
     scores: tuple[str, ...] | None = Field(None, description="only these scores; null for all")
     seeds: tuple[int, ...] | None = Field(None, min_length=1, description="training seeds of this row only")
 
@@ -241,9 +242,9 @@ class Benchmark:
         overrides = [
             *self.config.base.set,
             f"method={json.dumps(self._method(cell, members))}",
-            *_flat("data", cell.method.data),
+            *_flat("data", cell.method.data | self._fold(cell)),
             *_flat("training", cell.method.training),
-            *_flat("data", self._fold(cell)),
+            f"unlabelled={json.dumps(cell.method.unlabelled)}",
             f"training.seed={cell.seed}",
             *_flat("detection", detection),
             f"name={self.config.name}-{cell.method.name}",
@@ -275,10 +276,8 @@ def _section(path: Path) -> dict[str, Any]:
 
 def _flat(section: str, values: dict[str, Any]) -> Iterator[str]:
     for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(f"{section}.{key}", value)
-        else:
-            yield f"{section}.{key}={json.dumps(value)}"
+        name = f"{section}.{key}"
+        yield from _flat(name, value) if isinstance(value, dict) else [f"{name}={json.dumps(value)}"]
 
 
 def _of_one(path: Path) -> BenchmarkConfig | None:
@@ -286,7 +285,8 @@ def _of_one(path: Path) -> BenchmarkConfig | None:
         run = load_config(path, RunConfig)
     except ConfigError:
         return None
-    method = MethodEntry(name=run.method.name, method=run.method.model_dump(mode="json"))
+    parts = run.model_dump(mode="json")
+    method = MethodEntry(name=run.method.name, method=parts["method"], unlabelled=parts["unlabelled"])
     return BenchmarkConfig(
         name=path.stem.replace(".", "-"), base=Base(file=path.name), methods=(method,), seeds=(run.training.seed,)
     )

@@ -24,16 +24,19 @@ from pipeline.methods.method_registry import build_method
 from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
 from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.detect.harvest import read_findings
 from pipeline.stages.run.learning_sets import LEARNING, learning_sets, make_run_folder
-from pipeline.stages.run.load_slices import lessons
+from pipeline.stages.run.load_slices import choose_unlabelled, lessons
 from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import TrackedRun, track
 from pipeline.tracking.registry import register_model
 from pipeline.training.fitting import FitResult, TrainingRecord, fit
+from pipeline.training.order import Images
 from pipeline.training.precision import choose_precision, name_processor
 from pipeline.training.state import get_accelerator
+from pipeline.training.with_findings import WithFindings
 from pipeline.types import RunRef, SetName
 
 
@@ -89,15 +92,17 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
     """
     if isinstance(config.method, EnsembleConfig):
         return assemble(train_members(config, config.method, settings, progress), settings, again)
+    teacher = None if config.unlabelled is None else train(config.build_teacher_run(), settings, progress=progress)
     with Catalogue.open(settings) as catalogue:
         patients = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
         assign_sets(catalogue, config.data.splits, patients)
         sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)
-        folder = make_run_folder(config, sets, settings, again)
+        unlabelled = None if teacher is None else choose_unlabelled(catalogue, config, settings)
+        folder = make_run_folder(config, sets, settings, again, unlabelled)
         if not (folder.is_trained() and _is_tracked(folder, config)):
-            _train_in(OpenFolder(folder, config, catalogue, settings), sets, progress)
+            _train_in(OpenFolder(folder, config, catalogue, settings), sets, teacher, progress)
     return folder.read_trained()
 
 
@@ -126,14 +131,15 @@ def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
         )
 
 
-def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], progress: bool) -> None:
+def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], teacher: RunRef | None, progress: bool) -> None:
     folder, catalogue, settings = opened.folder, opened.catalogue, opened.settings
     catalogue.start_run("train", opened.route, settings.relative(folder.path), run_id=folder.run_id)
     try:
         with track(settings, opened.route, opened.config.name, folder.read_tracked().get("run_id")) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})
             components = _read_components(opened.config, settings)
-            result = _fit(opened, sets, build_untrained(opened.config, components), tracked, progress)
+            data = _read_lessons(opened, sets, teacher, tracked)
+            result = _fit(opened, data, build_untrained(opened.config, components), tracked, progress)
             _log(tracked, opened, result)
             sha256 = _save(opened, result, components)
             tracked.log_tags({"model_sha256": sha256})
@@ -159,12 +165,25 @@ def _is_tracked(folder: RunFolder, config: RunConfig) -> bool:
     return ("run_id" if config.detection is not None else "model_version") in folder.read_tracked()
 
 
-def _fit(
-    opened: OpenFolder, sets: dict[SetName, Selection], method: Method, tracked: TrackedRun, progress: bool
-) -> FitResult:
-    data = {name: lessons(chosen, opened.config, opened.settings) for name, chosen in sets.items()}
+def _read_lessons(
+    opened: OpenFolder, sets: dict[SetName, Selection], teacher: RunRef | None, tracked: TrackedRun
+) -> dict[SetName, Images]:
+    """Return the training data of each set, with findings to paste if there is a teacher."""
+    data: dict[SetName, Images] = {}
     for name, chosen in sets.items():
+        data[name] = lessons(chosen, opened.config, opened.settings)
         tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
+    if teacher is None or opened.config.unlabelled is None:
+        return data
+    findings = read_findings(opened, opened.config.unlabelled, teacher)
+    tracked.log_metrics({"findings": len(findings)})
+    tracked.log_tags({"teacher_sha256": teacher.sha256})
+    return {name: WithFindings(images, findings) for name, images in data.items()}
+
+
+def _fit(
+    opened: OpenFolder, data: dict[SetName, Images], method: Method, tracked: TrackedRun, progress: bool
+) -> FitResult:
     return fit(
         method,
         data["train"],

@@ -74,6 +74,8 @@ def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     except (ArtefactError, ValidationError):
         return
     yield "Method", config.method.name
+    if config.unlabelled is not None:
+        yield "Learned from", "normal scans, and unlabelled ones as far as an earlier model found something in them"
     yield "Image size", f"{config.data.normaliser.image_size} pixels"
     if (volumes := config.data.volumes) is not None:
         yield "Read as", f"volumes, in cubes of {volumes.tile} voxels"

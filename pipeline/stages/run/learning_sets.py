@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import fingerprint
@@ -22,15 +24,24 @@ def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -
 
 
 def make_run_folder(
-    config: RunConfig, sets: dict[SetName, Selection], settings: Settings, again: bool = False
+    config: RunConfig,
+    sets: Mapping[SetName, Selection],
+    settings: Settings,
+    again: bool = False,
+    unlabelled: Selection | None = None,
 ) -> RunFolder:
-    """Return the folder for this configuration and data, created if missing; a new one with `again`."""
-    data = fingerprint([ref for chosen in sets.values() for ref in chosen.slices])
+    """Return the folder for this configuration and data, created if missing; a new one with `again`.
+
+    `sets` are the training sets, and `unlabelled` is what the run learns from without labels, if anything.
+    """
+    read: dict[str, Selection] = {} if unlabelled is None else {"unlabelled": unlabelled}
+    read |= {str(name): chosen for name, chosen in sets.items()}
+    data = fingerprint([ref for chosen in read.values() for ref in chosen.slices])
     run_id = f"{config.data.route}-{config.method.name}-{config.fingerprint()[:6]}{data['sha256'][:6]}"
     folder, number = RunFolder(settings.runs / run_id), 2
     while again and folder.path.exists():
         folder, number = RunFolder(settings.runs / f"{run_id}-{number}"), number + 1
-    asked = {name: fingerprint(chosen.slices) for name, chosen in sets.items()}
+    asked = {name: fingerprint(chosen.slices) for name, chosen in read.items()}
     # Written again where they are damaged: the folder's name says what they must hold. The configuration last, as it
     # makes the folder a run.
     for name, value in (("data.json", asked), ("config.json", config.model_dump(mode="json"))):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import Config, merge
+from pipeline.corruption.findings import HarvestConfig
 from pipeline.data.images.data_config import DataConfig
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.ensemble_config import EnsembleConfig
@@ -14,7 +15,18 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.methods import AnyMethodConfig, sees_the_other_side
 from pipeline.methods.base import MethodConfig
+from pipeline.methods.supervision import find_supervision
+from pipeline.nested import without
 from pipeline.training.config import TrainingConfig
+
+
+class UnlabelledConfig(Config):
+    """Learning from unlabelled scans: an earlier detector finds what is unusual in them, and the method pastes it."""
+
+    teacher: dict[str, Any] = Field(
+        {}, description="sections of the run that finds it, where they differ; its method is this run's without pasting"
+    )
+    harvest: HarvestConfig = Field(HarvestConfig(), description="what counts as a finding")
 
 
 class RunConfig(Config):
@@ -30,6 +42,10 @@ class RunConfig(Config):
         None, description="residual, aggregation, flagging; null trains a model without a detector"
     )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="intervals and operating points")
+    unlabelled: UnlabelledConfig | None = Field(
+        None,
+        description="learn from unlabelled scans of patients in train too, for methods with `pasting`; null: do not",
+    )
     unit: Literal["study", "slice"] = Field(
         "study",
         description="calibration and evaluation unit; `slice` if there are no normal studies, then without guarantee",
@@ -37,8 +53,9 @@ class RunConfig(Config):
 
     @property
     def whole(self) -> bool:
-        """Whether the detector reads whole series: as volumes, or because a map depends on adjacent slices."""
-        return self.data.volumes is not None or (self.detection is not None and self.detection.residual.whole)
+        """Whether the detector reads whole series: as volumes, or to average maps over adjacent slices."""
+        adjacent = self.detection is not None and self.detection.residual.adjacent > 0
+        return self.data.volumes is not None or adjacent
 
     def require_detection(self) -> DetectionConfig:
         """Return the run's detection configuration.
@@ -62,6 +79,40 @@ class RunConfig(Config):
         own = self.model_dump(mode="json", exclude={"method"}, exclude_unset=True)
         run = RunConfig.model_validate(merge(own, sections))
         return run.model_copy(update={"name": f"{self.name}-{run.method.name}"})
+
+    def build_teacher_run(self) -> RunConfig:
+        """Return the run whose detector finds what this one learns to paste: it learns from normals alone.
+
+        Raises:
+            ConfigError: it would learn from unlabelled scans itself, or it has no detector.
+            ValidationError: a section of `unlabelled.teacher` has an unknown or out-of-range field.
+        """
+        sections = {} if self.unlabelled is None else self.unlabelled.teacher
+        own = self.model_dump(mode="json", exclude={"unlabelled"}, exclude_unset=True)
+        if "method" in sections:
+            del own["method"]
+        elif isinstance(own["method"], dict):
+            own["method"] = without(own["method"], "pasting")
+        teacher = RunConfig.model_validate(merge({**own, "name": f"{self.name}-teacher"}, sections))
+        teacher.require_detection()
+        return teacher
+
+    @model_validator(mode="after")
+    def _findings_are_used(self) -> Self:
+        if self.data.volumes is not None and self.unlabelled is not None:
+            raise ValueError("findings are pasted on slices, not on volumes. Remove `unlabelled`, or data.volumes")
+        pastes = find_supervision(self.method) == "unlabelled"
+        if isinstance(self.method, EnsembleConfig) or pastes == (self.unlabelled is not None):
+            return self
+        if self.unlabelled is None:
+            raise ValueError(
+                "the method pastes findings in unlabelled scans, so the run needs `unlabelled`. Set it to {} for the "
+                "defaults, or remove the method's `pasting`"
+            )
+        raise ValueError(
+            "the method does not paste what is found in unlabelled scans. Set its `pasting` to {} (or its "
+            "painting.pasting), or remove `unlabelled`"
+        )
 
     @model_validator(mode="after")
     def _members_are_runs(self) -> Self:

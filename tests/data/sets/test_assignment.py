@@ -68,6 +68,14 @@ def test_patients_without_labels_are_incoming(labels: set[str]) -> None:
     assert POLICY.set_of(0.5, _evidence(labels)) is None
 
 
+@pytest.mark.parametrize("labels", [set(), {"unknown"}])
+def test_a_share_of_patients_without_labels_enters_train(labels: set[str]) -> None:
+    policy = SplitPolicy(unlabelled=0.25)
+    assert policy.set_of(0.74, _evidence(labels)) is None
+    assert policy.set_of(0.76, _evidence(labels)) == ("train", "unlabelled")
+    assert policy.set_of(0.76, _evidence(labels, {"test"})) == ("test", "official test")
+
+
 @budget(deadline=None)
 @given(st.floats(0, 1, exclude_max=True), st.booleans(), st.sampled_from(["", "train", "validate", "test"]))
 def test_an_abnormal_label_keeps_out_of_normal_sets(draw: float, normal_too: bool, official: str) -> None:
