@@ -12,7 +12,7 @@ from pipeline import __version__
 from pipeline.cli.admin import backup, identity, restore, serve
 from pipeline.cli.choosing import compare, grid
 from pipeline.cli.doctor import doctor
-from pipeline.cli.intake import ingest, labels, rejections, wrap
+from pipeline.cli.intake import ingest, labels, rejections, spoil, wrap
 from pipeline.cli.lists import flagged, runs
 from pipeline.cli.model import benchmark, evaluate, nightly, promote, score
 from pipeline.cli.pacs import listen, push
@@ -25,7 +25,7 @@ COMMANDS = (
     *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
     *(listen, pull, push),
     review,
-    *(serve, runs, compare, grid, benchmark, rejections, identity, backup, restore, doctor),
+    *(serve, runs, compare, grid, benchmark, spoil, rejections, identity, backup, restore, doctor),
 )
 
 

@@ -91,6 +91,13 @@ Example:
     help="Only these residuals [default: all but perceptual].",
 )
 @click.option(
+    "--hysteresis",
+    "hystereses",
+    multiple=True,
+    type=click.FloatRange(min=1),
+    help="Ratios of hysteresis to try beside the run's own; 1 is off.",
+)
+@click.option(
     "--adopt",
     is_flag=True,
     help="Turn the best cell into a run of its own: the same weights, calibrated and registered.",
@@ -102,6 +109,7 @@ def grid(
     run: str,
     criterion: Literal["auroc_central", "auroc", "pixel_ap", "oracle_dice"],
     kinds: tuple[str, ...],
+    hystereses: tuple[float, ...],
     adopt: bool,
     as_json: bool,
 ) -> None:
@@ -119,7 +127,8 @@ def grid(
     settings = settings_of(context)
     folder = RunFolder.find(settings, run)
     trained = folder.read_trained()
-    tried = GridConfig(**({"kinds": kinds} if kinds else {}))
+    given = {name: values for name, values in (("kinds", kinds), ("hystereses", hystereses)) if values}
+    tried = GridConfig.model_validate(given)
     with progress_bar("Trying maps", quiet=as_json) as update:
         result = run_grid(trained, settings, tried, criterion=criterion, on_progress=update)
     adopted = calibrate(rescore(trained, result.best, settings), settings) if adopt else None

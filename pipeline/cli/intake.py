@@ -86,6 +86,36 @@ def wrap(
     click.echo(report.sentence())
 
 
+@click.command(
+    short_help="Spoil images of an npz, to test detectors with.",
+    epilog="""\b
+Example (a class of MedNIST as normal, the others as a source of patches):
+  nightread spoil mednist.npz --normal 4 --out hands.npz
+  nightread wrap hands.npz --out hands-dicom""",
+)
+@click.argument("npz", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The npz to write.")
+@click.option(
+    "--normal", type=int, multiple=True, default=(0,), show_default=True, help="Label that means normal; repeatable."
+)
+@click.option("--share", type=float, default=0.3, show_default=True, help="Share of the normal images to spoil.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed spoils other images.")
+@json_option
+def spoil(npz: Path, out: Path, normal: tuple[int, ...], share: float, seed: int, as_json: bool) -> None:
+    """Write an npz with the normal images of another, some of them spoilt: turned, cut, or with a foreign patch.
+
+    The labels are 0 for normal images, 1 for turned, 2 for cut and 3 for patched ones; patches come from the images of
+    other classes, which are left out. Wrap and ingest the file, train on its normals, and evaluate.
+    """
+    from pipeline.corruption.spoil import spoil_npz
+
+    report = spoil_npz(npz, out, normal, share, seed)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        click.echo(report.sentence())
+
+
 @click.group(short_help="Say which scans are normal.", epilog="Example: nightread labels import reports.csv")
 def labels() -> None:
     """Say which scans are normal: import labels from a CSV file, or show them."""

@@ -47,10 +47,10 @@ class Detector(Scorer):
                 "detect. Implement reconstruct, anomaly_map or score."
             )
         refuse_no_volumes(self.method, self.volumes, self.normaliser.image_size, self.has_maps)
-        if self.residual.adjacent and not self.has_maps:
+        if self.residual.whole and not self.has_maps:
             raise ConfigError(
-                f"{self.method.config.name} gives one number per slice, so there are no maps to average over adjacent "
-                "slices. Set detection.residual.adjacent to 0."
+                f"{self.method.config.name} gives one number per slice, so there are no maps to combine with those of "
+                "adjacent slices. Leave out adjacent, hysteresis and one_region of detection.residual."
             )
 
     @property
@@ -71,7 +71,7 @@ class Detector(Scorer):
     @property
     def whole(self) -> bool:
         """Whether a batch must be a whole series."""
-        return self.volumes is not None or self.residual.adjacent > 0
+        return self.volumes is not None or self.residual.whole
 
     @property
     def has_maps(self) -> bool:
@@ -86,7 +86,7 @@ class Detector(Scorer):
         answer = self._answered(batch)
         parts = [self._compared(batch, answer, part) for part in self._parts(batch)]
         scores, maps = (joined(column) for column in zip(*parts, strict=True))
-        if self.residual.adjacent:
+        if self.residual.whole:
             scores, maps = self._across(batch, maps)
         if isinstance(self.method, AnomalyMapper):
             return BatchResult(scores, maps, None)
@@ -129,7 +129,7 @@ class Detector(Scorer):
         return in_parts(self.config.batch_size if self.whole else len(batch.ids), len(batch.ids))
 
     def _across(self, batch: Batch, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the scores and maps of a series, with maps averaged over adjacent slices."""
+        """Return the scores and maps of a series, with maps that take its other slices into account."""
         counted = counted_body(batch.body.to(self.device), self.residual)
         maps = across(maps, counted, self.residual)
         return aggregate_maps(maps, counted, self.aggregate), maps

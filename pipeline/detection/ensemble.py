@@ -19,7 +19,7 @@ from pipeline.config import Config
 from pipeline.detection.config import DetectionConfig
 from pipeline.detection.conformal import Calibration
 from pipeline.detection.detector import Detector
-from pipeline.detection.residual import counted_body
+from pipeline.detection.residual import connected, counted_body
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import BatchResult
 from pipeline.detection.two_sided import TwoSided
@@ -76,8 +76,10 @@ class Member:
 class Ensemble(Scorer):
     """A detector that averages its members' z-scores; see `Scorer` for the parts it shares with a single detector.
 
-    The map is the weighted mean of the z-scored maps of the members with maps. The reconstruction is the one of the
-    first member that has any: it shows what this member compares with, and explains its share of the map only.
+    The map is the weighted mean of the z-scored maps of the members with maps, then with hysteresis if the ensemble's
+    own configuration has it; the scores are means of the members', whatever becomes of the map. The reconstruction is
+    the one of the first member that has any: it shows what this member compares with, and explains its share of the map
+    only.
     """
 
     members: tuple[Member, ...]
@@ -97,8 +99,8 @@ class Ensemble(Scorer):
 
     @property
     def whole(self) -> bool:
-        """Whether any member needs whole series."""
-        return any(member.detector.whole for member in self.members)
+        """Whether any member needs whole series, or the hysteresis of their mean map."""
+        return self.config.residual.connects or any(member.detector.whole for member in self.members)
 
     @property
     def has_maps(self) -> bool:
@@ -123,7 +125,7 @@ class Ensemble(Scorer):
             if member.map is not None and result.maps is not None
         ]
         inside = batch.body.to(self.device)
-        mean = weighted_mean(maps).masked_fill(~inside, 0.0) if maps else None
+        mean = connected(weighted_mean(maps).masked_fill(~inside, 0.0), self.config.residual) if maps else None
         reconstructions = (result.reconstructions for _, result in scored if result.reconstructions is not None)
         return BatchResult(mean_score, mean, next(reconstructions, None), scores)
 

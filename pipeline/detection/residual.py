@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.detection.connected import around_highest, hysteresis
 from pipeline.detection.filters import across_slices, erode, gaussian_blur
 from pipeline.detection.median import median_filter
 from pipeline.errors import ConfigError
@@ -48,7 +49,37 @@ class ResidualConfig(Config):
             "weight of each adjacent slice's map, relative to 1 for the slice itself; above 0, whole series are read"
         ),
     )
+    hysteresis: float = Field(
+        1.0,
+        ge=1,
+        le=1000,
+        description=(
+            "a pixel above a threshold counts only if it is connected, also through adjacent slices, with one above "
+            "this many times the threshold; 1 is off; above 1, whole series are read"
+        ),
+    )
+    one_region: bool = Field(
+        False,
+        description=(
+            "whether a pixel above a threshold counts only if it is connected with the highest pixel of its series, "
+            "for diseases with one lesion; if so, whole series are read"
+        ),
+    )
     erode: int = Field(0, ge=0, description="pixels by which the body mask is eroded first")
+
+    @property
+    def whole(self) -> bool:
+        """Whether a slice's map depends on the other slices of its series."""
+        return self.adjacent > 0 or self.connects
+
+    @property
+    def connects(self) -> bool:
+        """Whether a pixel counts only in connection with others."""
+        return self.hysteresis > 1 or self.one_region
+
+    def alone(self) -> ResidualConfig:
+        """Return the same comparison of each slice on its own."""
+        return self.model_copy(update={"adjacent": 0.0, "hysteresis": 1.0, "one_region": False})
 
     @field_validator("median")
     @classmethod
@@ -99,7 +130,7 @@ def counted_body(body: Tensor, config: ResidualConfig) -> Tensor:
 
 
 def across(maps: Tensor, counted: Tensor, config: ResidualConfig) -> Tensor:
-    """Average the maps of one whole series over adjacent slices; without `adjacent`, return them unchanged.
+    """Average the maps of one whole series over adjacent slices, then apply hysteresis, each if configured.
 
     Args:
         maps: float [N, 1, *spatial], slices in order, 0 outside `counted`, so that these pixels add nothing.
@@ -108,9 +139,16 @@ def across(maps: Tensor, counted: Tensor, config: ResidualConfig) -> Tensor:
     Returns:
         float [N, 1, *spatial], 0 outside `counted`.
     """
-    if not config.adjacent:
-        return maps
-    return across_slices(maps, config.adjacent).masked_fill_(~counted, 0.0)
+    if config.adjacent:
+        maps = across_slices(maps, config.adjacent).masked_fill_(~counted, 0.0)
+    return connected(maps, config)
+
+
+def connected(maps: Tensor, config: ResidualConfig) -> Tensor:
+    """Apply hysteresis to the maps [N, 1, *spatial] of one whole series; without it, return them unchanged."""
+    if config.hysteresis > 1:
+        maps = hysteresis(maps, config.hysteresis)
+    return around_highest(maps) if config.one_region else maps
 
 
 def _difference(x: Tensor, x_hat: Tensor, config: ResidualConfig) -> Tensor:

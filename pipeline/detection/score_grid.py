@@ -1,4 +1,4 @@
-"""Grid of scores computed from one model's outputs: residual x median x erosion x adjacent slices x aggregate.
+"""Grid of scores computed from one model's outputs: residual x median x erosion x adjacent x hysteresis x aggregate.
 
 The score matters more than the model: the same autoencoder rescored with SSIM at a wide Gaussian gained 18 points of
 AUROC (Cai et al. 2025). So every step after the forward pass is tried, from stored outputs, without another forward
@@ -43,6 +43,9 @@ class GridConfig(Config):
         min_length=1,
         description="weights of adjacent slices' maps, 0 to 1, if series have several slices",
     )
+    hystereses: tuple[float, ...] = Field(
+        (1.0,), min_length=1, description="ratios of hysteresis, 1 or more; above 1, whole series are read"
+    )
     maps: tuple[Literal["mean", "top_fraction", "max_smoothed"], ...] = Field(
         ("mean", "top_fraction", "max_smoothed"), min_length=1, description="aggregations from map to slice"
     )
@@ -58,22 +61,36 @@ class GridConfig(Config):
             raise ValueError(f"{odd[0]:g} is not a weight of adjacent slices. Give values from 0 to 1")
         return values
 
+    @field_validator("hystereses")
+    @classmethod
+    def _ratios(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if low := [value for value in values if value < 1]:
+            raise ValueError(f"{low[0]:g} is not a ratio of hysteresis. Give 1, which is off, or more")
+        return values
+
+    @property
+    def whole(self) -> bool:
+        """Whether some value needs whole series."""
+        return max(self.adjacents) > 0 or max(self.hystereses) > 1
+
 
 @dataclass(frozen=True, slots=True)
 class MapCell:
-    """One cleaned map of the grid, with its erosions and weights of adjacent slices.
+    """One cleaned map of the grid, with its erosions, weights of adjacent slices and hystereses.
 
-    `erode` and `adjacent` of `residual` are not used.
+    `erode`, `adjacent` and `hysteresis` of `residual` are not used.
     """
 
     residual: ResidualConfig
     erosions: tuple[int, ...]
-    adjacents: tuple[float, ...] = (0.0,)
+    adjacents: tuple[float, ...]
+    hystereses: tuple[float, ...]
 
     def configs(self) -> list[ResidualConfig]:
-        """Return the residual's configuration for each erosion and weight."""
-        pairs = product(self.erosions, self.adjacents)
-        return [self.residual.model_copy(update={"erode": pixels, "adjacent": weight}) for pixels, weight in pairs]
+        """Return the residual's configuration for each erosion, weight and hysteresis."""
+        names = ("erode", "adjacent", "hysteresis")
+        crossed = product(self.erosions, self.adjacents, self.hystereses)
+        return [self.residual.model_copy(update=dict(zip(names, values, strict=True))) for values in crossed]
 
 
 def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> list[MapCell]:
@@ -88,7 +105,8 @@ def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> l
         kinds += [{"kind": "ssim", "sigma_fraction": s} for s in config.sigma_fractions if "ssim" in config.kinds]
     erosions = tuple(dict.fromkeys((own.residual.erode, *config.erosions)))
     adjacents = tuple(dict.fromkeys((own.residual.adjacent, *config.adjacents)))
-    shared = {"perceptual": own.residual.perceptual}
+    hystereses = tuple(dict.fromkeys((own.residual.hysteresis, *config.hystereses)))
+    shared: dict[str, object] = {"perceptual": own.residual.perceptual, "one_region": own.residual.one_region}
     low_passes = config.low_passes if reconstructs else (0.0,)
     tried = [
         ResidualConfig(**{**shared, **kind, "low_pass": low, "median": median})
@@ -97,7 +115,7 @@ def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> l
     distinct: dict[tuple[object, ...], ResidualConfig] = {}
     for residual_config in (own.residual.model_copy(update={"erode": 0}), *tried):
         distinct.setdefault(_what_counts(residual_config, reconstructs), residual_config)
-    return [MapCell(residual_config, erosions, adjacents) for residual_config in distinct.values()]
+    return [MapCell(residual_config, erosions, adjacents, hystereses) for residual_config in distinct.values()]
 
 
 def _what_counts(config: ResidualConfig, reconstructs: bool) -> tuple[object, ...]:

@@ -11,37 +11,25 @@ weight of equation 7 is applied at every position, not only at the highest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from pipeline.corruption.intensity_jitter import IntensityConfig
-from pipeline.corruption.varied_normals import varied
-from pipeline.errors import ArtefactError, EmptySelection
-from pipeline.methods.base import Method, MethodConfig, require_size
-from pipeline.nn.backbone import Backbone, BackboneConfig, Odd, enlarged, local_features, touching
+from pipeline.methods.frozen_features import FrozenFeatures, FrozenFeaturesConfig, Places
 from pipeline.nn.feature_memory import Reservoir, k_centres, nearest
-from pipeline.nn.rng import Rng
-from pipeline.types import Batch
-
-SMALLEST = 8
 
 
-class KnnFeaturesConfig(MethodConfig):
+class KnnFeaturesConfig(FrozenFeaturesConfig):
     """Configuration of `knn_features`."""
 
     name: Literal["knn_features"] = "knn_features"
-    backbone: BackboneConfig = Field(BackboneConfig(depths=(3, 4)), description="the frozen network and its depths")
-    patch: Odd = Field(3, ge=1, description="edge of the neighbourhood that features are averaged over; odd")
     entries: int = Field(2048, ge=1, description="size of the memory")
     candidates: int = Field(40_000, ge=1, description="uniform sample of patches from which the memory is chosen")
     projection: int = Field(128, ge=1, description="width of the random projection used for choosing")
     neighbours: int = Field(1, ge=1, description="nearest entries whose distances are averaged")
-    passes: int = Field(1, ge=1, description="times that the images are seen; the first as they are, then jittered")
-    intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the passes after the first")
     reweight: int = Field(0, ge=0, description="b of equation 7, 2 or more; 0 leaves the weight out")
 
     @field_validator("reweight")
@@ -52,76 +40,40 @@ class KnnFeaturesConfig(MethodConfig):
         return value
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> KnnFeatures:
-        require_size(self.name, image_size, self.backbone.multiple, max(SMALLEST, self.backbone.multiple))
+        self.require_size(image_size)
         return KnnFeatures(self, image_size, channels, spatial_dims)
 
 
-class KnnFeatures(Method):
-    """Distance to the nearest patch of the memory."""
+class KnnFeatures(FrozenFeatures):
+    """Distance to the nearest patch of the memory, which has `fitted` entries."""
 
     config: KnnFeaturesConfig
     bank: Tensor
-    projection: Tensor
-    used: Tensor
-    seed: Tensor
 
     def __init__(self, config: KnnFeaturesConfig, image_size: int, channels: int, spatial_dims: int) -> None:
-        super().__init__(config, image_size, channels, spatial_dims)
-        self.backbone = Backbone(config.backbone, spatial_dims)
-        width = channels * sum(self.backbone.widths)
-        # Random parts are drawn once, with the weights, and saved with them.
-        self.register_buffer("projection", torch.randn(width, min(config.projection, width)))
-        self.register_buffer("seed", torch.randint(2**31, ()))
-        self.register_buffer("bank", torch.zeros(config.entries, width))
-        self.register_buffer("used", torch.zeros((), dtype=torch.int64))
+        super().__init__(config, image_size, channels, spatial_dims, config.projection)
+        self.register_buffer("bank", torch.zeros(config.entries, self.width))
 
-    def patches(self, x: Tensor) -> Tensor:
-        """Return locally aware patch features, float32 [B, F, *grid] (equations 1 to 3)."""
-        return local_features(self.backbone, x, self.config.patch)
-
-    def finish(self, batches: Iterable[Batch]) -> None:
-        """Fill the memory from the training images.
-
-        Random by the seed that the method was built with; the result depends on the order of the images.
-
-        Raises:
-            EmptySelection: no image has a body.
-        """
+    def fit(self, places: Iterator[Places]) -> int:
+        """Fill the memory; the result depends on the order of the images. Return the number of entries."""
         sample = Reservoir(self.config.candidates, int(self.seed))
-        with self.inference():
-            for batch in varied(batches, self.config.intensity, self.config.passes, int(self.seed)):
-                sample.add(self._inside(batch))
-            candidates = sample.vectors().to(self.bank.device)
-            if len(candidates) == 0:
-                raise EmptySelection("No training image has a body, so the memory would be empty. Check the body mask.")
-            chosen = k_centres(candidates @ self.projection, self.config.entries)
-            self.bank.zero_()
-            self.bank[: len(chosen)] = candidates[chosen]
-            self.used.fill_(len(chosen))
+        for features, inside in places:
+            sample.add(features.movedim(1, -1).cpu()[inside])
+        candidates = sample.vectors().to(self.bank.device)
+        if not len(candidates):
+            return 0
+        chosen = k_centres(candidates @ self.projection, self.config.entries)
+        self.bank.zero_()
+        self.bank[: len(chosen)] = candidates[chosen]
+        return len(chosen)
 
-    def _inside(self, batch: Batch) -> Tensor:
-        """Return the patch features [N, F] that touch the body, on the CPU."""
-        features = self.patches(self.check(batch.images).to(self.bank.device))
-        return features.movedim(1, -1).cpu()[touching(batch.body, features.shape[2:])]
-
-    def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
-        """Return the distance to the memory at each position, float32 [B, 1, *spatial]; no randomness.
-
-        Raises:
-            ArtefactError: the memory is empty: `finish` has not been called.
-        """
-        if not int(self.used):
-            raise ArtefactError(
-                f"{self.config.name} has an empty memory, which is filled at the end of training. Train it first."
-            )
-        with self.inference(), torch.autocast(x.device.type, enabled=False):
-            features = self.patches(self.check(x).float())
-            vectors = features.movedim(1, -1)
-            scores = self._distances(vectors.flatten(0, -2)).reshape(len(x), 1, *features.shape[2:])
-            return enlarged(scores, x.shape)
+    def distance(self, features: Tensor) -> Tensor:
+        """Return the distance to the memory at each position (equations 6 and 7), [B, *grid]."""
+        vectors = features.movedim(1, -1)
+        return self._distances(vectors.flatten(0, -2)).reshape(vectors.shape[:-1])
 
     def _distances(self, vectors: Tensor) -> Tensor:
-        bank = self.bank[: int(self.used)]
+        bank = self.bank[: int(self.fitted)]
         distance, indices = nearest(vectors, bank, self.config.neighbours)
         if not self.config.reweight:
             return distance.mean(dim=1)

@@ -1,4 +1,4 @@
-"""Maps averaged over adjacent slices: the closed form, whole series and nothing else, and no score without them."""
+"""Maps that depend on adjacent slices (averages, hysteresis): closed form, whole series only, no score without."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from pipeline.data.images.normalise import FixedRange, Normaliser
 from pipeline.detection.aggregate import AggregateConfig, aggregate_maps
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.connected import around_highest, hysteresis
 from pipeline.detection.detector import Detector
 from pipeline.detection.filters import across_slices
 from pipeline.detection.residual import ResidualConfig, counted_body
@@ -24,10 +25,10 @@ from pipeline.types import Batch
 PLAIN = ResidualConfig(kind="l1", erode=1)
 
 
-def detector(adjacent: float, **fields: Any) -> Detector:
+def detector(adjacent: float = 0.0, across: dict[str, Any] | None = None, **fields: Any) -> Detector:
     method = parse_method({"name": "ae", "widths": [8, 16], "hidden": 16, "latent": 4}).build(32).eval()
     config = DetectionConfig(
-        residual=PLAIN.model_copy(update={"adjacent": adjacent}),
+        residual=PLAIN.model_copy(update={"adjacent": adjacent, **(across or {})}),
         aggregate=AggregateConfig(map="top_fraction", fraction=0.05),
         **fields,
     )
@@ -60,6 +61,16 @@ def test_a_series_is_scored_on_averaged_maps(series: Batch) -> None:
     assert_close(across.reconstructions, alone.reconstructions)
 
 
+@pytest.mark.parametrize("rule", [{"hysteresis": 2.0}, {"one_region": True}])
+def test_hysteresis_comes_after_the_average(series: Batch, rule: dict[str, Any]) -> None:
+    averaged, lowered = detector(0.7).score_batch(series), detector(0.7, rule).score_batch(series)
+    expected = hysteresis(averaged.maps, 2.0) if "hysteresis" in rule else around_highest(averaged.maps)
+    assert torch.equal(lowered.maps, expected) and not torch.equal(expected, averaged.maps)
+    counted = counted_body(series.body, PLAIN)
+    assert_close(lowered.scores, aggregate_maps(expected, counted, AggregateConfig(map="top_fraction", fraction=0.05)))
+    assert detector(0.7, rule).residual.alone() == PLAIN
+
+
 def test_a_long_series_is_computed_in_parts_with_the_same_result(series: Batch) -> None:
     whole, parts = detector(0.7), detector(0.7, batch_size=2)
     sizes: list[int] = []
@@ -69,7 +80,8 @@ def test_a_long_series_is_computed_in_parts_with_the_same_result(series: Batch) 
     assert max(sizes) == 2 and sum(sizes) == 7
 
 
-def test_only_whole_series_are_taken(series: Batch) -> None:
+@pytest.mark.parametrize("rule", [{"adjacent": 0.7}, {"hysteresis": 2.0}, {"one_region": True}])
+def test_only_whole_series_are_taken(series: Batch, rule: dict[str, Any]) -> None:
     class Loose:
         def __len__(self) -> int:
             return 7
@@ -79,7 +91,7 @@ def test_only_whole_series_are_taken(series: Batch) -> None:
 
     assert len(list(detector(0.0).score_slices(Loose()))) == 7
     with pytest.raises(ConfigError, match="whole series"):
-        list(detector(0.7).score_slices(Loose()))
+        list(detector(across=rule).score_slices(Loose()))
 
 
 def test_a_method_without_maps_is_refused() -> None:
@@ -91,6 +103,6 @@ def test_a_method_without_maps_is_refused() -> None:
 
     method = detector(0.0).method
     method.__class__ = Number
-    plain = detector(0.7)
-    with pytest.raises(ConfigError, match="adjacent"):
-        replace(plain, model=replace(plain.model, method=method))
+    for plain in (detector(0.7), detector(across={"hysteresis": 2.0})):
+        with pytest.raises(ConfigError, match="adjacent"):
+            replace(plain, model=replace(plain.model, method=method))

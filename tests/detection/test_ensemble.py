@@ -13,6 +13,7 @@ import torch
 
 from pipeline.data.images.normalise import Normaliser, parse_normaliser
 from pipeline.detection.conformal import Calibration, Unit
+from pipeline.detection.connected import hysteresis
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble import Ensemble, Member, Moments, z_score_members
 from pipeline.detection.ensemble_config import EnsembleConfig
@@ -98,6 +99,15 @@ def test_weights_count_relative_to_each_other(ensemble: Ensemble, batch: Batch, 
     torch.testing.assert_close(scored.maps, expected, rtol=1e-4, atol=1e-5)
     loaded = load_detector(tmp_path, sha256=save_detector(tmp_path, weighted))
     assert [one.weight for one in loaded.members] == [3.0, 1.0]
+
+
+def test_its_own_hysteresis_works_on_the_mean_map_and_leaves_the_scores(ensemble: Ensemble, batch: Batch) -> None:
+    residual = ensemble.config.residual.model_copy(update={"hysteresis": 2.0})
+    other = replace(ensemble, config=ensemble.config.model_copy(update={"residual": residual}))
+    plain, lowered = ensemble.score_batch(batch), other.score_batch(batch)
+    assert torch.equal(lowered.maps, hysteresis(plain.maps, 2.0)) and (lowered.maps < plain.maps).any()
+    assert torch.equal(lowered.scores, plain.scores)
+    assert (ensemble.whole, other.whole) == (False, True)
 
 
 def test_on_its_normals_each_member_counts_alike(ensemble: Ensemble, normals: list[Batch]) -> None:

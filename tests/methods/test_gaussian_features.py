@@ -38,10 +38,10 @@ def fitted(x: Tensor, seed: int = 0, **values: object) -> GaussianFeatures:
 def test_without_positions_the_map_is_the_mahalanobis_distance_of_numpy() -> None:
     x, y = images(8), images(2, key=50)
     method = fitted(x, positions=False)
-    rows = method.vectors(x)[0].flatten(0, 1).double().numpy()
+    rows = method.vectors(method.features(x)).flatten(0, 1).double().numpy()
     covariance = np.cov(rows.T, bias=True)
     covariance += FLOOR * np.diag(covariance).mean() * np.eye(5)
-    shift = method.vectors(y)[0].flatten(0, 1).double().numpy() - rows.mean(axis=0)
+    shift = method.vectors(method.features(y)).flatten(0, 1).double().numpy() - rows.mean(axis=0)
     distance = np.sqrt(np.einsum("nf,fg,ng->n", shift, np.linalg.inv(covariance), shift)).reshape(2, 1, 8, 8)
     expected = F.interpolate(torch.from_numpy(distance), (16, 16), mode="bilinear", align_corners=False).float()
     assert_close(method.anomaly_map(y, Rng([0, 1])), expected, rtol=1e-3, atol=1e-3)

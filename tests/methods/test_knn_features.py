@@ -57,7 +57,7 @@ def test_the_map_is_that_of_scikit_learn_on_unfolded_neighbourhoods() -> None:
     knn = NearestNeighbors(n_neighbors=1).fit(by_hand(x))
     expected = torch.from_numpy(knn.kneighbors(by_hand(y))[0]).float().reshape(2, 1, 8, 8)
     expected = F.interpolate(expected, (16, 16), mode="bilinear", align_corners=False)
-    assert int(method.used) == 320
+    assert int(method.fitted) == 320
     assert_close(method.anomaly_map(y, Rng([1, 2])), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -106,13 +106,13 @@ def test_only_patches_that_touch_the_body_are_remembered() -> None:
     body[0, 0, 3, 3] = True
     method = KnnFeaturesConfig(backbone=RANDOM).build(16)
     method.finish([Batch(x, body, ("a", "b"))])
-    assert int(method.used) == 1
-    assert_close(method.bank[0], method.patches(x)[0, :, 1, 1])
+    assert int(method.fitted) == 1
+    assert_close(method.bank[0], method.features(x)[0, :, 1, 1])
 
 
 def test_one_image_and_equal_images_are_enough() -> None:
     x = images(1)
-    assert int(fitted(x).used) == int(fitted(x.repeat(4, 1, 1, 1)).used) == 64
+    assert int(fitted(x).fitted) == int(fitted(x.repeat(4, 1, 1, 1)).fitted) == 64
     constant = torch.zeros(2, 1, 16, 16)
     maps = fitted(constant).anomaly_map(images(1, key=3), Rng([1]))
     assert torch.isfinite(maps).all() and maps.max() > 0
@@ -120,7 +120,7 @@ def test_one_image_and_equal_images_are_enough() -> None:
 
 def test_an_empty_memory_is_an_error_and_not_a_number() -> None:
     method, x = KnnFeaturesConfig(backbone=RANDOM).build(16), images(1)
-    with pytest.raises(ArtefactError, match="empty memory"):
+    with pytest.raises(ArtefactError, match="nothing to compare with"):
         method.anomaly_map(x, Rng([1]))
     with pytest.raises(EmptySelection, match="body"):
         method.finish([Batch(x, torch.zeros(1, 1, 16, 16, dtype=torch.bool), ("a",))])

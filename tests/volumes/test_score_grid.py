@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +41,9 @@ OWN = DetectionConfig(
     batch_size=4,
 )
 TRIED = GridConfig(
-    kinds=("l1", "ssim"), sigma_fractions=(3 / 64,), medians=(1,), erosions=(0, 6), adjacents=(0.0, 1.0), maps=("mean",)
-)
+    kinds=("l1", "ssim"), sigma_fractions=(3 / 64,), medians=(1,), erosions=(0, 6), adjacents=(0.0, 1.0),
+    hystereses=(1.0, 2.0), maps=("mean",),
+)  # fmt: skip
 Refs = list[SliceRef]
 
 
@@ -127,10 +129,12 @@ def test_cells_are_what_their_detectors_score(
     detector, config = make(method, small, tmp_path), run_config(method, small)
     cells = evaluated(detector, scans, slices(normals), config, tmp_path)
     maps, aggregates = (3 if method == "ae" else 2), 2
-    assert len(cells) == maps * 3 * 3 * aggregates * 2  # x erosions x weights x aggregates x transforms
-    assert {cell.residual.adjacent for cell in cells} == {0.5, 0.0, 1.0}
+    assert len(cells) == maps * 3 * 3 * 2 * aggregates * 2  # erosions, weights, hystereses, aggregates, transforms
+    assert {(cell.residual.adjacent, cell.residual.hysteresis) for cell in cells} == set(
+        product((0.5, 0.0, 1.0), (1.0, 2.0))
+    )
     assert cells[0].residual == OWN.residual and cells[0].aggregate == OWN.aggregate
-    for cell in [cells[0], *cells[::5]]:
+    for cell in [cells[0], *cells[::11]]:
         data, named, results = scored(detector, cell, scans.data, lambda **options: slices(normals, **options))
         scores = np.array([result.score for result in results])
         units = cell.units["develop"]
@@ -207,3 +211,7 @@ def test_the_weight_is_tried_where_a_series_has_several_slices(small: Any, scans
     assert GridConfig().adjacents == (0.0, 1.0)
     with pytest.raises(ValidationError, match=r"adjacents\n.*\b1\.5\b"):
         GridConfig(adjacents=(0.0, 1.5))
+    with pytest.raises(ValidationError, match=r"hystereses\n.*\b0\.5\b"):
+        GridConfig(hystereses=(1.0, 0.5))
+    alone = GridConfig(adjacents=(0.0,))
+    assert not alone.whole and alone.model_copy(update={"hystereses": (2.0,)}).whole and GridConfig().whole

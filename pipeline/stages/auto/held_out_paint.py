@@ -87,8 +87,7 @@ def tells_apart(clean: Sequence[float], painted: Sequence[float]) -> float:
 
 
 def _alone(detector: Detector) -> Detector:
-    single = detector.config.residual.model_copy(update={"adjacent": 0.0})
-    return detector.under(detector.config.model_copy(update={"residual": single}))
+    return detector.under(detector.config.model_copy(update={"residual": detector.config.residual.alone()}))
 
 
 def _batches(data: SliceDataset) -> Iterator[Batch]:

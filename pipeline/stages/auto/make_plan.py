@@ -9,9 +9,10 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import SliceDataset, fingerprint
 from pipeline.data.sets.routes import load_routes
-from pipeline.data.sets.selection import Selection, select_slices
-from pipeline.data.sets.splits import assign_sets
+from pipeline.data.sets.selection import Selection, list_patients_on, select_slices
+from pipeline.data.sets.splits import SplitPolicy, assign_sets
 from pipeline.data.store.pixel_store import PixelStore
+from pipeline.dicom.decode.geometry import Allowed
 from pipeline.errors import EmptySelection
 from pipeline.stages.auto import rules
 from pipeline.stages.auto.members import FROZEN, Build, Role, build_members, with_budget
@@ -20,11 +21,12 @@ from pipeline.stages.auto.rules import Choice
 from pipeline.stages.auto.scan_facts import Facts, People, measure_facts
 from pipeline.stages.auto.timing import Share, divide, measure_seconds_per_image
 from pipeline.stages.run.auto_config import AutoConfig
-from pipeline.stages.run.load_slices import choose, dataset
+from pipeline.stages.run.load_slices import dataset, read_folded_sets
 from pipeline.stages.run.run_config import RunConfig
-from pipeline.types import SetName
+from pipeline.types import NORMAL_SETS, SetName
 
 TIMED = 64  # training slices that are read to time a few steps
+ALLOWED = Allowed(tilt=True)  # slices are scored one by one
 MANY_SLICES = 10  # slices per series from which its highest three are averaged
 
 
@@ -36,32 +38,26 @@ def make_plan(config: AutoConfig, settings: Settings, again: bool = False) -> Pl
         TooFewNormals: there are fewer normals than a detector needs; the error has the count and the least.
     """
     with Catalogue.open(settings) as catalogue:
-        sets_choice = _assign(config, settings, catalogue)
-        first = _first_config(config, sets_choice)
-        names: tuple[SetName, ...] = ("train", "validate", "calibrate")
-        sets = {name: choose(catalogue, first, settings, sets=(name,)) for name in names}
-    data = fingerprint([ref for chosen in sets.values() for ref in chosen.slices])["sha256"]
+        chosen = _choose_sets(config, settings, catalogue)
+        sets = _assign(config, _policy(config, chosen), settings, catalogue)
+    data = fingerprint([ref for one in sets.values() for ref in one.slices])["sha256"]
     file = plan_file(settings, f"{config.data.route}-{config.fingerprint()[:6]}{data[:6]}")
     stored = None if again else read_plan(file)
     if stored is not None:
         return stored
-    write_plan(file, _plan(config, settings, first, sets, sets_choice))
+    write_plan(file, _plan(config, settings, sets, chosen))
     return cast(Plan, read_plan(file))  # as a later call reads it
 
 
-def _assign(config: AutoConfig, settings: Settings, catalogue: Catalogue) -> Choice:
-    """Choose how patients are divided, and assign those who have no set yet."""
-    routes = load_routes(settings.routes_folder)
-    every = select_slices(catalogue, route=config.data.route, routes=routes).slices
+def _choose_sets(config: AutoConfig, settings: Settings, catalogue: Catalogue) -> Choice:
+    """Choose how the route's patients are divided, by their labels."""
+    every = select_slices(catalogue, route=config.data.route, routes=load_routes(settings.routes_folder)).slices
     if not every:
         raise EmptySelection(
             f"The route {config.data.route!r} takes none of the scans here. See the routes and what they take with "
             "nightread status, or ingest its scans and import labels that say which are normal."
         )
-    choice = _given(config) or rules.choose_sets(People.count(every))
-    policy = _first_config(config, choice).data.splits
-    assign_sets(catalogue, policy, {ref.patient_id for ref in every})
-    return choice
+    return _given(config) or rules.choose_sets(People.count(every))
 
 
 def _given(config: AutoConfig) -> Choice | None:
@@ -73,38 +69,34 @@ def _given(config: AutoConfig) -> Choice | None:
     return Choice("sets", {"unit": unit, "splits": given}, "the configuration gives them.")
 
 
-def _first_config(config: AutoConfig, sets: Choice) -> RunConfig:
-    """Return a run's configuration that knows who is in which set, and nothing of the images yet."""
-    splits = {"drawn_from": config.data.drawn_from} if config.data.splits is None else {}
-    return RunConfig.model_validate(
-        {
-            "name": config.name,
-            "unit": sets.value["unit"],
-            "data": {
-                "route": config.data.route,
-                "allow_tilt": True,  # slices are scored one by one
-                "normaliser": {"kind": "range"},
-                "fold": config.data.fold,
-                "splits": {**splits, **sets.value["splits"]},
-            },
-            "method": {"name": "gated_dae"},
-            "training": {"seed": config.seed},
-            "detection": {},
-            "evaluation": config.evaluation,
-        }
-    )
+def _policy(config: AutoConfig, sets: Choice) -> SplitPolicy:
+    drawn_from = {"drawn_from": config.data.drawn_from} if config.data.splits is None else {}
+    return SplitPolicy.model_validate({**drawn_from, **sets.value["splits"]})
 
 
-def _plan(
-    config: AutoConfig, settings: Settings, first: RunConfig, sets: dict[SetName, Selection], chosen: Choice
-) -> Plan:
+def _assign(
+    config: AutoConfig, policy: SplitPolicy, settings: Settings, catalogue: Catalogue
+) -> dict[SetName, Selection]:
+    """Assign patients who have no set yet, and return the normals of the sets that a detector is made of."""
+    routes = load_routes(settings.routes_folder)
+    assign_sets(catalogue, policy, list_patients_on(catalogue, config.data.route, routes))
+    folded = read_folded_sets(catalogue, config.data.fold, policy)
+    return {
+        name: select_slices(
+            catalogue, route=config.data.route, routes=routes, sets=(name,), allowed=ALLOWED, sets_of=folded
+        )
+        for name in NORMAL_SETS
+    }
+
+
+def _plan(config: AutoConfig, settings: Settings, sets: dict[SetName, Selection], chosen: Choice) -> Plan:
     cases = sets["calibrate"].slices
-    units = len(cases) if first.unit == "slice" else len({ref.patient_id for ref in cases})
+    units = len(cases) if chosen.value["unit"] == "slice" else len({ref.patient_id for ref in cases})
     rules.require_normals(len(sets["train"].slices), len(sets["validate"].slices), units)
     facts = measure_facts(sets["train"], sets["validate"], units, PixelStore(settings.store))
     choices, build = _apply(facts, config)
     values = {choice.what: choice.value for choice in choices}
-    base = _chosen_config(first, facts, values)
+    base = _chosen_config(config, chosen, facts, values)
     sections = build_members(build)
     shares = _time(base, sections, config, settings, sets["train"])
     members = [
@@ -137,16 +129,27 @@ def _apply(facts: Facts, config: AutoConfig) -> tuple[tuple[Choice, ...], Build]
     return (size, rules.choose_normaliser(facts, size.value), mirror, adjacent, repairs, frozen, score, *rest), build
 
 
-def _chosen_config(first: RunConfig, facts: Facts, values: dict[str, Any]) -> dict[str, Any]:
+def _chosen_config(config: AutoConfig, sets: Choice, facts: Facts, values: dict[str, Any]) -> dict[str, Any]:
     """Return the ensemble's configuration without its members."""
     many = facts.slices_per_series >= MANY_SLICES
-    detection = {
-        "residual": {"adjacent": values["adjacent"]},
-        "aggregate": {"slices": "top_k_mean" if many else "max"},
-        "flagging": values["flagging"],
+    return {
+        "name": config.name,
+        "unit": sets.value["unit"],
+        "data": {
+            "route": config.data.route,
+            "normaliser": values["normaliser"],
+            "allow_tilt": ALLOWED.tilt,
+            "fold": None if config.data.fold is None else config.data.fold.model_dump(mode="json"),
+            "splits": _policy(config, sets).model_dump(mode="json"),
+        },
+        "training": {"seed": config.seed},
+        "detection": {
+            "residual": {"adjacent": values["adjacent"]},
+            "aggregate": {"slices": "top_k_mean" if many else "max"},
+            "flagging": values["flagging"],
+        },
+        "evaluation": config.evaluation.model_dump(mode="json"),
     }
-    base = first.model_dump(mode="json", exclude={"method", "detection"})
-    return {**base, "data": {**base["data"], "normaliser": values["normaliser"]}, "detection": detection}
 
 
 def _time(

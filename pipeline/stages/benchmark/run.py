@@ -162,7 +162,8 @@ def _config(benchmark: Benchmark, cell: Cell, settings: Settings) -> RunConfig:
     members = [{"run": RunFolder.open(run).run_id, "sha256": run.sha256} for run in runs]
     if not (results and cell.score.grid):
         return benchmark.run_config(cell, members)
-    weight = max(DetectionConfig.model_validate(result["detection"]).residual.adjacent for result in results)
+    residuals = [DetectionConfig.model_validate(result["detection"]).residual for result in results]
+    weight = max(residual.adjacent or float(residual.whole) for residual in residuals)
     read = merge(cell.score.detection, {"residual": {"adjacent": weight}})
     return benchmark.run_config(replace(cell, score=cell.score.model_copy(update={"detection": read})), members)
 

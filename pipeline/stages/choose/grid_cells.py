@@ -76,6 +76,7 @@ class GridCell:
             "smooth_fraction": residual.smooth_fraction,
             "erode": residual.erode,
             "adjacent": residual.adjacent,
+            "hysteresis": residual.hysteresis,
             "map": aggregate.map,
             "fraction": aggregate.fraction if aggregate.map == "top_fraction" else None,
             "transform": self.transform,
@@ -119,7 +120,7 @@ class _Walk:
         self.masks = {ref.slice_id: develop.read_mask(ref.slice_id) for ref in develop.slices if ref.mask_key}
 
     def cells(self, cell: MapCell) -> Iterator[GridCell]:
-        """Yield the cells of one cleaned map: every erosion, weight of adjacent slices, aggregate and transform."""
+        """Yield the cells of one cleaned map: all its erosions, weights, hystereses, aggregates and transforms."""
         configs = cell.configs()
         points = [PixelPoint(self.config.evaluation, MAP) for _ in configs]
         distinct = {id(stored): self._scores(stored, cell, points) for stored in self._distinct()}

@@ -106,7 +106,7 @@ def search_grid(
 def _search(opened: OpenRun, config: GridConfig, criterion: str, on_progress: OnProgress | None) -> GridResult:
     detector, chosen, settled = _require_single(opened.detector), _chosen(opened), opened.config
     tried = worth_trying(config, settled, chosen.values())
-    parts, read = _parts(opened, detector, chosen, whole=settled.whole or any(tried.adjacents))
+    parts, read = _parts(opened, detector, chosen, whole=settled.whole or tried.whole)
     cells, notes = evaluate_grid(detector, parts, settled, tried, on_progress)
     table, notes = pd.DataFrame([cell.row() for cell in cells]), (*read, *notes)
     used = _criterion(table, criterion)

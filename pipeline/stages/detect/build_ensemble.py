@@ -112,10 +112,11 @@ def _member(entry: MemberConfig, config: RunConfig, settings: Settings) -> tuple
 
 
 def _refuse_mixed(detectors: Sequence[Detector], config: RunConfig) -> None:
-    if any(detector.whole for detector in detectors) != config.whole:
+    connects = config.require_detection().residual.connects
+    if (connects or any(detector.whole for detector in detectors)) != config.whole:
         raise ConfigError(
-            "Members that average their maps over adjacent slices need whole series, and so does their ensemble: "
-            "set detection.residual.adjacent above 0 in its run as well, or to 0 if no member does."
+            "Members whose maps depend on adjacent slices need whole series, and so does their ensemble: set "
+            "detection.residual.adjacent above 0 in its run as well, or to 0 if no member reads whole series."
         )
 
 

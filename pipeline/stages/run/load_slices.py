@@ -10,9 +10,10 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import Cache, SliceDataset
 from pipeline.data.images.normalise import Normaliser
 from pipeline.data.images.training_cubes import PatchDataset
-from pipeline.data.sets.folds import read_sets_under
+from pipeline.data.sets.folds import Fold, read_sets_under
 from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import Selection, select_slices
+from pipeline.data.sets.splits import SplitPolicy
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import NORMAL_SETS, Label, SetName
@@ -39,7 +40,7 @@ def choose(
         labels=labels,
         study_ids=study_ids,
         allowed=config.data.allowed,
-        sets_of=None if sets is None else _folded(catalogue, config),
+        sets_of=None if sets is None else read_folded_sets(catalogue, config.data.fold, config.data.splits),
     )
     normals = sets is not None and set(sets) <= set(NORMAL_SETS)
     return chosen.whole() if normals and config.data.volumes is not None else chosen
@@ -57,7 +58,7 @@ def choose_unlabelled(catalogue: Catalogue, config: RunConfig, settings: Setting
         routes=load_routes(settings.routes_folder),
         sets=train,
         allowed=config.data.allowed,
-        sets_of=_folded(catalogue, config),
+        sets_of=read_folded_sets(catalogue, config.data.fold, config.data.splits),
         unlabelled=True,
     )
     hidden = {
@@ -66,12 +67,12 @@ def choose_unlabelled(catalogue: Catalogue, config: RunConfig, settings: Setting
     return replace(chosen, slices=tuple(ref for refs in hidden.values() for ref in refs), members=hidden)
 
 
-def _folded(catalogue: Catalogue, config: RunConfig) -> dict[str, SetName] | None:
-    """Return the patients' sets under the configuration's fold; None without one."""
-    if config.data.fold is None:
+def read_folded_sets(catalogue: Catalogue, fold: Fold | None, splits: SplitPolicy) -> dict[str, SetName] | None:
+    """Return the patients' sets under a fold, by pseudonym; None without one, as the stored sets hold then."""
+    if fold is None:
         return None
     with catalogue.reading() as session:
-        return read_sets_under(session, config.data.fold, by_pixels=config.data.splits.drawn_from == "pixels")
+        return read_sets_under(session, fold, by_pixels=splits.drawn_from == "pixels")
 
 
 def dataset(

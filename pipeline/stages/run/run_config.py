@@ -53,9 +53,8 @@ class RunConfig(Config):
 
     @property
     def whole(self) -> bool:
-        """Whether the detector reads whole series: as volumes, or to average maps over adjacent slices."""
-        adjacent = self.detection is not None and self.detection.residual.adjacent > 0
-        return self.data.volumes is not None or adjacent
+        """Whether the detector reads whole series: as volumes, or because a map depends on adjacent slices."""
+        return self.data.volumes is not None or (self.detection is not None and self.detection.residual.whole)
 
     def require_detection(self) -> DetectionConfig:
         """Return the run's detection configuration.

@@ -57,8 +57,9 @@ def test_grid_adopts_its_best(hospital: Any, runs: tuple[str, str]) -> None:
     assert adopted.exit_code == 0, adopted.output
     assert "best auroc on develop" in adopted.stdout.lower()
     assert "Trained and registered phantom-mr version" in adopted.stdout
-    listed = typed(hospital.settings, "grid", runs[0], "--kind", "l1", "--criterion", "auroc", "--json")
+    given = ("--kind", "l1", "--criterion", "auroc", "--hysteresis", "2", "--json")
+    listed = typed(hospital.settings, "grid", runs[0], *given)
     answer = json.loads(listed.stdout)
     assert answer["adopted"] is None
-    assert len(answer["cells"]) > 10
+    assert len(answer["cells"]) > 10 and {cell["hysteresis"] for cell in answer["cells"]} == {1.0, 2.0}
     assert answer["best"]["transform"] in ("none", "two_sided")
