@@ -111,6 +111,7 @@ class Batch:
             modality), [B, K] (a vector) or [B, L, K] (a text's embedding).
         findings: in training with unlabelled scans, a finding for each image to be pasted on it or on its neighbour:
             float32 [B, C + 1, *spatial], the image that it is in and its outline in [0, 1].
+        held_out: whether these are validate normals, on which a method may be judged by another painter.
     """
 
     images: Tensor
@@ -121,10 +122,13 @@ class Batch:
     target: Tensor | None = None
     condition: Tensor | None = None
     findings: Tensor | None = None
+    held_out: bool = False
 
     def part(self, rows: slice) -> Batch:
         """Return some of the rows as a batch; their tensors are views."""
-        optional = {name: None if (one := getattr(self, name)) is None else one[rows] for name in OPTIONAL}
+        optional: dict[str, Any] = {
+            name: None if (one := getattr(self, name)) is None else one[rows] for name in OPTIONAL
+        }
         return replace(
             self,
             images=self.images[rows],

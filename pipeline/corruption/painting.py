@@ -28,11 +28,13 @@ class Lesson:
         clean: float32 [B, C, *spatial] in [-1, 1], moved and jittered.
         body: bool [B, 1, *spatial], moved in the same way.
         painted: the corrupted images, and the masks of what changed visibly.
+        target: float32 [B, 1, *spatial], what a head must answer: the mask or, with `soft`, the visible coverage.
     """
 
     clean: Tensor
     body: Tensor
     painted: Painted
+    target: Tensor
 
 
 class PaintingFields(Config):
@@ -40,6 +42,10 @@ class PaintingFields(Config):
 
     corruption: Literal["lesions", "noise", "both"] = Field("lesions", description="what the method learns to remove")
     lesions: LesionConfig = Field(LesionConfig(), description="lesions to paint; they determine what the method finds")
+    validated_on: LesionConfig | None = Field(
+        None, description="other lesions, painted on validate normals for early stopping; null: those it learns from"
+    )
+    soft: bool = Field(False, description="a head learns a lesion's coverage instead of its mask of 0 and 1")
     added_noise: AddedNoiseConfig = Field(AddedNoiseConfig(), description="noise to add, unless corruption: lesions")
     intensity: IntensityConfig = Field(IntensityConfig(), description="jitter of the clean image, before painting")
     pose: PoseConfig = Field(PoseConfig(), description="movement of the clean image, before the jitter")
@@ -55,16 +61,26 @@ class PaintingFields(Config):
     def lesson(self, batch: Batch, rng: Rng) -> Lesson:
         """Return the batch moved, jittered and corrupted; its own images are unchanged."""
         clean, body = self.vary(batch, rng)
-        painted = self.corrupt(clean, body, rng)
-        if self.pasting is None:
-            return Lesson(clean, body, painted)
+        lesions = self.validated_on if batch.held_out and self.validated_on is not None else self.lesions
+        painted = self.corrupt(clean, body, lesions, rng)
+        if self.pasting is not None:
+            painted = self._pasted(clean, body, painted, self._findings(batch), rng.fork("pasting"))
+        return Lesson(clean, body, painted, self.target(painted, clean))
+
+    def target(self, painted: Painted, clean: Tensor) -> Tensor:
+        """Return what a head must answer for painted images: float32 [B, 1, *spatial] in [0, 1]."""
+        if not self.soft:
+            return painted.mask.float()
+        return painted.coverage * visible(painted.images - clean, self.lesions.visible)
+
+    def _findings(self, batch: Batch) -> Tensor:
+        """Return another row's finding for each row, so that an image meets a new one in every epoch."""
         if batch.findings is None:
             raise ConfigError(
                 "The method pastes findings (`pasting`), but its data has none. Set `unlabelled` in the run's "
                 "configuration, or remove `pasting`."
             )
-        # Another row's finding, so that an image meets a new one in every epoch.
-        return Lesson(clean, body, self._pasted(clean, body, painted, batch.findings.roll(1, 0), rng.fork("pasting")))
+        return batch.findings.roll(1, 0)
 
     def _pasted(self, clean: Tensor, body: Tensor, painted: Painted, findings: Tensor, rng: Rng) -> Painted:
         """Return the painted images, with a finding instead of painted lesions on some of them."""
@@ -77,13 +93,13 @@ class PaintingFields(Config):
             images.where(here, painted.images), coverage.where(here, painted.coverage), mask.where(here, painted.mask)
         )
 
-    def corrupt(self, clean: Tensor, body: Tensor, rng: Rng) -> Painted:
+    def corrupt(self, clean: Tensor, body: Tensor, lesions: LesionConfig, rng: Rng) -> Painted:
         """Return images [B, C, *spatial] with lesions, noise or both within their bodies, and what changed visibly."""
         if self.corruption == "lesions":
-            return paint(clean, body, self.lesions, rng)
-        images = clean if self.corruption == "noise" else paint(clean, body, self.lesions, rng).images
+            return paint(clean, body, lesions, rng)
+        images = clean if self.corruption == "noise" else paint(clean, body, lesions, rng).images
         images = add_noise(images, body, self.added_noise, rng)
-        return Painted(images, body.float(), visible(images - clean, self.lesions.visible) & body)
+        return Painted(images, body.float(), visible(images - clean, lesions.visible) & body)
 
 
 class RepairingFields(Config):

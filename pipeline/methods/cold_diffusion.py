@@ -78,7 +78,8 @@ class ColdDiffusion(Method):
         lesson = self.config.lesson(batch, rng)
         t = rng.fork("time").integers(0, self.config.times)
         degraded = fade(lesson.painted, lesson.clean, self.strength(t), self.config.lesions)
-        terms = self.config.repair_terms(self(degraded.images, t), lesson.clean, degraded.mask, lesson.body)
+        target = self.config.target(degraded, lesson.clean)
+        terms = self.config.repair_terms(self(degraded.images, t), lesson.clean, target, lesson.body)
         return {"total": terms["repair"], **terms}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:

@@ -73,7 +73,7 @@ class ConditionedDdpm(Method):
         lesson = self.config.lesson(batch, rng)
         x_t, t, _ = self.process.lesson(lesson.clean, rng.fork("noise"))
         repaired = self(x_t, t, lesson.painted.images)
-        terms = self.config.repair_terms(repaired, lesson.clean, lesson.painted.mask, lesson.body)
+        terms = self.config.repair_terms(repaired, lesson.clean, lesson.target, lesson.body)
         return {"total": terms["repair"], **terms}
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:

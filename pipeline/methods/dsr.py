@@ -156,7 +156,7 @@ class DualDecoder(Composite):
         clean, logit = self(codes)
         error = within_body((clean - batch.images).abs().mean(dim=1, keepdim=True), batch.body)
         mask = F.interpolate(region.float(), size=batch.images.shape[2:]) > 0.5
-        terms = lesion_terms(logit, mask & batch.body, batch.body, self.config.dice)
+        terms = lesion_terms(logit, (mask & batch.body).float(), batch.body, self.config.dice)
         return {**terms, "total": error + terms["total"], "restored": error}
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:

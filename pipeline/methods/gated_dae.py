@@ -58,7 +58,7 @@ class GatedDae(Method):
         error = (repaired.images - lesson.clean).abs().mean(dim=1, keepdim=True)
         terms = {
             "absolute": within_body(error, lesson.body),
-            **mask_terms(cast(Tensor, repaired.logit), lesson.painted.mask, lesson.body),
+            **mask_terms(cast(Tensor, repaired.logit), lesson.target, lesson.body),
         }
         total = terms["absolute"] + self.config.gate * (terms["cross_entropy"] + terms["dice"])
         return {"total": total, **terms}

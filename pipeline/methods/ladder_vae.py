@@ -92,7 +92,7 @@ class LadderVae(Method):
         lesson = self.config.lesson(batch, rng)
         posterior = self.encode(lesson.painted.images)
         repaired = self.decode(lesson.painted.images, drawn(posterior, rng.fork("codes")))
-        terms = self.config.repair_terms(repaired, lesson.clean, lesson.painted.mask, lesson.body)
+        terms = self.config.repair_terms(repaired, lesson.clean, lesson.target, lesson.body)
         if repaired.log_variance is not None:
             terms |= self._likelihood(repaired.images, repaired.log_variance, lesson)
             terms["repair"] = terms["repair"] - terms["absolute"] + terms["likelihood"]

@@ -93,7 +93,7 @@ class LadderVq(Method):
         lesson = self.config.lesson(batch, rng)
         levels = self.encode(lesson.painted.images, rng)
         repaired = self.decode(lesson.painted.images, [level.codes for level in levels])
-        terms = self.config.repair_terms(repaired, lesson.clean, lesson.painted.mask, lesson.body)
+        terms = self.config.repair_terms(repaired, lesson.clean, lesson.target, lesson.body)
         terms["commitment"] = torch.stack([level.commitment_loss for level in levels]).sum()
         total = terms["repair"] + self.config.beta * terms["commitment"]
         if self.config.quantiser == "vq" and self.config.codebook.learn == "gradient":

@@ -110,7 +110,7 @@ class LearnedResidual(Composite):
         lesson = self.config.lesson(batch, rng)
         x = lesson.painted.images
         logit = self(x, self.reconstructed(x, rng.fork("reconstruct"), batch.about))
-        return lesion_terms(logit, lesson.painted.mask, lesson.body, self.config.dice)
+        return lesion_terms(logit, lesson.target, lesson.body, self.config.dice)
 
     def reconstructed(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
         """Return x_hat [B, C, *spatial] of the reconstructor; zeros if the head does not see it."""

@@ -61,7 +61,7 @@ class SyntheticLesion(Method):
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return cross-entropy + dice x (1 - soft Dice), within the body, means over the images."""
         lesson = self.config.lesson(batch, rng)
-        return lesion_terms(self(lesson.painted.images), lesson.painted.mask, lesson.body, self.config.dice)
+        return lesion_terms(self(lesson.painted.images), lesson.target, lesson.body, self.config.dice)
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
         """Return -log P(healthy) [B, 1, *spatial], at least 0; no randomness."""

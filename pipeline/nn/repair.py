@@ -52,7 +52,7 @@ class RepairFields(Config):
         Args:
             repaired: the answer for painted images.
             clean: the images before painting.
-            lesion: bool [B, 1, *spatial], the painted pixels.
+            lesion: float32 [B, 1, *spatial], 1 in painted pixels, or their coverage.
             body: bool [B, 1, *spatial]; errors elsewhere do not count.
         """
         error = (repaired.images - clean).abs().mean(dim=1, keepdim=True)
@@ -74,11 +74,11 @@ def mask_terms(logit: Tensor, lesion: Tensor, body: Tensor) -> dict[str, Tensor]
 
     Args:
         logit: float32 [B, 1, *spatial].
-        lesion, body: bool [B, 1, *spatial]; pixels outside the body do not count.
+        lesion: float32 [B, 1, *spatial] in [0, 1].
+        body: bool [B, 1, *spatial]; pixels outside the body do not count.
     """
-    mask = lesion.float()
-    surprise = F.binary_cross_entropy_with_logits(logit, mask, reduction="none")
-    return {"cross_entropy": within_body(surprise, body), "dice": soft_dice_loss(logit.sigmoid() * body, mask)}
+    surprise = F.binary_cross_entropy_with_logits(logit, lesion, reduction="none")
+    return {"cross_entropy": within_body(surprise, body), "dice": soft_dice_loss(logit.sigmoid() * body, lesion)}
 
 
 def lesion_terms(logit: Tensor, lesion: Tensor, body: Tensor, dice: float) -> dict[str, Tensor]:

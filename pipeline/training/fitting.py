@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -242,7 +242,7 @@ def validation_terms(state: TrainState, data: Images | None) -> dict[str, float]
 
 
 def _validate_batch(state: TrainState, data: Images, part: list[int]) -> dict[str, float]:
-    batch = on_device(state, collate(data, part))
+    batch = replace(on_device(state, collate(data, part)), held_out=True)
     rng = Rng.scoring(state.config.seed, batch.ids, state.accelerator.device)
     with torch.no_grad(), autocast(state):
         return require_finite(state.ema.validation(batch, state.first_phase.name, rng), state)

@@ -17,7 +17,7 @@ def test_painted_pixels_have_their_weight(weight: float) -> None:
     lesion = torch.zeros_like(body)
     lesion[..., 0, :2] = True
     repaired = fields.repaired(clean, torch.where(lesion, 1.0, 0.5))
-    terms = fields.repair_terms(repaired, clean, lesion, body)
+    terms = fields.repair_terms(repaired, clean, lesion.float(), body)
     assert terms.keys() == {"repair", "absolute"}
     assert_close(terms["repair"], torch.tensor((2 * weight + 3) / 8))
 
@@ -26,7 +26,7 @@ def test_a_gate_adds_its_terms_and_its_channel() -> None:
     fields = RepairFields(gate=3.0)
     assert fields.outputs(2) == 3 and RepairFields(gated=False).outputs(2) == 2
     x, body = torch.zeros(2, 2, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.bool)
-    terms = fields.repair_terms(fields.repaired(x, torch.ones(2, 3, 4, 4)), x, body, body)
+    terms = fields.repair_terms(fields.repaired(x, torch.ones(2, 3, 4, 4)), x, body.float(), body)
     assert_close(terms["absolute"], torch.tensor(1.0).sigmoid())
     assert_close(terms["repair"], terms["absolute"] + 3 * (terms["cross_entropy"] + terms["dice"]))
 
