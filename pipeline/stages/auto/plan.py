@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pipeline import durable
 from pipeline.config import Settings
+from pipeline.stages.auto.members import Role
 from pipeline.stages.auto.rules import Choice
 from pipeline.stages.auto.scan_facts import Facts
 from pipeline.stages.run.run_config import RunConfig
@@ -47,7 +48,9 @@ class Plan:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Plan:
-        """Return the plan of `to_json`."""
+        """Return the plan of `to_json` (ValueError if it has members of other roles than a plan has today)."""
+        if not set(values["trust"]) <= set(get_args(Role)):
+            raise ValueError(f"roles {sorted(values['trust'])}")
         return cls(
             Facts(**values["facts"]),
             tuple(Choice(**choice) for choice in values["choices"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import EmptySelection
 from pipeline.stages.auto import timing
 from pipeline.stages.auto.make_plan import make_plan
-from pipeline.stages.auto.plan import Plan
+from pipeline.stages.auto.plan import Plan, read_plan
 from pipeline.stages.auto.train_auto import train_run
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.run.auto_config import AutoConfig, load_run
@@ -45,6 +46,9 @@ def test_a_plan_is_made_of_the_normals_and_kept(hospital: Any, asked: AutoConfig
     assert plan.expected_minutes > 0 and plan.budget_minutes == 0.01
     again = make_plan(asked, hospital.settings)
     assert Plan.from_json(plan.to_json()) == plan == again
+    file = hospital.settings.workspace / "older.json"
+    file.write_text(json.dumps({**plan.to_json(), "trust": {**plan.trust, "features": 1.0}}))
+    assert read_plan(file) is None  # and a new plan is made, instead of one whose member nothing weighs
 
 
 @pytest.mark.slow
