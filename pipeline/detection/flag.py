@@ -116,9 +116,8 @@ def flag_by_fdr(findings: Sequence[Finding], q: float, method: FdrMethod = "bh",
 
     There is one p-value per patient (the smallest of its findings times their number: Bonferroni), then
     Benjamini-Hochberg on these one-sided conformal p-values (Bates et al. 2023, theorem 2: they are positively
-    dependent, so it is valid), or
-    Benjamini-Yekutieli, which is valid under any dependence. If a single discovery is impossible (n + 1 < m / q), the
-    review capacity decides instead, and `rule` and `statement` say so.
+    dependent, so it is valid), or Benjamini-Yekutieli, which is valid under any dependence. If a single discovery is
+    impossible (n + 1 < m / q), the review capacity decides instead, and `rule` and `statement` say so.
 
     Raises:
         ConfigError: a finding has no p-value, or q is out of range.

@@ -142,8 +142,7 @@ def score_files(
     Raises:
         EmptySelection: there are no files.
         Rejected: a file is rejected, or a series is not a regular stack, or not a volume for a detector of volumes; a
-            night would
-            not score it either.
+            night would not score it either.
         ConfigError: the files belong to several studies.
     """
     if not paths:

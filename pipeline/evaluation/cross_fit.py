@@ -2,9 +2,8 @@
 
 Scores of models that were trained on different patients are not on one scale, so units are ranked within a fold, and
 the AUROC is the mean over the folds (LeDell, Petersen and van der Laan, Electronic Journal of Statistics 2015, 9:1583),
-not
-the AUROC of all scores together. The held-out patients of the folds are disjoint, so each fold is resampled separately;
-the interval ignores that their models share training patients.
+not the AUROC of all scores together. The held-out patients of the folds are disjoint, so each fold is resampled
+separately; the interval ignores that their models share training patients.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 A float32 becomes an unsigned 32-bit key with the same order. Keys are complete until a map has more distinct ones than
 its limit; then the lowest bit of every key is dropped, repeatedly until they fit. Cells are therefore nested: two
 values are either distinguished or tied, never swapped, and the order of the slices matters only once bits are dropped.
-Memory
-grows with the number of patients (`per_patient` keys each, above the limit), not with their pixels.
+Memory grows with the number of patients (`per_patient` keys each, above the limit), not with their pixels.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Anything that does not pass the bottleneck is anomalous. The recipe is that of MedIAnomaly (Cai et al., Medical Image
 Analysis 2025): 4x4 convolutions of stride 2 with batch norm and ReLU, a fully connected layer of 1024, a latent code of
-16, and
-the mirror image as the decoder. With `perceptual_weight` it is that paper's AE-PL: score it with the perceptual
+16, and the mirror image as the decoder. With `perceptual_weight` it is that paper's AE-PL: score it with the perceptual
 residual, since with squared error it falls below chance. Deviation: grids larger than 64 pixels get more levels, so
 that the last grid stays 4 to 7 pixels.
 """

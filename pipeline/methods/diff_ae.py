@@ -3,8 +3,7 @@
 Notation: z = Enc(x_0) the semantic code, x_T the stochastic code, eps(x_t, t, z) a denoiser conditioned on z. Both are
 learnt together by L_simple (eq. 6). Reconstruction: x_T by DDIM run backwards from x_0 with z (eq. 8), then DDIM
 forward again (eq. 5 and 7): x_T holds everything that z does not, so a scan is reconstructed almost exactly, including
-its
-lesions. This is too good for detection; `stochastic: drawn` therefore uses fresh noise (eq. 4 of arXiv:2006.11239)
+its lesions. This is too good for detection; `stochastic: drawn` therefore uses fresh noise (eq. 4 of arXiv:2006.11239)
 instead of the inverted x_t, so that only z, and the remaining signal at time t0, carry information about the scan.
 Deviations: z is added to the embedding of the time (MONAI's U-Net has no adaptive group norm with scaling), and the
 encoder is a plain convolutional one.

@@ -3,8 +3,7 @@
 Patch features are those of a frozen backbone at middle depths, averaged over a neighbourhood (equations 1 to 3), then
 resampled to the finest grid and concatenated. A coreset of the training images' patches is the memory (algorithm 1).
 The anomaly of a position is the distance to its nearest entry (equation 6), with `reweight` times the weight of
-equation 7.
-Nothing is trained. Deviations: patches entirely outside the body are left out; the coreset is drawn from a
+equation 7. Nothing is trained. Deviations: patches entirely outside the body are left out; the coreset is drawn from a
 uniform sample of `candidates` patches, so that memory does not grow with the data; features are not pooled to 1024; the
 weight of equation 7 is applied at every position, not only at the highest.
 """

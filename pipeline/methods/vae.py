@@ -1,10 +1,9 @@
 """`vae`: the variational autoencoder of Kingma and Welling, arXiv:1312.6114.
 
-Notation: q(z|x) = N(mu, diag sigma^2), p(z) = N(0, I), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`).
-The loss is the negative of eq. 10 with one sample of z, in nats per image, with its two terms named. `beta` weights the
-KL
-term: 1 is the VAE, more is the beta-VAE of Higgins et al., ICLR 2017, eq. 4, which changes only this number.
-With `restoration` the answer is found at test time by gradient descent on these terms (`pipeline.nn.energy`).
+Notation: q(z|x) = N(mu, diag sigma^2), p(z) = N(0, I), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`). The
+loss is the negative of eq. 10 with one sample of z, in nats per image, with its two terms named. `beta` weights the KL
+term: 1 is the VAE, more is the beta-VAE of Higgins et al., ICLR 2017, eq. 4, which changes only this number. With
+`restoration` the answer is found at test time by gradient descent on these terms (`pipeline.nn.energy`).
 """
 
 from __future__ import annotations

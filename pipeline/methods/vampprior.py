@@ -1,12 +1,11 @@
 """`vampprior`: a variational autoencoder whose prior is a mixture of its own posteriors, arXiv:1705.07120.
 
-Notation: q(z|x) = N(mu(x), diag sigma^2(x)), u_1 .. u_K learnable pseudo-inputs of the size of an image, prior
-p(z) = 1/K sum_k q(z|u_k) (the VampPrior, section 2.2), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`). Loss:
--log p(x|z) + beta (log q(z|x) - log p(z)) with one sample z ~ q(z|x), in nats per image: the KL of a mixture has no
-closed form, and its one-sample estimate may be negative. Deviations: hardtanh is limited to the image range [-1, 1];
-pseudo-inputs pass the
-encoder in one batch with the images, so that its batch norm is the same for both.
-With `restoration` the answer is found at test time by gradient descent on these terms (`pipeline.nn.energy`).
+Notation: q(z|x) = N(mu(x), diag sigma^2(x)), u_1 .. u_K learnable pseudo-inputs of the size of an image, prior p(z) =
+1/K sum_k q(z|u_k) (the VampPrior, section 2.2), p(x|z) = N(x_hat, s^2 I) with a fixed s (`decoder_std`). Loss: -log
+p(x|z) + beta (log q(z|x) - log p(z)) with one sample z ~ q(z|x), in nats per image: the KL of a mixture has no closed
+form, and its one-sample estimate may be negative. Deviations: hardtanh is limited to the image range [-1, 1];
+pseudo-inputs pass the encoder in one batch with the images, so that its batch norm is the same for both. With
+`restoration` the answer is found at test time by gradient descent on these terms (`pipeline.nn.energy`).
 """
 
 from __future__ import annotations

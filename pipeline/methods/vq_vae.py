@@ -3,9 +3,8 @@ code.
 
 Loss (eq. 3): reconstruction + codebook + beta * commitment, each logged separately. Encoder and decoder are MONAI's.
 The codebook learns by its gradient, or by moving averages (appendix A.1), and then has no loss term; dead entries are
-revived
-as set by `codebook.revive_below` (`pipeline.nn.quantise`; MONAI's EMAQuantizer smooths counts and revives nothing).
-Deviation: the codebook is initialised with encoder outputs of the first batch.
+revived as set by `codebook.revive_below` (`pipeline.nn.quantise`; MONAI's EMAQuantizer smooths counts and revives
+nothing). Deviation: the codebook is initialised with encoder outputs of the first batch.
 """
 
 from __future__ import annotations

@@ -62,8 +62,7 @@ def measure_diffusion_cost(
 
     The first row is one forward pass; then, each with one change: the papers' `PLAIN_STEPS` steps from one start time
     after another; few steps (the method's own number); all start times in one batch; bf16; channels_last; early exit;
-    and
-    torch.compile if requested.
+    and torch.compile if requested.
 
     Args:
         method: trained or not; without conditions and second pass.

@@ -53,8 +53,7 @@ def measure_scoring_ratio(
         batch_size: default the detector's.
         repeats: number of pairs of runs, after a warm-up.
         native_shape: if given, heatmaps and bodies are also resampled to this (rows, columns) grid, as for pixel
-            metrics;
-            by default they stay on the model grid.
+            metrics; by default they stay on the model grid.
 
     Raises:
         ConfigError: the method does not reconstruct.
