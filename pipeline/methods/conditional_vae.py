@@ -19,30 +19,24 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline.corruption.painting import RepairingFields
-from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
+from pipeline.methods.base import Method, Phase
+from pipeline.methods.variational import VariationalConfig
 from pipeline.nn.bottleneck import doubling, halving
 from pipeline.nn.condition import About, ConditionConfig, Conditions
-from pipeline.nn.energy import Restoration, normal_version, restoration_passes
-from pipeline.nn.gaussian import StandardNormal, gaussian_nll, kl_to_standard_normal
+from pipeline.nn.energy import normal_version, restoration_passes
+from pipeline.nn.gaussian import StandardNormal, kl_to_standard_normal
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
 
-class ConditionalVaeConfig(RepairingFields, MethodConfig):
+class ConditionalVaeConfig(VariationalConfig):
     """Configuration of `conditional_vae`."""
 
     name: Literal["conditional_vae"] = "conditional_vae"
-    widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
-    latent: int = Field(32, ge=1, description="length of the code z")
     conditions: ConditionConfig = Field(ConditionConfig(), description="attributes that it is conditioned on")
-    decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z,c), in units of the image [-1, 1]")
-    beta: float = Field(1.0, ge=0, description="weight of the KL term")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    restoration: Restoration = None
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> ConditionalVariationalAutoencoder:
-        require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
+        self.require_size(image_size)
         return ConditionalVariationalAutoencoder(self, image_size, channels, spatial_dims)
 
 
@@ -54,9 +48,8 @@ class ConditionalVariationalAutoencoder(Method):
 
     def __init__(self, config: ConditionalVaeConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
-        levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
-        sizes = widths(config.widths, levels)
-        bottom = (sizes[-1], *[image_size // 2**levels] * spatial_dims)
+        sizes = config.levels(image_size)
+        bottom = (sizes[-1], *[image_size // 2 ** len(sizes)] * spatial_dims)
         condition_width = config.conditions.width
         self.conditions = Conditions(config.conditions)
         self.encoder = halving(spatial_dims, [config.inputs(channels), *sizes])
@@ -83,9 +76,7 @@ class ConditionalVariationalAutoencoder(Method):
         c = self.conditions(batch.about, len(x), rng)
         mu, log_variance = self.encode(x, c)
         z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
-        reconstruction = gaussian_nll(clean, self.decode(z, c), self.config.decoder_std).mean()
-        kl = kl_to_standard_normal(mu, log_variance).mean()
-        return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
+        return self.config.terms(clean, self.decode(z, c), kl_to_standard_normal(mu, log_variance))
 
     @property
     def passes(self) -> int:

@@ -17,66 +17,36 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipeline.corruption.painting import RepairingFields
-from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
-from pipeline.nn.bottleneck import on_grid
-from pipeline.nn.energy import Restoration, normal_version, restoration_passes
-from pipeline.nn.gaussian import Mixture, gaussian_nll
+from pipeline.methods.variational import FlatVariational, VariationalConfig
+from pipeline.nn.energy import normal_version
+from pipeline.nn.gaussian import Mixture
 from pipeline.nn.rng import Rng
-from pipeline.nn.variational import variational_network
 from pipeline.types import Batch
 
 START_STD = 0.05  # standard deviation of the initial pseudo-inputs, enough to make them differ
 
 
-class VampPriorConfig(RepairingFields, MethodConfig):
+class VampPriorConfig(VariationalConfig):
     """Configuration of `vampprior`."""
 
     name: Literal["vampprior"] = "vampprior"
-    widths: tuple[int, ...] = Field((16, 32, 64, 64), min_length=2, description="channels per level, the last repeated")
-    latent: int = Field(32, ge=1, description="length of the code z")
     pseudo_inputs: int = Field(
         32, ge=1, description="K, components of the prior; each step encodes this many additional images"
     )
-    decoder_std: float = Field(0.1, gt=0, description="standard deviation s of p(x|z), in units of the image [-1, 1]")
-    beta: float = Field(1.0, ge=0, description="weight of the KL term")
-    lr: float = Field(1e-3, gt=0, description="learning rate of Adam")
-    restoration: Restoration = None
 
     def _build(self, image_size: int, channels: int, spatial_dims: int) -> VampPriorAutoencoder:
-        require_size(self.name, image_size, 2 ** len(self.widths), 2 ** (len(self.widths) + 1))
+        self.require_size(image_size)
         return VampPriorAutoencoder(self, image_size, channels, spatial_dims)
 
 
-class VampPriorAutoencoder(Method):
+class VampPriorAutoencoder(FlatVariational):
     """x -> q(z|x) -> z -> x_hat, with the prior 1/K sum_k q(z|u_k)."""
 
     config: VampPriorConfig
 
     def __init__(self, config: VampPriorConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
-        levels = levels_between(image_size, bottom=4, at_least=len(config.widths))
-        seen = config.inputs(channels)
-        self.network = variational_network(self.image_shape, config.latent, widths(config.widths, levels), seen)
         self.pseudo_inputs = nn.Parameter(START_STD * torch.randn(config.pseudo_inputs, *self.image_shape))
-        self.phases = (Phase("train", lr=config.lr),)
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of q(z|x), each [B, latent]."""
-        mu, log_variance = self.network.encode_forward(self.config.seen(x))
-        return mu.float(), log_variance.float()
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the mean x_hat of p(x|z)."""
-        return self.network.decode_forward(z, use_sigmoid=False).float()
-
-    def to_code(self, x: Tensor) -> Tensor:
-        """Return the mean of q(z|x) on a grid of 1: [B, latent, 1, 1]."""
-        return on_grid(self.encode(x)[0], self.spatial_dims)
-
-    def from_code(self, z: Tensor) -> Tensor:
-        """Return the mean of p(x|z)."""
-        return self.decode(z.flatten(1))
 
     def seen_inputs(self) -> Tensor:
         """Return u_1 .. u_K as the encoder sees them: [K, C, *spatial] in [-1, 1]."""
@@ -88,14 +58,8 @@ class VampPriorAutoencoder(Method):
         mu, log_variance = self.encode(torch.cat([x, self.seen_inputs()]))
         (mu, mu_k), (log_variance, log_variance_k) = mu.tensor_split([len(x)]), log_variance.tensor_split([len(x)])
         z = mu + (0.5 * log_variance).exp() * rng.normal(*mu.shape[1:])
-        reconstruction = gaussian_nll(clean, self.decode(z), self.config.decoder_std).mean()
-        kl = Mixture(mu_k, log_variance_k).divergence(z, mu, log_variance).mean()
-        return {"total": reconstruction + self.config.beta * kl, "reconstruction": reconstruction, "kl": kl}
-
-    @property
-    def passes(self) -> int:
-        """One, and those of `restoration`."""
-        return restoration_passes(self.config)
+        kl = Mixture(mu_k, log_variance_k).divergence(z, mu, log_variance)
+        return self.config.terms(clean, self.decode(z), kl)
 
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the decoded mean of q(z|x), or the result of `restoration`; no randomness."""

@@ -8,7 +8,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
-from pipeline.methods.vae import VaeConfig, gaussian_nll, kl_to_standard_normal
+from pipeline.methods.vae import VaeConfig
+from pipeline.nn.gaussian import gaussian_nll, kl_to_standard_normal
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
