@@ -59,7 +59,7 @@ def settings(tmp_path: Path) -> Settings:
     """Settings of an empty workspace under the test's own folder."""
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    return Settings(workspace=workspace)
+    return Settings(workspace=workspace, workers=1)  # a second decoder costs more than it saves on few files
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +128,7 @@ def new_hospital(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Setti
     def make() -> Settings:
         from pipeline.dicom.identity.keyfile import create_key
 
-        settings = Settings(workspace=tmp_path_factory.mktemp("hospital") / "workspace")
+        settings = Settings(workspace=tmp_path_factory.mktemp("hospital") / "workspace", workers=1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("pipeline.dicom.identity.keyfile.secrets.token_bytes", lambda count: b"k" * count)
             create_key(settings.key_file)

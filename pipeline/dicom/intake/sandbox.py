@@ -41,15 +41,17 @@ LOOK_AHEAD = 2  # decoded files that each worker may be ahead of the consumer
 class DecodeWorkers:
     """Pool of decode workers: a context manager, safe to use from several threads.
 
+    Processes start with the first files, so that an ingest of few or only unchanged files starts few or none.
+
     Args:
-        workers: number of processes.
+        workers: largest number of processes.
         limits: time and memory that one file may use.
     """
 
     def __init__(self, workers: int, limits: DecodeLimits) -> None:
         self._count = max(1, workers)
         self._limits = limits
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()  # last in, first out: a running one comes first
         self._all: list[_Worker] = []
 
     def __enter__(self) -> Self:
@@ -106,7 +108,6 @@ class _Worker:
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
-        self._start()
 
     def _start(self) -> None:
         self._pixels = _memory_file()
@@ -136,7 +137,7 @@ class _Worker:
         self._process = None
 
     def read(self, path: Path) -> DecodedInstance:
-        """Decode one file, in a new process if the last one died or was stopped.
+        """Decode one file, in a new process for the first file, or if the last one died or was stopped.
 
         Raises:
             Rejected: as `read_instance`, and DECODER_CRASHED, DECODE_TIMEOUT or DECODE_MEMORY.

@@ -39,7 +39,8 @@ def outcomes(settings: Settings) -> dict[str, str]:
 
 def test_a_busy_folder_through_real_workers(busy_folder: Path, settings: Settings) -> None:
     heard: list[tuple[int, int]] = []
-    report = ingest([busy_folder], settings, on_progress=lambda done, total: heard.append((done, total)))
+    several = settings.model_copy(update={"workers": 3})
+    report = ingest([busy_folder], several, on_progress=lambda done, total: heard.append((done, total)))
     rejected = {"conflicting-duplicate": 2, "empty-file": 1, "not-dicom": 1, "truncated-pixel-data": 1}
     assert report.rejected == rejected
     assert (report.files, report.added, report.same, report.new_versions, report.skipped) == (40, 33, 1, 1, 0)

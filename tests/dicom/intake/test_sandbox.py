@@ -159,15 +159,25 @@ def test_no_process_and_no_descriptor_is_left(real_files: dict[str, Path], limit
     assert (_children(), psutil.Process().num_fds()) == before
 
 
-def test_a_worker_ends_with_its_parent(limits: DecodeLimits) -> None:
+def test_processes_start_with_the_first_files(real_files: dict[str, Path], limits: DecodeLimits) -> None:
+    before = _children()
+    with DecodeWorkers(2, limits) as pool:
+        assert _children() == before
+        for _ in range(2):  # one file after the other: the same process
+            pool.read(real_files[CT])
+            assert len(_children()) == len(before) + 1
+
+
+def test_a_worker_ends_with_its_parent(real_files: dict[str, Path]) -> None:
     """The parent is killed without a chance to clean up; its worker sees the end of its input and exits."""
     code = (
-        "import sys, time; from pipeline.config import DecodeLimits\n"
+        "import sys, time; from pathlib import Path; from pipeline.config import DecodeLimits\n"
         "from pipeline.dicom.intake.sandbox import DecodeWorkers\n"
         "pool = DecodeWorkers(1, DecodeLimits()).__enter__()\n"
-        "print(pool._all[0]._process.pid, flush=True); time.sleep(60)"
+        "pool.read(Path(sys.argv[1])); print(pool._all[0]._process.pid, flush=True); time.sleep(60)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(real_files[CT])]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     worker = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.wait()
