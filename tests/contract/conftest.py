@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,10 +23,18 @@ def config(request: pytest.FixtureRequest, small: dict[str, dict[str, Any]]) -> 
     return METHODS[request.param](**small.get(request.param, {}))
 
 
+@pytest.fixture(scope="session")
+def built() -> dict[str, Method]:
+    """The methods that were built for 32 px, by name; nothing but `method` reads it, which copies."""
+    return {}
+
+
 @pytest.fixture
-def method(config: MethodConfig, fitted: Callable[[Method], Method]) -> Method:
+def method(config: MethodConfig, fitted: Callable[[Method], Method], built: dict[str, Method]) -> Method:
     """Each registered method, built for 32 px; one that only remembers has seen a few images."""
-    return fitted(build_method(config, SIZE))
+    if config.name not in built:
+        built[config.name] = fitted(build_method(config, SIZE))
+    return copy.deepcopy(built[config.name])
 
 
 @pytest.fixture

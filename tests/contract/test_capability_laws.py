@@ -163,11 +163,9 @@ LAWS: dict[type, Callable[[Any, Batch], None]] = {
 }
 
 
-@pytest.mark.parametrize("capability", LAWS, ids=lambda one: one.__name__)
-def test_every_method_that_has_it_keeps_its_law(capability: type, method: Method, batch: Batch) -> None:
-    if not isinstance(method, capability):
-        pytest.skip("has it not")
-    LAWS[capability](method, batch)
+def test_every_method_keeps_the_laws_of_what_it_can_do(method: Method, batch: Batch) -> None:
+    for law in [law for capability, law in LAWS.items() if isinstance(method, capability)]:
+        law(method, batch)
 
 
 class Toy(nn.Module):

@@ -15,6 +15,8 @@ from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, TrainState, train
 from pipeline.types import Batch
 
+STEPS = 120  # within which a few images are learnt by heart
+
 
 @pytest.fixture
 def trained(method: Method) -> Method:
@@ -77,18 +79,19 @@ def test_a_few_images_can_be_learnt_by_heart(trained: Method, batch: Batch, as_d
     if type(trained).validation is not Method.validation:  # its losses compete; what it is judged by must fall
         _judged_better(trained, batch, as_data(batch))
         return
-    state = TrainState(trained, TrainingConfig(batch_size=4, images=10_000, ema_decay=0.9))
-    records = list(train(state, as_data(batch), 4 * 120))
-    first = sum(record.terms["total"] for record in records[:5]) / 5
-    last = sum(record.terms["total"] for record in records[-20:]) / 20
-    assert last < 0.6 * first
+    state, totals = TrainState(trained, TrainingConfig(batch_size=4, images=10_000, ema_decay=0.9)), []
+    for record in train(state, as_data(batch), 4 * STEPS):
+        totals.append(float(record.terms["total"]))
+        if len(totals) >= 25 and sum(totals[-20:]) / 20 < 0.6 * sum(totals[:5]) / 5:
+            return  # most need a fraction of the steps
+    pytest.fail(f"the loss fell from {totals[:5]} to {totals[-20:]} only")
 
 
 def _judged_better(method: Method, batch: Batch, data: Any) -> None:
     last, rng = method.phases[-1].name, Rng.scoring(0, batch.ids)
-    state = TrainState(method, TrainingConfig(batch_size=4, images=4 * 120, ema_decay=0.9))
+    state = TrainState(method, TrainingConfig(batch_size=4, images=4 * STEPS, ema_decay=0.9))
     before = float(state.ema.validation(batch, last, rng)["total"])
-    list(train(state, data, 4 * 120))
+    list(train(state, data, 4 * STEPS))
     assert float(state.ema.validation(batch, last, rng)["total"]) < 0.6 * before
 
 
