@@ -80,6 +80,16 @@ class Method(nn.Module):
         return find_supervision(self.config)
 
     @property
+    def layout(self) -> torch.memory_format:
+        """Memory format of its weights and of the images of a training batch."""
+        two = self.channels_last and self.spatial_dims == 2
+        return torch.channels_last if two else torch.contiguous_format
+
+    def arrange(self) -> Self:
+        """Put the weights in memory as `layout` says, and return the method; no value changes."""
+        return self.to(memory_format=self.layout)  # type: ignore[call-overload]  # torch's stub lacks it
+
+    @property
     def passes(self) -> int | None:
         """Forward passes of its networks that the answer for one image takes; None where it depends on the image."""
         return 1
@@ -218,7 +228,8 @@ class MethodConfig(Config):
         seed: int = 0,
         components: Mapping[str, Method] | None = None,
     ) -> Method:
-        """Return the method with weights drawn from `seed`; the state of the global generator is restored.
+        """Return the method with weights drawn from `seed`, in its `layout`; the state of the global generator is
+        restored.
 
         A method with components gets them here; `build_method` builds these first.
 
@@ -239,7 +250,7 @@ class MethodConfig(Config):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._draw_seeds()  # the method's own weights come after its components' seeds
-            return self._build_with(image_size, channels, spatial_dims, parts)
+            return self._build_with(image_size, channels, spatial_dims, parts).arrange()
 
     def _build_with(
         self, image_size: int, channels: int, spatial_dims: int, components: Mapping[str, Method]

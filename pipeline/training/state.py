@@ -89,10 +89,8 @@ class TrainState:
                 f"batch_size {config.batch_size} must be a multiple of the number of processes, "
                 f"{self.accelerator.num_processes}."
             )
-        layout = torch.channels_last if method.channels_last and method.spatial_dims == 2 else torch.contiguous_format
-        method.to(self.accelerator.device).to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
-        self.method = method
-        self.layout = layout
+        self.method = method.to(self.accelerator.device)
+        self.layout = method.layout
         self.ema = copy.deepcopy(self.method).eval().requires_grad_(False)
         self.best_weights: dict[str, Tensor] | None = None
         self.progress = Progress()

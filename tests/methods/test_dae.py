@@ -89,3 +89,12 @@ def test_a_trained_one_removes_a_blob_and_keeps_the_rest(discs: Any) -> None:
 def test_widths_that_the_norm_cannot_group_are_refused() -> None:
     with pytest.raises(ValidationError, match="multiples of 8"):
         DaeConfig(widths=(8, 8, 8, 12, 8, 8))
+
+
+def test_a_built_network_lies_in_memory_as_it_is_fastest_and_says_the_same() -> None:
+    method = DaeConfig(widths=WIDTHS).build(32)
+    x, rng = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)), Rng(range(2), torch.device("cpu"))
+    weights = [p for p in method.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+    assert weights and all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+    fast = method.reconstruct(x, rng)
+    assert_close(method.to(memory_format=torch.contiguous_format).reconstruct(x, rng), fast, rtol=0, atol=1e-5)

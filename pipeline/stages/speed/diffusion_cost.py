@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,11 +45,9 @@ class _Way:
     against: str
     models: list[DiffusionModel]
     bf16: bool = False
-    channels_last: bool = False
 
     def run(self, x: Tensor) -> Tensor:
         """Reconstruct by each of the models, and average."""
-        x = x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
             return torch.stack([m.reconstruct(x, Rng(range(len(x)), x.device)) for m in self.models]).mean(dim=0)
 
@@ -61,8 +58,8 @@ def measure_diffusion_cost(
     """Time every way on the same images, alternating in each round, so that a busy machine affects all equally.
 
     The first row is one forward pass; then, each with one change: the papers' `PLAIN_STEPS` steps from one start time
-    after another; few steps (the method's own number); all start times in one batch; bf16; channels_last; early exit;
-    and torch.compile if requested.
+    after another; few steps (the method's own number); all start times in one batch; bf16; early exit; and
+    torch.compile if requested.
 
     Args:
         method: trained or not; without conditions and second pass.
@@ -113,7 +110,6 @@ def _ways(method: DiffusionModel, still: float, compiled: bool) -> list[_Way]:
         _Way(few, plain, [_variant(method, start_times=(t,)) for t in starts]),
         _Way(batch, few, [_variant(method)]),
         _Way("bf16", batch, [_variant(method)], bf16=True),
-        _Way("channels_last", batch, [_rearranged(method)], channels_last=True),
         _Way("early exit", plain, [_variant(method, start_times=(t,), steps=PLAIN_STEPS, still=still) for t in starts]),
     ]
     if compiled:
@@ -131,13 +127,6 @@ def _variant(method: DiffusionModel, **settings: Any) -> DiffusionModel:
     )
     model.network = method.network
     return model.eval()
-
-
-def _rearranged(method: DiffusionModel) -> DiffusionModel:
-    model = _variant(method)
-    network = copy.deepcopy(method.network)
-    model.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-    return model
 
 
 def _count(ways: list[_Way], x: Tensor) -> dict[str, float]:

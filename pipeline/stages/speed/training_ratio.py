@@ -81,11 +81,9 @@ def _our_steps(method: Method, data: Images, batch_size: int) -> Iterator[object
 
 def _bare_steps(method: Method, data: RandomImages, batch_size: int) -> Iterator[Tensor]:
     """Yield after each step of a minimal PyTorch training loop."""
-    layout = torch.channels_last if method.channels_last else torch.contiguous_format
     network: Callable[[Tensor], Tensor] = method.train()
-    method.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-3)
-    x = data.images[:batch_size].contiguous(memory_format=layout)
+    x = data.images[:batch_size].contiguous(memory_format=method.layout)
     while True:
         optimiser.zero_grad()
         loss = torch.nn.functional.mse_loss(network(x), x)
