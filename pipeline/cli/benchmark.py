@@ -95,10 +95,49 @@ Example:
 def benchmark_diffusion(
     context: click.Context, run: str, images: int, rounds: int, compiled: bool, as_json: bool
 ) -> None:
-    """Compare ways to score with a trained DDPM against one forward pass: few steps, one batch, bf16, layout, early
-    exit.
-    """
+    """Compare ways to score with a trained DDPM against one forward pass: few steps, one batch, bf16, early exit."""
     from pipeline.stages.speed.diffusion import measure_diffusion_speed
 
     rows = measure_diffusion_speed(settings_of(context), run, images, rounds, compiled)
+    print_rows(rows, as_json, "Nothing was measured.")
+
+
+@click.command(
+    "anomalib",
+    short_help="Measure speed and AUROC beside anomalib's.",
+    epilog="""\b
+Example:
+  python -m venv v && v/bin/pip install anomalib
+  nightread benchmark anomalib lgg-flair-gated_dae-0123456789ab --python v/bin/python""",
+)
+@click.argument("runs", nargs=-1, required=True)
+@click.option(
+    "--python",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Python of an environment with anomalib 2.7, which cannot be installed beside Nightread.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=("patchcore", "padim"),
+    show_default=True,
+    type=click.Choice(("patchcore", "padim", "stfpm")),
+    help="anomalib's model; repeat it for several.",
+)
+@click.option("--rounds", default=3, show_default=True, help="Passes over the scans; the median is reported.")
+@json_option
+@click.pass_context
+def benchmark_anomalib(
+    context: click.Context, runs: tuple[str, ...], python: Path, models: tuple[str, ...], rounds: int, as_json: bool
+) -> None:
+    """Score the labelled slices of develop by calibrated RUNS and by anomalib, on one thread: speed and AUROC of each.
+
+    anomalib's models learn from the same normals as the runs, which must share them, on the backbone EfficientNet-lite0
+    with the weights that Nightread uses. "With its pictures" is anomalib's default: it draws every scan.
+    """
+    from pipeline.stages.speed.side_by_side import measure_beside_anomalib
+
+    rows = measure_beside_anomalib(settings_of(context), runs, python, models, rounds)
     print_rows(rows, as_json, "Nothing was measured.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pipeline.cli.benchmark import FileGroup, benchmark_diffusion, benchmark_run
+from pipeline.cli.benchmark import FileGroup, benchmark_anomalib, benchmark_diffusion, benchmark_run
 from pipeline.cli.output import (
     find_shipped,
     json_option,
@@ -217,12 +217,14 @@ Example:
 def benchmark() -> None:
     """Compare methods, scores and seeds: `nightread benchmark FILE` is short for `nightread benchmark run FILE`.
 
-    `speed` measures speed against bare loops, `diffusion` the cost of a diffusion model: ratios within one run.
+    `speed` measures speed against bare loops, `diffusion` the cost of a diffusion model, `anomalib` both programs side
+    by side: ratios within one run.
     """
 
 
 benchmark.add_command(benchmark_run)
 benchmark.add_command(benchmark_diffusion)
+benchmark.add_command(benchmark_anomalib)
 
 
 @benchmark.command(
@@ -240,7 +242,8 @@ Example:
 def benchmark_speed(files: int, images: int, scans: int, memory: bool, as_json: bool) -> None:
     """Compare ingest, training and scoring with bare loops over the same data, and the flow with its stages alone.
 
-    A ratio above 1 means that Nightread is faster or needs less memory.
+    A ratio above 1 means that Nightread is faster or needs less memory. Training of large networks is also compared
+    with the machine's fastest matrix product or convolution: that ratio is the share of the peak.
     """
     from pipeline.stages.speed.ingest_train_score import speed
 

