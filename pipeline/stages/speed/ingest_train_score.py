@@ -1,4 +1,7 @@
-"""`nightread benchmark speed`: our ingest, training and scoring against bare loops over the same data, as ratios."""
+"""`nightread benchmark speed`: our ingest, training and scoring against bare loops over the same data, as ratios.
+
+The training of large networks is also set against the machine's peak, see `peak_share`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 
 from pydicom import dcmread
 
-from pipeline.config import Settings
+from pipeline.config import Settings, find_shipped_file, read_values
 from pipeline.data.images.intensity import MRPercentile
 from pipeline.data.images.normalise import Normaliser
 from pipeline.data.ingest.ingest import ingest
@@ -21,12 +24,15 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.detection.detector import Detector
 from pipeline.detection.residual import ResidualConfig
 from pipeline.dicom.phantom.folder import write_phantoms
+from pipeline.methods import parse_method
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.stored_model import Model
+from pipeline.stages.speed.peak_share import PRECISIONS, measure_peak_share
 from pipeline.stages.speed.scoring_ratio import measure_scoring_ratio
 from pipeline.stages.speed.training_ratio import measure_training_ratio
+from pipeline.training.precision import name_processor
 
 ROUNDS = 3
 Row = dict[str, Any]
@@ -34,6 +40,9 @@ METHODS: tuple[tuple[Callable[[], MethodConfig], int], ...] = (
     (AeConfig, 64),
     (DaeConfig, 16),
 )  # with their recommended batch sizes
+SMALL = DetectionConfig(residual=ResidualConfig(kind="l1", median=5, erode=1))
+HEADS = ("gated_dae_heads", "ladder_fsq", "ladder_vae", "synthetic_lesion_heads")  # shipped, at 128 px
+LARGE = ("gated_dae_heads", "ladder_fsq", "ladder_vae", "ddpm_128", "vq_vae2_128")
 
 
 def speed(files: int, images: int) -> list[Row]:
@@ -43,9 +52,9 @@ def speed(files: int, images: int) -> list[Row]:
 
     Args:
         files: DICOM files of the ingest comparison (uncompressed and compressed, 256 pixels).
-        images: images of the scoring comparison.
+        images: images of the scoring comparison, of which at most 128 at 128 px.
     """
-    return [*_ingest_rows(files), *_training_rows(), *_scoring_rows(images)]
+    return [*_ingest_rows(files), *_training_rows(), *_scoring_rows(images), *_peak_rows()]
 
 
 def _ingest_rows(files: int) -> Iterator[Row]:
@@ -87,14 +96,33 @@ def _training_rows() -> Iterator[Row]:
 
 
 def _scoring_rows(images: int) -> Iterator[Row]:
-    plain = DetectionConfig(residual=ResidualConfig(kind="l1", median=5, erode=1))
     for config, batch_size in METHODS:
-        method = config().build(64)
-        sized = plain.model_copy(update={"batch_size": batch_size})
-        detector = Detector(Model(method, Normaliser(MRPercentile())), sized, "speed")
-        measured = measure_scoring_ratio(detector, images=images, repeats=9)
-        name = f"score {method.config.name} 64 px, heatmap and p-value / forward pass"
-        yield _numbers(name, measured.scored, measured.bare, measured.ratio, "images per CPU second")
+        yield _scoring_row(config(), 64, SMALL.model_copy(update={"batch_size": batch_size}), images)
+    heads = DetectionConfig.model_validate(read_values(find_shipped_file("configs/runs/lgg.yaml"))["detection"])
+    for name in HEADS:
+        yield _scoring_row(_shipped(name), 128, heads.model_copy(update={"batch_size": 16}), min(images, 128))
+
+
+def _scoring_row(config: MethodConfig, size: int, detection: DetectionConfig, images: int) -> Row:
+    normaliser = Normaliser(MRPercentile(image_size=size))
+    detector = Detector(Model(config.build(size), normaliser), detection, "speed")
+    measured = measure_scoring_ratio(detector, images=images, repeats=9)
+    name = f"score {config.name} {size} px, heatmap and p-value / forward pass"
+    return _numbers(name, measured.scored, measured.bare, measured.ratio, "images per CPU second")
+
+
+def _peak_rows() -> Iterator[Row]:
+    """Yield training of large networks, in GFLOP per CPU second, against the peak."""
+    processor = name_processor("cpu")
+    for name in LARGE:
+        for precision in PRECISIONS:
+            measured = measure_peak_share(_shipped(name), precision)
+            what = f"train {name} 128 px, {precision}, batch 16 / largest product of {processor}"
+            yield _numbers(what, measured.training, measured.peak, measured.share, "GFLOP per CPU second")
+
+
+def _shipped(name: str) -> MethodConfig:
+    return parse_method(read_values(find_shipped_file(f"configs/methods/{name}.yaml")))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -16,7 +16,7 @@ from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector import Detector
 from pipeline.detection.slices import slice_results
 from pipeline.errors import ConfigError
-from pipeline.methods.capabilities import Reconstructor
+from pipeline.methods.capabilities import AnomalyMapper, Reconstructor
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch, Step
 
@@ -26,7 +26,8 @@ class ScoringRatio:
     """Images per second, and their ratio: the median over pairs of consecutive runs.
 
     On a CPU these are seconds of processor time, so that a busy machine matters less; on a GPU, of wall time.
-    `bare` is `reconstruct` alone on the same batches; `scored` adds residual, heatmap, score and p-value.
+    `bare` is `reconstruct` or `anomaly_map` alone on the same batches; `scored` adds residual, heatmap, score and
+    p-value.
     """
 
     bare: float
@@ -48,7 +49,7 @@ def measure_scoring_ratio(
     """Time the detector against its method's bare forward pass on random images.
 
     Args:
-        detector: detector with a Reconstructor; if it is not calibrated, random scores are used.
+        detector: detector with heatmaps; if it is not calibrated, random scores are used.
         images: number of images per run.
         batch_size: default the detector's.
         repeats: number of pairs of runs, after a warm-up.
@@ -56,12 +57,12 @@ def measure_scoring_ratio(
             metrics; by default they stay on the model grid.
 
     Raises:
-        ConfigError: the method does not reconstruct.
+        ConfigError: the method neither reconstructs nor maps.
     """
-    if not isinstance(detector.method, Reconstructor):
+    if not detector.has_maps:
         raise ConfigError(
-            f"{detector.method.config.name} does not reconstruct, so it has no forward pass to compare with. Choose "
-            "another method."
+            f"{detector.method.config.name} does not reconstruct or map, so it has no forward pass to compare with. "
+            "Choose another method."
         )
     if detector.calibration is None:
         detector = detector.calibrated(Calibration.fit(Unit(str(i), str(i), i * 1e-3) for i in range(1000)))
@@ -94,10 +95,11 @@ def _step(detector: Detector, shape: tuple[int, int]) -> Step:
 
 def _bare(detector: Detector, todo: list[Batch]) -> None:
     for batch in todo:
-        rng = Rng.scoring(detector.seed, batch.ids, detector.device)
-        cast(Reconstructor, detector.method).reconstruct(
-            batch.images.to(detector.device), rng, batch.body.to(detector.device)
-        )
+        rng, images = Rng.scoring(detector.seed, batch.ids, detector.device), batch.images.to(detector.device)
+        if isinstance(detector.method, AnomalyMapper):
+            detector.method.anomaly_map(images, rng)
+        else:
+            cast(Reconstructor, detector.method).reconstruct(images, rng, batch.body.to(detector.device))
 
 
 def _scored(detector: Detector, todo: list[Batch], step: Step | None) -> None:
