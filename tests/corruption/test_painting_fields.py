@@ -1,4 +1,4 @@
-"""What a head learns from painted images, and what it is validated on."""
+"""Targets of heads that learn from painted images, and other lesions for validate normals."""
 
 from __future__ import annotations
 
