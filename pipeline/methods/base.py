@@ -269,19 +269,6 @@ class MethodConfig(Config):
         """
 
 
-def require_same_grid(role: str, component: Method, sizes: tuple[int, int, int]) -> None:
-    """Check that a component takes images of the method that holds it, whose (size, channels, dimensions) are `sizes`.
-
-    Raises:
-        ConfigError: it does not; the message names the component, both sizes and its role.
-    """
-    if sizes != (actual := (component.image_size, component.channels, component.spatial_dims)):
-        raise ConfigError(
-            f"The {role} {component.config.name} was trained on images of (size, channels, dimensions) {actual}, but "
-            f"{sizes} are needed. Use the same normaliser, or train a {role} for this one."
-        )
-
-
 def levels_between(image_size: int, bottom: int, at_least: int = 1) -> int:
     """Return the number of halvings from `image_size` to a grid of at least `bottom` pixels (less than twice that)."""
     levels = at_least

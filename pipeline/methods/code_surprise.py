@@ -22,10 +22,10 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.errors import ConfigError
-from pipeline.methods.base import Method, MethodConfig, require_same_grid
+from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.capabilities import LevelTokeniser, Tokeniser
 from pipeline.methods.component import ComponentConfig
-from pipeline.methods.composite import Composite
+from pipeline.methods.composite import Composite, require_same_grid
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 

@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor
 
+from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, Phase
 from pipeline.methods.component import ComponentConfig
 from pipeline.nn.rng import Rng
@@ -63,3 +64,16 @@ class Composite(Method):
             if phase.startswith(f"{name}_"):
                 return cast(Method, self.get_submodule(name)), phase.removeprefix(f"{name}_")
         return None, phase
+
+
+def require_same_grid(role: str, component: Method, sizes: tuple[int, int, int]) -> None:
+    """Check that a component takes images of the method that holds it, whose (size, channels, dimensions) are `sizes`.
+
+    Raises:
+        ConfigError: it does not; the message names the component, both sizes and its role.
+    """
+    if sizes != (actual := (component.image_size, component.channels, component.spatial_dims)):
+        raise ConfigError(
+            f"The {role} {component.config.name} was trained on images of (size, channels, dimensions) {actual}, but "
+            f"{sizes} are needed. Use the same normaliser, or train a {role} for this one."
+        )

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from pipeline.corruption.random_fields import Range, between
 from pipeline.corruption.shapes import ShapeConfig, draw_shape
 from pipeline.errors import ConfigError
-from pipeline.methods.base import Method, MethodConfig, Phase, require_same_grid, require_size
+from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.methods.capabilities import Tokeniser
 from pipeline.methods.component import ComponentConfig
-from pipeline.methods.composite import Composite
+from pipeline.methods.composite import Composite, require_same_grid
 from pipeline.nn.code_anomaly import entries_by_distance, replace_codes
 from pipeline.nn.masked import within_body
 from pipeline.nn.quantise import VectorQuantiser

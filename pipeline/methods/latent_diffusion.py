@@ -21,10 +21,10 @@ from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denois
 from pipeline.diffusion.noise import NoiseKind
 from pipeline.diffusion.process import Process, ProcessConfig
 from pipeline.errors import ConfigError
-from pipeline.methods.base import Method, MethodConfig, Phase, require_same_grid, require_size
+from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.methods.capabilities import Codec
 from pipeline.methods.component import ComponentConfig
-from pipeline.methods.composite import Composite
+from pipeline.methods.composite import Composite, require_same_grid
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from pipeline.corruption import PaintingFields
 from pipeline.errors import ConfigError
-from pipeline.methods.base import Method, MethodConfig, Phase, require_same_grid, require_size
+from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.methods.capabilities import Reconstructor
 from pipeline.methods.component import ComponentConfig
-from pipeline.methods.composite import Composite
+from pipeline.methods.composite import Composite, require_same_grid
 from pipeline.nn.condition import About
 from pipeline.nn.repair import lesion_surprise, lesion_terms
 from pipeline.nn.rng import Rng
