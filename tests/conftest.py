@@ -62,6 +62,25 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(workspace=workspace, workers=1)  # a second decoder costs more than it saves on few files
 
 
+@pytest.fixture(scope="session", autouse=True)
+def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """MLflow spends a second of processor time on a new database: workspaces of this process begin with a copy."""
+    from pipeline.tracking import experiment
+
+    first = Settings(workspace=tmp_path_factory.mktemp("mlflow") / "workspace")
+    relocate = experiment.relocate
+
+    def begin(workspace: Path, database: Path) -> None:
+        if workspace != first.workspace and not database.exists():
+            experiment.connect(first)
+            shutil.copyfile(first.workspace / "mlflow" / "mlflow.db", database)
+        relocate(workspace, database)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "relocate", begin)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small() -> dict[str, dict[str, Any]]:
     """A small configuration of each method, for tests over the registry; names that are absent have none."""
