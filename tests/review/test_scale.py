@@ -49,6 +49,7 @@ def work_through(review: Review, findings: list[int], name: str, form: Any) -> C
     return done
 
 
+@pytest.mark.parametrize("any_settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_fifty_reviewers_at_once_lose_no_decision(nights: Any, review: Review, form: Any, catalogue: Catalogue) -> None:
     """Every decision that was acknowledged is there once, numbered without gaps; the chains hold."""
     nights.scans(range(SCANS))
@@ -81,6 +82,7 @@ def test_fifty_reviewers_at_once_lose_no_decision(nights: Any, review: Review, f
     assert review.decisions.verify().problems == review.audit.verify().problems == ()
 
 
+@pytest.mark.parametrize("any_settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_processes_decide_on_one_list(nights: Any, review: Review, any_settings: Settings) -> None:
     """The same between processes: each tries every scan, and every scan is decided by exactly one."""
     nights.scans(range(12))

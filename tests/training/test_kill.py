@@ -16,6 +16,7 @@ from pipeline.training.state import get_accelerator
 CONFIG = TrainingConfig(
     images=72, batch_size=6, validate_every_images=24, checkpoint_every_images=18, validate_images=5, patience=None
 )
+FEW = CONFIG.model_copy(update={"images": 54})  # three checkpoints: the last one removes the first
 METHODS = ["ae", "vae", "dae", "vq_vae", "ddpm", "toy"]
 
 
@@ -32,9 +33,9 @@ def warm() -> None:
 def training(build: Callable, pictures: Callable, digest: Callable) -> Callable[[str, Path], None]:
     """Train in `folder`, resuming what is there, and leave the digest beside it."""
 
-    def run(name: str, folder: Path) -> None:
+    def run(name: str, folder: Path, config: TrainingConfig = CONFIG) -> None:
         torch.set_num_threads(1)
-        result = fit(build(name), pictures(15), pictures(7), CONFIG, folder)
+        result = fit(build(name), pictures(15), pictures(7), config, folder)
         folder.with_suffix(".sha256").write_text(digest(result, folder))
 
     return run
@@ -54,9 +55,11 @@ def kill_at_call(module: object, function: str, call: int) -> None:
     setattr(module, function, wrapped)
 
 
-def killed(training: Callable, name: str, folder: Path, module: object, function: str, call: int) -> None:
+def killed(
+    training: Callable, name: str, folder: Path, module: object, function: str, call: int, *config: TrainingConfig
+) -> None:
     kill_at_call(module, function, call)
-    training(name, folder)
+    training(name, folder, *config)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -73,17 +76,17 @@ def test_killed_at_steps_again_and_again(name: str, training: Callable, in_child
 def test_killed_at_every_moment_of_every_checkpoint(
     function: str, training: Callable, in_child: Callable, tmp_path: Path
 ) -> None:
-    assert in_child(lambda: training("toy", tmp_path / "whole")) == 0
+    assert in_child(lambda: training("toy", tmp_path / "whole", FEW)) == 0
     module = os if function == "fsync" else Path
     for call in range(1, 40):
         folder = tmp_path / f"cut-{call}"
-        status = in_child(lambda c=call, f=folder: killed(training, "toy", f, module, function, c))
+        status = in_child(lambda c=call, f=folder: killed(training, "toy", f, module, function, c, FEW))
         if status == 0:  # fewer calls than that in a whole training: every moment has been tried
             break
         assert status == -9
-        assert in_child(lambda f=folder: training("toy", f)) == 0
+        assert in_child(lambda f=folder: training("toy", f, FEW)) == 0
         assert folder.with_suffix(".sha256").read_text() == (tmp_path / "whole.sha256").read_text(), call
-    assert call > (20 if function == "fsync" else 5)
+    assert call > (15 if function == "fsync" else 4)
 
 
 def test_killed_from_outside_at_odd_times(training: Callable, in_child: Callable, tmp_path: Path) -> None:

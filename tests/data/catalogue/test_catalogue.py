@@ -92,6 +92,7 @@ def test_foreign_keys_hold(catalogue: Catalogue) -> None:
         session.execute(text("INSERT INTO studies VALUES ('s', 'nobody', '2026-01-01 00:00:00')"))
 
 
+@pytest.mark.parametrize("any_settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_four_processes_may_create_it_at_once(any_settings: Settings) -> None:
     code = (
         "import sys; from pipeline.config import Settings; from pipeline.data.catalogue.catalogue import Catalogue;"

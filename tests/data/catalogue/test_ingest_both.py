@@ -48,6 +48,7 @@ def inbox(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("any_settings", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True)
 def test_two_processes_at_once(inbox: Path, any_settings: Settings) -> None:
     settings = any_settings.model_copy(update={"workers": 1})
     command = [sys.executable, "-c", CODE, str(inbox), settings.model_dump_json()]

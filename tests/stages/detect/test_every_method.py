@@ -22,6 +22,7 @@ from pipeline.data.catalogue.schema import Patient
 from pipeline.data.ingest.ingest import ingest
 from pipeline.data.labels.labels import import_labels
 from pipeline.detection.score_files import score_scan
+from pipeline.detection.scorer import Scorer
 from pipeline.detection.stored_detector import load_detector
 from pipeline.dicom.phantom.folder import SYNTAXES, write_labels, write_phantoms
 from pipeline.errors import ArtefactError, Rejected, RejectionCode, TooFewNormals
@@ -106,6 +107,12 @@ def calibrated(request: pytest.FixtureRequest, hospital: OneOfAKind, small: dict
     return calibrate(run, hospital.settings, to_registry=False)
 
 
+@pytest.fixture(scope="module")
+def detector(calibrated: CalibrationReport) -> Scorer:
+    """The detector of each method, loaded once."""
+    return load_detector(RunFolder.open(calibrated.run).detector)
+
+
 def test_one_image_of_one_patient_is_enough_to_train_and_too_few_normals_are_said_to_be(
     calibrated: CalibrationReport,
 ) -> None:
@@ -131,8 +138,7 @@ def scan(pixels: np.ndarray) -> Scan:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_non_finite_pixels_are_refused_with_their_code(calibrated: CalibrationReport, value: float) -> None:
-    detector = load_detector(RunFolder.open(calibrated.run).detector)
+def test_non_finite_pixels_are_refused_with_their_code(detector: Scorer, value: float) -> None:
     pixels = np.tile(np.linspace(0, 900, 40), (40, 1))
     pixels[20, 20] = value
     with pytest.raises(Rejected) as refused:
@@ -142,9 +148,8 @@ def test_non_finite_pixels_are_refused_with_their_code(calibrated: CalibrationRe
 
 @pytest.mark.parametrize("shape", [(37, 53), (1, 1), (3, 2), (200, 9)])
 def test_odd_and_tiny_scans_get_a_finite_score_or_a_reason(
-    calibrated: CalibrationReport, shape: tuple[int, int]
+    detector: Scorer, calibrated: CalibrationReport, shape: tuple[int, int]
 ) -> None:
-    detector = load_detector(RunFolder.open(calibrated.run).detector)
     rng = np.random.default_rng(3)
     try:
         result = score_scan(detector, scan(rng.uniform(100, 900, shape)))
