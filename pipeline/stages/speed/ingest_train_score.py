@@ -42,7 +42,7 @@ METHODS: tuple[tuple[Callable[[], MethodConfig], int], ...] = (
 )  # with their recommended batch sizes
 SMALL = DetectionConfig(residual=ResidualConfig(kind="l1", median=5, erode=1))
 HEADS = ("gated_dae_heads", "ladder_fsq", "ladder_vae", "synthetic_lesion_heads")  # shipped, at 128 px
-LARGE = ("gated_dae_heads", "ladder_fsq", "ladder_vae", "ddpm_128", "vq_vae2_128")
+LARGE = ("gated_dae_heads", "ladder_fsq", "ladder_vae", "ddpm_128")
 
 
 def speed(files: int, images: int) -> list[Row]:

@@ -55,7 +55,7 @@ class PeakShare:
 
 
 def measure_peak_share(
-    config: MethodConfig, precision: PrecisionName, image_size: int = 128, batch_size: int = 16, rounds: int = 5
+    config: MethodConfig, precision: PrecisionName, image_size: int = 128, batch_size: int = 16, rounds: int = 3
 ) -> PeakShare:
     """Time whole training steps, bare passes and the peak in turns, so that a busy machine slows all equally.
 
