@@ -10,7 +10,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, MethodConfig
 
-SECTIONS = {"method", "training", "detection"}  # what members to train may have of their own
+SECTIONS = {"method", "training", "detection", "unlabelled"}  # parts of a run that a member may have of its own
 
 
 class MemberConfig(Config):
@@ -20,8 +20,8 @@ class MemberConfig(Config):
     sha256: str | None = Field(None, description="SHA-256 of its detector; any other one is rejected")
     train: dict[str, Any] | None = Field(
         None,
-        description="instead of `run`: `method`, `training` and `detection` of a run that is trained first; the rest "
-        "is the ensemble's own",
+        description="instead of `run`: `method`, `training`, `detection` and `unlabelled` of a run that is trained "
+        "first; the rest is the ensemble's own",
     )
     weight: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="of its z-score in the mean, relative to the others"
@@ -34,7 +34,7 @@ class MemberConfig(Config):
         if self.train is not None and not {"method"} <= set(self.train) <= SECTIONS:
             raise ValueError(
                 f"`train` has the sections {', '.join(sorted(self.train)) or 'none'}; it needs `method`, and may have "
-                "`training` and `detection`"
+                "`training`, `detection` and `unlabelled`"
             )
         return self
 
