@@ -22,6 +22,8 @@ ROOT_PAGES = {"CONTRIBUTING.md": "reference/contributing.md", "CHANGELOG.md": "r
 TITLES = {
     "lgg": "LGG brain MR",
     "lgg-folds": "LGG, every patient held out once",
+    "lgg-families": "LGG, the three families, every patient held out once",
+    "lgg-taught": "LGG, taught by unlabelled slices",
     "lgg-ablation": "LGG, what bought what",
     "lgg-repair": "LGG, the three families repairing",
     "lgg-textbook-repair": "LGG, the textbook methods repairing",
