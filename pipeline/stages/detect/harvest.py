@@ -9,6 +9,7 @@ unseen.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -24,13 +25,15 @@ from pipeline.detection.pixel_threshold import PixelHistogram
 from pipeline.detection.residual import counted_body
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, EmptySelection
+from pipeline.evaluation import style
+from pipeline.evaluation.findings_sheet import draw_findings
 from pipeline.stages.run.load_slices import choose_unlabelled
 from pipeline.stages.run.open_run import OpenFolder, OpenRun
 from pipeline.stages.run.run_config import UnlabelledConfig
 from pipeline.stages.run.score_slices import scored_slices
 from pipeline.types import RunRef, SliceResult
 
-FILE = "findings.safetensors"
+FILE, SHEET = "findings.safetensors", "findings.png"
 
 
 def read_findings(opened: OpenFolder, unlabelled: UnlabelledConfig, teacher: RunRef) -> Findings:
@@ -45,8 +48,14 @@ def read_findings(opened: OpenFolder, unlabelled: UnlabelledConfig, teacher: Run
     if not place.exists():
         earlier = OpenRun.load_uncalibrated(teacher, opened.catalogue, opened.settings)
         findings = _harvest(earlier, choose_unlabelled(opened.catalogue, opened.config, opened.settings), unlabelled)
+        _draw(findings, opened.folder.path / SHEET)
         durable.write(place, save({"images": findings.images, "outlines": findings.outlines}))
     return Findings(**load(place.read_bytes()))
+
+
+def _draw(findings: Findings, place: Path) -> None:
+    """Save a sheet of the strongest findings (first channel), so that one can see what the run learns from."""
+    style.save_png(draw_findings(findings.images[:, 0].numpy(), findings.outlines[:, 0].numpy()), place)
 
 
 def _harvest(teacher: OpenRun, selection: Selection, config: UnlabelledConfig) -> Findings:

@@ -3,7 +3,7 @@
 <workspace>/runs/<run id>/
     config.json  data.json  mlflow.json     configuration, data, MLflow run (and model version)
     training/                                checkpoints and the history of terms
-    findings.safetensors                     what it learned from in unlabelled scans; in runs with `unlabelled`
+    findings.safetensors  findings.png       what it learned from in unlabelled scans; in runs with `unlabelled`
     model/                                   the trained model; missing in a run that uses other runs' models
     uncalibrated/  detector/                 the detector before and after calibration: JSON that names models
     scores/  heatmaps/  evaluation/          outputs of the detector

@@ -44,6 +44,7 @@ def test_it_learns_from_what_its_teacher_finds(hospital: Settings, phantom_night
     folder = RunFolder.open(run)
     findings = load_file(folder.path / "findings.safetensors")
     images, outlines = findings["images"], findings["outlines"]
+    assert (folder.path / "findings.png").read_bytes().startswith(b"\x89PNG")
     assert images.shape == outlines.shape and images.shape[1:] == (1, 32, 32) and len(images)
     assert float(outlines.amin()) >= 0 and (outlines.flatten(1).amax(1) > 0.5).all()
     assert load_model(folder.model).method.supervision == "unlabelled"
