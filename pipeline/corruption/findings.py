@@ -29,6 +29,7 @@ from pipeline.corruption.random_fields import Range, between
 from pipeline.nn.rng import Rng
 
 SOFT = 1.0  # standard deviation of an outline's border in pixels
+HIGH = 0.95  # quantile of a region's values that counts as its high values
 
 
 class PastingConfig(Config):
@@ -53,6 +54,9 @@ class HarvestConfig(Config):
     regions: float = Field(0.005, gt=0, lt=1, description="share of normal pixels above the threshold of a region")
     seed_area: float = Field(0.0006, gt=0, lt=1, description="least area of the seeds in a region")
     area: float = Field(0.0018, gt=0, lt=1, description="least area of a region")
+    outline: float = Field(
+        0.5, ge=0, lt=1, description="a finding's outline is where the map is above this share of its own high values"
+    )
     most: int = Field(1000, ge=1, description="findings to keep, those with the most seeds first")
 
 
@@ -84,7 +88,9 @@ class Findings:
 def harvest(surprise: Tensor, thresholds: tuple[float, float], config: HarvestConfig) -> Iterator[tuple[float, Tensor]]:
     """Yield the findings of one image: the area of the seeds / image, and the outline [1, *spatial].
 
-    A finding is a connected region above the lower threshold that holds enough pixels above the higher one.
+    A finding is a connected region above the lower threshold that holds enough pixels above the higher one. Its outline
+    is where it is above half of its high values: maps are blurred, so that a strong finding is above the threshold far
+    beyond its border.
 
     Args:
         surprise: the detector's map, [1, *spatial], with -infinity where it does not count.
@@ -97,7 +103,8 @@ def harvest(surprise: Tensor, thresholds: tuple[float, float], config: HarvestCo
     seeds = ndimage.sum_labels(grid > thresholds[0], regions, range(1, count + 1)) / total
     for number, (area, seed) in enumerate(zip(areas, seeds, strict=True), start=1):
         if area >= config.area and seed >= config.seed_area:
-            yield float(seed), _outline(regions == number)
+            inside = regions == number
+            yield float(seed), _outline(inside & (grid >= config.outline * np.quantile(grid[inside], HIGH)))
 
 
 def _outline(region: np.ndarray) -> Tensor:

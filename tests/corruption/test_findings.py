@@ -30,12 +30,23 @@ def test_a_finding_is_a_region_with_enough_seeds() -> None:
     surprise[0, 4:10, 4:10], surprise[0, 5:7, 5:7] = 1, 3  # a region of 36 pixels with 4 seeds
     surprise[0, 20:26, 20:26] = 1  # a region without a seed
     surprise[0, 30:32, 4:6] = 3  # seeds alone, too small
-    config = HarvestConfig(seed_area=3 / 1600, area=30 / 1600)
+    config = HarvestConfig(seed_area=3 / 1600, area=30 / 1600, outline=0)
     ((seeds, outline),) = harvest(surprise, (2.0, 0.5), config)
     assert seeds == pytest.approx(4 / 1600)
     assert outline.shape == (1, 40, 40) and float(outline.max()) <= 1
     inside = outline[0] >= 0.5
     assert inside[4:10, 4:10].all() and not inside[:2].any() and not inside[12:].any()
+
+
+def test_the_outline_is_at_half_of_the_high_values() -> None:
+    distance = (torch.arange(64.0) - 31.5).abs()
+    surprise = torch.clamp(10 - torch.maximum(distance[:, None], distance), min=0)[None]  # a pyramid, 9.5 high
+    areas = []
+    for share in (0.0, 0.5):
+        ((_, outline),) = harvest(surprise, (5.0, 0.4), HarvestConfig(outline=share))
+        areas.append(int((outline >= 0.5).sum()))
+    # 0.95 of its 400 pixels are below 8.5, half of which leaves 12 x 12; a pixel wider, with the corners rounded
+    assert areas[0] > 2 * areas[1] and 140 < areas[1] <= 196
 
 
 def test_regions_that_do_not_count_are_no_finding() -> None:
