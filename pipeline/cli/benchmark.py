@@ -126,7 +126,13 @@ Example:
     type=click.Choice(("patchcore", "padim", "stfpm")),
     help="anomalib's model; repeat it for several.",
 )
-@click.option("--rounds", default=3, show_default=True, help="Passes over the scans; the median is reported.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Passes over the scans; the median is reported.",
+)
 @json_option
 @click.pass_context
 def benchmark_anomalib(

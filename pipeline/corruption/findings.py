@@ -19,7 +19,7 @@ from typing import Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy import ndimage
 from torch import Tensor
 
@@ -55,9 +55,18 @@ class HarvestConfig(Config):
     seed_area: float = Field(0.0006, gt=0, lt=1, description="least area of the seeds in a region")
     area: float = Field(0.0018, gt=0, lt=1, description="least area of a region")
     outline: float = Field(
-        0.5, ge=0, lt=1, description="a finding's outline is where the map is above this share of its own high values"
+        0.0,
+        ge=0,
+        lt=1,
+        description="height of a finding's outline, from 0, the threshold of a region, to 1, its own high values",
     )
     most: int = Field(1000, ge=1, description="findings to keep, those with the most seeds first")
+
+    @model_validator(mode="after")
+    def _seeds_are_rarer(self) -> Self:
+        if self.seeds > self.regions:
+            raise ValueError(f"seeds ({self.seeds}) must be at most regions ({self.regions}): a seed is the rarer one")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +97,8 @@ class Findings:
 def harvest(surprise: Tensor, thresholds: tuple[float, float], config: HarvestConfig) -> Iterator[tuple[float, Tensor]]:
     """Yield the findings of one image: the area of the seeds / image, and the outline [1, *spatial].
 
-    A finding is a connected region above the lower threshold that holds enough pixels above the higher one. Its outline
-    is where it is above half of its high values: maps are blurred, so that a strong finding is above the threshold far
-    beyond its border.
+    A finding is a connected region above the lower threshold that holds enough pixels above the higher one. Maps
+    are blurred, so that a strong finding is above the threshold beyond its border; `config.outline` cuts it higher up.
 
     Args:
         surprise: the detector's map, [1, *spatial], with -infinity where it does not count.
@@ -104,7 +112,8 @@ def harvest(surprise: Tensor, thresholds: tuple[float, float], config: HarvestCo
     for number, (area, seed) in enumerate(zip(areas, seeds, strict=True), start=1):
         if area >= config.area and seed >= config.seed_area:
             inside = regions == number
-            yield float(seed), _outline(inside & (grid >= config.outline * np.quantile(grid[inside], HIGH)))
+            height = thresholds[1] + config.outline * (np.quantile(grid[inside], HIGH) - thresholds[1])
+            yield float(seed), _outline(inside & (grid >= height))
 
 
 def _outline(region: np.ndarray) -> Tensor:

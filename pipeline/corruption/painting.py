@@ -63,7 +63,7 @@ class PaintingFields(Config):
         clean, body = self.vary(batch, rng)
         lesions = self.validated_on if batch.held_out and self.validated_on is not None else self.lesions
         painted = self.corrupt(clean, body, lesions, rng)
-        if self.pasting is not None:
+        if self.pasting is not None and not batch.held_out:  # validation must not reward findings learned by heart
             painted = self._pasted(clean, body, painted, self._findings(batch), rng.fork("pasting"))
         return Lesson(clean, body, painted, self.target(painted, clean))
 

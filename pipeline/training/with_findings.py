@@ -13,7 +13,7 @@ class WithFindings:
 
     Args:
         data: the images.
-        findings: at least one, on the same grid.
+        findings: at least one, on the same grid; no more than there are images, or the rest is never pasted.
     """
 
     def __init__(self, data: Images, findings: Findings) -> None:

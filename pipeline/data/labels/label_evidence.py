@@ -59,6 +59,9 @@ def read_unassigned_evidence(
 
 def _add_unlabelled(session: Session, by_patient: dict[str, PatientEvidence]) -> None:
     dismissed = {row[0] for query in _queries(dismissed=True) for row in session.execute(query)}
+    for patient_id in dismissed & by_patient.keys():
+        if not by_patient[patient_id].labels & {"normal", "abnormal"} and not by_patient[patient_id].official_sets:
+            del by_patient[patient_id]
     query = select(Patient.patient_id, Patient.draw).where(Patient.set_name.is_(None), USABLE)
     for patient_id, draw in session.execute(query):
         if patient_id not in by_patient and patient_id not in dismissed:

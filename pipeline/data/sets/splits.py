@@ -112,6 +112,8 @@ class SplitPolicy(Config):
     def _unlabelled_set(self, draw: float, official: str | None) -> tuple[SetName, str] | None:
         if official == "test":
             return "test", "official test"
+        if official == "validate":  # these may not train, whatever label comes later
+            return None
         return (
             ("train", "unlabelled") if draw >= 1 - self.unlabelled else None
         )  # normals in train draw high numbers too

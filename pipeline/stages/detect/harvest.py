@@ -8,13 +8,16 @@ unseen.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 from pipeline import durable
@@ -29,28 +32,45 @@ from pipeline.evaluation import style
 from pipeline.evaluation.findings_sheet import draw_findings
 from pipeline.stages.run.load_slices import choose_unlabelled
 from pipeline.stages.run.open_run import OpenFolder, OpenRun
-from pipeline.stages.run.run_config import UnlabelledConfig
+from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import scored_slices
 from pipeline.types import RunRef, SliceResult
 
 FILE, SHEET = "findings.safetensors", "findings.png"
 
 
-def read_findings(opened: OpenFolder, unlabelled: UnlabelledConfig, teacher: RunRef) -> Findings:
-    """Return the findings that a run learns from; they are harvested once, and kept in its folder.
+def read_findings(folder: RunFolder) -> tuple[Findings, str]:
+    """Return the findings that a run learns from, and the SHA-256 of its teacher.
 
     Raises:
-        EmptySelection: there are no unlabelled scans, or the teacher finds nothing in them.
+        SafetensorError, OSError: they are missing or damaged.
+    """
+    with safe_open(folder.path / FILE, "pt") as file:
+        return Findings(file.get_tensor("images"), file.get_tensor("outlines")), file.metadata()["teacher"]
+
+
+def has_findings(folder: RunFolder) -> bool:
+    """Return whether a run's folder holds findings that can be read."""
+    try:
+        return len(read_findings(folder)[0]) > 0
+    except (OSError, SafetensorError, KeyError, TypeError):
+        return False
+
+
+def harvest_findings(opened: OpenFolder, config: HarvestConfig, teacher: RunRef, most: int) -> None:
+    """Harvest the findings that a run learns from, at most `most`, and keep them in its folder.
+
+    Raises:
+        EmptySelection: the teacher finds nothing in the unlabelled scans.
         ConfigError: the teacher gives no map.
         ArtefactError: the teacher is missing or altered.
     """
-    place = opened.folder.path / FILE
-    if not place.exists():
-        earlier = OpenRun.load_uncalibrated(teacher, opened.catalogue, opened.settings)
-        findings = _harvest(earlier, choose_unlabelled(opened.catalogue, opened.config, opened.settings), unlabelled)
-        _draw(findings, opened.folder.path / SHEET)
-        durable.write(place, save({"images": findings.images, "outlines": findings.outlines}))
-    return Findings(**load(place.read_bytes()))
+    earlier = OpenRun.load_uncalibrated(teacher, opened.catalogue, opened.settings)
+    config = config.model_copy(update={"most": min(config.most, most)})
+    findings = _harvest(earlier, choose_unlabelled(opened.catalogue, opened.config, opened.settings), config)
+    _draw(findings, opened.folder.path / SHEET)
+    tensors = {"images": findings.images, "outlines": findings.outlines}
+    durable.write(opened.folder.path / FILE, save(tensors, metadata={"teacher": teacher.sha256}))
 
 
 def _draw(findings: Findings, place: Path) -> None:
@@ -58,21 +78,15 @@ def _draw(findings: Findings, place: Path) -> None:
     style.save_png(draw_findings(findings.images[:, 0].numpy(), findings.outlines[:, 0].numpy()), place)
 
 
-def _harvest(teacher: OpenRun, selection: Selection, config: UnlabelledConfig) -> Findings:
-    if not selection.slices:
-        raise EmptySelection(
-            f"There are no unlabelled scans to learn from on the route {teacher.route!r}: they must be of patients in "
-            "train. Set data.splits.unlabelled to the share of patients without labels who enter it, or remove "
-            f"`unlabelled`.{selection.left_out()}"
-        )
+def _harvest(teacher: OpenRun, selection: Selection, config: HarvestConfig) -> Findings:
     if not teacher.detector.has_maps:
         raise ConfigError(
             f"{teacher.folder.run_id} scores without a map, so it cannot say where a finding is. Choose another "
             "method in unlabelled.teacher."
         )
     validate = teacher.dataset(teacher.choose(sets=("validate",)))
-    thresholds = _thresholds(teacher.detector, validate, config.harvest)
-    findings = _best(teacher.detector, teacher.dataset(selection), thresholds, config.harvest)
+    thresholds = _thresholds(teacher.detector, validate, config)
+    findings = _best(teacher.detector, teacher.dataset(selection), thresholds, config)
     if not findings:
         raise EmptySelection(
             f"{teacher.folder.run_id} finds nothing in {len(selection.slices)} unlabelled images that normal ones "
@@ -93,13 +107,16 @@ def _thresholds(detector: Scorer, normals: SliceDataset, config: HarvestConfig) 
 def _best(
     detector: Scorer, data: SliceDataset, thresholds: tuple[float, float], config: HarvestConfig
 ) -> list[Findings]:
-    """Return the findings with the most seeds, those first."""
-    ranked: list[tuple[float, Findings]] = []
+    """Return the findings with the most seeds, those first; no more than `config.most` are ever in memory."""
+    best: list[tuple[float, int, Findings]] = []
+    number = count()
     for result, surprise, counted in _maps(detector, data):
         image = torch.as_tensor(data.item(result.id)["image"])
         for seeds, outline in harvest(surprise.masked_fill(~counted, -torch.inf), thresholds, config):
-            ranked.append((seeds, Findings(image[None], outline[None])))
-    return [findings for _, findings in sorted(ranked, key=lambda one: -one[0])[: config.most]]
+            heapq.heappush(best, (seeds, -next(number), Findings(image[None], outline[None])))
+            if len(best) > config.most:
+                heapq.heappop(best)
+    return [findings for *_, findings in sorted(best, key=lambda one: one[:2], reverse=True)]
 
 
 def _maps(detector: Scorer, data: SliceDataset) -> Iterator[tuple[SliceResult, Tensor, Tensor]]:

@@ -24,7 +24,7 @@ from pipeline.methods.method_registry import build_method
 from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
 from pipeline.stages.detect.calibrate import calibrate
-from pipeline.stages.detect.harvest import read_findings
+from pipeline.stages.detect.harvest import harvest_findings, has_findings, read_findings
 from pipeline.stages.run.learning_sets import LEARNING, learning_sets, make_run_folder
 from pipeline.stages.run.load_slices import choose_unlabelled, lessons
 from pipeline.stages.run.open_run import OpenFolder
@@ -87,22 +87,28 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
 
     Raises:
         ArtefactError: a trained component, such as the codec of a latent model, is missing or another one.
-        EmptySelection: there are no normal training scans on this route.
+        EmptySelection: there are no normal training scans on this route, or a run with `unlabelled` has no unlabelled
+            ones, or no validate normals.
         TrainingDiverged: NaN or infinity in a loss.
     """
     if isinstance(config.method, EnsembleConfig):
         return assemble(train_members(config, config.method, settings, progress), settings, again)
-    teacher = None if config.unlabelled is None else train(config.build_teacher_run(), settings, progress=progress)
     with Catalogue.open(settings) as catalogue:
         patients = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
         assign_sets(catalogue, config.data.splits, patients)
         sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
         _refuse_empty(sets, config)
-        unlabelled = None if teacher is None else choose_unlabelled(catalogue, config, settings)
+        unlabelled = None if config.unlabelled is None else choose_unlabelled(catalogue, config, settings)
+        _refuse_nothing_new(sets, unlabelled, config)
         folder = make_run_folder(config, sets, settings, again, unlabelled)
-        if not (folder.is_trained() and _is_tracked(folder, config)):
-            _train_in(OpenFolder(folder, config, catalogue, settings), sets, teacher, progress)
+    if folder.is_trained() and _is_tracked(folder, config):
+        return folder.read_trained()
+    teacher = None
+    if config.unlabelled is not None and not has_findings(folder):
+        teacher = train(config.build_teacher_run(), settings, progress=progress)
+    with Catalogue.open(settings) as catalogue:
+        _train_in(OpenFolder(folder, config, catalogue, settings), sets, teacher, progress)
     return folder.read_trained()
 
 
@@ -128,6 +134,23 @@ def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
             f"There are no normal scans to train on for the route {config.data.route!r}. Ingest scans and import "
             "labels that say "
             f"which are normal with nightread labels import FILE.csv.{sets['train'].left_out()}"
+        )
+
+
+def _refuse_nothing_new(sets: dict[SetName, Selection], unlabelled: Selection | None, config: RunConfig) -> None:
+    """Refuse to teach with scans that the teacher learned as normal, or without normals that set its thresholds."""
+    if unlabelled is None:
+        return
+    if {ref.slice_id for ref in unlabelled.slices} <= {ref.slice_id for ref in sets["train"].slices}:
+        raise EmptySelection(
+            f"There are no unlabelled scans to learn from on the route {config.data.route!r}: all scans of patients in "
+            "train are labelled normal. Set data.splits.unlabelled to the share of patients without labels who enter "
+            f"train for good, or remove `unlabelled`.{unlabelled.left_out()}"
+        )
+    if not sets["validate"].slices:
+        raise EmptySelection(
+            "A run with `unlabelled` needs validate normals, which set the thresholds of its findings. Set "
+            "data.splits.normals.validate above 0, or label more normal patients."
         )
 
 
@@ -168,17 +191,19 @@ def _is_tracked(folder: RunFolder, config: RunConfig) -> bool:
 def _read_lessons(
     opened: OpenFolder, sets: dict[SetName, Selection], teacher: RunRef | None, tracked: TrackedRun
 ) -> dict[SetName, Images]:
-    """Return the training data of each set, with findings to paste if there is a teacher."""
+    """Return the training data of each set; with findings to paste, harvested first if there is a teacher."""
     data: dict[SetName, Images] = {}
     for name, chosen in sets.items():
         data[name] = lessons(chosen, opened.config, opened.settings)
         tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
-    if teacher is None or opened.config.unlabelled is None:
+    if opened.config.unlabelled is None:
         return data
-    findings = read_findings(opened, opened.config.unlabelled, teacher)
+    if teacher is not None:
+        harvest_findings(opened, opened.config.unlabelled.harvest, teacher, len(data["train"]))
+    findings, teacher_sha256 = read_findings(opened.folder)
     tracked.log_metrics({"findings": len(findings)})
-    tracked.log_tags({"teacher_sha256": teacher.sha256})
-    return {name: WithFindings(images, findings) for name, images in data.items()}
+    tracked.log_tags({"teacher_sha256": teacher_sha256})
+    return {**data, "train": WithFindings(data["train"], findings)}
 
 
 def _fit(

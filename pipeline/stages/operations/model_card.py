@@ -17,6 +17,7 @@ from pipeline.stages.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from pipeline.evaluation.results import ResultTable
+    from pipeline.stages.run.run_config import RunConfig
 
 SETS = ("test", "develop")
 LIMITS = (
@@ -74,7 +75,7 @@ def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     except (ArtefactError, ValidationError):
         return
     yield "Method", config.method.name
-    if config.unlabelled is not None:
+    if _is_taught(folder, config):
         yield "Learned from", "normal scans, and unlabelled ones as far as an earlier model found something in them"
     yield "Image size", f"{config.data.normaliser.image_size} pixels"
     if (volumes := config.data.volumes) is not None:
@@ -83,6 +84,12 @@ def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     if config.detection is not None:
         flagging = config.detection.flagging.model_dump()
         yield "Flagged by", ", ".join(f"{name} {value}" for name, value in flagging.items())
+
+
+def _is_taught(folder: RunFolder, config: RunConfig) -> bool:
+    """Return whether the run, or a member of its ensemble, learned from unlabelled scans."""
+    members = [RunFolder(folder.path.parent / str(one.run)) for one in getattr(config.method, "members", ())]
+    return config.unlabelled is not None or any("unlabelled" in (_read(one, "data.json") or {}) for one in members)
 
 
 def _data(folder: RunFolder) -> list[dict[str, Any]]:

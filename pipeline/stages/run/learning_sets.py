@@ -9,7 +9,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import fingerprint
 from pipeline.data.sets.selection import Selection
 from pipeline.errors import ArtefactError, CatalogueError
-from pipeline.stages.run.load_slices import choose
+from pipeline.stages.run.load_slices import choose, choose_unlabelled
 from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -68,7 +68,10 @@ def refuse_other_folds(opened: OpenFolder) -> None:
     if opened.config.data.fold is None:
         return
     learned, sets = opened.folder.read("data.json"), learning_sets(opened.config, opened.settings, opened.catalogue)
-    changed = [name for name, chosen in sets.items() if fingerprint(chosen.slices)["sha256"] != learned[name]["sha256"]]
+    read: dict[str, Selection] = {str(name): chosen for name, chosen in sets.items()}
+    if "unlabelled" in learned:
+        read["unlabelled"] = choose_unlabelled(opened.catalogue, opened.config, opened.settings)
+    changed = [name for name, chosen in read.items() if fingerprint(chosen.slices)["sha256"] != learned[name]["sha256"]]
     if changed:
         raise CatalogueError(
             f"The sets {', '.join(changed)} of {opened.folder.run_id} are not those that it was trained on: images or "

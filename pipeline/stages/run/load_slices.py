@@ -49,6 +49,8 @@ def choose(
 def choose_unlabelled(catalogue: Catalogue, config: RunConfig, settings: Settings) -> Selection:
     """Choose all slices of the patients in train, under the configuration's fold if it has one, whatever their labels.
 
+    Only slices whose flag a reader dismissed are left out, since they are false alarms by construction.
+
     For `RunConfig.unlabelled` alone: what learns from them must not read their labels.
     """
     train: tuple[SetName, ...] = ("train",)
@@ -64,7 +66,8 @@ def choose_unlabelled(catalogue: Catalogue, config: RunConfig, settings: Setting
     hidden = {
         key: tuple(replace(ref, label="unknown", mask_key=None) for ref in refs) for key, refs in chosen.members.items()
     }
-    return replace(chosen, slices=tuple(ref for refs in hidden.values() for ref in refs), members=hidden)
+    slices = tuple(ref for refs in hidden.values() for ref in refs if not ref.dismissed_flag)
+    return replace(chosen, slices=slices, members=hidden)
 
 
 def read_folded_sets(catalogue: Catalogue, fold: Fold | None, splits: SplitPolicy) -> dict[str, SetName] | None:

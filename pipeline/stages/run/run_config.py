@@ -19,6 +19,8 @@ from pipeline.methods.supervision import find_supervision
 from pipeline.nested import without
 from pipeline.training.config import TrainingConfig
 
+TEACHER = {"name", "method", "training", "detection"}  # parts of a run that a teacher may have of its own
+
 
 class UnlabelledConfig(Config):
     """Learning from unlabelled scans: an earlier detector finds what is unusual in them, and the method pastes it."""
@@ -27,6 +29,15 @@ class UnlabelledConfig(Config):
         {}, description="sections of the run that finds it, where they differ; its method is this run's without pasting"
     )
     harvest: HarvestConfig = Field(HarvestConfig(), description="what counts as a finding")
+
+    @model_validator(mode="after")
+    def _teacher_has_the_same_data(self) -> Self:
+        if odd := sorted(set(self.teacher) - TEACHER):
+            raise ValueError(
+                f"teacher has the sections {', '.join(odd)}, but its data and sets are the run's own. Remove them; "
+                f"it may have {', '.join(sorted(TEACHER))}"
+            )
+        return self
 
 
 class RunConfig(Config):
@@ -83,8 +94,9 @@ class RunConfig(Config):
         """Return the run whose detector finds what this one learns to paste: it learns from normals alone.
 
         Raises:
-            ConfigError: it would learn from unlabelled scans itself, or it has no detector.
-            ValidationError: a section of `unlabelled.teacher` has an unknown or out-of-range field.
+            ConfigError: it has no detector.
+            ValidationError: its method would paste findings itself, or a section of `unlabelled.teacher` has an unknown
+                or out-of-range field.
         """
         sections = {} if self.unlabelled is None else self.unlabelled.teacher
         own = self.model_dump(mode="json", exclude={"unlabelled"}, exclude_unset=True)
@@ -100,8 +112,12 @@ class RunConfig(Config):
     def _findings_are_used(self) -> Self:
         if self.data.volumes is not None and self.unlabelled is not None:
             raise ValueError("findings are pasted on slices, not on volumes. Remove `unlabelled`, or data.volumes")
+        if isinstance(self.method, EnsembleConfig):
+            if self.unlabelled is not None:
+                raise ValueError("an ensemble does not learn itself. Give `unlabelled` to its members, under `train`")
+            return self
         pastes = find_supervision(self.method) == "unlabelled"
-        if isinstance(self.method, EnsembleConfig) or pastes == (self.unlabelled is not None):
+        if pastes == (self.unlabelled is not None):
             return self
         if self.unlabelled is None:
             raise ValueError(

@@ -29,6 +29,9 @@ LOW = {"seeds": 0.2, "regions": 0.2, "seed_area": 0.001, "area": 0.001}
 def hospital(trained: TrainedWorkspace, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     settings = Settings(workspace=tmp_path_factory.mktemp("unlabelled") / "workspace")
     shutil.copytree(trained.settings.workspace, settings.workspace)
+    with Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        waiting = select(Patient.patient_id).where(Patient.set_name.is_(None)).order_by(Patient.patient_id).limit(3)
+        session.execute(update(Patient).where(Patient.patient_id.in_(waiting)).values(set_name="train"))
     return settings
 
 
@@ -89,6 +92,15 @@ def _sets(catalogue: Catalogue) -> list[Any]:
         return list(session.execute(select(Patient.patient_id, Patient.set_name)).tuples())
 
 
+def test_scans_that_the_teacher_learned_as_normal_teach_nothing(
+    trained: TrainedWorkspace, phantom_night: PhantomNight
+) -> None:
+    before = set(trained.settings.runs.iterdir())
+    with pytest.raises(EmptySelection, match=r"data\.splits\.unlabelled"):
+        train(_config(phantom_night), trained.settings)
+    assert set(trained.settings.runs.iterdir()) == before
+
+
 def test_a_teacher_that_finds_nothing_is_an_error(hospital: Settings, phantom_night: PhantomNight) -> None:
     with pytest.raises(EmptySelection, match=r"harvest\.area"):
         train(_config(phantom_night, unlabelled={"harvest": {**LOW, "area": 0.99}}), hospital)
@@ -99,9 +111,12 @@ def test_a_teacher_that_finds_nothing_is_an_error(hospital: Settings, phantom_ni
     [
         ({"method": {**DAE, "pasting": None}}, "pasting"),
         ({"unlabelled": None}, "unlabelled"),
+        ({"unlabelled": {"teacher": {"data": {"fold": None}}}}, "sections data"),
+        ({"unlabelled": {"harvest": {"seeds": 0.1, "regions": 0.01}}}, "rarer"),
+        ({"method": {"name": "ensemble", "members": [{"run": "a"}, {"run": "b"}]}}, "ensemble"),
     ],
 )
-def test_pasting_and_unlabelled_need_each_other(
+def test_settings_that_contradict_each_other_are_refused(
     phantom_night: PhantomNight, sections: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(ValidationError, match=field):
