@@ -32,6 +32,8 @@ MAY_WRITE_IN_PLACE = {
     "pipeline/cli/config_table.py": "a page of the source tree, under version control",
     "pipeline/tracking/served_model.py": "into a temporary folder of one request",
     "flows/overhead.py": "one measurement's output",
+    "pipeline/stages/speed/anomalib_half.py": "into the temporary folder of one measurement",
+    "pipeline/stages/speed/side_by_side.py": "into the temporary folder of one measurement",
 }
 
 

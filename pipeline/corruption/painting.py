@@ -62,7 +62,7 @@ class PaintingFields(Config):
         """Return the batch moved, jittered and corrupted; its own images are unchanged."""
         clean, body = self.vary(batch, rng)
         lesions = self.validated_on if batch.held_out and self.validated_on is not None else self.lesions
-        painted = self.corrupt(clean, body, lesions, rng)
+        painted = self.corrupt(clean, body, rng, lesions)
         if self.pasting is not None and not batch.held_out:  # validation must not reward findings learned by heart
             painted = self._pasted(clean, body, painted, self._findings(batch), rng.fork("pasting"))
         return Lesson(clean, body, painted, self.target(painted, clean))
@@ -93,8 +93,12 @@ class PaintingFields(Config):
             images.where(here, painted.images), coverage.where(here, painted.coverage), mask.where(here, painted.mask)
         )
 
-    def corrupt(self, clean: Tensor, body: Tensor, lesions: LesionConfig, rng: Rng) -> Painted:
-        """Return images [B, C, *spatial] with lesions, noise or both within their bodies, and what changed visibly."""
+    def corrupt(self, clean: Tensor, body: Tensor, rng: Rng, lesions: LesionConfig | None = None) -> Painted:
+        """Return images [B, C, *spatial] with lesions, noise or both within their bodies, and what changed visibly.
+
+        `lesions` may be others than the method's own.
+        """
+        lesions = self.lesions if lesions is None else lesions
         if self.corruption == "lesions":
             return paint(clean, body, lesions, rng)
         images = clean if self.corruption == "noise" else paint(clean, body, lesions, rng).images

@@ -260,7 +260,7 @@ def _result(state: TrainState, data: Images, held_out: Images | None) -> FitResu
     if state.best_weights is not None:
         copy_tensors(method.own_state(), state.best_weights, "the best weights")
     complete(method.eval(), data, held_out, state.config.batch_size)
-    method = method.to("cpu").to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]  # torch's stub lacks it
+    method = method.to("cpu").arrange().eval()  # as a saved model is loaded, so that both answer with the same bits
     for averaged, trained in zip(method.parameters(), state.method.parameters(), strict=True):
         averaged.requires_grad_(trained.requires_grad)
     counters = state.progress
