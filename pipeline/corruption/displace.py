@@ -14,7 +14,13 @@ def displace(images: Tensor, offset: Tensor) -> Tensor:
         images: float32.
         offset: [B, *spatial, dims], last axis of the image first, in units of half the edge (-1 .. 1 spans it).
     """
+    return F.grid_sample(images, pixel_places(images) + offset, padding_mode="border", align_corners=False)
+
+
+def pixel_places(images: Tensor) -> Tensor:
+    """Return where the pixels of images [B, C, *spatial] are: [B, *spatial, dims], -1..1 over the edge, last axis
+    first.
+    """
     dims = images.ndim - 2
     identity = torch.eye(dims, dims + 1, device=images.device).expand(len(images), -1, -1)
-    places = F.affine_grid(identity, list(images.shape), align_corners=False)
-    return F.grid_sample(images, places + offset, padding_mode="border", align_corners=False)
+    return F.affine_grid(identity, list(images.shape), align_corners=False)

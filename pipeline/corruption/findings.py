@@ -24,6 +24,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from pipeline.config import Config
+from pipeline.corruption.displace import pixel_places
 from pipeline.corruption.pose import PoseConfig, pose_matrices
 from pipeline.corruption.random_fields import Range, between
 from pipeline.nn.rng import Rng
@@ -157,9 +158,6 @@ def _move(findings: Tensor, config: PastingConfig, rng: Rng) -> Tensor:
 
 def _middle(outlines: Tensor) -> Tensor:
     """Return the centre of mass of outlines [B, 1, *spatial]: [B, dims] in -1..1 over the edge, last axis first."""
-    dims = outlines.ndim - 2
-    identity = torch.eye(dims, dims + 1, device=outlines.device).expand(len(outlines), -1, -1)
-    places = F.affine_grid(identity, list(outlines.shape), align_corners=False)
     weights = outlines[:, 0, ..., None]
-    axes = tuple(range(1, dims + 1))
-    return (places * weights).sum(dim=axes) / weights.sum(dim=axes).clamp_min(1e-6)
+    axes = tuple(range(1, outlines.ndim - 1))
+    return (pixel_places(outlines) * weights).sum(dim=axes) / weights.sum(dim=axes).clamp_min(1e-6)

@@ -112,7 +112,12 @@ def _paint(images: Tensor, body: Tensor, config: LesionConfig, rng: Rng) -> Pain
             part, covered = _one_more(painted[rows], body[rows], region[rows], others, config, stream)
             painted = painted.index_copy(0, rows, part)
             coverage = coverage.index_copy(0, rows, torch.maximum(coverage[rows], covered))
-    return Painted(painted, coverage, (coverage >= 0.5) & visible(painted - images, config.visible))
+    return masked(painted, images, coverage, config.visible)
+
+
+def masked(images: Tensor, clean: Tensor, coverage: Tensor, least: float) -> Painted:
+    """Return images with lesions, whose mask is where at least half of the effect is, and visible (`visible`)."""
+    return Painted(images, coverage, (coverage >= 0.5) & visible(images - clean, least))
 
 
 def _counts(config: LesionConfig, rng: Rng) -> Tensor:

@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.corruption.added_noise import AddedNoiseConfig, add_noise
 from pipeline.corruption.findings import PastingConfig, paste
 from pipeline.corruption.intensity_jitter import IntensityConfig, jitter
-from pipeline.corruption.lesions import LesionConfig, Painted, paint, visible
+from pipeline.corruption.lesions import LesionConfig, Painted, masked, paint, visible
 from pipeline.corruption.pose import PoseConfig, pose
 from pipeline.errors import ConfigError
 from pipeline.nn.rng import Rng
@@ -87,10 +87,12 @@ class PaintingFields(Config):
         config = cast(PastingConfig, self.pasting)
         with torch.autocast(clean.device.type, enabled=False):
             images, coverage = paste(clean, body, findings, config, rng)
-        mask = (coverage >= 0.5) & visible(images - clean, self.lesions.visible)
+        pasted = masked(images, clean, coverage, self.lesions.visible)
         here = rng.uniform(*[1] * (clean.ndim - 1)) < config.share
         return Painted(
-            images.where(here, painted.images), coverage.where(here, painted.coverage), mask.where(here, painted.mask)
+            images.where(here, painted.images),
+            coverage.where(here, painted.coverage),
+            pasted.mask.where(here, painted.mask),
         )
 
     def corrupt(self, clean: Tensor, body: Tensor, rng: Rng, lesions: LesionConfig | None = None) -> Painted:

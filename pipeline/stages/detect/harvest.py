@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import cast
@@ -30,13 +31,20 @@ from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation import style
 from pipeline.evaluation.findings_sheet import draw_findings
-from pipeline.stages.run.load_slices import choose_unlabelled
 from pipeline.stages.run.open_run import OpenFolder, OpenRun
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import scored_slices
 from pipeline.types import RunRef, SliceResult
 
 FILE, SHEET = "findings.safetensors", "findings.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where findings come from: a trained run that finds them, and the scans that it searches."""
+
+    teacher: RunRef
+    unlabelled: Selection
 
 
 def read_findings(folder: RunFolder) -> tuple[Findings, str]:
@@ -57,7 +65,7 @@ def has_findings(folder: RunFolder) -> bool:
         return False
 
 
-def harvest_findings(opened: OpenFolder, config: HarvestConfig, teacher: RunRef, most: int) -> None:
+def harvest_findings(opened: OpenFolder, source: Source, config: HarvestConfig, most: int) -> None:
     """Harvest the findings that a run learns from, at most `most`, and keep them in its folder.
 
     Raises:
@@ -65,12 +73,12 @@ def harvest_findings(opened: OpenFolder, config: HarvestConfig, teacher: RunRef,
         ConfigError: the teacher gives no map.
         ArtefactError: the teacher is missing or altered.
     """
-    earlier = OpenRun.load_uncalibrated(teacher, opened.catalogue, opened.settings)
+    earlier = OpenRun.load_uncalibrated(source.teacher, opened.catalogue, opened.settings)
     config = config.model_copy(update={"most": min(config.most, most)})
-    findings = _harvest(earlier, choose_unlabelled(opened.catalogue, opened.config, opened.settings), config)
+    findings = _harvest(earlier, source.unlabelled, config)
     _draw(findings, opened.folder.path / SHEET)
     tensors = {"images": findings.images, "outlines": findings.outlines}
-    durable.write(opened.folder.path / FILE, save(tensors, metadata={"teacher": teacher.sha256}))
+    durable.write(opened.folder.path / FILE, save(tensors, metadata={"teacher": source.teacher.sha256}))
 
 
 def _draw(findings: Findings, place: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.methods.method_registry import build_method
 from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
 from pipeline.stages.detect.calibrate import calibrate
-from pipeline.stages.detect.harvest import harvest_findings, has_findings, read_findings
+from pipeline.stages.detect.harvest import Source, harvest_findings, has_findings, read_findings
 from pipeline.stages.run.learning_sets import LEARNING, learning_sets, make_run_folder
 from pipeline.stages.run.load_slices import choose_unlabelled, lessons
 from pipeline.stages.run.open_run import OpenFolder
@@ -104,11 +104,11 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         folder = make_run_folder(config, sets, settings, again, unlabelled)
     if folder.is_trained() and _is_tracked(folder, config):
         return folder.read_trained()
-    teacher = None
-    if config.unlabelled is not None and not has_findings(folder):
-        teacher = train(config.build_teacher_run(), settings, progress=progress)
+    source = None
+    if unlabelled is not None and not has_findings(folder):
+        source = Source(train(config.build_teacher_run(), settings, progress=progress), unlabelled)
     with Catalogue.open(settings) as catalogue:
-        _train_in(OpenFolder(folder, config, catalogue, settings), sets, teacher, progress)
+        _train_in(OpenFolder(folder, config, catalogue, settings), sets, source, progress)
     return folder.read_trained()
 
 
@@ -154,14 +154,14 @@ def _refuse_nothing_new(sets: dict[SetName, Selection], unlabelled: Selection | 
         )
 
 
-def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], teacher: RunRef | None, progress: bool) -> None:
+def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], source: Source | None, progress: bool) -> None:
     folder, catalogue, settings = opened.folder, opened.catalogue, opened.settings
     catalogue.start_run("train", opened.route, settings.relative(folder.path), run_id=folder.run_id)
     try:
         with track(settings, opened.route, opened.config.name, folder.read_tracked().get("run_id")) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})
             components = _read_components(opened.config, settings)
-            data = _read_lessons(opened, sets, teacher, tracked)
+            data = _read_lessons(opened, sets, source, tracked)
             result = _fit(opened, data, build_untrained(opened.config, components), tracked, progress)
             _log(tracked, opened, result)
             sha256 = _save(opened, result, components)
@@ -189,17 +189,17 @@ def _is_tracked(folder: RunFolder, config: RunConfig) -> bool:
 
 
 def _read_lessons(
-    opened: OpenFolder, sets: dict[SetName, Selection], teacher: RunRef | None, tracked: TrackedRun
+    opened: OpenFolder, sets: dict[SetName, Selection], source: Source | None, tracked: TrackedRun
 ) -> dict[SetName, Images]:
-    """Return the training data of each set; with findings to paste, harvested first if there is a teacher."""
+    """Return the training data of each set; with findings to paste, harvested first if there is a source."""
     data: dict[SetName, Images] = {}
     for name, chosen in sets.items():
         data[name] = lessons(chosen, opened.config, opened.settings)
         tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
     if opened.config.unlabelled is None:
         return data
-    if teacher is not None:
-        harvest_findings(opened, opened.config.unlabelled.harvest, teacher, len(data["train"]))
+    if source is not None:
+        harvest_findings(opened, source, opened.config.unlabelled.harvest, len(data["train"]))
     findings, teacher_sha256 = read_findings(opened.folder)
     tracked.log_metrics({"findings": len(findings)})
     tracked.log_tags({"teacher_sha256": teacher_sha256})
