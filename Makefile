@@ -8,7 +8,7 @@ export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
-.PHONY: install demo test test-slow coverage lint docs figures clean
+.PHONY: install demo test test-slow coverage lint docs figures gallery clean
 
 install: $(STAMP)
 
@@ -40,6 +40,9 @@ figures: demo
 	mkdir -p notebooks/figures
 	cp demo/workspace/runs/phantom-mr-*/evaluation/develop/panels.png notebooks/figures/
 	NIGHTREAD_FIGURES=notebooks/figures $(BIN)/python -m pytest -q tests/review/web/test_pictures.py
+
+gallery: $(STAMP)
+	NIGHTREAD_WORKSPACE=demo/gallery $(BIN)/python -m flows.gallery notebooks/figures/gallery
 
 docs: $(STAMP)
 	$(BIN)/python -m pipeline.cli.config_table

@@ -19,6 +19,9 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 os.environ.setdefault("PREFECT_RESULTS_DEFAULT_SERIALIZER", "json")  # law 6: no pickles
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+# The night's own sentences go into Prefect's pages, and stay off the screen of whoever started it.
+os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "INFO")
+os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
 warnings.filterwarnings(
     "ignore", "Failed to create the Prefect home directory", UserWarning
 )  # it creates one level only

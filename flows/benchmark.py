@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import Any
 
 from prefect import flow, task
@@ -30,10 +31,14 @@ from pipeline.stages.benchmark.run import note_crash, prepare
 def run_model(file: str, method: str, seed: int, workspace: str) -> str:
     """Compute the cells of one (method, seed) in a process of its own; failures are recorded in its cells."""
     with keep_discreet():
+        began = time.monotonic()
+        print(f"benchmark: {method}, seed {seed}: started", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "pipeline.stages.benchmark.run", file, method, str(seed), workspace]
         process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         if process.returncode:
             note_crash(Benchmark.read(file), method, seed, process.returncode, Settings.load(workspace))
+        took = f"{(time.monotonic() - began) / 60:.1f} min"
+        print(f"benchmark: {method}, seed {seed}: done after {took}", file=sys.stderr, flush=True)
         return f"{method}.{seed}"
 
 

@@ -20,6 +20,7 @@ from flows.train import calibrate_run, train_method
 from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.results import ScoreRow
+from pipeline.stages.operations.ui_commands import mlflow_command, prefect_command
 from pipeline.stages.run.run_config import RunConfig
 
 NEGATIVE = "negative "
@@ -183,8 +184,8 @@ def print_places(console: Console, workspace: Path, run: Path) -> None:
     for name, command in {
         "the list": f".venv/bin/nightread -w {workspace} flagged",
         "refused": f".venv/bin/nightread -w {workspace} rejections",
-        "MLflow": f".venv/bin/mlflow ui --backend-store-uri sqlite:///{workspace}/mlflow/mlflow.db",
-        "Prefect": f"PREFECT_HOME={workspace}/prefect .venv/bin/prefect server start",
+        "MLflow": mlflow_command(workspace, programs=".venv/bin/"),
+        "Prefect": prefect_command(workspace, programs=".venv/bin/"),
     }.items():
         console.print(f"  {name:9s} {command}", soft_wrap=True)
 

@@ -11,6 +11,7 @@ from prefect.context import TaskRunContext
 
 from flows import WORKSPACE
 from flows.names import evaluate_name
+from flows.night_log import evaluate_lines, log_failures, log_lines, log_progress
 from flows.outcome import ended, of_every_champion
 from flows.policies import CACHED, HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings
@@ -32,8 +33,8 @@ REUSED: dict[str, Any] = {**STEADY, **CACHED, "cache_policy": CachePolicy.from_c
 @task(name="evaluate-route", timeout_seconds=4 * HOUR, **REUSED)
 def evaluate_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
     """Evaluate one detector on its develop set; the same detector on the same data is read from the cache."""
-    with keep_discreet():
-        report = evaluate_stage(RunRef(**run), Settings.load(workspace))
+    with keep_discreet(), log_progress("Evaluating", "slices") as advance:
+        report = evaluate_stage(RunRef(**run), Settings.load(workspace), on_progress=advance)
         return {"run": run["path"], "sentence": headline(report), "markdown": report.to_markdown()}
 
 
@@ -45,7 +46,13 @@ def evaluate(workspace: str) -> Any:
     """
     reports, failures = of_every_champion(evaluate_route, workspace)
     pages = [report["markdown"] for report in reports]
-    create_markdown_artifact(key="evaluation", markdown="\n\n".join(pages) or "No detector was evaluated.")
+    create_markdown_artifact(
+        key="evaluation",
+        markdown="\n\n".join(pages) or "No detector was evaluated.",
+        description="Every model in use, measured on labelled scans beside the trivial controls",
+    )
+    log_lines(evaluate_lines(reports))
+    log_failures(failures)
     return ended({"reports": reports, "failures": failures})
 
 

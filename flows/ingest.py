@@ -14,6 +14,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows import WORKSPACE
 from flows.names import ingest_name
+from flows.night_log import ingest_lines, log_failures, log_lines, log_progress
 from flows.outcome import ended, settled
 from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from flows.request import hold_request, read_request, read_roots
@@ -29,8 +30,8 @@ def ingest_root(root: str, workspace: str) -> dict[str, Any]:
     Raises:
         OSError: the root is missing. This is not a bad file: it may reappear, like a share that is not mounted.
     """
-    with keep_discreet():
-        report = ingest_paths([Path(root)], Settings.load(workspace))
+    with keep_discreet(), log_progress("Reading", "files") as advance:
+        report = ingest_paths([Path(root)], Settings.load(workspace), advance)
         if report.rejected and not os.path.lexists(root):
             raise OSError(
                 errno.ENOENT, "A folder of the night does not exist. Check the spelling and that the drive is mounted."
@@ -57,6 +58,8 @@ def ingest(request: str, workspace: str) -> Any:
     labelled, unread = settled([import_label_file(file, workspace, return_state=True) for file in night.labels])
     rejected = [{"code": code, "files": count} for report in reports for code, count in report["rejected"].items()]
     create_table_artifact(key="rejected", table=rejected, description="Files rejected in this run, by reason")
+    log_lines(ingest_lines(reports, labelled))
+    log_failures(failures + unread)
     return ended({"reports": reports, "labels": labelled, "failures": failures + unread})
 
 

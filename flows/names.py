@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from flows.request import read_request, read_roots
 from pipeline.errors import NightreadError
 from pipeline.stages.benchmark.config import Benchmark
+from pipeline.stages.generate.task_config import load_task
 from pipeline.stages.run.auto_config import load_run
 
 
@@ -63,3 +64,12 @@ def benchmark_name() -> str:
         return f"benchmark {Benchmark.read(_parameters()['file']).config.name}, {_when()}"
     except NightreadError:
         return f"benchmark, {_when()}"
+
+
+def generate_name() -> str:
+    """`sample mednist-ddpm, 2026-03-01 01:30`."""
+    try:
+        config = load_task(_parameters()["config"])
+    except NightreadError:
+        return f"generate, {_when()}"
+    return f"{config.task} {config.name}, {_when()}"

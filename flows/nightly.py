@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, cast
 
 from prefect import flow
@@ -11,8 +12,18 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 
 from flows import WORKSPACE
 from flows.evaluate import evaluate
+from flows.generate import generate
 from flows.ingest import ingest
 from flows.names import night_name
+from flows.night_log import (
+    cut_lines,
+    evaluate_lines,
+    ingest_lines,
+    log_failures,
+    log_lines,
+    score_lines,
+    train_lines,
+)
 from flows.outcome import ended, settled
 from flows.policies import QUIET
 from flows.request import hold_request, read_request
@@ -25,21 +36,36 @@ from pipeline.stages.operations.night_report import build_night_report, find_unt
 
 @flow(name="nightly", flow_run_name=night_name, **QUIET)
 def nightly(request: str, workspace: str) -> Any:
-    """Ingest new scans and their labels, train routes that have no champion, score, evaluate and report.
+    """Ingest new scans and their labels, train routes that have no champion, score, evaluate and report; last, run
+    the generative tasks.
 
     A failing part (an unreadable folder, a route with too few normals) is reported and does not stop the rest.
     `request` is the path of the file that describes the night (see `flows.request`).
     """
     settings = Settings.load(workspace)
+    log_lines(["1 of 5: reading new scans and labels."])
     ingested, failures = settled([cast(Any, ingest)(request, workspace, return_state=True)])
+    log_lines(line for part in ingested for line in ingest_lines(part["reports"], part["labels"]))
+    log_lines(["2 of 5: training routes that have no champion."])
     configs, unreadable = _untrained(request, settings)
-    _, untrained_failures = settled([train(config, workspace, return_state=True) for config in configs])
+    trained, untrained_failures = settled([train(config, workspace, return_state=True) for config in configs])
+    log_lines(train_lines(configs, trained))
+    log_lines(["3 of 5: scoring scans that nobody has read."])
     scored, unscored = settled([cast(Any, score)(workspace, return_state=True)])
+    log_lines(line for part in scored for line in score_lines(part["reports"]))
+    log_lines(["4 of 5: measuring every champion on labelled scans."])
     measured, unmeasured = settled([cast(Any, evaluate)(workspace, return_state=True)])
-    failures += unreadable + untrained_failures + unscored + unmeasured
+    log_lines(line for part in measured for line in evaluate_lines(part["reports"]))
+    log_lines([f"5 of 5: {len(read_request(request).tasks)} generative tasks."])
+    tasks = read_request(request).tasks
+    _, undrawn = settled([cast(Any, generate)(one, workspace, return_state=True) for one in tasks])
+    failures += unreadable + untrained_failures + unscored + unmeasured + undrawn
     failures += [failure for part in (*ingested, *scored, *measured) for failure in part["failures"]]
     reports = [[report for part in parts for report in part["reports"]] for parts in (ingested, scored, measured)]
+    log_failures(failures)
     report = build_night_report(settings, *reports, failures)  # type: ignore[call-arg]  # three lists
+    log_lines(cut_lines(report["cut_short"]))
+    log_lines([f"The night has ended with {len(failures)} failures. The artifact `night` is its report."])
     create_markdown_artifact(key="night", markdown=report["markdown"], description="The night in one page")
     return ended(report)
 
@@ -55,13 +81,15 @@ def _untrained(request: str, settings: Settings) -> tuple[list[str], list[str]]:
     return pending, failures
 
 
-def run_nightly(roots: list[str], configs: list[str], labels: list[str], workspace: str) -> dict[str, Any]:
+def run_nightly(
+    roots: list[str], configs: list[str], labels: list[str], workspace: str, tasks: Sequence[str] = ()
+) -> dict[str, Any]:
     """Run the night once, for callers that do not use Prefect; `failures` in the report lists the errors.
 
     Heartbeats are off: the caller sees whether this process is alive, and each heartbeat costs a second per flow.
     """
     quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with quick, hold_request(workspace, roots, configs, labels) as request:
+    with quick, hold_request(workspace, roots, configs, labels, tasks) as request:
         report: dict[str, Any] = cast(Any, nightly)(request, workspace, return_state=True).result(
             raise_on_failure=False
         )

@@ -29,6 +29,7 @@ class Schedule(Config):
     )
     configs: tuple[str, ...] = Field((), description="run configurations, one per route")
     labels: tuple[str, ...] = Field((), description="label files to import after every ingest")
+    tasks: tuple[str, ...] = Field((), description="generative tasks to run at the end of the night")
 
 
 def read_request(file: str) -> Schedule:
@@ -55,23 +56,32 @@ def read_roots(request: str, workspace: str) -> list[str]:
 
 
 def write_request(
-    settings: Settings, roots: Sequence[str], configs: Sequence[str], labels: Sequence[str], name: str = ""
+    settings: Settings,
+    roots: Sequence[str],
+    configs: Sequence[str],
+    labels: Sequence[str],
+    tasks: Sequence[str] = (),
+    name: str = "",
 ) -> Path:
     """Write a request, readable only by its owner, and return its path; a given `name` is overwritten."""
     folder = settings.key_file.parent / "requests"  # beside the crosswalk, where everything identifying is kept
     make_private_folder(folder.parent)
     make_private_folder(folder)
     file = folder / f"{name or uuid.uuid4().hex}.json"
-    request = {"roots": list(roots), "configs": list(configs), "labels": list(labels)}
+    request = {"roots": list(roots), "configs": list(configs), "labels": list(labels), "tasks": list(tasks)}
     return durable.write(file, json.dumps(request, indent=1), mode=0o600)
 
 
 @contextmanager
 def hold_request(
-    workspace: str, roots: Sequence[str], configs: Sequence[str] = (), labels: Sequence[str] = ()
+    workspace: str,
+    roots: Sequence[str],
+    configs: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    tasks: Sequence[str] = (),
 ) -> Iterator[str]:
     """Yield the path of a request that exists while the block runs."""
-    file = write_request(Settings.load(workspace), roots, configs, labels)
+    file = write_request(Settings.load(workspace), roots, configs, labels, tasks)
     try:
         yield str(file)
     finally:

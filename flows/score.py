@@ -9,6 +9,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from flows import WORKSPACE
 from flows.names import score_name
+from flows.night_log import log_failures, log_lines, log_progress, score_lines
 from flows.outcome import ended, of_every_champion, settled
 from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings
@@ -20,8 +21,8 @@ from pipeline.types import RunRef
 @task(name="score-route", timeout_seconds=12 * HOUR, **STEADY)
 def score_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
     """Score with one detector; studies that it has already scored are skipped, so a retry repeats nothing."""
-    with keep_discreet():
-        return score_stage(RunRef(**run), Settings.load(workspace)).to_json()
+    with keep_discreet(), log_progress("Scoring", "slices") as advance:
+        return score_stage(RunRef(**run), Settings.load(workspace), on_progress=advance).to_json()
 
 
 @task(name="show-flagged", timeout_seconds=HOUR, **STEADY)
@@ -45,6 +46,8 @@ def score(workspace: str) -> Any:
     """
     reports, failures = of_every_champion(score_route, workspace)
     _, unshown = settled([show_flagged(reports, workspace, return_state=True)])
+    log_lines(score_lines(reports))
+    log_failures(failures + unshown)
     return ended({"reports": reports, "failures": failures + unshown})
 
 

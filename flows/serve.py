@@ -10,6 +10,7 @@ from flows.request import Schedule, read_request, write_request
 from flows.server import run_server
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
+from pipeline.stages.generate.task_config import load_task
 from pipeline.stages.run.auto_config import load_run
 
 
@@ -29,6 +30,8 @@ def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
     schedule = read_request(str(file))
     for config in schedule.configs:
         load_run(config)  # report an error now rather than at half past one at night
+    for task in schedule.tasks:
+        load_task(task)
     # Until Prefect's runner handles the signal, its default action would end this process and orphan the server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     home = Path(os.environ["PREFECT_HOME"])
@@ -58,12 +61,13 @@ def _serve(schedule: Schedule, settings: Settings) -> None:
         raise ConfigError(
             f"The schedule {schedule.cron!r} is not a cron line: {error}. Write minute, hour, day, month and weekday."
         ) from None
-    paths = ([str(Path(p).absolute()) for p in part] for part in (schedule.roots, schedule.configs, schedule.labels))
+    parts = (schedule.roots, schedule.configs, schedule.labels, schedule.tasks)
+    paths = ([str(Path(p).absolute()) for p in part] for part in parts)
     nightly.serve(
         name=schedule.name,
         schedules=[cron],
         parameters={
-            "request": str(write_request(settings, *paths, name=f"schedule-{schedule.name}")),  # type: ignore[misc, arg-type]  # three lists
+            "request": str(write_request(settings, *paths, name=f"schedule-{schedule.name}")),  # type: ignore[misc, arg-type]  # four lists
             "workspace": str(settings.workspace),
         },
         global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),

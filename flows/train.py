@@ -10,6 +10,7 @@ from prefect import flow, task
 
 from flows import WORKSPACE
 from flows.names import train_name
+from flows.night_log import log_text, progress_into_log
 from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings
 from pipeline.stages.auto.train_auto import train_run
@@ -22,8 +23,8 @@ from pipeline.types import RunRef
 @task(name="train-method", timeout_seconds=24 * HOUR, **STEADY)
 def train_method(config: str, workspace: str) -> dict[str, str]:
     """Train, or reuse the run with the same configuration and data; an interrupted run resumes where it stopped."""
-    with keep_discreet():
-        return asdict(train_run(load_run(config), Settings.load(workspace)))
+    with keep_discreet(), progress_into_log():
+        return asdict(train_run(load_run(config), Settings.load(workspace), progress=True, say=log_text))
 
 
 @task(name="calibrate", timeout_seconds=4 * HOUR, **STEADY)

@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ConfigError
+from pipeline.invalid_values import explain
 
 
 class Config(BaseModel):
@@ -38,6 +39,7 @@ def _zone_name(name: str) -> str:
 
 ZoneName = Annotated[str, AfterValidator(_zone_name)]
 FILES = (".yaml", ".yml")
+DEEPEST = 3  # files within files: a task names a run, which names its data and its method
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
@@ -45,8 +47,9 @@ def load_config(path: str | Path, model: type[ConfigT], overrides: Sequence[str]
     """Read a YAML file into `model`.
 
     `extends: other.yaml` (relative to the file) is merged beneath it, one level deep. A section given as
-    `section: other.yaml` is read from that file. Then `overrides` such as `training.images=5000` are applied in order;
-    their values are read as YAML, and `section=other.yaml` (relative to the working directory) as that file.
+    `section: other.yaml` is read from that file, and so are the sections of that file. Then `overrides` such as
+    `training.images=5000` are applied in order; their values are read as YAML, and `section=other.yaml` (relative to
+    the working directory) as that file.
 
     Raises:
         ConfigError: the file is missing or not a mapping, extends twice, or has an unknown or out-of-range field.
@@ -58,7 +61,7 @@ def read_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     """Return what a file says with its overrides, as `load_config` reads it, before any field is checked."""
     values = _with_sections(Path(path))
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     return values
 
 
@@ -74,10 +77,12 @@ def parse_config(values: dict[str, Any], model: type[ConfigT], path: str | Path)
         raise ConfigError(explain(error, str(path))) from None
 
 
-def _with_sections(path: Path) -> dict[str, Any]:
+def _with_sections(path: Path, depth: int = 0) -> dict[str, Any]:
+    if depth > DEEPEST:
+        raise ConfigError(f"{path} is a section {DEEPEST + 1} files deep; perhaps a file names itself. Merge them.")
     values = _with_parent(path)
     files = {k: v for k, v in values.items() if isinstance(v, str) and v.endswith(FILES)}
-    return values | {key: _with_parent(path.parent / name) for key, name in files.items()}
+    return values | {key: _with_sections(path.parent / name, depth + 1) for key, name in files.items()}
 
 
 def _with_parent(path: Path) -> dict[str, Any]:
@@ -118,7 +123,8 @@ def merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set one value of what a file says, `training.images=5000`; another form is a ConfigError."""
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise ConfigError(
@@ -136,19 +142,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"The value in {override!r} is not valid YAML. Put it in quotes.") from None
-    a_file = not parents and isinstance(value, str) and value.endswith(FILES)
-    node[leaf] = _with_parent(Path(value)) if a_file else value
-
-
-def explain(error: ValidationError, what: str) -> str:
-    """Return one line for each invalid field of `what`: its place, the reason, and the value given."""
-    lines = [f"{what} is not valid:"]
-    for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "(top level)"
-        # a section that contradicts itself is not repeated: its reason names the field
-        given = "" if isinstance(item["input"], dict) else f" (got {item['input']!r:.80})"
-        lines.append(f"  {where}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return "\n".join(lines)
+    a_file = isinstance(value, str) and value.endswith(FILES)
+    node[leaf] = _with_sections(Path(value)) if a_file else value
 
 
 def find_shipped_file(name: str | Path) -> Path:
@@ -179,26 +174,25 @@ class DecodeLimits(Config):
 class ReviewPolicy(Config):
     """Reading list settings: how many unflagged scans are read unmarked, and time limits for people."""
 
-    sample_share: float = Field(
-        0.02, ge=0, le=1, description="share of a scoring run's unflagged scans that enter the list, unmarked"
-    )
-    sample_least: int = Field(5, ge=0, description="at least this many per scoring run; all where there are fewer")
-    findings: Path | None = Field(
-        None, description="coded findings; default: the shipped `configs/review/findings.yaml`"
-    )
+    sample_share: float = Field(0.02, ge=0, le=1, description="share of unflagged scans that are listed, unmarked")
+    sample_least: int = Field(5, ge=0, description="average per scoring run, but half of the flagged ones, or one")
+    first_look: bool = Field(True, description="a scan opens without heatmap, until it is requested or decided")
+    findings: Path | None = Field(None, description="coded findings; default: `configs/review/findings.yaml`")
+    hanging: Path | None = Field(None, description="layout per route; default: `configs/review/hanging.yaml`")
+    viewer_url: str | None = Field(None, description="address of a study in the site's viewer, with {study_uid}")
+    viewer_blind: bool = Field(False, description="offer that link before the decision too, though a PACS may tell")
+    readers_identify: bool = Field(False, description="readers, too, may see study dates and open that link")
     lease_minutes: float = Field(15.0, gt=0, description="how long a scan is reserved for the person who reads it")
     assign_hours: float = Field(12.0, gt=0, description="how long a scan assigned beforehand is reserved")
+    open_scans: int = Field(5, ge=1, description="scans that one reader may have open; a further one frees the oldest")
+    assigned_scans: int = Field(20, ge=1, description="scans that one reader may assign to themselves beforehand")
     idle_minutes: float = Field(30.0, gt=0, description="a log-in ends after this long without a request")
     session_hours: float = Field(12.0, gt=0, description="a log-in ends after this long in any case")
     comment_characters: int = Field(20_000, gt=0, description="longest comment, and longest finding in free text")
     region_points: int = Field(2_000, ge=3, description="most corners of a drawn region")
     password_characters: int = Field(12, ge=8, description="shortest password")
-    failures_a_name: int = Field(
-        10, ge=1, description="failed log-ins with one name within the window before it must wait"
-    )
-    failures_an_address: int = Field(
-        30, ge=1, description="failed log-ins from one address within the window before it must wait"
-    )
+    failures_a_name: int = Field(10, ge=1, description="failed log-ins with a name in the window before it must wait")
+    failures_an_address: int = Field(30, ge=1, description="failed log-ins from an address in the window, likewise")
     failure_minutes: float = Field(15.0, gt=0, description="length of that window")
 
 
@@ -283,6 +277,16 @@ class Settings(Config):
     def runs(self) -> Path:
         """Folder of the run folders."""
         return self.workspace / "runs"
+
+    @property
+    def generated(self) -> Path:
+        """Folder of the generative tasks' folders."""
+        return self.workspace / "generated"
+
+    @property
+    def indices(self) -> Path:
+        """Folder of the indices of similar images."""
+        return self.workspace / "indices"
 
     @property
     def inbox(self) -> Path:

@@ -23,8 +23,17 @@ def write(
     path: Path, data: bytes | str, *, mode: int | None = None, staging: Path | None = None, lasting: bool = True
 ) -> Path:
     """Replace the file at `path` by `data` (text as UTF-8) in one step, and return `path`; see `writing`."""
-    with writing(path, mode=mode, staging=staging, lasting=lasting) as part:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
+    make_folder(path.parent)
+    part = _part_of(path, staging)
+    try:
+        _write_new(part, [data.encode() if isinstance(data, str) else data], mode, lasting)
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    if lasting:
+        sync_folder(path.parent)
     return path
 
 
@@ -45,8 +54,7 @@ def writing(
         OSError: the disk is full, read-only or broken; the target is what it was.
     """
     make_folder(path.parent)
-    # The name is unique, as two processes may write the same file at once; the last rename wins.
-    part = (staging or path.parent) / f".{path.name[:80]}.{uuid.uuid4().hex}{PART}"
+    part = _part_of(path, staging)
     try:
         created = _create_empty(part, 0o666 if mode is None else mode)
         yield part
@@ -113,15 +121,7 @@ def write_synced(path: Path, pieces: Sequence[bytes | memoryview], mode: int = 0
     Raises:
         OSError: the name is taken, or the disk is full, read-only or broken; the caller removes what was written.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        for piece in pieces:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _write_new(path, pieces, mode, lasting=True)
 
 
 def move(source: Path, target: Path) -> None:
@@ -159,6 +159,27 @@ def sweep(folder: Path, seconds: float = 24 * 3600.0) -> None:
         with contextlib.suppress(OSError):
             if part.name.endswith(PART) and part.stat().st_mtime < oldest:
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
+
+
+def _part_of(path: Path, staging: Path | None) -> Path:
+    # The name is unique, as two processes may write the same file at once; the last rename wins.
+    return (staging or path.parent) / f".{path.name[:80]}.{uuid.uuid4().hex}{PART}"
+
+
+def _write_new(path: Path, pieces: Sequence[bytes | memoryview], mode: int | None, lasting: bool) -> None:
+    """Write a new file; `mode` holds whatever the umask is, None leaves it to the umask."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
+    try:
+        if mode is not None:
+            os.fchmod(descriptor, mode)
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        if lasting:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _create_empty(path: Path, mode: int) -> int:

@@ -56,9 +56,12 @@ class RejectionCode(StrEnum):
     CORRUPT_HEADER = "corrupt-header"
     NESTED_TOO_DEEP = "nested-too-deep"
     MISSING_IDENTITY = "missing-identity"
+    INVALID_UID = "invalid-uid"
     MISSING_ATTRIBUTE = "missing-attribute"
     NO_PIXEL_DATA = "no-pixel-data"
     NOT_AN_IMAGE = "not-an-image"
+    SYNTHETIC = "synthetic-image"
+    MADE_HERE = "made-by-nightread"
     UNSUPPORTED_PIXELS = "unsupported-pixel-format"
     UNSUPPORTED_TRANSFER_SYNTAX = "unsupported-transfer-syntax"
     BURNED_IN_TEXT = "burned-in-text"
@@ -72,9 +75,15 @@ class RejectionCode(StrEnum):
     DECODE_MEMORY = "decode-memory"
     DECODER_CRASHED = "decoder-crashed"
     NON_FINITE = "non-finite-pixels"
+    NO_SAMPLING_FREQUENCY = "no-sampling-frequency"
+    WAVEFORM_LENGTH = "waveform-length-mismatch"
+    UNSUPPORTED_WAVEFORM = "unsupported-waveform-format"
     # normalisation
     EMPTY_FOREGROUND = "empty-foreground"
     NO_CONTRAST = "no-contrast"
+    NO_UNIT = "no-physical-unit"
+    MISSING_LEADS = "missing-leads"
+    SIGNAL_TOO_SHORT = "signal-too-short"
     # wrapping
     MANIFEST_ROW = "bad-manifest-row"
     # identity in the catalogue

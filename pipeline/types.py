@@ -54,6 +54,11 @@ class Scan:
     history: tuple[Step, ...] = ()
 
 
+def stack_id(series_id: str, stack: str) -> str:
+    """Return the id of a stack: the series where it is the only one."""
+    return f"{series_id}/{stack}" if stack else series_id
+
+
 @dataclass(frozen=True, slots=True)
 class SliceRef:
     """One two-dimensional image in the catalogue: enough to fetch it, place it and judge it. Pseudonyms only.
@@ -62,7 +67,8 @@ class SliceRef:
     (instance before series before study before patient), "unknown" where no level has one. `geometric_position` is the
     position in the files themselves, regardless of labels; None for a single image. `dismissed_flag`: the normal label
     rests only on a flag that a reader dismissed (`pipeline.data.labels.review_labels`). `slice_mm`: distance between
-    the slices of the series, None where they are not a regular stack.
+    the slices of the series, None where they are not a regular stack. `stack`: what tells its stack from the others of
+    its series, "" where the series is one stack (`pipeline.dicom.decode.split_series`).
     """
 
     instance_id: str
@@ -80,6 +86,12 @@ class SliceRef:
     geometric_position: float | None = None
     dismissed_flag: bool = False
     slice_mm: float | None = None
+    stack: str = ""
+
+    @property
+    def stack_id(self) -> str:
+        """The series, or the stack within it: slices with the same one are loaded, normalised and scored together."""
+        return stack_id(self.series_id, self.stack)
 
     @property
     def slice_id(self) -> str:
@@ -93,7 +105,9 @@ class SliceRef:
 
     def scored(self, score: float) -> SliceScore:
         """Return the record of this slice's score."""
-        return SliceScore(self.instance_id, self.frame, self.series_id, self.study_id, self.patient_id, score)
+        return SliceScore(
+            self.instance_id, self.frame, self.series_id, self.study_id, self.patient_id, score, self.stack
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +198,7 @@ class SliceResult:
 
 @dataclass(frozen=True, slots=True)
 class SliceScore:
-    """One slice's raw score: higher = more anomalous, never rescaled or clamped."""
+    """One slice's raw score: higher = more anomalous, never rescaled or clamped; `stack` as in `SliceRef`."""
 
     instance_id: str
     frame: int
@@ -192,6 +206,12 @@ class SliceScore:
     study_id: str
     patient_id: str
     score: float
+    stack: str = ""
+
+    @property
+    def stack_id(self) -> str:
+        """As in `SliceRef`."""
+        return stack_id(self.series_id, self.stack)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from pipeline.config import Settings
+from pipeline.config import ReviewPolicy, Settings
 
 if TYPE_CHECKING:
     from pipeline.stages.detect.calibrate import CalibrationReport
@@ -197,7 +197,8 @@ def scored(
     """A copy of the trained workspace whose inbox was scored; the one that all share has no findings."""
     from pipeline.stages.detect.score import find_detectors_to_run, score
 
-    settings = Settings(workspace=tmp_path_factory.mktemp("scored") / "workspace")
+    every_scan = ReviewPolicy(sample_share=1)  # so that the list holds flagged and unflagged scans, whatever the lot
+    settings = Settings(workspace=tmp_path_factory.mktemp("scored") / "workspace", review=every_scan)
     shutil.copytree(trained.settings.workspace, settings.workspace)
     (run,) = find_detectors_to_run(settings, "phantom-mr")
     report = score(run, settings)

@@ -21,7 +21,8 @@ SOURCES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "flows").rglob("*
 WRITTEN = [f for f in SOURCES if "versions" not in f.parts]  # migrations are generated, and never edited afterwards
 # From the bottom to the top; rooms of one tuple lie side by side. A room that has sub-rooms is listed by them.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "config", "durable", "nested", "sealed_folder"),
+    ("types", "errors", "config", "durable", "nested", "progress", "sealed_folder", "invalid_values"),
+    ("charts",),
     ("dicom.decode",),
     ("dicom.identity", "dicom.intake"),
     ("dicom.wrap", "dicom.export", "dicom.network"),
@@ -34,12 +35,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("diffusion",),
     ("corruption",),
     ("methods",),
-    ("training", "detection"),
+    ("training", "detection", "retrieval"),
     ("evaluation",),
     ("tracking",),
     ("stages.run",),
-    ("stages.detect", "stages.generate", "stages.speed"),
-    ("stages.auto", "stages.choose", "stages.operations"),
+    ("stages.detect", "stages.speed"),
+    ("stages.auto", "stages.choose", "stages.generate", "stages.operations"),
     ("stages.benchmark", "stages.pacs"),
     ("review",),
     ("review.web",),
@@ -48,7 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 SHARED_NAMES = {
     **dict.fromkeys(("benchmark", "pull"), "the command of the flow or stage"),
-    **dict.fromkeys(("evaluate", "ingest", "score", "train"), "the flow around the stage"),
+    **dict.fromkeys(("evaluate", "gallery", "generate", "ingest", "score", "train"), "the flow around the stage"),
     "demo": "the flow that reads the archive which the other file makes",
     "prospective": "the stage that computes the rates of the other file",
 }
@@ -161,7 +162,7 @@ def test_methods_do_not_import_each_other() -> None:
     # Modules that all methods share.
     shared = (
         "__init__", "base", "capabilities", "artefact", "stored_model", "component", "composite", "frozen_features",
-        "method_registry", "variational",
+        "direct_restorer", "inverted_gan", "method_registry", "variational",
     )  # fmt: skip
     methods = [f for f in SOURCES if room_of(module_of(f)) == "methods" and f.stem not in shared]
     names = {f"pipeline.methods.{f.stem}" for f in methods}

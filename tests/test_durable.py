@@ -24,11 +24,11 @@ IN_PLACE = {"write_text", "write_bytes"}
 
 MAY_RENAME = {"pipeline/durable.py": "it is the one place"}
 MAY_WRITE_IN_PLACE = {
-    "pipeline/durable.py": "it is the one place",
     "pipeline/training/checkpoint.py": "into the temporary folder of durable.writing_folder",
     "pipeline/dicom/wrap/wrap.py": "a new folder for the user, made again by running the command again",
     "pipeline/dicom/phantom/broken.py": "phantoms, made again from their seed",
     "pipeline/dicom/phantom/folder.py": "phantoms, made again from their seed",
+    "pipeline/dicom/phantom/waveform_folder.py": "phantoms, made again from their seed",
     "pipeline/cli/config_table.py": "a page of the source tree, under version control",
     "pipeline/tracking/served_model.py": "into a temporary folder of one request",
     "flows/overhead.py": "one measurement's output",

@@ -8,6 +8,7 @@ from pydicom.uid import (
     UID,
     Comprehensive3DSRStorage,
     KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
@@ -19,8 +20,9 @@ from pipeline.dicom.network.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 
 SENT = {
     "seg": (SegmentationStorage, "where the study differs from normal, on the geometry of the originals"),
-    "sc": (SecondaryCaptureImageStorage, "a picture of the most unusual image and its heatmap"),
-    "sr": (Comprehensive3DSRStorage, "the measurements and the statement, by TID 1500"),
+    "pm": (ParametricMapStorage, "the anomaly map, float, on the geometry of the originals; for originals with one"),
+    "sc": (SecondaryCaptureImageStorage, "a picture of the most unusual images, with outline and anomaly map"),
+    "sr": (Comprehensive3DSRStorage, "the statement, area and volume of the regions (TID 1500, 1410, 1411)"),
     "ko": (KeyObjectSelectionDocumentStorage, "the flagged images, by TID 2010"),
 }
 STATUSES = {

@@ -11,22 +11,31 @@ import click
 from pipeline import __version__
 from pipeline.cli.admin import backup, identity, restore, serve
 from pipeline.cli.choosing import compare, grid
+from pipeline.cli.degraded_images import RESTORATIONS
 from pipeline.cli.doctor import doctor
+from pipeline.cli.export_model import export
+from pipeline.cli.generate import gallery, generate
 from pipeline.cli.intake import ingest, labels, rejections, spoil, wrap
-from pipeline.cli.lists import flagged, runs
+from pipeline.cli.lists import flagged, runs, series
 from pipeline.cli.model import benchmark, evaluate, nightly, promote, score
 from pipeline.cli.pacs import listen, push
 from pipeline.cli.pull import pull
 from pipeline.cli.review import review
+from pipeline.cli.signals import SIGNALS
 from pipeline.cli.train import train
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
 COMMANDS = (
-    *(ingest, wrap, labels, train, score, evaluate, promote, flagged, nightly),
+    *(ingest, wrap, labels, series, train, score, evaluate, promote, flagged, nightly),
     *(listen, pull, push),
     review,
-    *(serve, runs, compare, grid, benchmark, spoil, rejections, identity, backup, restore, doctor),
+    *(serve, runs, compare, grid, export, benchmark, generate, gallery, spoil),
+    *(rejections, identity, backup, restore, doctor),
 )
+
+
+for command in (*RESTORATIONS, *SIGNALS):
+    generate.add_command(command)
 
 
 class Nightread(click.Group):

@@ -14,7 +14,11 @@ from pipeline.config import Config, Settings
 from pipeline.data.labels.finding_codes import FindingList
 from pipeline.data.sets.routes import Route
 from pipeline.detection.score_grid import GridConfig
+from pipeline.review.hanging import HangingList
 from pipeline.stages.benchmark.config import BenchmarkConfig
+from pipeline.stages.generate.comparison_config import Comparison
+from pipeline.stages.generate.restoration_tasks import InpaintTask, OutpaintTask, RestoreTask, SuperResolveTask
+from pipeline.stages.generate.task_config import DenoiseTask, RetrieveTask, SampleTask, TraverseTask, WalkTask
 from pipeline.stages.run.auto_config import AutoConfig
 from pipeline.stages.run.run_config import RunConfig
 
@@ -89,7 +93,26 @@ def _text(field: FieldInfo) -> str:
 
 def document() -> str:
     """Return the whole of `configs/README.md`."""
-    roots = (RunConfig, AutoConfig, Route, BenchmarkConfig, GridConfig, Settings, FindingList)
+    roots = (
+        RunConfig,
+        AutoConfig,
+        SampleTask,
+        WalkTask,
+        TraverseTask,
+        DenoiseTask,
+        SuperResolveTask,
+        InpaintTask,
+        OutpaintTask,
+        RestoreTask,
+        RetrieveTask,
+        Comparison,
+        Route,
+        BenchmarkConfig,
+        GridConfig,
+        Settings,
+        FindingList,
+        HangingList,
+    )
     models = {name: model for root in roots for name, model in models_below(root).items()}
     return "\n".join([HEAD, *(table(model) for model in models.values())]).rstrip() + "\n"
 

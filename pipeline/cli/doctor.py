@@ -164,19 +164,25 @@ def _routes(settings: Settings) -> Iterator[Check]:
 
 
 def _mlflow(settings: Settings) -> Iterator[Check]:
+    from pipeline.stages.operations.ui_commands import mlflow_command
     from pipeline.tracking.experiment import connect
 
     file = settings.workspace / "mlflow" / "mlflow.db"
     if settings.mlflow_uri is None and not file.exists():
         yield _writable("MLflow", file, "")
         return
-    yield _check("MLflow", True, f"{connect(settings).partition(':')[0]} store can be opened")
+    store = connect(settings).partition(":")[0]
+    yield _check("MLflow", True, f"{store} store can be opened")
+    yield _check("MLflow's pages", True, mlflow_command(settings.workspace, settings.mlflow_uri))
 
 
-def _prefect(_: Settings) -> Iterator[Check]:
+def _prefect(settings: Settings) -> Iterator[Check]:
+    from pipeline.stages.operations.ui_commands import prefect_command
+
     url = os.environ.get("PREFECT_API_URL", "")
     if not url:
         yield _check("Prefect", True, "embedded server, starts with the first flow")
+        yield _check("Prefect's pages", True, prefect_command(settings.workspace))
         return
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5):

@@ -5,26 +5,32 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
 from pipeline.errors import ConfigError
 
+if TYPE_CHECKING:
+    from pipeline.config import Settings
+
 
 @click.command(
     short_help="Read DICOM files, folders and archives.",
     epilog="""\b
 Example:
+  nightread ingest
   nightread ingest /data/inbox /data/archive.zip
   nightread ingest --json /data/inbox | jq .rejected""",
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @json_option
 @click.pass_context
 def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
     """Read DICOM files, folders and archives into the catalogue; running it again adds nothing twice.
+
+    Without PATHS it reads the studies that `nightread listen` and `nightread pull` have completed in the inbox.
 
     Unusable files are listed with a code and a sentence; they are never moved or changed. The exit code is 0 even when
     some files were rejected: see `nightread rejections`.
@@ -36,6 +42,7 @@ def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> No
             )
     from pipeline.data.ingest.ingest import ingest as run
 
+    paths = paths or (_require_inbox(settings_of(context)),)
     with progress_bar("Ingesting", quiet=as_json) as update:
         report = run(paths, settings_of(context), on_progress=update)
     if as_json:
@@ -47,6 +54,21 @@ def ingest(context: click.Context, paths: tuple[Path, ...], as_json: bool) -> No
     )
     for code, count in sorted(report.rejected.items()):
         click.echo(f"  {count:6d}  {code}")
+
+
+def _require_inbox(settings: Settings) -> Path:
+    """Return the folder of the studies that arrived over the network.
+
+    Raises:
+        ConfigError: nothing has arrived yet.
+    """
+    complete = settings.inbox / "complete"
+    if not complete.is_dir():
+        raise ConfigError(
+            f"No path was given, and nothing has arrived yet: {complete} does not exist. Give the files, folders or "
+            "archives to read, or fill the inbox with nightread listen or nightread pull."
+        )
+    return complete
 
 
 @click.command(
@@ -140,6 +162,8 @@ def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json:
         print_json(asdict(report))
     else:
         click.echo(f"{report.added} labels added, {report.unchanged} unchanged, {len(report.problems)} rows not used.")
+        if report.ignored:
+            click.echo(f"  Columns that were ignored: {', '.join(report.ignored)}")
         for problem in report.problems[:20]:
             click.echo(f"  {problem}")
         if len(report.problems) > 20:

@@ -1,12 +1,13 @@
-"""Commands that list: flagged findings and runs."""
+"""Commands that list: flagged findings, runs, and the series of the catalogue."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.output import json_option, print_rows, settings_of
+from pipeline.cli.output import find_shipped, json_option, print_rows, settings_of
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -47,12 +48,59 @@ def _short(row: dict[str, Any], everything: bool) -> dict[str, Any]:
     return short | ({"flag": row["flagged"]} if everything else {})
 
 
+@click.command(
+    short_help="List the series, and why one is not learned from.",
+    epilog="""\b
+Example:
+  nightread series --unused
+  nightread series --route mr-brain --config configs/runs/mr-brain.yaml --json""",
+)
+@click.option("--route", help="Only series that this route reads.")
+@click.option("--unused", is_flag=True, help="Only series that no set may use, with the reason.")
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Judge geometry and folds as this run does (data.allow_gaps, data.fold ...).",
+)
+@json_option
+@click.pass_context
+def series(context: click.Context, route: str | None, unused: bool, file: Path | None, as_json: bool) -> None:
+    """List what the catalogue holds, series by series, or stack by stack where a series has several.
+
+    The reason says why a series is not learned from. Series that only lack a label are scored all the same; those that
+    no route reads, or whose geometry is refused, are not.
+    """
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.data.sets.series_list import count_causes
+    from pipeline.stages.run.preflight import list_as_run
+
+    settings = settings_of(context)
+    with Catalogue.open(settings) as catalogue:
+        listed = list_as_run(catalogue, settings, None if file is None else find_shipped(file))
+    chosen = [one for one in listed if (route is None or one.route == route) and (not unused or one.code)]
+    rows = [one.to_json() for one in chosen]
+    nothing = "No series is left out." if listed and unused else "No series yet. Read some with nightread ingest FOLDER"
+    print_rows(rows if as_json else [_short_series(row, unused) for row in rows], as_json, nothing)
+    if not as_json and chosen:
+        causes = ", ".join(f"{count} {code}" for code, count in count_causes(chosen).most_common())
+        used = sum(bool(one.used) for one in chosen)
+        click.echo(f"{len(chosen)} series, {used} of them in a set." + (f" Not used: {causes}." if causes else ""))
+
+
+def _short_series(row: dict[str, Any], unused: bool) -> dict[str, Any]:
+    """Return the columns that fit a terminal; JSON has the whole pseudonyms."""
+    short = {"series": row["series_id"][:12], "route": row["route"] or "-", "kind": row["kind"]}
+    short |= {"stack": row["stack"], "slices": row["slices"], "label": row["label"], "set": row["set_name"] or "-"}
+    return short | {"why not": row["code"]} | ({"reason": row["reason"]} if unused else {})
+
+
 @click.command(short_help="List runs, and which models are champions.", epilog="Example: nightread runs --kind train")
-@click.option("--kind", type=click.Choice(["train", "score", "evaluate"]), help="Only runs of this kind.")
+@click.option("--kind", type=click.Choice(["train", "score", "evaluate", "generate"]), help="Only runs of this kind.")
 @json_option
 @click.pass_context
 def runs(context: click.Context, kind: str | None, as_json: bool) -> None:
-    """List training, scoring and evaluation runs, newest first, and which training runs are champions."""
+    """List training, scoring, evaluation and generation runs, newest first, and which training runs are champions."""
     from pipeline.data.catalogue.catalogue import Catalogue
 
     settings = settings_of(context)
@@ -80,6 +128,7 @@ def _row(run: RunRow, models: dict[str, str], whole: bool) -> dict[str, Any]:
         for name in shown_counts
         if name in run.summary
     ]
+    summary += ["cut short by its cap"] if run.summary.get("cut_short") else []
     auroc = next((value for name, value in run.summary.items() if name.endswith("/auroc")), None)
     summary += [f"AUROC {auroc:.3f}"] if auroc is not None else []
     return {

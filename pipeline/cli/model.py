@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from pipeline.cli.benchmark import FileGroup, benchmark_anomalib, benchmark_diffusion, benchmark_run
+from pipeline.cli.benchmark import (
+    FileGroup,
+    benchmark_anomalib,
+    benchmark_diffusion,
+    benchmark_modes,
+    benchmark_retrieval,
+    benchmark_run,
+)
 from pipeline.cli.output import (
     find_shipped,
     json_option,
@@ -35,9 +42,16 @@ Report = TypeVar("Report")
 @click.option("--route", help="Only this route [default: every route that has a champion].")
 @click.option("--run", "run_id", help="Use the detector of this training run instead of the champion.")
 @click.option("--again", is_flag=True, help="Also score studies that this model has already scored.")
+@click.option(
+    "--exported",
+    type=click.Path(path_type=Path),
+    help="Let this export (nightread export) of the detector compute the scores; with --route or --run.",
+)
 @json_option
 @click.pass_context
-def score(context: click.Context, route: str | None, run_id: str | None, again: bool, as_json: bool) -> None:
+def score(
+    context: click.Context, route: str | None, run_id: str | None, again: bool, exported: Path | None, as_json: bool
+) -> None:
     """Score the studies without a label that the current model has not scored yet, and flag the unusual ones.
 
     A detector that cannot be used is reported and does not stop the others; the exit code then reports the failure.
@@ -46,10 +60,12 @@ def score(context: click.Context, route: str | None, run_id: str | None, again: 
     from pipeline.stages.detect.score import score as run
     from pipeline.stages.operations.night_report import count_without_model, in_words
 
+    if exported is not None and route is None and run_id is None:
+        raise click.UsageError("An export is of one detector; name its route or run with --route or --run.")
     settings = settings_of(context)
     detectors = _some(find_detectors_to_run(settings, route, run_id), route)
     reports, code = _each(
-        detectors, "Scoring", as_json, lambda one, update: run(one, settings, again=again, on_progress=update)
+        detectors, "Scoring", as_json, lambda one, update: run(one, settings, again, update, exported)
     )
     if as_json:
         print_json([report.to_json() for report in reports])
@@ -70,7 +86,7 @@ def _each(
     reports, code = [], 0
     for detector in detectors:
         try:
-            with progress_bar(label, quiet=quiet) as update:
+            with progress_bar(label, quiet=quiet, unit="slices") as update:
                 reports.append(work(detector, update))
         except Exception as error:
             if os.environ.get(DEBUG):
@@ -218,23 +234,25 @@ def benchmark() -> None:
     """Compare methods, scores and seeds: `nightread benchmark FILE` is short for `nightread benchmark run FILE`.
 
     `speed` measures speed against bare loops, `diffusion` the cost of a diffusion model, `anomalib` both programs side
-    by side: ratios within one run.
+    by side: ratios within one run. `modes` counts what GANs find of a grid of Gaussians.
     """
 
 
 benchmark.add_command(benchmark_run)
 benchmark.add_command(benchmark_diffusion)
 benchmark.add_command(benchmark_anomalib)
+benchmark.add_command(benchmark_modes)
+benchmark.add_command(benchmark_retrieval)
 
 
 @benchmark.command(
     "speed",
     epilog="""\b
 Example:
-  nightread benchmark speed --files 1000 --json
+  nightread benchmark speed --files 2000 --json
   nightread benchmark speed --memory    (some minutes more: ingests 11 000 instances)""",
 )
-@click.option("--files", default=1000, show_default=True, help="Phantom files of the ingest comparison.")
+@click.option("--files", default=2000, show_default=True, help="Phantom files of the ingest comparison.")
 @click.option("--images", default=1024, show_default=True, help="Images of the training and scoring comparison.")
 @click.option("--scans", default=100, show_default=True, help="Scans to measure the flow's overhead; 0 skips it.")
 @click.option("--memory", is_flag=True, help="Also compare the peak memory of ingesting 10 000 instances and 1000.")

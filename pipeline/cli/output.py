@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.errors import ConfigError
+from pipeline.progress import show_progress
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -104,24 +105,10 @@ def _cell(value: Any) -> str:
 
 
 @contextmanager
-def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int | None], None]]:
-    """Show a bar on standard error; yield `update(done, total)`, with total None while unknown. Print nothing if
-    `quiet`.
-    """
+def progress_bar(label: str, quiet: bool, unit: str = "") -> Iterator[Callable[[int, int | None], None]]:
+    """Report progress on standard error; yield `update(done, total)`, with total None while unknown; not if `quiet`."""
     if quiet:
         yield lambda done, total: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with show_progress(label, unit) as advance:
+        yield advance

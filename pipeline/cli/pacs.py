@@ -42,7 +42,7 @@ def auth_options(command: Command) -> Command:
     epilog="""\b
 Example:
   nightread listen --host 0.0.0.0 --ae-title NIGHTREAD --allow CT01 --allow PACS
-  nightread ingest nightread-data/inbox/complete""",
+  nightread ingest""",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=11112, show_default=True, help="TCP port; 0 chooses a free one.")
@@ -111,7 +111,7 @@ Example:
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["seg", "sc", "sr", "ko"]),
+    type=click.Choice(["seg", "pm", "sc", "sr", "ko"]),
     help="Only objects of this kind; repeat for more.",
 )
 @click.option("--again", is_flag=True, help="Also send objects that were sent before.")
@@ -131,8 +131,9 @@ Example:
 def push(context: click.Context, run: str, to: str | None, fhir: Path | None, as_json: bool, **options: Any) -> None:
     """Send each flagged finding of a scoring RUN to the PACS as part of its original study, under the real identity.
 
-    There are four objects per finding: a segmentation of the deviating regions, a picture, a structured report, and a
-    key object selection that flags the images. Nothing is sent twice. Exit code 10 means that something could not be
+    There are up to five objects per finding: a segmentation of the deviating regions, a parametric map of the anomaly
+    map, a picture, a structured report that measures the regions, and a key object selection that flags the images.
+    Nothing is sent twice. Exit code 10 means that something could not be
     sent; run the command again to continue. The files of `--to folder` carry real identities. `--fhir` writes one FHIR
     R4 bundle per finding (imaging study, observation, diagnostic report), with pseudonyms if the folder is inside the
     workspace.
@@ -235,12 +236,20 @@ def validate(model: type[ConfigT], values: dict[str, Any], head: str) -> ConfigT
     from pydantic import ValidationError
 
     from pipeline.errors import ConfigError
+    from pipeline.invalid_values import explain_options
 
     try:
         return model(**values)
     except ValidationError as error:
-        reasons = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"{head} {reasons}") from None
+        raise ConfigError(f"{head} {explain_options(error, _option_names())}") from None
+
+
+def _option_names() -> dict[str, str]:
+    """Return the running command's options by the names of the fields that they fill."""
+    context = click.get_current_context(silent=True)
+    params = context.command.params if context is not None else []
+    named = {str(param.name): max(param.opts, key=len) for param in params}
+    return named | {"bytes_per_second": "--mib-per-second", "reserve_bytes": "--reserve-gib"}
 
 
 def read_tls_files(certificate: Path | None, key: Path | None, authority: Path | None) -> TlsFiles | None:

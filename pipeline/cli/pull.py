@@ -63,8 +63,8 @@ def pull(context: click.Context, as_json: bool, **options: Any) -> None:
     """Fetch images from a PACS: AETITLE@host:port, or the URL of a DICOMweb service.
 
     They land in the workspace's inbox as if they had been sent, and every night reads them. Images that were fetched
-    are not requested again: if interrupted, run the command again to continue. `nightread listen` and `nightread pull`
-    cannot use the same inbox at the same time. Exit code 10 means that something could not be fetched. Nothing printed
+    are not requested again: if interrupted, run the command again to continue. A running `nightread listen` may
+    use the same inbox. Exit code 10 means that something could not be fetched. Nothing printed
     identifies a person.
     """
     from pipeline.errors import SendError

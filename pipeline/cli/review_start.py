@@ -41,6 +41,7 @@ def start(context: click.Context, as_json: bool, **options: Any) -> None:
     from pydantic import ValidationError
 
     from pipeline.errors import ConfigError
+    from pipeline.invalid_values import explain_options
 
     try:
         from pipeline.review.web.config import WebConfig
@@ -52,8 +53,8 @@ def start(context: click.Context, as_json: bool, **options: Any) -> None:
     try:
         config = WebConfig(**options)
     except ValidationError as error:
-        reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
-        raise ConfigError(f"The reading list cannot start with these options: {reasons}.") from None
+        reasons = explain_options(error)
+        raise ConfigError(f"The reading list cannot start with these options. {reasons}") from None
 
     def ready(url: str) -> None:
         click.echo(json.dumps({"event": "listening", "url": url}) if as_json else f"The reading list is at {url}")

@@ -98,7 +98,7 @@ def aggregate_series(scores: Sequence[float], config: AggregateConfig) -> float:
 
 
 def aggregate_study(slices: Sequence[SliceScore], config: AggregateConfig) -> tuple[float, tuple[SliceScore, ...]]:
-    """Reduce the slices of one study, series by series, and keep them as evidence.
+    """Reduce the slices of one study, stack by stack, and keep them as evidence.
 
     Returns:
         the study's score, and its scored slices, most anomalous first (ties by ids).
@@ -114,9 +114,9 @@ def aggregate_study(slices: Sequence[SliceScore], config: AggregateConfig) -> tu
     series: dict[str, list[float]] = {}
     for item in slices:
         if not math.isnan(item.score):
-            series.setdefault(item.series_id, []).append(item.score)
+            series.setdefault(item.stack_id, []).append(item.score)
     if not series:
         aggregate_series([item.score for item in slices], config)
     score = over([aggregate_series(scores, config) for scores in series.values()], config.series, config.top_k)
     evidence = [item for item in slices if not math.isnan(item.score)]
-    return score, tuple(sorted(evidence, key=lambda item: (-item.score, item.series_id, item.instance_id, item.frame)))
+    return score, tuple(sorted(evidence, key=lambda item: (-item.score, item.stack_id, item.instance_id, item.frame)))

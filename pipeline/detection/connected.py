@@ -1,8 +1,8 @@
 """Hysteresis on the maps of a series: low values count only where they are connected with high ones.
 
-Both rules are grey-scale reconstructions (Vincent, IEEE Transactions on Image Processing 1993, section 3): thresholding
-their result at any t gives what the binary rule gives at t. So they have no threshold of their own; thresholds are
-calibrated afterwards, on normals whose maps went through the same rule.
+The rule is a grey-scale reconstruction (Vincent, IEEE Transactions on Image Processing 1993, section 3): thresholding
+its result at any t gives what the binary rule gives at t. So it has no threshold of its own; thresholds are calibrated
+afterwards, on normals whose maps went through the same rule.
 
 Pixels are connected with all neighbours that share an edge or a corner with them, also in adjacent slices.
 """
@@ -24,17 +24,6 @@ def hysteresis(maps: Tensor, ratio: float) -> Tensor:
         ratio: at least 1, which changes nothing.
     """
     return reconstruct(torch.where(maps > 0, maps / ratio, maps), maps)
-
-
-def around_highest(maps: Tensor) -> Tensor:
-    """Lower each value to the level at which its region still contains a highest pixel of the series.
-
-    For every t: result > t exactly where map > t in a connected region with a pixel that has the maximum of all.
-
-    Args:
-        maps: float [N, 1, *spatial], the slices of one series in order.
-    """
-    return reconstruct(maps.masked_fill(maps < maps.max(), -torch.inf), maps)
 
 
 def reconstruct(seeds: Tensor, ceiling: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Detector(Scorer):
         if self.residual.whole and not self.has_maps:
             raise ConfigError(
                 f"{self.method.config.name} gives one number per slice, so there are no maps to combine with those of "
-                "adjacent slices. Leave out adjacent, hysteresis and one_region of detection.residual."
+                "adjacent slices. Leave out adjacent and hysteresis of detection.residual."
             )
 
     @property

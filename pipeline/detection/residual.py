@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from pipeline.config import Config
-from pipeline.detection.connected import around_highest, hysteresis
+from pipeline.detection.connected import hysteresis
 from pipeline.detection.filters import across_slices, erode, gaussian_blur
 from pipeline.detection.median import median_filter
 from pipeline.errors import ConfigError
@@ -58,13 +58,6 @@ class ResidualConfig(Config):
             "this many times the threshold; 1 is off; above 1, whole series are read"
         ),
     )
-    one_region: bool = Field(
-        False,
-        description=(
-            "whether a pixel above a threshold counts only if it is connected with the highest pixel of its series, "
-            "for diseases with one lesion; if so, whole series are read"
-        ),
-    )
     erode: int = Field(0, ge=0, description="pixels by which the body mask is eroded first")
 
     @property
@@ -75,11 +68,11 @@ class ResidualConfig(Config):
     @property
     def connects(self) -> bool:
         """Whether a pixel counts only in connection with others."""
-        return self.hysteresis > 1 or self.one_region
+        return self.hysteresis > 1
 
     def alone(self) -> ResidualConfig:
         """Return the same comparison of each slice on its own."""
-        return self.model_copy(update={"adjacent": 0.0, "hysteresis": 1.0, "one_region": False})
+        return self.model_copy(update={"adjacent": 0.0, "hysteresis": 1.0})
 
     @field_validator("median")
     @classmethod
@@ -146,9 +139,7 @@ def across(maps: Tensor, counted: Tensor, config: ResidualConfig) -> Tensor:
 
 def connected(maps: Tensor, config: ResidualConfig) -> Tensor:
     """Apply hysteresis to the maps [N, 1, *spatial] of one whole series; without it, return them unchanged."""
-    if config.hysteresis > 1:
-        maps = hysteresis(maps, config.hysteresis)
-    return around_highest(maps) if config.one_region else maps
+    return hysteresis(maps, config.hysteresis) if config.connects else maps
 
 
 def _difference(x: Tensor, x_hat: Tensor, config: ResidualConfig) -> Tensor:

@@ -20,9 +20,10 @@ from pipeline.detection.aggregate import aggregate_series, over
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_results
 from pipeline.detection.volumes import in_parts
-from pipeline.dicom.decode.geometry import REGULAR, Allowed, assemble, require_volume
+from pipeline.dicom.decode.geometry import REGULAR, Allowed, require_volume
 from pipeline.dicom.decode.physical import to_physical
 from pipeline.dicom.decode.read import DecodedInstance
+from pipeline.dicom.decode.split_series import require_stack_volume, split_stacks
 from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.types import Batch, Scan, SliceResult, Step
@@ -156,19 +157,21 @@ def score_files(
     series: dict[str, list[DecodedInstance]] = {}
     for item in decoded:
         series.setdefault(item.identity.series_uid, []).append(item)
-    return _result(detector, [_in_order(series[key], detector) for key in sorted(series)])
+    return _result(detector, [stack for key in sorted(series) for stack in _in_order(series[key], detector)])
 
 
-def _in_order(instances: Sequence[DecodedInstance], detector: Scorer) -> _Series:
+def _in_order(instances: Sequence[DecodedInstance], detector: Scorer) -> Iterator[_Series]:
+    """Yield the stacks of a series in the order in which a night scores them."""
     sources = {str(i): list(_sources(item)) for i, item in enumerate(instances)}
     allowed = Allowed(volume_of=detector.volumes.least_slices) if detector.volumes else REGULAR
-    geometry = assemble([(str(i), item.attributes) for i, item in enumerate(instances)], allowed)
-    several = len(geometry.order) > 1
-    ordered = []
-    for (name, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
-        attributes = instances[int(name)].attributes.to_json()
-        ordered.append(replace(sources[name][frame], about=about(attributes, position if several else None)))
-    return _Series(ordered, geometry.spacing_mm[0])
+    for stack in split_stacks([(str(i), item.attributes) for i, item in enumerate(instances)], allowed):
+        require_stack_volume(stack, allowed)
+        geometry, ordered = stack.geometry, []
+        several = len(geometry.order) > 1
+        for (name, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
+            attributes = instances[int(name)].attributes.to_json()
+            ordered.append(replace(sources[name][frame], about=about(attributes, position if several else None)))
+        yield _Series(ordered, geometry.spacing_mm[0])
 
 
 def _sources(item: DecodedInstance) -> Iterator[_Source]:

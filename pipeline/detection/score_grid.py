@@ -106,7 +106,7 @@ def map_cells(config: GridConfig, own: DetectionConfig, reconstructs: bool) -> l
     erosions = tuple(dict.fromkeys((own.residual.erode, *config.erosions)))
     adjacents = tuple(dict.fromkeys((own.residual.adjacent, *config.adjacents)))
     hystereses = tuple(dict.fromkeys((own.residual.hysteresis, *config.hystereses)))
-    shared: dict[str, object] = {"perceptual": own.residual.perceptual, "one_region": own.residual.one_region}
+    shared: dict[str, object] = {"perceptual": own.residual.perceptual}
     low_passes = config.low_passes if reconstructs else (0.0,)
     tried = [
         ResidualConfig(**{**shared, **kind, "low_pass": low, "median": median})

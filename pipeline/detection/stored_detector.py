@@ -17,6 +17,7 @@ from pipeline import durable
 from pipeline.detection.detector import Detector
 from pipeline.detection.detector_file import DETECTOR, read_detector
 from pipeline.detection.ensemble import Ensemble, Member, Moments
+from pipeline.detection.exported_detector import is_export, read_networks
 from pipeline.detection.scorer import Scorer, fields_of
 from pipeline.errors import ArtefactError
 from pipeline.methods.stored_model import Model, load_checked, put_on, save_model, versions
@@ -54,7 +55,8 @@ def load_detector(
     """Read a detector or an ensemble with its models. Nothing is executed; a model with a changed byte is rejected.
 
     Args:
-        folder: written by `save_detector`, or a run folder: its calibrated detector is read, else the uncalibrated one.
+        folder: written by `save_detector`, or a run folder: its calibrated detector is read, else the uncalibrated one;
+            or written by `nightread export`, whose networks onnxruntime then runs on the CPU.
         sha256: SHA-256 of the requested detector; if given, the folder must hold exactly that one. Without it, a
             changed but valid `detector.json` is another detector, and is read.
         device: `auto` puts the models on a CUDA device if there is one; by default the detector's configuration
@@ -62,8 +64,11 @@ def load_detector(
 
     Raises:
         ArtefactError: a file or a model is missing, altered, of another format, or not the requested one.
+        ConfigError: the detector is an export, and onnxruntime is not installed.
     """
     stored = read_detector(Path(folder), sha256)
+    if is_export(stored):
+        return _built(stored.spec, read_networks(stored))
     sealed = stored.read_models()
     distinct = {one.sha256: one for one in sealed}  # members may share a model
     models = {name: load_checked(one) for name, one in distinct.items()}

@@ -17,7 +17,11 @@ from pipeline.config import Config
 from pipeline.diffusion.noise import NoiseKind, draw_noise
 from pipeline.diffusion.prediction import Prediction, target, to_eps
 from pipeline.diffusion.sampling import Denoiser, denoise, denoise_until_still, power, time_grid
+from pipeline.errors import ConfigError
 from pipeline.nn.rng import Rng
+from pipeline.nn.sampling_options import require_between
+
+STEPS = 50  # default number for a new image
 
 
 class ProcessConfig(Config):
@@ -91,6 +95,28 @@ class Process:
         """Denoise x_t from time `start` to the clean image in `steps` steps."""
         alpha_bar = self.alpha_bar.to(x_t.device)
         return denoise(predict, alpha_bar, x_t, time_grid(start, steps), rng, eta, self.limit)
+
+    def draw(self, network: Denoiser, rng: Rng, steps: int | None, eta: float) -> Tensor:
+        """Return new images or codes [B, C, *spatial], one per row of `rng`, from noise at the last time.
+
+        Args:
+            network: predicts `config.prediction`.
+            rng: one stream per row.
+            steps: 1 to T; None takes 50, or T if that is fewer.
+            eta: 0 is DDIM, 1 the ancestral sampler of DDPM.
+
+        Raises:
+            ConfigError: an option out of range, or eta > 0 for a noise other than Gaussian, whose steps do not compose.
+        """
+        times = self.config.times
+        steps = min(STEPS, times) if steps is None else steps
+        require_between("steps", steps, 1, times)
+        require_between("eta", eta, 0, 1)
+        if eta > 0 and self.config.noise != "gaussian":
+            raise ConfigError(
+                f"Ancestral sampling needs Gaussian noise, but this model uses {self.config.noise}. Set eta=0."
+            )
+        return self.walk(self.eps_of(network), self.noise(rng), times - 1, steps, rng, eta)
 
     def from_starts(self, predict: Denoiser, x_0: Tensor, rng: Rng, still: float | None = None) -> Tensor:
         """Noise each image to every start time and denoise all of them in one batch: [T0, B, C, *spatial].

@@ -25,9 +25,7 @@ def roc_figure(points: pd.DataFrame, result: ResultTable, band: pd.DataFrame | N
     """
     with style.plot(4.8, 5.4) as (figure, axes):
         if band is not None:
-            axes.fill_between(
-                band["fpr"], band["tpr_low"], band["tpr_high"], color=style.MODEL, alpha=0.15, linewidth=0
-            )
+            axes.fill_between(band["fpr"], band["low"], band["high"], color=style.MODEL, alpha=0.15, linewidth=0)
         _curves(axes, points, result, "fpr", "tpr", "AUROC")
         axes.plot([0, 1], [0, 1], ":", color=style.FAINT, linewidth=1, label="at random")
         axes.set(

@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.evaluation.bootstrap import PatientBootstrap, Sampled
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.matched import matched_names, sample_matched
+from pipeline.evaluation.metric_words import SENSITIVITY, describe_metric
 from pipeline.evaluation.ranking import Ranking, average_precision, roc_area, sensitivity_at
 from pipeline.evaluation.results import ResultTable, ScoreRow, judge
 from pipeline.evaluation.table import ScoreTable
@@ -66,7 +67,7 @@ def evaluate_images(
 
 def metric_names(config: EvaluationConfig) -> list[str]:
     """Return the names of the image-level metrics in the order of `sample_scores`."""
-    return ["AUROC", "AP", *(f"sens@{100 * s:g}" for s in config.specificities), *matched_names(config)]
+    return ["AUROC", "AP", *(f"{SENSITIVITY}{100 * s:g}" for s in config.specificities), *matched_names(config)]
 
 
 def sample_scores(
@@ -107,7 +108,12 @@ def _notes(table: ScoreTable, rows: Sequence[ScoreRow], config: EvaluationConfig
     if degenerate:
         notes.append(f"{degenerate} of {config.resamples} resamples lacked a class and were left out.")
     flat = sorted(
-        {f"{row.name} {name}" for row in rows for name, e in row.metrics.items() if e.note.startswith("no width")}
+        {
+            f"{row.name} {describe_metric(name)}"
+            for row in rows
+            for name, e in row.metrics.items()
+            if e.note.startswith("no width")
+        }
     )
     if flat:
         notes.append(f"Interval without width, which does not mean certainty: {', '.join(flat)}.")

@@ -14,6 +14,7 @@ from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.compare import Comparison
 from pipeline.evaluation.markdown import markdown_table
 from pipeline.evaluation.matched import IN_STRATA
+from pipeline.evaluation.metric_words import SENSITIVITY, describe_metric
 from pipeline.evaluation.pixel_alpha import AlphaChoice
 from pipeline.evaluation.realised import RealisedRate, excess
 from pipeline.evaluation.results import ResultTable
@@ -139,15 +140,18 @@ def _table_section(table: ResultTable) -> str:
         (f"control: {row.name}" if row.control else row.name, *(_shown(row.metrics.get(m)) for m in metrics))
         for row in table.rows
     ]
-    parts.append(markdown_table(["score", *metrics], rows))
+    parts.append(markdown_table(["score", *map(describe_metric, metrics)], rows))
     parts.append(_bullets([*verdict_lines(table), *table.notes, *_legend(metrics)]))
     return "\n\n".join(part for part in parts if part)
 
 
 def _legend(metrics: Sequence[str]) -> Iterator[str]:
     """Explain the short column names."""
-    if any(metric.startswith("sens@") for metric in metrics):
-        yield "sens@S: best sensitivity of any threshold with at least S % specificity on these units."
+    if any(metric.startswith(SENSITIVITY) for metric in metrics):
+        yield (
+            "Sensitivity at S % specificity: best sensitivity of any threshold with at least that specificity on these "
+            "units."
+        )
     if any(metric.startswith(IN_STRATA) for metric in metrics):
         yield (
             "In strata of a control: only pairs of units within one quantile stratum of it. Given a control: of the "

@@ -26,13 +26,13 @@ def roc_band(table: ScoreTable, column: str, config: EvaluationConfig) -> pd.Dat
     """Return the pointwise percentile band of the sensitivity at each false-positive rate, by patient bootstrap.
 
     Returns:
-        Columns fpr, tpr_low, tpr_high; 101 rows. The band holds for one false-positive rate at a time.
+        Columns fpr, low, high (of the sensitivity); 101 rows. The band holds for one false-positive rate at a time.
     """
     ranking = Ranking.of(table.scores(column), table.abnormal, table.patient)
     sampled = table.bootstrap(config).sample(lambda w: _tpr_on_grid(ranking.curve(w)), len(table.abnormal))
     tail = (1 - config.confidence) / 2
     low, high = np.nanquantile(sampled.replicates, [tail, 1 - tail], axis=0)
-    return pd.DataFrame({"fpr": GRID, "tpr_low": low, "tpr_high": high})
+    return pd.DataFrame({"fpr": GRID, "low": low, "high": high})
 
 
 def _points(table: ScoreTable, name: str, scores: np.ndarray) -> pd.DataFrame:

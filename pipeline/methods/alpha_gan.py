@@ -130,6 +130,11 @@ class AlphaGan(Method):
         error = _l1(clean, self.generator(self.encode(x)))
         return {"total": error, "reconstruction": error}
 
+    def sample(self, rng: Rng) -> Tensor:
+        """Return new images [B, C, *spatial], one per row of `rng`: G(z), z from N(0, I)."""
+        with self.inference():
+            return self.generator(rng.normal(self.config.latent))
+
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return G(E(x)); no randomness."""
         with self.inference():

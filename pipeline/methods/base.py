@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class Method(nn.Module):
         config: the configuration that built it.
         image_size: edge of the square (cubic) grid in pixels.
         channels: image channels.
-        spatial_dims: 2 or 3.
+        spatial_dims: 2 or 3; 1 for signals, where `MethodConfig.dimensions` has it.
     """
 
     phases: tuple[Phase, ...] = ()
@@ -197,6 +197,7 @@ class MethodConfig(Config):
     """Base of the methods' configurations; `name` identifies the method."""
 
     name: str
+    dimensions: ClassVar[tuple[int, ...]] = (2, 3)  # spatial ones that the method has networks for
 
     def components(self) -> Mapping[str, ComponentConfig]:
         """Return the configurations of the methods that this one holds, by name. Default: none."""
@@ -237,9 +238,10 @@ class MethodConfig(Config):
             ConfigError: an image size, channel count or dimension that the network does not support, or a component is
                 missing.
         """
-        if spatial_dims not in (2, 3) or channels < 1:
+        if spatial_dims not in self.dimensions or channels < 1:
             raise ConfigError(
-                f"{self.name} supports 2 or 3 dimensions and at least 1 channel, not {spatial_dims} and {channels}."
+                f"{self.name} supports {', '.join(map(str, self.dimensions))} dimensions and at least 1 channel, not "
+                f"{spatial_dims} and {channels}."
             )
         parts = components or {}
         if missing := sorted(self.components().keys() - parts.keys()):

@@ -26,6 +26,7 @@ from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.capabilities import LevelTokeniser, Tokeniser
 from pipeline.methods.component import ComponentConfig
 from pipeline.methods.composite import Composite, require_same_grid
+from pipeline.nn.code_histogram import smoothed
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -87,7 +88,8 @@ class CodeSurprise(Composite):
             if tokens.ndim == self.spatial_dims + 1:
                 return [tokens]
         raise ConfigError(
-            f"{self.tokeniser.config.name} has no codes on a grid to count. Choose vq_vae, vqgan or ladder_vq."
+            f"{self.tokeniser.config.name} has no codes on a grid to count. Choose vq_vae, vqgan, ladder_vq or "
+            "multiscale_vq."
         )
 
     def finish(self, batches: Iterable[Batch]) -> None:
@@ -116,10 +118,7 @@ class CodeSurprise(Composite):
         """Yield -log p of each level's codes in nats, float32 [B, *grid]."""
         for level, codes in enumerate(self.codes(x)):
             counts = self._counts(level)
-            usage = counts.sum(dim=0) + 1
-            usage = usage / usage.sum()
-            p = (counts + self.config.strength * usage) / (counts.sum(dim=1, keepdim=True) + self.config.strength)
-            yield -p[self._parts(codes).expand_as(codes), codes].log()
+            yield -smoothed(counts, self.config.strength)[self._parts(codes).expand_as(codes), codes].log()
 
     def standardise(self, batches: Iterable[Batch]) -> None:
         """Fit mean and standard deviation of each level's surprise over the bodies of held-out normals."""

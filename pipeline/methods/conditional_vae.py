@@ -25,6 +25,7 @@ from pipeline.nn.bottleneck import doubling, halving
 from pipeline.nn.condition import About, ConditionConfig, Conditions
 from pipeline.nn.energy import normal_version, restoration_passes
 from pipeline.nn.gaussian import StandardNormal, kl_to_standard_normal
+from pipeline.nn.importance import importance_bound
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -95,3 +96,20 @@ class ConditionalVariationalAutoencoder(Method):
             c = self.conditions(about, len(self.check(x)))
             encode, decode = partial(self.encode, c=c), partial(self.decode, c=c)
             return normal_version(x, encode, decode, StandardNormal(), self.config).to(x.dtype)
+
+    def sample(self, rng: Rng, about: About = ()) -> Tensor:
+        """Return new images [B, C, *spatial], one per row of `rng`: the means of p(x|z,c), z from the prior N(0, I).
+
+        Args:
+            rng: one stream per row.
+            about: attributes of each image; () is an image of which nothing is known.
+        """
+        with self.inference():
+            return self.decode(rng.normal(self.config.latent), self.conditions(about, len(rng)))
+
+    def log_likelihood(self, x: Tensor, rng: Rng, samples: int = 64, about: About = ()) -> Tensor:
+        """Return a lower bound on log p(x|c) in nats, [B], by `samples` draws of z (`pipeline.nn.importance`)."""
+        with self.inference():
+            c = self.conditions(about, len(self.check(x)))
+            encode, decode = partial(self.encode, c=c), partial(self.decode, c=c)
+            return importance_bound(x, encode, decode, StandardNormal(), self.config.decoder_std, samples, rng)

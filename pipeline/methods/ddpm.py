@@ -29,13 +29,13 @@ from torch import Tensor
 from pipeline.config import Config
 from pipeline.corruption.painting import RepairingFields
 from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denoiser
-from pipeline.diffusion.guidance import guided
+from pipeline.diffusion.guidance import GuidanceFields
 from pipeline.diffusion.process import Process, ProcessConfig
 from pipeline.diffusion.restoration import masked_restoration, suspect
 from pipeline.diffusion.sampling import Denoiser
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
-from pipeline.nn.condition import About, ConditionConfig, Conditions
+from pipeline.nn.condition import About
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -55,7 +55,7 @@ class SecondPassConfig(Config):
         return self
 
 
-class DdpmConfig(RepairingFields, MethodConfig, ProcessConfig):
+class DdpmConfig(RepairingFields, GuidanceFields, MethodConfig, ProcessConfig):
     """Configuration of `ddpm`."""
 
     name: Literal["ddpm"] = "ddpm"
@@ -68,16 +68,10 @@ class DdpmConfig(RepairingFields, MethodConfig, ProcessConfig):
         None, gt=0, description="early exit: a row stops once the remaining steps would change it by less than this"
     )
     second_pass: SecondPassConfig | None = Field(None, description="inpaint suspicious parts; null is off")
-    conditions: ConditionConfig | None = Field(
-        None, description="attributes that the network is conditioned on; null none"
-    )
-    guidance: float = Field(0.0, description="w of classifier-free guidance; 0 is off; needs conditions")
     lr: float = Field(5e-4, gt=0, description="learning rate of Adam")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.guidance and self.conditions is None:
-            raise ValueError(f"guidance {self.guidance} needs conditions. Set method.conditions")
         if self.still is not None and self.conditions is not None:
             raise ValueError("early exit (still) is not possible with conditions. Remove one of them")
         if self.painting is not None and self.prediction != "x0":
@@ -105,9 +99,10 @@ class DiffusionModel(Method):
     def __init__(self, config: DdpmConfig, image_size: int, channels: int, spatial_dims: int) -> None:
         super().__init__(config, image_size, channels, spatial_dims)
         self.conditional = config.conditions is not None
-        self.conditions = Conditions(config.conditions) if config.conditions else None
-        width = config.conditions.width if config.conditions else None
-        self.network = build_denoiser(config.denoiser, image_size, config.inputs(channels), spatial_dims, width)
+        self.conditions = config.build_conditions()
+        self.network = build_denoiser(
+            config.denoiser, image_size, config.inputs(channels), spatial_dims, config.condition_width
+        )
         self.process = Process(config, self.image_shape, limit=1.0)
         self.phases = (Phase("train", lr=config.lr),)
 
@@ -122,7 +117,7 @@ class DiffusionModel(Method):
         """Forward passes of the network per image: every step of every start time, twice with guidance."""
         steps = len(self.config.start_times) * self.config.steps
         second = self.config.second_pass
-        return (steps + (second.steps if second else 0)) * (1 if self.config.guidance in (0.0, -1.0) else 2)
+        return (steps + (second.steps if second else 0)) * self.config.passes_per_step
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return L_simple, eq. 14: the mean squared error of the predicted noise (x_0, v) at a uniform time."""
@@ -149,44 +144,37 @@ class DiffusionModel(Method):
     def reconstructions(self, x: Tensor, rng: Rng, about: About = ()) -> Tensor:
         """Return one reconstruction per start time, [T0, B, C, *spatial]; all are denoised in one batch."""
         with self.inference():
-            predict = self.denoiser(self.condition_pair(about, len(self.check(x))), len(self.config.start_times))
+            predict = self.denoiser(about, len(self.check(x)), len(self.config.start_times))
             return self.process.from_starts(predict, x, rng, self.config.still).to(x.dtype)
 
-    def sample(self, rng: Rng, steps: int | None = None, eta: float | None = None, about: About = ()) -> Tensor:
-        """Return new images [B, C, *spatial], one per row of `rng`; `steps` None takes all T.
+    def sample(
+        self, rng: Rng, steps: int | None = None, eta: float = 0.0, guidance: float | None = None, about: About = ()
+    ) -> Tensor:
+        """Return new images [B, C, *spatial], one per row of `rng`.
 
-        `eta` 0 is DDIM, 1 ancestral; None is 1 where the noise is Gaussian, else 0.
+        Args:
+            rng: one stream per row.
+            steps: 1 to T; None takes 50, or T if that is fewer.
+            eta: 0 is DDIM, 1 the ancestral sampler, which needs most of the T steps.
+            guidance: w of classifier-free guidance, at least -1; None is that of the configuration.
+            about: attributes of each image, for a model with conditions; () draws from all images.
 
         Raises:
-            ConfigError: eta > 0 for a noise other than Gaussian, whose steps do not compose.
+            ConfigError: an option out of range, attributes or guidance without conditions, or eta > 0 for a noise other
+                than Gaussian.
         """
-        gaussian = self.config.noise == "gaussian"
-        eta = float(gaussian) if eta is None else eta
-        if eta > 0 and not gaussian:
-            raise ConfigError(
-                f"Ancestral sampling needs Gaussian noise, but this model uses {self.config.noise}. Set eta=0."
-            )
         with self.inference():
-            predict, times = self.denoiser(self.condition_pair(about, len(rng))), self.config.times
-            return self.process.walk(predict, self.process.noise(rng), times - 1, steps or times, rng, eta)
+            network = self.config.towards(self, self.conditions, about, len(rng), guidance)
+            return self.process.draw(network, rng, steps, eta)
 
-    def condition_pair(self, about: About, rows: int) -> tuple[Tensor, Tensor] | None:
-        """Return the condition of each row and the empty condition; None for an unconditional model."""
-        if self.conditions is None:
-            return None
-        return self.conditions(about, rows), self.conditions((), rows)
-
-    def denoiser(self, conditions: tuple[Tensor, Tensor] | None, copies: int = 1) -> Denoiser:
+    def denoiser(self, about: About, rows: int, copies: int = 1) -> Denoiser:
         """Return the noise predictor for `copies` copies of the rows, with guidance if configured."""
-        if conditions is None:
-            return self.process.eps_of(self)
-        c, nothing = (part.repeat(copies, 1) for part in conditions)
-        return self.process.eps_of(guided(self, c, nothing, self.config.guidance))
+        return self.process.eps_of(self.config.towards(self, self.conditions, about, rows, copies=copies))
 
     def _again(self, x: Tensor, x_hat: Tensor, rng: Rng, body: Tensor | None, about: About) -> Tensor:
         second = cast(SecondPassConfig, self.config.second_pass)
         mask = suspect((x - x_hat).abs().mean(dim=1, keepdim=True), body, second.share, second.smooth)
-        predict, again = self.denoiser(self.condition_pair(about, len(x))), rng.fork("second pass")
+        predict, again = self.denoiser(about, len(x)), rng.fork("second pass")
         return masked_restoration(self.process, predict, x, mask, second.start, second.steps, again).to(x.dtype)
 
 
@@ -224,7 +212,8 @@ class StartTimes(Method):
         device = self.normal_mean.device
         for batch in batches:
             rng = Rng.scoring(0, batch.ids, device)
-            values = self.residuals(batch.images.to(device), rng, batch.about).double() * batch.body.to(device)
+            about = batch.about if self.conditional else ()
+            values = self.residuals(batch.images.to(device), rng, about).double() * batch.body.to(device)
             total, squares = total + values.flatten(1).sum(dim=1), squares + values.square().flatten(1).sum(dim=1)
             count += int(batch.body.sum())
         if not count:

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denoiser
+from pipeline.diffusion.guidance import GuidanceFields
 from pipeline.diffusion.noise import NoiseKind
 from pipeline.diffusion.process import Process, ProcessConfig
 from pipeline.errors import ConfigError
@@ -25,11 +26,12 @@ from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.methods.capabilities import Codec
 from pipeline.methods.component import ComponentConfig
 from pipeline.methods.composite import Composite, require_same_grid
+from pipeline.nn.condition import About
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
 
-class LatentDiffusionConfig(MethodConfig, ProcessConfig):
+class LatentDiffusionConfig(GuidanceFields, MethodConfig, ProcessConfig):
     """Configuration of `latent_diffusion`."""
 
     name: Literal["latent_diffusion"] = "latent_diffusion"
@@ -60,9 +62,8 @@ class LatentDiffusionConfig(MethodConfig, ProcessConfig):
                 "{kind: unet, patch: 1, widths: [64], attention: [false]}."
             )
         self.check_size(image_size, components)
-        return LatentDiffusion(
-            self.name_component("codec", codec), codec, build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims)
-        )
+        network = build_denoiser(self.denoiser, shape[1], shape[0], spatial_dims, self.condition_width)
+        return LatentDiffusion(self.name_component("codec", codec), codec, network)
 
     def check_size(self, image_size: int, components: Mapping[str, Method]) -> None:
         """Check that codec and denoiser can halve the grid; a code without a grid says nothing about sizes."""
@@ -90,21 +91,24 @@ class LatentDiffusion(Composite):
         super().__init__(config, codec.image_size, codec.channels, codec.spatial_dims)
         self.channels_last = codec.channels_last
         first, end = self.hold("codec", codec, config.codec, config.codec_share)
-        self.network = network
+        self.network, self.conditions = network, config.build_conditions()
+        self.conditional = self.conditions is not None
+        own = ("network",) if self.conditions is None else ("network", "conditions")
         self.process = Process(config, code_shape(codec), limit=None)
         self.register_buffer("sigma", torch.ones(()))
         self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
-        self.phases = (*first, Phase("denoise", ("network",), lr=config.lr, after=end))
+        self.phases = (*first, Phase("denoise", own, lr=config.lr, after=end))
 
     @property
     def passes(self) -> int:
-        """Of the denoiser: every step of every start time; encoder and decoder are not counted."""
-        return len(self.config.start_times) * self.config.steps
+        """Of the denoiser: every step of every start time, twice with guidance; the codec is not counted."""
+        return len(self.config.start_times) * self.config.steps * self.config.passes_per_step
 
     def own_loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
         """Return the denoiser's L_LDM (eq. 2)."""
         z_t, t, target = self.process.lesson(self.encode(batch.images, measure=self.training), rng)
-        error = F.mse_loss(self.network(z_t, t).float(), target)
+        c = () if self.conditions is None else (self.conditions(batch.about, len(z_t), rng),)
+        error = F.mse_loss(self.network(z_t, t, *c).float(), target)
         return {"total": error, self.config.prediction: error, "sigma": self.sigma}
 
     def encode(self, x: Tensor, measure: bool = False) -> Tensor:
@@ -121,24 +125,40 @@ class LatentDiffusion(Composite):
         with self.codec.inference():
             return cast(Codec, self.codec).from_code(z * self.sigma)
 
-    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the mean over `start_times` of the decoded codes; randomness comes from the row's key."""
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None, about: About = ()) -> Tensor:
+        """Return the mean over `start_times` of the decoded codes; randomness comes from the row's key.
+
+        Args:
+            x: [B, C, *spatial].
+            rng: one stream per row.
+            body: not used.
+            about: attributes of each image, for a model with conditions; () if unknown.
+        """
         with self.inference():
-            z = self.process.from_starts(self.process.eps_of(self.network), self.encode(self.check(x)), rng)
+            copies = len(self.config.start_times)
+            network = self.config.towards(self.network, self.conditions, about, len(self.check(x)), copies=copies)
+            z = self.process.from_starts(self.process.eps_of(network), self.encode(x), rng)
             return self.decode(z.flatten(0, 1)).reshape(len(z), *x.shape).mean(dim=0).to(x.dtype)
 
-    def sample(self, rng: Rng, steps: int | None = None, eta: float = 0.0) -> Tensor:
-        """Return new images [B, C, *spatial], one per row of `rng`; `steps` None takes all T, eta 0 is DDIM.
+    def sample(
+        self, rng: Rng, steps: int | None = None, eta: float = 0.0, guidance: float | None = None, about: About = ()
+    ) -> Tensor:
+        """Return new images [B, C, *spatial], one per row of `rng`.
+
+        Args:
+            rng: one stream per row.
+            steps: 1 to T; None takes 50, or T if that is fewer.
+            eta: 0 is DDIM, 1 the ancestral sampler, which needs most of the T steps.
+            guidance: w of classifier-free guidance, at least -1; None is that of the configuration.
+            about: attributes of each image, for a model with conditions; () draws from all images.
 
         Raises:
-            ConfigError: eta > 0 for a noise other than Gaussian, whose steps do not compose.
+            ConfigError: an option out of range, attributes or guidance without conditions, or eta > 0 for a noise other
+                than Gaussian.
         """
-        if eta > 0 and self.config.noise != "gaussian":
-            raise ConfigError(f"Ancestral sampling needs Gaussian noise, not {self.config.noise}. Set eta=0.")
         with self.inference():
-            predict, times = self.process.eps_of(self.network), self.config.times
-            z = self.process.walk(predict, self.process.noise(rng), times - 1, steps or times, rng, eta)
-            return self.decode(z)
+            network = self.config.towards(self.network, self.conditions, about, len(rng), guidance)
+            return self.decode(self.process.draw(network, rng, steps, eta))
 
 
 def code_shape(codec: Method) -> tuple[int, ...]:
@@ -152,7 +172,8 @@ def _checked(codec: Method, sizes: tuple[int, int, int]) -> Method:
     if not isinstance(codec, Codec):
         raise ConfigError(
             f"{name} cannot be a codec: it has no code that can be decoded. Choose one that does: ae, ae_u, vae, "
-            "vampprior, vq_vae, vq_vae2, vqgan, f_anogan or alpha_gan."
+            "vampprior, vq_vae, vq_vae2, vqgan, multiscale_vq, f_anogan, alpha_gan, stylegan2, dcgan, wgan, wgan_gp, "
+            "infogan or pca."
         )
     require_same_grid("codec", codec, sizes)
     return codec

@@ -7,17 +7,20 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field, ValidationError
 
-from pipeline.config import explain
 from pipeline.errors import ConfigError
+from pipeline.invalid_values import explain
 from pipeline.methods.ae import AeConfig
 from pipeline.methods.ae_u import AeUConfig
 from pipeline.methods.alpha_gan import AlphaGanConfig
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.code_surprise import CodeSurpriseConfig
 from pipeline.methods.cold_diffusion import ColdDiffusionConfig
+from pipeline.methods.conditional_ddpm import ConditionalDdpmConfig
+from pipeline.methods.conditional_gan import ConditionalGanConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.conditioned_ddpm import ConditionedDdpmConfig
 from pipeline.methods.dae import DaeConfig
+from pipeline.methods.dcgan import DcganConfig
 from pipeline.methods.ddpm import DdpmConfig
 from pipeline.methods.diff_ae import DiffAeConfig
 from pipeline.methods.dsr import DsrConfig
@@ -25,17 +28,26 @@ from pipeline.methods.f_anogan import FAnoGanConfig
 from pipeline.methods.feature_ae import FeatureAeConfig
 from pipeline.methods.gated_dae import GatedDaeConfig
 from pipeline.methods.gaussian_features import GaussianFeaturesConfig
+from pipeline.methods.infogan import InfoGanConfig
 from pipeline.methods.knn_features import KnnFeaturesConfig
 from pipeline.methods.ladder_vae import LadderVaeConfig
 from pipeline.methods.ladder_vq import LadderVqConfig
 from pipeline.methods.latent_diffusion import LatentDiffusionConfig
 from pipeline.methods.learned_residual import LearnedResidualConfig
+from pipeline.methods.multiscale_vq import MultiscaleVqConfig
+from pipeline.methods.pca import PcaConfig
+from pipeline.methods.rectified_flow import RectifiedFlowConfig
+from pipeline.methods.regression_unet import RegressionUnetConfig
+from pipeline.methods.stylegan2 import StyleGan2Config
 from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
 from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vampprior import VampPriorConfig
+from pipeline.methods.var import VarConfig
 from pipeline.methods.vq_vae import VqVaeConfig
 from pipeline.methods.vq_vae2 import VqVae2Config
 from pipeline.methods.vqgan import VqganConfig
+from pipeline.methods.wgan import WganConfig
+from pipeline.methods.wgan_gp import WganGpConfig
 
 PROBE = 64  # pixels; every component can be built for this size
 
@@ -51,11 +63,17 @@ AnyMethodConfig = Annotated[
     | LadderVqConfig
     | ColdDiffusionConfig
     | ConditionedDdpmConfig
+    | RegressionUnetConfig
+    | ConditionalDdpmConfig
+    | ConditionalGanConfig
     | VqVaeConfig
     | VqVae2Config
     | VqganConfig
+    | MultiscaleVqConfig
+    | VarConfig
     | DdpmConfig
     | LatentDiffusionConfig
+    | RectifiedFlowConfig
     | DiffAeConfig
     | SyntheticLesionConfig
     | LearnedResidualConfig
@@ -65,7 +83,13 @@ AnyMethodConfig = Annotated[
     | GaussianFeaturesConfig
     | FeatureAeConfig
     | FAnoGanConfig
-    | AlphaGanConfig,
+    | AlphaGanConfig
+    | StyleGan2Config
+    | DcganConfig
+    | WganConfig
+    | WganGpConfig
+    | InfoGanConfig
+    | PcaConfig,
     Field(discriminator="name"),
 ]
 

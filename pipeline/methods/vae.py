@@ -13,8 +13,7 @@ from typing import Literal
 from torch import Tensor
 
 from pipeline.methods.variational import FlatVariational, VariationalConfig
-from pipeline.nn.energy import normal_version
-from pipeline.nn.gaussian import StandardNormal, kl_to_standard_normal
+from pipeline.nn.gaussian import kl_to_standard_normal
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -45,8 +44,3 @@ class VariationalAutoencoder(FlatVariational):
         """Return new images [B, C, *spatial], one per row of `rng`: the means of p(x|z), z from the prior N(0, I)."""
         with self.inference():
             return self.decode(rng.normal(self.config.latent))
-
-    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the decoded mean of q(z|x), or the result of `restoration`; no randomness."""
-        with self.inference():
-            return normal_version(self.check(x), self.encode, self.decode, StandardNormal(), self.config).to(x.dtype)

@@ -18,7 +18,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.methods.variational import FlatVariational, VariationalConfig
-from pipeline.nn.energy import normal_version
 from pipeline.nn.gaussian import Mixture
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
@@ -61,15 +60,13 @@ class VampPriorAutoencoder(FlatVariational):
         kl = Mixture(mu_k, log_variance_k).divergence(z, mu, log_variance)
         return self.config.terms(clean, self.decode(z), kl)
 
-    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
-        """Return the decoded mean of q(z|x), or the result of `restoration`; no randomness."""
-        with self.inference():
-            prior = Mixture(*self.encode(self.seen_inputs()))
-            return normal_version(self.check(x), self.encode, self.decode, prior, self.config).to(x.dtype)
+    def prior(self) -> Mixture:
+        """Return the VampPrior, 1/K sum_k q(z|u_k)."""
+        return Mixture(*self.encode(self.seen_inputs()))
 
     def sample(self, rng: Rng) -> Tensor:
         """Return new images [B, C, *spatial], one per row of `rng`: a pseudo-input, z from its posterior, x_hat."""
         with self.inference():
-            mu, log_variance = self.encode(self.seen_inputs())
-            k = rng.integers(0, len(mu))
-            return self.decode(mu[k] + (0.5 * log_variance[k]).exp() * rng.normal(*mu.shape[1:]))
+            prior = self.prior()
+            k = rng.integers(0, len(prior.mu))
+            return self.decode(prior.mu[k] + (0.5 * prior.log_variance[k]).exp() * rng.normal(self.config.latent))

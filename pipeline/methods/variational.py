@@ -8,8 +8,10 @@ from torch import Tensor
 from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, levels_between, require_size, widths
 from pipeline.nn.bottleneck import on_grid
-from pipeline.nn.energy import Restoration, restoration_passes
-from pipeline.nn.gaussian import gaussian_nll
+from pipeline.nn.energy import Restoration, normal_version, restoration_passes
+from pipeline.nn.gaussian import Prior, StandardNormal, gaussian_nll
+from pipeline.nn.importance import importance_bound
+from pipeline.nn.rng import Rng
 
 
 class VariationalConfig(RepairingFields, MethodConfig):
@@ -76,7 +78,22 @@ class FlatVariational(Method):
         """Return the mean of p(x|z)."""
         return self.decode(z.flatten(1))
 
+    def prior(self) -> Prior:
+        """Return p(z)."""
+        return StandardNormal()
+
     @property
     def passes(self) -> int:
         """One, and those of `restoration`."""
         return restoration_passes(self.config)
+
+    def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
+        """Return the decoded mean of q(z|x), or the result of `restoration`; no randomness."""
+        with self.inference():
+            return normal_version(self.check(x), self.encode, self.decode, self.prior(), self.config).to(x.dtype)
+
+    def log_likelihood(self, x: Tensor, rng: Rng, samples: int = 64) -> Tensor:
+        """Return a lower bound on log p(x) in nats, [B], by `samples` draws of z (`pipeline.nn.importance`)."""
+        with self.inference():
+            std = self.config.decoder_std
+            return importance_bound(self.check(x), self.encode, self.decode, self.prior(), std, samples, rng)

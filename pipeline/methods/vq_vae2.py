@@ -16,7 +16,7 @@ as images, where the paper averages their residuals.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +25,16 @@ from torch import Tensor, nn
 
 from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.nn.code_histogram import CodeHistogram, PriorKind
 from pipeline.nn.code_prior import nearest_count_most
 from pipeline.nn.hierarchical_codec import Coded, HierarchicalCodec
 from pipeline.nn.pixel_snail import PixelSnail, PixelSnailConfig
 from pipeline.nn.quantise import CodebookConfig, perplexity
 from pipeline.nn.rng import Rng
+from pipeline.nn.sampling_options import require_one_of
 from pipeline.types import Batch
+
+LEVELS = ("top", "bottom")
 
 
 class VqVae2Config(RepairingFields, MethodConfig):
@@ -90,13 +94,19 @@ class _TwoLevels(Method):
                 "bottom": PixelSnail(config.entries, fine, config.prior, config.entries),
             }
         )
+        self.histogram = nn.ModuleDict(
+            {"top": CodeHistogram(config.entries, coarse), "bottom": CodeHistogram(config.entries, fine)}
+        )
         self.phases = (
             Phase("codec", ("codec",), config.lr, until=config.prior_after),
             Phase("prior", ("prior",), config.prior.lr, after=config.prior_after),
         )
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return eq. 2 of the codec, or the priors' mean nats per code, with named terms."""
+        """Return eq. 2 of the codec, or the priors' mean nats per code, with named terms.
+
+        Beside the priors' nats are those of independent codes (`histogram`), and exp of their own (`perplexity`).
+        """
         return (
             self._codec_loss(*self.config.pair(batch, rng), rng) if phase == "codec" else self._prior_loss(batch.images)
         )
@@ -118,8 +128,13 @@ class _TwoLevels(Method):
     def _prior_loss(self, x: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             codes = self.codec.codes(self.config.seen(x))
-        top, bottom = (nll.mean() for nll in self.nll(codes))
-        return {"total": top + bottom, "nll_top": top, "nll_bottom": bottom}
+        nll = dict(zip(LEVELS, (each.mean() for each in self.nll(codes)), strict=True))
+        terms: dict[str, Tensor] = {"total": nll["top"] + nll["bottom"]}
+        for level in LEVELS:
+            independent = cast(CodeHistogram, self.histogram[level]).observe(getattr(codes, level))
+            terms |= {f"nll_{level}": nll[level], f"histogram_{level}": independent}
+            terms[f"perplexity_{level}"] = nll[level].detach().exp()
+        return terms
 
     def after_step(self, phase: str) -> None:
         """Update the codebooks."""
@@ -167,7 +182,29 @@ class CodeReconstructor(_TwoLevels):
             return self.codec.image(self.codec.codes(self.config.seen(self.check(x)))).to(x.dtype)
 
 
-class LikelihoodMapper(_TwoLevels):
+class _CodeSampler(_TwoLevels):
+    """Draw codes from their prior, and decode; the base of the answers that have a prior."""
+
+    def sample(self, rng: Rng, temperature: float = 1.0, top_k: int = 0, prior: PriorKind = "learned") -> Tensor:
+        """Return new images [B, C, *spatial], one per row of `rng`: the top level is drawn first.
+
+        Args:
+            rng: one stream per row.
+            temperature: divides the logits; above 0, below 1 for likelier codes.
+            top_k: only the most likely codes of a position are drawn; 0 for all.
+            prior: learned, or independent: the baseline, codes drawn from the frequencies of their position.
+
+        Raises:
+            ConfigError: an option out of range.
+        """
+        require_one_of("prior", prior, get_args(PriorKind))
+        with self.inference():
+            drawn: Any = self.prior if prior == "learned" else self.histogram
+            top = drawn["top"].sample(rng.fork("top"), None, temperature, top_k)
+            return self.codec.image(Coded(top, drawn["bottom"].sample(rng.fork("bottom"), top, temperature, top_k)))
+
+
+class LikelihoodMapper(_CodeSampler):
     """Map how unlikely the codes at each position are."""
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:
@@ -178,7 +215,7 @@ class LikelihoodMapper(_TwoLevels):
             return cast(Tensor, sum(F.interpolate(nll[:, None], size=x.shape[2:], mode=mode) for nll in levels))
 
 
-class CodeRestorer(_TwoLevels):
+class CodeRestorer(_CodeSampler):
     """Resample unlikely codes, and decode."""
 
     @property

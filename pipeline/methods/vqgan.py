@@ -18,7 +18,7 @@ order, where Pinaya et al. average several.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +27,13 @@ from torch import Tensor
 
 from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
+from pipeline.nn.code_histogram import CodeHistogram, PriorKind
 from pipeline.nn.code_prior import nearest_count_most
 from pipeline.nn.code_transformer import CodeTransformer, CodeTransformerConfig
 from pipeline.nn.perceptual import Perceptual, PerceptualConfig
 from pipeline.nn.quantise import CodebookConfig, Quantised, VectorQuantiser, perplexity
 from pipeline.nn.rng import Rng
+from pipeline.nn.sampling_options import require_one_of
 from pipeline.nn.vq_codec import code_decoder, code_encoder
 from pipeline.types import Batch
 
@@ -120,6 +122,7 @@ class _VectorQuantisedGan(Method):
         if restores:
             grid = [image_size // 2 ** len(config.widths)] * spatial_dims
             self.prior = CodeTransformer(config.entries, grid, config.prior)
+            self.histogram = CodeHistogram(config.entries, grid)
             self.phases += (Phase("prior", ("prior",), config.prior.lr, after=config.prior_after),)
 
     def forward(self, x: Tensor, rng: Rng | None = None) -> tuple[Tensor, Quantised]:
@@ -132,11 +135,15 @@ class _VectorQuantisedGan(Method):
         return self.discriminator(x)[-1].float()
 
     def loss(self, batch: Batch, phase: str, rng: Rng) -> dict[str, Tensor]:
-        """Return L_VQ (codec), eq. 6 (generator), the hinge loss (discriminator) or -log p per code (prior)."""
+        """Return L_VQ (codec), eq. 6 (generator), the hinge loss (discriminator) or nats per code (prior).
+
+        Beside the prior's nats are those of independent codes (`histogram`), and exp of its own (`perplexity`).
+        """
         if phase == "discriminator":
             return self._discriminator_loss(*self.config.pair(batch, rng))
         if phase == "prior":
-            return {"total": self.prior.nll(self.indices(batch.images)).mean()}
+            nll = self.prior.nll(codes := self.indices(batch.images)).mean()
+            return {"total": nll, "histogram": self.histogram.observe(codes), "perplexity": nll.detach().exp()}
         x, clean = self.config.pair(batch, rng)
         x_hat, quantised = self(x, rng)
         terms, rec = self._codec_terms(clean, x_hat, quantised)
@@ -227,7 +234,28 @@ class CodeReconstructor(_VectorQuantisedGan):
             return self(self.check(x))[0].to(x.dtype)
 
 
-class CodeRestorer(_VectorQuantisedGan):
+class _CodeSampler(_VectorQuantisedGan):
+    """Draw codes from their prior, and decode; the base of the answers that have a prior."""
+
+    def sample(self, rng: Rng, temperature: float = 1.0, top_k: int = 0, prior: PriorKind = "learned") -> Tensor:
+        """Return new images [B, C, *spatial], one per row of `rng`.
+
+        Args:
+            rng: one stream per row.
+            temperature: divides the logits; above 0, below 1 for likelier codes.
+            top_k: only the most likely codes of a position are drawn; 0 for all.
+            prior: learned, or independent: the baseline, codes drawn from the frequencies of their position.
+
+        Raises:
+            ConfigError: an option out of range.
+        """
+        require_one_of("prior", prior, get_args(PriorKind))
+        with self.inference():
+            drawn = self.prior if prior == "learned" else self.histogram
+            return self.from_tokens(drawn.sample(rng, temperature=temperature, top_k=top_k))
+
+
+class CodeRestorer(_CodeSampler):
     """Resample unlikely codes, and decode."""
 
     @property
@@ -244,7 +272,7 @@ class CodeRestorer(_VectorQuantisedGan):
             return nearest_count_most(x, images, self.config.sharpness).to(x.dtype)
 
 
-class LikelihoodMapper(_VectorQuantisedGan):
+class LikelihoodMapper(_CodeSampler):
     """Map how unlikely the codes at each position are."""
 
     def anomaly_map(self, x: Tensor, rng: Rng) -> Tensor:

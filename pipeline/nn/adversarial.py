@@ -1,24 +1,45 @@
 """Networks and losses of generative adversarial methods: image to number, code to image, and adversarial losses.
 
-Norms are over one image (a single group), never over a batch: the gradient penalty is defined per image (WGAN-GP,
-arXiv:1704.00028, section 4), and an answer must not depend on its neighbours in the batch.
+Norms are over one image (a single group); a generator may have batch norm, whose statistics of a batch serve in
+training only. A gradient penalty is defined per image, so a critic must not have it (arXiv:1704.00028, section 4).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NORM = ("group", {"num_groups": 1})
+from pipeline.nn.rng import Rng
+
+Norm = str | tuple[str, dict[str, Any]]  # as MONAI names it
+
+ONE_IMAGE: Norm = ("group", {"num_groups": 1})
+BATCH: Norm = "batch"
 ACT = ("leakyrelu", {"negative_slope": 0.2})
 
 
-class Judge(nn.Module):
+class FeatureJudge(nn.Module):
+    """x -> one number (critic, discriminator) or one code (encoder): a linear `answer` on the flat `features`."""
+
+    def __init__(self, features: nn.Module, answer: nn.Linear) -> None:
+        super().__init__()
+        self.features = features
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float32 [B] for one output, else [B, outputs]."""
+        outputs = self.answer(self.features(x).flatten(1)).float()
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+class Judge(FeatureJudge):
     """Image -> one number (critic, discriminator) or one code (encoder), by strided convolutions and a linear layer.
 
     Args:
@@ -32,15 +53,10 @@ class Judge(nn.Module):
     def __init__(
         self, spatial_dims: int, widths: Sequence[int], grid: int, outputs: int = 1, bias: bool = True
     ) -> None:
-        super().__init__()
-        levels = [_halve(spatial_dims, a, b, first=i == 0) for i, (a, b) in enumerate(pairwise(widths))]
-        self.features = nn.Sequential(*levels)
-        self.answer = nn.Linear(widths[-1] * grid**spatial_dims, outputs, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return float32 [B] for one output, else [B, outputs]."""
-        outputs = self.answer(self.features(x).flatten(1)).float()
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        norms = [None, *[ONE_IMAGE] * (len(widths) - 2)]
+        levels = [_halve(spatial_dims, a, b, norm=n) for n, (a, b) in zip(norms, pairwise(widths), strict=True)]
+        features = nn.Sequential(*levels)
+        super().__init__(features, nn.Linear(widths[-1] * grid**spatial_dims, outputs, bias=bias))
 
 
 class Generator(nn.Module):
@@ -51,17 +67,54 @@ class Generator(nn.Module):
         latent: length of the code.
         widths: channels of the first grid and of each level, then image channels.
         grid: edge of the first grid.
+        norm: of every level but the last; batch norm also follows the linear layer.
     """
 
-    def __init__(self, spatial_dims: int, latent: int, widths: Sequence[int], grid: int) -> None:
+    def __init__(
+        self, spatial_dims: int, latent: int, widths: Sequence[int], grid: int, norm: Norm = ONE_IMAGE
+    ) -> None:
         super().__init__()
-        start, last = (widths[0], *[grid] * spatial_dims), len(widths) - 2
-        self.start = nn.Sequential(nn.Linear(latent, math.prod(start)), nn.Unflatten(1, start), nn.LeakyReLU(0.2))
-        levels = [_double(spatial_dims, a, b, last=i == last) for i, (a, b) in enumerate(pairwise(widths))]
+        start, norms = (widths[0], *[grid] * spatial_dims), [*[norm] * (len(widths) - 2), None]
+        first = [_batch_norm(spatial_dims, widths[0])] if norm == BATCH else []
+        linear = nn.Linear(latent, math.prod(start), bias=not first)
+        self.start = nn.Sequential(linear, nn.Unflatten(1, start), *first, nn.LeakyReLU(0.2))
+        levels = [_double(spatial_dims, a, b, norm=n) for n, (a, b) in zip(norms, pairwise(widths), strict=True)]
         self.levels = nn.Sequential(*levels, nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
         return self.levels(self.start(z)).float()
+
+
+@contextmanager
+def resting(*modules: nn.Module) -> Iterator[None]:
+    """Put modules in eval mode for a while, so that a network that another one is trained against stays as it is."""
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.train(mode)
+
+
+def wasserstein(critic: Callable[[Tensor], Tensor], x: Tensor, x_tilde: Tensor) -> Tensor:
+    """Return E D(x) - E D(x_tilde): with the best D of Lipschitz constant 1, the distance between the two
+    distributions (arXiv:1701.07875, eq. 2).
+    """
+    return (critic(x) - critic(x_tilde)).mean()
+
+
+@torch.no_grad()
+def clip_weights(module: nn.Module, limit: float) -> None:
+    """Clip every parameter to [-limit, limit] (arXiv:1701.07875, algorithm 1, line 7)."""
+    for parameter in module.parameters():
+        parameter.clamp_(-limit, limit)
+
+
+def between(x: Tensor, rng: Rng) -> Tensor:
+    """Return the epsilon of each row, uniform in [0, 1): [B, 1, ...] with the dimensions of x."""
+    return rng.uniform(*[1] * (x.ndim - 1))
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], x: Tensor, x_tilde: Tensor, epsilon: Tensor) -> Tensor:
@@ -87,9 +140,19 @@ def critic_terms(
 
     `wasserstein` is E D(x) - E D(x_tilde), the critic's estimate of the distance.
     """
-    wasserstein = (critic(x) - critic(x_tilde)).mean()
-    penalty = gradient_penalty(critic, x, x_tilde, epsilon).mean()
-    return {"total": weight * penalty - wasserstein, "wasserstein": wasserstein, "gradient_penalty": penalty}
+    distance, penalty = wasserstein(critic, x, x_tilde), gradient_penalty(critic, x, x_tilde, epsilon).mean()
+    return {"total": weight * penalty - distance, "wasserstein": distance, "gradient_penalty": penalty}
+
+
+def r1_penalty(judge: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return |grad D(x)|^2 of each row, float32 [B], differentiable with respect to the judge.
+
+    On real images only: R1 of Mescheder et al., arXiv:1801.04406, equation 9, without its gamma / 2.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(judge(x).sum(), x, create_graph=True)
+        return gradient.float().flatten(1).square().sum(dim=1)
 
 
 def said_real(logit: Tensor) -> Tensor:
@@ -102,18 +165,23 @@ def said_fake(logit: Tensor) -> Tensor:
     return F.softplus(logit).mean()
 
 
-def _halve(spatial_dims: int, a: int, b: int, first: bool) -> nn.Module:
+def _halve(spatial_dims: int, a: int, b: int, norm: Norm | None) -> nn.Module:
     from monai.networks.blocks import Convolution
 
     return Convolution(
-        spatial_dims, a, b, strides=2, kernel_size=4, padding=1, act=ACT, norm=None if first else NORM
+        spatial_dims, a, b, strides=2, kernel_size=4, padding=1, act=ACT, norm=norm
     )  # fmt: skip
 
 
-def _double(spatial_dims: int, a: int, b: int, last: bool) -> nn.Module:
+def _double(spatial_dims: int, a: int, b: int, norm: Norm | None) -> nn.Module:
+    """Return a level of a generator; the last one, without a norm, is linear."""
     from monai.networks.blocks import Convolution
 
     return Convolution(
         spatial_dims, a, b, strides=2, kernel_size=4, padding=1, output_padding=0, is_transposed=True,
-        act=ACT, norm=NORM, conv_only=last,
+        act=ACT, norm=norm, conv_only=norm is None, bias=norm != BATCH,
     )  # fmt: skip
+
+
+def _batch_norm(spatial_dims: int, channels: int) -> nn.Module:
+    return (nn.BatchNorm2d if spatial_dims == 2 else nn.BatchNorm3d)(channels)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import product
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.nn.draw_codes import draw_code, require_drawing
 from pipeline.nn.rng import Rng
 
 
@@ -34,31 +33,48 @@ class CodePrior(nn.Module, ABC):
         """Return -log p(code_i | codes before i, coarse) at every position, in nats, [B, *grid]."""
         return F.cross_entropy(self(codes, coarse), codes, reduction="none")
 
+    def logits_at(self, codes: Tensor, place: int, coarse: Tensor | None = None) -> Tensor:
+        """Return logits [B, K] of the code at a position, counted in raster order; later codes are not looked at."""
+        return self(codes, coarse).flatten(2)[..., place]
+
     @torch.no_grad()
-    def resample(self, codes: Tensor, where: Tensor, rng: Rng, coarse: Tensor | None = None) -> Tensor:
+    def resample(
+        self,
+        codes: Tensor,
+        where: Tensor,
+        rng: Rng,
+        coarse: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int = 0,
+    ) -> Tensor:
         """Resample the codes at `where` [B, *grid] in raster order, each given those before it; keep the others.
 
         Randomness: one uniform number per position from each row's stream, used or not, so that rows are independent.
+
+        Args:
+            codes, where, coarse: as above; `where` is bool.
+            rng: one stream per row.
+            temperature: divides the logits; above 0, and 1 is the prior itself.
+            top_k: only the most likely entries are drawn; 0 for all.
         """
-        codes, u = codes.clone(), rng.uniform(*self.grid)
-        for place in product(*map(range, self.grid)):
-            at: tuple[Any, ...] = (slice(None), *place)
-            rows: Any = where[at].nonzero()[:, 0]
+        flat, positions, u = codes.flatten(1).clone(), where.flatten(1), rng.uniform(*self.grid).flatten(1)
+        for place in range(flat.shape[1]):
+            rows = positions[:, place].nonzero()[:, 0]
             if len(rows):
-                logits = self(codes[rows], None if coarse is None else coarse[rows])
-                codes[(rows, *place)] = _inverse_cdf(logits[(slice(None), slice(None), *place)], u[(rows, *place)])
-        return codes
+                given = flat[rows].reshape(-1, *self.grid)
+                logits = self.logits_at(given, place, None if coarse is None else coarse[rows])
+                flat[rows, place] = draw_code(logits, u[rows, place], temperature, top_k)
+        return flat.reshape(codes.shape)
 
-    def sample(self, rng: Rng, coarse: Tensor | None = None) -> Tensor:
-        """Draw codes [B, *grid] from the prior, one per row of `rng`."""
+    def sample(self, rng: Rng, coarse: Tensor | None = None, temperature: float = 1.0, top_k: int = 0) -> Tensor:
+        """Draw codes [B, *grid] from the prior, one per row of `rng`.
+
+        Raises:
+            ConfigError: `temperature` is not above 0, or `top_k` is negative.
+        """
+        require_drawing(temperature, top_k, 1.0)
         blank = torch.zeros(len(rng), *self.grid, dtype=torch.int64, device=rng.device)
-        return self.resample(blank, torch.ones_like(blank, dtype=torch.bool), rng, coarse)
-
-
-def _inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
-    """Return the category [B] at the quantile u [B] in [0, 1) of the distribution."""
-    cdf = logits.double().softmax(dim=1).cumsum(dim=1)
-    return torch.searchsorted(cdf, u[:, None].double(), right=True)[:, 0].clamp_max(logits.shape[1] - 1)
+        return self.resample(blank, torch.ones_like(blank, dtype=torch.bool), rng, coarse, temperature, top_k)
 
 
 def nearest_count_most(x: Tensor, images: Tensor, sharpness: float) -> Tensor:

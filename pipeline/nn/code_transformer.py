@@ -48,3 +48,8 @@ class CodeTransformer(CodePrior):
         before = F.pad(codes.flatten(1)[:, :-1], (1, 0), value=self.entries)
         logits = self.network(before)[..., : self.entries]
         return logits.movedim(-1, 1).unflatten(2, self.grid).float()
+
+    def logits_at(self, codes: Tensor, place: int, coarse: Tensor | None = None) -> Tensor:
+        """Return logits [B, K] of one position; the transformer reads only the codes before it."""
+        before = F.pad(codes.flatten(1)[:, :place], (1, 0), value=self.entries)
+        return self.network(before)[:, -1, : self.entries].float()

@@ -81,6 +81,21 @@ class DiffusionTransformer(nn.Module):
         return unfold(pixels.reshape(len(x_t), -1, *self.grid), self.patch)
 
 
+class Memory:
+    """What a block keeps of the tokens that it saw before: keys and values [B, heads, N, d], and its modulation."""
+
+    def __init__(self) -> None:
+        self.modulation: Tensor | None = None
+        self.pairs: tuple[Tensor, Tensor] | None = None
+
+    def extended(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values of all tokens so far, those of k and v included, and keep them."""
+        if self.pairs is not None:
+            k, v = torch.cat([self.pairs[0], k], dim=2), torch.cat([self.pairs[1], v], dim=2)
+        self.pairs = k, v
+        return self.pairs
+
+
 class Block(nn.Module):
     """x + alpha_1 attention(gamma_1, beta_1), then x + alpha_2 MLP(gamma_2, beta_2); the identity at initialisation."""
 
@@ -94,18 +109,32 @@ class Block(nn.Module):
         )
         self.modulation = zeroed(nn.Linear(width, 6 * width))
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Return tokens [B, N, width] for tokens of that shape and a condition [B, width]."""
-        beta_1, gamma_1, alpha_1, beta_2, gamma_2, alpha_2 = self.modulation(F.silu(condition))[:, None].chunk(
-            6, dim=-1
-        )
-        x = x + alpha_1 * self.attention(modulate(self.norm(x), beta_1, gamma_1))
+    def forward(self, x: Tensor, condition: Tensor, mask: Tensor | None = None, memory: Memory | None = None) -> Tensor:
+        """Return tokens [B, N, width] for tokens of that shape and a condition [B, width].
+
+        Args:
+            x: the tokens.
+            condition: one per row.
+            mask: bool [N, N], True where a token (row) sees another one (column); None: each sees all.
+            memory: of the tokens before these, which these see too; it is extended. Needs the same condition each time.
+        """
+        beta_1, gamma_1, alpha_1, beta_2, gamma_2, alpha_2 = self._modulation(condition, memory).chunk(6, dim=-1)
+        x = x + alpha_1 * self.attention(modulate(self.norm(x), beta_1, gamma_1), mask, memory)
         return x + alpha_2 * self.mlp(modulate(self.norm(x), beta_2, gamma_2))
 
-    def attention(self, x: Tensor) -> Tensor:
-        """Return multi-head self-attention over tokens [B, N, width]."""
+    def _modulation(self, condition: Tensor, memory: Memory | None) -> Tensor:
+        if memory is None:
+            return self.modulation(F.silu(condition))[:, None]
+        if memory.modulation is None:
+            memory.modulation = self.modulation(F.silu(condition))[:, None]
+        return memory.modulation
+
+    def attention(self, x: Tensor, mask: Tensor | None = None, memory: Memory | None = None) -> Tensor:
+        """Return multi-head self-attention over tokens [B, N, width], and over those that `memory` has."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        if memory is not None:
+            k, v = memory.extended(k, v)
+        return self.out(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2))
 
 
 class Last(nn.Module):

@@ -124,9 +124,15 @@ class PixelSnail(CodePrior):
         """Return logits [B, K, *grid] of codes [B, *grid] given those before, and given `coarse` [B, *coarser grid]."""
         return self.logits(self.embed(codes).movedim(-1, 1), coarse)
 
+    def logits_at(self, codes: Tensor, place: int, coarse: Tensor | None = None) -> Tensor:
+        """Return logits [B, K] of one position; the network sees the rows of the grid up to its own."""
+        rows = place // math.prod(self.grid[1:]) + 1
+        return self.logits(self.embed(codes[:, :rows]).movedim(-1, 1), coarse).flatten(2)[..., place]
+
     def logits(self, embedded: Tensor, coarse: Tensor | None = None) -> Tensor:
-        """Return logits [B, K, *grid] of embedded codes [B, width, *grid]."""
-        condition = self.place + (0 if coarse is None else self._spread(coarse))
+        """Return logits [B, K, *grid] of embedded codes [B, width, *grid], or of the grid's first rows."""
+        condition = self.place[None] + (0 if coarse is None else self._spread(coarse))
+        condition = condition[:, :, : embedded.shape[2]]
         h = self.enter(embedded) + condition
         for block in self.blocks:
             h = block(h, condition)

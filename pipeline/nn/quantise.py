@@ -112,21 +112,25 @@ class VectorQuantiser(nn.Module):
             self.sums.copy_(self.codebook)
         self.placed.fill_(True)
 
+    def begin(self, z_e: Tensor, rng: Rng | None) -> None:
+        """Initialise the codebook with vectors of z_e [B, D, *spatial] that `rng` draws, in the first training step."""
+        if self.training and rng is not None and not self.placed:
+            self.place(z_e, _picks(rng.fork("place"), len(self.codebook)))
+
     def forward(self, z_e: Tensor, rng: Rng | None = None) -> Quantised:
         """Quantise z_e [B, D, *spatial]; in training mode and with `rng`, initialise the codebook and record
         its usage.
         """
         z_e = z_e.float()
-        vectors = z_e.movedim(1, -1)
-        if self.training and rng is not None and not self.placed:
-            self.place(z_e, _picks(rng.fork("place"), len(self.codebook)))
+        last = z_e.ndim - 1  # the exporter to ONNX does not understand movedim(1, -1)
+        vectors = z_e.movedim(1, last)
+        self.begin(z_e, rng)
         indices = self.nearest(vectors)
-        if self.training and rng is not None and self.counts_usage:
-            self._note(z_e, indices, rng)
+        self.note(z_e, indices, rng)
         e = F.embedding(indices, self.codebook)
         codebook_loss = F.mse_loss(e, vectors.detach())
         commitment_loss = F.mse_loss(vectors, e.detach())
-        codes = (vectors + (e - vectors).detach()).movedim(-1, 1)
+        codes = (vectors + (e - vectors).detach()).movedim(last, 1)
         return Quantised(codes, indices, codebook_loss, commitment_loss)
 
     def nearest(self, vectors: Tensor) -> Tensor:
@@ -138,7 +142,7 @@ class VectorQuantiser(nn.Module):
 
     def embed(self, indices: Tensor) -> Tensor:
         """Return the entries [B, D, *spatial] of indices [B, *spatial]."""
-        return F.embedding(indices, self.codebook).movedim(-1, 1)
+        return F.embedding(indices, self.codebook).movedim(indices.ndim, 1)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -163,7 +167,10 @@ class VectorQuantiser(nn.Module):
         self.usage.masked_fill_(dead[:, 0], 1.0)
 
     @torch.no_grad()
-    def _note(self, z_e: Tensor, indices: Tensor, rng: Rng) -> None:
+    def note(self, z_e: Tensor, indices: Tensor, rng: Rng | None) -> None:
+        """Record for `update` which entries z_e [B, D, *spatial] chose; outside training and without `rng`, nothing."""
+        if not (self.training and rng is not None and self.counts_usage):
+            return
         vectors, chosen, entries = _vectors(z_e), indices.flatten(), len(self.codebook)
         share = entries / len(vectors)
         self.noted_usage.copy_(torch.bincount(chosen, minlength=entries) * share)

@@ -73,6 +73,11 @@ class Rng:
             row.random_(low, high, generator=generator)
         return draws.to(self.device)
 
+    def poisson(self, rate: Tensor) -> Tensor:
+        """Draw counts of mean `rate` [B, ...]: float32, each row from its own stream."""
+        rows = zip(rate.cpu(), self._generators, strict=True)
+        return torch.stack([torch.poisson(row, generator) for row, generator in rows]).to(self.device)
+
     def _fill(self, shape: Sequence[int], draw: Callable[[Tensor, torch.Generator], object]) -> Tensor:
         draws = torch.empty((len(self), *shape))
         for row, generator in zip(draws, self._generators, strict=True):

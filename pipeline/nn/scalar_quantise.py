@@ -44,12 +44,13 @@ class ScalarQuantiser(nn.Module):
 
     def forward(self, z: Tensor, rng: Rng | None = None) -> Quantised:
         """Return the codes of z [B, D, *spatial]; nothing is learned or drawn, so both losses are 0."""
-        vectors = z.float().movedim(1, -1)
+        last = z.ndim - 1  # the exporter to ONNX does not understand movedim(1, -1)
+        vectors = z.float().movedim(1, last)
         bounded = torch.tanh(vectors + self.shift) * self.reach - self.offset
         rounded = bounded + (bounded.round() - bounded).detach()
         indices = ((rounded.detach() + self.scale).round().long() * self.place).sum(dim=-1)
         nothing = torch.zeros((), device=z.device)
-        return Quantised((rounded / self.scale).movedim(-1, 1), indices, nothing, nothing)
+        return Quantised((rounded / self.scale).movedim(last, 1), indices, nothing, nothing)
 
     def update(self) -> None:
         """Do nothing: there is no codebook."""

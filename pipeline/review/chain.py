@@ -62,6 +62,10 @@ class Chain:
             )
         return cls(create_key(path))
 
+    def derive_key(self, purpose: bytes) -> bytes:
+        """Return a key for another purpose, from which this chain's own cannot be computed."""
+        return hmac.new(self._key, purpose, hashlib.sha256).digest()
+
     def append(self, session: Session, table: Chained, row: dict[str, Any]) -> int:
         """Insert a row with its hash in a writing transaction and return its id; `row` holds every column but
         the id.

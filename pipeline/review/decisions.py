@@ -1,11 +1,10 @@
 """Decisions: append-only, hash-chained, refused when stale, and stored once however often a button is pressed.
 
-A decision, its line in the audit log, the resulting label and the end of its lease are one transaction.
+A decision, its line in the audit log, the resulting label, and the end of its lease and draft are one transaction.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,20 +15,20 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.effective_decision import CLOSED, NEW, OUTCOMES, read_last_decision, standing
-from pipeline.data.catalogue.review_schema import Decision, ReadingEntry
+from pipeline.data.catalogue.effective_decision import CLOSED, NEW, OUTCOMES, read_last_decision, saw_heatmap, standing
+from pipeline.data.catalogue.review_schema import Decision, HeatmapView, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, now
 from pipeline.data.labels.finding_codes import CodedFinding
 from pipeline.data.labels.review_labels import label_study
 from pipeline.review.audit import Audit
 from pipeline.review.chain import Chain, Verdict
+from pipeline.review.drafts import drop_draft
+from pipeline.review.form_checks import check_seen, check_token
 from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease
 from pipeline.review.permissions import Actor
-from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, StaleDecision, check_id, unknown
+from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, check_id, unknown
 from pipeline.review.region import check_region, check_there
 from pipeline.review.text import clean_text
-
-_TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Decided:
 @dataclass(frozen=True, slots=True)
 class Told:
     """One row of a finding's history; `withdrawn`: a later row withdraws it; `withdraws`: id of the row that it
-    withdraws.
+    withdraws; `heatmap`: it was made with the heatmap.
     """
 
     id: int
@@ -87,6 +86,7 @@ class Told:
     region: dict[str, Any] | None
     withdraws: int | None
     withdrawn: bool
+    heatmap: bool
 
 
 class Decisions:
@@ -146,14 +146,14 @@ class Decisions:
             NotAllowed: it is somebody else's, and the actor is not a lead.
         """
         actor.require("decide")
-        _check_token(token)
+        check_token(token)
         with self._catalogue.session() as session:
             earlier = _repeated(session, token, finding_id, actor)
             if earlier is not None:
                 return earlier
             finding, rows = _finding(session, finding_id), _rows(session, finding_id)
             last = rows[-1] if rows else None
-            _check_seen(last, seen)
+            check_seen(last, seen)
             valid = standing(rows)
             if last is None or not valid or valid[-1].id != last.id:
                 raise BadInput(
@@ -175,9 +175,14 @@ class Decisions:
         with self._catalogue.reading() as session:
             _finding(session, finding_id)
             rows = _rows(session, finding_id)
+            views = {row.reader: session.get(HeatmapView, (finding_id, row.reader)) for row in rows}
         withdrawn = {row.withdraws for row in rows}
         is_pending = bool(rows) and rows[-1].outcome == SECOND_OPINION
-        return [_told(row, row.id in withdrawn) for row in rows if not is_pending or row.reader == actor.name]
+        return [
+            _told(row, row.id in withdrawn, saw_heatmap(row, rows, views[row.reader]))
+            for row in rows
+            if not is_pending or row.reader == actor.name
+        ]
 
     def verify(self, head: str = "") -> Verdict:
         """Check that every decision is unaltered."""
@@ -186,7 +191,7 @@ class Decisions:
 
     def _checked(self, form: Form) -> dict[str, Any]:
         """Check the values that need no database, and return the columns that the form fills."""
-        _check_token(form.token)
+        check_token(form.token)
         if form.outcome not in OUTCOMES:
             raise BadInput(f"{form.outcome[:20]!r} is not an outcome; use one of {', '.join(OUTCOMES)}.")
         if form.code and form.code not in self._coded:
@@ -207,7 +212,7 @@ class Decisions:
 
     def _check_turn(self, session: Session, finding_id: int, seen: int, actor: Actor) -> Decision | None:
         last = read_last_decision(session, finding_id)
-        _check_seen(last, seen)
+        check_seen(last, seen)
         held = check_free(session, finding_id, actor.name, now())
         if held is not None and held.holder != actor.name:
             doing = "has" if held.assigned else "is reading"
@@ -248,6 +253,8 @@ class Decisions:
         )
         label_study(session, finding.study_id, actor.name)
         drop_lease(session, finding.id)
+        if values["withdraws"] is None:
+            drop_draft(session, finding.id, actor.name)
         return Decided(new, finding.id, values["outcome"], values["outcome"], False)
 
 
@@ -269,19 +276,6 @@ def _rows(session: Session, finding_id: int) -> list[Decision]:
     return list(session.scalars(query))
 
 
-def _check_token(token: str) -> None:
-    if not _TOKEN.fullmatch(token):
-        raise BadInput(
-            "The form's token is not valid: it must be 8 to 64 letters, digits, - or _. Load the page again."
-        )
-
-
-def _check_seen(last: Decision | None, seen: int) -> None:
-    if seen != (last.id if last else 0):
-        who = f"{last.reader} decided at {last.decided_at:%H:%M} UTC" if last else "The last decision has changed"
-        raise StaleDecision(f"{who}, after this form was loaded. Nothing was saved. Load the page again, then decide.")
-
-
 def _repeated(session: Session, token: str, finding_id: int, actor: Actor) -> Decided | None:
     row = session.scalar(select(Decision).where(Decision.token == token))
     if row is None:
@@ -291,7 +285,7 @@ def _repeated(session: Session, token: str, finding_id: int, actor: Actor) -> De
     return Decided(row.id, row.finding_id, row.outcome, row.outcome, True)
 
 
-def _told(row: Decision, withdrawn: bool) -> Told:
+def _told(row: Decision, withdrawn: bool, heatmap: bool) -> Told:
     region = None if row.region is None else {**row.region, "instance_id": row.region_instance_id}
     words = (row.code, row.meaning, row.free_text, row.comment)
-    return Told(row.id, row.outcome, row.reader, row.decided_at, *words, region, row.withdraws, withdrawn)
+    return Told(row.id, row.outcome, row.reader, row.decided_at, *words, region, row.withdraws, withdrawn, heatmap)

@@ -181,6 +181,9 @@ def _unpadded(stored: np.ndarray, attributes: InstanceAttributes) -> np.ndarray:
 def _frame(stored: np.ndarray, ref: SliceRef, window: tuple[float, float]) -> Frame:
     attributes = frame_attributes(ref.attributes, ref.frame)
     slope, intercept = line_of(attributes)
+    if stored.dtype.kind == "f":  # padding far outside the tissue's range would take all 16 bits
+        valid = _unpadded(stored, attributes)
+        stored = np.where(valid, stored, stored[valid].min()) if valid.any() else stored
     values, step, first, exact = in_16_bits(_modality_table(stored, attributes))
     line, colour = (slope * step, slope * first + intercept), attributes.original_photometric not in MONOCHROME
     return Frame(values, *line, window, is_inverted(attributes), exact=exact, colour=colour)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
@@ -40,6 +40,7 @@ class Locks:
 
     def __init__(self, catalogue: Catalogue, audit: Audit, policy: ReviewPolicy) -> None:
         self._catalogue, self._audit = catalogue, audit
+        self._most_open, self._most_assigned = policy.open_scans, policy.assigned_scans
         self._term, self._shift = timedelta(minutes=policy.lease_minutes), timedelta(hours=policy.assign_hours)
 
     def take(self, finding_id: int, actor: Actor) -> Claim:
@@ -60,6 +61,7 @@ class Locks:
             lease.expires_at = max(lease.expires_at, moment + self._term)
             session.merge(lease)
             if held is None:
+                self._free_oldest(session, finding_id, actor, moment)
                 self._audit.add(session, "lock-take", actor, f"finding:{finding_id}")
             return _claim(lease, actor.name)
 
@@ -80,7 +82,7 @@ class Locks:
             UnknownFinding: the finding is not on the list.
             HeldByAnother: somebody else is reading it, it is assigned to them, or that reader asked for a second
                 opinion.
-            BadInput: no user of that name may decide.
+            BadInput: no user of that name may decide, or this one has assigned themselves as many as they may.
             NotAllowed: the actor may not assign.
         """
         actor.require("decide" if reader == actor.name else "assign")
@@ -93,11 +95,31 @@ class Locks:
                 raise HeldByAnother(
                     f"{held.holder} has this scan until {held.expires_at:%H:%M} UTC. Wait until then, or ask them."
                 )
+            if reader == actor.name and not actor.may("assign"):
+                self._check_share(session, finding_id, reader, moment)
             until = moment + self._shift
             lease = Lease(finding_id=finding_id, holder=reader, taken_at=moment, expires_at=until, assigned=True)
             session.merge(lease)
             self._audit.add(session, "assign", actor, f"finding:{finding_id}", {"to": reader[:60]})
             return _claim(lease, actor.name)
+
+    def _free_oldest(self, session: Session, finding_id: int, actor: Actor, moment: datetime) -> None:
+        """Free the scan that this reader opened first, if they have too many open: nobody keeps the whole list."""
+        session.flush()
+        others = _live(actor.name, moment).where(Lease.assigned.is_(False), Lease.finding_id != finding_id)
+        opened = list(session.scalars(others.order_by(Lease.taken_at.desc(), Lease.finding_id)))
+        for lease in opened[self._most_open - 1 :]:
+            session.delete(lease)
+            self._audit.add(session, "lock-release", actor, f"finding:{lease.finding_id}")
+
+    def _check_share(self, session: Session, finding_id: int, reader: str, moment: datetime) -> None:
+        """Raise BadInput if this reader has assigned themselves as many scans as one may."""
+        held = _live(reader, moment).where(Lease.assigned.is_(True), Lease.finding_id != finding_id)
+        if len(list(session.scalars(held))) >= self._most_assigned:
+            raise BadInput(
+                f"You have assigned yourself {self._most_assigned} scans, the most that one reader may keep. Decide or "
+                "unassign some of them, or ask a lead to assign you more."
+            )
 
     def unassign(self, finding_id: int, actor: Actor) -> bool:
         """End one's own assignment or, as a lead, anybody's; return False if there is nothing to end."""
@@ -137,6 +159,10 @@ def check_free(session: Session, finding_id: int, name: str, moment: datetime) -
 def find_live_lease(session: Session, finding_id: int, moment: datetime) -> Lease | None:
     """Return the lease of a finding, or None if it has expired."""
     return session.scalar(select(Lease).where(Lease.finding_id == check_id(finding_id), Lease.expires_at > moment))
+
+
+def _live(holder: str, moment: datetime) -> Select[tuple[Lease]]:
+    return select(Lease).where(Lease.holder == holder, Lease.expires_at > moment)
 
 
 def drop_lease(session: Session, finding_id: int) -> None:

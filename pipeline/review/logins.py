@@ -4,12 +4,18 @@ Every attempt is counted before its password is checked, in the transaction that
 simultaneous attempts count as fifty. The counts are in the database and survive a restart. There are three: per name
 and address, per address, and per name. The last allows ten times as many failures; otherwise, anybody who knows a name
 could lock its owner out.
+
+Behind a proxy or a hospital's gateway everybody may have one address, so one person's failures there would lock all
+others out. A browser in which a user has logged in before therefore brings a token of that user, and its failures are
+counted apart, under that token alone ("device cookies").
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import math
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, func, insert, select
@@ -25,18 +31,25 @@ from pipeline.review.refusals import LoginRefused, TooManyFailures
 from pipeline.review.users import LONGEST_PASSWORD, User, Users
 
 WRONG = "The name or the password is wrong."
-Keys = tuple[str, str, str]
+Keys = tuple[str, str, str] | tuple[str]
 FROM_ANYWHERE = 10  # times as many failures as from one address
 
 
 class Logins:
     """Check the identity of users."""
 
-    def __init__(self, catalogue: Catalogue, users: Users, audit: Audit, policy: ReviewPolicy) -> None:
+    def __init__(
+        self, catalogue: Catalogue, users: Users, audit: Audit, policy: ReviewPolicy, device_key: bytes
+    ) -> None:
         self._catalogue, self._users, self._audit, self._policy = catalogue, users, audit, policy
+        self._device_key = device_key
 
-    def log_in(self, name: str, password: str, address: str) -> User:
-        """Return the user with this name and password.
+    def device_token(self, name: str) -> str:
+        """Return the token of a browser in which this user has logged in."""
+        return hmac.new(self._device_key, f"device\n{name}".encode(), hashlib.sha256).hexdigest()
+
+    def log_in(self, name: str, password: str, address: str, devices: Collection[str] = ()) -> User:
+        """Return the user with this name and password; `devices` are the tokens that the browser brings.
 
         Raises:
             TooManyFailures: wait before another attempt.
@@ -45,6 +58,8 @@ class Logins:
         user = self._users.get(name)
         typed = Actor(user.name if user else "", user.role if user else "", address)
         keys = _keys(user.name if user else name, address)
+        if user is not None and any(hmac.compare_digest(self.device_token(user.name), one) for one in devices):
+            keys = _device_keys(user.name)
         wait = self._count(keys)
         if wait:
             self._audit.record("login-limited", typed, detail={"wait_s": wait})
@@ -84,11 +99,11 @@ class Logins:
 
     def _limits(self, keys: Keys) -> list[tuple[str, int]]:
         a_name, an_address = self._policy.failures_a_name, self._policy.failures_an_address
-        return list(zip(keys, (a_name, an_address, FROM_ANYWHERE * a_name), strict=True))
+        return list(zip(keys, (a_name, an_address, FROM_ANYWHERE * a_name), strict=False))
 
     def _forget(self, keys: Keys) -> None:
         """Clear the failures of this name; for the address, remove only this attempt, which succeeded."""
-        pair, address, name = keys
+        pair, address, name = keys if len(keys) == 3 else (*keys, "", "")
         with self._catalogue.session() as session:
             session.execute(delete(LoginFailure).where(LoginFailure.key.in_((pair, name))))
             latest = session.scalar(select(func.max(LoginFailure.id)).where(LoginFailure.key == address))
@@ -99,6 +114,10 @@ def _wait(session: Session, key: str, allowed: int, moment: datetime, window: ti
     times = select(LoginFailure.failed_at).where(LoginFailure.key == key).order_by(LoginFailure.failed_at.desc())
     recent = list(session.scalars(times.limit(allowed)))
     return 0 if len(recent) < allowed else max(1, math.ceil((recent[-1] + window - moment).total_seconds()))
+
+
+def _device_keys(name: str) -> tuple[str]:
+    return (hashlib.sha256(f"device\n{name}".encode()).hexdigest(),)
 
 
 def _keys(name: str, address: str) -> Keys:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.config import ReviewPolicy
 from pipeline.review.refusals import NotAllowed
 
 _READING = frozenset({"list", "view", "decide", "night", "model"})
 PERMISSIONS: dict[str, frozenset[str]] = {
     "reader": _READING,
-    "lead": _READING | {"assign", "undo_any", "search_accession"},
+    "lead": _READING | {"assign", "undo_any", "search_accession", "identify"},
     "admin": frozenset({"users", "night", "model"}),
     "auditor": frozenset({"audit", "export_audit", "night", "model"}),
 }
@@ -49,3 +50,8 @@ class CommandLine(Actor):
     def may(self, action: str) -> bool:
         """Allow everything: this person can open the files of the workspace anyway."""
         return True
+
+
+def may_identify(actor: Actor, policy: ReviewPolicy) -> bool:
+    """Return whether somebody who views scans may see real identifiers: study dates, and links to the site's viewer."""
+    return actor.may("identify") or (policy.readers_identify and actor.may("view"))

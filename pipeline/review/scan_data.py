@@ -8,14 +8,23 @@ from typing import Any
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.data.images.load_slice import frame_attributes
 from pipeline.review.decisions import Told
+from pipeline.review.hanging import Hanging
 from pipeline.review.stacks import Stack, Stacks
 from pipeline.review.window_presets import presets, unit
 from pipeline.types import SliceRef
 
 WORST = 5  # number of most unusual images with their own button
+NO_HANGING = Hanging()
 
 
-def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool, history: Sequence[Told] = ()) -> dict[str, Any]:
+def scan_data(
+    finding: FindingRow,
+    stacks: Stacks,
+    revealed: bool,
+    history: Sequence[Told] = (),
+    heatmap: bool = True,
+    hanging: Hanging = NO_HANGING,
+) -> dict[str, Any]:
     """Return the viewer's data as JSON; it has no pseudonyms; series and slices are numbered.
 
     Args:
@@ -23,9 +32,11 @@ def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool, history: Sequ
         stacks: of its study.
         revealed: whether the calibrated threshold may be shown.
         history: decisions that the reader may see; the regions of those that are valid are shown.
+        heatmap: whether the reader may see what the model saw; else the most unusual images are not named either.
+        hanging: layout and window with which the page opens.
     """
     scored = scored_series(finding)
-    worst = worst_places(finding, stacks)
+    worst = worst_places(finding, stacks) if heatmap else []
     first = next((n for n, stack in enumerate(stacks.stacks) if stack.series_id in scored), 0)
     middle = len(stacks.stacks[first].refs) // 2 if stacks.stacks else 0
     return {
@@ -33,7 +44,9 @@ def scan_data(finding: FindingRow, stacks: Stacks, revealed: bool, history: Sequ
         "start": worst[0] if worst else [first, middle],
         "worst": worst,
         "revealed": revealed,
-        "stacks": [_stack(stack, stack.series_id in scored) for stack in stacks.stacks],
+        "heatmap": heatmap,
+        "stacks": [{**stack_data(stack), "scored": stack.series_id in scored} for stack in stacks.stacks],
+        "hanging": hanging.model_dump(mode="json"),
         "layout": stacks.layout,
         "regions": [region for decision in history if (region := _region(decision, stacks)) is not None],
     }
@@ -59,11 +72,15 @@ def worst_places(finding: FindingRow, stacks: Stacks) -> list[list[int]]:
     return [place for place, _ in zip(visible, range(WORST), strict=False)]
 
 
-def _stack(stack: Stack, scored: bool) -> dict[str, Any]:
+def stack_data(stack: Stack) -> dict[str, Any]:
+    """Return what the viewer needs to know of a stack; places are in the patient, in mm (PS3.3 C.7.6.2.1.1)."""
     first = stack.refs[0]
     return {
         "title": title(first),
-        "scored": scored,
+        "rows": int(first.attributes.get("rows", 0)),
+        "columns": int(first.attributes.get("columns", 0)),
+        "spacing": spacing_mm(first),
+        "sliceMm": first.slice_mm,
         "unit": unit(first),
         "presets": presets(first),
         "slices": [_slice(ref) for ref in stack.refs],
@@ -71,16 +88,21 @@ def _stack(stack: Stack, scored: bool) -> dict[str, Any]:
 
 
 def title(ref: SliceRef) -> str:
-    """Return a series in a few words from the allow-list: modality, body part, view, side, description."""
+    """Return a series in a few words from the allow-list: modality, body part, view, side, description, stack."""
     attributes = ref.attributes
     words = [str(attributes.get(name, "")) for name in ("modality", "body_part", "view", "laterality")]
-    return " ".join(word for word in [*words, *map(str, attributes.get("description", ()))] if word) or "series"
+    name = " ".join(word for word in [*words, *map(str, attributes.get("description", ()))] if word) or "series"
+    return f"{name}, {ref.stack}" if ref.stack else name
 
 
 def _slice(ref: SliceRef) -> dict[str, Any]:
     attributes = frame_attributes(ref.attributes, ref.frame)
     orientations = attributes.orientations or ((attributes.orientation,) if attributes.orientation else ())
-    return {"directions": list(orientations[0]) if orientations else None}
+    place = attributes.positions[0] if attributes.positions and not attributes.is_projection else None
+    return {
+        "directions": list(orientations[0]) if orientations else None,
+        "position": None if place is None else [round(value, 3) for value in place],
+    }
 
 
 def spacing_mm(ref: SliceRef) -> list[float] | None:
@@ -88,3 +110,17 @@ def spacing_mm(ref: SliceRef) -> list[float] | None:
     attributes = frame_attributes(ref.attributes, ref.frame)
     own = attributes.pixel_spacings_mm[:1] or (attributes.pixel_spacing_mm or attributes.imager_pixel_spacing_mm,)
     return None if own[0] is None else [float(value) for value in own[0]]
+
+
+def measured_in(ref: SliceRef) -> str:
+    """Return where `spacing_mm` is measured: `patient`, `detector` (before magnification), or `projection` (unknown).
+
+    Source: PS3.3 10.7.1.3: a Pixel Spacing equal to the Imager Pixel Spacing has not been corrected for magnification.
+    """
+    attributes = frame_attributes(ref.attributes, ref.frame)
+    if not attributes.is_projection:
+        return "patient"
+    own, detector = attributes.pixel_spacing_mm, attributes.imager_pixel_spacing_mm
+    if detector is None:
+        return "projection"
+    return "detector" if own in (None, detector) else "patient"

@@ -31,6 +31,7 @@ from pipeline.data.images.intensity import SeriesRange
 from pipeline.data.images.load_slice import load_plane, pixel_shape
 from pipeline.data.images.normalise import Plane
 from pipeline.data.store.pixel_store import PixelStore
+from pipeline.detection.pixel_threshold import PixelQuantiles
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_results
 from pipeline.detection.stored_detector import load_detector
@@ -75,10 +76,11 @@ class SliceMaps:
 
 @dataclass(frozen=True, slots=True)
 class OpenModel:
-    """A detector in memory, with the threshold of its outline."""
+    """A detector in memory, with the threshold of its outline and the in-body quantiles of its calibration normals."""
 
     detector: Scorer
     outline: PixelOutline | None
+    quantiles: PixelQuantiles | None
     sha256: str
 
 
@@ -126,7 +128,8 @@ class MapMaker:
                 return self._models[finding.model_sha256]
         folder = RunFolder(self._settings.absolute(self._catalogue.run(finding.run_id).folder))
         detector = load_detector(folder.detector, sha256=finding.model_sha256)
-        opened = OpenModel(detector, pixel_outline(detector.calibration, folder), finding.model_sha256)
+        quantiles = detector.calibration.pixels if detector.calibration else None
+        opened = OpenModel(detector, pixel_outline(detector.calibration, folder), quantiles, finding.model_sha256)
         with self._lock:
             self._models[finding.model_sha256] = opened
             while len(self._models) > DETECTORS:
@@ -179,7 +182,7 @@ class MapMaker:
             yield place, _with_surroundings(detector.native(result, prepared.step), plane)
 
     def _range(self, model: OpenModel, stack: Stack) -> SeriesRange | None:
-        key = (model.sha256, stack.series_id)
+        key = (model.sha256, stack.stack_id)
         if not model.detector.normaliser.needs_series:
             return None
         if key not in self._ranges:

@@ -23,10 +23,15 @@ ANY_STACK = Allowed(gaps=True, tilt=True)  # a reader may view series that a mod
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One series as a reader scrolls through it."""
+    """One series, or one stack of it as a reader scrolls through it."""
 
     series_id: str
     refs: tuple[SliceRef, ...]
+
+    @property
+    def stack_id(self) -> str:
+        """The series, or the stack within it."""
+        return self.refs[0].stack_id
 
     def place(self, instance_id: str, frame: int) -> int | None:
         """Return the position of a slice in the stack, or None if it is not in this series."""
@@ -73,7 +78,7 @@ class StudyStacks:
     def read(self, study_id: str) -> Stacks:
         """Return the stacks of a study; empty if the study is no longer in the catalogue."""
         selection = select_slices(self._catalogue, study_ids=[study_id], allowed=ANY_STACK)
-        stacks = tuple(Stack(series_id, refs) for series_id, refs in selection.members.items())
+        stacks = tuple(Stack(refs[0].series_id, refs) for refs in selection.members.values())
         return Stacks(study_id, stacks, selection.not_scored, _layout(stacks))
 
 

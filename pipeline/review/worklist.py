@@ -2,8 +2,7 @@
 
 A row's state is never stored but derived from its last decision and its lease. Until a row is revealed, nothing here
 distinguishes a flagged finding from a sampled one: both have None as p-value and score, and position, ids and counts do
-not differ. A row is revealed once it is decided (confirmed, dismissed or unsure), or from the start if no unflagged
-finding of its run was sampled.
+not differ. A row is revealed once it is decided (confirmed, dismissed or unsure), or from the start if sampling is off.
 """
 
 from __future__ import annotations
@@ -85,7 +84,8 @@ class Facets:
     model: tuple[str, ...]
 
 
-_ORDER = (ReadingEntry.place, ReadingEntry.tie, ReadingEntry.finding_id)
+_BY_PRIORITY = (ReadingEntry.place, ReadingEntry.tie, ReadingEntry.finding_id)
+_BY_ARRIVAL = (ReadingEntry.arrived_at, ReadingEntry.finding_id)
 
 
 class Worklist:
@@ -146,11 +146,21 @@ class Worklist:
         """Return the findings before and after one under the query's filters; None at either end."""
         moment = now()
         with self._catalogue.reading() as session:
-            place = _place(session, finding_id)
             ids = narrow(select(ReadingEntry.finding_id), query, moment)
-            before = session.scalar(ids.where(_beyond(place, False)).order_by(*(c.desc() for c in _ORDER)).limit(1))
-            after = session.scalar(ids.where(_beyond(place, True)).order_by(*_ORDER).limit(1))
+            before, after = (
+                session.scalar(_ordered(ids.where(_beyond(session, finding_id, query, on)), query, on).limit(1))
+                for on in (False, True)
+            )
         return before, after
+
+    def list_blind_runs(self) -> frozenset[str]:
+        """Return the scoring runs with blinded scans that are not decided yet."""
+        undecided = narrow(
+            select(ReadingEntry.finding_id), WorklistQuery(states=frozenset(STATES) - set(CLOSED)), now()
+        )
+        runs = select(FindingRow.run_id).where(FindingRow.id.in_(undecided.where(ReadingEntry.blinded))).distinct()
+        with self._catalogue.reading() as session:
+            return frozenset(session.scalars(runs))
 
     def by_accession(self, number: str, actor: Actor) -> tuple[int, ...]:
         """Return the findings of a study by its accession number: see `Accession.find`."""
@@ -162,8 +172,8 @@ class Worklist:
             return False
         if not matches:
             return True
-        first = _place(session, matches[0].finding_id)
-        statement = narrow(select(ReadingEntry.finding_id), query, moment).where(_beyond(first, backwards))
+        beyond = _beyond(session, matches[0].finding_id, query, backwards)
+        statement = narrow(select(ReadingEntry.finding_id), query, moment).where(beyond)
         return session.scalar(statement.limit(1)) is not None
 
     def _read_facets(self) -> Facets:
@@ -192,23 +202,30 @@ def _rows(moment: datetime) -> Select[Any]:
 
 def _paged(session: Session, statement: Select[Any], query: WorklistQuery) -> Select[Any]:
     if query.before is not None:
-        place = _place(session, query.before)
-        return statement.where(_beyond(place, False)).order_by(*(column.desc() for column in _ORDER))
+        return _ordered(statement.where(_beyond(session, query.before, query, False)), query, False)
     if query.after is not None:
-        statement = statement.where(_beyond(_place(session, query.after), True))
-    return statement.order_by(*_ORDER)
+        statement = statement.where(_beyond(session, query.after, query, True))
+    return _ordered(statement, query, True)
 
 
-def _place(session: Session, finding_id: int) -> tuple[float, float, int]:
-    match = session.execute(select(*_ORDER).where(ReadingEntry.finding_id == check_id(finding_id))).first()
+def _columns(query: WorklistQuery) -> tuple[Any, ...]:
+    return _BY_PRIORITY if query.order == "priority" else _BY_ARRIVAL
+
+
+def _ordered(statement: Select[Any], query: WorklistQuery, forwards: bool) -> Select[Any]:
+    """Sort by the query's order, or against it."""
+    ascending = forwards != (query.order == "newest")
+    return statement.order_by(*(column if ascending else column.desc() for column in _columns(query)))
+
+
+def _beyond(session: Session, finding_id: int, query: WorklistQuery, forwards: bool) -> ColumnElement[bool]:
+    """Return the condition that a row comes after a finding in the query's order, or before it."""
+    columns = _columns(query)
+    match = session.execute(select(*columns).where(ReadingEntry.finding_id == check_id(finding_id))).first()
     if match is None:
         raise unknown(finding_id)
-    return match[0], match[1], match[2]
-
-
-def _beyond(place: tuple[float, float, int], forwards: bool) -> ColumnElement[bool]:
-    here = tuple_(*_ORDER)
-    return here > place if forwards else here < place
+    here, place = tuple_(*columns), tuple(match)
+    return here > place if forwards != (query.order == "newest") else here < place
 
 
 def _decided(session: Session, query: WorklistQuery, moment: datetime) -> Counter[str]:
@@ -216,7 +233,9 @@ def _decided(session: Session, query: WorklistQuery, moment: datetime) -> Counte
     later = aliased(Decision)
     every = select(Decision.outcome, func.count()).select_from(Decision)
     followed = every.join(later, (later.finding_id == Decision.finding_id) & (later.number == Decision.number + 1))
-    if query != WorklistQuery(states=query.states, after=query.after, before=query.before, limit=query.limit):
+    if query != WorklistQuery(
+        states=query.states, after=query.after, before=query.before, limit=query.limit, order=query.order
+    ):
         every, followed = (
             apply_filters(counted.join(ReadingEntry, ReadingEntry.finding_id == Decision.finding_id), query, moment)
             for counted in (every, followed)

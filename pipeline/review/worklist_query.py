@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, CompoundSelect, Select, exists, or_, select
 from sqlalchemy.orm import aliased
@@ -19,6 +19,7 @@ from pipeline.review.refusals import BadInput
 IN_REVIEW = "in-review"
 STATES = (NEW, IN_REVIEW, "confirmed", "dismissed", "unsure", "second-opinion")
 _OPEN = frozenset(STATES) - set(CLOSED)
+Order = Literal["priority", "newest", "oldest"]
 OLDEST_HOURS = 1_000_000  # a century
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
@@ -36,6 +37,7 @@ class WorklistQuery:
         min_age_hours, max_age_hours: bounds of the age of the scan, in hours since it arrived.
         after, before: id of the last, or first, finding of the current page, from which paging continues.
         limit: rows per page, at most 500.
+        order: by priority, or by arrival: newest or oldest first.
     """
 
     states: frozenset[str] = frozenset()
@@ -52,6 +54,7 @@ class WorklistQuery:
     after: int | None = None
     before: int | None = None
     limit: int = 50
+    order: Order = "priority"
 
 
 def narrow(statement: Select[Any], query: WorklistQuery, moment: datetime) -> Select[Any]:

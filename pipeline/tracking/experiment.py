@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+ABOUT = (
+    "Models of the route **{name}**, trained by Nightread on normal scans only. A run per training carries its "
+    "headline: `develop/auroc` with its 95 % interval (`_low`, `_high`), that of the best trivial control, the "
+    "realised false-positive rate, and `training_seconds` of processor time. Beneath it (expand the row): its "
+    "evaluations, and the nights that it scored."
+)
 BATCH = 1000  # MLflow's limit of metrics in one call
 SOURCE = Path(__file__).resolve().parents[2]
+# Without a kind, MLflow 3 opens an experiment in its view of generative AI, which shows neither metrics nor models.
+KIND, NOTE = "mlflow.experimentKind", "mlflow.note.content"
 SAMPLE_SECONDS, SAMPLES = 2, 3  # system metrics: one row every six seconds, the mean of three samples
 
 
@@ -52,14 +60,21 @@ def connect(settings: Settings) -> str:
 
 
 def _experiment(name: str, settings: Settings) -> str:
+    """Return the id of an experiment, created if it is missing, with its kind and its description."""
     import mlflow
+    from mlflow import MlflowClient
 
     experiment = mlflow.get_experiment_by_name(name)
-    if experiment is not None:
-        return experiment.experiment_id
-    local = settings.mlflow_uri is None
-    folder = artifact_root(settings.workspace) if local else None
-    return mlflow.create_experiment(name, artifact_location=folder)
+    if experiment is None:
+        local = settings.mlflow_uri is None
+        folder = artifact_root(settings.workspace) if local else None
+        number, tags = mlflow.create_experiment(name, artifact_location=folder), {}
+    else:
+        number, tags = experiment.experiment_id, experiment.tags
+    for tag, value in {KIND: "custom_model_development", NOTE: ABOUT.format(name=name)}.items():
+        if tag not in tags:  # what a person wrote there is kept
+            MlflowClient().set_experiment_tag(number, tag, value)
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +96,7 @@ class TrackedRun:
 
         Args:
             fingerprint: JSON with at least `sha256`; pseudonyms only.
-            context: "training", "validation", "calibration" or "evaluation".
+            context: "training", "validation", "calibration", "evaluation" or "scoring".
         """
         import mlflow
         from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -129,6 +144,12 @@ class TrackedRun:
 
         mlflow.log_text(text, name)
 
+    def log_file(self, file: Path, folder: str) -> None:
+        """Log a copy of a file under a folder of the run's artefacts."""
+        import mlflow
+
+        mlflow.log_artifact(str(file), folder)
+
     def log_tags(self, values: Mapping[str, str]) -> None:
         """Set tags."""
         import mlflow
@@ -152,6 +173,7 @@ def track(
     run_id: str | None = None,
     parent: str | None = None,
     system_metrics: bool = True,
+    about: str = "",
 ) -> Iterator[TrackedRun]:
     """Open (or, with `run_id`, reopen) a run and close it as FINISHED, or as FAILED if the block raises.
 
@@ -162,6 +184,7 @@ def track(
         run_id: id of an earlier run to continue.
         parent: id of the parent run.
         system_metrics: log CPU, memory, disk, network and GPU while the block runs.
+        about: description of a new run, in Markdown.
     """
     connect(settings)
     import mlflow
@@ -175,8 +198,25 @@ def track(
         log_system_metrics=system_metrics,
     ) as run:
         if fresh:
-            mlflow.set_tags(git_state() | versions())
+            mlflow.set_tags(git_state() | versions() | ({NOTE: about} if about else {}))
         yield TrackedRun(run.info.run_id)
+
+
+def log_headline(settings: Settings, run_id: str, values: Mapping[str, float], tags: Mapping[str, str]) -> None:
+    """Log metrics and tags to a run that has ended; its state and its end stay as they are.
+
+    Raises:
+        ConfigError: the tracking store cannot be opened.
+    """
+    import time
+
+    connect(settings)
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, RunTag
+
+    stamp = int(time.time() * 1000)
+    metrics = [Metric(name, float(value), stamp, 0) for name, value in values.items()]
+    MlflowClient().log_batch(run_id, metrics=metrics, tags=[RunTag(name, text) for name, text in tags.items()])
 
 
 def git_state(folder: Path = SOURCE) -> dict[str, str]:

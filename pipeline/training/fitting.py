@@ -16,6 +16,7 @@ from pipeline.errors import ConfigError, TrainingDiverged
 from pipeline.methods.artefact import copy_tensors
 from pipeline.methods.base import Method
 from pipeline.nn.rng import Rng
+from pipeline.progress import show_progress
 from pipeline.training.checkpoint import list_checkpoints, resume, save_checkpoint
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import StepRecord, autocast, on_device, require_finite, train
@@ -74,7 +75,7 @@ def fit(
         config: training configuration.
         folder: folder of the checkpoints.
         on_record: called after each validation of this call.
-        progress: show a bar with images/s and the time left.
+        progress: report images seen and the time left, on a terminal by a bar.
 
     Raises:
         TrainingDiverged: NaN or infinity; the message names the term, the images seen and the last good checkpoint.
@@ -274,19 +275,10 @@ def _result(state: TrainState, data: Images, held_out: Images | None) -> FitResu
 
 @contextlib.contextmanager
 def _bar(state: TrainState, show: bool) -> Iterator[Callable[[StepRecord], Any]]:
-    """Show images seen, images/s and the time left."""
+    """Show images seen and the time left."""
     if not show or not state.accelerator.is_main_process:
         yield lambda record: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
-    with Progress(*columns, TimeRemainingColumn()) as bar:
-        name, total = state.method.config.name, state.config.images
-        task = bar.add_task(f"training {name}", total=total, completed=state.images_seen, speed="")
-
-        def advance(record: StepRecord) -> None:
-            done, speed = min(record.images_seen, total), f"{record.images_per_second:.0f} images/s"
-            bar.update(task, completed=done, speed=speed)
-
-        yield advance
+    total = state.config.images
+    with show_progress(f"training {state.method.config.name}", "images") as update:
+        yield lambda record: update(min(record.images_seen, total), total)

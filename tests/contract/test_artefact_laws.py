@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -26,6 +27,12 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "methods").glob("*.yam
 def test_the_registry_is_the_union_of_configurations() -> None:
     assert list(METHODS.values()) == list(get_args(get_args(AnyMethodConfig)[0]))
     assert all(config().name == name for name, config in METHODS.items())
+
+
+def test_the_small_methods_are_registered_and_named_once() -> None:
+    text = (Path(__file__).parents[1] / "small_methods.yaml").read_text(encoding="utf-8")
+    names = re.findall(r"^(\w+):", text, re.MULTILINE)
+    assert (sorted(set(names)), set(names) - set(METHODS)) == (sorted(names), set())
 
 
 def test_a_configuration_survives_json(config: MethodConfig) -> None:

@@ -52,7 +52,9 @@ def test_it_trains_and_scores_on_the_given_device(
     # four steps: those whose phases follow each other do two of each
     training = TrainingConfig(images=16, batch_size=4, validate_every_images=8, device=place, precision=precision)
     method = fit(build_method(config, 32), as_data(batch), as_data(batch), training, tmp_path / "training").method
-    assert {p.device.type for p in method.parameters()} == {"cpu"}  # saved weights do not belong to a device
+    assert {value.device.type for value in method.state_dict().values()} == {
+        "cpu"
+    }  # saved weights do not belong to a device
     normaliser = Normaliser(parse_normaliser({"kind": "ct_window", "image_size": 32}))
     scores = {}
     for where in ("cpu", place):

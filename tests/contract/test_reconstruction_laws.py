@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -94,7 +96,9 @@ def test_another_shape_is_refused_with_the_shape_it_was_built_for(
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 30, 33, 36, 48])
-def test_any_size_works_or_is_refused_with_sizes_that_work(config: MethodConfig, size: int) -> None:
+def test_any_size_works_or_is_refused_with_sizes_that_work(
+    config: MethodConfig, size: int, fitted: Callable[[Method], Method]
+) -> None:
     try:
         method = build_method(config, size)
     except ConfigError as error:
@@ -104,17 +108,19 @@ def test_any_size_works_or_is_refused_with_sizes_that_work(config: MethodConfig,
             assert build_method(config, good).image_size == good
         return
     if isinstance(method, Reconstructor):
-        x_hat = method.reconstruct(torch.zeros(1, 1, size, size), Rng([1]))
+        x_hat = fitted(method).reconstruct(torch.zeros(1, 1, size, size), Rng([1]))
         assert x_hat.shape == (1, 1, size, size)
 
 
 @pytest.mark.parametrize(("channels", "spatial_dims"), [(0, 2), (1, 1), (1, 4)])
 def test_impossible_channels_and_dimensions_are_refused(config: MethodConfig, channels: int, spatial_dims: int) -> None:
+    if channels and spatial_dims in config.dimensions:
+        pytest.skip("it reads signals too")
     with pytest.raises(ConfigError):
         build_method(config, 32, channels, spatial_dims)
 
 
-def test_several_channels_are_taken(config: MethodConfig) -> None:
+def test_several_channels_are_taken(config: MethodConfig, fitted: Callable[[Method], Method]) -> None:
     method = build_method(config, 32, channels=3)
     if isinstance(method, Reconstructor):
-        assert method.reconstruct(torch.zeros(1, 3, 32, 32), Rng([1])).shape == (1, 3, 32, 32)
+        assert fitted(method).reconstruct(torch.zeros(1, 3, 32, 32), Rng([1])).shape == (1, 3, 32, 32)

@@ -15,6 +15,7 @@ from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, TrainState, train
 from pipeline.types import Batch
 
+WITHOUT_CHANCE = {"pca"}  # built without random weights: `finish` gives them all
 STEPS = 120  # within which a few images are learnt by heart
 
 
@@ -103,7 +104,7 @@ def test_building_twice_from_one_seed_gives_the_same_weights(config: MethodConfi
     states = [list(built.state_dict().values()) for built in (first, second, third)]
     pairs = list(zip(*states, strict=True))
     assert all(torch.equal(a, b) for a, b, _ in pairs)
-    assert not all(torch.equal(a, c) for a, _, c in pairs)
+    assert config.name in WITHOUT_CHANCE or not all(torch.equal(a, c) for a, _, c in pairs)
 
 
 def _row(batch: Batch, i: int) -> Batch:

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from pipeline.data.images.normalise import FixedRange, Normaliser
 from pipeline.detection.aggregate import AggregateConfig, aggregate_maps
 from pipeline.detection.config import DetectionConfig
-from pipeline.detection.connected import around_highest, hysteresis
+from pipeline.detection.connected import hysteresis
 from pipeline.detection.detector import Detector
 from pipeline.detection.filters import across_slices
 from pipeline.detection.residual import ResidualConfig, counted_body
@@ -61,10 +61,10 @@ def test_a_series_is_scored_on_averaged_maps(series: Batch) -> None:
     assert_close(across.reconstructions, alone.reconstructions)
 
 
-@pytest.mark.parametrize("rule", [{"hysteresis": 2.0}, {"one_region": True}])
-def test_hysteresis_comes_after_the_average(series: Batch, rule: dict[str, Any]) -> None:
+def test_hysteresis_comes_after_the_average(series: Batch) -> None:
+    rule = {"hysteresis": 2.0}
     averaged, lowered = detector(0.7).score_batch(series), detector(0.7, rule).score_batch(series)
-    expected = hysteresis(averaged.maps, 2.0) if "hysteresis" in rule else around_highest(averaged.maps)
+    expected = hysteresis(averaged.maps, 2.0)
     assert torch.equal(lowered.maps, expected) and not torch.equal(expected, averaged.maps)
     counted = counted_body(series.body, PLAIN)
     assert_close(lowered.scores, aggregate_maps(expected, counted, AggregateConfig(map="top_fraction", fraction=0.05)))
@@ -80,7 +80,7 @@ def test_a_long_series_is_computed_in_parts_with_the_same_result(series: Batch) 
     assert max(sizes) == 2 and sum(sizes) == 7
 
 
-@pytest.mark.parametrize("rule", [{"adjacent": 0.7}, {"hysteresis": 2.0}, {"one_region": True}])
+@pytest.mark.parametrize("rule", [{"adjacent": 0.7}, {"hysteresis": 2.0}])
 def test_only_whole_series_are_taken(series: Batch, rule: dict[str, Any]) -> None:
     class Loose:
         def __len__(self) -> int:

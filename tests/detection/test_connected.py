@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from pipeline.detection.connected import around_highest, hysteresis, reconstruct
+from pipeline.detection.connected import hysteresis, reconstruct
 from pipeline.detection.filters import gaussian_blur
 
 ALL_NEIGHBOURS = np.ones((3, 3, 3), int)
@@ -33,7 +33,6 @@ def test_by_hand() -> None:
     """Along a row: a low hill that leads to a high one stays, the same hill alone does not; zeros part them."""
     row = torch.tensor([2.0, 2.0, 6.0, 0.0, 2.0, 1.0, 0.0, -1.0]).reshape(1, 1, 1, -1)
     assert hysteresis(row, 3).flatten().tolist() == pytest.approx([2, 2, 2, 0, 2 / 3, 2 / 3, 0, -1])
-    assert around_highest(row).flatten().tolist() == [2, 2, 6, 0, 0, 0, 0, -1]
     assert torch.equal(hysteresis(row, 1), row)
 
 
@@ -55,16 +54,8 @@ def test_at_every_threshold_it_is_the_binary_rule(maps: Tensor, ratio: float) ->
     assert torch.equal(lowered_where := hysteresis(maps, ratio)[maps <= 0], maps[maps <= 0]) and len(lowered_where)
 
 
-def test_at_every_threshold_one_region_is_the_one_of_the_maximum(maps: Tensor) -> None:
-    lowered, series = around_highest(maps)[:, 0].numpy(), maps[:, 0].numpy()
-    for threshold in np.quantile(series, [0.1, 0.5, 0.7, 0.8, 0.9, 0.98]) * 1.0001:
-        assert ndimage.label(lowered > threshold, structure=ALL_NEIGHBOURS)[1] == 1
-        np.testing.assert_array_equal(lowered > threshold, regions(series > threshold, series == series.max()))
-
-
 def test_the_order_of_the_slices_may_be_reversed(maps: Tensor) -> None:
-    for rule in (lambda values: hysteresis(values, 2.0), around_highest):
-        assert torch.equal(rule(maps.flip(0)), rule(maps).flip(0))
+    assert torch.equal(hysteresis(maps.flip(0), 2.0), hysteresis(maps, 2.0).flip(0))
 
 
 def test_reconstruction_is_itks(maps: Tensor) -> None:

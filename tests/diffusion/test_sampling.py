@@ -81,6 +81,19 @@ def test_one_ancestral_step_equals_diffusers(t: int) -> None:
     assert_close(ours + sigma * noise, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("t", "after"), [(999, 998), (500, 499), (1, 0), (500, 250)])
+def test_ddim_at_eta_1_takes_the_step_of_ddpm(t: int, after: int) -> None:
+    # q(x_s | x_t, x_0) of arXiv:2006.11239, eq. 6 and 7, with alpha = abar_t / abar_s and beta = 1 - alpha.
+    a_t, a_s, n = ALPHA_BAR[t], ALPHA_BAR[after], 20_000
+    alpha, x_t, eps = a_t / a_s, torch.tensor(0.7), torch.tensor(-0.4)
+    x_0 = (x_t - (1 - a_t).sqrt() * eps) / a_t.sqrt()
+    mean = a_s.sqrt() * (1 - alpha) / (1 - a_t) * x_0 + alpha.sqrt() * (1 - a_s) / (1 - a_t) * x_t
+    variance = (1 - a_s) / (1 - a_t) * (1 - alpha)
+    steps = stride(x_t.expand(n, 1), eps.expand(n, 1), a_t, a_s, Rng(range(n)), eta=1.0, limit=None)
+    assert steps.mean().item() == pytest.approx(float(mean), abs=4 * float(variance / n) ** 0.5 + 1e-5)
+    assert steps.var().item() == pytest.approx(float(variance), rel=4 * (2 / n) ** 0.5)
+
+
 @pytest.mark.parametrize("t", [980, 500, 20, 0])
 @pytest.mark.parametrize("clip", [True, False])
 def test_one_ddim_step_equals_monai(t: int, clip: bool) -> None:

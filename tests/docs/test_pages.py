@@ -23,7 +23,7 @@ from flowchart import draw_flowchart, parse_flowchart
 from key_table import STATIC, bound_keys, key_table
 from library_reference import library_pages
 from page_markers import on_page_markdown
-from site_pages import FIGURES, LEADERBOARDS, ROOT_PAGES, leaderboard_page, without_links_outside
+from site_pages import LEADERBOARDS, ROOT_PAGES, figures, gallery_page, leaderboard_page, without_links_outside
 
 from pipeline.cli import group
 from pipeline.dicom.network.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
@@ -37,7 +37,8 @@ SOURCES = [*(ROOT / name for name in ROOT_FILES), *sorted(DOCS.rglob("*.md"))]
 GENERATED = {
     *("reference/commands.md", "reference/configuration.md", "reference/codes.md", *ROOT_PAGES.values()),
     *(f"results/{board.name}" for board in LEADERBOARDS.glob("*.md")),
-    *(f"figures/{figure.name}" for figure in FIGURES.iterdir()),
+    *figures(),
+    "results/gallery.md",
     *library_pages(ROOT / "pipeline"),
 }
 
@@ -119,6 +120,23 @@ def test_a_leaderboard_begins_with_the_command_that_wrote_it() -> None:
         "nightread benchmark configs/benchmarks/nih.yaml"
     ) < page.index("| ")
     assert page.count("\n# ") == 1
+    samplers = leaderboard_page(LEADERBOARDS / "mednist-samplers.md")
+    assert samplers.index("nightread generate compare configs/tasks/mednist-samplers.yaml") < samplers.index("| ")
+
+
+def test_the_gallery_shows_every_picture_that_was_written(tmp_path: Path) -> None:
+    assert "](../figures/" not in gallery_page(tmp_path)
+    (tmp_path / "tasks").mkdir()
+    for name in ("pca.png", "kid.png", "tasks/walk-sheet.png", "tasks/denoise-sheet.png", "tasks/denoise-sweep.png"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "leaderboard.md").write_text("# phantom-samplers\n\n120 images of each\n\n| sampler |\n")
+    for kind in ("walk", "denoise"):
+        (tmp_path / "tasks" / f"{kind}.md").write_text(f"| {kind} |\n")
+    page = gallery_page(tmp_path)
+    pictures = re.findall(r"\]\(\.\./figures/gallery/([^)]+)\)", page)
+    tasks = ["tasks/denoise-sheet.png", "tasks/denoise-sweep.png", "tasks/walk-sheet.png"]
+    assert sorted(pictures) == ["kid.png", "pca.png", *tasks]
+    assert page.index("| sampler |") < page.index("| walk |") < page.index("| denoise |")
 
 
 def test_links_that_leave_the_site_become_text() -> None:

@@ -108,8 +108,8 @@ def test_the_roc_band_holds_the_curve(frame: pd.DataFrame, quick: EvaluationConf
     band, points = roc_band(table, "score", quick), roc_points(table)
     curve = points[points["score"] == "score"]
     tpr = [curve[curve["fpr"] <= fpr + 1e-12]["tpr"].max() for fpr in band["fpr"]]
-    inside = (band["tpr_low"] <= tpr) & (tpr <= band["tpr_high"])
-    assert inside.mean() > 0.95 and (band["tpr_low"] <= band["tpr_high"]).all()
+    inside = (band["low"] <= tpr) & (tpr <= band["high"])
+    assert inside.mean() > 0.95 and (band["low"] <= band["high"]).all()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.pixel_metrics import PixelCase, evaluate_pixels
+from pipeline.evaluation.pixel_point import PixelPoint
 
 MakeCases = Callable[..., Iterator[PixelCase]]
 
@@ -159,3 +160,16 @@ def test_empty_selections_are_refused(quick: EvaluationConfig) -> None:
 def test_a_threshold_for_an_unknown_map_is_refused(quick: EvaluationConfig) -> None:
     with pytest.raises(ConfigError, match="typo"):
         evaluate_pixels([golden_case("p1"), golden_case("p2")], quick, thresholds={"typo": 1.0})
+
+
+def test_a_point_of_a_grid_equals_the_full_evaluation(make_cases: MakeCases, quick: EvaluationConfig) -> None:
+    point = PixelPoint(quick, "model")
+    unmasked = replace(golden_case("p9"), mask=np.zeros((4, 4), bool))
+    for case in [*make_cases(), unmasked]:
+        point.add(case)
+    metrics = evaluate_pixels(make_cases(), quick).row("model").metrics
+    assert point.result() == pytest.approx((metrics["AP"].value, metrics["best Dice (oracle)"].value), rel=1e-3)
+
+
+def test_a_point_without_pixels_is_not_a_number(quick: EvaluationConfig) -> None:
+    assert np.isnan(PixelPoint(quick, "model").result()).all()

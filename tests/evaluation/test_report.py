@@ -84,7 +84,7 @@ def test_markdown_says_everything(report: EvaluationReport) -> None:
         "## Openings of the test set: 1",
         "final table",
         "- A note.",
-        "sens@S: ",
+        "sensitivity at 90 % specificity |",
     ):
         assert expected in text, expected
     assert text.index("| vae ") < text.index("| control: position")

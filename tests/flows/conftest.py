@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,28 @@ def flow_runs() -> Callable[[], dict[str, Any]]:
 
         with get_client(sync_client=True) as client:
             return {run.name: run for run in client.read_flow_runs(limit=200)}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def night_logs() -> Callable[[], list[list[str]]]:
+    """Return the log lines of each night, in the order of writing, once the last night's end has arrived."""
+
+    def read() -> list[list[str]]:
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+
+        with get_client(sync_client=True) as client:
+            nights = [run for run in client.read_flow_runs(limit=200) if run.name.startswith("night of")]
+            for _ in range(60):  # logs are sent in the background
+                filters = [LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])) for run in nights]
+                logs = [sorted(client.read_logs(one), key=lambda log: log.timestamp) for one in filters]
+                lines = [[log.message for log in night] for night in logs]
+                if all(any("The night has ended" in line for line in night) for night in lines):
+                    break
+                time.sleep(0.5)
+        return lines
 
     return read
 

@@ -102,6 +102,22 @@ def test_flow_runs_have_names_that_a_person_can_read(night: Night, flow_runs: An
         assert any(re.fullmatch(pattern, name) for name in names), (pattern, names)
 
 
+def test_the_night_has_a_log_that_a_person_can_follow(night: Night, flow_runs: Any, night_logs: Any) -> None:
+    lines = next(lines for lines in night_logs() if any("6 studies scored, 2 flagged" in line for line in lines))
+    parts = (
+        "1 of 5",
+        "48 new images",
+        "2 of 5",
+        "Trained phantom-mr, version 1",
+        "3 of 5",
+        "6 studies",
+        "4 of 5",
+        "AUROC",
+    )
+    places = [next(at for at, line in enumerate(lines) if part in line) for part in (*parts, "5 of 5", "0 failures")]
+    assert places == sorted(places)
+
+
 def test_nothing_that_prefect_keeps_names_anybody(night: Night, prefect_home: Path, phantom_night: Any) -> None:
     # The inbox's own folder bears the planted name: neither parameters nor logs nor results may carry it.
     planted, looked_at = phantom_night.planted.encode().lower(), 0

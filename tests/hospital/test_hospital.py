@@ -190,8 +190,6 @@ SAME_PIXELS: dict[str, Case] = {
     "out of order": each(out_of_order),
     "two patient ids": put(PatientID=[PLANTED + "1", PLANTED + "2"]),
     "a very long id": put(PatientID=PLANTED + "9" * 200),
-    "a very long uid": put(StudyInstanceUID="1.2." + "9" * 90),
-    "letters in a uid": put(StudyInstanceUID=f"1.2.{PLANTED}.77"),
     "kanji": put(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう"),
     "unknown character set": swap("SpecificCharacterSet", "ISO_IR 192", b"ISO_IR 192", b"BOGUS_CHAR"),
     "bytes of no character set": swap("PatientName", "PLACEHOLDER12", b"PLACEHOLDER12", b"M\xfc\xff\x81^\xfeZYXWVUT"),
@@ -200,6 +198,8 @@ SAME_PIXELS: dict[str, Case] = {
 
 REFUSED: dict[str, tuple[str, Case]] = {
     "no study": ("missing-identity", put(StudyInstanceUID=None)),
+    "a very long uid": ("invalid-uid", put(StudyInstanceUID="1.2." + "9" * 90)),
+    "letters in a uid": ("invalid-uid", put(StudyInstanceUID=f"1.2.{PLANTED}.77")),
     "empty series": ("missing-identity", put(SeriesInstanceUID="")),
     "NUL inside the id": ("corrupt-header", swap("PatientID", f"{PLANTED}xA", f"{PLANTED}xA".encode(), b"ZYXWVUT\0A")),
     "high bit below its bits": ("corrupt-header", put(HighBit=3)),

@@ -66,12 +66,12 @@ def test_probabilities_of_all_codes_sum_to_one_in_every_part(
     assert_close((-surprise).exp().sum(dim=0), torch.ones(8, 8))
 
 
-@pytest.mark.parametrize("name", ["vq_vae", "vqgan", "ladder_vq"])
+@pytest.mark.parametrize("name", ["vq_vae", "vqgan", "ladder_vq", "multiscale_vq"])
 def test_on_held_out_normals_each_level_has_mean_0_and_standard_deviation_1(
     name: str, batch: Batch, small: dict[str, dict[str, Any]]
 ) -> None:
     method = build(small, name)
-    assert method.levels == (5 if name == "ladder_vq" else 1)
+    assert method.levels == {"ladder_vq": 5, "multiscale_vq": 4}.get(name, 1)
     counted, held_out = replace(batch, images=batch.images[:8]), batch
     method.finish([counted])
     method.standardise([held_out])

@@ -76,6 +76,8 @@ def test_normal_is_judged_by_the_stated_condition() -> None:
     for modality, shade in Shades.shades:
         x_hat = trained.reconstruct(any_image, Rng([1]), about=({"modality": modality},))
         assert x_hat.mean().item() == pytest.approx(shade, abs=0.1), modality
+        drawn = trained.sample(Rng(range(4)), about=({"modality": modality},) * 4)
+        assert (drawn.mean(dim=(1, 2, 3)) - shade).abs().max() < 0.15, modality
     unknown = trained.reconstruct(any_image, Rng([1]), about=({},))
     assert unknown.mean().item() == pytest.approx(0.2 / 3, abs=0.15)
     assert_close(trained.reconstruct(any_image, Rng([1])), unknown)
@@ -97,6 +99,8 @@ def test_a_row_receives_its_own_condition_only() -> None:
 def test_as_many_rows_must_be_told_of_as_there_are() -> None:
     with pytest.raises(ConfigError, match=r"\b3\b.*attributes.*\b2\b"):
         build().reconstruct(torch.zeros(3, 1, 16, 16), Rng([1, 2, 3]), about=ABOUT[:2])
+    with pytest.raises(ConfigError, match=r"\b3\b.*attributes.*\b2\b"):
+        build().sample(Rng([1, 2, 3]), about=ABOUT[:2])
 
 
 def test_bad_pixels_are_refused_whatever_is_known_of_them() -> None:

@@ -61,8 +61,8 @@ def test_the_critics_loss_by_hand() -> None:
     terms = method.loss(b, "critic", rng)
     again = Rng([1, 2, 3, 4])
     x_tilde, epsilon = method.generator(again.normal(4)).detach(), again.uniform(1, 1, 1)
-    distance = method.critic(b.images).mean() - method.critic(x_tilde).mean()
-    penalty = gradient_penalty(method.critic, b.images, x_tilde, epsilon).mean()
+    distance = method.judge(b.images).mean() - method.judge(x_tilde).mean()
+    penalty = gradient_penalty(method.judge, b.images, x_tilde, epsilon).mean()
     assert_close(terms["total"], 10 * penalty - distance)
     gradients = torch.autograd.grad(terms["total"], list(method.generator.parameters()), allow_unused=True)
     assert all(g is None for g in gradients), "the critic's turn must not reach the generator"
@@ -71,7 +71,7 @@ def test_the_critics_loss_by_hand() -> None:
 def test_the_paper_s_score_by_hand_and_it_is_the_encoder_s_loss() -> None:
     method, b = build().eval(), batch()
     x_hat = method.generator(method.encoder(b.images))
-    f, f_hat = method.critic.features(b.images), method.critic.features(x_hat)
+    f, f_hat = method.judge.features(b.images), method.judge.features(x_hat)
     by_hand = (b.images - x_hat).square().mean(dim=(1, 2, 3)) + 0.3 * (f - f_hat).square().mean(dim=(1, 2, 3))
     assert_close(scorer(method).score(b.images, Rng([1, 2, 3, 4])), by_hand.detach())
     assert_close(method.loss(b, "encoder", Rng([1, 2, 3, 4]))["total"], by_hand.mean())

@@ -19,6 +19,11 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
     "ddpm": (DIFFUSION, 6),
     "ddpm, second pass": ({**DIFFUSION, "second_pass": {"steps": 4}}, 10),
     "ddpm, guided": ({**DIFFUSION, "conditions": {}, "guidance": 1.0}, 12),
+    "rectified_flow": ({"denoiser": DENOISER, "steps": 3}, 6),
+    "rectified_flow, heun and guided": (
+        {"denoiser": DENOISER, "steps": 3, "solver": "heun", "conditions": {}, "guidance": 1.0},
+        20,
+    ),
     "diff_ae": ({**DIFFUSION, "stochastic": "drawn"}, 6),
     "diff_ae, inverted": ({**DIFFUSION, "stochastic": "inverted"}, 12),
     "cold_diffusion": ({"ask_times": (9, 49, 99)}, 3),
@@ -27,6 +32,10 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
     "ladder_vae, means": ({"draws": 0}, 1),
     "ladder_vq": ({}, 1),
     "gated_dae": ({}, 1),
+    "regression_unet": ({}, 1),
+    "conditional_ddpm, tiles": ({"asked": {"steps": [{"kind": "tiles"}]}, "steps": 3, "draws": 2}, 12),
+    "var": ({"samples": 3}, 12),
+    "var, raster": ({"samples": 1, "transformer": {"width": 8, "layers": 1, "heads": 2, "order": "raster"}}, 85),
 }
 
 
@@ -44,6 +53,8 @@ def test_a_method_states_the_passes_that_its_network_makes(
 
 
 def last_layer(method: Method) -> nn.Module:
+    if method.config.name == "var":
+        return method.get_submodule("transformer.last")
     network: Any = method.network
     return network.network.final_conv if hasattr(network.network, "final_conv") else network
 

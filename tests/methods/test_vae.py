@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
@@ -63,3 +64,16 @@ def test_reconstruction_decodes_the_mean() -> None:
     x = Rng([1]).normal(1, 16, 16)
     mu, _ = method.network.encode_forward(x)
     assert_close(method.reconstruct(x, Rng([1])), method.network.decode_forward(mu, use_sigmoid=False).detach())
+
+
+def test_more_draws_bound_the_likelihood_more_closely() -> None:
+    # The importance-sampled bound is at least the ELBO, the negative of the loss, on average over draws.
+    method = VaeConfig(widths=(4, 8), latent=3, decoder_std=1.0).build(16).eval()
+    x = Rng([1, 2]).normal(1, 16, 16)
+    with torch.no_grad():
+        losses = [method.loss(Batch(x, x > 9, ("a", "b")), "train", Rng([k, k + 1]))["total"] for k in range(20)]
+    elbo = -float(sum(losses))
+    one, many = (
+        sum(float(method.log_likelihood(x, Rng([k, k + 1]), n).mean()) for k in range(20)) / 20 for n in (1, 50)
+    )
+    assert one == pytest.approx(elbo / 20, rel=1e-3) and many > one + 0.01

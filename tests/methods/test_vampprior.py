@@ -77,6 +77,16 @@ def test_a_pseudo_input_equal_to_the_image_leaves_nothing_to_pay() -> None:
     assert_close(method.loss(batch_of(x), "train", Rng([3]))["kl"], torch.tensor(0.0), atol=1e-5, rtol=0)
 
 
+def test_with_the_images_as_pseudo_inputs_the_prior_is_the_aggregated_posterior() -> None:
+    # (1/N) sum_n q(z|x_n), the prior that maximises the bound (section 2.1 of the paper).
+    method, x = build(), Rng(range(5)).normal(1, 16, 16).clamp(-0.9, 0.9)
+    z = 2 * Rng(range(9)).normal(3)
+    with torch.no_grad():
+        method.pseudo_inputs.copy_(x)
+        each = torch.stack([posterior(method, image[None]).log_prob(z) for image in x])
+        assert_close(method.prior().log_density(z), each.logsumexp(dim=0) - math.log(5), rtol=1e-4, atol=1e-5)
+
+
 class TwoKinds:
     """Three dark images to one bright one."""
 

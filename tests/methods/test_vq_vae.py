@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from pipeline.errors import ConfigError
 from pipeline.methods.vq_vae import VectorQuantisedAutoencoder, VqVaeConfig
 from pipeline.nn.rng import Rng
 from pipeline.training import TrainingConfig, fit
@@ -118,3 +119,38 @@ def test_revival_keeps_more_of_the_codebook_in_use(tmp_path: Path) -> None:
         return len(trained(x)[1].indices.unique())
 
     assert use(0.1) > use(0.0)
+
+
+def test_signals_on_a_square_are_read_as_rows_by_a_network_with_one_axis() -> None:
+    config = VqVaeConfig(widths=(4, 8), entries=8, code_width=4, signals=4)
+    square, rows = config.build(16), config.model_copy(update={"signals": 0}).build(64, 4, 1)
+    rows.load_state_dict(square.state_dict())
+    x = Rng([1, 2]).normal(1, 16, 16)
+    expected = rows.reconstruct(x.reshape(2, 4, 64), Rng([1, 2]))
+    assert_close(square.reconstruct(x, Rng([1, 2])), expected.reshape(2, 1, 16, 16))
+    assert square.to_tokens(x).shape == (2, 16)
+    assert_close(square.from_tokens(square.to_tokens(x)), expected.reshape(2, 1, 16, 16))
+
+
+@pytest.mark.parametrize(("signals", "size"), [(3, 16), (64, 16)])
+def test_signals_that_do_not_fill_the_square_are_refused(signals: int, size: int) -> None:
+    with pytest.raises(ConfigError):
+        VqVaeConfig(widths=(4, 8), signals=signals).build(size)
+
+
+def test_signals_cannot_be_mirrored() -> None:
+    with pytest.raises(ValueError, match="signal"):
+        VqVaeConfig(signals=4, mirrored=True)
+
+
+def test_style_is_what_codes_do_not_say() -> None:
+    method = VqVaeConfig(widths=(4, 8), entries=8, code_width=4, style=True).build(64, 2, 1)
+    x, like = Rng([1, 2]).normal(2, 64), Rng([3, 4]).normal(2, 64)
+    assert_close(method.restyle(x, x), method.reconstruct(x, Rng([1, 2])))
+    z = method.to_code(x)
+    assert_close(method._content(2.0 * z + 3.0), method._content(z), atol=1e-2, rtol=0)  # gain and offset are style
+    # The decoder's input moves by the same vector at every time, whatever the codes are.
+    codes, other = method.quantiser(method._content(z)).codes, method.to_code(like)
+    moved = method._styled(codes, other, method.quantiser(method._content(other)).codes) - codes
+    assert moved.std(dim=2).max() < 1e-5
+    assert not torch.allclose(method.restyle(x, like), method.restyle(x, x))

@@ -65,8 +65,8 @@ def test_both_levels_commit() -> None:
 def test_the_bottom_is_judged_and_redrawn_under_the_top_that_was_restored() -> None:
     method = build(threshold=0.0, samples=1)
     conditions: list[Tensor] = []
-    network = method.prior["bottom"].forward
-    method.prior["bottom"].forward = lambda codes, coarse: conditions.append(coarse) or network(codes, coarse)
+    network = method.prior["bottom"].logits
+    method.prior["bottom"].logits = lambda codes, coarse: conditions.append(coarse) or network(codes, coarse)
     codes = method.codec.codes(images(2))
     restored = method.resample_unlikely(codes, Rng([1, 2]))
     assert not torch.equal(restored.top, codes.top)
@@ -165,6 +165,32 @@ def test_codes_that_no_normal_image_has_are_found_and_redrawn_and_the_others_sta
     assert torch.equal(restorer.reconstruct(x, Rng(range(8))), x)
 
 
+def test_samples_of_a_learned_prior_are_of_its_images_and_the_histogram_is_its_baseline() -> None:
+    # Four blocks of one shade per row of blocks: a bit per row, where independent codes pay a bit per block.
+    def rows(count: int, first: int) -> Tensor:
+        shades = Rng(range(first, first + count)).integers(0, 2, 1, 4, 1).expand(-1, -1, -1, 4) / 8.0
+        return F.interpolate(shades, 16, mode="nearest")
+
+    method = spelled(build(answer="likelihood", prior={"width": 16, "blocks": 1, "heads": 2})).train()
+    optimiser = torch.optim.Adam(method.prior.parameters(), lr=1e-2)
+    for step in range(120):
+        optimiser.zero_grad()
+        method.loss(batch_of(rows(32, 32 * step)), "prior", Rng(range(32)))["total"].backward()
+        optimiser.step()
+    terms = method.eval().loss(batch_of(rows(64, 10**6)), "prior", Rng(range(64)))
+    bit = 0.6931
+    assert terms["histogram_bottom"].item() == pytest.approx(bit, abs=0.02)
+    assert terms["nll_bottom"].item() == pytest.approx(bit / 4, abs=0.04)
+    assert terms["perplexity_bottom"].item() == pytest.approx(terms["nll_bottom"].exp().item())
+    blocks_of = method.sample(Rng(range(64)))[:, 0, ::4, ::4]
+    assert (blocks_of == blocks_of[..., :1]).all(dim=-1).double().mean() > 0.95
+    independent = method.sample(Rng(range(64)), prior="independent")[:, 0, ::4, ::4]
+    assert (independent == independent[..., :1]).all(dim=-1).double().mean() < 0.3
+    assert blocks_of.mean().item() == pytest.approx(0.0625, abs=0.02)
+    likeliest = method.sample(Rng(range(8)), top_k=1)
+    assert torch.equal(likeliest, likeliest[:1].expand(8, -1, -1, -1))  # one entry per place: no randomness is left
+
+
 class Noise:
     """Sixteen images."""
 
@@ -193,6 +219,9 @@ def test_codec_first_prior_later_and_a_resumed_training_is_bitwise_the_same(tmp_
 def test_bad_input_and_configurations_are_refused() -> None:
     with pytest.raises(Rejected, match="1 of 1"):
         build(answer="likelihood").anomaly_map(torch.full((1, 1, 16, 16), torch.nan), Rng([1]))
+    for wrong in ({"temperature": 0.0}, {"temperature": float("nan")}, {"top_k": -1}, {"prior": "none"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            build(answer="likelihood").sample(Rng([1]), **wrong)
     with pytest.raises(ConfigError, match=r"\b20\b.*\b8\b.*\b16\b"):
         build(20)
     with pytest.raises(ValidationError, match=r"prior\.width 16\b.*prior\.heads 3\b"):

@@ -141,6 +141,22 @@ def test_the_transformer_learns_last_and_alone(batch: Batch) -> None:
     assert torch.equal(method.quantiser.embed(torch.arange(8)), before)
 
 
+def test_samples_follow_their_keys_and_their_prior(batch: Batch) -> None:
+    method = build(answer="likelihood", **SMALL_PRIOR)
+    for prior in ("learned", "independent"):
+        images = method.sample(Rng([1, 2, 3]), prior=prior)
+        assert images.shape == (3, 1, 16, 16) and not torch.equal(images[0], images[1])
+        assert_close(method.sample(Rng([3, 1]), prior=prior), images[[2, 0]], rtol=1e-4, atol=1e-5)
+    tokens = method.to_tokens(batch.images)
+    before = method.loss(batch, "prior", Rng([1, 2, 3]))["histogram"]
+    assert_close(before, torch.tensor(8.0).log())  # of 8 entries that were never seen
+    after = method.eval().loss(batch, "prior", Rng([1, 2, 3]))["histogram"]
+    assert after < before and float(method.histogram.counts.sum()) == tokens.numel()
+    with pytest.raises(ConfigError, match="top_k"):
+        method.sample(Rng([1]), top_k=-1)
+    assert not hasattr(build(), "sample")  # no transformer, nothing to draw from
+
+
 def test_no_unlikely_code_is_plain_decoding_and_every_one_forgets_the_image(batch: Batch) -> None:
     torch.manual_seed(0)
     lenient, forgot = (build(answer="restoration", threshold=t, **SMALL_PRIOR).eval() for t in (1e6, 0.0))

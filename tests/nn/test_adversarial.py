@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from pipeline.nn.adversarial import Generator, Judge, critic_terms, gradient_penalty, said_fake, said_real
+from pipeline.nn.adversarial import Generator, Judge, critic_terms, gradient_penalty, r1_penalty, said_fake, said_real
 from pipeline.nn.rng import Rng
 
 
@@ -28,6 +28,16 @@ def test_the_penalty_is_taken_between_the_pair() -> None:
     assert_close(penalty, torch.tensor([0.0, 1.0]))
     with torch.no_grad():
         assert_close(gradient_penalty(lambda rows: rows[:, 0], x, y, torch.ones(2, 1)), torch.zeros(2))
+
+
+def test_r1_of_a_linear_and_of_a_square_judge_in_closed_form() -> None:
+    # D(x) = w x: |w|^2 = 25 and gradient 2 w. D(x) = |x|^2 / 2 has gradient x: the square of each row's own length.
+    w, x = torch.tensor([3.0, 4.0], requires_grad=True), Rng([1, 2, 3]).normal(2)
+    penalty = r1_penalty(lambda rows: rows @ w, x)
+    assert_close(penalty, torch.full((3,), 25.0))
+    assert_close(torch.autograd.grad(penalty.mean(), w)[0], 2 * w.detach())
+    with torch.no_grad():
+        assert_close(r1_penalty(lambda rows: rows.square().sum(dim=1) / 2, x), x.square().sum(dim=1))
 
 
 def test_critic_terms_by_hand() -> None:

@@ -10,19 +10,25 @@ import torch
 from scipy.stats import chisquare
 from torch.testing import assert_close
 
+from pipeline.nn.code_histogram import CodeHistogram, smoothed
 from pipeline.nn.code_prior import CodePrior
 from pipeline.nn.code_transformer import CodeTransformer, CodeTransformerConfig
 from pipeline.nn.pixel_snail import CausalConv, PixelSnail, PixelSnailConfig
 from pipeline.nn.rng import Rng
 
-SNAIL, SENTENCE = "pixel_snail", "transformer"
+SNAIL, SENTENCE, COUNTS = "pixel_snail", "transformer", "histogram"
 both = pytest.mark.parametrize("kind", [SNAIL, SENTENCE])
+all_three = pytest.mark.parametrize("kind", [SNAIL, SENTENCE, COUNTS])
 
 
 def prior(
     entries: int, grid: tuple[int, ...], kind: str = SNAIL, coarse: int | None = None, seed: int = 0
 ) -> CodePrior:
     torch.manual_seed(seed)
+    if kind == COUNTS:
+        histogram = CodeHistogram(entries, grid)
+        histogram.observe(torch.randint(entries, (5, *grid)))
+        return histogram.eval()
     if kind == SENTENCE:
         return CodeTransformer(entries, grid, CodeTransformerConfig(width=8, layers=2, heads=2)).eval()
     return PixelSnail(entries, grid, PixelSnailConfig(width=8, blocks=2, heads=2), coarse).eval()
@@ -55,7 +61,7 @@ def test_a_causal_convolution_sees_its_half(here: bool) -> None:
     assert seen == before | ({(4, 4)} if here else set())
 
 
-@both
+@all_three
 @pytest.mark.parametrize(("entries", "grid"), [(2, (2, 3)), (3, (2, 2)), (2, (2, 2, 1))])
 def test_the_likelihoods_of_all_arrangements_sum_to_one(entries: int, grid: tuple[int, ...], kind: str) -> None:
     made, codes = prior(entries, grid, kind), all_codes(entries, grid)
@@ -70,6 +76,53 @@ def test_they_sum_to_one_whatever_the_condition_and_it_matters() -> None:
     for each in nll:
         assert_close(each.neg().exp().sum(), torch.tensor(1.0), rtol=1e-5, atol=1e-5)
     assert (nll[0] - nll[1]).abs().max() > 1e-3
+
+
+def test_two_levels_are_one_distribution() -> None:
+    # p(top) p(bottom | top) over all pairs, as a hierarchical codec writes an image.
+    top, bottom = prior(2, (1, 1)), prior(2, (2, 2), coarse=2)
+    codes, pairs = all_codes(2, (2, 2)), []
+    for number in range(2):
+        coarse = torch.full((16, 1, 1), number)
+        pairs.append(top.nll(coarse).flatten(1).sum(dim=1) + bottom.nll(codes, coarse).flatten(1).sum(dim=1))
+    assert_close(torch.cat(pairs).neg().exp().sum(), torch.tensor(1.0), rtol=1e-5, atol=1e-5)
+
+
+@all_three
+@pytest.mark.parametrize("grid", [(3, 4), (2, 2, 3)])
+def test_one_position_alone_has_the_logits_that_it_has_among_all(grid: tuple[int, ...], kind: str) -> None:
+    made, count = prior(5, grid, kind, None if kind != SNAIL else 4), math.prod(grid)
+    codes = torch.randint(5, (2, *grid), generator=torch.Generator().manual_seed(1))
+    coarse = torch.tensor([1, 3]).reshape(2, *[1] * len(grid)) if kind == SNAIL else None
+    whole = made(codes, coarse).flatten(2)
+    for place in range(count):
+        later = codes.flatten(1).clone()
+        later[:, place:] = 0
+        assert_close(made.logits_at(later.reshape(codes.shape), place, coarse), whole[..., place], rtol=1e-4, atol=1e-5)
+
+
+def test_temperature_and_top_k_change_the_distribution_as_they_say() -> None:
+    # A histogram whose one place has p = (0.6, 0.3, 0.1), as far as smoothing allows.
+    made, n = CodeHistogram(3, (1,)), 4000
+    made.counts.copy_(torch.tensor([[6e5, 3e5, 1e5]]))
+
+    def shares(**options: float) -> list[float]:
+        drawn = made.sample(Rng(range(n)), **options).flatten()
+        return (torch.bincount(drawn, minlength=3) / n).tolist()
+
+    four_errors = 4 * 0.5 / n**0.5
+    assert shares() == pytest.approx([0.6, 0.3, 0.1], abs=four_errors)
+    squares = [0.36 / 0.46, 0.09 / 0.46, 0.01 / 0.46]
+    assert shares(temperature=0.5) == pytest.approx(squares, abs=four_errors)  # p^2, normalised
+    assert shares(top_k=2) == pytest.approx([2 / 3, 1 / 3, 0.0], abs=four_errors)
+    assert shares(top_k=2)[2] == 0.0 and shares(top_k=1) == [1.0, 0.0, 0.0]
+    assert shares(temperature=1e-6) == [1.0, 0.0, 0.0]
+
+
+def test_the_histogram_falls_back_on_the_usage_of_all_positions() -> None:
+    # Two positions, 2 entries: seen 4 times entry 0 at the first, and never anything at the second.
+    counts = torch.tensor([[4.0, 0.0], [0.0, 0.0]])
+    assert_close(smoothed(counts, 2.0), torch.tensor([[(4 + 2 * 5 / 6) / 6, 2 / 6 / 6], [5 / 6, 1 / 6]]))
 
 
 @both

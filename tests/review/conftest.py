@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from argon2 import PasswordHasher
 from sqlalchemy import select
@@ -69,6 +70,7 @@ class Nights:
         model: str = "a" * 64,
         route: str = "phantom-mr",
         draw: bool = True,
+        rng: np.random.Generator | None = None,
     ) -> str:
         """Enter one scoring run that flags findings with p <= alpha, and draw its reading list; return the run's id."""
         run_id = self.catalogue.start_run("score", route, "/runs/some-model")
@@ -81,7 +83,7 @@ class Nights:
         self.catalogue.add_findings(run_id, findings, model)
         self.catalogue.finish_run(run_id)
         if draw:
-            draw_reading_lists(self.catalogue, policy or ReviewPolicy())
+            draw_reading_lists(self.catalogue, policy or ReviewPolicy(), rng)
         return run_id
 
     def finding(self, name: object) -> int:

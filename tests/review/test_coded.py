@@ -34,7 +34,7 @@ def test_a_house_list_replaces_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("findings: []", "at least 1"),
+        ("findings: []", "must not be empty"),
         ("findings: [{code: a, scheme: X, meaning: b}, {code: a, scheme: Y, meaning: c}]", r"codes a\b.*twice"),
         ("findings: [{code: a, scheme: lower, meaning: b}]", "scheme"),
         ("findings: [{code: a, scheme: X}]", "meaning"),

@@ -1,4 +1,4 @@
-"""Entries of the reading list: all flagged findings and a simple random sample of the others, indistinguishable."""
+"""Entries of the reading list: all flagged findings and a random sample of the others, indistinguishable."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import chi2, chisquare, kstest, ncx2
+from scipy.stats import binom, chi2, chisquare, kstest, ncx2
 from sqlalchemy import select
 
 from pipeline.config import ReviewPolicy, Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.reading_list import Drawn, chosen, draw_reading_lists, places, sample_size
+from pipeline.data.catalogue.reading_list import Drawn, chosen, draw_reading_lists, places, sample_probability
 from pipeline.data.catalogue.review_schema import ReadingEntry, ReadingFrame
 from pipeline.data.catalogue.schema import FindingRow
 
@@ -30,31 +30,44 @@ def entries(catalogue: Catalogue) -> list[ReadingEntry]:
 
 
 @pytest.mark.parametrize(
-    ("unflagged", "share", "least", "expected"),
-    [(1000, 0.02, 5, 20), (1001, 0.02, 5, 21), (100, 0.02, 5, 5), (3, 0.02, 5, 3), (0, 0.02, 5, 0), (50, 0, 0, 0)],
-)
-def test_two_per_cent_at_least_five_all_if_fewer(unflagged: int, share: float, least: int, expected: int) -> None:
-    assert sample_size(unflagged, ReviewPolicy(sample_share=share, sample_least=least)) == expected
+    ("flagged", "unflagged", "share", "least", "expected"),
+    [(50, 1000, 0.02, 5, 0.02), (50, 100, 0.02, 5, 0.05), (6, 12, 0.02, 5, 3 / 12), (0, 4, 0.02, 5, 1 / 4),
+     (2, 1, 0.02, 5, 1), (20, 3, 0.02, 5, 1), (1, 0, 0.02, 5, 0), (9, 50, 0, 0, 0), (9, 50, 1, 0, 1)],
+)  # fmt: skip
+def test_two_per_cent_at_least_five_but_half_of_the_flagged(
+    flagged: int, unflagged: int, share: float, least: int, expected: float
+) -> None:
+    policy = ReviewPolicy(sample_share=share, sample_least=least)
+    assert sample_probability(flagged, unflagged, policy) == pytest.approx(expected)
 
 
 def test_flagged_are_all_listed_and_the_lot_is_kept_with_its_probability(nights: Any) -> None:
     nights.scans(range(40))
-    nights.score({n: 0.01 if n < 4 else 0.5 for n in range(40)})
+    nights.score({n: 0.01 if n < 4 else 0.5 for n in range(40)}, rng=np.random.default_rng(0))
     rows = frame(nights.catalogue)
     assert len(rows) == 40
     assert [(r.flagged, r.probability, r.selected) for r in rows if r.flagged] == [(True, 1.0, True)] * 4
     quiet = [r for r in rows if not r.flagged]
-    assert sum(r.selected for r in quiet) == 5 and {r.probability for r in quiet} == {5 / 36}
+    assert 0 < sum(r.selected for r in quiet) < 9
+    assert {r.probability for r in quiet} == {2 / 36}
     assert {e.finding_id for e in entries(nights.catalogue)} == {r.finding_id for r in rows if r.selected}
 
 
 def test_drawing_again_adds_nothing_and_a_run_without_draw_is_made_good(nights: Any) -> None:
     nights.scans(range(10))
     run_id = nights.score({n: 0.5 for n in range(10)}, draw=False)
-    policy = ReviewPolicy(sample_share=0.5, sample_least=0)
-    assert draw_reading_lists(nights.catalogue, policy) == [Drawn(run_id, 0, 10, 5, 0.5)]
+    policy = ReviewPolicy(sample_share=1, sample_least=0)
+    assert draw_reading_lists(nights.catalogue, policy) == [Drawn(run_id, 0, 10, 10, 1.0)]
     assert draw_reading_lists(nights.catalogue, policy) == []
-    assert len(entries(nights.catalogue)) == 5
+    assert len(entries(nights.catalogue)) == 10
+
+
+@pytest.mark.parametrize("p_value", [0.01, 0.5])
+def test_a_night_of_one_study_is_blinded_whatever_it_is(nights: Any, p_value: float) -> None:
+    nights.scans(range(1))
+    nights.score({0: p_value})
+    (entry,) = entries(nights.catalogue)
+    assert entry.blinded
 
 
 def test_scored_again_and_flagged_now_it_is_listed_but_keeps_its_probability(nights: Any) -> None:
@@ -70,11 +83,15 @@ def test_scored_again_and_flagged_now_it_is_listed_but_keeps_its_probability(nig
 def test_nothing_on_the_list_tells_a_sampled_row(nights: Any) -> None:
     """The list's own columns: places are those of flagged findings, and everything else is the same for all."""
     nights.scans(range(300))
-    nights.score({n: 0.001 * (n + 1) if n < 30 else 0.5 for n in range(300)}, policy=ReviewPolicy(sample_share=0.2))
+    nights.score(
+        {n: 0.001 * (n + 1) if n < 30 else 0.5 for n in range(300)},
+        policy=ReviewPolicy(sample_share=0.2),
+        rng=np.random.default_rng(0),
+    )
     listed = entries(nights.catalogue)
     flagged = {r.finding_id for r in frame(nights.catalogue) if r.flagged}
     sampled = [e for e in listed if e.finding_id not in flagged]
-    assert len(sampled) == 54
+    assert abs(len(sampled) - 54) < 4 * (270 * 0.2 * 0.8) ** 0.5
     assert {e.place for e in sampled} <= {e.place for e in listed if e.finding_id in flagged}
     for name in ("modality", "body_part", "route", "model_sha256", "blinded", "listed_at"):
         assert len({getattr(e, name) for e in listed}) == 1
@@ -93,21 +110,24 @@ def test_sampled_rows_lie_anywhere_among_the_flagged() -> None:
     assert kstest(ranks, "uniform").pvalue > 1e-4
 
 
-def test_every_unflagged_finding_is_as_likely_as_any_other() -> None:
-    """2 000 draws of 5 out of 20: how often each came, by chi-square at 1e-4; expected 500.
+def test_every_unflagged_finding_is_as_likely_as_any_other_and_their_number_varies() -> None:
+    """2 000 draws out of 20 with probability 1/4: how often each came, and how many at once, by chi-square at 1e-4.
 
-    Within a draw findings are not independent: the statistic shrinks by 1 - n/N, as for a hypergeometric. Power: a draw
-    that favours one finding by two fifths (0.35 instead of 0.25) is seen with probability above 0.99, computed below.
+    Power: a draw that favours one finding by two fifths (0.35 instead of 0.25) is seen with probability above 0.99.
     """
     counts: Counter[int] = Counter()
+    sizes: Counter[int] = Counter()
     rng, rows = np.random.default_rng(3), [FindingRow(id=n) for n in range(20)]
     for _ in range(2_000):
-        counts.update(chosen(rows, ReviewPolicy(sample_least=5), rng))
-    shrink, critical = 1 - 5 / 20, chi2.isf(1e-4, 19)
-    assert sum(counts.values()) == 10_000
-    assert chisquare([counts[n] for n in range(20)]).statistic / shrink < critical
-    favoured = chisquare([700, *[9_300 / 19] * 19]).statistic / shrink
-    assert ncx2.sf(critical, 19, favoured) > 0.99
+        sampled = chosen(rows, 0.25, rng)
+        counts.update(sampled)
+        sizes[min(max(len(sampled), 2), 8)] += 1
+    spread, critical = 2_000 * 0.25 * 0.75, chi2.isf(1e-4, 20)
+    assert sum((counts[n] - 500) ** 2 for n in range(20)) / spread < critical
+    assert ncx2.sf(critical, 20, 200**2 / spread) > 0.99
+    at_most = binom.cdf(np.arange(2, 8), 20, 0.25)
+    expected = 2_000 * np.diff(np.concatenate([[0], at_most, [1]]))
+    assert chisquare([sizes[n] for n in range(2, 9)], expected).pvalue > 1e-4
 
 
 def _one_night(seed: int, flagged: int, unflagged: int) -> tuple[list[int], list[int]]:

@@ -55,6 +55,28 @@ def test_one_reader_holds_the_scan_and_the_other_learns_who(review: Review, scan
     assert review.locks.take(scan, people["ben"]).mine
 
 
+@pytest.fixture
+def many(nights: Any) -> list[int]:
+    nights.scans(range(25))
+    nights.score(dict.fromkeys(range(25), 0.01))
+    return [nights.finding(n) for n in range(25)]
+
+
+def test_nobody_keeps_the_whole_list(review: Review, many: list[int], people: Any, clock: Clock) -> None:
+    """Of 25 opened scans the latest five are held, and twenty may be assigned to oneself."""
+    for scan in many:
+        clock.pass_minutes(0.1)
+        assert review.locks.take(scan, people["ann"]).mine
+    held = [scan for scan in many if (claim := review.locks.find_holder(scan)) and claim.holder == "ann"]
+    assert held == many[-5:]
+    for scan in many[:20]:
+        review.locks.assign(scan, "ben", people["ben"])
+    assert review.locks.release(many[-1], people["ann"])
+    with pytest.raises(BadInput, match="20"):
+        review.locks.assign(many[-1], "ben", people["ben"])
+    assert review.locks.assign(many[3], "ben", people["ben"]).assigned, "one of his own may be renewed"
+
+
 def test_a_lease_runs_out_and_a_heartbeat_renews_it(review: Review, scan: int, people: Any, clock: Clock) -> None:
     begun = review.locks.take(scan, people["ann"])
     clock.pass_minutes(14)

@@ -24,7 +24,8 @@ def listed(nights: Any) -> dict[str, int]:
     """Eight flagged scans, the first the most unusual: four brains, four chests."""
     nights.scans(NAMES[:4])
     nights.scans(NAMES[4:], "CT", "CHEST")
-    nights.score({name: 0.005 * n for n, name in enumerate(NAMES, start=1)})
+    unblinded = ReviewPolicy(sample_share=0, sample_least=0)
+    nights.score({name: 0.005 * n for n, name in enumerate(NAMES, start=1)}, policy=unblinded)
     return {name: nights.finding(name) for name in NAMES}
 
 
@@ -137,9 +138,9 @@ def test_search_by_accession_number_is_permitted_and_audited(
 def test_blind_until_decided(nights: Any, catalogue: Catalogue, review: Review, people: Any, form: Any) -> None:
     """Everything the list says of open rows is the same for flagged and sampled ones, except the scan itself."""
     nights.scans(range(30))
-    nights.score({n: 0.01 if n < 5 else 0.7 for n in range(30)})
+    nights.score({n: 0.01 if n < 5 else 0.7 for n in range(30)}, policy=ReviewPolicy(sample_share=1))
     page = review.worklist.read_page(WorklistQuery())
-    assert len(page.rows) == 10
+    assert len(page.rows) == 30
     free = ("finding_id", "study_id", "patient_id", "arrived_at", "age_hours", "scored_at")
     visible = [{k: v for k, v in asdict(row).items() if k not in free} for row in page.rows]
     assert all(row == visible[0] for row in visible)

@@ -186,9 +186,14 @@ def test_validation_is_the_mean_over_the_images_whatever_the_batch(build: Callab
     assert_close(terms[2], terms[0], rtol=1e-4, atol=1e-6)
 
 
-def test_the_bar_tells_speed_and_time_left(
-    build: Callable, pictures: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_progress_gives_the_images_seen(
+    build: Callable,
+    pictures: Callable,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pipeline.progress.FIRST_S", 0.0)
     fit(build("ae"), pictures(10), None, SHORT, tmp_path, progress=True)
-    output = capsys.readouterr().out
-    assert "training ae" in output and "48/48" in output and "images/s" in output
+    lines = capsys.readouterr().err.splitlines()
+    assert "of 48 images" in lines[0] and "training ae: 48 of 48 images" in lines[-1]

@@ -149,7 +149,7 @@ def _decide(state: _State, arrival: Arrival) -> Outcome:
     if old is not None:
         _check_owner("SOP instance", old["series_id"], ids.series_id)
         return _again(state, old, row)
-    _place(state, arrival, patient_id)
+    _place(state, arrival, patient_id, row["attributes"])
     _narrow(state, row)
     state.instances[ids.instance_id] = row
     state.new[Instance].append(row)
@@ -207,7 +207,7 @@ def _again(state: _State, old: dict[str, Any], row: dict[str, Any]) -> Outcome:
     return Outcome.NEW_VERSION
 
 
-def _place(state: _State, arrival: Arrival, patient_id: str) -> None:
+def _place(state: _State, arrival: Arrival, patient_id: str, attributes: dict[str, Any]) -> None:
     """Add the patient, study and series of an instance where they are missing."""
     if patient_id not in state.patients:
         state.patients.add(patient_id)
@@ -224,11 +224,11 @@ def _place(state: _State, arrival: Arrival, patient_id: str) -> None:
         state.studies[study_id] = patient_id
         state.new[Study].append({"study_id": study_id, "patient_id": patient_id})
     if arrival.ids.series_id not in state.series:
-        _start_series(state, arrival)
+        _start_series(state, arrival, attributes)
 
 
-def _start_series(state: _State, arrival: Arrival) -> None:
-    series_id, attributes = arrival.ids.series_id, arrival.attributes.to_json()
+def _start_series(state: _State, arrival: Arrival, attributes: dict[str, Any]) -> None:
+    series_id = arrival.ids.series_id
     state.series[series_id] = (arrival.ids.study_id, attributes)
     state.new[Series].append(
         {
@@ -255,7 +255,7 @@ def _write(session: Session, state: _State) -> None:
         state.narrowed_series.discard(row["series_id"])
     for table in _TABLES:
         if state.new[table]:
-            session.execute(insert(table), state.new[table])
+            session.execute(insert(table.__table__), state.new[table])
     _correct(session, state)
     for series_id in state.narrowed_series:
         shared = state.series[series_id][1]

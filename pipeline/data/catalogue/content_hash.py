@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.dicom.decode.attributes import ENCODING_FIELDS, InstanceAttributes
+from pipeline.dicom.decode.content import Content
 from pipeline.errors import Rejected, RejectionCode
 
 # Attributes that give the pixels their position in the patient and their physical meaning.
@@ -27,6 +28,7 @@ GEOMETRY_FIELDS = (
     "positions",
     "orientation",
     "orientations",
+    "waveforms",
 )
 
 
@@ -63,7 +65,7 @@ def _digest(value: Any) -> str:
     except ValueError:
         raise Rejected(
             RejectionCode.CORRUPT_HEADER,
-            "A number in the header is infinite or NaN. Correct the header at the source and send the file again.",
+            "A number in the header is infinite or NaN. Correct the header at its source.",
         ) from None
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -74,5 +76,9 @@ def draw_of(patient_id: str) -> float:
 
 
 def shared_attributes(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes that both have with equal values."""
-    return {name: value for name, value in one.items() if name in other and other[name] == value}
+    """Return the attributes that both have with equal values; of different contents the series is mixed.
+
+    A content is absent where the values are plain anatomy, so one localiser among slices must not vanish here.
+    """
+    shared = {name: value for name, value in one.items() if name in other and other[name] == value}
+    return shared if one.get("content") == other.get("content") else {**shared, "content": Content.MIXED.value}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session, aliased
 
-from pipeline.data.catalogue.review_schema import Decision
+from pipeline.data.catalogue.review_schema import Decision, HeatmapView
 
 NEW = "new"
 OUTCOMES = ("confirmed", "dismissed", "unsure", "second-opinion")
@@ -17,13 +17,22 @@ CLOSED = ("confirmed", "dismissed", "unsure")  # after these the reader is shown
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A reader's decision in effect, with its `number` in the finding; `blind`: made without knowing the flag."""
+    """A reader's decision in effect, with its `number` in the finding.
+
+    Attributes:
+        finding_id, number, reader, outcome: of the decision.
+        blind: made without knowing the flag.
+        heatmap: made with the heatmap.
+        first_look: what the reader had chosen until the heatmap was shown; "" for nothing.
+    """
 
     finding_id: int
     number: int
     reader: str
     outcome: str
     blind: bool
+    heatmap: bool = False
+    first_look: str = ""
 
 
 def read_last_decision(session: Session, finding_id: int) -> Decision | None:
@@ -53,11 +62,26 @@ def read_what_readers_said(session: Session, findings: Sequence[int] | None = No
     rows: dict[int, list[Decision]] = {}
     for row in session.scalars(query):
         rows.setdefault(row.finding_id, []).append(row)
-    return {finding_id: said for finding_id, of_one in rows.items() if (said := _by_reader(of_one))}
+    views = {(view.finding_id, view.reader): view for view in session.scalars(select(HeatmapView))}
+    return {finding_id: said for finding_id, of_one in rows.items() if (said := _by_reader(of_one, views))}
 
 
-def _by_reader(rows: list[Decision]) -> list[Said]:
+def saw_heatmap(row: Decision, rows: Iterable[Decision], view: HeatmapView | None) -> bool:
+    """Return whether a decision was made with the heatmap: the reader had asked for it, or the scan was decided before.
+
+    Args:
+        row: the decision.
+        rows: all decisions on its finding.
+        view: when its reader was first shown the heatmap.
+    """
+    shown_before = view is not None and view.seen_at <= row.decided_at
+    return shown_before or any(earlier.outcome in CLOSED for earlier in rows if earlier.number < row.number)
+
+
+def _by_reader(rows: list[Decision], views: Mapping[tuple[int, str], HeatmapView]) -> list[Said]:
     last: dict[str, Said] = {}
     for row in standing(rows):
-        last[row.reader] = Said(row.finding_id, row.number, row.reader, row.outcome, row.blind)
+        view = views.get((row.finding_id, row.reader))
+        heatmap, first_look = saw_heatmap(row, rows, view), view.first_look if view else ""
+        last[row.reader] = Said(row.finding_id, row.number, row.reader, row.outcome, row.blind, heatmap, first_look)
     return list(last.values())

@@ -15,7 +15,8 @@ from pipeline.data.catalogue.schema import SourceFile
 from pipeline.dicom.decode.header import read_identity
 from pipeline.dicom.decode.source import guard, open_dataset, quietly
 from pipeline.dicom.identity.crosswalk import Crosswalk
-from pipeline.dicom.intake.archive import extract_members, is_archive
+from pipeline.dicom.intake.archive import is_archive
+from pipeline.dicom.intake.find_files import Candidate, discover
 from pipeline.errors import Rejected, RejectionCode
 
 _GONE = Rejected(
@@ -48,7 +49,7 @@ def header_of(path: Path, limits: DecodeLimits) -> Dataset:
         Rejected: it cannot be read.
     """
     with guard(RejectionCode.CORRUPT_HEADER), quietly():
-        return open_dataset(path, limits, header_only=True)[0]
+        return open_dataset(path, limits, header_only=True).ds
 
 
 def _names(instance_id: str, catalogue: Catalogue, crosswalk: Crosswalk) -> list[Path]:
@@ -67,9 +68,12 @@ def _unpacked(name: Path, limits: DecodeLimits) -> Iterator[Path | None]:
     if archive is None or not is_archive(archive):
         yield None
         return
-    inner = str(name.relative_to(archive))
-    matches = (m for m in extract_members(archive, limits) if m.rejected is None and m.name.lstrip("/") == inner)
-    member = next(matches, None)  # its temporary file lives as long as this object
+
+    def is_other(one: Candidate) -> bool:
+        return one.name != name and one.name not in name.parents  # an archive inside the archive is a parent
+
+    members = (one for one in discover([archive], limits, is_other) if one.name == name and not one.unchanged)
+    member = next((one for one in members if one.rejected is None), None)  # its temporary file lives as long
     yield None if member is None else member.path
 
 

@@ -1,14 +1,13 @@
 """Entries of the reading list at the end of a scoring run: all flagged findings, and a random sample of the others.
 
-Whoever reads only flagged scans never learns what was missed. So a simple random sample without replacement of a run's
-unflagged findings is read too, unmarked, and its inclusion probability n / N is stored: `evaluate --prospective`
-weights by its inverse. A sampled finding takes the place of a randomly drawn flagged one, and the rows of a run are
-written in random order, so that neither position nor row order reveals it.
+Whoever reads only flagged scans never learns what was missed. So a random sample of a run's unflagged findings is read
+too, unmarked (each with the same probability, independently: Bernoulli sampling), and that probability is stored:
+`evaluate --prospective` weights by its inverse. A sampled finding takes the place of a randomly drawn flagged one, and
+the rows of a run are written in random order, so that neither position nor row order reveals it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,9 +37,16 @@ class Drawn:
     probability: float
 
 
-def sample_size(unflagged: int, policy: ReviewPolicy) -> int:
-    """Return how many unflagged findings of a run are to be read."""
-    return min(unflagged, max(policy.sample_least, math.ceil(policy.sample_share * unflagged - 1e-9)))
+def sample_probability(flagged: int, unflagged: int, policy: ReviewPolicy) -> float:
+    """Return the probability with which each unflagged finding of a run is read.
+
+    On average `sample_share` of them are read, or `sample_least` where that is more, but then at most half as many as
+    are flagged, and one: in a short list, more would cost the readers too much.
+    """
+    if not unflagged:
+        return 0.0
+    least = min(policy.sample_least, max(1.0, flagged / 2))
+    return min(1.0, max(policy.sample_share, least / unflagged))
 
 
 def draw_reading_lists(
@@ -64,7 +70,8 @@ def _draw(session: Session, run_id: str, policy: ReviewPolicy, rng: np.random.Ge
     listed = _known(session, ReadingEntry.finding_id, rows)
     fresh = [row for row in rows if row.id not in framed]
     quiet = [row for row in fresh if not row.flagged]
-    sampled = chosen(quiet, policy, rng)
+    probability = sample_probability(len(fresh) - len(quiet), len(quiet), policy)
+    sampled = chosen(quiet, probability, rng)
     size = len(sampled)
     flagged = [row for row in rows if row.flagged and row.id not in listed]
     counts = {"flagged": len(fresh) - len(quiet), "unflagged": len(quiet), "sampled": size}
@@ -72,19 +79,21 @@ def _draw(session: Session, run_id: str, policy: ReviewPolicy, rng: np.random.Ge
         insert(ReadingDraw),
         {"run_id": run_id, "share": policy.sample_share, "least": policy.sample_least, "drawn_at": now(), **counts},
     )
-    probability = size / len(quiet) if quiet else 0.0
     _insert(session, ReadingFrame, (_frame(row, run_id, probability, sampled) for row in fresh))
     taken = list(session.scalars(select(ReadingEntry.place))) if size and not flagged else []
     placed = places(flagged, [row for row in quiet if row.id in sampled], taken, rng)
-    entries = _entries(session, placed, blinded=bool(size))
+    # Blinded where nobody was sampled, too: else a list of one scan would tell that it is flagged.
+    entries = _entries(session, placed, blinded=bool(policy.sample_share or policy.sample_least))
     _insert(session, ReadingEntry, [entries[int(index)] for index in rng.permutation(len(entries))])
     return Drawn(run_id, probability=probability, **counts)
 
 
-def chosen(unflagged: Sequence[FindingRow], policy: ReviewPolicy, rng: np.random.Generator) -> set[int]:
-    """Return the ids of a simple random sample without replacement."""
-    size = sample_size(len(unflagged), policy)
-    return {unflagged[int(index)].id for index in rng.choice(len(unflagged), size, replace=False)} if size else set()
+def chosen(unflagged: Sequence[FindingRow], probability: float, rng: np.random.Generator) -> set[int]:
+    """Return the ids of a sample that each finding enters with the same probability, whatever becomes of the others.
+
+    So the number of sampled scans is unknown, too: a reader who has met as many as there can be would know the rest.
+    """
+    return {row.id for row, draw in zip(unflagged, rng.random(len(unflagged)), strict=True) if draw < probability}
 
 
 def _known(session: Session, column: Any, rows: Sequence[FindingRow]) -> set[int]:

@@ -1,8 +1,9 @@
 """Tables of the reading list: entries, decisions, reservations, users, and the audit trail.
 
-`reading_frame`, `decisions` and `audit_log` are append-only: triggers refuse UPDATE and DELETE (except for a decision's
-`region_instance_id`, which follows its instance through a key rotation). `reading_list` holds nothing that
-distinguishes a flagged finding from a sampled one; only `reading_frame` does. No other column here holds a pseudonym.
+`reading_frame`, `decisions`, `heatmap_views` and `audit_log` are append-only: triggers refuse UPDATE and DELETE (except
+for a decision's `region_instance_id`, which follows its instance through a key rotation). `reading_list` holds nothing
+that distinguishes a flagged finding from a sampled one; only `reading_frame` does. No other column here holds a
+pseudonym.
 """
 
 from __future__ import annotations
@@ -97,6 +98,37 @@ class Decision(Base):
     decided_at: Mapped[datetime] = mapped_column(default=now)
     chain_hash: Mapped[str] = mapped_column(String(64))
     __table_args__ = (UniqueConstraint("finding_id", "number"), Index(None, "outcome", "finding_id", "number"))
+
+
+class Draft(Base):
+    """A decision as its reader typed it and has not signed; deleted by their signature.
+
+    `region` is the drawn region as the page sent it. The texts may name a patient, and appear nowhere else.
+    """
+
+    __tablename__ = "drafts"
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
+    reader: Mapped[str] = mapped_column(String(64), primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(64), default="")
+    code: Mapped[str] = mapped_column(String(64), default="")
+    text: Mapped[str] = mapped_column(default="")
+    comment: Mapped[str] = mapped_column(default="")
+    region: Mapped[str] = mapped_column(default="")
+    saved_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class HeatmapView(Base):
+    """When a reader was first shown what the model found in a scan; append-only.
+
+    `first_look` is the outcome that they had chosen until then, "" if none: beside their decision it says whether
+    heatmaps help.
+    """
+
+    __tablename__ = "heatmap_views"
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
+    reader: Mapped[str] = mapped_column(String(64), primary_key=True)
+    first_look: Mapped[str] = mapped_column(String(16), default="")
+    seen_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Lease(Base):

@@ -30,7 +30,7 @@ class RunRecords:
         raise NotImplementedError
 
     def start_run(self, kind: str, route: str = "", folder: str = "", run_id: str = "") -> str:
-        """Record that a run (train, score or evaluate) has begun; return its id, which sorts by time.
+        """Record that a run (train, score, evaluate or generate) has begun; return its id, which sorts by time.
 
         With `run_id`, that run continues where an earlier process stopped, or begins under that id. `folder` is the run
         folder as returned by `Settings.relative`.

@@ -168,7 +168,7 @@ class RunRow(Base):
 
     __tablename__ = "runs"
     run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16), index=True)  # train | score | evaluate
+    kind: Mapped[str] = mapped_column(String(16), index=True)  # train | score | evaluate | generate
     route: Mapped[str] = mapped_column(String(64), default="")
     folder: Mapped[str]
     sha256: Mapped[str] = mapped_column(String(64), default="")

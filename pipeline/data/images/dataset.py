@@ -160,17 +160,17 @@ class SliceDataset:
 
     def refuse_series(self, series: HeldSeries, error: Rejected | CatalogueError) -> None:
         """Record that a series cannot be used."""
-        self._refused.setdefault(series.plan.series_id, series.plan.refused(error))
+        self._refused.setdefault(series.plan.stack_id, series.plan.refused(error))
 
     def refuse(self, index: int, error: Rejected | CatalogueError) -> None:
         """Record that the series of a slice cannot be used; reading in order skips its remaining slices."""
         ref = self.slices[index]
-        series = SeriesPlan(ref.series_id, (ref,), (0,))
-        self._refused.setdefault(ref.series_id, series.refused(error))
+        series = SeriesPlan(ref.stack_id, (ref,), (0,))
+        self._refused.setdefault(ref.stack_id, series.refused(error))
 
-    def refuses(self, series_id: str) -> bool:
-        """Whether a series was left out, so far."""
-        return series_id in self._refused
+    def refuses(self, stack_id: str) -> bool:
+        """Whether a series, or a stack of it, was left out, so far."""
+        return stack_id in self._refused
 
     def _fill(self, on_progress: Callable[[int, int], None] | None) -> tuple[SliceRef, ...]:
         taken: list[SliceRef] = []
@@ -180,7 +180,7 @@ class SliceDataset:
                 self._hold(series)
                 taken.extend(series.slices)
             except (Rejected, CatalogueError) as error:
-                self._refused[series.series_id] = series.refused(error)
+                self._refused[series.stack_id] = series.refused(error)
             if on_progress is not None:
                 on_progress(done, len(self._plans))
         return tuple(taken)
@@ -201,7 +201,7 @@ def iterate_batches(dataset: SliceDataset, batch_size: int, indices: Iterable[in
         raise ConfigError(f"A batch of {batch_size} was requested; its size must be at least 1.")
     waiting: list[dict[str, Any]] = []
     for index in range(len(dataset)) if indices is None else indices:
-        if dataset.refuses(dataset.slices[index].series_id):
+        if dataset.refuses(dataset.slices[index].stack_id):
             continue
         try:
             waiting.append(dataset[index])

@@ -1,4 +1,4 @@
-"""Intensity range that is mapped to [-1, 1]: its five kinds, and its estimation from a series' own pixels."""
+"""Intensity range that is mapped to [-1, 1]: its kinds, and its estimation from a series' own pixels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pipeline.config import Config
 from pipeline.data.images.body import BodyConfig, foreground_cut
 from pipeline.data.images.ultrasound import UltrasoundConfig
+from pipeline.dicom.decode.waveform import LEADS
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 
 SAMPLE = 2**19  # pixels used for a percentile; larger series are thinned evenly (rank error in the tails < 0.1 %)
@@ -123,7 +124,49 @@ class FixedRange(_Pair):
     body: BodyConfig = Field(BodyConfig(threshold=12.0, smaller_parts=0.05, closing=0.03), description="body mask")
 
 
-AnyRange = CTWindow | MRPercentile | MRMedian | RobustRange | FixedRange
+class SignalRange(_Pair):
+    """Signals such as an ECG: leads in rows of the square, at one rate, two physical values mapped to the ends."""
+
+    kind: Literal["signal"] = "signal"
+    image_size: int = Field(128, ge=32, le=256, description="edge of the square that holds the rows, values")
+    low: float = Field(-1.5, allow_inf_nan=False, description="value mapped to -1, in `unit`")
+    high: float = Field(1.5, allow_inf_nan=False, description="value mapped to 1, in `unit`")
+    unit: str = Field("mV", description="unit that every channel must have; empty for samples without one, as of audio")
+    leads: tuple[str, ...] = Field(
+        LEADS, description="leads of the rows, in this order; (): the channels of the file in theirs"
+    )
+    features: Literal["samples", "log_mel"] = Field(
+        "samples", description="what the rows hold: leads, or the bands of one channel in decibels, both over time"
+    )
+    level_db: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="root mean square to which log_mel first scales a recording; null: as it is",
+    )
+    rate_hz: float = Field(100.0, gt=0, le=96_000, description="values of a row per second")
+    samples: int = Field(1024, ge=32, description="values of a row; the square holds image_size^2 / samples rows")
+    shortest: float = Field(0.5, gt=0, le=1, description="share of a row that a recording must at least fill")
+    detrend_hz: float = Field(0.5, ge=0, description="high pass that removes the wandering of the baseline; 0: none")
+    body: BodyConfig = Field(BodyConfig(method="frame"), description="not used: the whole recording is the body")
+
+    @property
+    def rows(self) -> int:
+        """Rows of the square."""
+        return self.image_size**2 // self.samples
+
+    @model_validator(mode="after")
+    def _fills_the_square(self) -> SignalRange:
+        if self.features == "log_mel" and len(self.leads) > 1:
+            raise ValueError("log_mel reads one channel: name one lead, or none for the first channel of the file")
+        if self.image_size**2 % self.samples or self.rows < max(len(self.leads), 1):
+            raise ValueError(
+                f"{len(self.leads)} rows of {self.samples} values do not fit a square of {self.image_size}: samples "
+                "must divide image_size^2, into at least as many rows as there are leads"
+            )
+        return self
+
+
+AnyRange = CTWindow | MRPercentile | MRMedian | RobustRange | FixedRange | SignalRange
 NormaliserConfig = Annotated[AnyRange, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[AnyRange] = TypeAdapter(NormaliserConfig)
 
@@ -152,11 +195,11 @@ def series_range(config: AnyRange, planes: Iterable[PhysicalPlane], total: int) 
     Raises:
         Rejected: non-finite values, only padding, no foreground, or no contrast to estimate a range from.
     """
-    if isinstance(config, (CTWindow, FixedRange)) and config.body.method != "otsu":
+    if isinstance(config, (CTWindow, FixedRange, SignalRange)) and config.body.method != "otsu":
         return SeriesRange(*config.limits, _fixed_cut(config.body))
     values = _sample(planes, total)
     cut = _cut(values, config.body)
-    if isinstance(config, (CTWindow, FixedRange)):
+    if isinstance(config, (CTWindow, FixedRange, SignalRange)):
         return SeriesRange(*config.limits, cut)
     if isinstance(config, (MRPercentile, MRMedian)) and cut is not None:
         values = _above(values, cut)

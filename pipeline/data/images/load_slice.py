@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,27 +46,12 @@ def load_mask(store: FrameStore, ref: SliceRef) -> np.ndarray | None:
 
 def frame_attributes(values: Mapping[str, Any], frame: int) -> InstanceAttributes:
     """Return the attributes of one frame: values given per frame are reduced to those of this frame."""
-    attributes = InstanceAttributes.from_json(values)
-    if attributes.frames == 1:
-        return attributes
-    return replace(
-        attributes,
-        frames=1,
-        rescale=_of_frame(attributes.rescale, frame),
-        frame_windows=_of_frame(attributes.frame_windows, frame),
-        positions=_of_frame(attributes.positions, frame),
-        orientations=_of_frame(attributes.orientations, frame),
-        pixel_spacings_mm=_of_frame(attributes.pixel_spacings_mm, frame),
-    )
+    return InstanceAttributes.from_json(values).of_frame(frame)
 
 
 def pixel_shape(ref: SliceRef) -> tuple[int, int]:
     """Return (rows, columns) of a slice, from the catalogue."""
     return int(ref.attributes.get("rows", 0)), int(ref.attributes.get("columns", 0))
-
-
-def _of_frame(values: Sequence[Any], frame: int) -> tuple[Any, ...]:
-    return tuple(values) if len(values) <= 1 else (values[frame],)
 
 
 def _check_size(size: tuple[int, ...], declared: tuple[int, int], ref: SliceRef) -> None:

@@ -25,13 +25,16 @@ from pipeline.data.images.intensity import (
     PhysicalPlane,
     RobustRange,
     SeriesRange,
+    SignalRange,
     needs_series,
     parse_normaliser,
     require_valid_values,
     series_range,
 )
 from pipeline.data.images.letterbox import Letterbox
+from pipeline.data.images.signal_grid import SignalGrid, to_grid
 from pipeline.data.images.ultrasound import Echoes, UltrasoundConfig, prepare
+from pipeline.dicom.decode.waveform import Multiplex
 from pipeline.errors import ArtefactError, ConfigError, Rejected, RejectionCode
 from pipeline.types import Step
 
@@ -46,6 +49,7 @@ __all__ = [
     "Plane",
     "RobustRange",
     "SeriesRange",
+    "SignalRange",
     "UltrasoundConfig",
     "parse_normaliser",
     "planes",
@@ -57,18 +61,22 @@ VERSION = 1  # increase with any change, here or in body, letterbox and intensit
 @dataclass(frozen=True, slots=True)
 class Plane:
     """One physical image: `pixels` float32 [H, W]; `valid` bool [H, W], False = padding, None = all valid; `regions` of
-    an ultrasound picture as its file declares them (`InstanceAttributes.ultrasound_regions`)."""
+    an ultrasound picture as its file declares them (`InstanceAttributes.ultrasound_regions`); `waveform` of a
+    signal, whose rows are channels (`pipeline.dicom.decode.waveform`)."""
 
     pixels: np.ndarray
     valid: np.ndarray | None = None
     regions: tuple[Region, ...] = ()
+    waveform: Multiplex | None = None
 
 
 def planes(physical: PhysicalPlane) -> Iterator[Plane]:
     """Split a `Physical` of [F, H, W] into its F planes."""
     for frame in range(physical.pixels.shape[0]):
         valid = None if physical.valid is None else physical.valid[frame]
-        yield Plane(physical.pixels[frame], valid, getattr(physical, "regions", ()))
+        groups = getattr(physical, "waveforms", ())
+        waveform = Multiplex.of(groups[frame]) if groups else None
+        yield Plane(physical.pixels[frame], valid, getattr(physical, "regions", ()), waveform)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,8 @@ class Normaliser:
             raise ConfigError(
                 f"{self.config.kind} needs the statistics of the whole series; pass the result of estimate()."
             )
+        if isinstance(self.config, SignalRange):
+            return self._signal(plane, self.config)
         plane = self._echoes(plane)
         limits = estimated or series_range(self.config, [plane], plane.pixels.size)
         filled = plane.pixels if plane.valid is None else np.where(plane.valid, plane.pixels, np.float32(limits.low))
@@ -142,6 +152,11 @@ class Normaliser:
         params = {"kind": self.config.kind, "low": limits.low, "high": limits.high, **box.to_json()}
         params |= {} if self.config.ultrasound is None else {"marks": plane.marks}
         return Normalised(image.astype(np.float32)[None], body[None], Step("normalise", params))
+
+    def _signal(self, plane: PhysicalPlane, config: SignalRange) -> Normalised:
+        waveform = getattr(plane, "waveform", None)
+        image, body, params = to_grid(_plane_pixels(plane), plane.valid, waveform, config)
+        return Normalised(image, body, Step("normalise", params))
 
     def _echoes(self, plane: PhysicalPlane) -> Echoes:
         """Return the checked plane: as it is, or an ultrasound picture without what is not the patient."""
@@ -163,12 +178,12 @@ class Normaliser:
         """Return native float32 [H, W] in physical units from [S, S] in [-1, 1]; clipping is not undone."""
         low, high = float(step.params["low"]), float(step.params["high"])
         grid = np.asarray(image, dtype=np.float32)
-        unit = Letterbox.from_json(step.params).restore(grid, fill=-1.0).astype(np.float64)
+        unit = _place(step).restore(grid, fill=-1.0).astype(np.float64)
         return (low + (unit + 1) / 2 * (high - low)).astype(np.float32)
 
     def to_native(self, grid: np.ndarray, step: Step) -> np.ndarray:
         """Bring a map [S, S] to the native grid by linear interpolation, without changing its scale; float32 [H, W]."""
-        return Letterbox.from_json(step.params).restore(np.asarray(grid, dtype=np.float32))
+        return _place(step).restore(np.asarray(grid, dtype=np.float32))
 
     def mask_to_native(self, mask: np.ndarray, step: Step) -> np.ndarray:
         """Bring a mask [S, S] to the native grid: True where interpolation gives at least one half."""
@@ -191,6 +206,11 @@ class Normaliser:
     def fingerprint(self) -> str:
         """SHA-256 of the JSON; equal fingerprints mean equal normalisation."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def _place(step: Step) -> Letterbox | SignalGrid:
+    kind = SignalGrid if step.params.get("kind") == "signal" else Letterbox
+    return kind.from_json(step.params)
 
 
 def _plane_pixels(plane: PhysicalPlane) -> np.ndarray:

@@ -18,9 +18,9 @@ HOLD_PIXELS = 2**26  # a series with more pixels (256 MiB as float32) is read tw
 
 @dataclass(frozen=True, slots=True)
 class SeriesPlan:
-    """What to load of a series: `members` are all its slices, `selected` the requested positions, in order."""
+    """What to load of a series, or of one stack of it: all its slices, and the requested positions, in order."""
 
-    series_id: str
+    stack_id: str
     members: tuple[SliceRef, ...]
     selected: tuple[int, ...]
 
@@ -32,7 +32,7 @@ class SeriesPlan:
     @property
     def whole(self) -> SeriesPlan:
         """The same series with every slice selected."""
-        return SeriesPlan(self.series_id, self.members, tuple(range(len(self.members))))
+        return SeriesPlan(self.stack_id, self.members, tuple(range(len(self.members))))
 
     def refused(self, error: Rejected | CatalogueError) -> NotScoredSeries:
         """Return the record of a refusal; a missing or damaged pixel object counts as unreadable."""
@@ -42,7 +42,7 @@ class SeriesPlan:
             if rejected
             else (RejectionCode.UNREADABLE, str(error))
         )
-        return NotScoredSeries(self.series_id, self.members[0].study_id, code.value, sentence)
+        return NotScoredSeries(self.members[0].series_id, self.members[0].study_id, code.value, sentence)
 
 
 def plan(
@@ -60,14 +60,14 @@ def plan(
         )
     by_series: dict[str, list[SliceRef]] = {}
     for ref in slices:
-        by_series.setdefault(ref.series_id, []).append(ref)
-    return [_plan_series(series_id, refs, members, needs_series) for series_id, refs in by_series.items()]
+        by_series.setdefault(ref.stack_id, []).append(ref)
+    return [_plan_series(stack_id, refs, members, needs_series) for stack_id, refs in by_series.items()]
 
 
 def _plan_series(
-    series_id: str, refs: list[SliceRef], members: Mapping[str, Sequence[SliceRef]] | None, needs_series: bool
+    stack_id: str, refs: list[SliceRef], members: Mapping[str, Sequence[SliceRef]] | None, needs_series: bool
 ) -> SeriesPlan:
-    whole = tuple((members or {}).get(series_id, ())) if needs_series else tuple(refs)
+    whole = tuple((members or {}).get(stack_id, ())) if needs_series else tuple(refs)
     place = {ref.slice_id: index for index, ref in enumerate(whole)}
     missing = [ref.slice_id for ref in refs if ref.slice_id not in place]
     if missing:
@@ -75,7 +75,7 @@ def _plan_series(
             f"Slice {missing[0]} is selected, but the members given for its series do not contain it. Take slices and "
             "members from the same selection."
         )
-    return SeriesPlan(series_id, whole, tuple(place[ref.slice_id] for ref in refs))
+    return SeriesPlan(stack_id, whole, tuple(place[ref.slice_id] for ref in refs))
 
 
 class SeriesReader:

@@ -148,10 +148,10 @@ class Nowhere(_Stacked):
 
     def _item(self, index: int) -> Normalised:
         series, position = self._places[index]
-        if series.series_id not in self._recent:
+        if series.stack_id not in self._recent:
             items = self._reader.normalise(series)
             self._reader.normaliser.require_body([bool(item.body.any()) for item in items])
-            self._recent[series.series_id] = items
+            self._recent[series.stack_id] = items
             while len(self._recent) > RECENT:
                 self._recent.popitem(last=False)
-        return self._recent[series.series_id][position]
+        return self._recent[series.stack_id][position]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import insert, select, update
@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 from pipeline.data.catalogue.admission import Arrival, Outcome, admit
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.database import reason_of
-from pipeline.data.catalogue.schema import Instance, SourceFile, now
+from pipeline.data.catalogue.schema import Instance, Series, SourceFile, now
 from pipeline.data.ingest.sources import Refused, Seen
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
 from pipeline.dicom.identity.crosswalk import Crosswalk
-from pipeline.dicom.identity.pseudonyms import Ids
+from pipeline.dicom.identity.pseudonyms import Ids, Pseudonyms
 from pipeline.errors import CatalogueError, Rejected, RejectionCode
 
 ACCEPTED, SAME = "accepted", "same"
@@ -81,13 +81,15 @@ def _is_settled(file: Seen, row: Any, store: PixelStore) -> bool:
     return row.pixel_key is not None and (not store.is_local or store.exists(row.pixel_key))
 
 
-def enter(catalogue: Catalogue, crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Outcome | Rejected]:
+def enter(
+    catalogue: Catalogue, crosswalk: Crosswalk, pseudonyms: Pseudonyms, batch: Sequence[Record]
+) -> list[Outcome | Rejected]:
     """Enter a batch: crosswalk first, then catalogue in one transaction. Returns the outcome of each, in order.
 
     Raises:
         CatalogueError: the database cannot be written; then no part of the batch is in the catalogue.
     """
-    entered = _remember(crosswalk, batch)
+    entered = _remember(crosswalk, _keep_series_apart(catalogue, pseudonyms, batch))
     accepted = [record for record in entered if isinstance(record, Accepted)]
     with catalogue.session() as session:
         admitted = iter(admit(session, [Arrival(r.ids, r.attributes, r.pixel_key) for r in accepted]))
@@ -97,6 +99,27 @@ def enter(catalogue: Catalogue, crosswalk: Crosswalk, batch: Sequence[Record]) -
                 catalogue.add_rejection(session, record.seen.path_id, "file", outcome.code, outcome.sentence)
         _note_files(session, entered, outcomes)
     return outcomes
+
+
+def _keep_series_apart(catalogue: Catalogue, pseudonyms: Pseudonyms, batch: Sequence[Record]) -> list[Record]:
+    """Give files whose Series Instance UID belongs to another study a series of their own.
+
+    A UID that occurs in two studies is wrong in one of them, and nobody can say in which: the first to arrive must not
+    shut the other out.
+    """
+    ids = {record.ids.series_id for record in batch if isinstance(record, Accepted)}
+    with catalogue.reading() as session:
+        rows = session.execute(select(Series.series_id, Series.study_id).where(Series.series_id.in_(ids)))
+        owners = {series_id: study_id for series_id, study_id in rows}
+    apart: list[Record] = []
+    for record in batch:
+        if isinstance(record, Accepted) and owners.setdefault(record.ids.series_id, record.ids.study_id) != (
+            record.ids.study_id
+        ):
+            own = pseudonyms.series_within(record.identity.study_uid, record.identity.series_uid)
+            record = replace(record, ids=replace(record.ids, series_id=own))  # noqa: PLW2901
+        apart.append(record)
+    return apart
 
 
 def _remember(crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Record]:
@@ -159,7 +182,7 @@ def _upsert(session: Session, rows: dict[str, dict[str, Any]]) -> None:
     new = [row for path_id, row in rows.items() if path_id not in old]
     again = [_keep_first(old[path_id], row) for path_id, row in rows.items() if path_id in old]
     if new:
-        session.execute(insert(SourceFile), new)
+        session.execute(insert(SourceFile.__table__), new)
     if again:
         session.execute(update(SourceFile), again)
 

@@ -117,7 +117,7 @@ class _Intake:
                 if entering is not None:
                     self._count(entering.result())
                     yield
-                entering = pool.submit(enter, self._catalogue, self._crosswalk, batch)
+                entering = pool.submit(enter, self._catalogue, self._crosswalk, self._pseudonyms, batch)
             if entering is not None:
                 self._count(entering.result())
                 yield

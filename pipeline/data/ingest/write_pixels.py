@@ -16,7 +16,8 @@ from pipeline.data.ingest.sources import Refused
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.errors import NightreadError
 
-_BATCH, _BATCH_SECONDS = 100, 5.0
+# A commit and its statements cost as much as entering fifty rows, so batches are large, but not when files are slow.
+_BATCH, _BATCH_SECONDS = 200, 5.0
 # The threads mostly wait for fsync, and the file system flushes concurrent requests together: 8 threads write seven
 # times as many small objects per second as one.
 _WRITERS, _WAITING = 8, 24

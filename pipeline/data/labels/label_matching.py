@@ -77,7 +77,7 @@ class Matcher:
         row = session.execute(_INSTANCE, {"subject": subject}).first()
         if row is None:
             raise Unmatched(f"its SOPInstanceUID is not {_UNKNOWN}")
-        if line["SeriesInstanceUID"] and self._pseudonyms.series(line["SeriesInstanceUID"]) != row.series_id:
+        if line["SeriesInstanceUID"] and row.series_id not in self._series_ids(line):
             raise Unmatched(
                 "its identifiers contradict each other: the instance belongs to another series; correct the line"
             )
@@ -85,11 +85,17 @@ class Matcher:
         return row.study_id, Match("instance", subject, row.patient_id, shape)
 
     def _series(self, session: Session, line: LabelLine) -> tuple[str, Match]:
-        subject = self._pseudonyms.series(line["SeriesInstanceUID"])
-        row = session.execute(_SERIES, {"subject": subject}).first()
-        if row is None:
-            raise Unmatched(f"its SeriesInstanceUID is not {_UNKNOWN}")
-        return row.study_id, Match("series", subject, row.patient_id)
+        for subject in self._series_ids(line):
+            row = session.execute(_SERIES, {"subject": subject}).first()
+            if row is not None:
+                return row.study_id, Match("series", subject, row.patient_id)
+        raise Unmatched(f"its SeriesInstanceUID is not {_UNKNOWN}")
+
+    def _series_ids(self, line: LabelLine) -> tuple[str, ...]:
+        """Return the pseudonyms that the line's series may have: within its study, where the UID occurs in two."""
+        study, series = line["StudyInstanceUID"], line["SeriesInstanceUID"]
+        within = (self._pseudonyms.series_within(study, series),) if study else ()
+        return (*within, self._pseudonyms.series(series))
 
     def _study(self, session: Session, line: LabelLine) -> Match:
         if not (line["StudyInstanceUID"] or line["AccessionNumber"] or (line["PatientID"] and line["StudyDate"])):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -14,6 +15,16 @@ from pipeline.types import Label
 
 _TRUTH = {"": False, "0": False, "false": False, "no": False, "1": True, "true": True, "yes": True}
 _LONGEST = 64
+_TIME = r"([ T]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?)?"  # spreadsheets add 00:00:00
+_DATES = tuple(
+    re.compile(form + _TIME, re.ASCII)
+    for form in (
+        r"(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})",
+        r"(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})",
+        r"(?P<year>\d{4})\.(?P<month>\d{2})\.(?P<day>\d{2})",
+        r"(?P<day>\d{1,2})\.\s?(?P<month>\d{1,2})\.\s?(?P<year>\d{4})",
+    )
+)
 DEFAULT_SOURCE = "csv"
 
 
@@ -57,21 +68,21 @@ def check_label_values(line: LabelLine) -> LabelValues:
 
 
 def iso_date(text: str, column: str) -> str:
-    """Return YYYY-MM-DD from YYYY-MM-DD or YYYYMMDD; "" stays "".
+    """Return YYYY-MM-DD from YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY, with or without a time; "" stays "".
 
     Raises:
-        BadValue: it has another form (the order of day and month is never guessed), or the day does not exist.
+        BadValue: it has another form, or the day does not exist. With slashes the order of day and month differs from
+            country to country, and it is never guessed.
     """
     if not text:
         return ""
-    try:
-        return date.fromisoformat(text).isoformat() if len(text) in (8, 10) and "W" not in text else _fail(column)
-    except ValueError:
-        return _fail(column)
-
-
-def _fail(column: str) -> str:
-    raise BadValue(f"its {column} is not a date of the form YYYY-MM-DD or YYYYMMDD")
+    for form in _DATES:
+        if match := form.fullmatch(text):
+            try:
+                return date(*(int(match[part]) for part in ("year", "month", "day"))).isoformat()
+            except ValueError:
+                break
+    raise BadValue(f"its {column} is not a date of the form YYYY-MM-DD, YYYYMMDD or DD.MM.YYYY")
 
 
 def _short(line: LabelLine, column: str) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import LabelRow, Patient
-from pipeline.data.labels.label_csv import LabelLine, LabelProblem, read_label_csv
+from pipeline.data.labels.label_csv import IgnoredColumns, LabelLine, LabelProblem, read_label_csv
 from pipeline.data.labels.label_matching import Match, Matcher, Unmatched
 from pipeline.data.labels.label_values import BadValue, LabelValues, check_label_values
 from pipeline.data.labels.masks import MaskRefused, read_mask
@@ -47,6 +47,7 @@ class LabelReport:
         unchanged: number of rows that existed already.
         superseded: number of these rows that a later label has replaced; they stay replaced.
         problems: lines that were not used, with the reason.
+        ignored: columns that are not of a label table.
     """
 
     rows: int
@@ -54,6 +55,7 @@ class LabelReport:
     unchanged: int
     superseded: int
     problems: tuple[LabelProblem, ...]
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
         ConfigError: the file cannot be read, or is not a label table.
     """
     problems: list[LabelProblem] = []
+    ignored: list[str] = []
     counts = dict.fromkeys(("rows", "added", "unchanged", "superseded"), 0)
     with (
         Pseudonyms.open(settings) as pseudonyms,
@@ -87,7 +90,7 @@ def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
         Catalogue.open(settings) as catalogue,
     ):
         door = _Door(csv_path, Matcher(crosswalk, pseudonyms), PixelStore(settings.store), problems)
-        for part in _parts(read_label_csv(csv_path)):
+        for part in _parts(_noting(read_label_csv(csv_path), ignored)):
             with catalogue.reading() as session, crosswalk.transaction():
                 ready = [item for line in part if (item := door.admit(session, line)) is not None]
             with catalogue.session() as session:
@@ -97,7 +100,18 @@ def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
             for outcome in outcomes:
                 counts["added" if outcome == "added" else "unchanged"] += 1
                 counts["superseded"] += outcome == "superseded"
-    return LabelReport(**counts, problems=tuple(problems))
+    return LabelReport(**counts, problems=tuple(problems), ignored=tuple(ignored))
+
+
+def _noting(
+    items: Iterable[LabelLine | LabelProblem | IgnoredColumns], ignored: list[str]
+) -> Iterator[LabelLine | LabelProblem]:
+    """Yield the lines, and append the names of ignored columns to `ignored`."""
+    for item in items:
+        if isinstance(item, IgnoredColumns):
+            ignored.extend(item.names)
+        else:
+            yield item
 
 
 @dataclass(frozen=True, slots=True)

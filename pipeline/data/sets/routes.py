@@ -35,6 +35,12 @@ class NotScoredCode(StrEnum):
     DERIVED_IMAGE = "derived-image"
     QUALITY_CONTROL = "quality-control-phantom"
     FOR_PROCESSING = "for-processing"
+    SPECTRAL_MAP = "spectral-map"
+    PHASE_IMAGE = "phase-image"
+    QUANTITY_MAP = "quantity-map"
+    MOSAIC = "mosaic"
+    NOT_HOUNSFIELD = "not-hounsfield"
+    MIXED_CONTENT = "mixed-content"
     AMBIGUOUS = "ambiguous-route"
     NO_ROUTE = "no-route"
 
@@ -46,6 +52,12 @@ _KIND_CODES = {
     SeriesKind.DERIVED: (NotScoredCode.DERIVED_IMAGE, "The series is derived from other images"),
     SeriesKind.PHANTOM: (NotScoredCode.QUALITY_CONTROL, "The series is a quality-control phantom"),
     SeriesKind.FOR_PROCESSING: (NotScoredCode.FOR_PROCESSING, "The series is unprocessed detector data"),
+    SeriesKind.MATERIAL: (NotScoredCode.SPECTRAL_MAP, "The series is a material or other map of a spectral CT"),
+    SeriesKind.PHASE: (NotScoredCode.PHASE_IMAGE, "The series shows the phase, or another part, of a complex signal"),
+    SeriesKind.MAP: (NotScoredCode.QUANTITY_MAP, "The series is a map of a computed quantity"),
+    SeriesKind.MOSAIC: (NotScoredCode.MOSAIC, "The images of the series are mosaics of slices"),
+    SeriesKind.UNSCALED: (NotScoredCode.NOT_HOUNSFIELD, "The CT values have no rescale to Hounsfield units"),
+    SeriesKind.MIXED: (NotScoredCode.MIXED_CONTENT, "The series mixes images of different meaning"),
 }
 
 
@@ -75,7 +87,9 @@ class Route(Config):
     min_rows: int = Field(0, ge=0, description="smallest number of Rows")
     max_rows: int | None = Field(None, ge=1, description="largest number of Rows")
     kinds: tuple[SeriesKind, ...] = Field(
-        (SeriesKind.PRIMARY,), min_length=1, description="kinds of series; localisers and dose reports are never read"
+        (SeriesKind.PRIMARY,),
+        min_length=1,
+        description="kinds of series; localisers, dose reports and mixed ones are never read",
     )
     precedence: int = Field(0, description="a route with a higher one wins over all routes with a lower one")
 
@@ -87,8 +101,8 @@ class Route(Config):
     @field_validator("kinds")
     @classmethod
     def _readable(cls, kinds: tuple[SeriesKind, ...]) -> tuple[SeriesKind, ...]:
-        if {SeriesKind.LOCALISER, SeriesKind.DOSE} & set(kinds):
-            raise ValueError("no detector reads localisers and dose reports: remove them from kinds")
+        if {SeriesKind.LOCALISER, SeriesKind.DOSE, SeriesKind.MIXED} & set(kinds):
+            raise ValueError("no detector reads localisers, dose reports and mixed series: remove them from kinds")
         return kinds
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, or_, select
 from sqlalchemy.orm import Session
 
-from pipeline.data.catalogue.database import CHUNK, chunks
-from pipeline.data.catalogue.schema import Instance, Patient, Series, Study
+from pipeline.data.catalogue.database import chunks
+from pipeline.data.catalogue.schema import Patient, Series, Study
 from pipeline.data.labels.effective_label import StandingLabels
-from pipeline.data.sets.routes import NotScoredReason, Route, route_of
+from pipeline.data.sets.order_stacks import order_stacks
+from pipeline.data.sets.routes import NotScoredCode, NotScoredReason, Route, route_of
 from pipeline.data.sets.splits import eligible
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.geometry import REGULAR, Allowed, SeriesGeometry, assemble
-from pipeline.errors import ConfigError, Rejected, RejectionCode
+from pipeline.dicom.decode.geometry import REGULAR, Allowed
+from pipeline.errors import ConfigError, RejectionCode
 from pipeline.types import LABELLED_SETS, NORMAL_SETS, Label, SetName, SliceRef
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Selection:
     Attributes:
         slices: the chosen slices, series by series, each in geometric order.
         not_scored: series that match but that no route takes, or whose geometry is refused, with their codes.
-        members: all slices of each selected series, selected or not, as the basis of its statistics.
+        members: all slices of each selected series, selected or not, as the basis of its statistics; by stack
+            (`SliceRef.stack_id`) where a series has several.
     """
 
     slices: tuple[SliceRef, ...]
@@ -60,19 +61,22 @@ class Selection:
 
     def whole(self) -> Selection:
         """Return the selection without series that are only partly selected; they are listed as partly-normal."""
-        count = Counter(ref.series_id for ref in self.slices)
+        count = Counter(ref.stack_id for ref in self.slices)
         partly = {key: refs for key, refs in self.members.items() if count[key] < len(refs)}
         sentence = (
             "Only {0} of {1} slices may enter a set of normals, but a volume enters it whole. Label the others normal."
         )
         listed = [
             NotScoredSeries(
-                key, refs[0].study_id, RejectionCode.PARTLY_NORMAL.value, sentence.format(count[key], len(refs))
+                refs[0].series_id,
+                refs[0].study_id,
+                RejectionCode.PARTLY_NORMAL.value,
+                sentence.format(count[key], len(refs)),
             )
             for key, refs in partly.items()
         ]
         return Selection(
-            tuple(ref for ref in self.slices if ref.series_id not in partly),
+            tuple(ref for ref in self.slices if ref.stack_id not in partly),
             (*self.not_scored, *listed),
             {key: refs for key, refs in self.members.items() if key not in partly},
         )
@@ -123,13 +127,18 @@ def select_slices(
             _series(session, modality, sets if sets_of is None else ALL_SETS, study_ids), sets, sets_of or {}
         )
         on_route = _on_route(in_sets, route, routes, not_scored)
-        ordered = dict(_ordered(session, on_route, allowed, not_scored))
+        ordered: dict[str, list[SliceRef]] = {}
+        for row, result in order_stacks(session, on_route, allowed, lambda own: _reason(own, route, routes)):
+            if isinstance(result, NotScoredReason):
+                not_scored.append(NotScoredSeries(row.series_id, row.study_id, result.code, result.sentence))
+            else:
+                ordered[result[0].stack_id] = result
         standing = StandingLabels.read(session, _subjects(ordered.values()))
-    members = {series_id: tuple(_labelled(refs, standing, sets_of or {})) for series_id, refs in ordered.items()}
+    members = {stack_id: tuple(_labelled(refs, standing, sets_of or {})) for stack_id, refs in ordered.items()}
     law = None if unlabelled else sets
     chosen = tuple(ref for refs in members.values() for ref in refs if _fits(ref, law, labels))
-    series = {ref.series_id for ref in chosen}
-    return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in series})
+    stacks = {ref.stack_id for ref in chosen}
+    return Selection(chosen, tuple(not_scored), {key: refs for key, refs in members.items() if key in stacks})
 
 
 def list_patients_on(catalogue: Catalogue, route: str, routes: Sequence[Route]) -> set[str]:
@@ -186,72 +195,34 @@ def _asked(series: Iterable[Row], sets: Collection[SetName] | None, sets_of: Map
 def _on_route(
     series: Iterable[Row], route: str | None, routes: Sequence[Route], not_scored: list[NotScoredSeries]
 ) -> list[Row]:
-    """Return the series that the route reads, decided by the attributes that all instances of a series share."""
+    """Return the series that the route reads, decided by the attributes that all instances of a series share.
+
+    Of a series that mixes images of different meaning, each stack decides for itself (`order_stacks`).
+    """
     if not routes:
         return list(series)
     on_route = []
     for row in series:
         result = route_of(InstanceAttributes.from_json(row.attributes), routes)
-        if isinstance(result, NotScoredReason):
+        if isinstance(result, NotScoredReason) and result.code == NotScoredCode.MIXED_CONTENT:
+            on_route.append(row)
+        elif isinstance(result, NotScoredReason):
             not_scored.append(NotScoredSeries(row.series_id, row.study_id, result.code, result.sentence))
         elif route is None or result.name == route:
             on_route.append(row)
     return on_route
 
 
-def _ordered(
-    session: Session, series: Sequence[Row], allowed: Allowed, not_scored: list[NotScoredSeries]
-) -> Iterator[tuple[str, list[SliceRef]]]:
-    """Yield each series with its slices in geometric order; a refused geometry goes to `not_scored`."""
-    for start in range(0, len(series), CHUNK):
-        part = series[start : start + CHUNK]
-        instances = _instances(session, [row.series_id for row in part])
-        for row in part:
-            rows = instances.pop(row.series_id, [])
-            try:
-                geometry = assemble(
-                    [(one.instance_id, InstanceAttributes.from_json(one.attributes)) for one in rows], allowed
-                )
-            except Rejected as error:
-                not_scored.append(NotScoredSeries(row.series_id, row.study_id, error.code.value, error.sentence))
-            else:
-                yield row.series_id, list(_refs(row, rows, geometry))
-
-
-def _instances(session: Session, series_ids: list[str]) -> dict[str, list[Row]]:
-    columns = (Instance.series_id, Instance.instance_id, Instance.pixel_key, Instance.attributes)
-    query = select(*columns).where(Instance.series_id.in_(series_ids)).order_by(Instance.instance_id)
-    by_series: dict[str, list[Row]] = {}
-    for row in session.execute(query.execution_options(yield_per=2_000)):
-        by_series.setdefault(row.series_id, []).append(row)
-    return by_series
-
-
-def _refs(series: Row, rows: Sequence[Row], geometry: SeriesGeometry) -> Iterator[SliceRef]:
-    """Yield the slices of a series in geometric order; all frames of an instance share one mapping of attributes."""
-    several = len(geometry.order) > 1
-    pixel_keys = {row.instance_id: row.pixel_key for row in rows}
-    attributes = {row.instance_id: _compact(row.attributes, rows[0].attributes) for row in rows}
-    for (instance_id, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
-        yield SliceRef(
-            instance_id=instance_id,
-            frame=frame,
-            series_id=series.series_id,
-            study_id=series.study_id,
-            patient_id=series.patient_id,
-            pixel_key=pixel_keys[instance_id],
-            attributes=attributes[instance_id],
-            relative_position=position,
-            set_name=series.set_name,
-            image_is_subject=series.image_is_subject,
-            geometric_position=position if several else None,
-            slice_mm=geometry.spacing_mm[0],
-        )
-
-
-def _compact(values: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with interned keys, sharing values that equal the first instance's; this only saves memory."""
-    return {sys.intern(key): first[key] if first.get(key) == value else value for key, value in values.items()}
+def _reason(attributes: InstanceAttributes, route: str | None, routes: Sequence[Route]) -> NotScoredReason | None:
+    """Return why the route does not read a stack with these attributes; None if it does."""
+    if not routes:
+        return None
+    result = route_of(attributes, routes)
+    if isinstance(result, NotScoredReason):
+        return result
+    if route is None or result.name == route:
+        return None
+    return NotScoredReason(NotScoredCode.NO_ROUTE.value, f"The route {result.name} reads this stack, not {route}.")
 
 
 def _subjects(members: Iterable[list[SliceRef]]) -> dict[str, set[str]]:

@@ -1,14 +1,14 @@
-"""Kind of the images of a series, from Image Type (PS3.3 C.7.6.1.1.2), SOP class and description."""
+"""Kind of the images of a series, from their content, Image Type (PS3.3 C.7.6.1.1.2), SOP class and description."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.content import Content, content_of
 
 # PS3.4 B.5: Secondary Capture Image Storage and its multi-frame forms
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_LOCALISER = frozenset({"LOCALIZER", "LOCALISER", "SCOUT", "TOPOGRAM", "SURVEY"})
 _DOSE = frozenset({"DOSE", "DOSE_INFO", "DOSE REPORT", "SCREEN SAVE DOSE"})
 # PS3.3 A.26, A.27, A.28: raw detector values, before the manufacturer's processing; radiologists do not read them
 _FOR_PROCESSING = frozenset(
@@ -27,15 +27,31 @@ _PROCESSED_IS_PRIMARY = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "US
 
 
 class SeriesKind(StrEnum):
-    """Kinds that a route may name; localisers and dose reports are on no route."""
+    """Kinds that a route may name; localisers, dose reports and mixed series are on no route."""
 
     PRIMARY = "primary"
     DERIVED = "derived"
     SECONDARY = "secondary"
     PHANTOM = "phantom"
     FOR_PROCESSING = "for-processing"
+    MATERIAL = "spectral-map"
+    PHASE = "phase-image"
+    MAP = "quantity-map"
+    MOSAIC = "mosaic"
+    UNSCALED = "not-hounsfield"
     LOCALISER = "localiser"
     DOSE = "dose"
+    MIXED = "mixed-content"
+
+
+_BY_CONTENT = {
+    Content.SPECTRAL: SeriesKind.MATERIAL,
+    Content.PHASE: SeriesKind.PHASE,
+    Content.MAP: SeriesKind.MAP,
+    Content.MOSAIC: SeriesKind.MOSAIC,
+    Content.UNSCALED: SeriesKind.UNSCALED,
+    Content.MIXED: SeriesKind.MIXED,
+}
 
 
 def kind_of(attributes: InstanceAttributes) -> SeriesKind:
@@ -43,7 +59,8 @@ def kind_of(attributes: InstanceAttributes) -> SeriesKind:
 
     A secondary capture (by SOP class or Conversion Type) stays one whatever else it claims, except that a dose page is
     a dose page. A description with the token PHANTOM is a quality-control phantom. A radiograph "for processing" has
-    other values than the same one "for presentation", so a detector for one must not read the other.
+    other values than the same one "for presentation", so a detector for one must not read the other. CT and MR images
+    whose values are not plain anatomy have kinds of their own (`pipeline.dicom.decode.content`).
     """
     types = {value.upper() for value in attributes.image_type}
     tokens = set(attributes.description)
@@ -51,12 +68,15 @@ def kind_of(attributes: InstanceAttributes) -> SeriesKind:
         return SeriesKind.DOSE
     if is_secondary_capture(attributes):
         return SeriesKind.SECONDARY
-    if types & _LOCALISER or "SCOUT" in tokens:
+    content = content_of(attributes)
+    if content == Content.LOCALISER:
         return SeriesKind.LOCALISER
     if "PHANTOM" in tokens or "CALIBRATION" in tokens:
         return SeriesKind.PHANTOM
     if attributes.sop_class_uid in _FOR_PROCESSING:
         return SeriesKind.FOR_PROCESSING
+    if content in _BY_CONTENT:
+        return _BY_CONTENT[Content(content)]
     return SeriesKind.DERIVED if _is_derived(attributes, types) else SeriesKind.PRIMARY
 
 

@@ -1,28 +1,25 @@
 """Pixel store: the stored values of every instance and mask, each one Zarr 3 array in one zip object.
 
 Reasons for Zarr 3 in a zip: the format is open and many tools read it; a chunk is one frame, so a single frame of a
-    large
-multi-frame object can be read (on object storage with two range requests); an instance is one file or object, so a
-write is atomic, a listing is short, and ten thousand slices are not a hundred thousand files. The name of an object is
-the SHA-256 of its content: writing twice equals writing once, an object never changes, and an object that no catalogue
-row names (after a killed ingest) is harmless and reused when its file returns.
+large multi-frame object can be read (on object storage with two range requests); an instance is one file or object, so
+a write is atomic, a listing is short, and ten thousand slices are not a hundred thousand files. The name of an object
+is the SHA-256 of its content: writing twice equals writing once, an object never changes, and an object that no
+catalogue row names (after a killed ingest) is harmless and reused when its file returns.
 
 Layout: `<first two of the key>/<key>.zarr.zip`; uncompressed zip members `zarr.json` and `c/<frame>/0/0`, each chunk
 little-endian and compressed by Blosc (bit shuffle, zstd level 1: the smallest on real CT, MR and 8-bit images; level 3
-takes twice as long and saves 1 %). Zarr's own reader opens these files, but Zarr is not used here to write and read
-them, because it takes 2 ms per slice, five times as long as the compression itself.
+takes twice as long and saves 1 %). Zarr's own reader opens these files, but Zarr is not used here to write
+(`zarr_zip`) and read them, because it takes 2 ms per slice, five times as long as the compression itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,14 +27,12 @@ import numpy as np
 from numcodecs import Blosc
 
 from pipeline.data.store.object_storage import LocalObjects, ObjectStorage, open_objects
+from pipeline.data.store.zarr_zip import pack
 from pipeline.errors import CatalogueError
 
 _DTYPES = {"bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"}
 _KEY = re.compile(r"[0-9a-f]{64}")
 _SUFFIX = ".zarr.zip"
-_LEVEL = 1
-# Zip members have a date; a fixed one gives equal content equal bytes.
-_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 class PixelStore:
@@ -65,9 +60,9 @@ class PixelStore:
             CatalogueError: the array cannot be stored, or the storage is full, read-only or unreachable.
         """
         array = _canonical(stored)
-        key = content_key(array)
+        key = _key_of(array)
         if not (self.exists(key) and self._is_sound(key)):
-            self._objects.write(_name(key), _pack(array))
+            self._objects.write(_name(key), pack(array))
         return key
 
     def get(self, key: str, frame: int | None = None) -> np.ndarray:
@@ -124,7 +119,10 @@ class PixelStore:
 
 def content_key(stored: np.ndarray) -> str:
     """Return the key of an array: SHA-256 of its element type, shape and values (little-endian, C order)."""
-    array: Any = _canonical(stored)  # numpy declares itself a buffer from Python 3.12 only
+    return _key_of(_canonical(stored))
+
+
+def _key_of(array: Any) -> str:  # numpy declares itself a buffer from Python 3.12 only
     digest = hashlib.sha256(f"{array.dtype.name}{list(array.shape)}".encode())
     digest.update(memoryview(array).cast("B") if array.size else b"")
     return digest.hexdigest()
@@ -148,40 +146,6 @@ def _name(key: str) -> str:
 
 def _damaged(key: str, detail: str) -> str:
     return f"The pixel object {key[:12]}… is damaged ({detail}). Ingest its file again to replace it."
-
-
-def _pack(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    blosc = Blosc(cname="zstd", clevel=_LEVEL, shuffle=Blosc.BITSHUFFLE)
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo("zarr.json", _DATE), _metadata(array.dtype.name, array.shape))
-        for index, frame in enumerate(array):
-            archive.writestr(zipfile.ZipInfo(f"c/{index}/0/0", _DATE), _compress(blosc, frame))
-    return buffer.getvalue()
-
-
-def _compress(blosc: Blosc, frame: np.ndarray) -> bytes:
-    # Blosc counts bytes in a C int. Booleans are written as bytes, like Zarr does.
-    if frame.nbytes >= 2**31 - 16:
-        raise CatalogueError(
-            f"One frame of {frame.nbytes} bytes is more than the 2 GiB that a chunk may hold. Reject the file."
-        )
-    return blosc.encode(frame.view(np.uint8) if frame.dtype == bool else frame)
-
-
-@lru_cache(maxsize=256)
-def _metadata(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Return the `zarr.json` that Zarr itself writes for this type and shape."""
-    import zarr
-    from zarr.codecs import BloscCodec
-    from zarr.storage import MemoryStore
-
-    objects: dict[str, Any] = {}
-    codec = BloscCodec(typesize=np.dtype(dtype).itemsize, cname="zstd", clevel=_LEVEL, shuffle="bitshuffle")
-    zarr.create_array(
-        MemoryStore(objects), shape=shape, chunks=(1, *shape[1:]), dtype=dtype, compressors=codec, fill_value=0
-    )
-    return bytes(objects["zarr.json"].to_bytes())
 
 
 def _unpack(file: IO[bytes], frame: int | None) -> np.ndarray:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ import numpy as np
 PROJECTION = frozenset({"CR", "DX", "MG", "XA", "RF", "IO", "PX", "DR", "RG", "DS"})
 
 # Fields that lossless transcoding may change, so no content hash covers them.
-ENCODING_FIELDS = frozenset({"transfer_syntax_uid", "original_photometric", "bits_allocated"})
+ENCODING_FIELDS = frozenset({"transfer_syntax_uid", "original_photometric", "bits_allocated", "assumed"})
+
+NAN_PADDING = -1e30  # stored in place of NaN where the file says that NaN is padding (PS3.3 C.7.6.24)
 
 AGE_BANDS = ((17, "0-17"), (39, "18-39"), (59, "40-59"), (79, "60-79"))
 
@@ -98,9 +101,13 @@ class InstanceAttributes:
         positions: ImagePositionPatient of each frame, or empty.
         rescale: (slope, intercept), one for all frames or one per frame; empty where the file gives none.
         windows: alternative (centre, width) pairs for all frames; `frame_windows`: one per frame where they vary.
-        padding_value, padding_range_limit: stored values (0028,0120) and (0028,0121).
+        padding_value, padding_range_limit: stored values (0028,0120) and (0028,0121), or (0028,0122) to (0028,0125).
         burned_in: (0028,0301), None where it is absent.
+        content: what the values are where they are not plain anatomy (`pipeline.dicom.decode.content`), else "".
+        assumed: deviations from the standard that were read in spite of it (`vendors.Assumed`).
         ultrasound_regions: (x0, y0, x1, y1) of each two-dimensional region of tissue (0018,6011), in pixels.
+        stack_facts: what may tell the stacks of a series apart (`pipeline.dicom.decode.stack_facts`).
+        waveforms: of a signal instead of an image, one multiplex group per frame (`pipeline.dicom.decode.waveform`).
     """
 
     sop_class_uid: str = ""
@@ -145,10 +152,14 @@ class InstanceAttributes:
     frame_windows: tuple[tuple[float, float], ...] = ()
     voi_function: str = "LINEAR"
     presentation_lut_shape: str = ""
-    padding_value: int | None = None
-    padding_range_limit: int | None = None
+    padding_value: float | None = None
+    padding_range_limit: float | None = None
     burned_in: bool | None = None
     ultrasound_regions: tuple[tuple[int, int, int, int], ...] = ()
+    stack_facts: tuple[tuple[str, tuple[float | str, ...]], ...] = ()
+    waveforms: tuple[tuple[Any, ...], ...] = ()
+    content: str = ""
+    assumed: tuple[str, ...] = ()
 
     @property
     def age_band(self) -> str:
@@ -157,15 +168,41 @@ class InstanceAttributes:
             return ""
         return next((band for last, band in AGE_BANDS if self.age_years <= last), "80+")
 
+    def assuming(self, *names: str) -> InstanceAttributes:
+        """Return the attributes with more names in `assumed`, each once."""
+        return (
+            replace(self, assumed=tuple(dict.fromkeys(str(name) for name in (*self.assumed, *names))))
+            if names
+            else self
+        )
+
     @property
     def is_projection(self) -> bool:
         """Whether the modality is a projection (CR, DX, MG, XA, ...): VOI and inversion are then physical."""
         return self.modality in PROJECTION
 
+    def of_frame(self, frame: int) -> InstanceAttributes:
+        """Return the attributes of one frame: values given per frame are reduced to those of this frame."""
+        if self.frames == 1:
+            return self
+        return replace(
+            self,
+            frames=1,
+            rescale=_of_frame(self.rescale, frame),
+            frame_windows=_of_frame(self.frame_windows, frame),
+            positions=_of_frame(self.positions, frame),
+            orientations=_of_frame(self.orientations, frame),
+            pixel_spacings_mm=_of_frame(self.pixel_spacings_mm, frame),
+            waveforms=_of_frame(self.waveforms, frame),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary for JSON; fields with their default value are omitted."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {f.name: _plain(values[f.name]) for f in fields(self) if values[f.name] != f.default}
+        return {
+            name: _plain(value)
+            for name, default in _defaults()
+            if (value := getattr(self, name)) is not default and value != default
+        }
 
     def content_json(self) -> dict[str, Any]:
         """Like `to_json`, without the fields that lossless transcoding may change: the input of content hashes."""
@@ -174,21 +211,39 @@ class InstanceAttributes:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> InstanceAttributes:
         """Rebuild from `to_json`; unknown keys are ignored, missing ones take their default."""
-        names = {f.name for f in fields(cls)}
+        names = _names()
         return cls(**{name: _typed(value) for name, value in values.items() if name in names})
 
 
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(name for name, _ in _defaults())
+
+
+@cache
+def _defaults() -> tuple[tuple[str, Any], ...]:
+    """Return the fields with their defaults; `dataclasses.fields` builds its answer again each time."""
+    return tuple((field.name, field.default) for field in fields(InstanceAttributes))
+
+
+def _of_frame(values: tuple[Any, ...], frame: int) -> tuple[Any, ...]:
+    return values if len(values) <= 1 else (values[frame],)
+
+
+_NESTED = (list, tuple, dict, LookupTable)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) if isinstance(item, _NESTED) else item for item in value]
     if isinstance(value, LookupTable):
         return {"first": value.first, "bits": value.bits, "packed": value.packed}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
     return value
 
 
 def _typed(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple([_typed(item) if isinstance(item, _NESTED) else item for item in value])
     if isinstance(value, Mapping):
         return LookupTable(**value)
-    if isinstance(value, list | tuple):
-        return tuple(_typed(item) for item in value)
     return value

@@ -32,10 +32,13 @@ def check_burned_in(attributes: InstanceAttributes, policy: BurnedInPolicy) -> N
 def figures_allowed(attributes: InstanceAttributes, policy: BurnedInPolicy) -> bool:
     """Whether a picture of this instance may leave the pixel store.
 
-    Under "accept" every picture may. Otherwise a declared NO allows it and a declared YES forbids it. Where the
-    attribute is absent, only modalities that write no text into primary images are allowed: not secondary captures
-    (Conversion Type present or ImageType SECONDARY), ultrasound, endoscopy, fluoroscopy or unknown modalities.
+    A signal has no picture: it is drawn as a strip (`pipeline.review.ecg_strip`). Under "accept" every picture may.
+    Otherwise a declared NO allows it and a declared YES forbids it. Where the attribute is absent, only modalities
+    that write no text into primary images are allowed: not secondary captures (Conversion Type present or ImageType
+    SECONDARY), ultrasound, endoscopy, fluoroscopy or unknown modalities.
     """
+    if attributes.waveforms:
+        return False
     if policy == "accept":
         return True
     if attributes.burned_in is not None:

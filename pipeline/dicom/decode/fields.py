@@ -16,23 +16,23 @@ from pydicom.tag import BaseTag, Tag
 from pipeline.errors import Rejected, RejectionCode
 
 CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, VR CS
+_SIZED = (str, bytes, Sequence)
+_SINGLE = (str, bytes, int, float)
 _TEXT = frozenset({"AS", "CS", "DA", "DS", "IS", "LO", "PN", "SH", "UI"})
 MODEL_NAME = re.compile(r"[A-Za-z0-9 ._+/()-]{1,64}")  # a restricted LO: no caret, so it cannot be a DICOM person name
 
 
-def _plain_text(element: Any) -> str | list[str] | None:
+def _plain_text(element: RawDataElement) -> str | list[str] | None:
     """Return the text of an element that is still raw bytes, or None where only pydicom can decode it.
 
     Three quarters of an image's elements are ASCII text, and pydicom takes ten times as long to validate each of them.
     An escape character switches to another character set (PS3.5 6.1.2.5), so such values are left to pydicom.
     """
-    value = element.value if isinstance(element, RawDataElement) else None
-    if not value:
+    value = element.value
+    if not value or (element.VR or _vr(element.tag)) not in _TEXT or not value.isascii() or b"\x1b" in value:
         return None
-    if (element.VR or _vr(element.tag)) not in _TEXT or not value.isascii() or b"\x1b" in value:
-        return None
-    parts = [part.strip(" \0") for part in value.decode("ascii").split("\\")]
-    return parts if len(parts) > 1 else parts[0]
+    text = value.decode("ascii")
+    return [part.strip(" \0") for part in text.split("\\")] if "\\" in text else text.strip(" \0")
 
 
 @cache
@@ -41,8 +41,14 @@ def _vr(tag: BaseTag) -> str:
 
 
 @cache
-def _tag(keyword: str) -> BaseTag:
+def tag_of(keyword: str) -> BaseTag:
+    """Return the tag of a keyword; pydicom searches its dictionary each time that it is given a keyword."""
     return Tag(keyword)
+
+
+def has(ds: Dataset, keyword: str) -> bool:
+    """Whether the data set has an element, which may be empty."""
+    return tag_of(keyword) in ds._dict
 
 
 def read_value(ds: Dataset, keyword: str) -> Any:
@@ -51,21 +57,27 @@ def read_value(ds: Dataset, keyword: str) -> Any:
     Raises:
         Rejected: CORRUPT_HEADER, the element cannot be read as its VR requires.
     """
-    tag = _tag(keyword)
-    if tag not in ds:
-        return None
-    plain = _plain_text(ds.get_item(tag))
-    if plain is not None:
-        return plain or None
+    tag = tag_of(keyword)
     try:
-        value = ds[tag].value
+        # A header has a hundred reads, and `Dataset.__contains__` and `get_item` take ten times as long as a look-up.
+        element = ds._dict.get(tag)
+        if element is None:
+            return None
+        if type(element) is RawDataElement:
+            plain = _plain_text(element)
+            if plain is not None:
+                return plain or None
+            element = ds[tag]
+        value = element.value
     except Rejected:
         raise
     except (MemoryError, RecursionError):
         raise
     except Exception:  # pydicom raises many types for malformed values, and their texts quote the value
         raise malformed(keyword) from None
-    return None if value is None or (isinstance(value, str | bytes | Sequence) and len(value) == 0) else value
+    if value is None or type(value) is int:
+        return value
+    return None if isinstance(value, _SIZED) and len(value) == 0 else value
 
 
 def malformed(keyword: str, rule: str = "") -> Rejected:
@@ -73,7 +85,7 @@ def malformed(keyword: str, rule: str = "") -> Rejected:
     rule = rule or f"it must be a valid {dictionary_VR(keyword)}"
     return Rejected(
         RejectionCode.CORRUPT_HEADER,
-        f"{keyword} is malformed: {rule}. Correct the element at its source and send the file again.",
+        f"{keyword} is malformed: {rule}. Correct the element at its source.",
     )
 
 
@@ -106,7 +118,9 @@ def _joined(ds: Dataset, keyword: str) -> str:
     value = read_value(ds, keyword)
     if value is None:
         return ""
-    parts = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    if isinstance(value, str):
+        return value.strip(" \0")
+    parts = value if isinstance(value, Sequence) and not isinstance(value, bytes) else [value]
     return "\\".join(str(part).strip(" \0") for part in parts)
 
 
@@ -139,12 +153,12 @@ def read_numbers(ds: Dataset, keyword: str, count: int | None = None) -> tuple[f
     value = read_value(ds, keyword)
     if value is None:
         return None
-    items = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    items = value if not isinstance(value, _SINGLE) and isinstance(value, Sequence) else (value,)
     try:
-        values = tuple(float(item) for item in items)
+        values = tuple(map(float, items))
     except (TypeError, ValueError, OverflowError):
         raise malformed(keyword) from None
-    if not all(math.isfinite(item) for item in values):
+    if not all(map(math.isfinite, values)):
         raise malformed(keyword, "numbers must be finite")
     if count is not None and len(values) != count:
         raise malformed(keyword, f"it must hold {count} values and holds {len(values)}")
@@ -155,6 +169,15 @@ def read_number(ds: Dataset, keyword: str) -> float | None:
     """Return one finite number, or None where it is absent."""
     values = read_numbers(ds, keyword, 1)
     return None if values is None else values[0]
+
+
+def read_spare_number(ds: Dataset, keyword: str, ignored: list[str], whole: bool = False) -> float | None:
+    """Return a number that an image can do without; a malformed one counts as absent, and `ignored` gets its name."""
+    try:
+        return read_integer(ds, keyword) if whole else read_number(ds, keyword)
+    except Rejected:
+        ignored.append(keyword)
+        return None
 
 
 def read_integer(ds: Dataset, keyword: str) -> int | None:
@@ -175,7 +198,7 @@ def require_integer(ds: Dataset, keyword: str, low: int, high: int) -> int:
     if value is None:
         raise Rejected(
             RejectionCode.MISSING_ATTRIBUTE,
-            f"{keyword} is missing, and no image can be read without it. Send the complete file again.",
+            f"{keyword} is missing, and no image can be read without it. Export the complete image.",
         )
     if not low <= value <= high:
         raise malformed(keyword, f"it must lie in {low} to {high} and is {value}")
@@ -196,3 +219,15 @@ def read_first_item(ds: Dataset | None, keyword: str) -> Dataset | None:
     """Return the first item of a sequence, or None where the sequence is absent or empty."""
     sequence = read_items(ds, keyword) if ds is not None else ()
     return sequence[0] if sequence else None
+
+
+def read_private_integer(ds: Dataset, tag: tuple[int, int]) -> int | None:
+    """Return the first number of a private element, None where it is absent or unreadable: it may hold anything."""
+    try:
+        value: Any = ds[tag].value if tag in ds else None
+        if isinstance(value, bytes):  # UN, since implicit VR does not say what it is: text (IS) or a short (US)
+            text = value.strip(b" \0")
+            return int(text) if text.isdigit() else int.from_bytes(value[:2], "little")
+        return int(value) if isinstance(value, int | float | str) else int(value[0])
+    except Exception:
+        return None

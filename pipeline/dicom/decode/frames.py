@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.decode.attributes import LookupTable
 from pipeline.dicom.decode.fields import (
     malformed,
     read_code,
@@ -17,13 +15,13 @@ from pipeline.dicom.decode.fields import (
     read_items,
     read_number,
     read_numbers,
+    read_spare_number,
     read_text,
-    read_value,
 )
+from pipeline.dicom.decode.tables import input_range, read_modality_lut, read_voi_lut
 from pipeline.errors import Rejected
 
 Value = TypeVar("Value")
-MAX_LUT_ENTRIES = 65536
 VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -65,10 +63,15 @@ class Groups:
         return self.shared is not None or bool(self.frames)
 
 
-def frame_attributes(ds: Dataset, frames: int) -> dict[str, Any]:
-    """Return the fields of `InstanceAttributes` that may vary between frames."""
-    groups = Groups.read(ds, frames)
-    return {**_spacing(groups), **_plane(groups, frames), **_values(groups, frames), **_voi(groups)}
+def frame_attributes(ds: Dataset, frames: int, ignored: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of `InstanceAttributes` that may vary between frames, and what was assumed to read them.
+
+    `ignored` receives the keywords of malformed elements that an image can do without.
+    """
+    groups, assumed = Groups.read(ds, frames), list[str]()
+    values = _values(groups, frames)
+    voi = _voi(groups, input_range(ds, values), assumed)
+    return {**_spacing(groups, ignored), **_plane(groups, frames), **values, **voi}, assumed
 
 
 def _constant(values: Sequence[Value]) -> tuple[Value | None, tuple[Value, ...]]:
@@ -82,14 +85,14 @@ def read_positive_pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
     return None if pair is None or min(pair) <= 0 else (pair[0], pair[1])
 
 
-def _spacing(groups: Groups) -> dict[str, Any]:
+def _spacing(groups: Groups, ignored: list[str]) -> dict[str, Any]:
     sources = groups.read_each("PixelMeasuresSequence") if groups.enhanced else [groups.ds]
     measures = [item for item in sources if item is not None]
     if not measures or len(measures) != len(sources):
         return {}
     spacing, spacings = _constant([read_positive_pair(item, "PixelSpacing") for item in measures])
-    thickness, _ = _constant([read_number(item, "SliceThickness") for item in measures])
-    between, _ = _constant([read_number(item, "SpacingBetweenSlices") for item in measures])
+    thickness, _ = _constant([read_spare_number(item, "SliceThickness", ignored) for item in measures])
+    between, _ = _constant([read_spare_number(item, "SpacingBetweenSlices", ignored) for item in measures])
     return {
         "pixel_spacing_mm": spacing,
         "pixel_spacings_mm": () if None in spacings else spacings,
@@ -124,7 +127,7 @@ def _values(groups: Groups, frames: int) -> dict[str, Any]:
         raise malformed("RescaleSlope", "either all frames must have it or no frame")
     rescale = tuple(present[:1]) if len(set(present)) <= 1 else tuple(present)
     kind = next((read_code(item, "RescaleType") for item in sources if item is not None), "")
-    return {"rescale": rescale, "rescale_type": kind, "modality_lut": _table(groups.ds, "ModalityLUTSequence", True)}
+    return {"rescale": rescale, "rescale_type": kind, "modality_lut": read_modality_lut(groups.ds)}
 
 
 def _rescale(ds: Dataset | None) -> tuple[float, float] | None:
@@ -138,14 +141,14 @@ def _rescale(ds: Dataset | None) -> tuple[float, float] | None:
     return (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
 
 
-def _voi(groups: Groups) -> dict[str, Any]:
+def _voi(groups: Groups, inputs: tuple[float, float], assumed: list[str]) -> dict[str, Any]:
     sources = [groups.ds]
     if groups.enhanced:
         sources = [item for item in groups.read_each("FrameVOILUTSequence") if item is not None] or [groups.ds]
     windows = [_windows(item) for item in sources]
     same, varied = _constant(windows)
     function = read_text(sources[0], "VOILUTFunction").upper()
-    table = _table(groups.ds, "VOILUTSequence", False)
+    table = read_voi_lut(groups.ds, inputs, assumed)
     one_each = varied and all(varied) and len(varied) == len(groups.frames)
     return {
         "windows": same or (),
@@ -162,34 +165,3 @@ def _windows(ds: Dataset) -> tuple[tuple[float, float], ...]:
     except Rejected:
         return ()
     return tuple((centre, width) for centre, width in zip(centres, widths, strict=False) if width > 0)
-
-
-def _table(ds: Dataset, sequence: str, physical: bool) -> LookupTable | None:
-    """Return the first lookup table of a sequence (PS3.3 C.11.1.1.1, C.11.2.1.1)."""
-    item = read_first_item(ds, sequence)
-    descriptor = read_numbers(item, "LUTDescriptor", 3) if item is not None else None
-    data = read_value(item, "LUTData") if item is not None else None
-    if descriptor is None or data is None:
-        if item is not None and physical:
-            raise malformed("LUTData", "a modality LUT needs both LUTDescriptor and LUTData")
-        return None
-    length, first, bits = (int(value) for value in descriptor)
-    values = _entries(ds, data, length or MAX_LUT_ENTRIES, bits)
-    signed = read_value(ds, "PixelRepresentation") == 1
-    # The descriptor's VR is US or SS. With the wrong one a negative first value appears as 65536 more than it is.
-    return LookupTable.pack(first - 65536 if signed and first > 32767 else first, bits, values)
-
-
-def _entries(ds: Dataset, data: Any, length: int, bits: int) -> np.ndarray:
-    if not 1 <= length <= MAX_LUT_ENTRIES or not 8 <= bits <= 16:
-        raise malformed("LUTDescriptor", "a table must have 1 to 65536 entries of 8 to 16 bits")
-    # LUTData may be OW (bytes in the file's byte order) or US; 8-bit tables are stored packed by some devices.
-    if isinstance(data, bytes):
-        order = ">" if ds.original_encoding[1] is False else "<"
-        wide = len(data) >= 2 * length
-        values = np.frombuffer(data[: 2 * length if wide else length], dtype=f"{order}u2" if wide else "u1")
-    else:
-        values = np.asarray(data if isinstance(data, Sequence) else [data], dtype=np.int64) & 0xFFFF
-    if len(values) < length:
-        raise malformed("LUTData", f"the descriptor declares {length} entries and the data holds {len(values)}")
-    return values[:length].astype(np.uint16)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import numpy as np
 
 from pipeline.dicom.decode.attributes import Cosines, InstanceAttributes, Vector
+from pipeline.dicom.decode.slice_distance import SPACING_TOLERANCE, measure_distance, rounding_mm
 from pipeline.errors import Rejected, RejectionCode
 
 if TYPE_CHECKING:
     T = TypeVar("T")
 
-SPACING_TOLERANCE = 0.01  # relative to the median distance between slices
-ROUNDING_MM = 0.001  # positions are written as decimal strings
 COSINE_TOLERANCE = 1e-3
 TILT_DEGREES = 0.5
 
@@ -39,7 +38,8 @@ class Allowed:
     """Irregularities that a stack may have without being refused.
 
     Attributes:
-        gaps: slices may be missing and distances irregular; the z spacing is None where they are irregular.
+        gaps: slices may be missing and distances irregular; the z spacing is None where they are irregular. Distances
+            that change on purpose (`sequential`) need no such leave, except in a volume.
         tilt: slices may be shifted sideways, as with a tilted gantry; the result is an ordered stack, not a volume.
         volume_of: if set, a series that is not a regular volume of at least this many slices is refused too.
     """
@@ -74,7 +74,9 @@ class SeriesGeometry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class Frame:
+    """One image of a series, as far as its place in a stack is concerned."""
+
     instance_id: str
     index: int
     number: int | None
@@ -82,6 +84,7 @@ class _Frame:
     cosines: Cosines | None
     spacing: tuple[float, float] | None
     size: tuple[int, int]
+    thickness: float | None = None
 
 
 def assemble(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed = REGULAR) -> SeriesGeometry:
@@ -133,7 +136,7 @@ def require_volume(slices: int, spacing_mm: Sequence[float | None], least: int, 
 
 
 def _assembled(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed) -> SeriesGeometry:
-    frames = [frame for name, attributes in instances for frame in _frames(name, attributes)]
+    frames = [frame for name, attributes in instances for frame in list_frames(name, attributes)]
     if not frames:
         raise Rejected(RejectionCode.NO_GEOMETRY, "The series holds no image, so it is left out. No action is needed.")
     projection = any(attributes.is_projection for _, attributes in instances)
@@ -144,15 +147,17 @@ def _assembled(instances: Sequence[tuple[str, InstanceAttributes]], allowed: All
         return _unplaced(frames)
     if len(placed) < len(frames):
         raise _no_geometry(len(frames) - len(placed), len(frames))
-    return _stack(placed, allowed)
+    return stack_frames(placed, allowed)
 
 
-def _frames(name: str, attributes: InstanceAttributes) -> list[_Frame]:
+def list_frames(name: str, attributes: InstanceAttributes) -> list[Frame]:
+    """Return the frames of an instance in their order in the file."""
+
     def pick(varied: Sequence[T], same: T | None, index: int) -> T | None:
         return varied[index] if index < len(varied) else same
 
     return [
-        _Frame(
+        Frame(
             name,
             index,
             attributes.instance_number,
@@ -160,6 +165,7 @@ def _frames(name: str, attributes: InstanceAttributes) -> list[_Frame]:
             pick(attributes.orientations, attributes.orientation, index),
             pick(attributes.pixel_spacings_mm, attributes.pixel_spacing_mm, index),
             (attributes.rows, attributes.columns),
+            attributes.slice_thickness_mm,
         )
         for index in range(attributes.frames)
     ]
@@ -172,7 +178,7 @@ def _no_geometry(without: int, total: int) -> Rejected:
     return Rejected(RejectionCode.NO_GEOMETRY, sentence)
 
 
-def _unplaced(frames: list[_Frame]) -> SeriesGeometry:
+def _unplaced(frames: list[Frame]) -> SeriesGeometry:
     ordered = sorted(frames, key=lambda f: (f.number is None, f.number or 0, f.instance_id, f.index))
     last = len(ordered) - 1
     spacings = {frame.spacing for frame in frames}
@@ -186,14 +192,17 @@ def _unplaced(frames: list[_Frame]) -> SeriesGeometry:
     )
 
 
-def _stack(frames: list[_Frame], allowed: Allowed) -> SeriesGeometry:
+def stack_frames(frames: list[Frame], allowed: Allowed) -> SeriesGeometry:
+    """Order frames that all have a position; Rejected as `assemble`."""
     _refuse_mixed(frames)
-    normal = _normal(cast(Cosines, frames[0].cosines))
+    normal = normal_of(cast(Cosines, frames[0].cosines))
     points = np.array([frame.position for frame in frames], dtype=np.float64)
     heights = points @ normal
     order = np.argsort(heights, kind="stable")
     heights, points = heights[order], points[order]
-    step, missing = (None, 0) if len(frames) == 1 else _step(heights, allowed.gaps)
+    thicknesses = [frames[i].thickness for i in order] if allowed.volume_of is None else None
+    measured = (heights, rounding_mm(points, normal), allowed.gaps, thicknesses)
+    step, missing = (None, 0) if len(frames) == 1 else measure_distance(*measured)
     sheared = len(frames) > 1 and _sheared(heights, points, normal, allowed.tilt)
     extent = heights[-1] - heights[0]
     ordered = [frames[i] for i in order]
@@ -207,7 +216,7 @@ def _stack(frames: list[_Frame], allowed: Allowed) -> SeriesGeometry:
     )
 
 
-def _refuse_mixed(frames: list[_Frame]) -> None:
+def _refuse_mixed(frames: list[Frame]) -> None:
     sizes = sorted({frame.size for frame in frames})
     if len(sizes) > 1:
         listed = ", ".join(f"{rows} x {columns}" for rows, columns in sizes[:3])
@@ -226,11 +235,11 @@ def _refuse_mixed(frames: list[_Frame]) -> None:
     uneven = spacings and np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * np.min(spacings, axis=0))
     if uneven or 0 < len(spacings) < len(frames):
         sentence = "Pixel spacing varies between slices, or is missing from some; a stack must have one pixel spacing."
-        sentence += " Send each spacing as its own series."
-        raise Rejected(RejectionCode.MIXED_SPACING, sentence)
+        raise Rejected(RejectionCode.MIXED_SPACING, sentence + " Send each spacing as its own series.")
 
 
-def _normal(cosines: Cosines) -> np.ndarray:
+def normal_of(cosines: Cosines) -> np.ndarray:
+    """Return the unit normal of a slice; Rejected with NO_GEOMETRY where the cosines are not perpendicular units."""
     row, column = np.array(cosines[:3]), np.array(cosines[3:])
     lengths = (np.linalg.norm(row), np.linalg.norm(column))
     if max(abs(length - 1.0) for length in lengths) > 0.01 or abs(row @ column) > 0.01:
@@ -238,33 +247,6 @@ def _normal(cosines: Cosines) -> np.ndarray:
         raise Rejected(RejectionCode.NO_GEOMETRY, sentence)
     normal = np.cross(row, column)
     return normal / np.linalg.norm(normal)
-
-
-def _step(heights: np.ndarray, allow_gaps: bool) -> tuple[float | None, int]:
-    """Return (slice distance in mm, missing slices); the distance is None if it is irregular and gaps are allowed."""
-    gaps = np.diff(heights)
-    duplicates = int(np.sum(gaps <= ROUNDING_MM))
-    if duplicates:
-        of = f"{duplicates} of {len(heights)}"
-        sentence = f"{of} slices have the position of another; a stack has one per position. Send them separately."
-        raise Rejected(RejectionCode.DUPLICATE_SLICES, sentence)
-    step = float(np.median(gaps))  # the median is not moved by a few gaps
-    multiples = np.rint(gaps / step)  # 1 for neighbours, k + 1 where k slices are missing
-    tolerance = SPACING_TOLERANCE * step + ROUNDING_MM
-    regular = bool(np.all(np.abs(gaps - multiples * step) <= tolerance) and multiples.min() >= 1)
-    missing = int(multiples.sum() - len(gaps)) if regular else 0
-    if regular and not missing:
-        return float(gaps.mean()), 0
-    if allow_gaps:
-        return (step, missing) if regular else (None, 0)
-    advice = "Set data.allow_gaps=true to use the series; otherwise it is left out."
-    if regular:
-        sentence = f"{missing} slices are missing from a stack with {step:.3f} mm between slices. {advice}"
-        raise Rejected(RejectionCode.MISSING_SLICES, sentence)
-    sentence = (
-        f"Slice spacing varies from {gaps.min():.3f} to {gaps.max():.3f} mm, more than the 1 % that a volume may vary. "
-    )
-    raise Rejected(RejectionCode.IRREGULAR_SPACING, sentence + advice)
 
 
 def _sheared(heights: np.ndarray, points: np.ndarray, normal: np.ndarray, allow_tilt: bool) -> bool:

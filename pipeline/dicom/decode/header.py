@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydicom.dataset import Dataset
 
-from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
+from pipeline.dicom.decode.attributes import NAN_PADDING, InstanceAttributes, RawIdentity
+from pipeline.dicom.decode.content import read_content
 from pipeline.dicom.decode.fields import (
     MODEL_NAME,
+    has,
     read_code,
     read_first_item,
     read_identifier,
@@ -18,12 +22,17 @@ from pipeline.dicom.decode.fields import (
     read_items,
     read_number,
     read_optional_text,
+    read_spare_number,
     read_text,
     read_texts,
+    read_value,
     require_integer,
 )
 from pipeline.dicom.decode.frames import frame_attributes, read_positive_pair
+from pipeline.dicom.decode.stack_facts import StackFacts, read_stack_facts
+from pipeline.dicom.decode.vendors import TYPE_TOKENS, Assumed
 from pipeline.dicom.decode.vocabulary import TOKENS, VIEW_CODES, tokens_of
+from pipeline.dicom.decode.waveform import has_waveform, waveform_attributes
 from pipeline.errors import Rejected, RejectionCode
 
 # Attributes may not contain any word of these elements: a name typed into a code field is removed.
@@ -31,13 +40,16 @@ _PERSONAL = ("PatientName", "PatientID", "ReferringPhysicianName", "OperatorsNam
 _WORD = re.compile(r"[^A-Z0-9]+")
 MAX_FRAMES = 2**31 - 1
 OLDEST_NAMED_AGE = 89
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+LONGEST_UID = 64
 
 
 def read_identity(ds: Dataset) -> RawIdentity:
     """Return the identifiers of the data set.
 
     Raises:
-        Rejected: MISSING_IDENTITY, one of the three UIDs is absent; CORRUPT_HEADER, an identifier is not text.
+        Rejected: MISSING_IDENTITY, one of the three UIDs is absent; INVALID_UID, one is not a UID; CORRUPT_HEADER, an
+            identifier is not text.
     """
     uids = {
         name: read_identifier(ds, name, required=True)
@@ -49,6 +61,7 @@ def read_identity(ds: Dataset) -> RawIdentity:
             RejectionCode.MISSING_IDENTITY,
             f"{', '.join(missing)} missing, so the image belongs to no series. Export it again from its source.",
         )
+    require_valid_uids(uids)
     date = read_optional_text(ds, "StudyDate").replace(".", "")
     return RawIdentity(
         issuer=read_identifier(ds, "IssuerOfPatientID"),
@@ -61,27 +74,58 @@ def read_identity(ds: Dataset) -> RawIdentity:
     )
 
 
+def require_valid_uids(uids: Mapping[str, str]) -> None:
+    """Refuse values that are not UIDs (PS3.5 9.1), by name; leading zeros of a component, which devices write, pass.
+
+    Raises:
+        Rejected: INVALID_UID.
+    """
+    invalid = [name for name, value in uids.items() if not (_UID.fullmatch(value) and len(value) <= LONGEST_UID)]
+    if invalid:
+        raise Rejected(
+            RejectionCode.INVALID_UID,
+            f"{', '.join(invalid)} is not a UID: numbers with points between them, at most {LONGEST_UID} characters. "
+            "Correct it at its source and send the object again.",
+        )
+
+
 def read_attributes(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes:
-    """Return the allow-listed attributes of an image; the photometric fields are as in the file.
+    """Return the allow-listed attributes of an image or a signal; the photometric fields are as in the file.
 
     Raises:
         Rejected: MISSING_ATTRIBUTE or CORRUPT_HEADER.
     """
-    declared = read_integer(ds, "NumberOfFrames")
+    signal, groups, left_out = waveform_attributes(ds) if has_waveform(ds) else ({}, None, [])
+    declared = read_integer(ds, "NumberOfFrames") if groups is None else groups
     frames = 1 if declared is None else declared
     if not 1 <= frames <= MAX_FRAMES:
         raise Rejected(
             RejectionCode.CORRUPT_HEADER,
-            f"NumberOfFrames is {frames}; it must be at least 1. Correct it at the source and send the file again.",
+            f"NumberOfFrames is {frames}; it must be at least 1. Correct it at its source.",
         )
-    return InstanceAttributes(
+    ignored: list[str] = []
+    by_frame, assumed = frame_attributes(ds, frames, ignored)
+    facts = read_stack_facts(ds, frames)
+    placed = bool(by_frame["positions"]) and bool(by_frame["orientation"] or by_frame["orientations"])
+    attributes = InstanceAttributes(
         transfer_syntax_uid=transfer_syntax_uid,
         frames=frames,
-        **_pixel_attributes(ds),
-        **_context(ds),
+        instance_number=_instance_number(ds, placed, ignored),
+        **{**_context(ds, facts, ignored), **(signal or _pixel_attributes(ds))},
         **_subject(ds),
-        **frame_attributes(ds, frames),
+        stack_facts=facts,
+        **by_frame,
     )
+    attributes = attributes.assuming(*assumed, *left_out, *(f"{Assumed.IGNORED}:{keyword}" for keyword in ignored))
+    return replace(attributes, content=str(read_content(ds, attributes)))
+
+
+def _instance_number(ds: Dataset, placed: bool, ignored: list[str]) -> int | None:
+    """Return the instance number; it only orders images without a position, so only those need a valid one."""
+    number = (
+        read_spare_number(ds, "InstanceNumber", ignored, whole=True) if placed else read_integer(ds, "InstanceNumber")
+    )
+    return None if number is None else int(number)
 
 
 def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
@@ -89,10 +133,10 @@ def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
     if not photometric:
         raise Rejected(
             RejectionCode.MISSING_ATTRIBUTE,
-            "PhotometricInterpretation is missing, so it is unknown which values are bright. Send the image again.",
+            "PhotometricInterpretation is missing, so it is unknown which values are bright. Export it complete.",
         )
     allocated = require_integer(ds, "BitsAllocated", 1, 64)
-    has_integers = "BitsStored" in ds
+    has_integers = has(ds, "BitsStored")
     signed = 1 if has_integers else 0
     return {
         "rows": require_integer(ds, "Rows", 1, 65535),
@@ -108,11 +152,14 @@ def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
 
 
 def _padding(ds: Dataset, allocated: int) -> dict[str, Any]:
-    """Return padding value and range limit as stored values.
+    """Return padding value and range limit as stored values: integers, or floats for (Double) Float Pixel Data.
 
     Their VR is US or SS and some devices choose the wrong one, so the sign is corrected to that of the pixels.
     """
     padding: dict[str, Any] = {}
+    for kind in ("Float", "DoubleFloat"):
+        if has(ds, f"{kind}PixelPaddingValue"):
+            return _float_padding(ds, f"{kind}PixelPadding")
     signed = read_integer(ds, "PixelRepresentation") == 1
     keywords = {"padding_value": "PixelPaddingValue", "padding_range_limit": "PixelPaddingRangeLimit"}
     for name, keyword in keywords.items():
@@ -125,12 +172,23 @@ def _padding(ds: Dataset, allocated: int) -> dict[str, Any]:
     return padding
 
 
-def _context(ds: Dataset) -> dict[str, Any]:
+def _float_padding(ds: Dataset, keyword: str) -> dict[str, Any]:
+    """Return padding of float pixels; padding with NaN is stored as `NAN_PADDING`, since JSON has no NaN."""
+    value = read_value(ds, f"{keyword}Value")
+    if isinstance(value, float) and math.isnan(value):
+        return {"padding_value": NAN_PADDING, "padding_range_limit": None}
+    return {
+        "padding_value": read_number(ds, f"{keyword}Value"),
+        "padding_range_limit": read_number(ds, f"{keyword}RangeLimit"),
+    }
+
+
+def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, Any]:
     modality = read_code(ds, "Modality")
     if not modality:
         raise Rejected(
             RejectionCode.MISSING_ATTRIBUTE,
-            "Modality is missing, so it is unknown what the values mean. Send the image again.",
+            "Modality is missing, so it is unknown what the values mean. Export the complete image.",
         )
     personal = _personal_words(ds)
     burned_in = read_code(ds, "BurnedInAnnotation")
@@ -141,18 +199,28 @@ def _context(ds: Dataset) -> dict[str, Any]:
         "view": _clean(_view(ds), personal),
         "laterality": _laterality(ds),
         "image_type": tuple(filter(None, (_clean(part.upper(), personal) for part in read_texts(ds, "ImageType")))),
-        "description": tokens_of(*(read_optional_text(ds, name) for name in ("SeriesDescription", "ProtocolName"))),
+        "description": _description(ds, modality, facts),
         "manufacturer": _model(ds, "Manufacturer", personal),
         "scanner": _model(ds, "ManufacturerModelName", personal),
         "kernel": _model(ds, "ConvolutionKernel", personal),
         "conversion_type": read_code(ds, "ConversionType"),
-        "instance_number": read_integer(ds, "InstanceNumber"),
         "imager_pixel_spacing_mm": read_positive_pair(ds, "ImagerPixelSpacing"),
-        "gantry_tilt_degrees": read_number(ds, "GantryDetectorTilt"),
+        "gantry_tilt_degrees": read_spare_number(ds, "GantryDetectorTilt", ignored),
         "presentation_lut_shape": read_code(ds, "PresentationLUTShape"),
         "burned_in": {"YES": True, "NO": False}.get(burned_in),
         "ultrasound_regions": tuple(_regions(ds)) if modality == "US" else (),
     }
+
+
+def _description(ds: Dataset, modality: str, facts: StackFacts) -> tuple[str, ...]:
+    """Return the tokens of the descriptions; for MR also the weighting that other elements name (`vendors`)."""
+    tokens = set(tokens_of(*(read_optional_text(ds, name) for name in ("SeriesDescription", "ProtocolName"))))
+    if modality == "MR":
+        types = (value.upper().replace(" ", "_") for value in read_optional_text(ds, "ImageType").split("\\"))
+        tokens |= {TYPE_TOKENS[value] for value in types if value in TYPE_TOKENS}
+        weighted = any(isinstance(b, float) and b > 0 for b in dict(facts).get("DiffusionBValue", ()))
+        tokens |= {"DWI"} if weighted else set()
+    return tuple(sorted(tokens))
 
 
 def _regions(ds: Dataset) -> Iterator[tuple[int, int, int, int]]:

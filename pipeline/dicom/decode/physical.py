@@ -7,11 +7,13 @@ images, whose values mean nothing before it, and to the 8-bit picture for displa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.voi import apply_voi, is_inverted, voi_step
+from pipeline.dicom.decode.waveform import to_physical_signal
 from pipeline.types import Step
 
 DISPLAY_PERCENTILES = (0.5, 99.5)
@@ -26,12 +28,14 @@ class Physical:
         valid: bool [F, H, W], False where the stored value is padding; None where the file declares none.
         history: the steps from stored values to `pixels`.
         regions: of an ultrasound picture, as `InstanceAttributes.ultrasound_regions`.
+        waveforms: of a signal, as `InstanceAttributes.waveforms`.
     """
 
     pixels: np.ndarray
     valid: np.ndarray | None
     history: tuple[Step, ...]
     regions: tuple[tuple[int, int, int, int], ...] = ()
+    waveforms: tuple[tuple[Any, ...], ...] = ()
 
 
 def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
@@ -44,6 +48,9 @@ def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
     Source: PS3.3 C.7.5.1.1.2 (padding), C.11.1 (modality), C.11.2 (VOI), C.11.6 (presentation LUT shape); PS3.4 N.2 for
     their order. Padding is compared with stored values, before any table.
     """
+    if attributes.waveforms:
+        signal, inside, sensitivity = to_physical_signal(stored, attributes.waveforms)
+        return Physical(signal, inside, (sensitivity,), waveforms=attributes.waveforms)
     valid = _valid(stored, attributes)
     pixels, step = _modality(stored, attributes)
     steps = [step] if step else []

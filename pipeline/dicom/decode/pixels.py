@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -25,17 +25,21 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.config import DecodeLimits
-from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.fields import read_integer, require_integer
+from pipeline.dicom.decode.attributes import NAN_PADDING, InstanceAttributes
+from pipeline.dicom.decode.codestream import Coding
+from pipeline.dicom.decode.fields import has, read_integer, require_integer
 from pipeline.dicom.decode.luminance import Luminance, choose_luminance
-from pipeline.dicom.decode.payload import check_payload
+from pipeline.dicom.decode.payload import Payload, check_payload
 from pipeline.dicom.decode.source import is_control_flow
+from pipeline.dicom.decode.vendors import Assumed
 from pipeline.errors import Rejected, RejectionCode
 from pipeline.types import Step
 
+if TYPE_CHECKING:
+    from pipeline.config import DecodeLimits
+
 # Decoders per transfer syntax: those that decode every file of the tests' table correctly, fastest first (512 x 512,
-# 16 bit, ms: J2K gdcm 16, pylibjpeg 26; JPEG-LS pyjpegls 5; JPEG lossless gdcm 4.5, pylibjpeg 10; RLE pylibjpeg 0.8).
+# 16 bit, ms: J2K pylibjpeg 27, gdcm 30; JPEG-LS pyjpegls 5; JPEG lossless gdcm 4.5, pylibjpeg 10; RLE pylibjpeg 0.8).
 # Pillow and gdcm give the same bits for 8-bit JPEG, pylibjpeg rounds differently. gdcm aborts the whole process on some
 # broken JPEG files, so it comes last there.
 PLUGINS: dict[UID, tuple[str, ...]] = {
@@ -45,14 +49,13 @@ PLUGINS: dict[UID, tuple[str, ...]] = {
     JPEGLosslessSV1: ("gdcm", "pylibjpeg"),
     JPEGLSLossless: ("pyjpegls", "gdcm", "pylibjpeg"),
     JPEGLSNearLossless: ("pyjpegls", "gdcm", "pylibjpeg"),
-    JPEG2000Lossless: ("gdcm", "pylibjpeg"),
+    JPEG2000Lossless: ("pylibjpeg", "gdcm"),
     JPEG2000: ("pylibjpeg", "gdcm"),
     HTJ2KLossless: ("pylibjpeg",),
     HTJ2KLosslessRPCL: ("pylibjpeg",),
     HTJ2K: ("pylibjpeg",),
     RLELossless: ("pylibjpeg", "pydicom"),
 }
-_UNPACKED = (*PLUGINS[RLELossless], "")  # plugins that leave bits beyond BitsStored in their output
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Layout:
             Rejected: UNSUPPORTED_PIXELS, MISSING_ATTRIBUTE or CORRUPT_HEADER.
         """
         samples = require_integer(ds, "SamplesPerPixel", 1, 65535)
-        real = "FloatPixelData" in ds or "DoubleFloatPixelData" in ds
+        real = has(ds, "FloatPixelData") or has(ds, "DoubleFloatPixelData")
         if samples not in (1, 3) or (not real and attributes.bits_allocated not in (1, 8, 16, 32)):
             sentence = (
                 f"{samples} samples of {attributes.bits_allocated} bits per pixel; 1 or 3 of 1, 8, 16 or 32 work."
@@ -102,15 +105,17 @@ def decode(
     Raises:
         Rejected: the size exceeds a limit, the data is too short, or no decoder can read it.
     """
-    if "NumberOfFrames" in ds and read_integer(ds, "NumberOfFrames") is None:
+    if has(ds, "NumberOfFrames") and read_integer(ds, "NumberOfFrames") is None:
         del ds.NumberOfFrames  # blank means the same as absent, one frame; pydicom fails on it
     plugins = _available(syntax)
     layout = Layout.read(ds, attributes, syntax)
-    check_payload(ds, attributes, layout.samples, syntax, limits)
+    payload = check_payload(ds, attributes, layout.samples, syntax, limits)
+    if any(_has_unused_bits(coding, attributes) for coding in payload.codings):
+        payload = replace(payload, assumed=(*payload.assumed, Assumed.UNUSED_BITS))
     luminance = choose_luminance(ds, attributes, layout.samples)
     for plugin in plugins:
         try:
-            stored = _decode_with(plugin, ds, attributes, layout, luminance)
+            stored = _decode_with(plugin, ds, attributes, layout, luminance, payload)
         except (Rejected, MemoryError, RecursionError):
             raise
         except BaseException as error:  # panics of decoders in Rust are not an Exception
@@ -119,10 +124,11 @@ def decode(
             failure = type(error).__name__
             continue
         steps = (Step("decode", {"transfer_syntax": str(syntax), "decoder": plugin or "pydicom"}), *luminance.steps)
-        return stored, luminance.describe(attributes), steps
+        return stored, luminance.describe(attributes).assuming(*payload.assumed), steps
     raise Rejected(
         RejectionCode.DECODE_FAILED,
-        f"{syntax.name}: {', '.join(plugins) or 'pydicom'} could not decode the pixels ({failure}). Send it again.",
+        f"{syntax.name}: {', '.join(plugins) or 'pydicom'} could not decode the pixels ({failure}). Export the image "
+        "uncompressed (Explicit VR Little Endian) from its source.",
     )
 
 
@@ -148,7 +154,12 @@ def _available(syntax: UID) -> tuple[str, ...]:
 
 
 def _decode_with(
-    plugin: str, ds: Dataset, attributes: InstanceAttributes, layout: Layout, luminance: Luminance
+    plugin: str,
+    ds: Dataset,
+    attributes: InstanceAttributes,
+    layout: Layout,
+    luminance: Luminance,
+    payload: Payload,
 ) -> np.ndarray:
     dtype = np.dtype(f"f{attributes.bits_allocated // 8}") if layout.real else luminance.dtype
     stored = np.empty((attributes.frames, attributes.rows, attributes.columns), dtype=dtype)
@@ -157,18 +168,21 @@ def _decode_with(
         if index >= attributes.frames:
             break
         if not layout.real:
-            frame = _significant(frame, attributes, layout, plugin)
+            coding = payload.codings[index] if payload.codings else None
+            frame = _significant(frame, attributes, layout, coding)
         stored[index] = frame if layout.real else luminance.apply(frame, space)
         count += 1
     if count != attributes.frames:
         raise Rejected(
             RejectionCode.FRAME_COUNT,
-            f"NumberOfFrames is {attributes.frames}, but {count} frames were decoded. Send the file again.",
+            f"NumberOfFrames is {attributes.frames}, but {count} frames were decoded. Export the whole object.",
         )
+    if layout.real and attributes.padding_value == NAN_PADDING:
+        stored[np.isnan(stored)] = NAN_PADDING
     if layout.real and not np.isfinite(stored).all():
         raise Rejected(
             RejectionCode.NON_FINITE,
-            "Some pixels are NaN or infinite; all must be finite numbers. Correct them at the source and send again.",
+            "Some pixels are NaN or infinite; all must be finite numbers. Correct them at their source.",
         )
     return stored
 
@@ -182,13 +196,23 @@ def _frames(plugin: str, ds: Dataset, layout: Layout) -> Iterator[tuple[np.ndarr
         yield frame, str(meta["photometric_interpretation"])
 
 
-def _significant(frame: np.ndarray, attributes: InstanceAttributes, layout: Layout, plugin: str) -> np.ndarray:
+def _has_unused_bits(coding: Coding, attributes: InstanceAttributes) -> bool:
+    """Whether a stream codes bits that are not stored ones, bit for bit. A lossy one has lost what they were."""
+    return coding.lossless and coding.precision > attributes.bits_stored
+
+
+def _significant(
+    frame: np.ndarray, attributes: InstanceAttributes, layout: Layout, coding: Coding | None
+) -> np.ndarray:
     """Keep BitsStored bits below HighBit, sign-extended (PS3.5 8.1.1): old files hide overlays in the other bits.
+
+    Native and RLE data have them always (`coding` None or empty), other streams where they code more than BitsStored.
 
     Some CT scanners write a padding value outside BitsStored; it is left as it is, so that it can still be recognised.
     """
     width, stored = frame.dtype.itemsize * 8, attributes.bits_stored
-    if plugin not in _UNPACKED or attributes.bits_allocated == 1 or stored >= width:
+    unpacked = coding is None or not coding.precision or _has_unused_bits(coding, attributes)
+    if not unpacked or attributes.bits_allocated == 1 or stored >= width:
         return frame
     up = width - 1 - layout.high_bit
     wide = np.left_shift(frame, up) if up > 0 else frame.copy()  # moves HighBit to the top bit
@@ -199,7 +223,7 @@ def _significant(frame: np.ndarray, attributes: InstanceAttributes, layout: Layo
     return significant
 
 
-def _fits(value: int, attributes: InstanceAttributes) -> bool:
+def _fits(value: float, attributes: InstanceAttributes) -> bool:
     low, bits = (
         (-(2 ** (attributes.bits_stored - 1)), attributes.bits_stored - 1)
         if attributes.pixel_representation

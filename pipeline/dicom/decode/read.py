@@ -7,20 +7,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
-from pipeline.dicom.decode.fields import read_text
+from pipeline.dicom.decode.fields import has, read_text
 from pipeline.dicom.decode.header import read_attributes, read_identity
+from pipeline.dicom.decode.own_objects import refuse_own
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.pixels import decode
 from pipeline.dicom.decode.source import guard, open_dataset, quietly
+from pipeline.dicom.decode.waveform import decode_waveforms, has_waveform
 from pipeline.errors import Rejected, RejectionCode
 from pipeline.types import Step
+
+if TYPE_CHECKING:
+    from pipeline.config import DecodeLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,8 @@ class DecodedInstance:
     Attributes:
         identity: the identifiers as written in the file; PHI.
         attributes: the allow-listed attributes, with the photometric and bits of `stored`.
-        stored: [F, H, W], the smallest integer type for BitsStored; float32 or float64 for (Double) Float Pixel Data.
+        stored: [F, H, W], the smallest integer type for BitsStored; float32 or float64 for (Double) Float Pixel Data;
+            of a signal, [groups, channels, samples].
         history: every step from the file to `stored`.
     """
 
@@ -47,14 +53,18 @@ def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
         Rejected: for any content that cannot be read within `limits`; no other exception is raised.
     """
     with guard(RejectionCode.CORRUPT_HEADER), quietly():
-        ds, syntax, deduced = open_dataset(Path(path), limits)
+        ds, syntax, deduced, assumed = open_dataset(Path(path), limits)
         _require_image(ds, with_pixels=True)
         identity = read_identity(ds)
-        attributes = read_attributes(ds, str(syntax))
-        assumed = (Step("assume-transfer-syntax", {"transfer_syntax": str(syntax)}),) if deduced else ()
+        attributes = read_attributes(ds, str(syntax)).assuming(*assumed)
+        first = [Step("assume-transfer-syntax", {"transfer_syntax": str(syntax)})] if deduced else []
     with guard(RejectionCode.DECODE_FAILED), quietly():
-        stored, attributes, steps = decode(ds, attributes, syntax, limits)
-    return DecodedInstance(identity, attributes, stored, (*assumed, *steps))
+        if has_waveform(ds):
+            stored, steps = decode_waveforms(ds, syntax, limits)
+        else:
+            stored, attributes, steps = decode(ds, attributes, syntax, limits)
+    first += [Step("assume", {"deviations": list(attributes.assumed)})] if attributes.assumed else []
+    return DecodedInstance(identity, attributes, stored, (*first, *steps))
 
 
 def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, InstanceAttributes]:
@@ -64,18 +74,19 @@ def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, Instance
         Rejected: as `read_instance`, except for faults that only show in the pixels.
     """
     with guard(RejectionCode.CORRUPT_HEADER), quietly():
-        ds, syntax, _ = open_dataset(Path(path), limits, header_only=True)
+        ds, syntax, *_ = open_dataset(Path(path), limits, header_only=True)
         _require_image(ds, with_pixels=False)
         return read_identity(ds), read_attributes(ds, str(syntax))
 
 
 def _require_image(ds: Dataset, with_pixels: bool) -> None:
-    has_pixels = any(name in ds for name in PIXEL_KEYWORDS)
-    if has_pixels or (not with_pixels and "Rows" in ds):
+    refuse_own(ds)
+    has_pixels = has_waveform(ds) or any(has(ds, name) for name in PIXEL_KEYWORDS)
+    if has_pixels or (not with_pixels and has(ds, "Rows")):
         return
-    if "Rows" in ds or UID(read_text(ds, "SOPClassUID")).name.endswith("Image Storage"):
-        raise Rejected(RejectionCode.NO_PIXEL_DATA, "The image has no pixel data. Send the complete object.")
+    if has(ds, "Rows") or UID(read_text(ds, "SOPClassUID")).name.endswith("Image Storage"):
+        raise Rejected(RejectionCode.NO_PIXEL_DATA, "The image has no pixel data. Export the complete object.")
     raise Rejected(
         RejectionCode.NOT_AN_IMAGE,
-        "The object is not an image but a report, plan, index or the like. No action is needed.",
+        "The object is neither an image nor a signal but a report, plan, index or the like. No action is needed.",
     )

@@ -11,13 +11,12 @@ import logging
 import os
 import stat
 import threading
-import time
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import dcmread, read_dataset
@@ -30,11 +29,18 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.fragments import closed
+from pipeline.dicom.decode.settled import is_changing
+from pipeline.dicom.decode.vendors import Assumed
 from pipeline.errors import Rejected, RejectionCode
+
+if TYPE_CHECKING:
+    from pipeline.config import DecodeLimits
 
 for _name in ("pydicom", "pylibjpeg", "libjpeg", "openjpeg"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
+# Their warnings quote malformed values, identifiers among them, wherever an element is read or written.
+warnings.filterwarnings("ignore", module=r"(pydicom|pynetdicom|highdicom|dicomweb_client|pylibjpeg)(\.|$)")
 
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _HEADER_ALLOWANCE = 64 * 2**20  # bytes that a deflated header may take in addition to its pixels
@@ -86,7 +92,7 @@ def _as_rejected(error: BaseException, fallback: RejectionCode) -> Rejected:
         )
     if isinstance(error, RecursionError):
         sentence = (
-            "Sequences are nested deeper than the reader can follow. The file is damaged or hostile; send it again."
+            "Sequences are nested deeper than the reader can follow. The file is damaged or hostile; export it without."
         )
         return Rejected(RejectionCode.NESTED_TOO_DEEP, sentence)
     if isinstance(error, MemoryError):
@@ -95,11 +101,17 @@ def _as_rejected(error: BaseException, fallback: RejectionCode) -> Rejected:
     return Rejected(fallback, f"The file cannot be interpreted ({type(error).__name__}). Export the image again.")
 
 
-def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) -> tuple[Dataset, UID, bool]:
-    """Parse a file.
+class Opened(NamedTuple):
+    """A parsed file: its transfer syntax, whether that was deduced for want of file meta information, and `Assumed`."""
 
-    Returns:
-        The data set, its transfer syntax, and whether that was deduced because file meta information is missing.
+    ds: Dataset
+    syntax: UID
+    deduced: bool
+    assumed: tuple[str, ...] = ()
+
+
+def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) -> Opened:
+    """Parse a file.
 
     Raises:
         Rejected: with the code of the fault; inside `guard` no content raises any other exception.
@@ -109,14 +121,14 @@ def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) ->
         before = os.fstat(file.fileno())
         in_memory = before.st_size <= _IN_MEMORY and not header_only
         stream = io.BytesIO(file.read()) if in_memory else _Clamped(file, before.st_size)
-        ds, syntax, deduced = _parse(stream, limits, header_only)
+        opened = _parse_closed(stream, texts, limits, header_only)
         after = os.fstat(file.fileno())
     # A sender that is still writing changes size or time while we read: half a file must not pass as a whole one.
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise _still_writing()
-    _refuse_truncation(ds, texts)
-    _refuse_depth(ds, limits.sequence_depth)
-    return ds, syntax, deduced
+    _refuse_truncation(opened.ds, texts)
+    _refuse_depth(opened.ds, limits.sequence_depth)
+    return opened
 
 
 class _Clamped(io.BufferedReader):
@@ -147,10 +159,10 @@ def _examine(path: Path, limits: DecodeLimits) -> None:
     if not stat.S_ISREG(status.st_mode):
         sentence = "The path is not a regular file but a folder, pipe or device. Pass the path of a file."
         raise Rejected(RejectionCode.NOT_A_FILE, sentence)
-    if time.time() - status.st_mtime < limits.settle_seconds:
+    if is_changing(path, status, limits.settle_seconds):
         raise _still_writing()
     if status.st_size == 0:
-        raise Rejected(RejectionCode.EMPTY_FILE, "The file is empty (0 bytes). Copy or send it again.")
+        raise Rejected(RejectionCode.EMPTY_FILE, "The file is empty (0 bytes). Copy the whole file from its source.")
     if status.st_size > limits.file_bytes:
         sentence = (
             f"The file holds {status.st_size} bytes, more than `decode.file_bytes` = {limits.file_bytes}. If it is "
@@ -164,19 +176,32 @@ def _still_writing() -> Rejected:
     return Rejected(RejectionCode.STILL_WRITING, sentence)
 
 
-def _parse(file: BinaryIO, limits: DecodeLimits, header_only: bool) -> tuple[Dataset, UID, bool]:
+def _parse_closed(file: BinaryIO, texts: list[str], limits: DecodeLimits, header_only: bool) -> Opened:
+    """Parse; pixel data that lack only their final delimiter are parsed again with it."""
+    opened = _parse(file, limits, header_only)
+    if not any("before delimiter" in text for text in texts) or any(tag in opened.ds for tag in _PIXEL_TAGS):
+        return opened
+    file.seek(0)
+    content = closed(file.read())
+    if content is None:
+        return opened
+    texts.clear()
+    return _parse(io.BytesIO(content), limits, header_only)._replace(assumed=(Assumed.FINAL_DELIMITER,))
+
+
+def _parse(file: BinaryIO, limits: DecodeLimits, header_only: bool) -> Opened:
     head = file.read(4096)
     file.seek(0)
     if not has_dicom_magic(head) and not _starts_with_element(head):
         sentence = "The file does not begin like a DICOM file (PS3.10 7.1). If it should be one, export it again."
         raise Rejected(RejectionCode.NOT_DICOM, sentence)
     if DeflatedExplicitVRLittleEndian.encode() in head:
-        return _inflate(file, limits), DeflatedExplicitVRLittleEndian, False
+        return Opened(_inflate(file, limits), DeflatedExplicitVRLittleEndian, False)
     ds = dcmread(file, force=True, stop_before_pixels=header_only)
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax:
-        return ds, UID(syntax), False
-    return ds, _deduce(ds), True
+        return Opened(ds, UID(syntax), False)
+    return Opened(ds, _deduce(ds), True)
 
 
 def has_dicom_magic(head: bytes) -> bool:
@@ -215,7 +240,7 @@ def _inflate(file: BinaryIO, limits: DecodeLimits) -> Dataset:
         try:
             plain.write(inflater.decompress(rest, _INFLATE_STEP))
         except zlib.error:
-            sentence = "The deflated data set is damaged or not a deflate stream (PS3.5 A.5). Send the file again."
+            sentence = "The deflated data set is damaged or not a deflate stream (PS3.5 A.5). Export the image again."
             raise Rejected(RejectionCode.CORRUPT_HEADER, sentence) from None
         rest = inflater.unconsumed_tail
         if plain.tell() > budget:
@@ -225,7 +250,7 @@ def _inflate(file: BinaryIO, limits: DecodeLimits) -> Dataset:
             sentence += "If the image is genuine, raise that value in settings.yaml."
             raise Rejected(RejectionCode.DECOMPRESSION_BOMB, sentence)
     if not inflater.eof:
-        sentence = "The deflated data set ends before its end marker. Send the file again."
+        sentence = "The deflated data set ends before its end marker. Copy the whole file from its source."
         raise Rejected(RejectionCode.TRUNCATED_PIXELS, sentence)
     plain.seek(0)
     ds = read_dataset(plain, is_implicit_VR=False, is_little_endian=True)
@@ -239,8 +264,12 @@ def _refuse_truncation(ds: Dataset, texts: list[str]) -> None:
         return
     in_encapsulated = any("before delimiter" in message for message in texts)
     if in_encapsulated or ("Rows" in ds and not any(tag in ds for tag in _PIXEL_TAGS)):
-        raise Rejected(RejectionCode.TRUNCATED_PIXELS, "The file ends inside its pixel data. Send it again.")
-    raise Rejected(RejectionCode.CORRUPT_HEADER, "The file ends inside an element. Send it again.")
+        raise Rejected(
+            RejectionCode.TRUNCATED_PIXELS, "The file ends inside its pixel data. Copy the whole file from its source."
+        )
+    raise Rejected(
+        RejectionCode.CORRUPT_HEADER, "The file ends inside an element. Copy the whole file from its source."
+    )
 
 
 def _refuse_depth(ds: Dataset, limit: int) -> None:

@@ -7,6 +7,9 @@ pass, in their canonical spelling, so that routes can tell a T1 from a FLAIR and
 from __future__ import annotations
 
 import re
+import unicodedata
+
+from pipeline.dicom.decode import vendors
 
 # Canonical token: other spellings with the same meaning.
 _SYNONYMS = {
@@ -84,7 +87,10 @@ _SYNONYMS = {
     "MINIP": "",
     "MPR": "REFORMAT",
     "SUB": "SUBTRACTION",
-    "SCOUT": "LOCALIZER LOCALISER LOC TOPOGRAM TOPO SURVEY SURVIEW",
+    "SCOUT": " ".join(sorted(vendors.LOCALISER_WORDS)),
+    "SPECTRAL": " ".join(sorted(vendors.SPECTRAL_WORDS)),
+    "PHASE": " ".join(sorted(vendors.PHASE_WORDS)),
+    "MAP": " ".join(sorted(vendors.MAP_WORDS)),
     "CALIBRATION": "CAL",
     "DOSE": "",
     "REPORT": "",
@@ -96,10 +102,34 @@ TOKENS = {spelling: token for token, others in _SYNONYMS.items() for spelling in
 _SPLIT = re.compile(r"[^A-Z0-9+*]+")
 
 
+# Two words in a row that mean what neither means alone: "arterial phase" is a time, "phase map" is not.
+_PAIRS = {
+    pair: token
+    for token, pairs in (
+        ("SPECTRAL", vendors.SPECTRAL_PAIRS), ("PHASE", vendors.PHASE_PAIRS), ("MAP", vendors.MAP_PAIRS)
+    )
+    for pair in pairs
+}  # fmt: skip
+_AMBIGUOUS = frozenset({"PHASE", "MAP"})  # as single words they say too little
+
+
 def tokens_of(*free_text: str) -> tuple[str, ...]:
     """Return the vocabulary tokens of free text, sorted and unique; unlisted words are dropped."""
-    words = (word for part in free_text for word in _SPLIT.split(part.upper()))
-    return tuple(sorted({TOKENS[word] for word in words if word in TOKENS}))
+    tokens: set[str] = set()
+    for text in free_text:
+        words = [word for word in _SPLIT.split(_plain(text)) if word]
+        tokens |= {TOKENS[word] for word in words if word in TOKENS and word not in _AMBIGUOUS}
+        tokens |= {_PAIRS[pair] for pair in map(" ".join, zip(words, words[1:], strict=False)) if pair in _PAIRS}
+        if any(part in word for word in words for part in vendors.LOCALISER_PARTS):
+            tokens.add("SCOUT")
+        if any(word.endswith(vendors.SPECTRAL_END) for word in words):
+            tokens.add("SPECTRAL")
+    return tuple(sorted(tokens))
+
+
+def _plain(text: str) -> str:
+    """Return text in capitals without accents, as consoles of other languages write it."""
+    return "".join(char for char in unicodedata.normalize("NFKD", text.upper()) if not unicodedata.combining(char))
 
 
 # Codes of PS3.16 CID 4010 and 4014 (SNOMED CT and the older SNOMED-RT) to terms of ViewPosition (0018,5101).

@@ -7,8 +7,8 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from pipeline.dicom.decode.own_objects import MANUFACTURER
 from pipeline.dicom.export.described import (
-    MANUFACTURER,
     MODEL_NAME,
     NOT_FOR_DIAGNOSIS,
     Described,

@@ -10,11 +10,18 @@ import numpy as np
 from pydicom import Dataset, charset
 from pydicom.sr.coding import Code
 
+from pipeline.dicom.decode.own_objects import MANUFACTURER
 from pipeline.dicom.identity.uids import derived_uid
 
-ObjectKind = Literal["seg", "sc", "sr", "ko"]
-KINDS: tuple[ObjectKind, ...] = ("seg", "sc", "sr", "ko")  # in the order of sending: referenced objects come first
-MANUFACTURER, MODEL_NAME, SERIAL = "Nightread", "nightread", "none"
+ObjectKind = Literal["seg", "pm", "sc", "sr", "ko"]
+KINDS: tuple[ObjectKind, ...] = (
+    "seg",
+    "pm",
+    "sc",
+    "sr",
+    "ko",
+)  # in the order of sending: referenced objects come first
+MODEL_NAME, SERIAL = "nightread", "none"
 NOT_FOR_DIAGNOSIS = "Not for diagnosis: an unsupervised detector's statement of how unusual this study is."
 SCHEME = "99NIGHTREAD"  # private coding scheme (PS3.3 8.2), named in every object that uses it
 FINDING = Code("unusual", SCHEME, "Differs from normal studies")
@@ -24,7 +31,11 @@ P_VALUE = Code("p-value", SCHEME, "One-sided p-value")
 WORDS = Code("how-unusual", SCHEME, "How unusual, in words")
 WORTH = Code("guarantee", SCHEME, "What the p-value is worth")
 RULE = Code("flagged-by", SCHEME, "Flagged by")
+MAP = Code("anomaly-map", SCHEME, "Anomaly map, higher is more unusual")
+MAP_PEAK = Code("anomaly-map-peak", SCHEME, "Highest value of the anomaly map")
+COVERAGE = Code("coverage", SCHEME, "What the volume covers")
 _SERIES = {"seg": (9001, "Nightread: unusual region"), "sc": (9002, "Nightread: picture, not for diagnosis")}
+_SERIES |= {"pm": (9005, "Nightread: anomaly map, not for diagnosis")}
 _SERIES |= {"sr": (9003, "Nightread: report, not for diagnosis"), "ko": (9004, "Nightread: flagged images")}
 
 
@@ -74,11 +85,20 @@ class SourceImage:
         dataset: data set of the file; pixels are not needed.
         frame: 0-based.
         heatmap: float [H, W] on the native grid, None where the method has no map or it was not stored.
+        spacing_mm: (row, column) distance in the patient; None where the file gives none.
+        slice_mm: distance between the slices of its series; None where they are not a regular stack.
     """
 
     dataset: Dataset
     frame: int = 0
     heatmap: np.ndarray | None = field(default=None)
+    spacing_mm: tuple[float, float] | None = None
+    slice_mm: float | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether the original has several frames."""
+        return int(self.dataset.get("NumberOfFrames", 1)) > 1
 
 
 # pydicom 3.0.2 lacks parts of PS3.3 C.12.1.1.2: Latin alphabet No. 9, and the escape sequences of GB 2312. It leaves
@@ -94,6 +114,11 @@ def in_unicode(ds: Dataset) -> Dataset:
     ds.decode()
     ds.SpecificCharacterSet = "ISO_IR 192"
     return ds
+
+
+def decimal(value: float) -> float:
+    """Round to what fits into a decimal string (PS3.5 6.2, DS: 16 characters)."""
+    return float(f"{value:.8g}")
 
 
 def series_of(finding: Described, kind: ObjectKind) -> dict[str, Any]:
@@ -120,8 +145,8 @@ def equipment(finding: Described) -> dict[str, Any]:
 def finish(ds: Dataset, finding: Described, kind: ObjectKind, source: Dataset) -> Dataset:
     """Make an object reproducible, and copy what highdicom leaves out; nothing is invented.
 
-    BodyPartExamined and Laterality are taken from the source. Laterality is type 2C in a picture (PS3.3 C.7.3.1): where
-    the source has neither Laterality nor a body part, it is empty.
+    BodyPartExamined and Laterality are taken from the source. Laterality is type 2C in a picture or a map (PS3.3
+    C.7.3.1): where the source has neither Laterality nor a body part, it is empty.
     """
     day, hour = finding.at.strftime("%Y%m%d"), finding.at.strftime("%H%M%S")
     ds.InstanceCreationDate, ds.InstanceCreationTime = day, hour
@@ -133,9 +158,9 @@ def finish(ds: Dataset, finding: Described, kind: ObjectKind, source: Dataset) -
     for keyword in ("IssuerOfPatientID", "StudyDescription", "PatientAge", "TimezoneOffsetFromUTC"):
         if keyword in source and keyword not in ds:
             ds[keyword] = source[keyword]
-    if kind in ("seg", "sc"):
+    if kind in ("seg", "pm", "sc"):
         _anatomy(ds, source, kind)
-    if "CodingSchemeIdentificationSequence" not in ds and kind in ("seg", "sr"):
+    if "CodingSchemeIdentificationSequence" not in ds and kind in ("seg", "pm", "sr"):
         ds.CodingSchemeIdentificationSequence = [_coding_scheme()]
     return ds
 
@@ -156,7 +181,7 @@ def _anatomy(ds: Dataset, source: Dataset, kind: ObjectKind) -> None:
         if keyword in source:
             ds[keyword] = source[keyword]
     if (
-        kind == "sc"
+        kind in ("pm", "sc")
         and "Laterality" not in source
         and "ImageLaterality" not in source
         and not source.get("BodyPartExamined")

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydicom.sr.coding import Code
 
+from pipeline.dicom.decode.own_objects import MANUFACTURER
 from pipeline.dicom.export.described import (
     FINDING,
-    MANUFACTURER,
     MODEL_NAME,
     NOT_FOR_DIAGNOSIS,
     P_VALUE,

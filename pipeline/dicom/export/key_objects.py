@@ -8,8 +8,8 @@ import highdicom as hd
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
+from pipeline.dicom.decode.own_objects import MANUFACTURER
 from pipeline.dicom.export.described import (
-    MANUFACTURER,
     MODEL_NAME,
     NOT_FOR_DIAGNOSIS,
     Described,

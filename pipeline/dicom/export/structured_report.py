@@ -24,9 +24,9 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from pipeline.dicom.decode.own_objects import MANUFACTURER
 from pipeline.dicom.export.described import (
     FINDING,
-    MANUFACTURER,
     MODEL_NAME,
     NOT_FOR_DIAGNOSIS,
     P_VALUE,
@@ -37,30 +37,33 @@ from pipeline.dicom.export.described import (
     WORTH,
     Described,
     SourceImage,
+    decimal,
     finish,
     series_of,
 )
+from pipeline.dicom.export.measured_regions import measured_regions
 
 _IMAGING = Code("363679005", "SCT", "Imaging")
 _WARNING = Code("warning", SCHEME, "Warning")
-_NO_UNITS = Code("1", "UCUM", "no units")
 
 
-def structured_report(finding: Described, images: Sequence[SourceImage]) -> Dataset:
+def structured_report(finding: Described, images: Sequence[SourceImage], outline: Dataset | None = None) -> Dataset:
     """Return the report: score, p-value and its words, model and version, images, and "not for diagnosis".
 
     Args:
         finding: the finding.
         images: images of one study, the most unusual first.
+        outline: segmentation of the finding; its regions are measured and referenced, so that a viewer can show them.
     """
+    regions = [] if outline is None else measured_regions(finding, outline, images)
     report = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=device(finding)),
         procedure_reported=CodedConcept.from_code(_IMAGING),
-        imaging_measurements=[_group(finding, images)],
+        imaging_measurements=[_group(finding, images), *regions],
         title=codes.DCM.ImagingMeasurementReport,
     )
     ds = Comprehensive3DSR(
-        evidence=[image.dataset for image in images],
+        evidence=[*(image.dataset for image in images), *([] if outline is None else [outline])],
         content=report,
         manufacturer=MANUFACTURER,
         is_complete=True,
@@ -83,9 +86,9 @@ def device(finding: Described) -> ObserverContext:
 
 
 def _group(finding: Described, images: Sequence[SourceImage]) -> MeasurementsAndQualitativeEvaluations:
-    numbers = [Measurement(name=SCORE, value=_decimal(finding.score), unit=_NO_UNITS)]
+    numbers = [Measurement(name=SCORE, value=decimal(finding.score), unit=codes.UCUM.NoUnits)]
     if finding.p_value is not None:
-        numbers.append(Measurement(name=P_VALUE, value=_decimal(finding.p_value), unit=_NO_UNITS))
+        numbers.append(Measurement(name=P_VALUE, value=decimal(finding.p_value), unit=codes.UCUM.NoUnits))
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=hd.UID(finding.uid("sr", "tracking")), identifier=finding.route),
         finding_type=FINDING,
@@ -101,11 +104,5 @@ def _group(finding: Described, images: Sequence[SourceImage]) -> MeasurementsAnd
 
 
 def _reference(image: SourceImage) -> SourceImageForMeasurementGroup:
-    several = int(image.dataset.get("NumberOfFrames", 1)) > 1
-    frames = [image.frame + 1] if several else None
+    frames = [image.frame + 1] if image.several else None
     return SourceImageForMeasurementGroup(image.dataset.SOPClassUID, image.dataset.SOPInstanceUID, frames)
-
-
-def _decimal(value: float) -> float:
-    """Round to what fits into a decimal string (PS3.5 6.2, DS: 16 characters)."""
-    return float(f"{value:.8g}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -186,6 +186,12 @@ class Crosswalk:
             return []
         with self.transaction() as connection:
             return sorted(connection.execute(_search(tuple(criteria)), criteria).scalars())
+
+    def find_study_dates(self, study_ids: Collection[str]) -> dict[str, str]:
+        """Return the study date (YYYYMMDD, as the files had it) of each study pseudonym that has one."""
+        query = select(Study.study_id, Study.study_date).where(Study.study_id.in_(study_ids), Study.study_date != "")
+        with self.transaction() as connection:
+            return {row.study_id: row.study_date for row in connection.execute(query)}
 
     def find_patients(self, patient_id: str, issuer: str = "") -> list[str]:
         """Return the pseudonyms of a Patient ID, sorted: of all its issuers, or only of `issuer`.

@@ -32,13 +32,23 @@ def _person(keys: Pseudonyms, row: Row[Any]) -> str:
     return keys.patient(row.issuer, row.patient_id) if row.patient_id else keys.patient_of_study(row.unnamed_study_uid)
 
 
-# Kind, table, its pseudonym column, and the function with which a key derives that pseudonym from the row.
-_MAKERS: tuple[tuple[Kind, Any, Any, Callable[[Pseudonyms, Any], str]], ...] = (
-    ("patient", Person, Person.person_id, _person),
-    ("study", Study, Study.study_id, lambda keys, row: keys.study(row.study_uid)),
-    ("series", Series, Series.series_id, lambda keys, row: keys.series(row.series_uid)),
-    ("instance", Instance, Instance.instance_id, lambda keys, row: keys.instance(row.sop_uid)),
-    ("path", Path_, Path_.path_id, lambda keys, row: keys.path(os.fsdecode(row.path))),
+Make = Callable[[Pseudonyms, Any], str]
+_SERIES = select(Series.__table__, Study.study_uid).join(Study.__table__, Series.study_id == Study.study_id)
+# Kind, rows, their pseudonym column, and the functions of which one derives that pseudonym from the row with a key.
+_MAKERS: tuple[tuple[Kind, Any, Any, tuple[Make, ...]], ...] = (
+    ("patient", select(Person.__table__), Person.person_id, (_person,)),
+    ("study", select(Study.__table__), Study.study_id, (lambda keys, row: keys.study(row.study_uid),)),
+    (
+        "series",
+        _SERIES,
+        Series.series_id,
+        (
+            lambda keys, row: keys.series(row.series_uid),
+            lambda keys, row: keys.series_within(row.study_uid, row.series_uid),
+        ),
+    ),
+    ("instance", select(Instance.__table__), Instance.instance_id, (lambda keys, row: keys.instance(row.sop_uid),)),
+    ("path", select(Path_.__table__), Path_.path_id, (lambda keys, row: keys.path(os.fsdecode(row.path)),)),
 )
 
 # Parents before children: where the database cascades, the children are already renamed.
@@ -54,17 +64,20 @@ def build_map(connection: Connection, old: Pseudonyms, new: Pseudonyms) -> None:
     Raises:
         IdentityError: `old` does not derive a stored pseudonym from its row, so `new` would give it to somebody else.
     """
-    for kind, table, column, make in _MAKERS:
-        rows = connection.execute(select(table.__table__), execution_options={"yield_per": _CHUNK})
+    for kind, query, column, makes in _MAKERS:
+        rows = connection.execute(query, execution_options={"yield_per": _CHUNK})
         for part in rows.partitions():
-            triples = [(getattr(row, column.name), make(old, row), make(new, row)) for row in part]
-            wrong = next((stored for stored, expected, _ in triples if stored != expected), None)
-            if wrong is not None:
-                raise IdentityError(
-                    f"The current key does not derive the crosswalk's {kind} {wrong[:12]} from the identifiers stored "
-                    "with it, so a rotation would mix up patients. Restore key and crosswalk from the same backup."
-                )
-            values = [{"former_id": stored, "kind": kind, "next_id": fresh} for stored, _, fresh in triples]
+            values = []
+            for row in part:
+                stored = getattr(row, column.name)
+                make = next((one for one in makes if one(old, row) == stored), None)
+                if make is None:
+                    raise IdentityError(
+                        f"The current key does not derive the crosswalk's {kind} {stored[:12]} from the identifiers "
+                        "stored with it, so a rotation would mix up patients. Restore key and crosswalk from the same "
+                        "backup."
+                    )
+                values.append({"former_id": stored, "kind": kind, "next_id": make(new, row)})
             connection.execute(insert(RotationMap), values)
 
 

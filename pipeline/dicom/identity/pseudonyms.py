@@ -109,6 +109,10 @@ class Pseudonyms:
         """Return the pseudonym of a Series Instance UID (0020,000E)."""
         return self._digest("series", trim(uid))[:32]
 
+    def series_within(self, study_uid: str, uid: str) -> str:
+        """Return the pseudonym of a series whose Series Instance UID another study has already."""
+        return self._digest("series-within-study", trim(study_uid), trim(uid))[:32]
+
     def instance(self, uid: str) -> str:
         """Return the pseudonym of a SOP Instance UID (0008,0018)."""
         return self._digest("instance", trim(uid))[:32]

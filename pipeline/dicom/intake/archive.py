@@ -1,4 +1,7 @@
-"""Extract files from zip, tar and gzip archives, which choose neither where files land nor how big they become."""
+"""Extract files from zip, tar and compressed archives, which choose neither where files land nor how big they become.
+
+An archive inside an archive is one of its members; `find_files` opens it in turn, under the budget of the outermost.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +21,43 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, Literal, cast
 
 import psutil
+from zstandard import ZstdDecompressor, ZstdError
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.source import has_dicom_magic
+from pipeline.dicom.intake.expansion_limits import Budget
 from pipeline.errors import Rejected, RejectionCode
 
-BOMB_RATIO = 200  # an archive that swells by more than this ...
-BOMB_BYTES = 64 * 2**20  # ... to more than this many bytes is treated as a decompression bomb
-MAX_MEMBERS = 1_000_000
 CHUNK = 2**20
 Known = Callable[[str, int], bool]
 _PREFIX = "nightread-member-"
-_COMPRESSED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+
+
+def _open_zstd(path: Path, mode: str) -> BinaryIO:
+    return cast(BinaryIO, ZstdDecompressor().stream_reader(path.open(mode), read_across_frames=True, closefd=True))
+
+
+_COMPRESSED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\x00": lzma.open,
+    b"\x28\xb5\x2f\xfd": _open_zstd,
+}
+# Archives that are recognised but not read, and what they are.
+_FOREIGN = {
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"Rar!\x1a\x07": "RAR",
+    b"\x04\x22\x4d\x18": "LZ4",
+    b"LZIP": "lzip",
+    b"\x1f\x9d": "compress (.Z)",
+    b"MSCF": "Cabinet",
+    b"xar!": "xar",
+}
 _BROKEN = (
+    ZstdError,
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -71,18 +95,39 @@ class Member:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file begins like zip, tar, gzip, bzip2 or xz. A DICOM file whose preamble looks like one is not one."""
+    """Whether a file begins like zip, tar, gzip, bzip2, xz or Zstandard."""
+    return examine_file(path) is True
+
+
+def examine_file(path: Path) -> bool | Rejected:
+    """Return whether a file is an archive that is read, or why an archive of another format is not.
+
+    A DICOM file whose preamble looks like an archive is not one.
+    """
     with path.open("rb") as file:
         head = file.read(512)
-    return not has_dicom_magic(head) and (head[:4] == b"PK\x03\x04" or _opener(head) is not None or _is_tar(head))
+    if has_dicom_magic(head):
+        return False
+    if kind := next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), None):
+        sentence = f"The file is an archive of the format {kind}, which is not read. Unpack it, and ingest the folder."
+        return Rejected(RejectionCode.ARCHIVE_UNREADABLE, sentence)
+    return head[:4] == b"PK\x03\x04" or _opener(head) is not None or _is_tar(head)
 
 
-def extract_members(path: Path, limits: DecodeLimits, is_known: Known = lambda name, size: False) -> Iterator[Member]:
-    """Extract the files of an archive one by one. Archives inside archives are not opened.
+def extract_members(
+    path: Path,
+    limits: DecodeLimits,
+    is_known: Known = lambda name, size: False,
+    budget: Budget | None = None,
+) -> Iterator[Member]:
+    """Extract the files of an archive one by one.
 
     Args:
+        path: the archive.
+        limits: `file_bytes` limits each member.
+        budget: of the outermost archive, where this one is inside another.
         is_known: called with (name, bytes) before a member is extracted; True leaves it in the archive, unchanged. Not
-            called for a gzip, bzip2 or xz without tar: the size of its one file is only known after extraction.
+            called for a compressed file without tar: the size of its one file is only known after extraction.
 
     Raises:
         Rejected: ARCHIVE_UNREADABLE, or ARCHIVE_BOMB for a member larger than `limits.file_bytes` or an archive that
@@ -90,7 +135,7 @@ def extract_members(path: Path, limits: DecodeLimits, is_known: Known = lambda n
     """
     _sweep()
     try:
-        yield from _walk(path, _Sink(path, limits.file_bytes, is_known))
+        yield from _walk(path, _Sink(path, budget or Budget(path, limits), is_known))
     except Rejected:
         raise
     except _BROKEN as error:
@@ -120,16 +165,15 @@ def _walk(path: Path, sink: _Sink) -> Iterator[Member]:
     with opener(path, "rb") as inner:
         holds_tar = _is_tar(inner.read(512))
     stream = opener(path, "rb")
-    return _tar_members(stream, sink) if holds_tar else _single_member(stream, sink)
+    mode: Literal["r:", "r|"] = "r|" if opener is _open_zstd else "r:"  # its reader cannot seek backwards
+    return _tar_members(stream, sink, mode) if holds_tar else _single_member(stream, sink)
 
 
 class _Sink:
-    """Write members under names of our own, and detect bombs by counting the bytes that are really decompressed."""
+    """Write members under names of our own, and count the bytes that are really decompressed."""
 
-    def __init__(self, archive: Path, largest: int, is_known: Known) -> None:
-        status = archive.stat()
-        self.archive, self._largest, self._size, self._modified = archive, largest, status.st_size, status.st_mtime_ns
-        self._count, self._written = 0, 0
+    def __init__(self, archive: Path, budget: Budget, is_known: Known) -> None:
+        self.archive, self._budget, self._modified = archive, budget, archive.stat().st_mtime_ns
         self._names: set[str] = set()
         self._is_known = is_known
 
@@ -138,9 +182,8 @@ class _Sink:
         name = self._own(name)
         if not self._is_known(name, size):
             return self._extract(name, source())
-        self._count += 1
-        self._written += size  # count skipped members too: a bomb remains one when its first members are known
-        self._check(size)
+        self._budget.begin()
+        self._budget.spend(size, size)  # skipped members too: a bomb remains one when its first members are known
         return Member(name, self.archive, size=size, unchanged=True)
 
     def take_only(self, source: BinaryIO) -> Member:
@@ -157,15 +200,14 @@ class _Sink:
         return own
 
     def _extract(self, name: str, source: IO[bytes]) -> Member:
-        self._count += 1
+        self._budget.begin()
         handle, target = tempfile.mkstemp(prefix=f"{_PREFIX}{os.getpid()}-")
         path = ExtractedPath(target)
         weakref.finalize(path, _forget, target)
         with closing(source), os.fdopen(handle, "wb") as out:
             # The declared size is not trusted: every chunk is counted before it is written.
             while chunk := source.read(CHUNK):
-                self._written += len(chunk)
-                self._check(out.tell() + len(chunk))
+                self._budget.spend(len(chunk), out.tell() + len(chunk))
                 out.write(chunk)
         os.utime(path, ns=(self._modified, self._modified))
         return Member(name, path, size=path.stat().st_size)
@@ -173,16 +215,6 @@ class _Sink:
     def refuse(self, name: str, code: RejectionCode, sentence: str) -> Member:
         """Return a member that stays in the archive."""
         return Member(self._own(name), self.archive, Rejected(code, sentence))
-
-    def _check(self, member_bytes: int) -> None:
-        swollen = self._written > BOMB_BYTES and self._written > BOMB_RATIO * self._size
-        if swollen or member_bytes > self._largest or self._count > MAX_MEMBERS:
-            sentence = (
-                f"The archive of {self._size} bytes expands beyond {self._written} bytes: a member is larger than"
-            )
-            sentence += f" `file_bytes`, or the archive swells {BOMB_RATIO}-fold. If it is genuine, unpack it yourself"
-            sentence += " and ingest the folder."
-            raise Rejected(RejectionCode.ARCHIVE_BOMB, sentence)
 
 
 def _forget(target: str) -> None:
@@ -207,8 +239,8 @@ def _zip_members(path: Path, sink: _Sink) -> Iterator[Member]:
                 yield sink.take(info.filename, info.file_size, partial(archive.open, info))
 
 
-def _tar_members(stream: BinaryIO, sink: _Sink) -> Iterator[Member]:
-    with closing(stream), tarfile.open(fileobj=stream, mode="r:") as archive:
+def _tar_members(stream: BinaryIO, sink: _Sink, mode: Literal["r:", "r|"] = "r:") -> Iterator[Member]:
+    with closing(stream), tarfile.open(fileobj=stream, mode=mode) as archive:
         for info in archive:
             if info.isdir():
                 continue

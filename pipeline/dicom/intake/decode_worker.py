@@ -1,7 +1,7 @@
 """Decode worker process: reads paths from standard input, answers on a pipe, leaves pixels in shared memory.
 
-Started by `pipeline.dicom.intake.sandbox` as `python -m pipeline.dicom.intake.decode_worker`, a fresh interpreter that
-inherits nothing from its parent (threads, torch, main module). It may die at any moment; its parent then replaces it.
+Started by `pipeline.dicom.intake.worker_process` in a fresh interpreter that inherits nothing from its parent (threads,
+torch, main module). It may die at any moment; its parent then replaces it.
 """
 
 from __future__ import annotations
@@ -14,29 +14,34 @@ import struct
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
-from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.read import DecodedInstance, read_instance
 from pipeline.errors import Rejected
+
+if TYPE_CHECKING:
+    from pipeline.config import DecodeLimits
 
 HEADER = struct.Struct(">Q")
 GRACE_SECONDS = 5.0  # the parent kills at `seconds`; the alarm only ends a worker whose parent has died
 
 
-def main(arguments: list[str]) -> None:
-    """Serve until the input ends. Arguments: the limits as JSON, the reply descriptor, the pixel descriptor."""
-    limits = DecodeLimits.model_validate_json(arguments[0])
-    replies, pixels = int(arguments[1]), int(arguments[2])
+def main() -> None:
+    """Serve until the input ends. Arguments: the limits as JSON, the reply descriptor, the descriptors of the slots."""
+    # The parent has validated them, and the models of `pipeline.config` take as long to be imported as numpy.
+    limits = cast("DecodeLimits", SimpleNamespace(**json.loads(sys.argv[1])))
+    replies, *slots = map(int, sys.argv[2:])
     # Ctrl-C reaches the whole process group, but only the parent decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _confine(limits)
     write_message(replies, {"ready": True})
     while (request := read_message(sys.stdin.buffer)) is not None:
         signal.setitimer(signal.ITIMER_REAL, limits.seconds + GRACE_SECONDS)
-        write_message(replies, _answer(Path(os.fsdecode(bytes.fromhex(request["path"]))), limits, pixels))
+        path = Path(os.fsdecode(bytes.fromhex(request["path"])))
+        write_message(replies, _answer(path, limits, slots[request["slot"]]))
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -100,7 +105,3 @@ def read_array(descriptor: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.n
             raise EOFError("the shared pixel memory is shorter than the array")
         at += count
     return array
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.intake.archive import extract_members, is_archive
+from pipeline.dicom.decode.settled import is_changing
+from pipeline.dicom.intake.archive import Member, examine_file, extract_members, is_archive
+from pipeline.dicom.intake.expansion_limits import Budget
 from pipeline.errors import Rejected, RejectionCode
+
+DEEPEST = 5  # archives inside each other: an export in a mail in a backup
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -82,7 +85,9 @@ def _children(path: Path, status: os.stat_result, seen: set[tuple[int, int]]) ->
 
 def _candidates(path: Path, status: os.stat_result, limits: DecodeLimits, is_known: Known) -> Iterator[Candidate]:
     rejected = _not_to_be_opened(status)
-    if rejected is None and is_archive(path) and time.time() - status.st_mtime >= limits.settle_seconds:
+    kind = examine_file(path) if rejected is None else False
+    rejected = kind if isinstance(kind, Rejected) else rejected
+    if kind is True and not is_changing(path, status, limits.settle_seconds):
         yield from _members(path, status, limits, is_known)
     else:
         yield Candidate(path, status.st_size, status.st_mtime_ns, path, rejected)
@@ -98,7 +103,7 @@ def _not_to_be_opened(status: os.stat_result) -> Rejected | None:
         )
         return Rejected(RejectionCode.NOT_A_FILE, sentence)
     if status.st_size == 0:
-        return Rejected(RejectionCode.EMPTY_FILE, "The file is empty (0 bytes). Copy or send it again.")
+        return Rejected(RejectionCode.EMPTY_FILE, "The file is empty (0 bytes). Copy the whole file from its source.")
     return None
 
 
@@ -106,11 +111,37 @@ def _members(path: Path, status: os.stat_result, limits: DecodeLimits, is_known:
     def candidate(name: str, size: int, file: Path = path, rejected: Rejected | None = None) -> Candidate:
         return Candidate(file, size, status.st_mtime_ns, path / name.lstrip("/"), rejected)
 
+    def walk(archive: Path, inside: str, depth: int) -> Iterator[Candidate]:
+        """Yield the members of an archive, and in place of archives among them their members."""
+        seen_before = lambda name, size: is_known(candidate(f"{inside}{name}", size))  # noqa: E731
+        for one in extract_members(archive, limits, seen_before, budget):
+            name, refused = f"{inside}{one.name}", one.rejected or _refuse_inner(one, depth)
+            if refused is None and not one.unchanged and is_archive(one.path):
+                try:
+                    yield from walk(one.path, f"{name}/", depth + 1)
+                except Rejected as rejected:
+                    if rejected.code is RejectionCode.ARCHIVE_BOMB:
+                        raise
+                    yield candidate(name, one.size, one.path, rejected)
+            else:
+                yield replace(candidate(name, one.size, one.path, refused), unchanged=one.unchanged)
+
     try:
-        for one in extract_members(path, limits, lambda name, size: is_known(candidate(name, size))):
-            yield replace(candidate(one.name, one.size, one.path, one.rejected), unchanged=one.unchanged)
+        budget = Budget(path, limits)
+        yield from walk(path, "", 1)
     except Rejected as rejected:
         yield Candidate(path, status.st_size, status.st_mtime_ns, path, rejected)
+
+
+def _refuse_inner(one: Member, depth: int) -> Rejected | None:
+    """Return why an extracted member is not read: an archive of a foreign format, or nested too deep."""
+    if one.unchanged:
+        return None
+    kind = examine_file(one.path)
+    if kind is True and depth >= DEEPEST:
+        sentence = f"Archives are nested deeper than {DEEPEST}. Unpack them, and ingest the folder."
+        return Rejected(RejectionCode.NESTED_TOO_DEEP, sentence)
+    return kind if isinstance(kind, Rejected) else None
 
 
 def _refusal(error: OSError) -> Rejected:

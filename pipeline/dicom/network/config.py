@@ -58,7 +58,7 @@ class ListenConfig(Config):
     @model_validator(mode="after")
     def _require_callers(self) -> Self:
         if not self.allowed and not self.allow_any:
-            raise ValueError("names no sender that may call: list AE titles in `allowed`, or set `allow_any`")
+            raise ValueError("no sender may call. Name AE titles with --allow, or give --allow-any")
         return self
 
 
@@ -97,11 +97,11 @@ class PullConfig(Config):
     def _fits_together(self) -> Self:
         filters = (self.since, self.until, self.days, self.modalities, self.study_description, self.series_description)
         if not any(filters) and not self.everything:
-            raise ValueError("names no filter, so it would fetch the whole PACS: give a date, or set `everything`")
+            raise ValueError("without a filter, the whole PACS would be fetched. Give a date, or --all")
         if self.days is not None and (self.since or self.until):
-            raise ValueError("days replaces since and until: give either days or the other two")
+            raise ValueError("--days replaces --since and --until. Give either --days or the other two")
         if self.since is not None and self.until is not None and self.until < self.since:
-            raise ValueError(f"until {self.until} is before since {self.since}: swap them")
+            raise ValueError(f"--until {self.until} is before --since {self.since}. Swap them")
         if self.window is not None:
             Window.parse(self.window, self.timezone)
         return self

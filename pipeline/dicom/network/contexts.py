@@ -26,11 +26,17 @@ TRANSFER_SYNTAXES: tuple[str, ...] = (
 )
 # Classes with pixels whose name does not contain "Image".
 _ALSO_PIXELS = (RTDoseStorage, EnhancedUSVolumeStorage, ParametricMapStorage, SegmentationStorage)
+
+
+def _names_pixels(name: str) -> bool:
+    return "Image Storage" in name or "Waveform Storage" in name
+
+
 STORAGE_CLASSES: tuple[str, ...] = tuple(
     str(context.abstract_syntax)
     for context in AllStoragePresentationContexts
     if context.abstract_syntax is not None
-    and ("Image Storage" in context.abstract_syntax.name or context.abstract_syntax in _ALSO_PIXELS)
+    and (_names_pixels(context.abstract_syntax.name) or context.abstract_syntax in _ALSO_PIXELS)
 )
 
 

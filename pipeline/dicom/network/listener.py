@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import socket
 import socketserver
 import threading
 import time
+from collections import deque
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -29,7 +32,8 @@ for _name in ("pynetdicom", "pydicom"):
 
 _STEP_SECONDS = 0.1
 _PDU_BYTES = 131072
-_HANDSHAKE_SECONDS = 15.0
+_HANDSHAKE_SECONDS = 15.0  # also for the association request that must follow the connection
+_WAITING = 100  # connections without an association request; the oldest is closed for the next one
 
 
 class Listener:
@@ -68,10 +72,10 @@ class Listener:
         self._accepting.start()
         return self
 
-    def _serve(self, tls: Any) -> ThreadedAssociationServer:
+    def _serve(self, tls: Any) -> _Server:
         handlers = [(evt.EVT_C_STORE, self.receiver.answer), (evt.EVT_REJECTED, self._rejected)]
         try:
-            return self._ae.make_server(
+            server = self._ae.make_server(
                 (self.config.host, self.config.port),
                 ae_title=self.config.ae_title,
                 ssl_context=tls,
@@ -79,6 +83,7 @@ class Listener:
                 server_class=_Server,
                 request_handler=_Handler,
             )
+            return cast(_Server, server)
         except OSError as error:
             raise ConfigError(
                 f"Cannot listen on {self.config.host}:{self.config.port}: {error.strerror}. Choose another --port or "
@@ -117,9 +122,10 @@ class Listener:
         deadline = time.monotonic() + self.config.grace_seconds
         while self._ae.active_associations and time.monotonic() < deadline:
             time.sleep(_STEP_SECONDS)
-        for association in self._ae.active_associations:
+        self._server.close_waiting(0)
+        for association in self._ae.every_association:
             association.abort()
-        for association in self._ae.active_associations:
+        for association in self._ae.every_association:
             association.join(_HANDSHAKE_SECONDS)
         self._leave()
 
@@ -129,23 +135,84 @@ class Listener:
 
     def _rejected(self, event: evt.Event) -> None:
         self.receiver.counts["rejected associations"] += 1
-        self._tell({"event": "rejected", "reason": "AE title not allowed, or too many associations"})
+        self._tell({"event": "rejected", **_caller(event.assoc), "reason": _reason(event.assoc)})
 
 
-def _application_entity(config: ListenConfig) -> AE:
-    entity = AE(ae_title=config.ae_title)
+def _caller(association: Association) -> dict[str, str]:
+    """Return who called, and by which name they called us; a title may hold any printable characters."""
+    request = association.requestor.primitive
+    titles = (request.calling_ae_title, request.called_ae_title) if request is not None else ("", "")
+    calling, called = (re.sub(r"[^\x20-\x7e]", "?", str(title or "").strip())[:16] for title in titles)
+    return {"calling": calling, "called": called, "address": str(association.requestor.address)}
+
+
+def _reason(association: Association) -> str:
+    """Return why an association was rejected, from the answer that was sent (PS3.8 9.3.4)."""
+    answer = association.acceptor.primitive
+    diagnostic = int(getattr(answer, "diagnostic", None) or 0), int(getattr(answer, "result_source", None) or 0)
+    return _REASONS.get(diagnostic, "the request is not valid")
+
+
+_REASONS = {
+    (0x03, 0x01): "calling AE title not allowed",
+    (0x07, 0x01): "called by another AE title than ours",
+    (0x02, 0x03): "too many associations",
+}
+
+
+class _Entity(AE):
+    """Application entity that counts associations from their request on: an open connection alone does not count."""
+
+    @property
+    def active_associations(self) -> list[Association]:
+        """The associations that were requested."""
+        return [association for association in self.every_association if association.requestor.primitive is not None]
+
+    @property
+    def every_association(self) -> list[Association]:
+        """The same, and connections that have not asked for one yet."""
+        return super().active_associations
+
+
+def _application_entity(config: ListenConfig) -> _Entity:
+    entity = _Entity(ae_title=config.ae_title)
     entity.supported_contexts = offered()
     entity.require_called_aet = True
     entity.require_calling_aet = [] if config.allow_any else list(config.allowed)
     entity.maximum_associations = config.associations
     entity.maximum_pdu_size = _PDU_BYTES
     entity.network_timeout = config.idle_seconds
-    entity.acse_timeout = entity.dimse_timeout = min(30.0, config.idle_seconds)
+    entity.dimse_timeout = min(30.0, config.idle_seconds)
+    entity.acse_timeout = min(_HANDSHAKE_SECONDS, config.idle_seconds)
     return entity
 
 
 class _Server(ThreadedAssociationServer):
-    """Server that performs TLS handshakes in the association's own thread: a silent caller blocks nobody else."""
+    """Server that performs TLS handshakes in the association's own thread: a silent caller blocks nobody else.
+
+    Connections that never ask for an association are bounded, since each costs two threads.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._waiting: deque[tuple[Association, socket.socket]] = deque()
+        self._guard = threading.Lock()
+        super().__init__(*args, **options)
+
+    def note_waiting(self, association: Association, connection: socket.socket) -> None:
+        """Remember a new connection, and close the oldest ones that still wait if there are too many."""
+        with self._guard:
+            self._waiting.append((association, connection))
+        self.close_waiting(_WAITING)
+
+    def close_waiting(self, most: int) -> None:
+        """Close the oldest connections without an association request, so that at most `most` are left."""
+        with self._guard:
+            still = [one for one in self._waiting if one[0].requestor.primitive is None and one[1].fileno() >= 0]
+            surplus = len(still) - most
+            self._waiting = deque(still[max(surplus, 0) :])
+        for _, connection in still[: max(surplus, 0)]:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # its thread sees the end and goes
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a connection and wrap it in TLS, but leave the handshake to the handler."""
@@ -179,6 +246,7 @@ class _Handler(RequestHandler):
     def _create_association(self) -> Association:
         association = super()._create_association()
         association.__class__ = _Association  # pynetdicom offers no way to name the class
+        cast(_Server, self.server).note_waiting(association, self.request)
         return association
 
 

@@ -1,8 +1,8 @@
 """Answers to C-STORE requests (PS3.4 B.2.3): success only once the object is durable, otherwise what is wrong.
 
-0x0000 stored, identical to an earlier object, or quarantined as a conflicting duplicate; 0x0122 SOP class not
-supported; 0xA700 out of resources; 0xA900 data set does not match its SOP class; 0xC000 cannot understand; 0x0110 the
-disk failed.
+0x0000 stored, the same as an earlier object, or quarantined as a conflicting duplicate; 0x0122 SOP class not
+supported; 0xA700 out of resources; 0xA900 data set does not match its SOP class, or invalid UIDs; 0xC000 cannot
+understand; 0x0110 the disk failed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import threading
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,19 @@ from pynetdicom.events import Event
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.fields import read_text
-from pipeline.dicom.decode.header import read_identity
+from pipeline.dicom.decode.header import read_identity, require_valid_uids
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.source import guard, open_dataset, quietly
+from pipeline.dicom.decode.waveform import has_waveform
 from pipeline.dicom.identity.uids import derived_uid
 from pipeline.dicom.network.inbox import Inbox, Kept
+from pipeline.dicom.network.same_object import is_same_object
 from pipeline.errors import Rejected, RejectionCode
 
 SUCCESS, FAILED, UNSUPPORTED, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0, 0x0110, 0x0122, 0xA700, 0xA900, 0xC000
 _UNDEFINED = 0xFFFFFFFF
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_MISMATCHED = frozenset({RejectionCode.MISSING_IDENTITY, RejectionCode.NO_PIXEL_DATA})
+_MISMATCHED = frozenset({RejectionCode.MISSING_IDENTITY, RejectionCode.INVALID_UID, RejectionCode.NO_PIXEL_DATA})
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -102,11 +105,12 @@ class Receiver:
             Refusal: it is not stored; with the status to send back.
         """
         data = data_set.getbuffer()
+        _require_uids(sop_class, sop_instance)
         self._require_room(len(data))
         try:
             with self.inbox.draft([_head(sop_class, sop_instance, transfer_syntax), data]) as draft:
                 study_uid = _study_of(draft, sop_class, sop_instance, self._limits)
-                return self.inbox.keep(draft, study_uid, sop_instance)
+                return self.inbox.keep(draft, study_uid, sop_instance, partial(is_same_object, limits=self._limits))
         except OSError as error:
             full = error.errno in _FULL
             raise Refusal(*((OUT_OF_RESOURCES, "disk full") if full else (FAILED, "disk error"))) from None
@@ -143,6 +147,14 @@ def _head(sop_class: str, sop_instance: str, transfer_syntax: str) -> bytes:
     return bytes(128) + b"DICM" + encode_file_meta(meta)
 
 
+def _require_uids(sop_class: str, sop_instance: str) -> None:
+    """Refuse a request whose own UIDs are not UIDs, before anything is written under them."""
+    try:
+        require_valid_uids({"Affected SOP Class UID": sop_class, "Affected SOP Instance UID": sop_instance})
+    except Rejected as rejected:
+        raise Refusal(MISMATCH, rejected.code.value) from None
+
+
 def _require_whole(ds: Dataset) -> None:
     """Refuse noise, which parses as unknown elements, and a last element that is shorter than its declared length."""
     if "SOPClassUID" not in ds and "SOPInstanceUID" not in ds:
@@ -160,11 +172,12 @@ def _study_of(path: Path, sop_class: str, sop_instance: str, limits: DecodeLimit
     """
     try:
         with guard(RejectionCode.CORRUPT_HEADER), quietly():
-            ds, _, _ = open_dataset(path, limits)
+            ds = open_dataset(path, limits).ds
         _require_whole(ds)
         with guard(RejectionCode.CORRUPT_HEADER), quietly():
             identity = read_identity(ds)
-            named, has_pixels = read_text(ds, "SOPClassUID"), any(keyword in ds for keyword in PIXEL_KEYWORDS)
+            named = read_text(ds, "SOPClassUID")
+            has_pixels = has_waveform(ds) or any(keyword in ds for keyword in PIXEL_KEYWORDS)
     except Rejected as rejected:
         code = MISMATCH if rejected.code in _MISMATCHED else CANNOT_UNDERSTAND
         raise Refusal(code, rejected.code.value) from None

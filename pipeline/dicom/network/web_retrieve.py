@@ -78,7 +78,7 @@ class WebRetrieve:
     def fetch(self, series: FoundSeries, objects: Sequence[FoundObject], whole: bool) -> None:
         """Fetch objects into the inbox one by one, in the transfer syntax in which they are stored."""
         for item in objects:
-            if self._intake.full or self._intake.inbox.has(item.uid):  # already fetched before a failed attempt
+            if self._intake.full or self._intake.inbox.has(item.uid, series.study_uid):  # by an attempt that failed
                 continue
             place = f"studies/{series.study_uid}/series/{series.uid}/instances/{item.uid}"
             with suppress(Gone):  # the pull notices that it is missing

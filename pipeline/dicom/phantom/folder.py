@@ -107,7 +107,7 @@ def write_phantoms(
             f"the count must be 0 or more, the size at least {SMALLEST} px, the share in 0..1 and the seed in "
             f"0..{SEEDS_PER_FOLDER - 1}."
         )
-    sick = _sick(n_patients, abnormal_fraction, seed)
+    sick = choose_sick(n_patients, abnormal_fraction, seed)
     studies = []
     for index in range(n_patients):
         turn = sick.get(index)
@@ -122,7 +122,7 @@ def write_phantoms(
     return PhantomManifest(folder, tuple(studies))
 
 
-def _sick(n_patients: int, fraction: float, seed: int) -> dict[int, int]:
+def choose_sick(n_patients: int, fraction: float, seed: int) -> dict[int, int]:
     """Return the patients with a lesion, each with its turn 0, 1, 2 ..."""
     order = np.random.default_rng([seed, 7]).permutation(n_patients)[: round(n_patients * fraction)]
     return {int(index): turn for turn, index in enumerate(sorted(order))}

@@ -88,7 +88,7 @@ def datasets(patient: PhantomPatient, visit: Visit) -> Iterator[Dataset]:
         {"CT": _ct, "MR": _mr, "CR": _cr, "DX": _dx, "US": _us}[patient.modality](ds, patient)
         if patient.modality in ("CT", "MR"):
             _plane(ds, patient, visit, index)
-        ds.file_meta = _file_meta(ds)
+        ds.file_meta = make_file_meta(ds)
         yield ds
 
 
@@ -176,8 +176,8 @@ def _dx(ds: Dataset, patient: PhantomPatient) -> None:
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
     ds.PresentationLUTShape = "INVERSE" if patient.scanner.photometric == "MONOCHROME1" else "IDENTITY"
     ds.LossyImageCompression, ds.AcquisitionContextSequence = "00", Sequence()
-    ds.AnatomicRegionSequence = [_code("51185008", "SCT", "Chest")]
-    ds.ViewCodeSequence = [_code("399348003", "SCT", "postero-anterior")]
+    ds.AnatomicRegionSequence = [make_code("51185008", "SCT", "Chest")]
+    ds.ViewCodeSequence = [make_code("399348003", "SCT", "postero-anterior")]
     ds.ViewCodeSequence[0].ViewModifierCodeSequence = Sequence()
     _detector(ds, patient)
     _projection_window(ds, patient)
@@ -210,13 +210,14 @@ def _us(ds: Dataset, patient: PhantomPatient) -> None:
     ds.SequenceOfUltrasoundRegions = [item]
 
 
-def _code(value: str, scheme: str, meaning: str) -> Dataset:
+def make_code(value: str, scheme: str, meaning: str) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
 
 
-def _file_meta(ds: Dataset) -> FileMetaDataset:
+def make_file_meta(ds: Dataset) -> FileMetaDataset:
+    """Return the file meta group of a phantom object, Explicit VR Little Endian."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian

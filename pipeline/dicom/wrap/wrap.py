@@ -24,7 +24,8 @@ from pipeline.dicom.wrap.label_table import LabelTableRow, write_label_table
 from pipeline.dicom.wrap.wrap_manifest import ManifestRow, RowRejection, bad_row, read_manifest
 from pipeline.dicom.wrap.wrap_npz import read_npz_rows
 from pipeline.dicom.wrap.wrap_objects import Place, content_hash, make_secondary_capture, place, to_stored
-from pipeline.dicom.wrap.wrap_sources import Address, Picture, read_picture
+from pipeline.dicom.wrap.wrap_pictures import Picture
+from pipeline.dicom.wrap.wrap_sources import Address, read_picture
 from pipeline.errors import Rejected, RejectionCode
 
 Progress = Callable[[int, int], None]

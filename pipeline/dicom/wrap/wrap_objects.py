@@ -29,7 +29,7 @@ from pydicom.uid import (
 from pipeline.dicom.identity.uids import derived_uid
 from pipeline.dicom.wrap.wrap_geometry import add_geometry
 from pipeline.dicom.wrap.wrap_manifest import ManifestRow
-from pipeline.dicom.wrap.wrap_sources import Picture
+from pipeline.dicom.wrap.wrap_pictures import Picture
 
 # Unpaired body parts (PS3.16 annex L): their Laterality must be absent. For all others it is unknown, that is empty.
 UNPAIRED = {
@@ -125,6 +125,11 @@ def make_secondary_capture(row: ManifestRow, picture: Picture, stored: Stored, w
         _multi_frame(ds, len(stored.values))
         if picture.geometry is not None:
             add_geometry(ds, picture.geometry, len(stored.values))
+    return to_file(ds)
+
+
+def to_file(ds: Dataset) -> bytes:
+    """Return a data set as a DICOM file (PS3.10), Explicit VR Little Endian."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -1,53 +1,31 @@
 """Read the images that `nightread wrap` accepts (PNG, JPEG, TIFF, NIfTI, npy, npz), each as an array of frames.
 
-Nothing is scaled here. Colour becomes luminance (ITU-R BT.601, as Pillow computes it), and a note records it. A format
-that Pillow would silently reduce (16-bit colour PNG) is refused. Orientation tags of cameras are not applied.
+Nothing is scaled here. Colour becomes luminance (ITU-R BT.601, as Pillow computes it), an image whose orientation tag
+turns it is turned upright, and a note records either. `wrap_pictures` reads what Pillow opens.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import warnings
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageSequence, UnidentifiedImageError
+from PIL import Image
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.source import guard
 from pipeline.dicom.wrap.wrap_geometry import FrameGeometry
 from pipeline.dicom.wrap.wrap_manifest import bad_row
+from pipeline.dicom.wrap.wrap_pictures import Picture, read_pages, to_grey, too_many
 from pipeline.errors import Rejected, RejectionCode
 
-LUMINANCE = "RGB to luminance (ITU-R BT.601)"
 _ADDRESS = re.compile(r"(?P<file>.+?)(?:::(?P<member>[^\[\]:]+))?(?:\[(?P<index>\d+)\])?")
-_GREY = {"1", "L", "I;16", "I;16B", "I;16L", "I", "F"}
-_COLOUR = {"P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"}
 _PICTURES = {".png", ".jpg", ".jpeg", ".tif", ".tiff"}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One image or volume.
-
-    Attributes:
-        frames: numbers [F, H, W].
-        volume: the frames belong together (and become one multi-frame object); otherwise there is one frame.
-        notes: short English phrases, one for each change of the pixels.
-        lossy_ratio: compression ratio of a lossy source (JPEG); None where the source is lossless.
-        geometry: position of the frames, None where the source does not give it.
-    """
-
-    frames: np.ndarray
-    volume: bool = False
-    notes: tuple[str, ...] = ()
-    lossy_ratio: float | None = None
-    geometry: FrameGeometry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +85,7 @@ def _read(address: Address, limits: DecodeLimits) -> Picture:
     if name.endswith((".nii", ".nii.gz")):
         return _nifti(address.path, limits)
     if address.path.suffix.lower() in _PICTURES:
-        return _pillow(address.path, limits)
+        return read_pages(address.path, limits)
     sentence = "The file is not a PNG, JPEG, TIFF, NIfTI, npy or npz file. Convert it to one of these."
     raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
 
@@ -120,72 +98,6 @@ def _checked(picture: Picture) -> Picture:
     if frames.dtype.kind == "f" and not np.isfinite(frames).all():
         raise Rejected(RejectionCode.NON_FINITE, "The image holds NaN or infinity. Replace them before wrapping.")
     return picture
-
-
-def _too_many(limits: DecodeLimits) -> Rejected:
-    sentence = f"The image needs more than `decode.decoded_bytes` = {limits.decoded_bytes} bytes. If it is genuine, "
-    sentence += "raise that value in settings.yaml."
-    return Rejected(RejectionCode.TOO_MANY_PIXELS, sentence)
-
-
-def _pillow(path: Path, limits: DecodeLimits) -> Picture:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:
-                count = getattr(image, "n_frames", 1)
-                if image.width * image.height * count * 4 > limits.decoded_bytes:
-                    raise _too_many(limits)
-                _refuse_deep_colour(image, path)
-                frames, notes = zip(*(_one(frame) for frame in ImageSequence.Iterator(image)), strict=True)
-                ratio = _lossy_ratio(image, path)
-        except UnidentifiedImageError:
-            sentence = "The file is not a PNG, JPEG or TIFF, or it is damaged. Create it again."
-            raise Rejected(RejectionCode.DECODE_FAILED, sentence) from None
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise _too_many(limits) from None
-    if len({frame.shape for frame in frames}) > 1:
-        raise Rejected(
-            RejectionCode.MIXED_SIZES, "The pages of the file differ in size. Save each page as its own file."
-        )
-    return Picture(np.stack(frames), count > 1, tuple(sorted(set(notes) - {""})), ratio)
-
-
-def _refuse_deep_colour(image: Image.Image, path: Path) -> None:
-    """Refuse a PNG that Pillow would reduce to 8 bits: 16-bit colour, or grey with alpha (PNG 11.2.2, bytes 24-25)."""
-    if image.format != "PNG":
-        return
-    with path.open("rb") as stream:
-        head = stream.read(26)
-    if head[24] == 16 and head[25] != 0:
-        raise Rejected(
-            RejectionCode.UNSUPPORTED_PIXELS, "The PNG has 16-bit colour or alpha. Convert it to 16-bit grey."
-        )
-
-
-def _one(frame: Image.Image) -> tuple[np.ndarray, str]:
-    if frame.mode in _GREY:
-        values = np.asarray(frame)
-        return (values.astype(np.uint8) * 255 if frame.mode == "1" else values.copy()), ""
-    if frame.mode not in _COLOUR:
-        raise Rejected(
-            RejectionCode.UNSUPPORTED_PIXELS,
-            f"The colour mode {frame.mode} is not supported. Convert the image to RGB or grey.",
-        )
-    rgba = frame.convert("RGBA")
-    if cast(Any, rgba.getextrema())[3] != (255, 255):
-        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The image is partly transparent. Flatten it before wrapping.")
-    red, green, blue = (np.asarray(band) for band in rgba.split()[:3])
-    if np.array_equal(red, green) and np.array_equal(green, blue):
-        return red.copy(), "equal colour channels to one"
-    return np.asarray(rgba.convert("RGB").convert("L")).copy(), LUMINANCE
-
-
-def _lossy_ratio(image: Image.Image, path: Path) -> float | None:
-    compression = str(image.info.get("compression", "")) if image.format == "TIFF" else ""
-    if image.format != "JPEG" and "jpeg" not in compression:
-        return None
-    return round(max(1.0, image.width * image.height * len(image.getbands()) / path.stat().st_size), 2)
 
 
 def _nifti(path: Path, limits: DecodeLimits) -> Picture:
@@ -212,7 +124,7 @@ def _seen_from_the_feet(loaded: Any, limits: DecodeLimits, written: float) -> Pi
         sentence = "The NIfTI image is neither 2-D nor 3-D, or does not hold real numbers. Split or convert it."
         raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
     if int(np.prod(shape, dtype=np.int64)) * 8 > limits.decoded_bytes:
-        raise _too_many(limits)
+        raise too_many(limits)
     if len(shape) == 2:
         return Picture(np.ascontiguousarray(np.asanyarray(loaded.dataobj).reshape(shape)[::-1, ::-1].T)[None])
     canonical = as_closest_canonical(loaded)
@@ -262,7 +174,7 @@ def _from_array(array: np.ndarray) -> Picture:
         raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
     array = np.array(array, np.uint8 if array.dtype.kind == "b" else array.dtype)
     if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
-        values, note = _one(Image.fromarray(np.ascontiguousarray(array)))
+        values, note = to_grey(Image.fromarray(np.ascontiguousarray(array)))
         return Picture(values[None], notes=(note,))
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]

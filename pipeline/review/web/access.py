@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import Depends, HTTPException, Path, Request
 from starlette.datastructures import FormData
@@ -23,6 +23,7 @@ from pipeline.review.web.app_state import Room
 # HTTP from the loopback interface too (Chromium and Firefox do).
 SESSION_COOKIE = "__Host-nightread"
 LOGIN_COOKIE = "__Host-nightread-login"
+DEVICE_COOKIE = "__Host-nightread-device"
 FIELDS = 40  # most fields of a form
 
 
@@ -78,15 +79,26 @@ def address_of(request: Request) -> str:
     return peer
 
 
+def devices_of(request: Request) -> list[str]:
+    """Return the tokens of users who have logged in from this browser before."""
+    return [one for one in request.cookies.get(DEVICE_COOKIE, "")[:1000].split(".") if one.isascii()]
+
+
 def require_reader(request: Request, room: RoomHere) -> Reader:
     """Return the user of a request.
 
     Raises:
-        LogInFirst: there is no session, or a listed proxy names another user.
+        LogInFirst: there is no session, or a listed proxy names another user or nobody, which ends the session.
     """
     token = request.cookies.get(SESSION_COOKIE, "")
     session = room.review.sessions.find(token) if token else None
-    if session is None or not _same(proxy_user(request), session.user.name):
+    if session is None:
+        raise LogInFirst
+    vouched = proxy_user(request)
+    if vouched is None and _speaks_for_users(request):
+        room.review.sessions.end(token, address_of(request))
+        raise LogInFirst
+    if not _same(vouched, session.user.name):
         raise LogInFirst
     return Reader(Actor(session.user.name, session.user.role, address_of(request)), session.csrf, token)
 
@@ -132,17 +144,33 @@ CheckedForm = Annotated[FormData, Depends(read_form)]
 
 
 def proxy_user(request: Request) -> str | None:
-    """Return the user that a listed proxy names, or None; the header is ignored from any other client."""
+    """Return the user that a listed proxy names, or None; the header is ignored from any other client.
+
+    Raises:
+        HTTPException: 400, the header came twice: a client sent its own, and the proxy did not remove it.
+    """
     room: Room = request.app.state.room
-    name = request.headers.get(room.config.user_header or "", "")
+    if not _speaks_for_users(request):
+        return None
+    names = request.headers.getlist(room.config.user_header or "")
+    if len(names) > 1:
+        raise HTTPException(400, f"The header {room.config.user_header} came {len(names)} times. Let the proxy set it.")
+    return names[0][:64] if names and names[0] else None
+
+
+def _speaks_for_users(request: Request) -> bool:
+    """Return whether the request comes from a listed proxy that names its users."""
+    room: Room = request.app.state.room
     peer = request.client.host if request.client else ""
-    return name[:64] if name and peer in room.config.proxies else None
+    return bool(room.config.user_header) and peer in room.config.proxies
 
 
 def send_to_login(request: Request) -> Response:
     """Redirect a page to the login; a script gets 401 and reloads its page."""
     if "text/html" not in request.headers.get("accept", "") or request.headers.get("hx-request"):
-        return Response(status_code=401, headers={"HX-Redirect": "/login"})
+        page = urlsplit(request.headers.get("hx-current-url", "/"))
+        back = own_path(page.path + (f"?{page.query}" if page.query else ""))
+        return Response(status_code=401, headers={"HX-Redirect": f"/login?next={quote(back, safe='')}"})
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return RedirectResponse(f"/login?next={quote(path, safe='')}" if request.method == "GET" else "/login", 303)
 

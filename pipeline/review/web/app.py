@@ -12,11 +12,15 @@ from starlette.staticfiles import StaticFiles
 from pipeline.errors import CatalogueError, NightreadError
 from pipeline.review.web import (
     assigning,
+    drafting,
+    earlier,
     login,
     overview,
     reading,
     similar_page,
     slice_pixels,
+    strip_page,
+    thumbnails,
     users_page,
     worklist_page,
 )
@@ -26,6 +30,8 @@ from pipeline.review.web.pages import message
 from pipeline.review.web.security import STATIC as STATIC_PATH
 from pipeline.review.web.security import Guard
 
+SCAN_PAGES = (reading, drafting, assigning, slice_pixels, strip_page, earlier, thumbnails, similar_page)
+MODULES = (login, worklist_page, *SCAN_PAGES, overview, users_page)
 TITLES = {403: "Not allowed", 404: "Not found", 409: "That did not work", 422: "Not valid", 503: "Try again"}
 
 
@@ -36,7 +42,7 @@ def create_app(room: Room) -> FastAPI:
     app.state.room = room
     app.add_middleware(Guard)
     app.mount(STATIC_PATH, StaticFiles(directory=STATIC), name="static")
-    for module in (login, worklist_page, reading, assigning, slice_pixels, similar_page, overview, users_page):
+    for module in MODULES:
         app.include_router(module.router)
     app.add_api_route("/health", _health, methods=["GET"])
     _add_errors(app)

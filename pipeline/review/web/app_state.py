@@ -23,7 +23,7 @@ from pipeline.review.services import Review
 from pipeline.review.slice_maps import MapMaker
 from pipeline.review.stacks import StudyStacks
 from pipeline.review.web.config import WebConfig
-from pipeline.stages.generate.retrieval import SimilarNormals
+from pipeline.stages.generate.similar_normals import SimilarNormals
 from pipeline.stages.operations.model_card import list_scored_models
 from pipeline.tracking.versions import ModelVersions
 
@@ -32,6 +32,7 @@ STATIC, TEMPLATES = HERE / "static", HERE / "templates"
 LOOK_S, LOOKS = 900.0, 10_000  # one view per reader and scan is noted in a quarter of an hour
 FINDING_S, FINDINGS = 5.0, 256
 NAMES_S = 30.0
+THUMBNAILS = 500
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class Room:
     similar: SimilarNormals
     versions: ModelVersions
     templates: Jinja2Templates
-    looks: TTLCache[tuple[str, int], None] = field(default_factory=lambda: TTLCache(LOOKS, LOOK_S))
+    looks: TTLCache[tuple[str, int, str], None] = field(default_factory=lambda: TTLCache(LOOKS, LOOK_S))
     findings: TTLCache[Hashable, FindingRow] = field(default_factory=lambda: TTLCache(FINDINGS, FINDING_S))
+    thumbnails: TTLCache[tuple[str, int], bytes] = field(default_factory=lambda: TTLCache(THUMBNAILS, LOOK_S))
     names: TTLCache[Hashable, dict[str, str]] = field(default_factory=lambda: TTLCache(1, NAMES_S))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,14 +104,14 @@ class Room:
         """Return the names of all detectors by their SHA-256, as they were at most half a minute ago."""
         return {one["sha256"]: one["name"] for one in list_scored_models(self.catalogue)}
 
-    def note_look(self, name: str, finding_id: int) -> bool:
-        """Note that a reader looks at a scan, and return whether it is the first look within the window.
+    def note_look(self, name: str, finding_id: int, what: str = "pixels") -> bool:
+        """Note that a reader looks at a scan, and return whether it is the first look of this kind within the window.
 
         Pixels that are fetched without opening the page of the scan count as a view.
         """
         with self.lock:
-            new = (name, finding_id) not in self.looks
-            self.looks[name, finding_id] = None  # the window counts from the latest look
+            new = (name, finding_id, what) not in self.looks
+            self.looks[name, finding_id, what] = None  # the window counts from the latest look
         return new
 
 

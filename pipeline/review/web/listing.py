@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.data.catalogue.schema import now
+from pipeline.review.permissions import may_identify
+from pipeline.review.study_dates import coarse_age
 from pipeline.review.web.access import Reader
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.words import age, state_words, thousands
 from pipeline.review.worklist import STATES, Row, WorklistQuery
+from pipeline.review.worklist_query import Order
 
 PAGE_SIZE = 50
 TO_READ = frozenset({"new", "in-review", "second-opinion"})
 Whose = Literal["", "held", "decided"]
+Density = Literal["", "compact"]
 Age = Literal["", "day", "three-days", "week", "older"]
 # Lower and upper bounds of the hours since a scan arrived.
 AGES: dict[str, tuple[float | None, float | None]] = {
@@ -39,6 +45,8 @@ class ListQuery(BaseModel):
     model: str = Field("", max_length=64, pattern="^[0-9a-f]*$", description="SHA-256 of the detector")
     age: Age = ""
     whose: Whose = ""
+    order: Order = "priority"
+    density: Density = ""
     after: int | None = Field(None, ge=1)
     before: int | None = Field(None, ge=1)
 
@@ -64,6 +72,7 @@ class ListQuery(BaseModel):
             after=self.after,
             limit=PAGE_SIZE,
             before=self.before,
+            order=self.order,
         )
 
     def filters(self) -> dict[str, str]:
@@ -107,3 +116,10 @@ def shown_row(room: Room, row: Row) -> dict[str, Any]:
         "revealed": row.revealed,
         "words": unusual_words(row.words or "", row.route),
     }
+
+
+def taken_words(room: Room, study_ids: Collection[str], reader: Reader) -> dict[str, str]:
+    """Return when each study was made: its date for those who may see it, else its age in coarse words."""
+    today, identify = now().date(), may_identify(reader.actor, room.review.policy)
+    dates = room.review.dates.read(study_ids)
+    return {one: f"{day:%d %b %Y}" if identify else coarse_age((today - day).days) for one, day in dates.items()}

@@ -13,12 +13,14 @@ from pipeline.errors import ReviewError
 from pipeline.review.refusals import TooManyFailures
 from pipeline.review.users import User
 from pipeline.review.web.access import (
+    DEVICE_COOKIE,
     LOGIN_COOKIE,
     SESSION_COOKIE,
     CheckedForm,
     ReaderHere,
     RoomHere,
     address_of,
+    devices_of,
     drop_cookie,
     new_token,
     own_path,
@@ -28,6 +30,8 @@ from pipeline.review.web.access import (
 from pipeline.review.web.app_state import Room
 
 LOGIN_S = 3600
+DEVICE_S = 180 * 24 * 3600
+DEVICES = 8  # users of one browser
 
 router = APIRouter()
 
@@ -59,7 +63,7 @@ def login(
     if not expected or not hmac.compare_digest(expected.encode(), csrf.encode()):
         return _page(request, room, "The login page had expired. Try again.", own_path(next), name, 403)
     try:
-        user = room.review.logins.log_in(name, password, address_of(request))
+        user = room.review.logins.log_in(name, password, address_of(request), devices_of(request))
     except TooManyFailures as error:
         response = _page(request, room, str(error), own_path(next), name, 429)
         response.headers["Retry-After"] = str(int(error.wait_s) + 1)
@@ -84,6 +88,9 @@ def _let_in(request: Request, room: Room, user: User, path: str) -> Response:
     token = room.review.sessions.create(user, address_of(request), old_token=old)
     response = RedirectResponse(path, 303)
     set_cookie(response, SESSION_COOKIE, token, int(room.review.policy.session_hours * 3600))
+    own = room.review.logins.device_token(user.name)
+    devices = [own, *(one for one in devices_of(request) if one != own)][:DEVICES]
+    set_cookie(response, DEVICE_COOKIE, ".".join(devices), DEVICE_S)
     drop_cookie(response, LOGIN_COOKIE)
     return response
 

@@ -11,11 +11,13 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from pipeline.data.catalogue.schema import now
+from pipeline.errors import RejectionCode
 from pipeline.review.web.access import Reader, RoomHere, require_permission
-from pipeline.review.web.drift_plot import drift_plot
+from pipeline.review.web.night_charts import draw_trends, fold_reasons
 from pipeline.review.web.pages import page
 from pipeline.stages.operations.drift import list_nights, read_drift, read_night
 from pipeline.stages.operations.model_card import list_scored_models, read_model_card
+from pipeline.stages.operations.trends import read_trends
 
 SHOWN = 100  # entries of the audit log on a page
 
@@ -31,11 +33,22 @@ def night_page(request: Request, room: RoomHere, reader: NightReader, day: date 
     """Show a night: counts of received, scored, flagged and rejected scans, and the drift of scores."""
     days = list_nights(room.catalogue) or [now().date()]
     chosen = day or days[0]
-    plots = [(route, drift_plot(runs)) for route, runs in sorted(read_drift(room.catalogue).items())]
+    # Whoever decides must not learn from counts what the list hides: in a run of one study the count is the answer,
+    # and an object of ours that came back belongs to a flagged scan.
+    hidden = room.review.worklist.list_blind_runs() if reader.may("decide") else frozenset[str]()
+    codes = (RejectionCode.MADE_HERE.value,) if reader.may("decide") else ()
+    night, trends = (
+        read_night(room.catalogue, chosen, hidden, codes),
+        read_trends(room.catalogue, chosen, hidden, codes),
+    )
     context: dict[str, Any] = {
-        "found": read_night(room.catalogue, chosen),
+        "found": night,
+        "held_back": bool(hidden),
         "days": sorted({*days, chosen}, reverse=True),
-        "plots": plots,
+        "charts": draw_trends(trends),
+        "refusals": fold_reasons(night["refusals"], trends.refusals),
+        "unscored": fold_reasons(night["unscored"], {}),
+        "drifts": sorted(read_drift(room.catalogue, hidden).items()),
     }
     return page(request, room, reader, "night.html", "night", **context)
 

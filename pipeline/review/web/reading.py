@@ -9,17 +9,21 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from pipeline.errors import NightreadError
 from pipeline.review.decisions import Form, Told
+from pipeline.review.drafts import Typed
 from pipeline.review.locks import Claim
 from pipeline.review.refusals import BadInput
-from pipeline.review.scan_data import scan_data
+from pipeline.review.row_facts import NOTHING, read_scan_facts
+from pipeline.review.scan_data import scan_data, worst_places
 from pipeline.review.stacks import CHANGED, Stacks
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere, Viewer, new_token
 from pipeline.review.web.app_state import Room
-from pipeline.review.web.listing import ListQuery, shown_row
+from pipeline.review.web.drafting import keep_refused, shown_draft
+from pipeline.review.web.earlier import earlier_words
+from pipeline.review.web.listing import ListQuery, shown_row, taken_words
 from pipeline.review.web.pages import page
 from pipeline.review.web.words import age, state_words
 from pipeline.review.worklist import Row
@@ -56,8 +60,18 @@ def scan_page(
     stacks = room.stacks.read(finding.study_id)
     previous, following = room.review.worklist.find_neighbours(finding_id, filters.of(viewer))
     history = room.review.decisions.read_history(finding_id, viewer.actor)
+    if not room.review.policy.first_look:
+        room.review.first_looks.end(finding_id, "", viewer.actor)
+    heatmap = room.review.first_looks.has_ended(finding_id, viewer.actor)
     context = {
-        "scan": scan_data(finding, stacks, row.revealed, history),
+        "scan": {
+            **scan_data(finding, stacks, row.revealed, history, heatmap, room.review.hangings.of(finding.route)),
+            "earlier": earlier_words(room, finding.study_id, viewer),
+        },
+        "patient": read_scan_facts(room.catalogue, [finding.study_id]).get(finding.study_id, NOTHING).patient,
+        "taken": taken_words(room, [finding.study_id], viewer).get(finding.study_id, ""),
+        "site_viewer": room.review.viewer.may_offer(viewer.actor),
+        "site_viewer_open": room.review.viewer.is_open(row),
         "left_out": "; ".join(series.sentence for series in stacks.left_out),
         "left_out_count": len(stacks.left_out),
         "previous": previous,
@@ -82,6 +96,15 @@ async def decide(
 async def undo(request: Request, finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> Response:
     """Withdraw the latest decision; the decision and its withdrawal both stay on record."""
     return await run_in_threadpool(_undo, request, finding_id, room, reader, form)
+
+
+@router.post("/heatmap")
+async def heatmap(finding_id: FindingId, room: RoomHere, viewer: Viewer, form: CheckedForm) -> JSONResponse:
+    """End the first look: from now on this reader is sent what the model saw. Returns the most unusual images."""
+    await run_in_threadpool(room.review.first_looks.end, finding_id, _text(form, "first_look", 32), viewer.actor)
+    finding = await run_in_threadpool(room.read_finding, finding_id)
+    stacks = await run_in_threadpool(room.stacks.read, finding.study_id)
+    return JSONResponse({"worst": worst_places(finding, stacks)})
 
 
 @router.post("/hold")
@@ -115,7 +138,8 @@ def _decide(request: Request, finding_id: int, room: Room, reader: Reader, form:
         )
         room.review.decisions.decide(filled, reader.actor)
     except NightreadError as error:
-        return _answer(request, finding_id, room, reader, problem=str(error))
+        refused = keep_refused(room, finding_id, form, reader)
+        return _answer(request, finding_id, room, reader, problem=f"NOT SIGNED. {error}", draft=refused)
     return _answer(request, finding_id, room, reader, notice="Signed.")
 
 
@@ -123,18 +147,24 @@ def _undo(request: Request, finding_id: int, room: Room, reader: Reader, form: F
     try:
         room.review.decisions.undo(finding_id, _number(form, "seen"), _text(form, "token", 64), reader.actor)
     except NightreadError as error:
-        return _answer(request, finding_id, room, reader, problem=str(error))
+        return _answer(request, finding_id, room, reader, problem=f"NOT WITHDRAWN. {error}")
     return _answer(request, finding_id, room, reader, notice="Withdrawn. The scan is open again.")
 
 
 def _answer(
-    request: Request, finding_id: int, room: Room, reader: Reader, problem: str = "", notice: str = ""
+    request: Request,
+    finding_id: int,
+    room: Room,
+    reader: Reader,
+    problem: str = "",
+    notice: str = "",
+    draft: Typed | None = None,
 ) -> Response:
-    """Answer htmx with a part of the page, and a browser without scripts with the page."""
+    """Answer a script with a part of the page, and a browser without scripts with the page."""
     if not request.headers.get("hx-request") and notice:
         return RedirectResponse(f"/scan/{finding_id}", 303)
     context = {"user": reader, "csrf": reader.csrf, **_decision(room, finding_id, reader, taking=False)}
-    context |= {"problem": problem or context["problem"], "notice": notice}
+    context |= {"problem": problem or context["problem"], "notice": notice, "draft": draft or context["draft"]}
     response = room.templates.TemplateResponse(request, "decision.html", context)
     if notice:
         response.headers["X-Decided"] = "1"
@@ -146,8 +176,11 @@ def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict
     mine, held = _taken(room, finding_id, reader) if taking else _free(room, finding_id, reader)
     row = room.review.worklist.read_row(finding_id)
     history = room.review.decisions.read_history(finding_id, reader.actor)
+    draft = shown_draft(room, finding_id, reader)
     return {
         "row": shown_row(room, row),
+        "draft": draft.typed if draft else Typed(),
+        "draft_age": age(draft.saved_at) if draft else "",
         "problem": "",
         "notice": "",
         "held_by": held,
@@ -199,6 +232,7 @@ def _told(entry: Told) -> dict[str, Any]:
         "finding": " · ".join(word for word in (entry.meaning, entry.text) if word),
         "comment": entry.comment,
         "has_region": entry.region is not None,
+        "heatmap": entry.heatmap,
         "withdrawn": entry.withdrawn,
         "withdraws": entry.withdraws is not None,
     }
@@ -228,7 +262,7 @@ def _region(text: str, stacks: Stacks) -> dict[str, Any] | None:
         return None
     try:
         region = Region.model_validate(json.loads(text))
-    except (ValueError, ValidationError):
+    except (ValueError, ValidationError, RecursionError):
         raise BadInput("The drawn region cannot be read. Draw it again.") from None
     if region.layout not in ("", stacks.layout):
         raise BadInput(CHANGED)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
 from fastapi import APIRouter, HTTPException, Request
-from PIL import Image
 from starlette.responses import Response
 
-from pipeline.data.images.load_slice import frame_attributes
-from pipeline.dicom.decode.physical import for_display, to_physical
 from pipeline.errors import NightreadError
-from pipeline.review.display_frames import block_means
 from pipeline.review.scan_data import worst_places
 from pipeline.review.web.access import FindingId, RoomHere, Viewer
 from pipeline.review.web.app_state import Room
-from pipeline.stages.generate.retrieval import Neighbour
+from pipeline.review.web.thumbnails import small_picture
+from pipeline.stages.generate.similar_normals import NormalCase
 
 PICTURE_EDGE = 320  # pixels
 ASK_AGAIN_S = 2
@@ -51,12 +45,10 @@ def picture(finding_id: FindingId, number: int, room: RoomHere, viewer: Viewer) 
     ref = room.similar.find_slice(neighbours[number])
     if ref is None:
         raise HTTPException(404, "This case is no longer in the catalogue. Load the page again.")
-    attributes = frame_attributes(ref.attributes, ref.frame)
-    picture = for_display(to_physical(room.frames.read_stored(ref)[None], attributes), attributes)[0]
-    return Response(_png(picture), media_type="image/png")
+    return Response(small_picture(room, ref, PICTURE_EDGE), media_type="image/png")
 
 
-def _found(room: Room, finding_id: int) -> list[Neighbour] | None:
+def _found(room: Room, finding_id: int) -> list[NormalCase] | None:
     """Return the neighbours of the most unusual image; None while they are being computed."""
     finding = room.read_finding(finding_id)
     stacks = room.stacks.read(finding.study_id)
@@ -66,10 +58,3 @@ def _found(room: Room, finding_id: int) -> list[Neighbour] | None:
     stack, index = places[0]
     future = room.similar.ask(finding, room.maps.open_model(finding).detector, stacks.stacks[stack].refs, index)
     return future.result() if future.done() else None
-
-
-def _png(picture: np.ndarray) -> bytes:
-    factor = max(1, max(picture.shape) // PICTURE_EDGE)
-    buffer = io.BytesIO()
-    Image.fromarray(block_means(picture, factor) if factor > 1 else picture).save(buffer, format="PNG")
-    return buffer.getvalue()

@@ -13,18 +13,20 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.data.catalogue.schema import FindingRow
+from pipeline.detection.rarity_scale import position
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.voi import is_inverted
 from pipeline.errors import NightreadError
 from pipeline.review.display_frames import Box, Frame, default_window
-from pipeline.review.scan_data import spacing_mm
+from pipeline.review.heat_scale import FINE_STEPS, STEPS, colour_levels, describe_scale
+from pipeline.review.scan_data import measured_in, spacing_mm
 from pipeline.review.slice_maps import OpenModel, SliceMaps
 from pipeline.review.stacks import CHANGED, Stack
 from pipeline.review.web.access import FindingId, Reader, RoomHere, Viewer
 from pipeline.review.web.app_state import Room
 from pipeline.types import SliceRef
 
-PATIENCE_S = 8.0  # a request waits this long for a map before it is answered with 503
+PATIENCE_S = 8.0  # a request waits this long for a map before it is answered with 202
 BOX = re.compile(r"\d{1,7}(,\d{1,7}){3}")
 PROJECTION_WINDOW = (0.5, 1.0)  # a projection's physical values are [0, 1], since its file's window was applied
 
@@ -47,32 +49,31 @@ def pixels(
     """Send one image: whole, reduced where it is very large, or its part `box` (top,left,rows,columns) at full size."""
     finding = _looked_at(room, finding_id, viewer)
     _, ref = _slice(room, finding, stack, index, layout)
-    with saying():
-        frame = room.frames.read(ref, _box(box))
-    return _answer(frame.values, {**frame.about(), "spacing": spacing_mm(ref)})
+    return send_pixels(room, ref, box)
 
 
 @router.get("/heat/{stack}/{index}")
 async def heat(
     finding_id: FindingId, stack: int, index: int, room: RoomHere, viewer: Viewer, layout: Layout = ""
 ) -> Response:
-    """Send the heatmap of an image, with the threshold of its outline; 503 while it is computed."""
+    """Send the colours of an image's heatmap on the model's scale; 202 while it is computed.
+
+    Only what the colours show is sent: the values themselves would tell how high a map is above the threshold. The
+    outline is added once the scan is decided.
+    """
     maps, model, _ = await _maps(finding_id, stack, index, room, viewer, layout)
     row = await run_in_threadpool(room.review.worklist.read_row, finding_id)
-    # Before the decision, the scale must not reveal whether the scan was flagged or sampled: neither whether a value
-    # exceeds the threshold nor the height of the map (the model card gives the threshold). So each image is scaled to
-    # 1.
-    outline = model.outline if row.revealed else None
-    unit = 1.0 if row.revealed or maps.top <= 0 else maps.top
+    outline = model.outline if row.revealed and model.quantiles else None
+    steps = FINE_STEPS if row.revealed else STEPS
     about = {
-        "slope": maps.heat_step / unit,
-        "intercept": maps.heat_first / unit,
-        "top": maps.top / unit,
+        "slope": 1 / steps,
+        "intercept": 0.0,
         "reduced": maps.reduced,
-        "threshold": None if outline is None else outline.threshold,
+        "threshold": None if outline is None else min(max(position(outline.alpha), 0.0), 1.0),
         "alpha": None if outline is None else outline.alpha,
+        **describe_scale(model.quantiles),
     }
-    return _answer(maps.heat, about)
+    return send_image(await run_in_threadpool(colour_levels, maps, model.quantiles, steps), about)
 
 
 @router.get("/reconstruction/{stack}/{index}")
@@ -88,7 +89,18 @@ async def reconstruction(
         window = await run_in_threadpool(lambda: default_window(room.frames.read_stored(ref), ref))
     frame = Frame(maps.image, maps.image_step, maps.image_first, window, False, maps.reduced)
     image = replace(frame, box=(0, 0, *(edge * maps.reduced for edge in maps.image.shape)), invert=_inverted(maps, ref))
-    return _answer(maps.image, {**image.about(), "linked": maps.linked, "spacing": spacing_mm(ref)})
+    return send_image(maps.image, {**image.about(), "linked": maps.linked, **_measures(ref)})
+
+
+def send_pixels(room: Room, ref: SliceRef, box: str) -> Response:
+    """Send the pixels of one image, whole or a part of it, with what the viewer needs to show and measure it."""
+    with saying():
+        frame = room.frames.read(ref, read_box(box))
+    return send_image(frame.values, {**frame.about(), **_measures(ref)})
+
+
+def _measures(ref: SliceRef) -> dict[str, Any]:
+    return {"spacing": spacing_mm(ref), "measured": measured_in(ref)}
 
 
 def _inverted(maps: SliceMaps, ref: SliceRef) -> bool:
@@ -100,12 +112,14 @@ async def _maps(
     finding_id: int, stack: int, index: int, room: Room, viewer: Reader, layout: str
 ) -> tuple[SliceMaps, OpenModel, SliceRef]:
     finding = await run_in_threadpool(_looked_at, room, finding_id, viewer)
+    if not await run_in_threadpool(room.review.first_looks.has_ended, finding_id, viewer.actor):
+        raise HTTPException(403, "What the model saw in this scan is hidden until you ask for it (h) or have decided.")
     layers, ref = await run_in_threadpool(_slice, room, finding, stack, index, layout)
     with saying():
         future = asyncio.wrap_future(room.maps.ask(finding, layers, index))
         done, _ = await asyncio.wait([future], timeout=PATIENCE_S)
         if not done:
-            raise HTTPException(503, "The heatmap is being computed. Try again in a second.", {"Retry-After": "1"})
+            raise HTTPException(202, "The heatmap is being computed. Try again in a second.", {"Retry-After": "1"})
         maps = future.result()
         model = await run_in_threadpool(room.maps.open_model, finding)
     if maps is None:
@@ -131,7 +145,8 @@ def _slice(room: Room, finding: FindingRow, stack: int, index: int, layout: str)
     return stacks.stacks[stack], ref
 
 
-def _box(text: str) -> Box | None:
+def read_box(text: str) -> Box | None:
+    """Return the part of an image that an address names; HTTPException 422 if it is not one."""
     if not text:
         return None
     if not BOX.fullmatch(text):
@@ -140,7 +155,8 @@ def _box(text: str) -> Box | None:
     return top, left, rows, columns
 
 
-def _answer(values: np.ndarray, about: dict[str, Any]) -> Response:
+def send_image(values: np.ndarray, about: dict[str, Any]) -> Response:
+    """Send an image with its description in a header."""
     rows, columns = values.shape
     header = {"rows": rows, "columns": columns, "dtype": values.dtype.name, **about}
     data = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()

@@ -11,7 +11,15 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import ReviewError
 from pipeline.review.permissions import ROLES
-from pipeline.review.web.access import CheckedForm, Reader, ReaderHere, RoomHere, address_of, require_permission
+from pipeline.review.web.access import (
+    CheckedForm,
+    Reader,
+    ReaderHere,
+    RoomHere,
+    address_of,
+    devices_of,
+    require_permission,
+)
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.pages import page
 
@@ -67,7 +75,8 @@ def _change_own(request: Request, room: Room, reader: Reader, old: str, new: str
     if new != again:
         return _password(request, room, reader, UNEQUAL, 409)
     try:
-        room.review.logins.log_in(reader.name, old, address_of(request))  # counts wrong passwords, as the login does
+        # Counts wrong passwords, as the login does.
+        room.review.logins.log_in(reader.name, old, address_of(request), devices_of(request))
         room.review.users.set_password(reader.name, new, reader.actor)
     except ReviewError as error:
         return _password(request, room, reader, str(error), 409)

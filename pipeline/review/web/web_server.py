@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio.constants
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -13,8 +15,11 @@ from pipeline.errors import ConfigError
 from pipeline.review.web.app import create_app
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.config import WebConfig
+from pipeline.review.web.connections import limited
 
 BACKLOG = 256
+DESCRIPTORS = 8192
+HANDSHAKE_S = 10.0
 
 
 def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]) -> None:
@@ -31,6 +36,7 @@ def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]
         ConfigError: the address cannot be bound, or the certificate cannot be read.
         CatalogueError: the workspace's database cannot be opened.
     """
+    _allow_descriptors()
     with _bound(config) as bound, Room.open(settings, config) as room:
         server = uvicorn.Server(_settings_of(room))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -45,6 +51,9 @@ def serve(settings: Settings, config: WebConfig, on_ready: Callable[[str], None]
 def _settings_of(room: Room) -> uvicorn.Config:
     server_config = uvicorn.Config(
         create_app(room),
+        http=limited(room.config.proxies),
+        ws="none",
+        loop="asyncio",
         ssl_certfile=room.config.tls_cert,
         ssl_keyfile=room.config.tls_key,
         log_level="warning",
@@ -60,6 +69,16 @@ def _settings_of(room: Room) -> uvicorn.Config:
             f"The certificate or its key cannot be used: {error.strerror or error}. Check --tls-cert and --tls-key."
         ) from None
     return server_config
+
+
+def _allow_descriptors() -> None:
+    """Raise the soft limit of open files, often 1 024, towards the hard one; half-done TLS handshakes end sooner."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+    # uvicorn offers no option for it, and the protocol sees a connection only after its handshake.
+    asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_S
 
 
 def _bound(config: WebConfig) -> socket.socket:

@@ -11,10 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.errors import ReviewError
+from pipeline.review.permissions import may_identify
+from pipeline.review.row_facts import NOTHING, read_scan_facts
 from pipeline.review.web.access import CheckedForm, Lister, Reader, ReaderHere, RoomHere
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.assigning import readers
-from pipeline.review.web.listing import TO_READ, ListQuery, shown_row
+from pipeline.review.web.listing import TO_READ, ListQuery, shown_row, taken_words
 from pipeline.review.web.pages import first_page, page
 from pipeline.review.web.words import state_words, thousands
 from pipeline.review.worklist import STATES, Facets, Page, WorklistQuery
@@ -32,6 +34,8 @@ AGE_WORDS = {
     "week": "of the last week",
     "older": "older than a week",
 }
+ORDER_WORDS = {"priority": "in order of priority", "newest": "newest first", "oldest": "oldest first"}
+DENSITIES = {"": "with pictures", "compact": "compact"}
 WHOSE = {"": "anybody's", "held": "held by me", "decided": "decided by me"}
 
 router = APIRouter()
@@ -48,7 +52,7 @@ def worklist(request: Request, room: RoomHere, reader: ReaderHere, filters: Anno
     except ReviewError as error:
         rows, problem = Page(rows=(), has_next=False, has_previous=False), str(error)
     counts = room.review.worklist.count_states(query)
-    context = _rows(room, rows, filters, counts, problem)
+    context = _rows(room, reader, rows, filters, counts, problem)
     if request.headers.get("hx-target") == "list":
         return room.templates.TemplateResponse(request, "worklist_rows.html", context)
     return _list_page(request, room, reader, filters, context)
@@ -72,7 +76,7 @@ def _by_accession(request: Request, room: Room, reader: Reader, accession: str) 
         problem = str(error)
     filters = ListQuery(state="all")
     counts = room.review.worklist.count_states(filters.of(reader))
-    context = {**_rows(room, matches, filters, {"all": len(matches.rows)}, problem), "tabs": _tabs(counts)}
+    context = {**_rows(room, reader, matches, filters, {"all": len(matches.rows)}, problem), "tabs": _tabs(counts)}
     return _list_page(request, room, reader, filters, context)
 
 
@@ -81,19 +85,29 @@ def _list_page(request: Request, room: Room, reader: Reader, filters: ListQuery,
         "query": filters,
         "selects": [*_selects(room, filters, room.review.worklist.facets()), *_fixed(filters)],
         "readers": readers(room, reader),
+        "unsigned": [(number, study[:12]) for number, study in room.review.drafts.list_unsigned(reader.actor)],
         "may_reveal": reader.may("search_accession"),
     }
     return page(request, room, reader, "worklist.html", "list", **context)
 
 
-def _rows(room: Room, matches: Page, filters: ListQuery, counts: Mapping[str, int], problem: str) -> dict[str, Any]:
-    total = _total(filters, counts)
+def _rows(
+    room: Room, reader: Reader, matches: Page, filters: ListQuery, counts: Mapping[str, int], problem: str
+) -> dict[str, Any]:
+    total, studies = _total(filters, counts), {row.study_id for row in matches.rows}
+    facts, taken = read_scan_facts(room.catalogue, studies), taken_words(room, studies, reader)
     return {
-        "rows": [shown_row(room, row) for row in matches.rows],
+        "rows": [
+            {**shown_row(room, row), "facts": facts.get(row.study_id, NOTHING), "taken": taken.get(row.study_id, "")}
+            for row in matches.rows
+        ],
+        "dated": bool(taken),
+        "identify": may_identify(reader.actor, room.review.policy),
+        "compact": filters.density == "compact",
         "tabs": _tabs(counts),
         "held_back": any(not row.revealed for row in matches.rows),
         "tail": f"?{urlencode(filters.filters())}" if filters.filters() else "",
-        "words": f"{thousands(total)} scan{'' if total == 1 else 's'} in order of priority",
+        "words": f"{thousands(total)} scan{'' if total == 1 else 's'} {ORDER_WORDS[filters.order]}",
         "previous": _link(filters, before=matches.rows[0].finding_id)
         if matches.has_previous and matches.rows
         else None,
@@ -133,7 +147,9 @@ def _selects(room: Room, filters: ListQuery, facets: Facets) -> list[dict[str, A
 
 
 def _fixed(filters: ListQuery) -> list[dict[str, Any]]:
-    return [_select("age", "Age", filters.age, AGE_WORDS), _select("whose", "Whose", filters.whose, WHOSE)]
+    fixed = [_select("age", "Age", filters.age, AGE_WORDS), _select("whose", "Whose", filters.whose, WHOSE)]
+    fixed.append(_select("order", "Order", filters.order, ORDER_WORDS))
+    return [*fixed, _select("density", "Density", filters.density, DENSITIES)]
 
 
 def _select(name: str, words: str, chosen: str, options: Mapping[str, str]) -> dict[str, Any]:
@@ -141,6 +157,6 @@ def _select(name: str, words: str, chosen: str, options: Mapping[str, str]) -> d
 
 
 def _empty(filters: ListQuery) -> str:
-    if set(filters.filters()) - {"state"}:
+    if set(filters.filters()) - {"state", "order", "density"}:
         return "No scan matches these filters."
     return "Nothing is left to read." if filters.state == "open" else "No scan is in this state."

@@ -51,13 +51,15 @@ def make_plan(config: AutoConfig, settings: Settings, again: bool = False) -> Pl
 
 def _choose_sets(config: AutoConfig, settings: Settings, catalogue: Catalogue) -> Choice:
     """Choose how the route's patients are divided, by their labels."""
-    every = select_slices(catalogue, route=config.data.route, routes=load_routes(settings.routes_folder)).slices
-    if not every:
+    routes = load_routes(settings.routes_folder)
+    every = select_slices(catalogue, route=config.data.route, routes=routes, allowed=ALLOWED)
+    if not every.slices:
         raise EmptySelection(
-            f"The route {config.data.route!r} takes none of the scans here. See the routes and what they take with "
-            "nightread status, or ingest its scans and import labels that say which are normal."
+            f"The route {config.data.route!r} has no scans here that a detector of slices can learn from."
+            f"{every.left_out()} See why single series are not used with nightread rejections, or ingest scans of the "
+            "route and import labels that say which are normal."
         )
-    return _given(config) or rules.choose_sets(People.count(every))
+    return _given(config) or rules.choose_sets(People.count(every.slices))
 
 
 def _given(config: AutoConfig) -> Choice | None:
@@ -164,7 +166,7 @@ def _time(
 
 def _few(train: Selection, run: RunConfig, settings: Settings) -> SliceDataset:
     few = train.slices[:TIMED]
-    part = replace(train, slices=few, members={ref.series_id: train.members[ref.series_id] for ref in few})
+    part = replace(train, slices=few, members={ref.stack_id: train.members[ref.stack_id] for ref in few})
     data = dataset(part, run, settings, cache="ram", whole=False)
     if not len(data):
         raise EmptySelection(

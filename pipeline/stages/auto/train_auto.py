@@ -39,7 +39,7 @@ def train_run(
     """Train what a run's file describes: a method, an ensemble, or one that is chosen by the scans (`auto`)."""
     if isinstance(config, AutoConfig):
         return train_auto(config, settings, again, progress, say)
-    return train(config, settings, again=again, progress=progress)
+    return train(config, settings, again=again, progress=progress, say=say)
 
 
 def train_auto(

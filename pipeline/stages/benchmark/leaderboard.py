@@ -35,6 +35,7 @@ class LeaderRow(Config):
         holm_p: its p-value, corrected over the methods of the table.
         passes: forward passes per slice, over all models; None where they depend on the image.
         failure: reason why there are no results.
+        cut_short: that a cap ended the training early.
     """
 
     name: str
@@ -52,6 +53,7 @@ class LeaderRow(Config):
     against: Comparison | None = None
     holm_p: float | None = None
     failure: str = ""
+    cut_short: str = ""
 
 
 class Leaderboard(Config):
@@ -125,11 +127,10 @@ def build_leaderboard(
     rows = [_row(benchmark, cell, set_name, settings) for cell in cells.values()]
     done = [row for row in rows if not row.failure]
     if not done:
-        reasons = (
-            "; ".join(sorted({row.failure for row in _failures(benchmark, cells, settings)})) or "no cell was computed"
-        )
+        sentences = sorted({row.failure.rstrip(".") for row in _failures(benchmark, cells, settings)})
+        reasons = "; ".join(sentences) or "no cell was computed"
         raise EmptySelection(
-            f"No cell of the benchmark {benchmark.config.name!r} is finished: {reasons}. Run the benchmark again"
+            f"No cell of the benchmark {benchmark.config.name!r} is finished: {reasons}. Then run the benchmark again."
         )
     first = cells[done[0].name]
     reports = _judged(benchmark, first, set_name, _measured(benchmark, first, set_name, settings), settings)
@@ -156,7 +157,8 @@ def _row(benchmark: Benchmark, cell: Cell, set_name: SetShown, settings: Setting
     result = read_result(benchmark, cell, settings) or {}
     facts = {k: result[k] for k in ("supervision", "training_seconds", "parameters", "images_per_second", "passes")}
     stages = result.get("stage_seconds") or ()  # empty if the method has one stage
-    row = LeaderRow(name=cell.method.name, score=cell.score.name, stage_seconds=stages, **facts)
+    cut = result.get("cut_short", "")
+    row = LeaderRow(name=cell.method.name, score=cell.score.name, stage_seconds=stages, cut_short=cut, **facts)
     measured = _measured(benchmark, cell, set_name, settings)
     try:
         judged = _judged(benchmark, cell, set_name, measured, settings)

@@ -121,7 +121,7 @@ def _cells(row: LeaderRow, metrics: Sequence[str]) -> list[str]:
 def _training(row: LeaderRow) -> str:
     """Return the CPU seconds of a training, followed by those of each stage if there are several."""
     stages = f" ({' + '.join(map(_number, row.stage_seconds))})" if len(row.stage_seconds) > 1 else ""
-    return _number(row.training_seconds) + stages
+    return _number(row.training_seconds) + stages + (" (cut short)" if row.cut_short else "")
 
 
 def _difference(row: LeaderRow) -> str:
@@ -146,6 +146,8 @@ def _remarks(board: Leaderboard) -> Iterator[str]:
     for row in board.rows:
         if row.failure:
             yield f"{row.name} failed: {' '.join(row.failure.split())}"
+        if row.cut_short:
+            yield f"{row.name}: {row.cut_short}"
         if row.against is not None:
             yield f"{row.name} {_verdict(row)} the best control: {row.against.sentence}"
         if row.units and row.units != board.counts["units"]:

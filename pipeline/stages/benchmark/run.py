@@ -136,7 +136,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
 
 def _computed(benchmark: Benchmark, cell: Cell, settings: Settings) -> dict[str, Any]:
     config = _config(benchmark, cell, settings)
-    run = train(config if cell.method.members else _trunk(benchmark, cell), settings)
+    run = train(config if cell.method.members else _trunk(benchmark, cell), settings, purpose="rank")
     detection = config.require_detection()
     if not cell.method.members:  # an ensemble's score is determined by its members
         if cell.score.grid:
@@ -211,6 +211,7 @@ def _facts(run: RunRef, settings: Settings) -> dict[str, Any]:
         "training_seconds": summary.get("process_seconds"),
         "stage_seconds": summary.get("stage_seconds", []),
         "training_images": summary.get("images_seen"),
+        "cut_short": summary.get("cut_short", ""),
         "images_per_second": scored / seconds if seconds > 0 else None,
     }
 

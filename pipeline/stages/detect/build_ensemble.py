@@ -70,14 +70,16 @@ def _assemble_in(opened: OpenFolder, validate: Selection) -> dict[str, Any]:
     )
     ensemble = Ensemble(members, detection, config.data.route, config.training.seed)
     names = [origin.path for _, origin in parts]
-    with track(settings, config.data.route, config.name, system_metrics=False) as tracked:
+    about = f"Ensemble of {len(members)} trained detectors on {config.data.route}: run `{folder.run_id}`."
+    with track(settings, config.data.route, config.name, system_metrics=False, about=about) as tracked:
         folder.write("mlflow.json", {"run_id": tracked.run_id})
         tracked.log_config(config)
         tracked.log_tags({"run_id": folder.run_id, "members": ", ".join(names)})
     save_detector(folder.uncalibrated, ensemble)
     costs = [opened.catalogue.run(name).summary for name in names]
     totals = {key: sum(cost.get(key) or 0 for cost in costs) for key in ("images_seen", "process_seconds")}
-    return {"members": names, **totals}
+    cut = [name for name in names if opened.catalogue.run(name).summary.get("cut_short")]
+    return {"members": names, **totals} | ({"cut_short": f"Cut short by their caps: {', '.join(cut)}."} if cut else {})
 
 
 def require_members(config: RunConfig) -> tuple[MemberConfig, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import SliceDataset, fingerprint
+from pipeline.data.images.normalise import SignalRange
 from pipeline.data.sets.splits import check_disjoint
 from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector_file import check_detector
@@ -17,16 +18,19 @@ from pipeline.detection.pixel_threshold import PixelHistogram
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.stored_detector import save_detector
 from pipeline.detection.two_sided import TwoSided
-from pipeline.dicom.phantom.example import example_series
+from pipeline.dicom.phantom.example import example_series, example_signal
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import ArtefactError, EmptySelection, TooFewNormals
+from pipeline.stages.run.budget import describe_cut
 from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.open_run import OpenRun
+from pipeline.stages.run.preflight import count_sets
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import findings, score_dataset
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import register
+from pipeline.tracking.registry_notes import describe_version
 from pipeline.types import RunRef, SliceResult, SliceScore
 
 # phantom used as the input example in the registry
@@ -43,6 +47,7 @@ class CalibrationReport:
         n, patients, guarantee: calibration units, and the guarantee of their p-values.
         alpha, threshold, interval: the configured false-positive rate, its threshold and the 95 % interval of the
             realised rate; None if n is too small, in which case `refusal` says how many are needed.
+        cut_short: that the training's cap ended it early, "" if it did not.
     """
 
     run: RunRef
@@ -55,6 +60,7 @@ class CalibrationReport:
     threshold: float | None
     interval: tuple[float, float] | None
     refusal: str = ""
+    cut_short: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -64,10 +70,11 @@ class CalibrationReport:
         """Return the report in words."""
         entered = f" and registered {self.route} version {self.version}" if self.version else ""
         head = f"Trained{entered}: calibrated on {self.n} normal units"
+        cut = f" {self.cut_short}" if self.cut_short else ""
         if self.threshold is None:
-            return f"{head}. {self.refusal}"
+            return f"{head}. {self.refusal}{cut}"
         worth = f"95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else self.guarantee
-        return f"{head} ({self.guarantee}); threshold {self.threshold:.5g} for {100 * self.alpha:g} % ({worth})."
+        return f"{head} ({self.guarantee}); threshold {self.threshold:.5g} for {100 * self.alpha:g} % ({worth}).{cut}"
 
 
 def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> CalibrationReport:
@@ -109,7 +116,7 @@ def _calibrate_in(opened: OpenRun) -> CalibrationReport:
     if not selection.slices:
         raise EmptySelection(
             f"There are no normal scans in the calibrate set of {opened.route!r}. Label more normal patients."
-            f"{selection.left_out()}"
+            f"{count_sets(opened.config, opened.settings, opened.catalogue).causes()}"
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
     detector, data = centre(opened), opened.dataset(selection, cache="none")
@@ -161,7 +168,7 @@ def units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list
 def _save(opened: OpenRun, data: dict[str, Any]) -> CalibrationReport:
     folder = opened.folder
     run = RunRef(str(folder.path), save_detector(folder.detector, opened.detector))
-    report = _report(run, opened.detector, opened.config)
+    report = replace(_report(run, opened.detector, opened.config), cut_short=describe_cut(folder))
     with track(opened.settings, opened.route, opened.config.name, folder.read("mlflow.json")["run_id"]) as tracked:
         tracked.log_data(data, "calibration")
         tracked.log_metrics({"calibration/n": report.n, "calibration/patients": report.patients})
@@ -175,10 +182,15 @@ def _enter(folder: RunFolder, report: CalibrationReport, config: RunConfig, sett
     slices = config.data.volumes.least_slices if config.data.volumes else 1
     normaliser = config.data.normaliser
     modality = EXAMPLES.get(normaliser.kind, "CR") if normaliser.ultrasound is None else "US"
-    files = example_series(modality, slices)
+    if isinstance(normaliser, SignalRange):
+        files = [example_signal(spoken=not normaliser.unit)]
+    else:
+        files = example_series(modality, slices)
     example = [base64.b64encode(file).decode() for file in files]
     with track(settings, config.data.route, config.name, folder.read("mlflow.json")["run_id"]):
         version = register(settings, folder.detector, report.run.sha256, config.data.route, report.run, example)
+    about = f"`{config.method.name}` on {config.data.route}. {report.sentence()} Research, not for diagnosis."
+    describe_version(settings, config.data.route, version, about, {})
     entered = replace(report, version=version)
     _write(folder, entered)
     return entered

@@ -20,15 +20,21 @@ from pipeline.detection.conformal import Threshold
 from pipeline.detection.controls import ControlModel, control_slices
 from pipeline.errors import ArtefactError, EmptySelection, TooFewNormals
 from pipeline.evaluation.build import build_report
+from pipeline.evaluation.chart_data import ChartData, build_charts
 from pipeline.evaluation.pixel_alpha import AlphaChoice, choose_alpha
 from pipeline.evaluation.report import EvaluationReport, Opening
+from pipeline.evaluation.report_page import write_page
+from pipeline.evaluation.table import ScoreTable
 from pipeline.stages.detect.figures import Draw, draw_every_slice, figures, shown_slices
+from pipeline.stages.detect.log_evaluation import publish_headline, track_evaluation
 from pipeline.stages.detect.score_table import PixelCases, build_slice_table, study_table
+from pipeline.stages.run.budget import CUT_SHORT, list_cuts
 from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.open_run import OpenRun
+from pipeline.stages.run.preflight import count_sets
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress
-from pipeline.tracking.experiment import TrackedRun, track
+from pipeline.tracking.experiment import TrackedRun
 from pipeline.types import NORMAL_SETS, RunRef, SetName
 
 ALPHAS = (0.01, 0.05, 0.10)  # reported in addition to the configured false-positive rate
@@ -55,7 +61,7 @@ def evaluate(
     folder = RunFolder.open(run)
     if open_test is not None and not (folder.path / "evaluation" / "develop").exists():
         with suppress(EmptySelection):  # without masks on develop, test reports no calibrated Dice
-            evaluate(run, settings)
+            evaluate(run, settings, on_progress=on_progress)
     set_name: SetName = "develop" if open_test is None else "test"
     with Catalogue.open(settings) as catalogue:
         run_id = catalogue.start_run("evaluate", folder.read_config().data.route, settings.relative(folder.path))
@@ -78,6 +84,7 @@ def headline(report: EvaluationReport) -> str:
         f"{report.facts['route']} ({row.name}), {report.set_name} set, {table.level}: AUROC "
         f"{row.metrics['AUROC'].text()} on {counts['abnormal']} abnormal and {counts['normal']} normal units of "
         f"{counts['patients']} patients. Report: {report.facts['run']}/evaluation/{report.set_name}/report.md"
+        f"{' The training was ' + str(report.facts['training']) + '.' if 'training' in report.facts else ''}"
     )
 
 
@@ -94,9 +101,10 @@ class _Evaluation:
         """Score the set, build the report, draw and log."""
         selection = self.opened.choose(sets=(self.set_name,))
         if not selection.slices:
+            counts = count_sets(self.config, self.opened.settings, self.opened.catalogue)
             raise EmptySelection(
                 f"There are no labelled scans in the {self.set_name} set of {self.opened.route!r}. Import labels "
-                f"of abnormal and normal scans with nightread labels import FILE.csv.{selection.left_out()}"
+                f"of abnormal and normal scans with nightread labels import FILE.csv.{counts.causes()}"
             )
         self._prove_disjoint(selection)
         # Cached, so that unusable series are detected before anything is scored.
@@ -105,8 +113,10 @@ class _Evaluation:
             cases = PixelCases(Path(place), self.name) if self.detector.has_maps else None
             slices = build_slice_table(self.detector, data, self.store, self._controls(), cases, on_progress)
             report, units = self._build(slices, cases, selection)
-        drawn = figures(report, units, self.config.evaluation, self.name, self.config.unit)
-        self._keep(report, units, selection, drawn | self._panels(selection, slices))
+        table = ScoreTable.from_frame(units.rename(columns={"score": self.name}), (self.name,), self.config.unit)
+        charts = build_charts(report, table, self.name, self.config.evaluation)
+        drawn = figures(report, table, charts, self.name) | self._panels(selection, slices)
+        self._keep(report, charts, units, selection, drawn)
         return report
 
     def _panels(self, selection: Selection, slices: pd.DataFrame) -> dict[str, Draw]:
@@ -151,6 +161,7 @@ class _Evaluation:
             n_calibration=calibration.n if calibration else None,
             cases=cases if masked else None,
             pixel_alpha=self._alpha(cases) if masked and cases is not None else None,
+            notes=list_cuts(self.folder),
             openings=[
                 Opening(opened_at=str(o.opened_at), purpose=o.purpose)
                 for o in self.opened.catalogue.list_test_openings()
@@ -159,12 +170,13 @@ class _Evaluation:
         return report, units
 
     def _facts(self, selection: Selection) -> dict[str, str | int | float]:
-        return {
+        facts: dict[str, str | int | float] = {
             "run": self.folder.run_id,
             "route": self.opened.route,
             "method": self.name,
             "data": str(fingerprint(selection.slices)["sha256"])[:12],
         }
+        return facts | ({"training": CUT_SHORT} if list_cuts(self.folder) else {})
 
     def _thresholds(self) -> list[Threshold]:
         thresholds = []
@@ -188,22 +200,31 @@ class _Evaluation:
         return chosen
 
     def _keep(
-        self, report: EvaluationReport, units: pd.DataFrame, selection: Selection, drawn: dict[str, Draw]
+        self,
+        report: EvaluationReport,
+        charts: ChartData,
+        units: pd.DataFrame,
+        selection: Selection,
+        drawn: dict[str, Draw],
     ) -> None:
-        """Write the report, the scores and the figures into the run folder and into MLflow."""
+        """Write the report, its charts, the scores and the figures into the run folder and into MLflow."""
         place = f"evaluation/{self.set_name}"
         self.folder.write_text(f"{place}/report.md", report.to_markdown())
         self.folder.write(f"{place}/report.json", report.model_dump(mode="json"))
+        self.folder.write(f"{place}/charts.json", charts.model_dump(mode="json"))
+        page = write_page(report, charts)
+        self.folder.write_text(f"{place}/report.html", page)
         self.folder.write_text(f"{place}/scores.csv", units.to_csv(index=False))
         self.folder.write_text(f"{place}/roc.csv", report.roc_points.to_csv(index=False))
-        parent = self.folder.read("mlflow.json")["run_id"]
-        with track(self.opened.settings, self.opened.route, f"evaluate {self.set_name}", parent=parent) as tracked:
+        with track_evaluation(self.opened, report) as tracked:
             tracked.log_data(fingerprint(selection.slices), "evaluation")
             tracked.log_metrics(report.summary())
             tracked.log_text(report.to_markdown(), "report.md")
+            tracked.log_text(page, "report.html")
             tracked.log_table(report.roc_points, "roc")
             tracked.log_table(units.drop(columns=["instance_id", "series_id"], errors="ignore"), "scores")
             self._draw(drawn, place, tracked)
+        publish_headline(self.opened, report)
 
     def _draw(self, drawn: dict[str, Draw], place: str, tracked: TrackedRun) -> None:
         for name, draw in drawn.items():

@@ -15,11 +15,10 @@ from pipeline.detection.scorer import Scorer
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.burned_in import figures_allowed
 from pipeline.errors import ConfigError
-from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.chart_data import ChartData
 from pipeline.evaluation.curves import histogram_figure, p_value_figure, pr_figure, roc_figure
 from pipeline.evaluation.panels import Panel, draw_panels, in_words
 from pipeline.evaluation.report import EvaluationReport
-from pipeline.evaluation.roc import roc_band
 from pipeline.evaluation.table import ScoreTable
 from pipeline.stages.run.score_slices import scored_slices
 from pipeline.types import SliceRef, SliceResult
@@ -29,22 +28,19 @@ Policy = Literal["reject", "no-figures", "accept"]
 ABNORMAL_SHOWN = 3
 
 
-def figures(
-    report: EvaluationReport, units: pd.DataFrame, config: EvaluationConfig, name: str, unit: str
-) -> dict[str, Draw]:
+def figures(report: EvaluationReport, table: ScoreTable, charts: ChartData, name: str) -> dict[str, Draw]:
     """Return the drawing function of each curve, by file name.
 
     Args:
         report: the finished report; its first table provides the legends.
-        units: the score table.
-        config: configuration of the ROC band.
+        table: the scores behind it.
+        charts: provides the band of the ROC curve.
         name: name of the model.
-        unit: slice or study.
     """
-    table = ScoreTable.from_frame(units.rename(columns={"score": name}), (name,), unit)
     first = report.operating_points[0].threshold if report.operating_points else None
+    band = None if charts.roc.band is None else pd.DataFrame(charts.roc.band.model_dump())
     drawn: dict[str, Draw] = {
-        "roc": lambda: roc_figure(report.roc_points, report.tables[0], roc_band(table, name, config)),
+        "roc": partial(roc_figure, report.roc_points, report.tables[0], band),
         "precision_recall": partial(pr_figure, report.roc_points, report.tables[0]),
         "scores": partial(
             histogram_figure, table, name, first.value if first else None, first.alpha if first else None

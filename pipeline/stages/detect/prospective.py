@@ -36,6 +36,8 @@ class ProspectiveReport(Config):
         agreement: agreement of readers on scans read by two.
         undecided: scans on the list without a decision, or with an unsure one.
         knowing: unblinded decisions on sampled scans.
+        before_heatmap, with_heatmap: decisions that were made without and with the heatmap.
+        first_looks: scans with a first look before the heatmap and a decision with it, of which `changed` differ.
     """
 
     run: str
@@ -48,6 +50,10 @@ class ProspectiveReport(Config):
     agreement: Agreement
     undecided: int
     knowing: int
+    before_heatmap: int = 0
+    with_heatmap: int = 0
+    first_looks: int = 0
+    changed: int = 0
 
     def summary(self) -> dict[str, float]:
         """Return the available rates by name."""
@@ -71,6 +77,8 @@ class ProspectiveReport(Config):
             f"scans and did not flag {rates.unflagged}.",
             f"Decided: {rates.flagged_read} flagged ({rates.confirmed} abnormal) and {rates.sampled_read} of the "
             f"blinded sample ({rates.abnormal_sampled} abnormal); {self.undecided} on the list are undecided.",
+            f"{self.before_heatmap} were decided before the heatmap was shown and {self.with_heatmap} with it; "
+            f"{self.changed} of {self.first_looks} first looks were changed by it.",
             f"Two readers read {self.agreement.scans} scans and agreed on {self.agreement.same}.",
         ]
         notes = [rates.note, self.agreement.note]
@@ -120,6 +128,8 @@ def estimate_prospective(run: RunRef, settings: Settings) -> ProspectiveReport:
             "them with nightread review"
         )
     listed = [row for row in rows if row.selected]
+    last = [row.last for row in listed if row.last is not None]
+    compared = [said for said in last if said.heatmap and said.first_look]
     counts = (sum(row.flagged for row in rows), sum(not row.flagged for row in rows))
     report = ProspectiveReport(
         run=folder.run_id,
@@ -132,6 +142,10 @@ def estimate_prospective(run: RunRef, settings: Settings) -> ProspectiveReport:
         agreement=reader_agreement(*_twice(rows), config.evaluation),
         undecided=sum(row.decided is None for row in listed),
         knowing=sum(not row.last.blind for row in listed if row.last and not row.flagged and row.decided is not None),
+        before_heatmap=sum(not said.heatmap for said in last),
+        with_heatmap=sum(said.heatmap for said in last),
+        first_looks=len(compared),
+        changed=sum(said.first_look != said.outcome for said in compared),
     )
     _keep(report, folder, settings)
     return report
@@ -183,7 +197,8 @@ def _keep(report: ProspectiveReport, folder: RunFolder, settings: Settings) -> N
     folder.write_text("evaluation/prospective/report.md", report.to_markdown())
     folder.write("evaluation/prospective/report.json", report.model_dump(mode="json"))
     parent = folder.read("mlflow.json")["run_id"]
-    with track(settings, report.route, "evaluate prospective", parent=parent) as tracked:
+    about = f"Sensitivity and false-positive rate of {folder.run_id} in use, from readers' decisions."
+    with track(settings, report.route, "evaluate prospective", parent=parent, about=about) as tracked:
         tracked.log_metrics(report.summary())
         tracked.log_text(report.to_markdown(), "report.md")
 

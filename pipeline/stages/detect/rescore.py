@@ -46,7 +46,8 @@ def _name_models(source: RunFolder, opened: OpenFolder, detection: DetectionConf
     origin = source.read_trained()
     catalogue.start_run("train", opened.route, settings.relative(target.path), run_id=target.run_id)
     try:
-        with track(settings, opened.route, opened.config.name, system_metrics=False) as tracked:
+        about = f"The model of `{source.run_id}` under another detection: run `{target.run_id}`."
+        with track(settings, opened.route, opened.config.name, system_metrics=False, about=about) as tracked:
             target.write("mlflow.json", {"run_id": tracked.run_id})
             target.write("origin.json", {"run": source.run_id, "sha256": origin.sha256})
             tracked.log_config(opened.config)

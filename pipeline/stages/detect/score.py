@@ -14,11 +14,15 @@ from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.reading_list import draw_reading_lists
-from pipeline.data.images.dataset import SliceDataset
+from pipeline.data.images.dataset import SliceDataset, fingerprint
 from pipeline.data.sets.selection import Selection
+from pipeline.detection.detector_file import read_detector
+from pipeline.detection.exported_detector import EXPORT
 from pipeline.detection.flag import Flagged, flag
 from pipeline.detection.scorer import Scorer
+from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import Rejected
+from pipeline.sealed_folder import hash_file
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -32,7 +36,11 @@ HEATMAPS_A_STUDY = 3  # maps are stored for this many most anomalous slices of a
 
 @dataclass(frozen=True, slots=True)
 class ScoreReport:
-    """Result of one scoring run on one route; `not_scored` counts series that no earlier run had listed."""
+    """Result of one scoring run on one route.
+
+    `not_scored` counts series that no earlier run had listed; `exported` is the SHA-256 of the export that was used
+    (`export.json`), "" without one.
+    """
 
     run_id: str
     route: str
@@ -40,6 +48,7 @@ class ScoreReport:
     flagged: int
     not_scored: int
     statement: str
+    exported: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -62,7 +71,13 @@ def find_detectors_to_run(settings: Settings, route: str | None = None, run_id: 
     return [run for run in champions if run is not None]
 
 
-def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnProgress | None = None) -> ScoreReport:
+def score(
+    run: RunRef,
+    settings: Settings,
+    again: bool = False,
+    on_progress: OnProgress | None = None,
+    exported: Path | None = None,
+) -> ScoreReport:
     """Score the studies of the run's route that nobody has labelled and that it has not scored yet.
 
     A labelled study has been read, so it belongs to training or evaluation, not to tonight's list. A series that cannot
@@ -74,24 +89,32 @@ def score(run: RunRef, settings: Settings, again: bool = False, on_progress: OnP
         settings: the workspace.
         again: also score studies that already have a finding of this detector.
         on_progress: called with (slices done, total slices).
+        exported: folder of an export of this very detector (`nightread export`), which then computes the scores.
 
     Raises:
-        ArtefactError: the detector is not the registered one.
+        ArtefactError: the detector is not the registered one, or the export is of another detector, or altered.
+        ConfigError: onnxruntime is needed and not installed.
     """
     with Catalogue.open(settings) as catalogue:
         opened = OpenRun.load(run, catalogue, settings)
+        if exported is not None:
+            opened = opened.using(load_detector(exported, run.sha256))
         run_id = catalogue.start_run("score", opened.route, settings.relative(opened.folder.path))
         try:
-            report = _score_in(opened, run_id, again, on_progress)
+            report, scored = _score_in(opened, run_id, again, on_progress)
+            report = replace(report, exported="" if exported is None else hash_file(exported / EXPORT))
         except BaseException:
             catalogue.finish_run(run_id, "failed")
             raise
         catalogue.finish_run(run_id, "done", report.to_json(), run.sha256)
-    _log(report, opened.folder, settings)
+    _log(report, opened, scored)
     return report
 
 
-def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress | None) -> ScoreReport:
+def _score_in(
+    opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress | None
+) -> tuple[ScoreReport, Selection]:
+    """Return the report and what was to be scored."""
     config, detector, catalogue = opened.config, opened.detector, opened.catalogue
     done = {row.study_id for row in catalogue.list_findings() if row.model_sha256 == opened.ref.sha256 and not again}
     selection, labelled = _unread(opened.choose(), done)
@@ -106,7 +129,7 @@ def _score_in(opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress
     catalogue.add_findings(run_id, flagged.findings, opened.ref.sha256)
     draw_reading_lists(catalogue, opened.settings.review)
     keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
-    return _report(run_id, config, flagged, news, labelled)
+    return _report(run_id, config, flagged, news, labelled), selection
 
 
 def _unread(selection: Selection, done: set[str]) -> tuple[Selection, int]:
@@ -141,11 +164,17 @@ def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int, l
     return ScoreReport(run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, statement)
 
 
-def _log(report: ScoreReport, folder: RunFolder, settings: Settings) -> None:
-    """Log the decisions with the model that made them."""
-    with track(
-        settings, report.route, f"score {report.run_id}", parent=folder.read("mlflow.json")["run_id"]
-    ) as tracked:
+def _log(report: ScoreReport, opened: OpenRun, scored: Selection) -> None:
+    """Log the decisions with the data, the configuration and the model that made them."""
+    folder, settings = opened.folder, opened.settings
+    about = f"Scans of one night, scored by `{folder.run_id}`: {report.studies} studies, {report.flagged} flagged."
+    parent = folder.read("mlflow.json")["run_id"]
+    with track(settings, report.route, report.run_id, parent=parent, about=about) as tracked:
+        tracked.log_config(opened.config)
+        tracked.log_data(fingerprint(scored.slices), "scoring")
+        models = [str(item["sha256"]) for item in read_detector(folder.detector, opened.ref.sha256).spec["models"]]
+        tags = {"detector_sha256": opened.ref.sha256, "model_sha256": ", ".join(dict.fromkeys(models))}
+        tracked.log_tags({**tags, "run_id": folder.run_id, "score_run_id": report.run_id})
         tracked.log_metrics({"studies": report.studies, "flagged": report.flagged, "not_scored": report.not_scored})
         tracked.log_text(json.dumps(report.to_json(), indent=2), "score.json")
         with Catalogue.open(settings) as catalogue:

@@ -86,6 +86,7 @@ def _row(ref: SliceRef, score: float, controls: Mapping[str, float]) -> dict[str
         "instance_id": ref.instance_id,
         "frame": ref.frame,
         "series_id": ref.series_id,
+        "stack": ref.stack,
         "study_id": ref.study_id,
         "patient_id": ref.patient_id,
         "label": ref.label,
@@ -116,7 +117,7 @@ def study_table(detector: Scorer, slices: pd.DataFrame) -> pd.DataFrame:
 
 def _study_scores(detector: Scorer, slices: pd.DataFrame, column: str) -> pd.Series:
     """Return the score of each study, from the slices' scores in a column."""
-    places = slices[["instance_id", "frame", "series_id", "study_id", "patient_id"]].to_dict("records")
+    places = slices[["instance_id", "frame", "series_id", "study_id", "patient_id", "stack"]].to_dict("records")
     scores = [SliceScore(**cast(Any, p), score=score) for p, score in zip(places, slices[column], strict=True)]
     results, _ = findings(detector, scores)
     return pd.Series({finding.study_id: finding.score for finding in results}, name=column)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -25,9 +25,11 @@ from pipeline.methods.stored_model import Model, load_model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.harvest import Source, harvest_findings, has_findings, read_findings
-from pipeline.stages.run.learning_sets import LEARNING, learning_sets, make_run_folder
+from pipeline.stages.run.budget import describe_cut, write_budget
+from pipeline.stages.run.learning_sets import LEARNING, learning_sets, make_run_folder, name_run_folder
 from pipeline.stages.run.load_slices import choose_unlabelled, lessons
 from pipeline.stages.run.open_run import OpenFolder
+from pipeline.stages.run.preflight import Purpose, count_sets, refuse_uncalibrated, refuse_without_normals
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import TrackedRun, track
@@ -71,8 +73,15 @@ def read_model_report(run: RunRef) -> ModelReport | None:
     return ModelReport(run, config.data.route, str(folder.read("mlflow.json")["model_version"]))
 
 
-def train(config: RunConfig, settings: Settings, again: bool = False, progress: bool = False) -> RunRef:
-    """Train a model on the normals of the train set; calibrate, develop, gate and test are not read.
+def train(
+    config: RunConfig,
+    settings: Settings,
+    again: bool = False,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    purpose: Purpose = "flag",
+) -> RunRef:
+    """Train a model on the normals of the train set; of calibrate, develop, gate and test only the labels are counted.
 
     An ensemble is built from its members instead; those that are given by `train` are trained and calibrated first, and
     do not enter the registry. The run's id is its route and the hash of configuration and data: the same inputs give
@@ -84,35 +93,49 @@ def train(config: RunConfig, settings: Settings, again: bool = False, progress: 
         settings: the workspace.
         again: train again even if the run exists.
         progress: show a progress bar.
+        say: receives the sizes of the sets before training begins.
+        purpose: "flag" refuses a training whose calibration could not give `flagging.alpha` afterwards, "rank" one that
+            could not be calibrated at all; "model" needs no calibration.
 
     Raises:
         ArtefactError: a trained component, such as the codec of a latent model, is missing or another one.
-        EmptySelection: there are no normal training scans on this route, or a run with `unlabelled` has no unlabelled
-            ones, or no validate normals.
+        EmptySelection: there are no normal training scans on this route, or none to calibrate on, or a run with
+            `unlabelled` has no unlabelled ones, or no validate normals.
+        TooFewNormals: calibration needs more normals than there are (`pipeline.stages.run.preflight`).
         TrainingDiverged: NaN or infinity in a loss.
     """
     if isinstance(config.method, EnsembleConfig):
-        return assemble(train_members(config, config.method, settings, progress), settings, again)
+        return assemble(train_members(config, config.method, settings, progress, say, purpose), settings, again)
     with Catalogue.open(settings) as catalogue:
         patients = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
         assign_sets(catalogue, config.data.splits, patients)
         sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
-        _refuse_empty(sets, config)
         unlabelled = None if config.unlabelled is None else choose_unlabelled(catalogue, config, settings)
+        if not name_run_folder(config, sets, settings, again, unlabelled)[0].is_trained():
+            _check_normals(config, settings, catalogue, say, purpose)
         _refuse_nothing_new(sets, unlabelled, config)
         folder = make_run_folder(config, sets, settings, again, unlabelled)
     if folder.is_trained() and _is_tracked(folder, config):
         return folder.read_trained()
     source = None
     if unlabelled is not None and not has_findings(folder):
-        source = Source(train(config.build_teacher_run(), settings, progress=progress), unlabelled)
+        source = Source(train(config.build_teacher_run(), settings, progress=progress, purpose="model"), unlabelled)
     with Catalogue.open(settings) as catalogue:
         _train_in(OpenFolder(folder, config, catalogue, settings), sets, source, progress)
+    if cut := describe_cut(folder):
+        say(cut)
     return folder.read_trained()
 
 
-def train_members(config: RunConfig, method: EnsembleConfig, settings: Settings, progress: bool = False) -> RunConfig:
+def train_members(
+    config: RunConfig,
+    method: EnsembleConfig,
+    settings: Settings,
+    progress: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    purpose: Purpose = "flag",
+) -> RunConfig:
     """Train and calibrate the members that are not runs yet; return the configuration with their runs.
 
     Raises:
@@ -121,20 +144,21 @@ def train_members(config: RunConfig, method: EnsembleConfig, settings: Settings,
     members = []
     for member in method.members:
         if member.train is not None:
-            run = train(config.build_member_run(member.train), settings, progress=progress)
+            run = train(config.build_member_run(member.train), settings, False, progress, say, purpose)
             run = calibrate(run, settings, to_registry=False).run
             member = MemberConfig(run=RunFolder.open(run).run_id, sha256=run.sha256, weight=member.weight)
         members.append(member)
     return config.model_copy(update={"method": method.model_copy(update={"members": tuple(members)})})
 
 
-def _refuse_empty(sets: dict[SetName, Selection], config: RunConfig) -> None:
-    if not sets["train"].slices:
-        raise EmptySelection(
-            f"There are no normal scans to train on for the route {config.data.route!r}. Ingest scans and import "
-            "labels that say "
-            f"which are normal with nightread labels import FILE.csv.{sets['train'].left_out()}"
-        )
+def _check_normals(
+    config: RunConfig, settings: Settings, catalogue: Catalogue, say: Callable[[str], None], purpose: Purpose
+) -> None:
+    """Say how large the sets are, and refuse a training that could not be finished or calibrated."""
+    counts = count_sets(config, settings, catalogue)
+    refuse_without_normals(counts)
+    say(counts.lines())
+    refuse_uncalibrated(counts, config, purpose)
 
 
 def _refuse_nothing_new(sets: dict[SetName, Selection], unlabelled: Selection | None, config: RunConfig) -> None:
@@ -158,12 +182,16 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], source: Source
     folder, catalogue, settings = opened.folder, opened.catalogue, opened.settings
     catalogue.start_run("train", opened.route, settings.relative(folder.path), run_id=folder.run_id)
     try:
-        with track(settings, opened.route, opened.config.name, folder.read_tracked().get("run_id")) as tracked:
+        about = f"Training of `{opened.config.method.name}` on normal scans of {opened.route}: run `{folder.run_id}`."
+        earlier = folder.read_tracked().get("run_id")
+        with track(settings, opened.route, opened.config.name, earlier, about=about) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})
             components = _read_components(opened.config, settings)
             data = _read_lessons(opened, sets, source, tracked)
             result = _fit(opened, data, build_untrained(opened.config, components), tracked, progress)
             _log(tracked, opened, result)
+            write_budget(folder, opened.config.training, result)
+            tracked.log_tags({"cut_short": describe_cut(folder) or "no"})
             sha256 = _save(opened, result, components)
             tracked.log_tags({"model_sha256": sha256})
             if opened.config.detection is None:
@@ -173,6 +201,7 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], source: Source
         raise
     seconds = {"process_seconds": result.process_seconds, "stage_seconds": result.stage_seconds}
     summary = {"images_seen": result.images_seen, "stopped": result.stopped, "model_sha256": sha256, **seconds}
+    summary |= {"cut_short": cut} if (cut := describe_cut(folder)) else {}
     catalogue.finish_run(folder.run_id, "done", summary)
 
 
@@ -246,7 +275,7 @@ def _terms(record: TrainingRecord) -> dict[str, float]:
 def _log(tracked: TrackedRun, opened: OpenFolder, result: FitResult) -> None:
     tracked.log_config(opened.config)
     tracked.log_table(pd.json_normalize([asdict(record) for record in result.history]), "history")
-    tracked.log_metrics({"images_seen": result.images_seen, "process_seconds": result.process_seconds})
+    tracked.log_metrics({"images_seen": result.images_seen, "training_seconds": result.process_seconds})
     parameters = sum(p.numel() for p in result.method.parameters())
     training = opened.config.training
     device = get_accelerator(training.device == "cpu").device.type

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from typing import Any, cast
+from datetime import date, datetime, time
+from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, Instance, NotScored, RejectionRow, RunRow, SourceFile
@@ -18,6 +19,7 @@ NIGHTS = 14  # number of nights to choose from
 RUNS = 20  # number of runs per route in the drift chart
 TAIL = 0.1  # by definition, also the share of normals with a p-value this small
 ACCEPTED = ("accepted", "same")
+HIDDEN = "How many were flagged is shown once all of its scans on the list are decided."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +60,37 @@ def list_nights(catalogue: Catalogue) -> list[date]:
     return sorted(days, reverse=True)[:NIGHTS]
 
 
-def read_night(catalogue: Catalogue, day: date) -> dict[str, Any]:
-    """Return the events of a day (UTC) for the page: counts, reasons and scoring runs."""
-    begin, end = datetime.combine(day, time()), datetime.combine(day + timedelta(days=1), time())
+def read_night(
+    catalogue: Catalogue, day: date, hidden_runs: Collection[str] = (), hidden_codes: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the events of a day (UTC) for the page: counts, reasons and scoring runs.
+
+    Args:
+        catalogue: an open catalogue.
+        day: on which it happened.
+        hidden_runs: runs whose results are left out, since a reader still reads their scans blind; `flagged` is None
+            then.
+        hidden_codes: rejection codes that are left out of all counts.
+    """
+    begin, end = datetime.combine(day, time()), datetime.combine(day, time.max)
     with catalogue.reading() as session:
-        outcomes: dict[str, int] = dict(
-            cast(
-                Any,
-                session.execute(
-                    select(SourceFile.outcome, func.count())
-                    .where(SourceFile.seen_at >= begin, SourceFile.seen_at < end)
-                    .group_by(SourceFile.outcome)
-                ).all(),
-            )
-        )
+        outcomes = _count_outcomes(session, begin, end, hidden_codes)
         new = session.scalar(
-            select(func.count()).select_from(Instance).where(Instance.ingested_at >= begin, Instance.ingested_at < end)
+            select(func.count()).select_from(Instance).where(Instance.ingested_at >= begin, Instance.ingested_at <= end)
         )
         refused = session.execute(
             select(RejectionRow.code, func.count(), func.min(RejectionRow.sentence))
-            .where(RejectionRow.first_seen_at >= begin, RejectionRow.first_seen_at < end)
+            .where(
+                RejectionRow.first_seen_at >= begin,
+                RejectionRow.first_seen_at <= end,
+                RejectionRow.code.not_in(hidden_codes),
+            )
             .group_by(RejectionRow.code)
         ).all()
         runs = list(
             session.scalars(
                 select(RunRow)
-                .where(RunRow.kind == "score", RunRow.started_at >= begin, RunRow.started_at < end)
+                .where(RunRow.kind == "score", RunRow.started_at >= begin, RunRow.started_at <= end)
                 .order_by(RunRow.started_at)
             )
         )
@@ -98,12 +105,29 @@ def read_night(catalogue: Catalogue, day: date) -> dict[str, Any]:
         "new": new or 0,
         "rejected": sum(count for _, count, _ in refused),
         "scored": sum(int(run.summary.get("studies", 0)) for run in runs),
-        "flagged": sum(int(run.summary.get("flagged", 0)) for run in runs),
+        "flagged": _count_flagged(runs, hidden_runs),
         "not_scored": sum(count for _, count, _ in unscored),
         "refusals": _reasons(refused),
         "unscored": _reasons(unscored),
-        "runs": [_run(run) for run in runs],
+        "runs": [_run(run, run.run_id in hidden_runs) for run in runs],
     }
+
+
+def _count_outcomes(session: Session, begin: datetime, end: datetime, hidden_codes: Collection[str]) -> dict[str, int]:
+    rows = session.execute(
+        select(SourceFile.outcome, func.count())
+        .where(SourceFile.seen_at >= begin, SourceFile.seen_at <= end)
+        .where(SourceFile.outcome.not_in(hidden_codes))
+        .group_by(SourceFile.outcome)
+    )
+    return {outcome: count for outcome, count in rows}
+
+
+def _count_flagged(runs: Sequence[RunRow], hidden: Collection[str]) -> int | None:
+    """Return the number of flagged scans; None if a part of it is hidden, since the rest would tell."""
+    if any(run.run_id in hidden for run in runs):
+        return None
+    return sum(int(run.summary.get("flagged", 0)) for run in runs)
 
 
 def _reasons(rows: Any) -> list[dict[str, Any]]:
@@ -111,21 +135,22 @@ def _reasons(rows: Any) -> list[dict[str, Any]]:
     return sorted(reasons, key=lambda row: (-row["count"], row["code"]))
 
 
-def _run(run: RunRow) -> dict[str, Any]:
+def _run(run: RunRow, hidden: bool) -> dict[str, Any]:
+    statement = str(run.summary.get("statement", "")) or "The run has not finished."
     return {
         "route": run.route,
         "at": run.started_at,
         "state": run.state,
-        "statement": str(run.summary.get("statement", "")) or "The run has not finished.",
+        "statement": f"{run.summary.get('studies', 0)} studies scored. {HIDDEN}" if hidden else statement,
     }
 
 
-def read_drift(catalogue: Catalogue) -> dict[str, list[Drift]]:
-    """Return the latest scoring runs of each route, oldest first; runs without findings are left out."""
+def read_drift(catalogue: Catalogue, hidden_runs: Collection[str] = ()) -> dict[str, list[Drift]]:
+    """Return the latest scoring runs of each route, oldest first, without those to hide and those without findings."""
     drifts: dict[str, list[Drift]] = {}
     counts: Counter[str] = Counter()
     for run in catalogue.list_runs("score"):
-        if run.state != "done" or counts[run.route] >= RUNS:
+        if run.state != "done" or counts[run.route] >= RUNS or run.run_id in hidden_runs:
             continue
         one = _drift(catalogue, run)
         if one is not None:

@@ -45,22 +45,27 @@ class Picture:
 
 
 def draw_flagged_pictures(settings: Settings, run_ids: Sequence[str]) -> tuple[list[dict[str, Any]], list[Picture]]:
-    """Return the flagged rows of scoring runs, and pictures of the first ones of each run.
+    """Return the flagged rows of scoring runs, and pictures of the first ones of each run; most unusual first in both.
 
-    A study has no picture if its worst slice may contain text, or if the method has no map.
+    Across routes, p-values are compared, and scores only within one p-value: routes have scores of different scales. A
+    study has no picture if its worst slice may contain text, or if the method has no map.
     """
     rows: list[dict[str, Any]] = []
-    pictures: list[Picture] = []
+    pictures: list[tuple[tuple[float, float], Picture]] = []
     with Catalogue.open(settings) as catalogue:
         for run_id in run_ids:
             rows += list_flagged(catalogue, run_id)
             findings = catalogue.list_findings(run_id, flagged=True)
             if findings:
                 pictures += _drawn(catalogue.run(run_id), findings, catalogue, settings)
-    return rows, pictures
+    rows.sort(key=lambda row: _unusual_first(row["p"], row["score"]))
+    return rows, [picture for _, picture in sorted(pictures, key=lambda pair: pair[0])]
 
 
-def _drawn(run: RunRow, findings: Sequence[FindingRow], catalogue: Catalogue, settings: Settings) -> Iterator[Picture]:
+def _drawn(
+    run: RunRow, findings: Sequence[FindingRow], catalogue: Catalogue, settings: Settings
+) -> Iterator[tuple[tuple[float, float], Picture]]:
+    """Yield pictures with their places in the order of the list; slices come in the order of the store."""
     folder = RunFolder(settings.absolute(run.folder))
     config, detector = folder.read_config(), load_detector(folder.detector, sha256=run.sha256 or None)
     if not detector.has_maps:
@@ -74,7 +79,13 @@ def _drawn(run: RunRow, findings: Sequence[FindingRow], catalogue: Catalogue, se
         finding = worst[item.id]
         caption = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
         drawn = read_panel(item, detector, data, caption.replace(" than ", "\nthan "))
-        yield Picture(finding.route, finding.study_id, caption, _png(drawn))
+        place = _unusual_first(finding.p_value, finding.score)
+        yield place, Picture(finding.route, finding.study_id, caption, _png(drawn))
+
+
+def _unusual_first(p_value: float | None, score: float) -> tuple[float, float]:
+    """Return a sorting key: the smallest p-value first, then the highest score; without p-values at the end."""
+    return (2.0 if p_value is None else p_value), -score
 
 
 def _worst(finding: FindingRow) -> str:

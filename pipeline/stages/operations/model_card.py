@@ -13,10 +13,11 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import RunRow
 from pipeline.errors import ArtefactError
+from pipeline.stages.run.budget import list_cuts
 from pipeline.stages.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.results import ResultTable
+    from pipeline.detection.flag import FlaggingConfig
     from pipeline.stages.run.run_config import RunConfig
 
 SETS = ("test", "develop")
@@ -81,9 +82,18 @@ def _facts(folder: RunFolder) -> Iterator[tuple[str, str]]:
     if (volumes := config.data.volumes) is not None:
         yield "Read as", f"volumes, in cubes of {volumes.tile} voxels"
     yield "Normalisation", config.data.normaliser.kind
+    yield from (("Training", cut) for cut in list_cuts(folder))
     if config.detection is not None:
-        flagging = config.detection.flagging.model_dump()
-        yield "Flagged by", ", ".join(f"{name} {value}" for name, value in flagging.items())
+        yield "Flagged", _describe_rule(config.detection.flagging)
+
+
+def _describe_rule(flagging: FlaggingConfig) -> str:
+    if flagging.rule == "fpr":
+        return f"by a threshold for a false-positive rate of {flagging.alpha:g}"
+    if flagging.rule == "capacity":
+        return f"the {flagging.capacity} most unusual studies of a run"
+    method = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}[flagging.method]
+    return f"at a false-discovery rate of {flagging.q:g} over a run ({method})"
 
 
 def _is_taught(folder: RunFolder, config: RunConfig) -> bool:
@@ -101,51 +111,27 @@ def _data(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def _report(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    """Return an evaluation: its charts as SVG by name, and its tables."""
+    from pipeline.evaluation.chart_data import ChartData
+    from pipeline.evaluation.headline import headline_sentence
     from pipeline.evaluation.report import EvaluationReport
-    from pipeline.evaluation.subgroups import subgroup_frame
+    from pipeline.evaluation.report_page import CAPTIONS, page_tables
 
-    values = _read(folder, f"evaluation/{name}/report.json")
+    values, charts = (_read(folder, f"evaluation/{name}/{file}.json") for file in ("report", "charts"))
     if values is None:
         return None
     try:
         report = EvaluationReport.model_validate(values)
+        drawn = {} if charts is None else ChartData.model_validate(charts).draw(name)
     except ValidationError:  # written by another release; the file itself can still be read
         return None
-    frame = subgroup_frame(report.subgroups) if report.subgroups else None
     return {
         "set": name,
+        "headline": headline_sentence(report),
         "guarantee": report.guarantee,
-        "tables": [_table(table) for table in report.tables],
-        "points": [point.sentence for point in report.operating_points if point.sentence],
-        "outline": report.pixel_alpha.sentence if report.pixel_alpha else "",
-        "subgroup_names": [] if frame is None else list(frame.columns),
-        "subgroups": [] if frame is None else frame.to_numpy().tolist(),
+        "charts": [{"name": one, "svg": svg, "caption": CAPTIONS[one]} for one, svg in drawn.items()],
+        "tables": list(page_tables(report)),
         "notes": list(report.notes),
-        "openings": [(opening.opened_at, opening.purpose) for opening in report.openings],
-    }
-
-
-def _table(table: ResultTable) -> dict[str, Any]:
-    from pipeline.evaluation.report import verdict_lines
-
-    metrics = list(dict.fromkeys(name for row in table.rows for name in row.metrics))
-    rows = [
-        {
-            "name": row.name,
-            "control": row.control,
-            "values": [row.metrics[name].text() if name in row.metrics else "" for name in metrics],
-        }
-        for row in table.rows
-    ]
-    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in table.counts.items() if count)
-    return {
-        "title": f"{table.level.capitalize()}: {table.title}",
-        "counts": counts,
-        "interval": table.interval,
-        "metrics": metrics,
-        "rows": rows,
-        "verdicts": verdict_lines(table),
-        "notes": list(table.notes),
     }
 
 

@@ -17,6 +17,7 @@ from pipeline.errors import ArtefactError
 from pipeline.stages.operations.drift import read_drift_of_runs
 from pipeline.stages.operations.flagged_list import list_flagged
 from pipeline.stages.run.auto_config import load_run
+from pipeline.stages.run.budget import list_cuts
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.registry import find_champion, list_routes_with_champions
 from pipeline.types import RunRef
@@ -72,6 +73,7 @@ def build_night_report(
         run_ids = [report["run_id"] for report in scored]
         not_scored = Counter(row.code for run_id in run_ids for row in catalogue.list_not_scored(run_id))
         drifts = read_drift_of_runs(catalogue, run_ids)
+        cuts = _list_cuts(catalogue, settings, scored)
     report: dict[str, Any] = {
         "files": sum(r["files"] for r in ingested),
         "new": sum(r["added"] for r in ingested),
@@ -81,6 +83,7 @@ def build_night_report(
         "not_scored": dict(not_scored),
         "without_model": count_without_model(settings),
         "scored": list(scored),
+        "cut_short": cuts,
         "drift": {one.route: one.tail for one in drifts},
         "drift_sentences": [one.sentence() for one in drifts],
         "flagged": flagged,
@@ -90,12 +93,20 @@ def build_night_report(
     return report | {"markdown": _page(report)}
 
 
+def _list_cuts(catalogue: Catalogue, settings: Settings, scored: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the trainings behind the night's scores that their cap ended early, by route."""
+    folders = {report["route"]: catalogue.run(report["run_id"]).folder for report in scored}
+    cuts = {route: list_cuts(RunFolder(settings.absolute(folder))) for route, folder in folders.items()}
+    return {route: sentences for route, sentences in cuts.items() if sentences}
+
+
 def _page(report: dict[str, Any]) -> str:
     counts = f"{report['files']} files: {report['new']} new, {report['seen_before']} seen before"
     parts = ["# The night", f"{counts}, {sum(report['rejected_tonight'].values())} rejected."]
     parts += [_codes("Rejected so far", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
     parts += [in_words(report["without_model"])]
     parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
+    parts += [f"**{route}**: {cut}" for route, cuts in report["cut_short"].items() for cut in cuts]
     parts += report["drift_sentences"]
     parts += [f"**Failed**: {failure}" for failure in report["failures"]]
     parts += [_flagged(report["flagged"])] + report["evaluated"]

@@ -46,6 +46,8 @@ def parts(settings: Settings) -> list[Part]:
         _part("pixel store", settings.store_url, folder / "pixels", "a copy of its folder, or the object store's own"),
         _part("MLflow", settings.mlflow_uri, folder / "mlflow", "its server's own backup"),
         _part("runs", None, settings.runs, ""),
+        _part("generated images", None, settings.generated, ""),
+        _part("indices of similar images", None, settings.indices, ""),
         _part("pseudonym key", None, settings.key_file, ""),
         _part("inbox", None, settings.inbox, ""),
         _part("Prefect", None, folder / "prefect", ""),

@@ -69,7 +69,7 @@ def pull(
         SendError: the PACS does not answer the query.
     """
     with ExitStack() as stack:
-        inbox = stack.enter_context(Inbox.open(config.inbox))
+        inbox = stack.enter_context(Inbox.open(config.inbox, "pull"))
         pace = Pace(config.bytes_per_second, config.pause_seconds)
         intake = Intake(inbox, config.limits, config.reserve_bytes, pace)
         source = require_source(config, intake, credential)
@@ -160,22 +160,24 @@ class _Puller:
         objects = retry_patiently(lambda: self._source.objects(series))
         images = [item for item in objects if not item.sop_class or item.sop_class in STORAGE_CLASSES]
         self._add(not_images=len(objects) - len(images))
-        missing = [item for item in images if not self._inbox.has(item.uid)]
+        missing = [item for item in images if not self._inbox.has(item.uid, series.study_uid)]
         if missing:
             retry_patiently(lambda: self._fetch(series, missing, whole=len(missing) == len(objects)))
             self._intake.pace.rest()
-            missing = self._still(missing)
+            missing = self._still(series, missing)
         return self._settle(series, len(objects), [item.uid for item in images], len(missing))
 
     def _fetch(self, series: FoundSeries, missing: list[FoundObject], whole: bool) -> None:
         try:
             self._source.fetch(series, missing, whole)
         except SendError:  # the PACS reports objects that we refused as failures, and retrying would not help
-            if not self._intake.full and self._still(missing):
+            if not self._intake.full and self._still(series, missing):
                 raise
 
-    def _still(self, missing: list[FoundObject]) -> list[FoundObject]:
-        return [f for f in missing if not self._inbox.has(f.uid) and f.uid not in self._intake.refused]
+    def _still(self, series: FoundSeries, missing: list[FoundObject]) -> list[FoundObject]:
+        """Return what neither arrived, by this pull or at the listener, nor was refused."""
+        refused, has, study = self._intake.refused, self._inbox.has, series.study_uid
+        return [item for item in missing if item.uid not in refused and not has(item.uid, study)]
 
     def _settle(self, series: FoundSeries, there: int, images: list[str], missing: int) -> bool:
         refused = sorted({self._intake.refused[uid] for uid in images if uid in self._intake.refused})

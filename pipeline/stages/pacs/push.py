@@ -15,9 +15,11 @@ from pipeline.data.catalogue.exports import export_states, note_export
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.dicom.decode.source import quietly
 from pipeline.dicom.export.capture import secondary_capture
-from pipeline.dicom.export.described import KINDS, Described, ObjectKind
+from pipeline.dicom.export.described import KINDS, Described, ObjectKind, SourceImage
 from pipeline.dicom.export.key_objects import key_objects
-from pipeline.dicom.export.segmentation import left_out, segmentation
+from pipeline.dicom.export.one_grid import left_out
+from pipeline.dicom.export.parametric_map import parametric_map
+from pipeline.dicom.export.segmentation import segmentation
 from pipeline.dicom.export.structured_report import structured_report
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.network.send import Destination, Folder, send_with_patience
@@ -114,33 +116,43 @@ def _objects(
 ) -> Iterator[tuple[ObjectKind, Dataset]]:
     """Create the objects one after another; those that others refer to come first."""
     created: list[Dataset] = []
+    outline = _on_geometry(segmentation, described, evidence)  # the report measures it, sent or not
+    if missing := left_out(evidence.images):
+        evidence.notes.append(f"Study {evidence.study}: {missing}")
     for kind in KINDS:
         with quietly():  # highdicom's warnings about unusual names would quote them
-            ds = _make(kind, described, evidence, created) if kind in kinds else None
+            ds = _make(kind, described, evidence, outline, created) if kind in kinds else None
         if ds is not None:
             created.append(ds)
             yield kind, ds
 
 
-def _make(kind: ObjectKind, described: Described, evidence: Evidence, created: Sequence[Dataset]) -> Dataset | None:
+def _make(
+    kind: ObjectKind, described: Described, evidence: Evidence, outline: Dataset | None, created: Sequence[Dataset]
+) -> Dataset | None:
     if kind == "seg":
-        return _outline(described, evidence)
+        return outline
+    if kind == "pm":
+        return _on_geometry(parametric_map, described, evidence)
     if kind == "sc":
         return None if evidence.picture is None else secondary_capture(described, evidence.picture, evidence.images[0])
     if kind == "sr":
-        return structured_report(described, evidence.images)
+        return structured_report(described, evidence.images, outline)
     return key_objects(described, evidence.images, created)
 
 
-def _outline(described: Described, evidence: Evidence) -> Dataset | None:
-    missing = left_out(described, evidence.images)
+def _on_geometry(
+    make: Callable[[Described, Sequence[SourceImage]], Dataset | None], described: Described, evidence: Evidence
+) -> Dataset | None:
+    """Make a segmentation or a map; None, with a note, where highdicom refuses the originals' geometry."""
     try:
-        ds = segmentation(described, evidence.images)
+        with quietly():
+            return make(described, evidence.images)
     except ValueError:  # do not repeat its text, which quotes values
-        ds, missing = None, "there is no segmentation, since the geometry of the original images is inconsistent."
-    if missing:
-        evidence.notes.append(f"Study {evidence.study}: {missing}")
-    return ds
+        name = make.__name__.replace("_", " ")
+        sentence = f"there is no {name}, since the geometry of the original images is inconsistent."
+        evidence.notes.append(f"Study {evidence.study}: {sentence}")
+        return None
 
 
 @dataclass(slots=True)
@@ -153,7 +165,7 @@ class _Delivery:
     states: dict[str, str]
 
     def has_all(self, uids: dict[ObjectKind, str]) -> bool:
-        """Return whether all objects of a finding were sent; not every finding has a segmentation or a picture."""
+        """Return whether all objects of a finding were sent; only report and key objects always exist."""
         states = {kind: self.states.get(uid) for kind, uid in uids.items()}
         relevant = [state for kind, state in states.items() if state is not None or kind in ("sr", "ko")]
         return bool(relevant) and set(relevant) == {"sent"}

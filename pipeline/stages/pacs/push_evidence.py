@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,27 +9,31 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from PIL import Image
 
 from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.originals import header_of, open_original
 from pipeline.data.catalogue.schema import FindingRow, RunRow
+from pipeline.data.sets.selection import select_slices
 from pipeline.detection.facts import DetectorFacts, read_facts
+from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.burned_in import figures_allowed
-from pipeline.dicom.decode.physical import to_physical
+from pipeline.dicom.decode.geometry import Allowed
+from pipeline.dicom.decode.physical import for_display, to_physical
 from pipeline.dicom.export.described import Described, SourceImage, in_unicode
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ArtefactError, EmptySelection, Rejected
-from pipeline.evaluation.panels import Panel, draw_panels
 from pipeline.stages.operations.flagged_list import in_words
+from pipeline.stages.pacs.finding_picture import Pane, draw_finding
+from pipeline.stages.pacs.image_sides import name_of, sides_of
+from pipeline.stages.pacs.map_colours import MapColours
 from pipeline.stages.pacs.pixel_outline import pixel_outline
 from pipeline.stages.run.run_folder import RunFolder
+from pipeline.types import SliceRef
 
 IMAGES_A_STUDY = 3  # the number that keep their heatmaps
-DPI = 120
 
 
 @dataclass(slots=True, repr=False)
@@ -131,39 +134,71 @@ class Pusher:
         Raises:
             Rejected: all original files are missing.
         """
-        maps, evidence, panels = self._heatmaps(finding.study_id), Evidence(finding.study_id[:12]), []
+        maps, evidence, panes = self._heatmaps(finding.study_id), Evidence(finding.study_id[:12]), []
+        refs = self._slices(finding.study_id)
         with ExitStack() as files:
-            for instance_id, frame in _places(finding, maps):
+            for place in _places(finding, maps):
                 try:
                     path = files.enter_context(
-                        open_original(instance_id, self._catalogue, self._crosswalk, self._settings.decode)
+                        open_original(place[0], self._catalogue, self._crosswalk, self._settings.decode)
                     )
-                    image = SourceImage(
-                        in_unicode(header_of(path, self._settings.decode)), frame, maps.get(f"{instance_id}.{frame}")
-                    )
+                    image = self._image(path, place, maps, refs)
                     evidence.images.append(image)
-                    panels += self._panel(path, image, finding, evidence.notes)
+                    panes += self._pane(path, image, evidence)
                 except Rejected as rejected:
                     evidence.notes.append(f"Study {finding.study_id[:12]}: {rejected.sentence}")
                     last = rejected
             if not evidence.images:
                 raise last
-            evidence.picture = _drawn(panels)
+            evidence.picture = self._drawn(panes, finding) if panes else None
             yield evidence
 
-    def _panel(self, path: Path, image: SourceImage, finding: FindingRow, notes: list[str]) -> list[Panel]:
+    def _slices(self, study_id: str) -> dict[tuple[str, int], SliceRef]:
+        """Return the study's slices with their distances, by instance and frame."""
+        chosen = select_slices(self._catalogue, study_ids=[study_id], allowed=Allowed(gaps=True, tilt=True))
+        return {(ref.instance_id, ref.frame): ref for ref in chosen.slices}
+
+    def _image(
+        self, path: Path, place: tuple[str, int], maps: dict[str, np.ndarray], refs: dict[tuple[str, int], SliceRef]
+    ) -> SourceImage:
+        ref, header = refs.get(place), in_unicode(header_of(path, self._settings.decode))
+        attributes = None if ref is None else InstanceAttributes.from_json(ref.attributes).of_frame(place[1])
+        return SourceImage(
+            header,
+            place[1],
+            maps.get(f"{place[0]}.{place[1]}"),
+            None if attributes is None else next(iter(attributes.pixel_spacings_mm), attributes.pixel_spacing_mm),
+            None if ref is None else ref.slice_mm,
+        )
+
+    def _pane(self, path: Path, image: SourceImage, evidence: Evidence) -> list[Pane]:
         """Decode an original for the picture; return [] if the policy on burned-in text forbids it."""
         if image.heatmap is None:
             return []
         decoded = self._workers.read(path)
         if not figures_allowed(decoded.attributes, self._settings.burned_in):
-            notes.append(f"Study {finding.study_id[:12]}: no picture, since its pixels may contain text.")
+            evidence.notes.append(f"Study {evidence.study}: no picture, since its pixels may contain text.")
             return []
-        pixels = to_physical(decoded.stored, decoded.attributes).pixels[image.frame]
-        words = in_words(finding.p_value, finding.n_calibration, finding.guarantee).replace(" than ", "\nthan ")
+        one = slice(image.frame, image.frame + 1)
+        attributes = decoded.attributes.of_frame(image.frame)
+        grey = for_display(to_physical(decoded.stored[one], attributes), attributes)[0]
+        at_detector = image.spacing_mm is None and attributes.imager_pixel_spacing_mm is not None
+        spacing = attributes.imager_pixel_spacing_mm if at_detector else image.spacing_mm
         heatmap = np.asarray(image.heatmap, dtype=np.float32)
-        caption = f"{words}\nscore {finding.score:.4g}\nnot for diagnosis"
-        return [Panel(image=pixels, heatmap=heatmap, caption=caption, body=heatmap != 0)]
+        return [Pane(grey, heatmap, name_of(image), sides_of(image, attributes), spacing, at_detector)]
+
+    def _drawn(self, panes: Sequence[Pane], finding: FindingRow) -> np.ndarray:
+        calibration = self._detector.calibration
+        if calibration is not None and calibration.pixels is not None:
+            colours = MapColours.of_normals(calibration.pixels, self._alpha)
+        else:
+            colours = MapColours.of_study([pane.heatmap for pane in panes])
+        p_value = "" if finding.p_value is None else f"p = {finding.p_value:.2g}, "
+        words = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
+        details = f"{p_value}score {finding.score:.4g}, flagged by {finding.rule}; "
+        number, _, digest = self._version.rpartition(", ")
+        details += f"{'+'.join(self._detector.methods)} on {finding.route}, {f'version {number}' if number else digest}"
+        return draw_finding(panes, f"Nightread: {words}", details, colours, self._threshold)
 
     def _heatmaps(self, study_id: str) -> dict[str, np.ndarray]:
         """Read the maps stored by scoring, by `instance.frame`; their names may be from before a key rotation."""
@@ -187,14 +222,6 @@ def _places(finding: FindingRow, maps: dict[str, Any]) -> list[tuple[str, int]]:
     places = [(str(item["instance_id"]), int(item["frame"])) for item in finding.evidence]
     mapped = [place for place in places if f"{place[0]}.{place[1]}" in maps]
     return (mapped or places)[:IMAGES_A_STUDY]
-
-
-def _drawn(panels: Sequence[Panel]) -> np.ndarray | None:
-    if not panels:
-        return None
-    buffer = io.BytesIO()
-    draw_panels(panels).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return np.asarray(Image.open(buffer).convert("RGB"))
 
 
 def _version(folder: RunFolder, sha256: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
@@ -34,6 +35,23 @@ def make_run_folder(
 
     `sets` are the training sets, and `unlabelled` is what the run learns from without labels, if anything.
     """
+    folder, asked = name_run_folder(config, sets, settings, again, unlabelled)
+    # Written again where they are damaged: the folder's name says what they must hold. The configuration last, as it
+    # makes the folder a run.
+    for name, value in (("data.json", asked), ("config.json", config.model_dump(mode="json"))):
+        if not _is_readable(folder, name):
+            folder.write(name, value)
+    return folder
+
+
+def name_run_folder(
+    config: RunConfig,
+    sets: Mapping[SetName, Selection],
+    settings: Settings,
+    again: bool = False,
+    unlabelled: Selection | None = None,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Return the folder that `make_run_folder` makes, and the fingerprints of its data; nothing is written."""
     read: dict[str, Selection] = {} if unlabelled is None else {"unlabelled": unlabelled}
     read |= {str(name): chosen for name, chosen in sets.items()}
     data = fingerprint([ref for chosen in read.values() for ref in chosen.slices])
@@ -41,13 +59,7 @@ def make_run_folder(
     folder, number = RunFolder(settings.runs / run_id), 2
     while again and folder.path.exists():
         folder, number = RunFolder(settings.runs / f"{run_id}-{number}"), number + 1
-    asked = {name: fingerprint(chosen.slices) for name, chosen in read.items()}
-    # Written again where they are damaged: the folder's name says what they must hold. The configuration last, as it
-    # makes the folder a run.
-    for name, value in (("data.json", asked), ("config.json", config.model_dump(mode="json"))):
-        if not _is_readable(folder, name):
-            folder.write(name, value)
-    return folder
+    return folder, {name: fingerprint(chosen.slices) for name, chosen in read.items()}
 
 
 def _is_readable(folder: RunFolder, name: str) -> bool:

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from pipeline import durable
 from pipeline.config import Settings
 from pipeline.detection.detector_file import CALIBRATED, UNCALIBRATED, check_detector, read_detector
 from pipeline.errors import ArtefactError
+from pipeline.invalid_values import explain
 from pipeline.sealed_folder import MODEL, read_sealed
 from pipeline.types import RunRef
 
@@ -122,10 +125,18 @@ class RunFolder:
         return RunRef(str(self.path), read_detector(self.detector).sha256)
 
     def read_config(self) -> RunConfig:
-        """Return the configuration of the run."""
+        """Return the configuration of the run.
+
+        Raises:
+            ArtefactError: it is missing or damaged, or another release wrote it.
+        """
         from pipeline.stages.run.run_config import RunConfig  # imports torch, which most readers do not need
 
-        return RunConfig.model_validate(self.read("config.json"))
+        try:
+            return RunConfig.model_validate(self.read("config.json"))
+        except ValidationError as error:
+            what = explain(error, f"config.json of the run {self.run_id}")
+            raise ArtefactError(f"{what}\nTrain the run again, or use the release that made it.") from None
 
     def write(self, name: str, value: Any) -> None:
         """Write JSON atomically."""
@@ -141,10 +152,17 @@ class RunFolder:
         Raises:
             ArtefactError: the file is missing or damaged.
         """
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArtefactError(
-                f"The run {self.run_id} has no readable {name} ({type(error).__name__}). Repeat nightread train "
-                "with its configuration, which mends a run, or restore it from a backup."
-            ) from None
+        remedy = "Repeat nightread train with its configuration, which mends a run, or restore it from a backup."
+        return read_json(self.path / name, f"The run {self.run_id}", remedy)
+
+
+def read_json(file: Path, owner: str, remedy: str) -> Any:
+    """Read a JSON file of a run or of a task.
+
+    Raises:
+        ArtefactError: the file is missing or damaged; the message begins with its owner and ends with the remedy.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{owner} has no readable {file.name} ({type(error).__name__}). {remedy}") from None

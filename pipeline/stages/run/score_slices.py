@@ -43,15 +43,15 @@ def scored_slices(detector: Scorer, data: SliceDataset, on_progress: OnProgress 
     holds the maps of one series at a time, on the model's grid.
     """
     waiting: list[SliceResult] = []
-    series_id = ""
+    stack_id = ""
     for done, result in enumerate(detector.score_slices(data), start=1):
-        if data.ref(result.id).series_id != series_id:
-            yield from () if data.refuses(series_id) else waiting
-            waiting, series_id = [], data.ref(result.id).series_id
+        if data.ref(result.id).stack_id != stack_id:
+            yield from () if data.refuses(stack_id) else waiting
+            waiting, stack_id = [], data.ref(result.id).stack_id
         waiting.append(replace(result, history=(data.step(result.id),)))
         if on_progress is not None:
             on_progress(done, len(data))
-    yield from () if data.refuses(series_id) else waiting
+    yield from () if data.refuses(stack_id) else waiting
 
 
 def findings(detector: Scorer, scores: list[SliceScore]) -> tuple[list[Finding], dict[str, Rejected]]:

@@ -59,14 +59,34 @@ def _read_weights_from(file: Path) -> None:
 
 
 def _measure(folder: Path, name: str, size: int, rounds: int) -> dict[str, Any]:
-    """Fit one model on the normals, and predict the scans with and without anomalib's pictures, in turns."""
+    """Fit one model on the normals, and predict the scans with and without anomalib's pictures, in turns.
+
+    If it fails, `failure.json` names the model and what it was doing, and the error ends this half.
+    """
+    doing = "learning"
+    try:
+        fitted, model = _fit(folder, name, size)
+        doing = "predicting"
+        seconds, scores = _time_predictions(folder, model, rounds)
+    except Exception:
+        (folder / "failure.json").write_text(json.dumps({"model": name, "doing": doing}))
+        raise
+    return {"name": name, "fit_seconds": fitted, "seconds": seconds, "scores": scores}
+
+
+def _fit(folder: Path, name: str, size: int) -> tuple[float, Any]:
+    """Return the CPU seconds of fitting, and the model."""
     transform = Compose([Resize((size, size), antialias=True), Normalize(mean=MEAN, std=STD)])
     options = {"backbone": BACKBONE, "layers": LAYERS, "pre_processor": PreProcessor(transform=transform)}
     model = MODELS[name](**options)
     epochs = {"max_epochs": STFPM_EPOCHS} if name == "stfpm" else {}
     began = time.process_time()
     _engine(folder, **epochs).fit(model=model, datamodule=_normals(folder))
-    fitted = time.process_time() - began
+    return time.process_time() - began, model
+
+
+def _time_predictions(folder: Path, model: Any, rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Return the CPU seconds of each round, with and without pictures, and the scores."""
     drawing = model.visualizer
     scores: dict[str, float] = {}
     seconds: dict[str, list[float]] = {"plain": [], "drawn": []}
@@ -75,7 +95,7 @@ def _measure(folder: Path, name: str, size: int, rounds: int) -> dict[str, Any]:
             model.visualizer = visualizer
             spent, scores = _predict(folder, model)
             seconds[way].append(spent)
-    return {"name": name, "fit_seconds": fitted, "seconds": seconds, "scores": scores}
+    return seconds, scores
 
 
 def _engine(folder: Path, **options: Any) -> Engine:

@@ -64,14 +64,16 @@ def measure_scoring_ratio(
             f"{detector.method.config.name} does not reconstruct or map, so it has no forward pass to compare with. "
             "Choose another method."
         )
-    if detector.calibration is None:
-        detector = detector.calibrated(Calibration.fit(Unit(str(i), str(i), i * 1e-3) for i in range(1000)))
+    detector = made_up_calibration(detector)
     size = batch_size or detector.config.batch_size
-    todo = [_batch(detector, size, first) for first in range(0, max(images, size), size)]
+    todo = [random_batch(detector, size, first) for first in range(0, max(images, size), size)]
     step = None if native_shape is None else _step(detector, native_shape)
     count = sum(len(batch.ids) for batch in todo)
     pairs = [
-        (_seconds(detector, lambda: _bare(detector, todo)), _seconds(detector, lambda: _scored(detector, todo, step)))
+        (
+            seconds_of(detector, lambda: _bare(detector, todo)),
+            seconds_of(detector, lambda: score_all(detector, todo, step)),
+        )
         for _ in range(repeats + 1)
     ][1:]
     bare, scored = (count / median(column) for column in zip(*pairs, strict=True))
@@ -79,7 +81,15 @@ def measure_scoring_ratio(
     return ScoringRatio(bare, scored, ratio, size, detector.method.image_size, native_shape, torch.get_num_threads())
 
 
-def _batch(detector: Detector, size: int, first: int) -> Batch:
+def made_up_calibration(detector: Detector) -> Detector:
+    """Return the detector with its calibration, or else with one of 1000 made-up scores."""
+    if detector.calibration is not None:
+        return detector
+    return detector.calibrated(Calibration.fit(Unit(str(i), str(i), i * 1e-3) for i in range(1000)))
+
+
+def random_batch(detector: Detector, size: int, first: int) -> Batch:
+    """Return images of noise with most of the grid as body, for a detector of slices; `first` seeds them."""
     shape = detector.method.image_shape
     generator = torch.Generator().manual_seed(first)
     images = torch.rand(size, *shape, generator=generator, dtype=torch.float32) * 2 - 1
@@ -102,7 +112,8 @@ def _bare(detector: Detector, todo: list[Batch]) -> None:
             cast(Reconstructor, detector.method).reconstruct(images, rng, batch.body.to(detector.device))
 
 
-def _scored(detector: Detector, todo: list[Batch], step: Step | None) -> None:
+def score_all(detector: Detector, todo: list[Batch], step: Step | None) -> None:
+    """Score batches, with heatmaps and p-values; with a `step`, maps are resampled to the native grid."""
     scores: list[float] = []
     for batch in todo:
         for result in slice_results(batch, detector.score_batch(batch)):
@@ -112,7 +123,8 @@ def _scored(detector: Detector, todo: list[Batch], step: Step | None) -> None:
     cast(Calibration, detector.calibration).p_values(np.asarray(scores))
 
 
-def _seconds(detector: Detector, work: Callable[[], None]) -> float:
+def seconds_of(detector: Detector, work: Callable[[], None]) -> float:
+    """Run the work, and return its CPU seconds, or its wall seconds on a GPU."""
     if detector.device.type == "cpu":
         start = time.process_time()
         work()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import SliceDataset
@@ -33,6 +36,7 @@ from pipeline.stages.run.run_folder import RunFolder
 
 Row = dict[str, Any]
 HALF = Path(__file__).with_name("anomalib_half.py")
+FAILURE = "failure.json"  # written by anomalib's half beside its answer
 ANOMALIB_MODELS = ("patchcore", "padim", "stfpm")
 
 
@@ -79,16 +83,29 @@ def measure_beside_anomalib(
     torch.set_num_threads(1)
     folders = [RunFolder.find(settings, run_id) for run_id in run_ids]
     _refuse_other_normals(folders)
-    with Catalogue.open(settings) as catalogue, tempfile.TemporaryDirectory(prefix="nightread-anomalib-") as place:
+    with Catalogue.open(settings) as catalogue, _scratch_folder(settings) as place:
         runs = [OpenFolder(folder, folder.read_config(), catalogue, settings) for folder in folders]
-        scans = _write_pictures(runs[0], Path(place))
+        scans = _write_pictures(runs[0], place)
         seconds: dict[str, list[float]] = {run.folder.run_id: [] for run in runs}
         scores = {run.folder.run_id: _score(run, seconds[run.folder.run_id], (rounds + 1) // 2) for run in runs}
-        answers = _ask_anomalib(python, Path(place), runs[0].config.data.normaliser.image_size, models, rounds)
+        answers = _ask_anomalib(python, place, runs[0].config.data.normaliser.image_size, models, rounds)
         for run in runs:
             _score(run, seconds[run.folder.run_id], rounds // 2)
     ours = [scans.row(f"Nightread, {name}", spent, scores[name], None) for name, spent in seconds.items()]
     return [*ours, *(row for answer in answers for row in _anomalib_rows(scans, answer))]
+
+
+@contextmanager
+def _scratch_folder(settings: Settings) -> Iterator[Path]:
+    """Yield a folder in the workspace's cache, removed afterwards: pictures of scans do not leave the workspace.
+
+    What a killed run left there is removed a day later, by the next run.
+    """
+    cache = settings.workspace / "cache"
+    durable.make_folder(cache)
+    durable.sweep(cache)
+    with tempfile.TemporaryDirectory(prefix=".anomalib-", suffix=durable.PART, dir=cache) as place:
+        yield Path(place)
 
 
 def _refuse_other_normals(folders: Sequence[RunFolder]) -> None:
@@ -151,12 +168,29 @@ def _ask_anomalib(python: Path, folder: Path, size: int, models: Sequence[str], 
             f"{python} cannot be run ({error.strerror}). Give the Python of anomalib's environment."
         ) from None
     if done.returncode != 0:
-        raise ConfigError(
-            f"anomalib's half ended with code {done.returncode}: {done.stderr[-500:]}\nGive the Python of an "
-            "environment with anomalib 2.7, such as one made by `python -m venv v && v/bin/pip install anomalib`."
-        )
+        raise ConfigError(_why(folder, done))
     answers: list[dict[str, Any]] = json.loads((folder / "answer.json").read_text())
     return answers
+
+
+def _why(folder: Path, done: subprocess.CompletedProcess[str]) -> str:
+    """Return what failed in anomalib's half, and what to do about it."""
+    last = done.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        return f"anomalib's half was ended by {name}. If memory was short, compare fewer models with --model."
+    if (folder / FAILURE).is_file():
+        failed = json.loads((folder / FAILURE).read_text())
+        return (
+            f"anomalib's model {failed['model']} failed while it was {failed['doing']}: {last[0]}. Leave it out with "
+            "--model, or see anomalib's documentation."
+        )
+    if last[0].startswith(("ModuleNotFoundError", "ImportError")):
+        return (
+            f"The Python of --python cannot import anomalib's half: {last[0]}. Give that of an environment with "
+            "anomalib 2.7, such as one made by `python -m venv v && v/bin/pip install anomalib`."
+        )
+    return f"anomalib's half ended with code {done.returncode} before any model began: {last[0]}."
 
 
 def _anomalib_rows(scans: _Scans, answer: dict[str, Any]) -> list[Row]:

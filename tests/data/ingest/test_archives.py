@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import zstandard
 from sqlalchemy import select
 
 from pipeline.config import DecodeLimits, Settings
@@ -113,3 +114,59 @@ def test_a_bomb_remains_one_when_its_first_members_are_known(tmp_path: Path) -> 
         assert next(taken).unchanged is skip
         with pytest.raises(Rejected, match="expands beyond"):
             list(taken)
+
+
+def nest(folder: Path, file: Path, *suffixes: str) -> Path:
+    """Pack a file into an archive, that into another, and so on."""
+    for number, suffix in enumerate(suffixes):
+        target = folder / f"level{number}{suffix}"
+        if suffix == ".zst":
+            target.write_bytes(zstandard.ZstdCompressor().compress(file.read_bytes()))
+        elif suffix == ".tar.zst":
+            plain = pack(folder / f"level{number}.tar", [("x", file)])
+            target.write_bytes(zstandard.ZstdCompressor().compress(plain.read_bytes()))
+        else:
+            pack(target, [(file.name, file)])
+        file = target
+    return file
+
+
+@pytest.mark.parametrize(
+    "suffixes",
+    [(".zip", ".zip"), (".tar.gz", ".zip", ".tar"), (".zst",), (".tar.zst",), (".zst", ".zip"), (".zip", ".tar.zst")],
+)
+def test_archives_in_archives_are_read_once(
+    in_process: ModuleType, tmp_path: Path, settings: Settings, write_file: WriteFile, suffixes: tuple[str, ...]
+) -> None:
+    packed = nest(tmp_path, write_file(tmp_path / "a.dcm"), *suffixes)
+    assert ingest([packed], settings).to_json() | {"seconds": 0} == {
+        **{"files": 1, "added": 1, "same": 0, "new_versions": 0, "skipped": 0, "rejected": {}, "seconds": 0},
+    }
+    again = ingest([packed], settings)
+    assert (again.skipped, again.added, again.rejected) == (1, 0, {})
+
+
+def test_archives_nested_too_deep_have_a_code(
+    in_process: ModuleType, tmp_path: Path, settings: Settings, write_file: WriteFile
+) -> None:
+    packed = nest(tmp_path, write_file(tmp_path / "a.dcm"), *[".zip"] * 6)
+    assert ingest([packed], settings).rejected == {"nested-too-deep": 1}
+
+
+def test_a_bomb_in_an_archive_is_measured_by_the_outermost(
+    in_process: ModuleType, tmp_path: Path, settings: Settings
+) -> None:
+    (tmp_path / "zeros").write_bytes(bytes(30 * 2**20))
+    inner = pack(tmp_path / "inner.zip", [("zeros", tmp_path / "zeros")])
+    packed = pack(tmp_path / "a.zip", [(f"{number}.zip", inner) for number in range(4)])
+    assert ingest([packed], settings).rejected["archive-bomb"] == 1
+
+
+@pytest.mark.parametrize("head", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x01\x00", b"\x04\x22\x4d\x18"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_archives_of_other_formats_are_named(
+    in_process: ModuleType, tmp_path: Path, settings: Settings, head: bytes, inside: bool
+) -> None:
+    (tmp_path / "a.bin").write_bytes(head + bytes(600))
+    path = pack(tmp_path / "a.zip", [("a.bin", tmp_path / "a.bin")]) if inside else tmp_path / "a.bin"
+    assert ingest([path], settings).rejected == {"archive-unreadable": 1}

@@ -140,13 +140,13 @@ def test_the_comparison_would_notice_a_wrong_order(
 ) -> None:
     """Negative control: files are recorded before their content is entered, so a kill in between loses it."""
 
-    def noted_first(catalogue: Catalogue, crosswalk: Crosswalk, batch: list[Record]) -> Any:
+    def noted_first(catalogue: Catalogue, crosswalk: Crosswalk, pseudonyms: Any, batch: list[Record]) -> Any:
         with catalogue.session() as session:
             _note_files(session, batch, [Outcome.ADDED] * len(batch))
             for record in batch:  # as if the store were never asked
                 noted = update(SourceFile).where(SourceFile.path_id == record.seen.path_id)
                 session.execute(noted.values(outcome="not-dicom"))
-        return enter(catalogue, crosswalk, batch)
+        return enter(catalogue, crosswalk, pseudonyms, batch)
 
     quiet = other_settings("quiet")
     monkeypatch.setattr("pipeline.data.ingest.ingest.enter", noted_first)

@@ -66,7 +66,7 @@ def test_each_way_to_name_a_scan(
         ("SOPInstanceUID", "9.9.9", "SOPInstanceUID is not in the catalogue"),
         ("SeriesInstanceUID", "9.9.9", "SeriesInstanceUID is not in the catalogue"),
         ("PatientID,StudyDate", "MRN-1,20240105", "2 studies have these identifiers"),
-        ("PatientID,StudyDate", "MRN-1,05.01.2024", "its StudyDate"),
+        ("PatientID,StudyDate", "MRN-1,05/01/2024", "its StudyDate"),
         ("PatientID,StudyDate", "MRN-1,", "no StudyDate"),
         ("StudyInstanceUID,AccessionNumber", "1.1,ACC-2", "no study with these identifiers"),
         ("SOPInstanceUID,StudyInstanceUID", "1.1.1.1,1.2", "contradict each other"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import stat
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +17,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from zarr.storage import ZipStore
+from zarr.codecs import BloscCodec
+from zarr.storage import MemoryStore, ZipStore
 
+from pipeline.data.store import zarr_zip
 from pipeline.data.store.pixel_store import PixelStore, content_key
 from pipeline.errors import CatalogueError
 
@@ -53,6 +58,21 @@ def test_zarr_itself_reads_our_objects(store: PixelStore, tmp_path: Path, dtype:
     assert opened.chunks == (1, 20, 30)
     assert opened.dtype == array.dtype
     np.testing.assert_array_equal(opened[:], array)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_our_bytes_are_those_of_zarr_and_of_zipfile(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = (np.arange(3 * 20 * 30).reshape(3, 20, 30) % 120).astype(dtype)
+    ours = zarr_zip.pack(array)
+    objects: dict[str, Any] = {}
+    codec = BloscCodec(typesize=array.itemsize, cname="zstd", clevel=1, shuffle="bitshuffle")
+    options: dict[str, Any] = {"shape": array.shape, "chunks": (1, 20, 30), "dtype": dtype, "fill_value": 0}
+    zarr.create_array(MemoryStore(objects), compressors=codec, **options)
+    with zipfile.ZipFile(io.BytesIO(ours)) as archive:
+        assert archive.testzip() is None
+        assert archive.read("zarr.json") == objects["zarr.json"].to_bytes()
+    monkeypatch.setattr(zarr_zip, "_LARGEST", 0)  # as if it needed Zip64: `zipfile` writes it
+    assert zarr_zip.pack(array) == ours
 
 
 def test_the_key_is_the_hash_of_type_shape_and_values() -> None:

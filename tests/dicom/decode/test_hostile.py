@@ -260,9 +260,12 @@ def test_nothing_is_shown_on_the_way(
     data = path.read_bytes()
     at = data.find(b"\x20\x00\x0d\x00UI") + 8
     path.write_bytes(data[:at] + b"Anna" + data[at + 4 :])
-    read_instance(path, limits)
+    with pytest.raises(Rejected) as refused:
+        read_instance(path, limits)
+    assert refused.value.code is RejectionCode.INVALID_UID
     captured = capfd.readouterr()
-    assert "Anna" not in captured.out + captured.err + caplog.text + "".join(str(w.message) for w in recwarn)
+    written = captured.out + captured.err + caplog.text + "".join(str(w.message) for w in recwarn)
+    assert "Anna" not in written + str(refused.value)
 
 
 def test_no_descriptor_is_left_open(limits: DecodeLimits, real_files: dict[str, Path]) -> None:

@@ -29,6 +29,9 @@ EXCEPTIONS: dict[str, tuple[str, float]] = {
     "pydicom/examples_ybr_color.dcm": (YBR + "; lossy", 8),
     "pydicom-data/color3d_jpeg_baseline.dcm": (YBR + "; lossy", 8),
     "pydicom/JPGExtended.dcm": ("lossy: the two inverse DCTs round differently", 1),
+    "pydicom/JPEG-lossy.dcm": ("lossy: the two inverse DCTs round differently", 1),
+    "pydicom-data/emri_small_jpeg_2k_lossless_too_short.dcm": ("GDCM refuses this file; equal to its twin", np.inf),
+    "pydicom/waveform_ecg.dcm": ("no image; against pydicom in test_waveform.py", np.inf),
     "pydicom-data/liver.dcm": ("GDCM does not unpack 1-bit pixels", np.inf),
     "pydicom-data/liver_expb.dcm": ("GDCM does not unpack 1-bit pixels", np.inf),
     "pydicom/rtdose_expb.dcm": ("GDCM does not swap 32-bit big endian; equal to its twin below", np.inf),
@@ -50,7 +53,7 @@ TWINS = [
     ),
     *(
         (f"pydicom-data/emri_small_{kind}.dcm", "pydicom-data/emri_small.dcm")
-        for kind in ("RLE", "big_endian", "jpeg_2k_lossless", "jpeg_ls_lossless")
+        for kind in ("RLE", "big_endian", "jpeg_2k_lossless", "jpeg_2k_lossless_too_short", "jpeg_ls_lossless")
     ),
     *(
         (f"pydicom/SC_rgb_rle{kind}.dcm", f"pydicom-data/SC_rgb{kind}.dcm")
@@ -124,7 +127,7 @@ def test_equals_its_twin(encoded: str, plain: str, read_real: Callable[[str], De
     np.testing.assert_array_equal(one.stored, other.stored)
 
 
-@pytest.mark.parametrize(("encoded", "plain"), TWINS[:11])
+@pytest.mark.parametrize(("encoded", "plain"), TWINS[:12])
 def test_content_hashes_do_not_depend_on_the_encoding(
     encoded: str, plain: str, read_real: Callable[[str], DecodedInstance]
 ) -> None:

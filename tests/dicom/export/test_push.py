@@ -54,7 +54,7 @@ class Flaky:
 def test_a_folder_gets_valid_objects_of_the_real_studies(scored: Any, outbox: Path, dciodvfy: Callable) -> None:
     report = push(scored.run_id, scored.settings, Folder(outbox))
     assert (report.findings, report.failed, report.notes) == (2, 0, [])
-    assert report.sent["sr"] == report.sent["ko"] == report.sent["sc"] == 2
+    assert report.sent["sr"] == report.sent["ko"] == report.sent["sc"] == report.sent["pm"] == 2
     files = sorted(outbox.glob("*.dcm"))
     assert len(files) == sum(report.sent.values())
     assert {path.name: dciodvfy(path) for path in files} == {path.name: [] for path in files}
@@ -180,7 +180,7 @@ def test_the_command(scored: Any, outbox: Path) -> None:
     arguments = ["-w", str(scored.settings.workspace), "push", scored.run_id, "--to", "folder", "--out", str(outbox)]
     done = CliRunner().invoke(group, [*arguments, "--only", "sr", "--json"])
     assert done.exit_code == 0, done.output
-    assert json.loads(done.output)["sent"] == {"seg": 0, "sc": 0, "sr": 2, "ko": 0}
+    assert json.loads(done.output)["sent"] == {"seg": 0, "pm": 0, "sc": 0, "sr": 2, "ko": 0}
     assert scored.planted not in done.output
     if shutil.which("dsrdump"):
         report = next(outbox.glob("SR-*.dcm"))

@@ -17,7 +17,8 @@ import pytest
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.read import read_instance
-from pipeline.dicom.intake.archive import BOMB_BYTES, Member, extract_members
+from pipeline.dicom.intake.archive import Member, extract_members
+from pipeline.dicom.intake.expansion_limits import BOMB_BYTES
 from pipeline.dicom.intake.find_files import Candidate, discover
 from pipeline.errors import Rejected, RejectionCode
 

@@ -21,6 +21,7 @@ from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.read import DecodedInstance
 from pipeline.dicom.intake import sandbox
 from pipeline.dicom.intake.sandbox import DecodeWorkers
+from pipeline.dicom.intake.worker_process import PROGRAM, SLOTS
 from pipeline.errors import Rejected, RejectionCode
 
 CT = "pydicom/CT_small.dcm"
@@ -114,6 +115,37 @@ def test_a_file_that_aborts_gdcm(workers: DecodeWorkers, real_files: dict[str, P
     assert workers.read(real_files[CT]).stored.size
 
 
+def test_files_given_before_a_crash_are_decoded_by_the_next_process(
+    real_files: dict[str, Path], limits: DecodeLimits
+) -> None:
+    """The worker has two files when it dies of the first: the second is not blamed, and the order stays."""
+    with DecodeWorkers(1, limits) as pool:
+        worker = pool._all[0]
+        worker.give(real_files[CT])
+        assert isinstance(worker.take(), DecodedInstance)
+        process = worker._process
+        os.kill(process.pid, signal.SIGSTOP)
+        for name in (CT, "pydicom/README.txt"):
+            worker.give(real_files[name])
+        assert not worker.has_room
+        os.kill(process.pid, signal.SIGSEGV)
+        os.kill(process.pid, signal.SIGCONT)
+        outcomes = [worker.take(), worker.take()]
+        assert [outcome.code for outcome in outcomes] == [RejectionCode.DECODER_CRASHED, RejectionCode.NOT_DICOM]
+        assert worker._process is not process and pool.read(real_files[CT]).stored.size
+
+
+def test_each_slot_holds_its_own_pixels(limits: DecodeLimits, make_dataset: Callable, write_dataset: Callable) -> None:
+    """Files of several sizes through one worker, which is always one ahead: none gets the pixels of another."""
+    arrays = [np.full((8 + number, 8), number, np.uint16) for number in range(7)]
+    paths = [write_dataset(make_dataset(array), f"{number}.dcm") for number, array in enumerate(arrays)]
+    with DecodeWorkers(1, limits) as pool:
+        results = [result for _, result in pool.read_many(paths)]
+    for result, array in zip(results, arrays, strict=True):
+        assert isinstance(result, DecodedInstance)
+        np.testing.assert_array_equal(result.stored[0], array)
+
+
 def test_a_death_between_files_is_nobodys_fault(real_files: dict[str, Path], limits: DecodeLimits) -> None:
     with DecodeWorkers(1, limits) as pool:
         assert pool.read(real_files[CT]).stored.size
@@ -148,7 +180,7 @@ def test_memory_is_capped(
         assert pool.read(real_files[CT]).stored.size
     with DecodeWorkers(1, limits) as pool:
         assert pool.read(path).stored.shape == (1, 12_000, 12_000)
-        assert os.fstat(pool._all[0]._pixels).st_size == 0
+        assert [os.fstat(slot).st_size for slot in pool._all[0]._slots] == [0] * SLOTS
 
 
 def test_no_process_and_no_descriptor_is_left(real_files: dict[str, Path], limits: DecodeLimits) -> None:
@@ -197,9 +229,8 @@ def test_threads_share_a_pool(workers: DecodeWorkers, real_files: dict[str, Path
     assert shapes == [(1, 128, 128)] * 6
 
 
-def test_a_worker_loads_no_torch() -> None:
-    code = (
-        "import sys, pipeline.dicom.intake.decode_worker, pipeline.dicom.intake.sandbox; print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_a_worker_loads_only_what_decodes() -> None:
+    code = f"{PROGRAM.partition('; main()')[0]}; print([n for n in sys.argv[1:] if sys.modules.get(n) is not None])"
+    names = ["numpy", "pydicom", "torch", "pydantic", "requests"]
+    done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['numpy', 'pydicom']"

@@ -20,6 +20,7 @@ from pynetdicom.dsutils import encode
 
 from pipeline.config import Settings
 from pipeline.data.ingest.ingest import ingest
+from pipeline.dicom.network import listener
 from pipeline.dicom.network.contexts import STORAGE_CLASSES, TRANSFER_SYNTAXES
 from pipeline.dicom.phantom.folder import write_phantoms
 from pipeline.dicom.phantom.objects import SYNTAXES
@@ -82,6 +83,36 @@ def test_more_associations_than_allowed_are_rejected_as_transient(listen: Callab
     answer = second.acceptor.primitive
     assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)  # transient, local limit exceeded
     first.release()
+
+
+def test_idle_connections_do_not_keep_an_allowed_sender_out(
+    listen: Callable, datasets: list[Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """30 connections that never ask for anything are open, then more than may wait: the oldest ones are closed."""
+    monkeypatch.setattr(listener, "_WAITING", 40)
+    running = listen(associations=2)
+    idle = [socket.create_connection(("127.0.0.1", running.listener.port), timeout=20) for _ in range(30)]
+    assert running.send(datasets[0]) == [0]
+    idle += [socket.create_connection(("127.0.0.1", running.listener.port), timeout=20) for _ in range(30)]
+    assert running.send(datasets[1]) == [0]
+    assert [connection.recv(1) for connection in idle[:19]] == [b""] * 19
+    for connection in idle:
+        connection.close()
+
+
+def test_a_refusal_says_who_called_and_why(listen: Callable) -> None:
+    running = listen(associations=1)
+    running.associate(calling="STRANGER")
+    running.associate(called="OTHER")
+    first = running.associate()
+    running.associate()
+    first.release()
+    refused = [event for event in running.events if event["event"] == "rejected"]
+    assert [(event["calling"], event["called"]) for event in refused] == [
+        ("STRANGER", "NIGHTREAD"), (SENDER, "OTHER"), (SENDER, "NIGHTREAD")
+    ]  # fmt: skip
+    assert {event["address"] for event in refused} == {"127.0.0.1"}
+    assert len({event["reason"] for event in refused}) == 3
 
 
 def raw_store(running: Any, ds: Dataset, sop_class: str, instance: str, data: bytes, syntax: str) -> int:
@@ -215,7 +246,7 @@ def test_two_listeners_do_not_share_an_inbox(listen: Callable) -> None:
     from pipeline.errors import CatalogueError
 
     listen()
-    with pytest.raises(CatalogueError, match="Another process"):
+    with pytest.raises(CatalogueError, match="nightread listen"):
         listen()
 
 

@@ -115,7 +115,7 @@ def test_c_move_is_used_where_c_get_is_not_supported(pacs: Callable, tmp_path: P
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     running = pacs(get=False, move_to=port)
-    with pytest.raises(CatalogueError, match="Another process"), Inbox.open(tmp_path / "inbox"):
+    with pytest.raises(CatalogueError, match="nightread pull"), Inbox.open(tmp_path / "inbox", "pull"):
         pull(config(running, tmp_path / "inbox"))
     report = pull(config(running, tmp_path / "inbox", method="get"))
     assert report.failed == 4 and all("--method move" in note for note in report.notes)
@@ -233,7 +233,7 @@ def test_several_studies_at_once(pacs: Callable, tmp_path: Path) -> None:
     ("values", "words"),
     [
         ({"everything": False}, "whole PACS"),
-        ({"days": 2, "since": "2026-01-01"}, "either days"),
+        ({"days": 2, "since": "2026-01-01"}, "either --days"),
         ({"since": "2026-01-02", "until": "2026-01-01"}, "is before"),
         ({"since": "yesterday"}, "since"),
         ({"window": "8-9"}, "20:00-06:00"),

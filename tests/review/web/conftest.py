@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,10 @@ class Browser:
         csrf = hidden(self.get("/login").text, "csrf")
         return self.post("/login", {"name": name, "password": password, "csrf": csrf})
 
+    def end_first_look(self, finding_id: int, outcome: str = "") -> Any:
+        """Ask for the heatmap of a scan, with the outcome that is chosen until then."""
+        return self.post(f"/scan/{finding_id}/heatmap", {"csrf": self.csrf(), "first_look": outcome})
+
     def csrf(self) -> str:
         """Return the session's token, as any page has it."""
         return hidden(self.get("/models").text, "csrf")
@@ -183,12 +188,17 @@ def pseudonym() -> Callable[..., str]:
 def enter(room: Room, night: Any) -> Callable[..., int]:
     """Return a function that enters a flagged study of series [F, H, W] with these attributes; returns its finding."""
 
-    def add(name: str, stacks: Sequence[np.ndarray], worst: int = 0, **attributes: Any) -> int:
+    def add(
+        name: str, stacks: Sequence[np.ndarray], worst: int = 0, steps_mm: Sequence[float] = (1.0,), **attributes: Any
+    ) -> int:
         study, patient = (_pseudonym(level, name) for level in ("study", "patient"))
         by_series = [
-            _enter_series(room, (patient, study, _pseudonym("series", name, number)), images, attributes)
+            _enter_series(
+                room, (patient, study, _pseudonym("series", name, number)), images, attributes,
+                steps_mm[number % len(steps_mm)],
+            )
             for number, images in enumerate(stacks)
-        ]
+        ]  # fmt: skip
         order = [by_series[0].pop(worst), *(place for series in by_series for place in series)]
         scores = [SliceScore(*place, study, patient, 1.0 / (rank + 1)) for rank, place in enumerate(order)]
         scored = room.catalogue.run(night.run_id)
@@ -202,8 +212,47 @@ def enter(room: Room, night: Any) -> Callable[..., int]:
     return add
 
 
+@pytest.fixture
+def enter_earlier(room: Room, enter: Callable[..., int]) -> Callable[..., str]:
+    """Return a function that enters another study of the patient of `enter(name, ...)`; returns its pseudonym.
+
+    `days` is how much earlier it was made (None: the crosswalk has no date). `uid_of` gives the real identifiers.
+    """
+    from pipeline.dicom.decode.attributes import RawIdentity
+    from pipeline.dicom.identity.crosswalk import Crosswalk
+
+    def add(
+        name: str,
+        other: str,
+        stacks: Sequence[np.ndarray],
+        days: int | None = 365,
+        step_mm: float = 1.0,
+        **attributes: Any,
+    ) -> str:
+        patient = _pseudonym("patient", name)
+        studies = {name: date(2026, 3, 2), other: None if days is None else date(2026, 3, 2) - timedelta(days)}
+        with Crosswalk.open(room.settings) as crosswalk:
+            for one, day in studies.items():
+                ids = Ids(patient, *(_pseudonym(level, one) for level in ("study", "series", "instance")))
+                uids = {f"{level}_uid": uid_of(level, one) for level in ("study", "series", "sop")}
+                made = "" if day is None else f"{day:%Y%m%d}"
+                crosswalk.remember(ids, RawIdentity(patient_id=f"ID of {name}", study_date=made, **uids))
+        study = _pseudonym("study", other)
+        for number, images in enumerate(stacks):
+            _enter_series(room, (patient, study, _pseudonym("series", other, number)), images, attributes, step_mm)
+        return study
+
+    return add
+
+
+@pytest.fixture
+def uid() -> Callable[[str, str], str]:
+    """Return a function that gives the real UID behind the pseudonyms of `enter_earlier`."""
+    return uid_of
+
+
 def _enter_series(
-    room: Room, ids: tuple[str, str, str], images: np.ndarray, attributes: dict[str, Any]
+    room: Room, ids: tuple[str, str, str], images: np.ndarray, attributes: dict[str, Any], step_mm: float = 1.0
 ) -> list[tuple[str, int, str]]:
     """Enter each image as an object, or all as one where `frames` says so; return (instance, frame, series) of each."""
     frames, store = attributes.get("frames", 1), PixelStore(room.settings.store)
@@ -215,13 +264,18 @@ def _enter_series(
             plain = {
                 "orientation": (1, 0, 0, 0, 1, 0),
                 "pixel_spacing_mm": (0.7, 0.7),
-                "positions": tuple((0.0, 0.0, float(number + frame)) for frame in range(frames)),
+                "positions": tuple((0.0, 0.0, step_mm * (number + frame)) for frame in range(frames)),
             }
             size = {"rows": pixels.shape[1], "columns": pixels.shape[2], "instance_number": number}
             header = InstanceAttributes(**size, **{**plain, **attributes})
             room.catalogue.add_instance(session, Ids(*ids, instance), header, pixel_key=store.put(pixels))
             places += [(instance, frame, ids[2]) for frame in range(frames)]
     return places
+
+
+def uid_of(level: str, name: str) -> str:
+    """Return the UID that stands for a real one behind the pseudonym of a study, series or image."""
+    return f"1.2.840.{int(_pseudonym('uid', level, name)[:8], 16)}"
 
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -242,11 +296,11 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def served(room: Room) -> Iterator[str]:
-    """Serve an open workspace on a free port of the loopback; yields its address."""
+def served(room: Room, port: int = 0) -> Iterator[str]:
+    """Serve an open workspace on a port of the loopback, 0 for a free one; yields its address."""
     import uvicorn
 
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as bound:
+    with socket.create_server(("127.0.0.1", port), backlog=256) as bound:
         server = uvicorn.Server(uvicorn.Config(create_app(room), log_level="warning", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
@@ -256,7 +310,7 @@ def served(room: Room) -> Iterator[str]:
 
 
 @pytest.fixture
-def serving() -> Callable[[Room], AbstractContextManager[str]]:
+def serving() -> Callable[..., AbstractContextManager[str]]:
     """Return the context manager that serves an open workspace."""
     return served
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.data.catalogue.effective_decision import read_what_readers_said
 from pipeline.data.labels.labels import list_labels
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -53,8 +54,10 @@ def person(chromium: Any, site: str, complaints: list[str]) -> Iterator[Person]:
 
 
 def ready(page: Any) -> Any:
-    """Wait until the image and its heatmap are drawn."""
+    """Wait until the image is drawn, end the first look, and wait for the heatmap."""
     page.wait_for_selector("#viewer[data-ready]", timeout=READY_MS)
+    if page.locator("#first-look").count():
+        page.click("[data-do=heat]")
     page.wait_for_selector("#viewer[data-heat]", timeout=READY_MS)
     return page
 
@@ -96,6 +99,7 @@ def test_a_reader_looks_and_decides_by_keyboard(person: Person, room: Any) -> No
     page.wait_for_selector("#pane-side canvas")
     page.keyboard.press("r")
 
+    page.locator("#pane-main").focus()
     before = len(list(list_labels(room.catalogue)))
     page.keyboard.press("c")
     assert page.locator("[name=outcome]:checked").get_attribute("value") == "confirmed"
@@ -381,3 +385,90 @@ def test_scans_are_kept_by_key_and_leads_keep_them_for_others(person: Person, li
     ann.wait_for_selector("#list-words:has-text('anybody may read it')")
     assert ann.inner_text(in_review) == "1"
     assert room.review.worklist.read_row(listed[0]).holder == ""
+
+
+def _type_and_sign(page: Any) -> None:
+    page.fill("#comment", "as large as a plum")
+    page.keyboard.press("Escape")
+    page.locator("#pane-main").focus()
+    page.keyboard.press("d")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#unsigned:visible")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_down_while_signing_loses_nothing(
+    person: Person, room: Any, listed: list[int], serving: Callable[..., Any], site: str, complaints: list[str]
+) -> None:
+    with serving(room) as address:
+        page = person()
+        page.goto(f"{address}/login?next=/scan/{listed[0]}")
+        page.fill("#name", "ann")
+        page.fill("#password", "a long enough passphrase")
+        page.keyboard.press("Enter")
+        ready(page)
+        page.uncheck("#go-on")
+    _type_and_sign(page)
+    assert page.inner_text("#unsigned-title") == "NOT SIGNED"
+    assert page.input_value("#comment") == "as large as a plum"
+    assert room.review.worklist.read_row(listed[0]).state in ("new", "in-review")
+    with serving(room, int(address.rpartition(":")[2])):
+        page.click("[data-retry]")
+        page.wait_for_selector(".history .comment")
+        assert page.inner_text(".history .comment") == "as large as a plum"
+        assert not page.locator("#unsigned").is_visible()
+        assert page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('draft'))") == []
+        page.goto(f"{address}/models")  # nothing is asked of the server when it stops
+    assert all("ERR_CONNECTION_REFUSED" in said for said in complaints), "which a browser reports as an error"
+    complaints.clear()
+    assert room.review.worklist.read_row(listed[0]).state == "dismissed"
+
+
+@pytest.mark.slow
+def test_a_session_that_ended_elsewhere_loses_nothing(
+    person: Person, room: Any, listed: list[int], complaints: list[str]
+) -> None:
+    page = person("ann")
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    room.review.sessions.end_all("ann")
+    _type_and_sign(page)
+    assert "session has ended" in page.inner_text("#unsigned-words")
+    page.click("[data-reload]")
+    page.wait_for_selector("#password")
+    page.fill("#name", "ann")
+    page.fill("#password", "a long enough passphrase")
+    page.keyboard.press("Enter")
+    ready(page)
+    assert page.inner_text("#unsigned-title") == "NOT SIGNED"
+    assert page.input_value("#comment") == "as large as a plum"
+    assert page.locator("[name=outcome]:checked").get_attribute("value") == "dismissed"
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
+    assert room.review.worklist.read_row(listed[0]).state == "dismissed"
+    complaints[:] = [said for said in complaints if "401" not in said]
+
+
+@pytest.mark.slow
+def test_the_first_look_is_without_heatmap(person: Person, room: Any, enter: Callable[..., int]) -> None:
+    """No heatmap is drawn or asked for before the key; the outcome chosen until then is kept as the first look."""
+    ramp = np.add.outer(np.arange(64, dtype=np.uint16), np.arange(64, dtype=np.uint16)) * 30 + 200
+    finding = enter("first", [np.stack([ramp] * 5)], worst=4, modality="MR")
+    page, asked = person("ann"), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"/scan/{finding}")
+    page.wait_for_selector("#viewer[data-ready='0/2']", timeout=READY_MS)  # the middle, not the worst
+    page.wait_for_timeout(300)
+    assert not [url for url in asked if "/heat/" in url or "/reconstruction/" in url]
+    assert not page.locator("#worst").is_visible()
+    page.keyboard.press("u")
+    page.locator("#pane-main").focus()
+    page.keyboard.press("h")
+    page.wait_for_selector("#viewer[data-heat='0/4']", timeout=READY_MS)
+    assert page.locator("[data-worst]").count() == 5
+    page.keyboard.press("c")
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: f"/scan/{finding}" not in url)
+    with room.catalogue.reading() as session:
+        (said,) = read_what_readers_said(session, [finding])[finding]
+    assert (said.outcome, said.first_look, said.heatmap, said.blind) == ("confirmed", "unsure", True, True)

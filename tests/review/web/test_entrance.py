@@ -12,9 +12,14 @@ from pipeline.review.web.config import WebConfig
 
 Open = Callable[..., Any]
 PAGES = ("/", "/scan/1", "/night", "/models", "/model/0123456789abcdef", "/audit", "/audit.jsonl", "/scan/1/similar")
-PAGES += ("/users", "/password")
+PAGES += ("/users", "/password", "/scan/1/earlier/0", "/scan/1/viewer")
 PIXELS = ("/scan/1/pixels/0/0", "/scan/1/heat/0/0", "/scan/1/reconstruction/0/0", "/scan/1/similar/0.png")
-FORMS = ("/logout", "/accession", *(f"/scan/1/{what}" for what in ("decision", "undo", "hold", "release")))
+PIXELS += ("/scan/1/thumbnail.png", "/scan/1/strip/0/0.svg", "/scan/1/earlier/0/pixels/0/0")
+FORMS = (
+    "/logout",
+    "/accession",
+    *(f"/scan/1/{what}" for what in ("decision", "undo", "hold", "release", "draft", "heatmap")),
+)
 FORMS += ("/scan/1/assign", "/scan/1/unassign", "/users", "/users/ben/disable", "/password")
 
 
@@ -37,6 +42,13 @@ def test_forms_are_for_those_who_are_logged_in(browser: Open, path: str) -> None
     assert browser().post(path, {"outcome": "confirmed"}).status_code == 303
 
 
+def test_a_part_of_a_page_leads_back_to_its_page_after_the_log_in(browser: Open) -> None:
+    one, headers = browser(), {"hx-request": "true", "hx-current-url": "https://reading.example/scan/3?state=all"}
+    assert one.get("/scan/3/similar", **headers).headers["hx-redirect"] == "/login?next=%2Fscan%2F3%3Fstate%3Dall"
+    headers["hx-current-url"] = "https://evil.example//evil.example/x"
+    assert one.get("/scan/3/similar", **headers).headers["hx-redirect"] == "/login?next=%2F"
+
+
 def test_every_route_is_among_those_tested(room: Any) -> None:
     from pipeline.review.web.app import create_app
 
@@ -44,7 +56,7 @@ def test_every_route_is_among_those_tested(room: Any) -> None:
     stated = {"/login", "/health"}
     for path in (*PAGES, *PIXELS, *FORMS):
         named = path.replace("/scan/1", "/scan/{finding_id}").replace("0123456789abcdef", "{sha256}")
-        named = named.replace("/ben/disable", "/{name}/{what}")
+        named = named.replace("/ben/disable", "/{name}/{what}").replace("/earlier/0", "/earlier/{number}")
         stated.add(named.replace("/0/0", "/{stack}/{index}").replace("/0.png", "/{number}.png"))
     assert paths == stated
 
@@ -78,6 +90,18 @@ def test_guessing_has_to_wait(browser: Open) -> None:
     late = one.log_in("ann")  # the right one has to wait as well
     assert late.status_code == 429
     assert int(late.headers["retry-after"]) > 0
+
+
+def test_failures_of_others_at_one_address_lock_nobody_out_of_their_own_browser(browser: Open) -> None:
+    """A hospital's gateway gives everybody one address; somebody there guesses at every name."""
+    gateway = "198.51.100.1"
+    ann = browser("ann", gateway)
+    attacker = browser("", gateway)
+    answers = [attacker.log_in(name, "guess").status_code for name in ("ann", "ben", "lea") * 12]
+    assert answers[-1] == 429
+    assert browser("", gateway).log_in("ann").status_code == 429, "a browser without her token"
+    assert ann.log_in("ann").status_code == 303
+    assert [ann.log_in("ann", "guess").status_code for _ in range(12)][-1] == 429, "her own failures count there too"
 
 
 def test_a_log_in_form_from_elsewhere_is_refused(browser: Open) -> None:
@@ -158,6 +182,16 @@ def test_the_user_is_the_one_that_the_proxy_names_now(behind: Any) -> None:
     one = behind(WebConfig(user_header="x-user", proxies=("10.0.0.9",)), "10.0.0.9")
     assert one.get("/login", **{"x-user": "ann"}).status_code == 303
     assert one.get("/", **{"x-user": "Ann"}).status_code == 200
-    assert one.get("/").status_code == 200  # a proxy may leave the name out once the session is there
     for somebody in ("ben", "no body"):
         assert one.get("/", **{"x-user": somebody}).status_code == 303, "ben sits there now, with ann's cookie"
+    assert one.get("/", **{"x-user": "ann"}).status_code == 200
+    assert one.get("/").status_code == 303
+    assert one.get("/", **{"x-user": "ann"}).status_code == 303, "a request without the name ended the session"
+
+
+def test_a_name_that_comes_twice_is_refused(behind: Any) -> None:
+    one = behind(WebConfig(user_header="x-user", proxies=("10.0.0.9",)), "10.0.0.9")
+    twice = [("x-user", "ann"), ("x-user", "lea"), ("accept", "text/html")]
+    assert one.client.get("/login", headers=twice).status_code == 400
+    assert SESSION_COOKIE not in one.client.cookies
+    assert one.get("/login", **{"x-user": "ann, lea"}).status_code == 403

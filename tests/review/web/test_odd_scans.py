@@ -36,6 +36,7 @@ def test_dark_and_bright_are_those_of_the_file(
     one = browser("ann")
     finding = enter("odd", [RAMP[None]], modality=modality, windows=((900.0, 1800.0),), **attributes)
     assert about(one, finding, "pixels/0/0")["invert"] is invert
+    one.end_first_look(finding)
     made = about(one, finding, "reconstruction/0/0")
     # A projection's physical values are what a reader sees, inversion included; any other's are as they are stored.
     assert (made["linked"], made["invert"]) == (linked, invert and linked)
@@ -45,6 +46,7 @@ def test_dark_and_bright_are_those_of_the_file(
 def test_series_of_several_sizes_and_frames_with_their_own_lines(browser: Open, enter: Enter) -> None:
     one = browser("ann")
     finding = enter("sizes", [RAMP[None], np.stack([RAMP[:30, :20]] * 2)], modality="CT", rescale=((2.0, -100.0),))
+    one.end_first_look(finding)
     answers = {place: about(one, finding, f"heat/{place}") for place in ("0/0", "1/0", "1/1")}
     assert {place: (a["rows"], a["columns"]) for place, a in answers.items()} == {
         "0/0": (48, 40),
@@ -56,6 +58,7 @@ def test_series_of_several_sizes_and_frames_with_their_own_lines(browser: Open, 
     )
     lines = [about(one, enhanced, f"pixels/0/{frame}") for frame in (0, 1)]
     assert [(line["slope"], line["intercept"]) for line in lines] == [(1.0, 0.0), (3.0, 5.0)]
+    one.end_first_look(enhanced)
     assert scan_data(one.get(f"/scan/{enhanced}").text)["start"] == [0, 1]
 
 
@@ -73,6 +76,7 @@ def test_a_model_whose_run_is_gone_leaves_the_images_and_the_decision(browser: O
         session.merge(room.catalogue.run(room.read_finding(finding).run_id)).folder = "/nowhere/at-all"
     assert one.get(f"/scan/{finding}").status_code == 200
     assert about(one, finding, "pixels/0/0")["rows"] == 48
+    one.end_first_look(finding)
     for what in ("heat/0/0", "reconstruction/0/0"):
         answer = one.client.get(f"/scan/{finding}/{what}", headers={"accept": "*/*"})
         assert answer.status_code == 409
@@ -103,6 +107,7 @@ def test_a_scan_that_grew_is_not_shown_or_marked_by_numbers_that_moved(
     images = np.stack([RAMP, RAMP + 7, RAMP + 9])
     finding = enter("grown", [images[1:]], modality="MR")
     one = browser("ann")
+    one.end_first_look(finding)
     data = scan_data(one.get(f"/scan/{finding}").text)
     assert about(one, finding, f"pixels/0/0?layout={data['layout']}")["rows"] == 48
     enter("grown", [images[1:], images[:1]], modality="MR")  # its series came late

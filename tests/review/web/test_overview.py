@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.review.web.drift_plot import BOTTOM, TOP, drift_plot
 from pipeline.stages.operations.drift import read_drift, read_night
 from pipeline.stages.operations.model_card import LIMITS, list_scored_models, read_model_card
+from pipeline.stages.operations.trends import read_trends
 
 
 def test_the_night_counts_what_the_catalogue_counts(room: Any, scored: Any) -> None:
@@ -28,9 +28,12 @@ def test_drift_is_of_the_runs_own_p_values(room: Any, scored: Any) -> None:
     assert one.studies == len(rows) == 6
     assert one.tail == np.mean(np.array(p_values) <= 0.1)
     assert one.p[2] == np.median(p_values)
-    box = drift_plot([one])["boxes"][0]
-    assert TOP <= box["top"] <= box["high"] <= box["middle"] <= box["high"] + box["tall"] + 0.2
-    assert box["bottom"] <= BOTTOM
+    (boxes,) = read_trends(room.catalogue, one.at.date()).p_values
+    pooled = [
+        row.p_value for run in read_drift(room.catalogue)[one.route] for row in room.catalogue.list_findings(run.run_id)
+    ]
+    assert boxes.boxes[-1].day == boxes.days[-1] == one.at.date() and boxes.boxes[-1].studies == len(pooled)
+    assert boxes.boxes[-1].quantiles == tuple(np.percentile(pooled, (5, 25, 50, 75, 95)))
 
 
 def test_a_card_says_data_limits_and_that_nothing_was_measured(room: Any, scored: Any, browser: Any) -> None:

@@ -112,11 +112,11 @@ def shoot_moving(page: Any, number: int, file: Path) -> None:
     """Read one scan by keyboard and keep what the screen shows after each key, as a picture that moves."""
     frames = [(look(page), 1500)]
     page.goto(f"/scan/{number}")
-    page.wait_for_selector("#viewer[data-heat]")
+    page.wait_for_selector("#viewer[data-ready]")
     page.wait_for_selector(".thumbs", timeout=120_000)
     page.uncheck("#go-on")
     page.locator("#pane-main").focus()
-    for keys, milliseconds in (("", 1600), ("h", 1200), ("h", 1000), ("r", 2000), ("c", 1300), ("Enter", 3000)):
+    for keys, milliseconds in (("", 1600), ("h", 2200), ("r", 2000), ("c", 1300), ("Enter", 3000)):
         for key in keys and [keys]:
             page.keyboard.press(key)
         page.wait_for_timeout(2000)
@@ -130,8 +130,19 @@ def shoot_moving(page: Any, number: int, file: Path) -> None:
     assert min(changes) > 0.1, changes  # every key shows something
 
 
+def wait_for_images(page: Any) -> None:
+    """Wait until every small picture of the page is there; a missing one fails."""
+    page.evaluate("for (const one of document.images) one.loading = 'eager'")  # also those below the fold
+    for _ in range(240):
+        if page.evaluate("[...document.images].every((one) => one.complete && one.naturalWidth)"):
+            return
+        page.wait_for_timeout(250)
+    pytest.fail("a small picture did not come")
+
+
 def look(page: Any) -> Image.Image:
     """Return what the screen shows, at the size of the moving picture."""
+    wait_for_images(page)
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
     return picture.resize(MOVING_SIZE, Image.Resampling.LANCZOS)
 
@@ -151,7 +162,8 @@ def read_some(page: Any) -> None:
 
 
 def shoot(page: Any, file: Path) -> None:
-    """Take a picture that is not blank."""
+    """Take a picture that is not blank, with every small picture on it loaded."""
+    wait_for_images(page)
     page.screenshot(path=file)
     picture = Image.open(file).convert("RGB")
     assert picture.size == (SIZE["width"], SIZE["height"])

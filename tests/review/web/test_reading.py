@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from pipeline.data.catalogue.effective_decision import read_what_readers_said
 from pipeline.data.catalogue.review_schema import ReadingEntry
 from pipeline.data.catalogue.schema import Instance
 from pipeline.data.labels.labels import list_labels
@@ -40,18 +41,51 @@ def test_pixels_are_those_of_the_store(browser: Open, listed: list[int], room: A
      ("pixels/0/0?box=1,2,3,x", 422), ("heat/0/99", 404), ("pixels/0/0?box=0,0,9999999,9999999", 200)],
 )  # fmt: skip
 def test_images_that_are_not_there_are_said(browser: Open, listed: list[int], path: str, status: int) -> None:
-    answer = browser("ann").client.get(f"/scan/{listed[0]}/{path}", headers={"accept": "*/*"})
+    one = browser("ann")
+    one.end_first_look(listed[0])
+    answer = one.client.get(f"/scan/{listed[0]}/{path}", headers={"accept": "*/*"})
     assert answer.status_code == status
     assert status == 200 or answer.json()["detail"]
 
 
 def test_heatmap_and_reconstruction_arrive(browser: Open, listed: list[int]) -> None:
     one = browser("ann")
-    for kind in ("heat", "reconstruction"):
+    one.end_first_look(listed[0])
+    for kind, dtype in (("heat", "uint8"), ("reconstruction", "uint16")):
         answer = one.get(f"/scan/{listed[0]}/{kind}/0/0")
         about = json.loads(answer.headers["x-image"])
-        assert len(answer.content) == about["rows"] * about["columns"] * 2
-        assert about["dtype"] == "uint16"
+        assert about["dtype"] == dtype
+        assert len(answer.content) == about["rows"] * about["columns"] * np.dtype(dtype).itemsize
+
+
+def test_what_the_model_saw_is_sent_only_after_the_first_look(browser: Open, listed: list[int], room: Any) -> None:
+    ann, ben = browser("ann"), browser("ben")
+    data = json.loads(ann.get(f"/scan/{listed[0]}").text.split('id="scan-data">')[1].split("</script>")[0])
+    assert (data["heatmap"], data["worst"]) == (False, [])
+    paths = [f"/scan/{listed[0]}/{kind}/0/0" for kind in ("heat", "reconstruction")]
+    assert {ann.get(path).status_code for path in paths} == {403}
+    assert ann.end_first_look(listed[0], "healed").status_code == 409
+    for outcome in ("unsure", "confirmed"):  # the first one is kept
+        assert ann.end_first_look(listed[0], outcome).json()["worst"]
+    assert {ann.get(path).status_code for path in paths} == {200}
+    assert {ben.get(path).status_code for path in paths} == {403}, "each reader has a first look of their own"
+    entry = room.review.audit.list_entries(action="heatmap")[0]
+    assert (entry.user, entry.detail) == ("ann", {"first_look": "unsure"})
+
+
+def test_decisions_before_and_with_the_heatmap_are_kept_apart(browser: Open, listed: list[int], room: Any) -> None:
+    one = browser("ann")
+    one.decide(listed[0], "dismissed")
+    one.end_first_look(listed[1], "unsure")
+    one.decide(listed[1], "confirmed")
+    one.decide(listed[0], "confirmed")  # the same reader, after the result was shown
+    with room.catalogue.reading() as session:
+        said = {row.finding_id: row for (row,) in read_what_readers_said(session).values()}
+    assert [said[n].heatmap for n in listed[:2]] == [True, True]
+    assert [said[n].first_look for n in listed[:2]] == ["", "unsure"]
+    assert [said[n].blind for n in listed[:2]] == [False, True]
+    history = one.get(f"/scan/{listed[0]}").text.split('class="history"')[1]
+    assert (history.count("before the heatmap"), history.count("with the heatmap")) == (1, 1)
 
 
 def test_nothing_tells_a_sampled_scan_from_a_flagged_one(browser: Open, listed: list[int], room: Any) -> None:
@@ -60,6 +94,7 @@ def test_nothing_tells_a_sampled_scan_from_a_flagged_one(browser: Open, listed: 
     one = browser("ann")
     shapes = {}
     for number in listed:
+        one.end_first_look(number)
         page = one.get(f"/scan/{number}").text
         assert "hidden until you decide" in page
         assert "more unusual than" not in page
@@ -67,7 +102,7 @@ def test_nothing_tells_a_sampled_scan_from_a_flagged_one(browser: Open, listed: 
         heat = json.loads(one.get(f"/scan/{number}/heat/0/0").headers["x-image"])
         assert heat["threshold"] is None
         assert heat["alpha"] is None
-        assert heat["top"] == 1.0  # every image has its own scale
+        assert (heat["common"], heat["slope"]) == (True, 1 / 255)  # one scale for all images of the model
         shapes[number] = (
             sorted(data),
             sorted(heat),
@@ -326,3 +361,37 @@ def test_the_list_is_narrowed_by_age_and_by_model(browser: Open, room: Any, list
         assert f'<option value="{age}" selected>' in page
     assert ids(one.get(f"/?state=all&model={'0' * 64}").text) == [listed[3]]
     assert one.get("/?age=yesterday").status_code == 422
+
+
+def test_a_row_gives_reasons_to_open_it(browser: Open, listed: list[int], enter: Callable[..., int]) -> None:
+    images = np.stack([np.full((48, 40), 100, np.uint16)] * 3)
+    finding = enter("facts", [images, images + 9], modality="MR", sex="F", age_years=54, description=("T2", "AXIAL"))
+    one = browser("ann")
+    row = one.get("/").text.split(f'data-scan="/scan/{finding}"')[1].split("</tr>")[0]
+    assert all(words in row for words in ("54 years, female", "2 series", "T2 AXIAL", f"/scan/{finding}/thumbnail.png"))
+    picture = one.get(f"/scan/{finding}/thumbnail.png")
+    assert (picture.status_code, picture.content[:4]) == (200, b"\x89PNG")
+    assert "thumbnail.png" not in one.get("/?density=compact").text
+
+
+def test_the_list_is_ordered_by_arrival_and_paged(
+    browser: Open, room: Any, listed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.review.web import listing
+
+    monkeypatch.setattr(listing, "PAGE_SIZE", 2)
+    with room.catalogue.session() as session:
+        for age, number in enumerate(listed):
+            session.get(ReadingEntry, number).arrived_at -= timedelta(hours=age)
+    one = browser("ann")
+    for order, expected in (("newest", listed), ("oldest", listed[::-1])):
+        seen: list[str] = []
+        path: str | None = f"/?order={order}"
+        while path:
+            page = one.get(path, **{"hx-target": "list"}).text
+            seen += re.findall(r'data-href="/scan/(\d+)', page)
+            following = re.search(r'href="([^"]*)" rel="next"', page)
+            path = following[1].replace("&amp;", "&") if following else None
+        assert [int(number) for number in seen] == expected
+        scan = one.get(f"/scan/{expected[1]}?order={order}").text
+        assert f'href="/scan/{expected[0]}?' in scan.split('data-go="previous"')[0].rsplit("<a", 1)[1]

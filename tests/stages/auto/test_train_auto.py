@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 from pipeline.config import Settings, load_config
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.sets.routes import load_routes
+from pipeline.data.sets.selection import select_slices
 from pipeline.detection.ensemble import Ensemble
 from pipeline.detection.stored_detector import load_detector
+from pipeline.dicom.phantom.folder import SYNTAXES, write_phantoms
 from pipeline.errors import EmptySelection
 from pipeline.stages.auto import timing
-from pipeline.stages.auto.make_plan import make_plan
+from pipeline.stages.auto.make_plan import _choose_sets, make_plan
 from pipeline.stages.auto.plan import Plan, read_plan
 from pipeline.stages.auto.train_auto import train_run
 from pipeline.stages.detect.calibrate import calibrate
@@ -77,6 +86,29 @@ def test_it_says_what_it_chose_then_trains_weighs_and_calibrates(hospital: Any, 
 def test_a_route_without_scans_is_refused(hospital: Any) -> None:
     with pytest.raises(EmptySelection):
         make_plan(AutoConfig.model_validate({"data": {"route": "ct-chest"}}), hospital.settings)
+
+
+def tilted_scanner(folder: Path, degrees: float = 15.0) -> None:
+    """Write two phantom patients whose slices are sheared as a tilted gantry leaves them."""
+    for file in write_phantoms(folder, 2, "CT", 0.0, 5, size=32, slices=3, syntaxes=SYNTAXES[:1]).files:
+        ds = dcmread(file.path)
+        x, y, z = map(float, ds.ImagePositionPatient)
+        ds.ImagePositionPatient = [x, y + z * math.tan(math.radians(degrees)), z]
+        ds.save_as(file.path)
+
+
+def test_scans_of_a_tilted_gantry_are_enough_for_a_route(
+    asked: AutoConfig, new_hospital: Callable[[], Settings], tmp_path: Path
+) -> None:
+    settings, data = new_hospital(), asked.data.model_copy(update={"route": "phantom-ct"})
+    tilted_scanner(tmp_path)
+    ingest([tmp_path], settings)
+    with Catalogue.open(settings) as catalogue:
+        routes = load_routes(settings.routes_folder)
+        refused = select_slices(catalogue, route="phantom-ct", routes=routes)
+        assert not refused.slices and {one.code for one in refused.not_scored} == {"gantry-tilt"}
+        chosen = _choose_sets(asked.model_copy(update={"data": data}), settings, catalogue)
+    assert chosen.value["unit"] == "study"
 
 
 def test_a_file_says_by_its_method_whether_it_chooses(hospital: Any) -> None:

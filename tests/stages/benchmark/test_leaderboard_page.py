@@ -57,6 +57,13 @@ def test_stages_of_a_training_are_distinguished() -> None:
     assert page.count("25 (10 + 15)") == 1 and "| 25  " in page
 
 
+def test_a_training_that_its_cap_ended_is_marked_in_the_table_and_named_below() -> None:
+    cut = row("one", {0: {"auroc": 0.8}}, training_seconds=25.0, cut_short="Cut short: 24 000 of 36 000 images.")
+    page = leaderboard_page(board(cut, row("two", {0: {"auroc": 0.7}}, training_seconds=24.0)))
+    assert page.count("25 (cut short)") == 1 and "one: Cut short: 24 000 of 36 000 images." in page
+    assert "24 (cut" not in page
+
+
 def test_figures_between_units_alike_in_a_control_have_a_table_of_their_own_with_the_controls() -> None:
     own = row("dae", {0: {"auroc": 0.8, "AUROC given noise": 0.6}})
     noise = row("noise", {0: {"auroc": 0.9, "AUROC given noise": 0.5}}, control=True)

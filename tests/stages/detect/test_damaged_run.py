@@ -19,8 +19,8 @@ from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 
 # Made for people, and never read again as an input; written whole or not at all like all others.
-FOR_PEOPLE = {".md", ".csv", ".png", ".npz"}
-NOTES = {".lock", "report.json"}
+FOR_PEOPLE = {".md", ".html", ".csv", ".png", ".npz"}
+NOTES = {".lock", "report.json", "charts.json", "budget.json"}  # the budget is read for sentences only
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,11 @@ def test_a_rate_that_the_normals_cannot_bear_is_refused_and_nothing_is_flagged(
     hospital: OneOfAKind, small: dict[str, Any]
 ) -> None:
     flagging = {"flagging": {"rule": "fpr", "alpha": 0.01}}
-    run = train(run_config(hospital, {"name": "ae", **small["ae"]}, detection=flagging), hospital.settings)
+    config = run_config(hospital, {"name": "ae", **small["ae"]}, detection=flagging)
+    with pytest.raises(TooFewNormals) as early:  # before the first step
+        train(config, hospital.settings)
+    assert (early.value.have, early.value.need) == (13, 99)
+    run = train(config, hospital.settings, purpose="rank")
     calibrated = calibrate(run, hospital.settings, to_registry=False)
     with Catalogue.open(hospital.settings) as catalogue:
         before = len(catalogue.list_findings())

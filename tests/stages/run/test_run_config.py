@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from pipeline.errors import ArtefactError
 from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.run_folder import RunFolder
 
 DATA = {"route": "phantom-mr", "normaliser": {"kind": "mr_percentile", "image_size": 64}, "cache": "disk"}
 KNN = {"name": "knn_features", "entries": 64}
@@ -45,3 +48,13 @@ def test_a_member_has_its_own_method_and_detection_and_all_else_of_the_ensemble(
 def test_a_member_that_is_not_one_run_of_the_same_data_is_refused(member: Any) -> None:
     with pytest.raises(ValidationError):
         ensemble({"run": "a"}, member)
+
+
+def test_a_configuration_of_another_release_is_refused_by_its_fields(tmp_path: Path) -> None:
+    folder, values = RunFolder(tmp_path), ensemble({"run": "a"}, {"run": "b"}).model_dump(mode="json")
+    folder.write("config.json", values)
+    assert folder.read_config().name == "both"
+    values["detection"]["residual"]["no_longer"] = False
+    folder.write("config.json", values)
+    with pytest.raises(ArtefactError, match=r"detection\.residual\.no_longer"):
+        folder.read_config()

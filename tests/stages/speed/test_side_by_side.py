@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 folder = Path(sys.argv[1])
 request = json.loads((folder / "request.json").read_text())
+assert folder.parent.name == "cache"
 assert Path(request["weights"]).is_file() and request["size"] == 32 and len(list((folder / "normals").iterdir())) > 5
 scores = {file.stem: float(np.asarray(Image.open(file)).mean()) for file in (folder / "scans").iterdir()}
 seconds = {"plain": [0.5, 0.25, 0.125], "drawn": [1.0, 4.0, 2.0]}
@@ -61,11 +62,30 @@ def test_both_programs_are_judged_on_the_same_slices(
     assert ours["images_per_cpu_second"] > 0
 
 
-def test_a_half_that_fails_is_reported(
-    trained: TrainedWorkspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+FAILED = """
+import json, sys
+from pathlib import Path
+(Path(sys.argv[1]) / "failure.json").write_text(json.dumps({"model": "padim", "doing": "learning"}))
+raise ValueError("too few features")
+"""
+
+
+@pytest.mark.parametrize(
+    ("half", "words"),
+    [
+        ("raise SystemExit(3)", "code 3 before any model began"),
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'.*pip install"),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL"),
+        (FAILED, "padim failed while it was learning: ValueError: too few features.*--model"),
+    ],
+)
+def test_a_half_that_fails_is_reported_by_what_failed(
+    trained: TrainedWorkspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, half: str, words: str
 ) -> None:
-    with pytest.raises(ConfigError, match="code 3"):
-        measure(trained, monkeypatch, tmp_path / "half.py", "raise SystemExit(3)")
+    monkeypatch.setattr(side_by_side, "_score", lambda *_: {})
+    with pytest.raises(ConfigError, match=words):
+        measure(trained, monkeypatch, tmp_path / "half.py", half)
+    assert not list((trained.settings.workspace / "cache").glob(".anomalib-*"))
 
 
 def test_runs_of_other_normals_are_refused(tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def test_everything_is_measured() -> None:
         assert min(row["ours"], row["bare"], row["ratio"]) > 0 and math.isfinite(row["ratio"])
     names = " ".join(row["comparison"] for row in rows)
     for part in (
-        "ingest / bare pydicom loop",
+        "ingest / bare pydicom loop, one decode worker",
+        "ingest / bare pydicom loop, two decode workers",
         "train ae",
         "score dae",
         "score flow, 4 scans",

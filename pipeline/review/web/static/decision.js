@@ -1,6 +1,8 @@
 // Decisions by keyboard: a letter chooses the outcome, Enter signs and opens the next scan.
 
+import { Drafts } from "./drafts.js";
 import { bind } from "./keys.js";
+import { post } from "./post.js";
 import { goBack, lastDecided, remember } from "./last.js";
 
 const room = document.querySelector("[data-scan]");
@@ -17,7 +19,8 @@ function choose(key) {
   const radio = document.querySelector(`[data-key="${key}"]`);
   if (!radio) return;
   radio.checked = true;
-  radio.focus();
+  radio.focus({ preventScroll: true });
+  radio.closest("label").scrollIntoView({ block: "nearest" }); // what is seen is the label
 }
 
 function sign() {
@@ -40,16 +43,70 @@ bind("j", "Reading list", "next scan", () => go("next"));
 bind("k", "Reading list", "previous scan", () => go("previous"));
 bind("l", "Reading list", "back to the list", () => go("list"));
 
+// A form is sent by script, so that whatever goes wrong is said, and nothing that was typed leaves the page before the
+// server has it.
+const box = document.getElementById("unsigned");
+let failed = null; // the form that could not be sent
+let busy = false;
+
+function notSigned(words, { title = "NOT SIGNED", reload = false } = {}) {
+  document.getElementById("unsigned-title").textContent = title;
+  document.getElementById("unsigned-words").textContent = words;
+  box.querySelector("[data-retry]").hidden = reload || !failed;
+  box.querySelector("[data-reload]").hidden = !reload;
+  box.hidden = false;
+}
+
+const drafts = new Drafts(room, (words) => notSigned(words));
+
+async function send(form) {
+  if (busy) return;
+  busy = true;
+  const button = form.querySelector("button[type=submit]");
+  button.disabled = true;
+  button.dataset.words = button.textContent;
+  const isDecision = form.id === "decide";
+  try {
+    const answer = await post(form.getAttribute("action"), new FormData(form));
+    box.hidden = true;
+    failed = null;
+    if (answer.headers.get("X-Decided")) return signed(isDecision);
+    swap(await answer.text());
+  } catch (failure) {
+    failed = form;
+    notSigned(failure.message, { title: isDecision ? "NOT SIGNED" : "NOT WITHDRAWN", reload: failure.reload });
+    if (isDecision) drafts.changed();
+  } finally {
+    busy = false;
+    button.disabled = false;
+  }
+}
+
+function swap(text) {
+  const part = new DOMParser().parseFromString(text, "text/html").getElementById("decision");
+  if (!part) return notSigned("The server sent an answer that is not this form. Load the page again.", { reload: true });
+  document.getElementById("decision").replaceWith(part);
+  document.getElementById("decision").scrollIntoView({ block: "nearest" });
+  box.hidden = true;
+  document.dispatchEvent(new Event("decision-shown"));
+}
+
 // After a decision, go on to the next scan, or reload to reveal what was hidden before it.
-document.addEventListener("htmx:afterRequest", (event) => {
-  const { requestConfig, successful, xhr } = event.detail;
-  if (!successful || !xhr.getResponseHeader("X-Decided")) return;
+function signed(decided) {
   left = true;
-  const decided = requestConfig.path.endsWith("/decision");
+  if (decided) drafts.end();
   remember(decided ? { path: room.dataset.scan, study: room.dataset.study } : null);
   if (decided && sessionStorage.getItem("stay") !== "1" && document.querySelector('[data-go="next"]')) go("next");
   else window.location.reload();
+}
+
+document.addEventListener("submit", (event) => {
+  if (!["decide", "undo"].includes(event.target.id)) return;
+  event.preventDefault();
+  send(event.target);
 });
+box.querySelector("[data-retry]").addEventListener("click", () => failed && send(document.getElementById(failed.id) || failed));
+box.querySelector("[data-reload]").addEventListener("click", () => window.location.reload());
 
 document.addEventListener("change", (event) => {
   if (event.target.id === "go-on") sessionStorage.setItem("stay", event.target.checked ? "0" : "1");
@@ -72,18 +129,20 @@ const AWAY_MS = 5 * 60_000; // after so long without input, let the lease and th
 let moved = Date.now();
 for (const sign of ["keydown", "pointermove", "wheel"]) document.addEventListener(sign, () => (moved = Date.now()));
 
-function send(what) {
-  const body = new URLSearchParams({ csrf: room.dataset.csrf });
-  return fetch(`${room.dataset.scan}/${what}`, { method: "POST", body, keepalive: true, credentials: "same-origin" });
+function tell(what, options = {}) {
+  return post(`${room.dataset.scan}/${what}`, { csrf: room.dataset.csrf }, options);
 }
 
 if (room.dataset.holds === "yes") {
   setInterval(async () => {
     if (document.visibilityState !== "visible" || left || Date.now() - moved > AWAY_MS) return;
-    const answer = await send("hold").catch(() => null);
-    if (answer && answer.status === 409) window.location.reload();
+    try {
+      await tell("hold");
+    } catch (failure) {
+      if (failure.status) notSigned(failure.message, { reload: true }); // held by another, or the session has ended
+    }
   }, KEEP_MS);
   window.addEventListener("pagehide", () => {
-    if (!left) send("release").catch(() => {});
+    if (!left) tell("release", { keepalive: true }).catch(() => {});
   });
 }

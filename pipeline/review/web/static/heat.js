@@ -1,4 +1,4 @@
-// Heatmap of a slice as colours, and as the outline of the area above the calibrated threshold.
+// Heatmap of a slice as colours on the scale that the server applied (0 to 1), and as the outline of the area above the calibrated threshold.
 
 // From black-purple to pale yellow (a few stops of matplotlib's inferno: lightness rises evenly, so that it is readable
 // without colour vision).
@@ -15,13 +15,6 @@ export function colour(share) {
   return STOPS[low].map((value, i) => Math.round(value + (STOPS[low + 1][i] - value) * (at - low)));
 }
 
-// Colours begin at half the threshold and end at twice the threshold or at the slice's 99.9th percentile.
-export function scale(about) {
-  const begin = about.threshold === null ? about.top / 4 : about.threshold / 2;
-  const end = about.threshold === null ? about.top : Math.max(about.top, 2 * about.threshold);
-  return { begin, end: end > begin ? end : begin + 1e-9 };
-}
-
 // A canvas of the map's own size, transparent where there is no difference.
 export function heatCanvas({ about, pixels }) {
   const canvas = document.createElement("canvas");
@@ -29,10 +22,9 @@ export function heatCanvas({ about, pixels }) {
   canvas.height = about.rows;
   const context = canvas.getContext("2d");
   const picture = context.createImageData(about.columns, about.rows);
-  const { begin, end } = scale(about);
   const table = Array.from({ length: 256 }, (_, i) => colour(i / 255));
   for (let i = 0; i < pixels.length; i += 1) {
-    const share = (pixels[i] * about.slope + about.intercept - begin) / (end - begin);
+    const share = pixels[i] * about.slope + about.intercept;
     if (share <= 0) continue;
     const [red, green, blue] = table[Math.min(Math.floor(share * 255), 255)];
     picture.data.set([red, green, blue, Math.min(Math.round(share * 4 * 255), 255)], i * 4);

@@ -1,6 +1,7 @@
 // Keyboard shortcuts: one table, displayed by the help dialog.
 
 const table = new Map();
+const NAMES = { ArrowUp: "↑", ArrowDown: "↓", PageUp: "Page ↑", PageDown: "Page ↓", ArrowLeft: "←", ArrowRight: "→" };
 
 // Bind a key ("j", "?", "ArrowUp", "Shift+N"). `group` and `says` are shown in the help.
 export function bind(keys, group, says, run) {
@@ -37,7 +38,7 @@ function row({ keys, says }) {
   const left = document.createElement("td");
   for (const key of keys) {
     const cap = document.createElement("kbd");
-    cap.textContent = { ArrowUp: "↑", ArrowDown: "↓", PageUp: "Page ↑", PageDown: "Page ↓", ArrowLeft: "←", ArrowRight: "→" }[key] || key;
+    cap.textContent = key.replace("Shift+", "⇧ ").replace(/Arrow\w+|Page\w+/, (name) => NAMES[name]);
     left.append(cap, " ");
   }
   const right = document.createElement("td");

@@ -39,7 +39,7 @@ async function patiently(url) {
     try {
       return await fetchImage(url);
     } catch (error) {
-      if (error.status !== 503) throw error;
+      if (error.status !== 202 && error.status !== 0) throw error;
       await new Promise((done) => setTimeout(done, AGAIN_MS));
     }
   }

@@ -18,10 +18,24 @@ export class Regions {
     this.changed = changed;
     this.region = null;
     this.drawing = false;
-    this.keep();
+    this.load();
+    document.addEventListener("decision-shown", () => this.load());
     document.addEventListener("click", (event) => {
       if (event.target.closest("[data-erase]")) this.clear();
     });
+  }
+
+  // Take over the region that a draft brought along.
+  load() {
+    const field = document.querySelector(`[name=${FIELD}]`);
+    const region = JSON.parse((field && field.value) || "null");
+    if (region && region.layout === this.scan.layout) {
+      this.region = { ...region, points: region.points.map((point) => point.map((value) => value + 0.5)) };
+    }
+    this.keep();
+    this.changed();
+    const words = document.getElementById("region-words");
+    if (words && region && !this.region) words.textContent = "images were added since it was drawn: draw it again";
   }
 
   begin(point) {
@@ -59,7 +73,10 @@ export class Regions {
       layout: this.scan.layout,
       points: thinned(this.region.points).map((point) => point.map((value) => Math.round((value - 0.5) * 10) / 10)),
     };
-    field.value = rounded ? JSON.stringify(rounded) : "";
+    const value = rounded ? JSON.stringify(rounded) : "";
+    const differs = value !== field.value;
+    field.value = value;
+    if (differs) field.dispatchEvent(new Event("change", { bubbles: true })); // so that the draft is saved
     const words = document.getElementById("region-words");
     if (words) words.textContent = rounded ? `drawn on image ${rounded.index + 1}` : "none drawn";
   }

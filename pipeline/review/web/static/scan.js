@@ -1,22 +1,30 @@
-// The scan page: slices, window, heatmap, reconstruction, regions.
+// The scan page: slices, window, heatmap, regions, and what lies beside the scan.
 
+import { Beside } from "./beside.js";
+import { Cine } from "./cine.js";
 import { bindKeys, bindMouse } from "./controls.js";
 import { Flicker } from "./flicker.js";
+import { matching } from "./geometry.js";
+import { Layouts } from "./layout.js";
+import { drawLegend } from "./legend.js";
 import { Maps } from "./maps.js";
+import { Measure } from "./measure.js";
+import { Sources } from "./sources.js";
 import { Slices, cornerstoneImage, fetchImage } from "./slices.js";
-import { colour, heatCanvas, outline, scale } from "./heat.js";
-import { Pane, directions, follow } from "./viewer.js";
+import { heatCanvas, outline } from "./heat.js";
+import { Pane, directions, labelEdges } from "./viewer.js";
 import { Regions } from "./region.js";
+import { post } from "./post.js";
 
+const AGAIN_MS = 3_000;
 const scan = JSON.parse(document.getElementById("scan-data").textContent);
 const by = (id) => document.getElementById(id);
 const state = {
   stack: scan.start[0],
   index: scan.start[1],
   tool: "window",
-  heat: true,
+  heat: scan.heatmap,
   contour: scan.revealed,
-  side: false,
   part: null,
   preset: -1,
   shown: 0,
@@ -27,7 +35,12 @@ const loaders = scan.stacks.map(
 const maps = new Maps(scan);
 const overlays = new WeakMap();
 const panes = {};
-const regions = new Regions(scan, () => [state.stack, state.index], () => panes.main.redraw());
+const sources = new Sources(scan, loaders);
+let beside = [];
+let layouts = null;
+let measure = null;
+let cine = null;
+const regions = new Regions(scan, () => [state.stack, state.index], () => panes.main && panes.main.redraw());
 
 function stackNow() {
   return scan.stacks[state.stack];
@@ -54,6 +67,7 @@ function drawOver(context, pane, pixel) {
   const plain = pane.image.reconstruction;
   if (heatNow && !plain && heatNow.stack === state.stack && heatNow.index === state.index) drawHeat(context, pixel);
   if (!plain) regions.draw(context, pixel);
+  measure.draw(context, pixel);
 }
 
 function drawHeat(context, pixel) {
@@ -94,32 +108,40 @@ async function show(stack, index, { keepPart = false } = {}) {
     loaders[stack].prefetch();
     say("");
   } catch (error) {
-    if (ticket === state.shown) say(error.message);
+    if (ticket !== state.shown) return;
+    say(error.message);
+    if (error.status === 0) setTimeout(() => ticket === state.shown && show(stack, index, { keepPart }), AGAIN_MS);
     return;
   }
+  for (const one of beside) one.scrolled();
   showHeat(ticket);
-  showSide(ticket);
 }
 
 function pane(image, changed) {
   const before = panes.main.image;
   panes.main.show(image);
-  if (!before || changed) {
-    panes.main.change({ voi: { windowWidth: image.windowWidth, windowCenter: image.windowCenter }, invert: image.invert });
-    state.preset = -1;
-  }
+  if (!before || changed) resetWindow();
   readout();
 }
 
+// The window with which a series opens: that of the hanging protocol on the series that was scored, else of the file.
+function resetWindow() {
+  const { windowWidth, windowCenter, invert } = panes.main.image;
+  const hung = stackNow().scored && scan.hanging.window;
+  const voi = hung ? { windowCenter: hung[0], windowWidth: hung[1] } : { windowWidth, windowCenter };
+  panes.main.change({ voi, invert });
+  state.preset = -1;
+}
+
 async function showHeat(ticket) {
-  const wanted = (state.heat || state.contour) && stackNow().scored;
+  const wanted = scan.heatmap && (state.heat || state.contour) && stackNow().scored;
   if (!wanted) return panes.main.redraw();
   const { stack, index } = state;
   try {
     const answer = await maps.get("heat", stack, index);
     if (ticket !== state.shown) return;
     heatNow = { stack, index, answer };
-    legend(answer.about);
+    drawLegend(answer.about);
     by("viewer").dataset.heat = `${stack}/${index}`;
     panes.main.redraw();
   } catch (error) {
@@ -127,31 +149,16 @@ async function showHeat(ticket) {
   }
 }
 
-async function showSide(ticket) {
-  if (!state.side || !stackNow().scored) return;
-  try {
-    const { image, about } = await maps.reconstruction(state.stack, state.index);
-    if (ticket !== state.shown) return;
-    panes.side.show(image);
-    follow(panes.main, panes.side, about.linked);
-  } catch (error) {
-    by("side-note").textContent = error.message;
-  }
-}
-
 // Texts around the image
 function label() {
   const stack = stackNow();
-  by("slice-words").textContent = `${stack.title} · image ${state.index + 1} of ${stack.slices.length}`;
+  by("slice-words").textContent = `image ${state.index + 1} of ${stack.slices.length}`;
+  by("series").value = String(state.stack);
   const slider = by("slice");
   slider.max = stack.slices.length - 1;
   slider.value = state.index;
   slider.setAttribute("aria-valuetext", `image ${state.index + 1} of ${stack.slices.length}`);
-  const letters = directions(stack.slices[state.index].directions);
-  for (const edge of ["left", "right", "top", "bottom"]) by(`edge-${edge}`).textContent = letters ? letters[edge] : "";
-  for (const button of document.querySelectorAll("[data-stack]")) {
-    button.setAttribute("aria-pressed", String(Number(button.dataset.stack) === state.stack));
-  }
+  labelEdges(by("pane-main"), directions(stack.slices[state.index].directions));
   for (const button of document.querySelectorAll("[data-worst]")) {
     button.setAttribute("aria-pressed", String(button.dataset.worst === `${state.stack}/${state.index}`));
   }
@@ -172,19 +179,33 @@ function readout() {
   ].filter(Boolean).join(" · ");
 }
 
-function legend(about) {
-  const canvas = by("legend-bar");
-  const context = canvas.getContext("2d");
-  for (let x = 0; x < canvas.width; x += 1) {
-    context.fillStyle = `rgb(${colour(x / canvas.width).join(",")})`;
-    context.fillRect(x, 0, 1, canvas.height);
+// Buttons of the most unusual images.
+function offerWorst() {
+  by("worst").hidden = scan.worst.length < 2;
+  by("worst").append(...scan.worst.map(([stack, index]) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: index + 1, ariaLabel: `image ${index + 1}` });
+    button.dataset.worst = `${stack}/${index}`;
+    button.addEventListener("click", () => show(stack, index));
+    return button;
+  }));
+}
+
+// End the first look: ask the server for what the model saw, together with the outcome that is chosen until now.
+async function endFirstLook() {
+  if (scan.heatmap) return true;
+  const { scan: path, csrf } = document.querySelector("[data-scan]").dataset;
+  const chosen = document.querySelector("[name=outcome]:checked");
+  try {
+    const answer = await post(`${path}/heatmap`, { csrf, first_look: chosen ? chosen.value : "" });
+    scan.worst = (await answer.json()).worst;
+  } catch (error) {
+    say(error.message);
+    return false;
   }
-  const { begin, end } = scale(about);
-  const short = (value) => Number(value.toPrecision(2)).toString();
-  by("legend-low").textContent = short(begin);
-  by("legend-high").textContent = short(end);
-  by("legend-line").textContent = about.threshold === null ? "colours: range of this image" :
-    `outline: ${short(about.threshold)}, exceeded by ${short(about.alpha * 100)} % of normal pixels`;
+  scan.heatmap = true;
+  by("first-look")?.remove();
+  offerWorst();
+  return true;
 }
 
 // Actions of keys and buttons
@@ -194,32 +215,58 @@ function press(name, value) {
 }
 
 const actions = {
-  heat() {
+  async heat() {
+    const first = !scan.heatmap;
+    if (!(await endFirstLook())) return;
     state.heat = !state.heat;
     press("heat", state.heat);
-    showHeat(state.shown);
+    if (first && scan.worst.length) show(...scan.worst[0]);
+    else showHeat(state.shown);
   },
   contour() {
     state.contour = !state.contour;
     press("contour", state.contour);
     showHeat(state.shown);
   },
-  side() {
-    state.side = !state.side;
-    press("side", state.side);
-    by("pane-side").hidden = !state.side;
-    by("viewer").classList.toggle("two", state.side);
-    requestAnimationFrame(() => showSide(state.shown));
+  async side() {
+    if (!(await endFirstLook())) return;
+    await layouts.reconstruct();
+    press("side", layouts.reconstructs);
   },
-  flicker() {
+  layout(name) {
+    return layouts.set(name);
+  },
+  link() {
+    const one = focusedBeside() || beside.find(({ visible }) => visible);
+    if (one && one.source && !one.isReconstruction) one.link(!one.linked);
+    else say("Open a second pane first (2), with another series in it.");
+  },
+  series() {
+    changeSeries((state.stack + 1) % scan.stacks.length);
+  },
+  play() {
+    if (stackNow().slices.length > 1) cine.toggle();
+    else say("This series has one image.");
+  },
+  ruler() {
+    if (!view.focused().measure.mark()) tool(state.tool === "ruler" ? "window" : "ruler");
+  },
+  cross() {
+    const spot = view.focused();
+    spot.measure.cross(spot.measure.cursor ? null : middle(spot.pane));
+  },
+  erase() {
+    if (state.tool === "ruler") for (const one of [measure, ...beside.map((each) => each.measure)]) one.clear();
+    else regions.clear();
+  },
+  async flicker() {
+    if (!(await endFirstLook())) return;
     if (flicker.on) flicker.stop();
     else (state.part ? show(state.stack, state.index) : Promise.resolve()).then(() => flicker.start());
   },
   fit() {
     panes.main.fit();
-    const { windowWidth, windowCenter, invert } = panes.main.image;
-    panes.main.change({ voi: { windowWidth, windowCenter }, invert });
-    state.preset = -1;
+    resetWindow();
   },
   invert() {
     panes.main.change({ invert: !panes.main.viewport.invert });
@@ -231,7 +278,8 @@ const actions = {
     panes.main.change({ voi: { windowCenter: centre, windowWidth: width } });
     say(`window ${name}`);
   },
-  worst() {
+  async worst() {
+    if (!(await endFirstLook())) return;
     const places = scan.worst;
     const now = places.findIndex(([stack, index]) => stack === state.stack && index === state.index);
     if (places.length) show(...places[(now + 1) % places.length]);
@@ -240,8 +288,7 @@ const actions = {
     const image = panes.main.image;
     if (state.part) return show(state.stack, state.index).then(() => panes.main.fit());
     if (image.about.reduced === 1) return say("This image is already at full resolution.");
-    const box = by("pane-main").getBoundingClientRect();
-    const { x, y } = panes.main.point({ pageX: box.left + box.width / 2 + scrollX, pageY: box.top + box.height / 2 + scrollY });
+    const { x, y } = middle(panes.main);
     const edge = 2048;
     const query = [y - edge / 2, x - edge / 2, edge, edge].map((value) => Math.max(Math.round(value), 0)).join(",");
     say("loading full resolution ...");
@@ -268,54 +315,129 @@ function tool(name) {
   for (const button of document.querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === name));
   }
-  by("pane-main").dataset.tool = name;
+  for (const element of document.querySelectorAll(".pane")) element.dataset.tool = name;
 }
 
-function level(centre, width) {
-  const { voi } = panes.main.viewport;
-  const step = Math.max(Math.abs(voi.windowWidth), Math.abs(panes.main.image.slope)) * 0.08;
-  panes.main.change({
+function level(centre, width, pane_ = panes.main) {
+  const { voi } = pane_.viewport;
+  const step = Math.max(Math.abs(voi.windowWidth), Math.abs(pane_.image.slope)) * 0.08;
+  pane_.change({
     voi: {
       windowCenter: voi.windowCenter + centre * step,
-      windowWidth: Math.max(voi.windowWidth + width * step, Math.abs(panes.main.image.slope)),
+      windowWidth: Math.max(voi.windowWidth + width * step, Math.abs(pane_.image.slope)),
     },
   });
 }
 
-function start() {
+// The point of the stored image in the middle of a pane.
+function middle(pane_) {
+  const box = pane_.element.getBoundingClientRect();
+  return pane_.point({ pageX: box.left + box.width / 2 + scrollX, pageY: box.top + box.height / 2 + scrollY });
+}
+
+// Show another series of the study in the main pane, at the same place where positions tell it.
+function changeSeries(number) {
+  const from = scan.stacks[state.stack];
+  const { index } = matching(from, state.index, scan.stacks[number], { from: state.index, to: 0 }, true);
+  show(number, index);
+}
+
+function focusedBeside() {
+  return beside.find(({ element }) => element.contains(document.activeElement));
+}
+
+const main = {
+  draws: true,
+  step: (by_) => show(state.stack, state.index + by_),
+  count: () => stackNow().slices.length,
+  lead: () => panes.main,
+  get pane() {
+    return panes.main;
+  },
+  get measure() {
+    return measure;
+  },
+};
+
+function spotOf(one) {
+  const { pane: pane_, measure: measure_ } = one;
+  const count = () => (one.isReconstruction ? main.count() : Math.max(main.count(), one.source.stack.slices.length));
+  return { pane: pane_, measure: measure_, draws: false, step: (by_) => one.step(by_), count, lead: () => one.lead };
+}
+
+const view = {
+  scan,
+  state,
+  panes,
+  regions,
+  actions,
+  maps,
+  show,
+  level,
+  say,
+  stackNow,
+  endFirstLook,
+  changed() {
+    for (const one of beside) one.offer();
+    press("side", Boolean(layouts) && layouts.reconstructs);
+  },
+  // What keys move: the pane beside the scan that has the focus, else the scan.
+  focused() {
+    const one = focusedBeside();
+    return one && one.pane.image ? spotOf(one) : main;
+  },
+};
+
+function startPanes() {
   panes.main = new Pane(by("pane-main"), drawOver);
-  panes.side = new Pane(by("pane-side"), () => {});
+  const elements = { words: by("probe-words"), bar: by("scale-bar"), unit: () => stackNow().unit, changed: say };
+  measure = new Measure(panes.main, () => `${state.stack}/${state.index}`, elements);
+  beside = [...document.querySelectorAll("[data-beside]")].map((element) => new Beside(element, view, sources));
+  layouts = new Layouts(by("viewer"), beside, view);
+  panes.main.element.addEventListener(window.cornerstone.EVENTS.IMAGE_RENDERED, () => {
+    readout();
+    measure.scale();
+    for (const one of beside) one.followed();
+  });
+  bindMouse(by("pane-main"), view, main);
+  for (const one of beside) bindMouse(one.element, view, spotOf(one));
+}
+
+function startButtons() {
+  const onClick = (query, run) => {
+    for (const button of document.querySelectorAll(query)) button.addEventListener("click", () => run(button.dataset));
+  };
+  onClick("[data-do]", (data) => actions[data.do]());
+  onClick("[data-tool]", (data) => tool(data.tool));
+  onClick("[data-earlier]", (data) => layouts.open(`earlier/${data.earlier}`));
+  onClick("[data-layout-of]", (data) => actions.layout(data.layoutOf));
+  by("series").addEventListener("change", (event) => changeSeries(Number(event.target.value)));
+  by("slice").addEventListener("input", (event) => {
+    cine.stop();
+    show(state.stack, Number(event.target.value));
+  });
+  by("opacity").addEventListener("input", () => panes.main.redraw());
+  by("speed").addEventListener("input", (event) => (by("speed-words").textContent = `${event.target.value}/s`));
+}
+
+function start() {
+  startPanes();
   flicker = new Flicker(panes.main, imageNow, (on, words) => {
     press("flicker", on);
     say(words);
   });
-  panes.main.element.addEventListener(window.cornerstone.EVENTS.IMAGE_RENDERED, () => {
-    readout();
-    if (state.side && panes.side.image) {
-      follow(panes.main, panes.side, !panes.side.image.own);
-    }
+  const next = () => show(state.stack, (state.index + 1) % stackNow().slices.length);
+  cine = new Cine(next, () => Number(by("speed").value), (on) => {
+    press("play", on);
+    by("viewer").dataset.playing = on;
   });
-  for (const button of document.querySelectorAll("[data-do]")) {
-    button.addEventListener("click", () => actions[button.dataset.do]());
-  }
-  for (const button of document.querySelectorAll("[data-tool]")) {
-    button.addEventListener("click", () => tool(button.dataset.tool));
-  }
-  for (const button of document.querySelectorAll("[data-stack]")) {
-    button.addEventListener("click", () => show(Number(button.dataset.stack), 0));
-  }
-  for (const button of document.querySelectorAll("[data-worst]")) {
-    button.addEventListener("click", () => show(...button.dataset.worst.split("/").map(Number)));
-  }
-  by("slice").addEventListener("input", (event) => show(state.stack, Number(event.target.value)));
-  by("opacity").addEventListener("input", () => panes.main.redraw());
-  const view = { scan, state, panes, regions, actions, show, level };
-  bindMouse(by("pane-main"), view);
+  startButtons();
+  offerWorst();
   bindKeys(view);
   tool("window");
   press("heat", state.heat);
   press("contour", state.contour);
-  show(state.stack, state.index);
+  show(state.stack, state.index).then(() => layouts.begin());
 }
 
 if (scan.stacks.length) start();

@@ -1,22 +1,22 @@
 // The slices of one stack: fetched once, the nearest first, with a bounded memory.
 
+import { NO_ANSWER, said } from "./post.js";
+
 const LANES = 3; // simultaneous prefetches; a browser allows six connections per host, and the current slice needs one
 const HELD_BYTES = 768 * 2 ** 20;
 const ARRAYS = { uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array };
 
 // Fetch an image: { about, pixels }. `about` is the description in the response header.
 export async function fetchImage(url) {
-  const response = await fetch(url); // with the same options as the page's preload, so that the first image is fetched once
+  // With the same options as the page's preload, so that the first image is fetched once.
+  const response = await fetch(url).catch(() => {
+    throw Object.assign(new Error(`${NO_ANSWER} Trying again ...`), { status: 0 });
+  });
   if (response.redirected || response.status === 401) {
     window.location.reload();
     throw new Error("The session has ended.");
   }
-  if (!response.ok) {
-    const told = await response.json().catch(() => ({}));
-    throw Object.assign(new Error(told.detail || `The server answered ${response.status}.`), {
-      status: response.status,
-    });
-  }
+  if (response.status !== 200) throw Object.assign(new Error(await said(response)), { status: response.status });
   const about = JSON.parse(response.headers.get("X-Image"));
   return { about, pixels: new ARRAYS[about.dtype](await response.arrayBuffer()) };
 }
@@ -52,8 +52,9 @@ export function cornerstoneImage(id, { about, pixels }) {
 }
 
 export class Slices {
-  // `url(index)` is the address of a slice; `count` is the number of slices.
-  constructor(url, count) {
+  // `url(index)` is the address of a slice; `count` is the number of slices; `lanes` of prefetches run at once.
+  constructor(url, count, lanes = LANES) {
+    this.lanes = lanes;
     this.url = url;
     this.count = count;
     this.held = new Map();
@@ -76,6 +77,7 @@ export class Slices {
   }
 
   load(index) {
+    if (this.held.has(index)) return Promise.resolve(this.held.get(index));
     if (this.waiting.has(index)) return this.waiting.get(index);
     const url = this.url(index);
     const found = fetchImage(url)
@@ -103,7 +105,7 @@ export class Slices {
 
   // Prefetch the slices nearest to the current one, until all are loaded or memory is full.
   prefetch() {
-    while (this.running < LANES) {
+    while (this.running < this.lanes) {
       const index = this.next();
       if (index === null) return;
       this.running += 1;

@@ -8,11 +8,12 @@ function ownLook(image) {
 }
 
 export class Pane {
-  constructor(element, draw) {
+  constructor(element, draw, resized = () => {}) {
     this.element = element;
     this.image = null;
     this.look = null; // saved window and inversion of the originals, while an image with its own values is shown
     this.draw = draw;
+    this.afterResize = resized;
     cornerstone.enable(element);
     element.addEventListener(cornerstone.EVENTS.IMAGE_RENDERED, (event) => this.rendered(event.detail));
     new ResizeObserver(() => this.resized()).observe(element);
@@ -56,8 +57,16 @@ export class Pane {
     this.change({ translation: { x: 0, y: 0 } });
   }
 
+  // Return how many screen pixels a pixel of the stored image is wide.
+  screenPixels() {
+    const [left, right] = [0, 1].map((x) => cornerstone.pixelToCanvas(this.element, { x, y: 0 }).x);
+    return Math.abs(right - left) / this.image.about.reduced;
+  }
+
   resized() {
-    if (this.image) cornerstone.resize(this.element, this.image !== null);
+    if (!this.image || !this.element.clientWidth) return;
+    cornerstone.resize(this.element, true);
+    this.afterResize();
   }
 
   // Convert a point of the page to pixels of the stored image.
@@ -111,4 +120,11 @@ export function directions(cosines) {
   const [right, left] = name(cosines.slice(0, 3));
   const [bottom, top] = name(cosines.slice(3));
   return { right, left, bottom, top };
+}
+
+// Write the letters at the edges of a pane; none where the file does not say.
+export function labelEdges(element, letters) {
+  for (const edge of ["left", "right", "top", "bottom"]) {
+    element.querySelector(`.edge.${edge}`).textContent = letters ? letters[edge] : "";
+  }
 }

@@ -1,6 +1,7 @@
 // The reading list by keyboard: a marked row that can be moved, opened, and survives reloading the list.
 
 import { bind } from "./keys.js";
+import { post } from "./post.js";
 import { goBack } from "./last.js";
 
 let after = null; // { scan, words }: the mark to restore after the list is reloaded, and a message
@@ -44,9 +45,9 @@ async function keep() {
   if (!row) return tell("Mark a scan first, with j and k.");
   const to = document.getElementById("assignee")?.value || document.querySelector(".who").firstChild.textContent.trim();
   const what = row.dataset.kept === to ? "unassign" : "assign";
-  const body = new URLSearchParams({ csrf: document.querySelector("[name=csrf]").value, to });
-  const answer = await fetch(`${row.dataset.scan}/${what}`, { method: "POST", body, credentials: "same-origin" });
-  if (!answer.ok) return tell((await answer.json()).detail);
+  const fields = { csrf: document.querySelector("[name=csrf]").value, to };
+  const answer = await post(`${row.dataset.scan}/${what}`, fields).catch((failure) => tell(failure.message));
+  if (!answer) return undefined;
   after = { scan: row.dataset.scan, words: await answer.text() };
   return window.htmx.ajax("GET", window.location.pathname + window.location.search, { target: "#list", swap: "outerHTML" });
 }
@@ -82,3 +83,13 @@ document.addEventListener("htmx:afterSettle", () => {
   if (after) mark(rows().findIndex((row) => row.dataset.scan === after.scan));
   after = null;
 });
+
+// A picture that cannot be loaded says so; an empty frame would look like a black image.
+function replaceMissing(picture) {
+  picture.replaceWith(Object.assign(document.createElement("span"), { className: "none", textContent: "no picture" }));
+}
+
+document.addEventListener("error", (event) => event.target.matches?.(".picture img") && replaceMissing(event.target), true);
+for (const picture of document.querySelectorAll(".picture img")) {
+  if (picture.complete && !picture.naturalWidth && picture.currentSrc) replaceMissing(picture);
+}

@@ -1,0 +1,1 @@
+"""Charts as SVG text, from plain numbers: no files, no scripts, no styles of their own."""

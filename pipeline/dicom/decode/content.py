@@ -1,0 +1,172 @@
+"""The meaning of the pixel values of CT and MR images, where they are not plain anatomy.
+
+A detector learns how anatomy looks in Hounsfield units or in MR magnitude. Localisers, material and quantity maps,
+phase images, mosaics and CT without a rescale have the modality and the body part of such images, and other values. The
+words that tell them apart are in `pipeline.dicom.decode.vendors`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+
+from pydicom.dataset import Dataset
+
+from pipeline.dicom.decode import vendors
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.fields import has, read_items, read_optional_text, read_private_integer
+from pipeline.dicom.decode.frames import Groups
+from pipeline.errors import Rejected
+
+_CROSS = frozenset({"CT", "MR"})
+_HOUNSFIELD_CODES = frozenset({"[HNSF'U]", "HU", "1", ""})
+_LOWEST_HU = -200.0  # a range that starts above it holds neither air nor fat, so its values are not HU
+_OFF_AXIAL = 0.5  # |z| of the normal of a plane more than 60 degrees off the axial one
+_TYPE_SPACE = re.compile(r"[ -]+")
+
+
+class Content(StrEnum):
+    """What the values are; plain anatomy has none of these. The value is stored in the catalogue, never renamed."""
+
+    LOCALISER = "localiser"
+    MOSAIC = "mosaic"
+    SPECTRAL = "spectral"
+    PHASE = "phase"
+    MAP = "map"
+    UNSCALED = "unscaled"
+    MIXED = "mixed"
+
+
+def content_of(attributes: InstanceAttributes) -> str:
+    """Return what the values are by stored attributes alone, "" for anatomy; a content that was read before wins."""
+    if attributes.content:
+        return attributes.content
+    return _by_words(attributes.modality, attributes.image_type, attributes.description, attributes.sop_class_uid)
+
+
+def read_content(ds: Dataset, attributes: InstanceAttributes) -> str:
+    """Return what the values are by all evidence of the data set, "" for anatomy, MIXED where frames differ.
+
+    Source: PS3.3 C.7.6.1.1.2 and C.8.16.1 (Image Type, Frame Type), C.11.1.1.2 (Rescale Type), C.8.13.3.1 (complex
+    component), C.7.6.16.2.11 (real-world values), and the vendors' values in `vendors`.
+    """
+    evidence = content_of(attributes)
+    if evidence or attributes.modality not in _CROSS:
+        return evidence
+    groups = Groups.read(ds, attributes.frames)
+    frames = {_by_words(attributes.modality, types, (), attributes.sop_class_uid) for types in _frame_types(groups)}
+    return _common(frames) or _by_values(groups, attributes)
+
+
+def _common(contents: set[str]) -> str:
+    return contents.pop() if len(contents) == 1 else Content.MIXED if contents else ""
+
+
+def _by_words(modality: str, image_type: Sequence[str], tokens: Sequence[str], sop_class: str) -> str:
+    types = {_TYPE_SPACE.sub("_", value.upper()) for value in image_type[2:]} | set(image_type[2:])
+    if _names_localiser(image_type) or "SCOUT" in tokens:
+        return Content.LOCALISER
+    if sop_class == vendors.PARAMETRIC_MAP_STORAGE:
+        return Content.MAP
+    if modality == "CT" and (types & vendors.SPECTRAL_TYPES or "SPECTRAL" in tokens):
+        return Content.SPECTRAL
+    if modality == "MR" and types & vendors.MOSAIC_TYPES:
+        return Content.MOSAIC
+    if modality == "MR" and (types & vendors.PHASE_TYPES or "PHASE" in tokens) and not types & vendors.REAL_IR:
+        return Content.PHASE
+    enhanced = modality == "MR" and sop_class.startswith("1.2.840.10008.5.1.4.1.1.4.")
+    named = types & vendors.MAP_TYPES or (enhanced and set(image_type[3:4]) & vendors.ENHANCED_MAP_TYPES)
+    lone_adc = "ADC" in tokens and "DWI" not in tokens  # a protocol "DWI ADC" names the weighted images too
+    return Content.MAP if modality in _CROSS and (named or lone_adc or "MAP" in tokens) else ""
+
+
+def _names_localiser(image_type: Sequence[str]) -> bool:
+    values = [value.upper() for value in image_type]
+    return any(value in vendors.LOCALISER_WORDS for value in values) or any(
+        part in value.replace(" ", "") for value in values for part in vendors.LOCALISER_PARTS
+    )
+
+
+def _frame_types(groups: Groups) -> Iterator[tuple[str, ...]]:
+    """Yield each different Frame Type (0008,9007) of an enhanced image."""
+    for name in ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"):
+        items = [item for item in groups.read_each(name) if item is not None] if groups.enhanced else []
+        yield from {tuple(read_optional_text(item, "FrameType").upper().split("\\")) for item in items}
+
+
+def _by_values(groups: Groups, attributes: InstanceAttributes) -> str:
+    if attributes.modality == "MR":
+        return _by_component(groups) or _by_units(groups, attributes)
+    if _is_ct_scout(attributes):
+        return Content.LOCALISER
+    return _by_units(groups, attributes) or (Content.UNSCALED if _is_unscaled(groups, attributes) else "")
+
+
+def _by_component(groups: Groups) -> str:
+    """Return PHASE or MOSAIC where private or functional elements say so (`vendors`)."""
+    items = [groups.ds, *groups.read_each("MRImageFrameTypeSequence")]
+    components = {read_optional_text(item, "ComplexImageComponent").upper() for item in items if item is not None}
+    if components & {"PHASE", "REAL", "IMAGINARY", "MIXED"} or read_private_integer(
+        groups.ds, vendors.GE_COMPONENT
+    ) in (1, 2, 3):
+        return Content.PHASE
+    return Content.MOSAIC if (read_private_integer(groups.ds, vendors.SIEMENS_TILES) or 0) > 1 else ""
+
+
+def _by_units(groups: Groups, attributes: InstanceAttributes) -> str:
+    """Return SPECTRAL (CT) or MAP (MR) where the units of the values are not those of plain images."""
+    units, codes = set(_units(groups)), set(_codes(groups))
+    if attributes.modality == "CT":
+        monochromatic = has(groups.ds, "MonoenergeticEnergyEquivalent")
+        return Content.SPECTRAL if units - vendors.HOUNSFIELD or monochromatic else ""
+    return Content.MAP if units & vendors.QUANTITY_UNITS or codes & vendors.MAP_CODES else ""
+
+
+def _units(groups: Groups) -> Iterator[str]:
+    sources = [groups.ds, *(groups.read_each("PixelValueTransformationSequence") if groups.enhanced else [])]
+    yield from (" ".join(read_optional_text(item, "RescaleType").upper().split()) for item in sources if item)
+    for mapping in _mappings(groups):
+        for item in _items(mapping, "MeasurementUnitsCodeSequence"):
+            code = read_optional_text(item, "CodeValue").upper()
+            yield "" if code in _HOUNSFIELD_CODES else code
+
+
+def _codes(groups: Groups) -> Iterator[str]:
+    items = [*_items(groups.ds, "DerivationCodeSequence")]
+    for mapping in _mappings(groups):
+        for quantity in _items(mapping, "QuantityDefinitionSequence"):
+            items += _items(quantity, "ConceptCodeSequence")
+    yield from (read_optional_text(item, "CodeValue") for item in items)
+
+
+def _mappings(groups: Groups) -> Iterator[Dataset]:
+    sources = [groups.ds, *([groups.shared] if groups.shared is not None else []), *groups.frames[:1]]
+    for source in sources:
+        yield from _items(source, "RealWorldValueMappingSequence")
+
+
+def _items(ds: Dataset, keyword: str) -> Iterable[Dataset]:
+    try:
+        return read_items(ds, keyword)
+    except Rejected:
+        return ()
+
+
+def _is_ct_scout(attributes: InstanceAttributes) -> bool:
+    """Whether a CT calls itself acquired, not axial, and lies upright: only the scout's projection is acquired so."""
+    types, cosines = [value.upper() for value in attributes.image_type], attributes.orientation
+    if cosines is None or types[:1] != ["ORIGINAL"] or "AXIAL" in types:
+        return False
+    return abs(cosines[0] * cosines[4] - cosines[1] * cosines[3]) < _OFF_AXIAL
+
+
+def _is_unscaled(groups: Groups, attributes: InstanceAttributes) -> bool:
+    """Whether CT values cannot be HU: no rescale (type 1, PS3.3 C.8.2.1), or one that begins above air."""
+    if attributes.modality_lut is not None:
+        return False
+    if not attributes.rescale:
+        return True
+    if not has(groups.ds, "PixelRepresentation") or attributes.pixel_representation == 1:
+        return False
+    return all(slope > 0 and intercept > _LOWEST_HU for slope, intercept in attributes.rescale)

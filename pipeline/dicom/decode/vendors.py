@@ -1,0 +1,156 @@
+"""Vendor knowledge: the deviations from the standard that readers must expect, and the words that scanners use.
+
+`Assumed` names every deviation that is read in spite of it; an image carries the names of its own in
+`InstanceAttributes.assumed`, so that nothing is repaired silently. Each has its source here and a test in
+`tests/dicom/decode/test_vendors.py`. The words are values of Image Type and names of sequences, by what they say about
+the pixels; `pipeline.dicom.decode.content` applies them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+class Assumed(StrEnum):
+    """A deviation that was read in spite of it; the value is stored in the catalogue and is never renamed."""
+
+    SCAN_HEADER = "jpeg-scan-header"
+    UNUSED_BITS = "unused-bits-in-stream"
+    VOI_LUT_SIGN = "voi-lut-sign"
+    VOI_LUT_BITS = "voi-lut-bits"
+    RLE_FRAGMENTS = "rle-fragments"
+    FINAL_DELIMITER = "missing-final-delimiter"
+    IGNORED = "ignored"  # followed by a colon and the keyword of the element
+
+
+SOURCES = {
+    Assumed.SCAN_HEADER: "ISO/IEC 10918-1 B.2.3 fixes Ss = 0, Se = 63, Ah = Al = 0 for sequential scans, and decoders "
+    "of the DCT need none of them. The NEMA WG-04 files of 12-bit JPEG (JPLY) and encoders derived from the same code "
+    "write Se = 0; GDCM and DCMTK read them, libjpeg-turbo and libjpeg of pylibjpeg refuse them.",
+    Assumed.UNUSED_BITS: "PS3.5 8.1.1 and 8.2: bits outside Bits Stored are not part of the sample. Archives that "
+    "compress losslessly what old scanners wrote, overlays in bits 12 to 15 included, code all 16 bits (pydicom issue "
+    "2066).",
+    Assumed.VOI_LUT_SIGN: "PS3.3 C.11.2.1.1: the first value mapped has the sign of the modality step's output. In "
+    "implicit VR its representation is not written, and toolkits take it from Pixel Representation.",
+    Assumed.VOI_LUT_BITS: "PS3.3 C.11.2.1.1: the third value of LUT Descriptor is the number of bits of the entries. "
+    "Radiography systems write 16 for tables of 10 or 12 bits; viewers take the bits that the entries use.",
+    Assumed.RLE_FRAGMENTS: "PS3.5 A.4.2 allows one fragment per RLE frame. Gateways that split all encapsulated data "
+    "at a fixed length write several; a frame begins with the RLE header (PS3.5 G.5).",
+    Assumed.FINAL_DELIMITER: "PS3.5 A.4 ends encapsulated pixel data with a Sequence Delimitation Item. Writers that "
+    "stream frames and never close the element leave it out; every fragment is complete.",
+    Assumed.IGNORED: "PS3.5 6.2: a number that is not one. Only elements are ignored without which the image can "
+    "be read, placed and ordered.",
+}
+
+# Image Type (0008,0008) from value 3 on, and equivalent words of descriptions. PS3.3 C.8.2.1.1.1 has LOCALIZER for CT;
+# others are Philips and Picker (SURVIEW, PILOT, SURVEY), GE (SCOUT), Siemens (TOPOGRAM), Toshiba and Canon
+# (SCANOSCOPE, SCANOGRAM), in the languages of their consoles.
+LOCALISER_PARTS = (
+    "LOCALIZ", "LOCALIS", "LOCALIDOR", "LOKALIS", "LOKALIZ", "SCOUT", "TOPOGRA", "SURVIEW", "SCANOSCO", "SCANOGRA",
+    "SCANVIEW", "PLANSCAN",
+)  # fmt: skip
+LOCALISER_WORDS = _words("LOC SURVEY PILOT TOPO SCANO REPERAGE UEBERSICHT UBERSICHT UBERSICHTSBILD AAHSCOUT")
+
+# What a spectral CT computes instead of attenuation: PS3.3 C.8.15.3.1.4 (multi-energy Image Type value 4) and the words
+# of GE (GSI), Siemens (dual energy), Philips (spectral base images) and Canon.
+SPECTRAL_TYPES = _words(
+    "VMI MONO MONOENERGETIC MONOE MONO_E MONOPLUS MAT_SPECIFIC MAT_REMOVED MAT_FRACTIONAL MAT_VALUE_BASED "
+    "MAT_MODIFIED EFF_ATOMIC_NUM ELECTRON_DENSITY PROP_WEIGHT MATERIAL MATERIAL_DENSITY BASIS BASIS_MATERIAL "
+    "IODINE IOD JOD IODE YODO IODIO IODINE_MAP IODINE_DENSITY IODINE_NO_WATER IODINE_CONC GADOLINIUM XENON "
+    "URIC_ACID URICACID CALCIUM WATER HAP ZEFF Z_EFF Z_EFFECTIVE RHO RHO_Z EDENSITY E_DENSITY VNC VNCA "
+    "VIRTUAL_NON_CONTRAST VUE CONTRAST_AGENT OVERLAY DE_IODINE DE_MAP CALCIUM_SUPPRESSED PHOTOELECTRIC COMPTON "
+    "SPECTRAL_MAP"
+)
+SPECTRAL_WORDS = _words(
+    "IODINE JOD JODKARTE IODE YODO IODIO IODINEMAP JODBILD ZEFF VNC VNCA VMI MONOE MONOENERGETIC MONOPLUS "
+    "MONOENERGETISCH"
+)
+SPECTRAL_END = "KEV"  # of a virtual monoenergetic image, "40keV" or "40 keV"
+SPECTRAL_PAIRS = (
+    "Z EFF", "Z EFFECTIVE", "EFFECTIVE Z",
+    "ELECTRON DENSITY", "MATERIAL DENSITY", "VIRTUAL NON", "VIRTUAL UNENHANCED", "URIC ACID",
+    "ATOMIC NUMBER", "CALCIUM SUPPRESSED", "WATER IODINE", "IOD MAP", "IOD KARTE", "RHO Z",
+)  # fmt: skip
+# Rescale Type (0028,1054), PS3.3 C.11.1.1.2: units of CT values that are not Hounsfield units. US, "unspecified", is
+# written by scanners and anonymisers for plain HU too.
+HOUNSFIELD = frozenset({"", "HU", "US", "HOUNSFIELD", "HOUNSFIELD UNITS", "HOUNSFIELD UNIT"})
+
+# Complex components that are not the magnitude: Complex Image Component (0008,9208), and value 3 of Image Type as
+# Siemens (P, R, I) and Philips (PHASE MAP, VELOCITY MAP) write it.
+PHASE_TYPES = _words(
+    "P PHASE PHASEMAP PHASE_MAP R REAL I IMAG IMAGINARY VELOCITY VELOCITYMAP VELOCITY_MAP VELOC PHASE_DIFF "
+    "PHASEDIFF UNWRAPPED FIELDMAP FIELD_MAP B0 B0MAP B0_MAP B1 B1MAP B1_MAP PCA_P FLOW_ENCODED VELOCITY_ENCODED"
+)
+REAL_IR = frozenset({"R_IR", "PSIR", "IR"})  # inversion recovery shown with its sign: an anatomical image
+PHASE_WORDS = _words("PHASEMAP PHASENBILD PHA FIELDMAP FELDKARTE VELOCITY VENC B0MAP B1MAP UNWRAPPED")
+PHASE_PAIRS = (
+    "PHASE MAP", "PHASE IMAGE", "PHASE IMAGES", "PHASE IMG", "FIELD MAP", "FIELD MAPPING", "B0 MAP", "B1 MAP",
+    "VELOCITY MAP", "PHASE DIFFERENCE", "PHASE DIFF",
+)  # fmt: skip
+GE_COMPONENT = (0x0043, 0x102F)  # 0 magnitude, 1 phase, 2 real, 3 imaginary: GE MR conformance statement
+
+# Quantities computed from MR images: PS3.3 C.8.13.3.1.1 (Derived Pixel Contrast) and the words of consoles.
+MAP_TYPES = _words(
+    "ADC EADC E_ADC EXP_ADC APPARENT_DIFFUSION FA FA_MAP COLFA COLORFA RGB_FA TENSOR TENSOR_B0 EVECS TRACTS MD RD "
+    "AD L1 L2 L3 MK KURTOSIS IVIM D_STAR CBF CBV MTT TTP TMAX T0 RCBF RCBV RELCBF RELCBV RELMTT RELTTP "
+    "CORRECTEDCBV CORRECTED_CBV PBP GBP NEI R_COEFFICIENT KTRANS K_TRANS KEP VE VP IAUC IAUGC PEI AUC WASH_IN "
+    "WASH_OUT T1MAP T1_MAP T2MAP T2_MAP T2STARMAP T2STAR_MAP T2_STAR_MAP T2*MAP T2*_MAP R1MAP R1_MAP R2MAP R2_MAP "
+    "R2STAR R2_STAR R2* R2STAR_MAP R2*_MAP PDMAP PD_MAP RHO_MAP ECV QMAP MAP SUSCEPTIBILITY QSM FF PDFF "
+    "FATFRACTION FAT_FRACTION FAT_FRAC WATER_FRACTION W_FRACTION FRACTION STIFFNESS WAVE ELASTOGRAPHY MRE "
+    "CONFIDENCE TEMPERATURE METABOLITE TTEST T_TEST ZSCORE Z_SCORE ZMAP TMAP T-MAP BETA SPM GLM FMRI_MAP STDDEV "
+    "STD_DEVIATION STDEV VARIANCE CORRELATION PROBABILITY CBF_MAP PARAMETRIC PARAMETRIC_MAP PERFUSION_MAP "
+    "QUANTITATIVE DIVISION"
+)
+# Value 4 of Image Type of enhanced MR objects names the quantity plainly (PS3.3 C.8.13.3.1.1).
+ENHANCED_MAP_TYPES = _words("T1 T2 T2_STAR DIFFUSION_ANISOTROPY TCS VELOCITY R1 R2 PROTON_DENSITY")
+MAP_WORDS = _words(
+    "EADC COLFA CBF CBV RCBV RCBF RELCBF RELCBV MTT TTP TMAX KTRANS T1MAP T2MAP R2MAP PDFF QSM STIFFNESS "
+    "ELASTOGRAPHY MYOMAP SUSZEPTIBILITAET"
+)
+MAP_PAIRS = (
+    "T1 MAP", "T2 MAP", "T2* MAP", "R2* MAP", "R2 MAP", "T1 MAPPING", "T2 MAPPING", "FAT FRACTION", "FA MAP",
+    "FRACTIONAL ANISOTROPY", "MEAN DIFFUSIVITY", "APPARENT DIFFUSION", "DIFFUSION COEFFICIENT", "PARAMETRIC MAP",
+    "PERFUSION MAP", "K TRANS", "T2STAR MAP",
+)  # fmt: skip
+# Units of MR values that are a quantity and not a signal, as Rescale Type or as UCUM codes of a Real World Value
+# Mapping (PS3.3 C.7.6.16.2.11): diffusivity, relaxation, angle, frequency, speed, flow, share.
+QUANTITY_UNITS = _words(
+    "MM2/S UM2/S 10-6.MM2/S 10-3.MM2/S 10^-6 MM2/S 10^-3 MM2/S 1E-6MM2/S MS S 1/S /S S-1 1/MS RAD RADS RADIANS "
+    "MRAD DEG DEGREES HZ PPM PPB CM/S M/S MM/S ML/100G/MIN ML/MIN/100G ML/100ML/MIN ML/100ML ML/100G PCT % KPA "
+    "CEL MT UT ML/MIN/100ML 1/MIN /MIN"
+)
+# Codes (DCM) of quantities, PS3.16 CID 7180: as derivation, or as the quantity of a Real World Value Mapping.
+MAP_CODES = _words(
+    "113041 113044 113045 113050 113052 113054 113055 113056 113057 113058 113059 113060 113061 113063 113064 "
+    "113065 113066 113067 113068 113069 113070 113071 113084 110807 110808 110809 110810 110811 110812 110813 "
+    "110814 110815 110819 110827 110828 110829 110830 110831 126312 126313 126314 126320 126330 126331 126370 "
+    "126371 126374 126375 126376 126377 126390 126391 126392 126393 126394 126395 126396 126397 126398 129104 "
+    "129105 129106"
+)
+PARAMETRIC_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.30"
+
+# Many slices tiled into one picture, for diffusion and fMRI: Siemens marks it in Image Type, counts it in (0019,100A);
+# United Imaging writes VFRAME. A viewer needs the tiles' geometry, which is private.
+SIEMENS_TILES = (0x0019, 0x100A)  # Number Of Images In Mosaic, by "SIEMENS MR HEADER"
+MOSAIC_TYPES = frozenset({"MOSAIC", "VFRAME", "TILED", "MONTAGE"})
+# Weightings that a description need not repeat: value of Image Type -> token of the vocabulary.
+TYPE_TOKENS = {
+    **dict.fromkeys(("DIFFUSION", "TRACEW", "TRACE", "DWI", "ISODWI", "CALC_BVALUE", "B_VALUE", "SE_DIFFUSION"), "DWI"),
+    **dict.fromkeys(("DTI", "TENSOR"), "DTI"),
+    **dict.fromkeys(("PERFUSION", "DSC", "DCE"), "PERF"),
+    **dict.fromkeys(("ASL",), "ASL"),
+    **dict.fromkeys(("FMRI", "BOLD"), "BOLD"),
+    **dict.fromkeys(("TOF", "ANGIO", "MRA", "TIME_OF_FLIGHT"), "ANGIO"),
+}
+# Before Diffusion b-value (0018,9087) became standard: (group, creator, offset). Siemens syngo MR DICOM conformance
+# statement; dcm2niix documents GE and Philips. GE adds its offset to b-values of newer sequences.
+PRIVATE_B_VALUES = (
+    (0x0019, "SIEMENS MR HEADER", 0x0C),
+    (0x0043, "GEMS_PARM_01", 0x39),
+    (0x2001, "Philips Imaging DD 001", 0x03),
+)
+GE_B_VALUE_OFFSET = 1_000_000_000

@@ -1,0 +1,43 @@
+"""Charts of the page of the night, and its reasons folded by kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.charts.trend_chart import DayCounts, draw_boxes, draw_counts, draw_spark
+from pipeline.stages.operations.refusal_kinds import kind_of
+from pipeline.stages.operations.trends import Trends
+
+
+def draw_trends(trends: Trends) -> list[dict[str, str]]:
+    """Return the charts of the days before a night, each with its caption."""
+    counts = [
+        {"caption": data.title, "svg": draw_counts(data, f"count-{place}")} for place, data in enumerate(trends.counts)
+    ]
+    boxes = [
+        {"caption": data.title, "svg": draw_boxes(data, f"box-{place}")} for place, data in enumerate(trends.p_values)
+    ]
+    return counts + boxes
+
+
+def fold_reasons(rows: Sequence[Mapping[str, Any]], by_day: Mapping[str, DayCounts]) -> list[dict[str, Any]]:
+    """Return the reasons of a night by kind, most frequent first, each with its trend where there is one.
+
+    Args:
+        rows: code, count and example of each reason.
+        by_day: counts of the last days by kind.
+    """
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        kinds.setdefault(kind_of(row["code"]), []).append(row)
+    folded = [
+        {
+            "kind": kind,
+            "count": sum(row["count"] for row in reasons),
+            "rows": reasons,
+            "trend": draw_spark(by_day[kind], f"spark-{place}") if kind in by_day else "",
+        }
+        for place, (kind, reasons) in enumerate(kinds.items())
+    ]
+    return sorted(folded, key=lambda one: (-one["count"], one["kind"]))

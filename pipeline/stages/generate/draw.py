@@ -1,0 +1,117 @@
+"""New images from a model: `draw_samples(load_model(folder), 16, steps=25)`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+from pipeline.methods import Model
+from pipeline.methods.base import Method
+from pipeline.methods.capabilities import Sampler
+from pipeline.nn.condition import VOCABULARY, About
+from pipeline.nn.rng import Rng
+
+FIXED = ("self", "rng", "about")  # arguments of `sample` that are not options
+
+
+def draw_samples(
+    model: Model, count: int, *, seed: int = 0, about: About = (), batch: int = 32, **options: Any
+) -> Tensor:
+    """Return new images float32 [count, C, *spatial], about [-1, 1], on the CPU.
+
+    Image i depends on the seed, i, its condition and the weights, and on `count` and `batch` only by rounding.
+
+    Args:
+        model: a trained model whose method is a Sampler.
+        count: number of images.
+        seed: of the images.
+        about: attributes of each image (`pipeline.data.images.conditions`), one mapping per image; () for none.
+        batch: images drawn at once.
+        options: keywords of the method's `sample`.
+
+    Raises:
+        ConfigError: the method does not sample, has no such option or no conditions, or the count is not positive.
+    """
+    if count < 1 or batch < 1:
+        raise ConfigError(f"Cannot draw {count} images, {batch} at a time; both numbers must be at least 1.")
+    check_request(model.method, options, about)
+    parts = [
+        draw_part(model.method, range(first, min(first + batch, count)), seed, about, options)
+        for first in range(0, count, batch)
+    ]
+    return torch.cat(parts)
+
+
+def draw_part(method: Method, rows: range, seed: int, about: About, options: Mapping[str, Any]) -> Tensor:
+    """Return the images with these numbers, [len(rows), C, *spatial]; the request was checked before.
+
+    Raises:
+        ConfigError: an option is out of its range.
+    """
+    rng = Rng.scoring(seed, [f"sample {number}" for number in rows], device=device_of(method))
+    conditions = {"about": [about[number] for number in rows]} if about else {}
+    return cast(Any, method).sample(rng, **conditions, **options).cpu()
+
+
+def device_of(method: Method) -> torch.device:
+    """Return where the weights of a method are."""
+    return next(chain(method.parameters(), method.buffers())).device  # eigen-images have no parameters
+
+
+def check_request(method: Method, options: Mapping[str, Any], about: About) -> None:
+    """Check that a method can do what is asked of it.
+
+    Raises:
+        ConfigError: it does not sample, has no such option, or has no conditions; the message lists what it has.
+    """
+    name = method.config.name
+    if not isinstance(method, Sampler):
+        raise ConfigError(
+            f"{name} does not draw new images. Choose a method that does, such as vae, ddpm or dcgan; nightread "
+            "generate list shows the shipped tasks."
+        )
+    has = options_of(method)
+    if unknown := sorted(set(options) - has.keys()):
+        listed = ", ".join(f"{option}={default!r}" for option, default in has.items()) or "no option"
+        raise ConfigError(f"{name} has no option {', '.join(unknown)} when it samples; it has {listed}.")
+    if about and not is_conditional(method):
+        raise ConfigError(
+            f"{name} has no conditions, so it cannot draw images with chosen attributes. Set `about: none`, or choose "
+            "a conditional method such as conditional_vae or ddpm with `conditions`."
+        )
+
+
+def check_words(about: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]) -> None:
+    """Check that a condition is one that training images had, since a model has learned no other.
+
+    Raises:
+        ConfigError: an attribute has a word that is not in the vocabulary, or that no training image had; the message
+            lists the words that they had.
+    """
+    for attribute, word in about.items():
+        if attribute not in VOCABULARY:
+            continue
+        learned = sorted({str(one[attribute]) for one in seen if attribute in one})
+        if word not in learned:
+            raise ConfigError(
+                f"No training image has the {attribute} {word!r}, so the model cannot draw one. Their "
+                f"{attribute} is {', '.join(learned) or 'unknown'}; set `about` to one of these."
+            )
+
+
+def options_of(method: Method | type[Method]) -> dict[str, Any]:
+    """Return the options of a sampler with their defaults."""
+    parameters = inspect.signature(cast(Any, method).sample).parameters
+    return {name: one.default for name, one in parameters.items() if name not in FIXED}
+
+
+def is_conditional(method: Method) -> bool:
+    """Return whether a sampler takes conditions, as it was configured."""
+    takes = "about" in inspect.signature(cast(Any, method).sample).parameters
+    return takes and method.conditional

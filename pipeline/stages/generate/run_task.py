@@ -1,0 +1,51 @@
+"""One door to every generative task: `run_task(load_task("configs/tasks/mednist.yaml"), settings)`."""
+
+from __future__ import annotations
+
+from pipeline.config import Settings
+from pipeline.stages.generate.classify_signal import run_classify
+from pipeline.stages.generate.denoise import run_denoise
+from pipeline.stages.generate.restoration_tasks import RestorationTask
+from pipeline.stages.generate.retrieve import run_retrieve
+from pipeline.stages.generate.run_restoration import run_restoration
+from pipeline.stages.generate.run_sample import run_sample
+from pipeline.stages.generate.sample import OnProgress
+from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
+from pipeline.stages.generate.task_config import AnyTask, DenoiseTask, RetrieveTask, SampleTask, TraverseTask
+from pipeline.stages.generate.task_report import TaskReport
+from pipeline.stages.generate.tokenise_signal import run_tokenise
+from pipeline.stages.generate.traverse import run_traverse
+from pipeline.stages.generate.walk import run_walk
+
+
+def run_task(
+    config: AnyTask, settings: Settings, progress: bool = False, on_progress: OnProgress | None = None
+) -> TaskReport:
+    """Train what is missing, do what the task asks, judge, and log; a finished task is reported again.
+
+    Args:
+        config: the task.
+        settings: the workspace.
+        progress: show a progress bar while models are trained.
+        on_progress: called with (images done, images in all) by tasks that take long after the training.
+
+    Raises:
+        ArtefactError: the trained run is missing, or its model has another SHA-256.
+        ConfigError: the method cannot do what is asked of it; said before it is trained.
+        EmptySelection: a set lacks the images that the task needs.
+    """
+    if isinstance(config, SampleTask):
+        return run_sample(config, settings, progress, on_progress)
+    if isinstance(config, TraverseTask):
+        return run_traverse(config, settings, progress)
+    if isinstance(config, ClassifyTask):
+        return run_classify(config, settings, progress)
+    if isinstance(config, TokeniseTask):
+        return run_tokenise(config, settings, progress)
+    if isinstance(config, DenoiseTask):
+        return run_denoise(config, settings, progress, on_progress)
+    if isinstance(config, RestorationTask):
+        return run_restoration(config, settings, progress, on_progress)
+    if isinstance(config, RetrieveTask):
+        return run_retrieve(config, settings, progress, on_progress)
+    return run_walk(config, settings, progress)

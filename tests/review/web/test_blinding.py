@@ -1,0 +1,100 @@
+"""Nothing around a scan tells whether it was flagged while its reader may still decide blind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.data.catalogue.reading_list import draw_reading_lists
+from pipeline.data.catalogue.schema import FindingRow, RunRow, now
+from pipeline.errors import RejectionCode
+from pipeline.review.web.night_charts import draw_trends
+from pipeline.stages.operations.trends import read_trends
+from pipeline.types import Finding, SliceScore
+
+Open = Callable[..., Any]
+
+
+def score_one(room: Any, night: Any, study: str, flagged: bool) -> str:
+    """Enter a scoring run of one study that is listed already under another model's name; return the run."""
+    scored = room.catalogue.run(night.run_id)
+    run_id = room.catalogue.start_run("score", scored.route, scored.folder)
+    row = next(row for row in room.catalogue.list_findings() if row.study_id == study)
+    names = ("instance_id", "frame", "series_id")
+    evidence = (SliceScore(*(row.evidence[0][name] for name in names), study, row.patient_id, 1.0),)
+    p_value = 0.001 if flagged else 0.8
+    finding = Finding(study, row.patient_id, row.route, 1.0, p_value, 99, "conformal", flagged, "fpr", evidence)
+    room.catalogue.add_findings(run_id, [finding], ("f" if flagged else "e") * 64)
+    statement = f"{int(flagged)} of 1 flagged at a target false-positive rate of 0.05."
+    room.catalogue.finish_run(run_id, summary={"studies": 1, "flagged": int(flagged), "statement": statement})
+    draw_reading_lists(room.catalogue, night.settings.review)
+    return run_id
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_the_night_tells_no_result_of_a_run_that_is_read_blind(
+    browser: Open, room: Any, night: Any, listed: list[int], flagged: bool
+) -> None:
+    study = room.read_finding(listed[0]).study_id
+    run_id = score_one(room, night, study, flagged)
+    ann, auditor = browser("ann"), browser("aud")
+    page = ann.get("/night").text
+    assert "of 1 flagged at" not in page
+    assert "hidden until decided" in page
+    assert f"{int(flagged)} of 1 flagged at" in auditor.get("/night").text, "an auditor does not read scans"
+    assert run_id in room.review.worklist.list_blind_runs()
+    number = next(row.id for row in room.catalogue.list_findings(run_id))
+    ann.decide(number, "dismissed")
+    assert f"{int(flagged)} of 1 flagged at" in ann.get("/night").text
+    assert run_id not in room.review.worklist.list_blind_runs()
+
+
+def test_objects_of_ours_that_came_back_are_not_counted_for_readers(browser: Open, room: Any) -> None:
+    code = RejectionCode.MADE_HERE.value
+    with room.catalogue.session() as session:
+        room.catalogue.add_rejection(session, "f" * 32, "file", RejectionCode.MADE_HERE, "Nightread made it.")
+    assert code not in browser("ann").get("/night").text
+    assert code in browser("aud").get("/night").text
+
+
+def unflag(room: Any, run_id: str) -> None:
+    """Turn the flagged scan of a run into one that is not, as if it had always been so."""
+    with room.catalogue.session() as session:
+        session.get(RunRow, run_id).summary = {"studies": 1, "flagged": 0, "statement": ""}
+        for row in session.query(FindingRow).filter(FindingRow.run_id == run_id):
+            row.flagged, row.p_value = False, 0.8
+
+
+def test_the_charts_are_the_same_whether_a_blind_scan_was_flagged(room: Any, night: Any, listed: list[int]) -> None:
+    study = room.read_finding(listed[0]).study_id
+    run_id = score_one(room, night, study, flagged=True)
+    hidden = room.review.worklist.list_blind_runs()
+    assert run_id in hidden
+    pictures = []
+    for change in (lambda: None, lambda: unflag(room, run_id)):
+        change()
+        pictures.append([draw_trends(read_trends(room.catalogue, now().date(), one)) for one in (hidden, ())])
+    (blind, open_), (blind_unflagged, open_unflagged) = pictures
+    assert blind == blind_unflagged
+    assert open_ != open_unflagged, "the charts do show it to whoever does not read"
+    assert 'class="c-held-back"' in str(blind) and 'class="c-held-back"' not in str(open_)
+
+
+def test_the_page_shows_a_reader_the_charts_without_hidden_runs(
+    browser: Open, room: Any, night: Any, listed: list[int]
+) -> None:
+    score_one(room, night, room.read_finding(listed[0]).study_id, flagged=True)
+    assert "c-held-back" in browser("ann").get("/night").text
+    assert "c-held-back" not in browser("aud").get("/night").text
+
+
+def test_trends_do_not_count_objects_of_ours_for_readers(room: Any) -> None:
+    with room.catalogue.session() as session:
+        room.catalogue.add_rejection(session, "e" * 32, "file", RejectionCode.MADE_HERE, "Nightread made it.")
+    every, without = (
+        read_trends(room.catalogue, now().date(), (), codes) for codes in ((), (RejectionCode.MADE_HERE.value,))
+    )
+    assert every.counts[2].values[-1] == without.counts[2].values[-1] + 1
+    assert set(every.refusals) - set(without.refusals) == {"Images that do not belong here"}
