@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.database import revisions, run_revisions
+from pipeline.data.catalogue.database import open_engine, revisions, run_revisions
 from pipeline.data.catalogue.schema import Base, Patient
 from pipeline.data.migrations import HEAD, UNRELEASED
 from pipeline.dicom.decode.attributes import InstanceAttributes
@@ -85,6 +85,21 @@ def test_sqlite_pragmas(settings: Settings) -> None:
             for name in ("journal_mode", "foreign_keys", "busy_timeout", "synchronous")
         }
     assert values == {"journal_mode": "wal", "foreign_keys": 1, "busy_timeout": 60000, "synchronous": 2}
+
+
+def test_a_new_database_waits_for_others_that_enter_wal_mode(tmp_path: Path) -> None:
+    """SQLite's own busy timeout does not: without our waiting, one in thirty of these connections is refused."""
+    barrier = threading.Barrier(6)
+
+    def connect(number: int) -> None:
+        engine = open_engine(f"sqlite:///{tmp_path / str(number)}.db")
+        barrier.wait()
+        engine.connect().close()
+        engine.dispose()
+
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(60):
+            list(pool.map(connect, [number] * 6))
 
 
 def test_foreign_keys_hold(catalogue: Catalogue) -> None:
