@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.methods.base import Method
 from pipeline.methods.capabilities import AnomalyMapper, Reconstructor, ScanScorer
 from pipeline.methods.stored_model import Model
+from pipeline.nn.gradients import unless_kept
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -153,7 +154,7 @@ class Detector(Scorer):
         """Return scores [n] and maps [n, 1, *spatial] of some rows."""
         x, body = batch.images[part].to(self.device, torch.float32), batch.body[part].to(self.device)
         counted, given = counted_body(body, self.residual), answer[part].to(self.device)
-        with torch.no_grad():
+        with unless_kept():
             if isinstance(self.method, AnomalyMapper):
                 maps = clean(given, self.residual).masked_fill(~counted, 0.0)
             else:

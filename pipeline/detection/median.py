@@ -37,11 +37,13 @@ def median_filter(maps: Tensor, size: int) -> Tensor:
     A NaN makes its whole neighbourhood NaN.
 
     Args:
-        maps: float32 or float64 [B, C, *spatial]; there are no gradients.
+        maps: float32 or float64 [B, C, *spatial].
         size: 1 returns the maps unchanged.
     """
     if size == 1:
         return maps
+    if maps.requires_grad:
+        return _with_gradient(maps, size)
     rows = maps.flatten(0, 1)
     medians = torch.empty_like(rows)
     plane = CPU_PLANE if maps.device.type == "cpu" else GPU_PLANE
@@ -49,6 +51,14 @@ def median_filter(maps: Tensor, size: int) -> Tensor:
     for part, out in zip(rows.split(at_once), medians.split(at_once), strict=True):
         _median(part, size, out)
     return medians.view(maps.shape)
+
+
+def _with_gradient(maps: Tensor, size: int) -> Tensor:
+    """Return the same medians by sorting every window; the gradient goes to the pixel that is the median."""
+    windows = F.pad(maps, (size // 2,) * 2 * (maps.ndim - 2), mode="replicate")
+    for axis in range(2, maps.ndim):
+        windows = windows.unfold(axis, size, 1)
+    return windows.flatten(maps.ndim).median(dim=-1).values
 
 
 def _median(rows: Tensor, size: int, out: Tensor) -> None:

@@ -164,6 +164,11 @@ def ssim(x: Tensor, y: Tensor, sigma_fraction: float) -> Tensor:
     weighted by the window, without the n/(n-1) correction, as in the paper.
     """
     c1, c2 = (K1 * RANGE) ** 2, (K2 * RANGE) ** 2
+    if x.requires_grad or y.requires_grad:
+        blurred = gaussian_blur(torch.cat([x, y, x.square() + y.square(), x * y]), sigma_fraction).chunk(4)
+        means, both = blurred[0].square() + blurred[1].square(), blurred[0] * blurred[1]
+        similarity = (2 * both + c1) * (2 * (blurred[3] - both) + c2)
+        return similarity / ((means + c1) * (blurred[2] - means + c2))
     moments = torch.stack([x, y, x, x])
     moments[2].mul_(x).addcmul_(y, y)
     moments[3].mul_(y)

@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, Rejected, RejectionCode
 from pipeline.methods.component import ComponentConfig
 from pipeline.methods.supervision import Supervision, find_supervision
+from pipeline.nn.gradients import unless_kept
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
@@ -157,7 +158,7 @@ class Method(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            with torch.no_grad():
+            with unless_kept():
                 yield
         finally:
             self.train(was_training)

@@ -8,8 +8,8 @@ method has a capability by having its functions. These rules hold for all of the
 - A row of the answer depends on its own row, its own stream of `rng` and the weights: not on its neighbours, their
   order, the training mode or the global generator. The same keys give the same bits; without an `rng` there is no
   randomness.
-- An answer has no gradient. A codec's has one, since latent models train through it: it is asked in eval mode, and
-  checks nothing.
+- An answer has no gradient, except within `pipeline.nn.gradients.keep_gradients`, for attacks. A codec's has one,
+  since latent models train through it: it is asked in eval mode, and checks nothing.
 - Keywords beyond those listed have defaults (`steps`, `eta`, a temperature).
 """
 
@@ -126,6 +126,21 @@ class Restorer(Protocol):
             rng: one stream per row; a deterministic method draws nothing.
             condition: what is known of the degradation, [B, K, *spatial] (a mask: 1 where pixels are missing) or [B, K]
                 (a noise level); None for a method that needs none.
+        """
+        ...
+
+
+@runtime_checkable
+class Purifier(Protocol):
+    """A method that draws a normal image near a given one: noise covers what is small, and is taken away again."""
+
+    def purify(self, x: Tensor, rng: Rng, time: float, steps: int = 5) -> Tensor:
+        """Return x [B, C, *spatial] noised to `time`, above 0 (the image) to 1 (noise), and denoised in `steps` steps.
+
+        Differentiable within `keep_gradients`, since an attack that knows it follows its gradient.
+
+        Raises:
+            ConfigError: `time` or `steps` is out of range.
         """
         ...
 

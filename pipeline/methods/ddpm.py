@@ -37,6 +37,7 @@ from pipeline.errors import ConfigError, EmptySelection
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.condition import About
 from pipeline.nn.rng import Rng
+from pipeline.nn.sampling_options import require_between
 from pipeline.types import Batch
 
 
@@ -166,6 +167,31 @@ class DiffusionModel(Method):
         with self.inference():
             network = self.config.towards(self, self.conditions, about, len(rng), guidance)
             return self.process.draw(network, rng, steps, eta)
+
+    def purify(self, x: Tensor, rng: Rng, time: float, steps: int = 5) -> Tensor:
+        """Return the images noised to `time` and denoised (arXiv:2205.07460, section 3), [B, C, *spatial].
+
+        The way back is ancestral, as the paper's reverse SDE, or DDIM for noise other than Gaussian. A conditional
+        model is asked without attributes.
+
+        Args:
+            x: [B, C, *spatial].
+            rng: one stream per row.
+            time: t*, the share of the T times that the images are noised to, above 0 and at most 1.
+            steps: steps of the way back, at least 1.
+
+        Raises:
+            ConfigError: an option out of range.
+        """
+        require_between("time", time, 0, 1, above=True)
+        require_between("steps", steps, 1, self.config.times)
+        with self.inference():
+            start = max(round(time * self.config.times) - 1, 0)
+            t = torch.full((len(self.check(x)),), start, dtype=torch.int64, device=x.device)
+            x_t = self.process.noised(x, self.process.noise(rng.fork("noise")), t)
+            eta = 1.0 if self.config.noise == "gaussian" else 0.0
+            predict = self.process.eps_of(self.config.towards(self, self.conditions, (), len(x), 0.0))
+            return self.process.walk(predict, x_t, start, steps, rng.fork("back"), eta).to(x.dtype)
 
     def denoiser(self, about: About, rows: int, copies: int = 1) -> Denoiser:
         """Return the noise predictor for `copies` copies of the rows, with guidance if configured."""

@@ -17,15 +17,17 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denoiser
-from pipeline.diffusion.flow import Flow, FlowConfig, Solver
+from pipeline.diffusion.flow import MOST_STEPS, Flow, FlowConfig, Solver, follow, on_path
 from pipeline.diffusion.guidance import GuidanceFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.condition import About
 from pipeline.nn.rng import Rng
+from pipeline.nn.sampling_options import require_between
 from pipeline.types import Batch
 
 TIME_SCALE = 1000.0  # the networks embed times as 0 .. 1000
@@ -89,6 +91,30 @@ class RectifiedFlow(Method):
             copies = len(self.config.start_times)
             network = self.config.towards(self, self.conditions, about, len(self.check(x)), copies=copies)
             return self.flow.from_starts(network, x, rng).mean(dim=0).clamp(-1, 1).to(x.dtype)
+
+    def purify(self, x: Tensor, rng: Rng, time: float, steps: int = 5) -> Tensor:
+        """Return the images taken to `time` on the path and back along the flow, [B, C, *spatial].
+
+        That is the purification of arXiv:2205.07460, section 3, with straight paths in place of diffusion. A
+        conditional model is asked without attributes.
+
+        Args:
+            x: [B, C, *spatial].
+            rng: one stream per row.
+            time: t*, above 0 (the image) and at most 1 (noise).
+            steps: steps of the way back, 1 to 1000.
+
+        Raises:
+            ConfigError: an option out of range.
+        """
+        require_between("time", time, 0, 1, above=True)
+        require_between("steps", steps, 1, MOST_STEPS)
+        with self.inference():
+            start = torch.full((len(self.check(x)),), time, device=x.device)
+            network = self.config.towards(self, self.conditions, (), len(x), 0.0)
+            x_t = on_path(x, self.flow.noise(rng), start)
+            clean = follow(self.flow.velocity_of(network), x_t, start, steps, self.config.solver)
+            return clean.clamp(-1, 1).to(x.dtype)
 
     def sample(
         self,

@@ -21,12 +21,15 @@ from pipeline.methods.capabilities import (
     Editor,
     Embedder,
     LevelTokeniser,
+    Purifier,
     Restorer,
     Sampler,
     Tokeniser,
     Translator,
 )
+from pipeline.nn.gradients import keep_gradients, unless_kept
 from pipeline.nn.rng import Rng
+from pipeline.nn.sampling_options import require_between
 from pipeline.types import Batch
 
 Answer = Callable[[Tensor, Rng], Tensor]
@@ -115,6 +118,26 @@ def law_of_restorers(method: Restorer, batch: Batch) -> None:
     refuses_what_is_not_finite(method.restore, batch)
 
 
+def law_of_purifiers(method: Purifier, batch: Batch) -> None:
+    def purify(x: Tensor, rng: Rng) -> Tensor:
+        return method.purify(x, rng, 0.3, steps=2)
+
+    images = rows_are_independent(method, batch, purify)
+    assert images.shape == batch.images.shape and images.dtype == torch.float32
+    assert not torch.equal(images, purify(batch.images, rng_of(batch).fork("other")))
+    refuses_what_is_not_finite(purify, batch)
+    for time, steps in ((0.0, 2), (1.5, 2), (0.3, 0)):
+        try:
+            method.purify(batch.images, rng_of(batch), time, steps)
+        except ConfigError:
+            continue
+        raise AssertionError(f"took time {time} and {steps} steps")
+    with keep_gradients():
+        x = batch.images.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(purify(x, rng_of(batch))[0].sum(), x)
+    assert gradient[0].any() and not gradient[1:].any(), "each row has the gradient of its own image"
+
+
 def law_of_translators(method: Translator, batch: Batch) -> None:
     assert method.domains and len(set(method.domains)) == len(method.domains)
     for domain in method.domains:
@@ -159,6 +182,7 @@ LAWS: dict[type, Callable[[Any, Batch], None]] = {
     Tokeniser: law_of_tokenisers,
     LevelTokeniser: law_of_level_tokenisers,
     Restorer: law_of_restorers,
+    Purifier: law_of_purifiers,
     Translator: law_of_translators,
     Embedder: law_of_embedders,
     Editor: law_of_editors,
@@ -204,6 +228,13 @@ class Toy(nn.Module):
         check_finite(worse)
         return (worse + 0.1 * rng.normal(*worse.shape[1:])).clamp(-1, 1)
 
+    def purify(self, x: Tensor, rng: Rng, time: float, steps: int = 5) -> Tensor:
+        check_finite(x)
+        require_between("time", time, 0, 1, above=True)
+        require_between("steps", steps, 1)
+        with unless_kept():
+            return (x + time * rng.normal(*x.shape[1:])).clamp(-1, 1)
+
     def translate(self, x: Tensor, to: str, rng: Rng) -> Tensor:
         check_finite(x)
         if to not in self.domains:
@@ -236,6 +267,9 @@ class Broken(Toy):
 
     def restore(self, worse: Tensor, rng: Rng, condition: Tensor | None = None) -> Tensor:  # answers to NaN
         return worse.nan_to_num()
+
+    def purify(self, x: Tensor, rng: Rng, time: float, steps: int = 5) -> Tensor:  # the same noise for every key
+        return super().purify(x, Rng([0] * len(x)), time, steps)
 
     def translate(self, x: Tensor, to: str, rng: Rng) -> Tensor:  # takes any domain
         return super().translate(x, to if to in self.domains else "dark", rng)
@@ -279,4 +313,5 @@ def test_the_registry_has_samplers_codecs_tokenisers_and_embedders(all_small: li
     assert having["Embedder"] == {"diff_ae", "stylegan2", "infogan", "pca"}
     assert having["Editor"] == {"stylegan2"}
     assert having["Restorer"] == {"regression_unet", "conditional_ddpm", "conditional_gan"}
+    assert having["Purifier"] == {"ddpm", "rectified_flow"}
     assert having["Translator"] == set()
