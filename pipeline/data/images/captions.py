@@ -141,16 +141,16 @@ def describe(about: Mapping[str, Any], head: Caption | None = None) -> Caption |
         "image": IMAGES.get(str(about.get("modality", "")), ""),
         "body": str(about.get("body_part", "")).lower(),
     }
-    known = {name: word for name, word in values.items() if word in GRAMMAR[name]} if head is None else head.words
-    if not known:
+    words = {name: word for name, word in values.items() if word in GRAMMAR[name]} if head is None else head.words
+    if not words:
         return None
     position = about.get("relative_position")
     if position is not None:
-        known["third"] = GRAMMAR["third"][min(int(3 * float(position)), 2)]
+        words["third"] = GRAMMAR["third"][min(int(3 * float(position)), 2)]
     if about.get("subject"):
-        known["subject"] = str(about["subject"])
+        words["subject"] = str(about["subject"])
     finding = parse_words(str(about["finding"])) if about.get("finding") else {}
-    return Caption(**{**known, **finding})
+    return Caption(**{**words, **finding})
 
 
 def describe_lesion(head: Caption, mask: np.ndarray | None) -> Caption:
