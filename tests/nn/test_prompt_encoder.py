@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from pipeline.errors import ConfigError
-from pipeline.nn.text import PromptEncoder, TextConfig
+from pipeline.nn.prompt_encoder import PromptEncoder, TextConfig
 
 WORDS = ("MR", "brain", "lesion", "left", "right", ",")
 
