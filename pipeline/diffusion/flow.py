@@ -24,6 +24,7 @@ from pipeline.nn.rng import Rng
 from pipeline.nn.sampling_options import require_between, require_one_of
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x_t [B, C, *spatial], t float32 [B] in [0, 1]) -> v of the same shape
+Keep = Callable[[Tensor, Tensor], Tensor]  # (x_t, its time [B]) -> x_t with its fixed part restored
 Solver = Literal["euler", "heun"]
 Prediction = Literal["velocity", "x0"]
 MOST_STEPS = 1000
@@ -141,7 +142,13 @@ def on_path(x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def follow(
-    velocity: Velocity, x_t: Tensor, start: Tensor, steps: int, solver: Solver = "euler", shift: float = 1.0
+    velocity: Velocity,
+    x_t: Tensor,
+    start: Tensor,
+    steps: int,
+    solver: Solver = "euler",
+    shift: float = 1.0,
+    keep: Keep | None = None,
 ) -> Tensor:
     """Return the images at t = 0, from x_t at times `start` [B].
 
@@ -150,7 +157,8 @@ def follow(
 
     The error decreases with the number of steps for euler, and with its square for heun: the trapezoidal rule with an
     Euler step as predictor, at two evaluations per step. The last step is Euler's, since at t = 0 a velocity is not
-    reliable (as in arXiv:2206.00364, algorithm 1).
+    reliable (as in arXiv:2206.00364, algorithm 1). `keep` is called after each step, for inpainting (arXiv:2201.09865,
+    eq. 8).
     """
     left = [1 - k / steps for k in range(steps + 1)]
     grid = [shift * u / (1 + (shift - 1) * u) for u in left]
@@ -160,6 +168,7 @@ def follow(
         if solver == "heun" and k < steps - 1:
             v = (v + velocity(x_t + dt * v, after)) / 2
         x_t = x_t + dt * v
+        x_t = x_t if keep is None else keep(x_t, after)
     return x_t
 
 

@@ -40,6 +40,7 @@ from pipeline.methods.rectified_flow import RectifiedFlowConfig
 from pipeline.methods.regression_unet import RegressionUnetConfig
 from pipeline.methods.stylegan2 import StyleGan2Config
 from pipeline.methods.synthetic_lesion import SyntheticLesionConfig
+from pipeline.methods.text_to_image import TextToImageConfig
 from pipeline.methods.vae import VaeConfig
 from pipeline.methods.vampprior import VampPriorConfig
 from pipeline.methods.var import VarConfig
@@ -74,6 +75,7 @@ AnyMethodConfig = Annotated[
     | DdpmConfig
     | LatentDiffusionConfig
     | RectifiedFlowConfig
+    | TextToImageConfig
     | DiffAeConfig
     | SyntheticLesionConfig
     | LearnedResidualConfig
