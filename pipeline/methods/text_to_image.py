@@ -229,7 +229,7 @@ class TextToImage(Method):
         require_between("guidance", s, 0.0, STRONGEST)
         if not worded and (s != 1.0 or any(negative)):
             raise ConfigError(
-                f"Guidance {s:g} and the negative prompt {negative!r} act on a prompt, and there is none. Give one, "
+                f"Guidance {s:g} and the negative prompt {negative!r} act on a prompt, which is missing. Give one, "
                 "such as 'axial FLAIR brain, no finding', or leave them out."
             )
         away = [negative] * len(prompts) if isinstance(negative, str) else negative

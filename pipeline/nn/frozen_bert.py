@@ -26,7 +26,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 class FrozenBert:
-    """A text encoder whose weights never change, and which is no part of the model that uses it.
+    """A text encoder whose weights never change and do not belong to the model that uses it.
 
     Args:
         folder: config.json, vocab.txt and model.safetensors.

@@ -145,8 +145,8 @@ def test_the_baseline_knows_classes_and_no_words() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"guidance": 2.0}, "there is none"),
-        ({"negative": LEFT}, "there is none"),
+        ({"guidance": 2.0}, "which is missing"),
+        ({"negative": LEFT}, "which is missing"),
         ({"prompt": LEFT, "guidance": -1.0}, "guidance"),
         ({"prompt": "MR spleen with words"}, "spleen"),
         ({"prompt": ", ".join(["MR"] * 30)}, "longest"),
@@ -172,6 +172,6 @@ def test_masks_that_do_not_fit_are_refused(method: TextToImage, x: Tensor) -> No
 
 
 @pytest.mark.parametrize("head", ["axial FLAIR spleen", "axial FLAIR brain, no finding"])
-def test_a_head_that_is_no_head_is_refused(head: str) -> None:
+def test_a_head_says_what_every_image_is(head: str) -> None:
     with pytest.raises(ValueError, match="head|spleen"):
         TextToImageConfig(head=head)

