@@ -100,6 +100,30 @@ def write_phantoms(
     Raises:
         ConfigError: a count or fraction is out of range, or the phantom does not exist.
     """
+    studies = []
+    for index, (kind, grade) in enumerate(plan_lesions(n_patients, abnormal_fraction, seed, size, kinds, grades)):
+        patient = make_patient(
+            seed * SEEDS_PER_FOLDER + index, modality, kind, size, slices, grade=grade, region=region,
+            callipers=callipers,
+        )  # fmt: skip
+        visit = _visit(family, patient, index)
+        studies.append(write_study(folder, patient, visit, index, syntaxes[index % len(syntaxes)]))
+    return PhantomManifest(folder, tuple(studies))
+
+
+def plan_lesions(
+    n_patients: int,
+    abnormal_fraction: float,
+    seed: int,
+    size: int,
+    kinds: Sequence[LesionKind],
+    grades: Sequence[int],
+) -> list[tuple[LesionKind, int] | tuple[None, None]]:
+    """Return the kind and grade of each patient's lesion, or two times None.
+
+    Raises:
+        ConfigError: a count, size, fraction or seed is out of range.
+    """
     sensible = n_patients >= 0 and 0 <= abnormal_fraction <= 1 and 0 <= seed < SEEDS_PER_FOLDER
     if not sensible or size < SMALLEST:
         raise ConfigError(
@@ -107,19 +131,11 @@ def write_phantoms(
             f"the count must be 0 or more, the size at least {SMALLEST} px, the share in 0..1 and the seed in "
             f"0..{SEEDS_PER_FOLDER - 1}."
         )
-    sick = choose_sick(n_patients, abnormal_fraction, seed)
-    studies = []
-    for index in range(n_patients):
-        turn = sick.get(index)
-        kind = None if turn is None else kinds[turn % len(kinds)]
-        grade = None if turn is None else grades[turn // len(kinds) % len(grades)]
-        patient = make_patient(
-            seed * SEEDS_PER_FOLDER + index, modality, kind, size, slices, grade=grade, region=region,
-            callipers=callipers,
-        )  # fmt: skip
-        visit = _visit(family, patient, index)
-        studies.append(_write_study(folder, patient, visit, index, syntaxes[index % len(syntaxes)]))
-    return PhantomManifest(folder, tuple(studies))
+    turns = map(choose_sick(n_patients, abnormal_fraction, seed).get, range(n_patients))
+    return [
+        (None, None) if turn is None else (kinds[turn % len(kinds)], grades[turn // len(kinds) % len(grades)])
+        for turn in turns
+    ]
 
 
 def choose_sick(n_patients: int, fraction: float, seed: int) -> dict[int, int]:
@@ -140,7 +156,8 @@ def _visit(family: str, patient: PhantomPatient, index: int) -> Visit:
     )
 
 
-def _write_study(folder: Path, patient: PhantomPatient, visit: Visit, index: int, syntax: str) -> PhantomStudy:
+def write_study(folder: Path, patient: PhantomPatient, visit: Visit, index: int, syntax: str) -> PhantomStudy:
+    """Write one examination into a folder of its own below `folder`."""
     place = folder / f"{patient.modality.lower()}{index:05d}"
     place.mkdir(parents=True, exist_ok=True)
     files = tuple(_write_files(place, datasets(patient, visit), patient, syntax))

@@ -115,16 +115,18 @@ def make_patient(
     Raises:
         ConfigError: a modality, region, grade or count that phantoms do not offer.
     """
-    region = _check(modality, region, grade, size, slices)
-    rng = _stream(seed, modality, region, 0)
+    region = check_phantom(modality, region, grade, size, slices)
+    rng = stream_of(seed, modality, region, 0)
     age_factor, draw = rng.random(2).tolist()
     anatomy = _anatomy(rng, modality, region, age_factor)
     scanner = SCANNERS[modality][int(rng.random() * len(SCANNERS[modality]))]
     acquisition = Acquisition.draw(rng, scanner, HEAD_CT_NOISE if (modality, region) == ("CT", "head") else 1.0)
-    positions = _positions(rng, region, slices)
+    positions = draw_positions(rng, region, slices)
     rendered = [anatomy.slice(z, size) for z in positions]
-    lesion_rng = _stream(seed, modality, region, 1) if lesion else None
-    images, masks, made = _with_lesion(lesion_rng, lesion, grade, FULL_CONTRAST[modality, region], rendered, positions)
+    full, lesion_rng = FULL_CONTRAST[modality, region], stream_of(seed, modality, region, 1)
+    placed = place_lesion(lesion_rng, lesion, grade, full, rendered, positions) if lesion else None
+    images, masks = put_lesion(placed, rendered, positions)
+    made = None if placed is None else placed.lesion
     stored = np.stack([acquisition.stored(rng, image, z) for image, z in zip(images, positions, strict=True)])
     marks = _marks(seed, scanner, stored.shape, callipers, made)
     stored, rgb = burn_in(stored, marks, scanner.colour) if marks.any() else (stored, None)
@@ -146,7 +148,8 @@ def make_patient(
     )
 
 
-def _check(modality: str, region: Region | None, grade: int | None, size: int, slices: int) -> Region:
+def check_phantom(modality: str, region: Region | None, grade: int | None, size: int, slices: int) -> Region:
+    """Return the region, by default the modality's first (ConfigError: there is no such phantom)."""
     if modality not in REGIONS:
         raise ConfigError(f"There are no phantoms of modality {modality!r}. Choose one of {', '.join(REGIONS)}.")
     region = region or REGIONS[modality][0]
@@ -162,7 +165,8 @@ def _check(modality: str, region: Region | None, grade: int | None, size: int, s
     return region
 
 
-def _stream(seed: int, modality: str, region: Region, number: int) -> np.random.Generator:
+def stream_of(seed: int, modality: str, region: Region, number: int) -> np.random.Generator:
+    """Return one of the independent random streams of a patient."""
     code = list(REGIONS).index(modality) * 8 + REGIONS[modality].index(region)
     return np.random.Generator(np.random.PCG64([seed, code, number]))
 
@@ -180,11 +184,12 @@ def _marks(
     """Draw what an ultrasound scanner burns in; marks have a random stream of their own, so nothing else moves."""
     if scanner.modality != "US":
         return np.zeros(shape, np.float32)
-    measured = choose_callipers(_stream(seed, "US", "breast", 2), callipers, lesion)
+    measured = choose_callipers(stream_of(seed, "US", "breast", 2), callipers, lesion)
     return draw_marks(shape[-1], scanner.model, round(scanner.field_of_view_mm), measured)[None]
 
 
-def _positions(rng: np.random.Generator, region: Region, slices: int) -> tuple[float, ...]:
+def draw_positions(rng: np.random.Generator, region: Region, slices: int) -> tuple[float, ...]:
+    """Return the positions of the slices along the patient's axis, in [0, 1]."""
     low, high = COVERAGE[region]
     part = float(rng.random())
     if slices == 1:
@@ -193,26 +198,42 @@ def _positions(rng: np.random.Generator, region: Region, slices: int) -> tuple[f
     return tuple((np.linspace(low, high, slices) + shift).tolist())
 
 
-def _with_lesion(
-    rng: np.random.Generator | None,
-    kind: LesionKind | None,
+@dataclass(frozen=True, slots=True)
+class PlacedLesion:
+    """A lesion, and the field that makes its border irregular."""
+
+    lesion: Lesion
+    outline: Field
+
+
+def place_lesion(
+    rng: np.random.Generator,
+    kind: LesionKind,
     grade: int | None,
     contrast: float,
     rendered: list[Rendered],
     positions: tuple[float, ...],
-) -> tuple[list[np.ndarray], list[np.ndarray], Lesion | None]:
-    images = [item.image for item in rendered]
-    if kind is None or rng is None:
-        return images, [np.zeros(image.shape, bool) for image in images], None
+) -> PlacedLesion:
+    """Draw a lesion about one of the slices; `contrast` is that of grade 3, and without a grade it is drawn."""
     grade = grade or int(rng.integers(1, 4))
     where = int(rng.integers(len(positions)))
     pitch = positions[1] - positions[0] if len(positions) > 1 else 0.0
     lesion = draw_lesion(rng, LesionKind(kind), grade, contrast, rendered[where], positions[where], pitch)
-    outline, size = Field(rng, 12), images[0].shape[0]
-    alphas = [lesion.alpha(z, size, outline) for z in positions]
+    return PlacedLesion(lesion, Field(rng, 12))
+
+
+def put_lesion(
+    placed: PlacedLesion | None, rendered: list[Rendered], positions: tuple[float, ...]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the slices with the lesion, and its masks; as they are without one."""
+    images = [item.image for item in rendered]
+    if placed is None:
+        return images, [np.zeros(image.shape, bool) for image in images]
+    lesion, size = placed.lesion, images[0].shape[0]
+    alphas = [lesion.alpha(z, size, placed.outline) for z in positions]
     pairs = [apply_lesion(item.image, item.organ, lesion, alpha) for item, alpha in zip(rendered, alphas, strict=True)]
     images = [
         behind(image, item.body, lesion, alpha) if item.echo else image
         for (image, _), item, alpha in zip(pairs, rendered, alphas, strict=True)
     ]
-    return images, [pair[1] for pair in pairs], lesion
+    return images, [pair[1] for pair in pairs]

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from pipeline.dicom.phantom.drawing import Array, Field, grid
 
@@ -29,6 +30,8 @@ class Scanner:
         correlation: width in pixels of the noise's Gaussian kernel; 0 = white.
         gain, offset: stored or physical unit per rendered unit, and the constant added; HU error in CT.
         bias: depth of the coil's sensitivity profile, MR only.
+        spread: standard deviation of the point spread function / field of view; 0 = sharp.
+        gamma: exponent of the magnitude before the gain, MR only.
         slope, intercept: rescale to HU, CT only (PS3.3 C.11.1).
         colour: whether pixels are stored as RGB, with yellow marks, US only.
         calibrated: whether the file declares its ultrasound region (PS3.3 C.8.5.5), US only.
@@ -42,6 +45,8 @@ class Scanner:
     gain: float = 1.0
     offset: float = 0.0
     bias: float = 0.0
+    spread: float = 0.0
+    gamma: float = 1.0
     bits_stored: int = 12
     signed: bool = False
     slope: float = 1.0
@@ -145,6 +150,8 @@ class Acquisition:
         """Add noise and return integers [S, S]: int16 where the scanner stores signed values, uint8 where it stores 8
         bits, else uint16."""
         scanner, size = self.scanner, image.shape[0]
+        if scanner.spread:
+            image = gaussian_filter(image, scanner.spread * size, mode="nearest")
         noise = self.noise * correlated_noise(rng, size, scanner.correlation)
         values = self._measured(rng, image, noise, z)
         low, high = scanner.limits
@@ -166,5 +173,6 @@ class Acquisition:
             other = self.noise * correlated_noise(rng, size, scanner.correlation)
             real = image * profile + noise
             # Magnitude of a complex signal with independent noise in both channels, hence Rician.
-            return self.gain * np.sqrt(real * real + other * other)
+            magnitude = np.sqrt(real * real + other * other)
+            return self.gain * (magnitude if scanner.gamma == 1 else magnitude**scanner.gamma)
         return self.gain * (image + noise * (0.6 + 0.8 * image)) + scanner.offset
