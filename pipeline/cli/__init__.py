@@ -11,6 +11,7 @@ import click
 from pipeline import __version__
 from pipeline.cli.admin import backup, identity, restore, serve
 from pipeline.cli.choosing import compare, grid
+from pipeline.cli.code_tasks import CODE_TASKS
 from pipeline.cli.degraded_images import RESTORATIONS
 from pipeline.cli.doctor import doctor
 from pipeline.cli.export_model import export
@@ -34,7 +35,7 @@ COMMANDS = (
 )
 
 
-for command in (*RESTORATIONS, *SIGNALS):
+for command in (*CODE_TASKS, *RESTORATIONS, *SIGNALS):
     generate.add_command(command)
 
 

@@ -1,0 +1,82 @@
+"""Commands of the tasks that move in the codes of a model, or sort images by them: walk, traverse, codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.generate import run_kind, task_command
+from pipeline.cli.output import json_option, print_rows, settings_of
+
+
+@click.command(
+    "walk",
+    short_help="Walk from one image to another.",
+    epilog="""\b
+Example:
+  nightread generate walk configs/tasks/phantom-walk.yaml
+  nightread generate walk configs/tasks/mednist.yaml -s run.method=configs/methods/stylegan2.yaml -s pairs=8""",
+)
+@task_command
+def walk(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Draw images on the way between held-out ones, along the line between their codes, and log them to MLflow.
+
+    CONFIG is the file of a walk, or of a task `sample` whose model has codes. The path length says how evenly the
+    images change on the way (arXiv:1812.04948): shorter is smoother.
+    """
+    run_kind(context, "walk", config, overrides, as_json)
+
+
+@click.command(
+    "traverse",
+    short_help="Change one dimension of an image's code at a time.",
+    epilog="""\b
+Example:
+  nightread generate traverse configs/tasks/phantom-traverse.yaml
+  nightread generate traverse configs/tasks/mednist.yaml -s "dimensions=[3, 17]" """,
+)
+@task_command
+def traverse(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Draw a row of images for each dimension of a code, changed alone, and log them to MLflow.
+
+    CONFIG is the file of a traversal, or of a task `sample` whose model has codes. With `factors`, the mutual
+    information gap (arXiv:1802.04942) says whether each of these attributes has a dimension of its own.
+    """
+    run_kind(context, "traverse", config, overrides, as_json)
+
+
+@click.command(
+    "codes",
+    short_help="Compare an infogan's categories with classes.",
+    epilog="""\b
+Example:
+  nightread generate codes wrapped-infogan-0123456789ab --attribute body_part --json""",
+)
+@click.argument("run")
+@click.option(
+    "--attribute",
+    "attributes",
+    multiple=True,
+    default=("modality", "body_part"),
+    show_default=True,
+    type=click.Choice(("modality", "body_part", "view", "sex", "age_band")),
+    help="Attribute whose words, together with those of the others, are an image's class; repeat it for several.",
+)
+@json_option
+@click.pass_context
+def codes(context: click.Context, run: str, attributes: tuple[Any, ...], as_json: bool) -> None:
+    """Sort the images of develop by the categories of RUN, an infogan, and by k-means on pixels.
+
+    No label is used to sort; a category is called by the most frequent class of the training images in it.
+    """
+    from dataclasses import asdict
+
+    from pipeline.stages.generate.code_classes import measure_code_classes
+
+    rows = measure_code_classes(settings_of(context), run, attributes)
+    print_rows([asdict(row) for row in rows], as_json, "Nothing was sorted.")
+
+
+CODE_TASKS = (walk, traverse, codes)
