@@ -27,7 +27,7 @@ from pipeline.stages.generate.task_config import load_task
 TASKS = Path(__file__).resolve().parents[1] / "configs" / "tasks"
 COMPARISON = TASKS / "phantom-samplers.yaml"
 OTHERS = ("walk", "traverse", "denoise", "retrieve")
-RESTORATIONS = ("super-resolve", "inpaint", "repaint", "outpaint", "restore")  # these name runs of their own
+OWN_RUNS = ("super-resolve", "inpaint", "repaint", "outpaint", "restore", "edit")
 CODEC = "vae"  # the sampler of the comparison whose model the other tasks use, so that it is trained once
 PATIENTS, SLICES, SEED = 400, 3, 21
 WORKERS = min(os.cpu_count() or 1, 4)  # samplers at once, each on one core
@@ -39,7 +39,7 @@ def main(
     workspace: Path = WORKSPACE,
     comparison: Path = COMPARISON,
     patients: int = PATIENTS,
-    restorations: Collection[str] = RESTORATIONS,
+    own_runs: Collection[str] = OWN_RUNS,
 ) -> None:
     """Write the phantoms unless they are there, run the tasks, and copy their pictures and tables.
 
@@ -49,7 +49,7 @@ def main(
         workspace: where everything is kept, so that an interrupted gallery continues.
         comparison: file of the samplers.
         patients: number of phantoms.
-        restorations: tasks that undo a degradation and are to be run.
+        own_runs: tasks that name a run of their own, and are to be run.
     """
     began, settings = time.monotonic(), Settings.load(workspace)
     scans = workspace / "phantoms"
@@ -58,7 +58,7 @@ def main(
     import_labels(write_labels(phantoms.studies, scans), settings)
     report = compare_samplers(comparison, settings, progress=True, say=print, only=only, workers=WORKERS)
     copy_comparison(report, out)
-    run_others(comparison, settings, out / "tasks", restorations)
+    run_others(comparison, settings, out / "tasks", own_runs)
     print(report.markdown)
     print(f"Page: {write_gallery(settings, workspace / 'gallery')}\nDone in {time.monotonic() - began:.0f} s.")
     if report.failures:
@@ -71,10 +71,10 @@ def copy_comparison(report: ComparisonReport, out: Path) -> None:
         durable.write(out / file.name, file.read_bytes())
 
 
-def run_others(comparison: Path, settings: Settings, out: Path, restorations: Collection[str] = RESTORATIONS) -> None:
+def run_others(comparison: Path, settings: Settings, out: Path, own_runs: Collection[str] = OWN_RUNS) -> None:
     """Run the other tasks, most with the model of one sampler, and copy their pictures and tables."""
     runs = {name: task.run for name, _, task in list_tasks_of(load_comparison(comparison), comparison)}
-    for kind in (*OTHERS, *restorations):
+    for kind in (*OTHERS, *own_runs):
         task = load_task(TASKS / f"phantom-{kind}.yaml")
         task = task.model_copy(update={"run": runs[CODEC]}) if kind in OTHERS else task
         report = run_task(task, settings, progress=True)

@@ -56,6 +56,7 @@ OTHERS = {
     "outpaint": "Continue an image beyond its border",
     "restore": "Undo blur, noise and missing k-space",
     "retrieve": "Find similar images",
+    "edit": "Change one attribute",
     "tokenise-signal": "Write speech in units",
 }
 _GALLERY = """---

@@ -1,4 +1,4 @@
-"""Commands of the tasks that move in the codes of a model, or sort images by them: walk, traverse, codes."""
+"""Commands of the tasks that move in the codes of a model, or sort images by them: walk, traverse, edit, codes."""
 
 from __future__ import annotations
 
@@ -48,6 +48,24 @@ def traverse(context: click.Context, config: Path, overrides: tuple[str, ...], a
 
 
 @click.command(
+    "edit",
+    short_help="Change one attribute of images.",
+    epilog="""\b
+Example:
+  nightread generate edit configs/tasks/phantom-edit.yaml
+  nightread generate edit configs/tasks/lgg-edit.yaml -s "attributes=[lesion]" """,
+)
+@task_command
+def edit(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Move the codes of held-out images along the direction of an attribute, and log what changed and what did not.
+
+    CONFIG is the file of such a task, or of a task `sample` whose model edits (diff_ae, stylegan2, pca). For `lesion`
+    the healthy counterfactual is also judged as a heatmap.
+    """
+    run_kind(context, "edit", config, overrides, as_json)
+
+
+@click.command(
     "codes",
     short_help="Compare an infogan's categories with classes.",
     epilog="""\b
@@ -79,4 +97,4 @@ def codes(context: click.Context, run: str, attributes: tuple[Any, ...], as_json
     print_rows([asdict(row) for row in rows], as_json, "Nothing was sorted.")
 
 
-CODE_TASKS = (walk, traverse, codes)
+CODE_TASKS = (walk, traverse, edit, codes)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.evaluation.bootstrap import Estimate, PatientBootstrap
+from pipeline.evaluation.config import EvaluationConfig
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -110,3 +113,15 @@ def _over(total: np.ndarray, curve: Curve) -> np.ndarray:
     positives, negatives = curve.tp[:, -1], curve.fp[:, -1]
     whole = (positives > 0) & (negatives > 0)
     return np.divide(total, positives, out=np.full_like(positives, np.nan), where=whole)
+
+
+def estimate_auroc(scores: np.ndarray, abnormal: np.ndarray, patient: np.ndarray, config: EvaluationConfig) -> Estimate:
+    """Return the AUROC of scores [N] with its interval over patients, whose codes are `patient` [N], from 0.
+
+    Raises:
+        EmptySelection: fewer than two patients.
+    """
+    ranking = Ranking.of(scores, abnormal, patient)
+    strata = (np.bincount(patient, weights=abnormal) > 0).astype(int)
+    bootstrap = PatientBootstrap.draw(strata, config)
+    return bootstrap.estimates(bootstrap.sample(lambda w: roc_area(ranking.curve(w))[:, None], len(scores)))[0]

@@ -19,19 +19,20 @@ COLUMNS, SIDE = 10, 0.92  # pictures per row; inches of one
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One block of a sheet: a caption over its pictures, [N, H, W] about [-1, 1]."""
+    """One block of a sheet: a caption over its pictures, [N, H, W] about [-1, 1], so many in a row."""
 
     caption: str
     images: np.ndarray
+    columns: int = COLUMNS
 
     @property
     def rows(self) -> int:
         """Rows of pictures."""
-        return max(1, -(-len(self.images) // COLUMNS))
+        return max(1, -(-len(self.images) // self.columns))
 
 
 def draw_sheet(strips: Sequence[Strip], title: str) -> Figure:
-    """Draw blocks of pictures under each other, ten per row, grey from -1 to 1."""
+    """Draw blocks of pictures under each other, at most ten per row, grey from -1 to 1."""
     heights = [strip.rows * SIDE + 0.26 for strip in strips]
     with mpl.rc_context(style.RC):
         figure = Figure(figsize=(COLUMNS * SIDE, sum(heights) + 0.4), layout="constrained")
@@ -39,14 +40,14 @@ def draw_sheet(strips: Sequence[Strip], title: str) -> Figure:
         parts = figure.subfigures(len(strips), 1, squeeze=False, height_ratios=heights)
         for part, strip in zip(parts[:, 0], strips, strict=True):
             part.suptitle(strip.caption, x=0.01, ha="left", fontsize=9, color=style.FAINT)
-            _draw_strip(part.subplots(strip.rows, COLUMNS, squeeze=False), strip.images)
+            _draw_strip(part.subplots(strip.rows, COLUMNS, squeeze=False), strip)
     return figure
 
 
-def _draw_strip(grid: np.ndarray, images: np.ndarray) -> None:
+def _draw_strip(grid: np.ndarray, strip: Strip) -> None:
     for axes in grid.flat:
         axes.set_axis_off()
-    for axes, image in zip(grid.flat, images, strict=False):
+    for axes, image in zip(grid[:, : strip.columns].flat, strip.images, strict=False):
         axes.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import Config
-from pipeline.evaluation.bootstrap import Estimate, PatientBootstrap
+from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.ranking import Ranking, roc_area
+from pipeline.evaluation.ranking import estimate_auroc
 from pipeline.evaluation.realised import RealisedRate, realised_fpr
 from pipeline.evaluation.table import ScoreTable
 
@@ -91,17 +91,10 @@ def _group(
         value=value,
         **facts,
         abnormal=int(abnormal.sum()),
-        auroc=None if small else _auroc(scores, abnormal, patient, config),
+        auroc=None if small else estimate_auroc(scores, abnormal, patient, config),
         fpr=realised_fpr(scores[~abnormal], patient[~abnormal], cast(float, threshold), config) if rate else None,
         note=f"too small: {' and '.join(small)}, {least} needed" if small else "",
     )
-
-
-def _auroc(scores: np.ndarray, abnormal: np.ndarray, patient: np.ndarray, config: EvaluationConfig) -> Estimate:
-    ranking = Ranking.of(scores, abnormal, patient)
-    strata = (np.bincount(patient, weights=abnormal) > 0).astype(int)
-    bootstrap = PatientBootstrap.draw(strata, config)
-    return bootstrap.estimates(bootstrap.sample(lambda w: roc_area(ranking.curve(w))[:, None], len(scores)))[0]
 
 
 def subgroup_frame(groups: tuple[Subgroup, ...]) -> pd.DataFrame:

@@ -4,7 +4,8 @@ Notation: z = Enc(x_0) the semantic code, x_T the stochastic code, eps(x_t, t, z
 learnt together by L_simple (eq. 6). Reconstruction: x_T by DDIM run backwards from x_0 with z (eq. 8), then DDIM
 forward again (eq. 5 and 7): x_T holds everything that z does not, so a scan is reconstructed almost exactly, including
 its lesions. This is too good for detection; `stochastic: drawn` therefore uses fresh noise (eq. 4 of arXiv:2006.11239)
-instead of the inverted x_t, so that only z, and the remaining signal at time t0, carry information about the scan.
+instead of the inverted x_t, so that only z, and the remaining signal at time t0, carry information about the scan. To
+edit an image, z is moved along a direction and x_T is kept (section 5.1).
 Deviations: z is added to the embedding of the time (MONAI's U-Net has no adaptive group norm with scaling), and the
 encoder is a plain convolutional one.
 """
@@ -94,15 +95,26 @@ class DiffusionAutoencoder(Method):
     def reconstruct(self, x: Tensor, rng: Rng, body: Tensor | None = None) -> Tensor:
         """Return the mean over `start_times` of the decoded (z, x_t0); random only if x_t0 is drawn."""
         with self.inference():
-            predict = self.denoiser(self.encoder(self.check(x)))
-            reconstructions = [self._from(predict, x, start, rng.fork(start)) for start in self.config.start_times]
-            return torch.stack(reconstructions).mean(dim=0).to(x.dtype)
+            z = self.encoder(self.check(x))
+            return self._decode(x, z, z, rng)
 
-    def _from(self, predict: Denoiser, x: Tensor, start: int, rng: Rng) -> Tensor:
+    def edit(self, x: Tensor, direction: Tensor, strength: Tensor, rng: Rng) -> Tensor:
+        """Return x decoded from z + strength * direction and its own x_t0 (section 5.1): x_t0 holds what is kept."""
+        with self.inference():
+            z = self.encoder(self.check(x))
+            return self._decode(x, z, z + strength[:, None] * direction, rng)
+
+    def _decode(self, x: Tensor, own: Tensor, z: Tensor, rng: Rng) -> Tensor:
+        """Return the images of z [B, latent] and of the x_t0 to which x, whose code is `own`, is taken."""
+        encode, decode = self.denoiser(own), self.denoiser(z)
+        images = [self._from(encode, decode, x, start, rng.fork(start)) for start in self.config.start_times]
+        return torch.stack(images).mean(dim=0).to(x.dtype)
+
+    def _from(self, encode: Denoiser, decode: Denoiser, x: Tensor, start: int, rng: Rng) -> Tensor:
         grid, alpha_bar = time_grid(start, self.config.steps), self.process.alpha_bar.to(x.device)
         if self.config.stochastic == "drawn":
             t = torch.full((len(x),), start, dtype=torch.int64, device=x.device)
             x_t = self.process.noised(x, self.process.noise(rng), t)
-            return denoise(predict, alpha_bar, x_t, grid, rng, limit=self.process.limit)
+            return denoise(decode, alpha_bar, x_t, grid, rng, limit=self.process.limit)
         # not clipped in between, since a clipped step has no inverse
-        return denoise(predict, alpha_bar, invert(predict, alpha_bar, x, grid), grid, rng).clamp(-1, 1)
+        return denoise(decode, alpha_bar, invert(encode, alpha_bar, x, grid), grid, rng).clamp(-1, 1)

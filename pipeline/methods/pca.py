@@ -101,6 +101,16 @@ class Pca(Method):
         with self._answer():
             return self.from_code(self.to_code(self.check(x))).to(x.dtype)
 
+    def edit(self, x: Tensor, direction: Tensor, strength: Tensor, rng: Rng) -> Tensor:
+        """Return the image of the moved code; no randomness.
+
+        Raises:
+            ArtefactError: `finish` has not been called.
+        """
+        with self._answer():
+            code = self.to_code(self.check(x)).flatten(1)
+            return self.from_code(code + strength[:, None] * direction).to(x.dtype)
+
     def sample(self, rng: Rng, temperature: float = 1.0) -> Tensor:
         """Return draws from the Gaussian of the training images in the space of the eigen-images.
 

@@ -9,7 +9,7 @@ from typing import Any
 def test_the_shipped_tasks_are_listed(nightread: Any) -> None:
     rows = json.loads(nightread("generate", "list", "--json").output)
     assert {row["task"] for row in rows} == {
-        *("sample", "walk", "traverse", "denoise", "retrieve", "compare"),
+        *("sample", "walk", "traverse", "denoise", "retrieve", "edit", "compare"),
         *("super-resolve", "inpaint", "outpaint", "restore", "tokenise-signal", "classify-signal"),
     }
     assert all(row["where"].startswith("configs/tasks/") and row["method"] for row in rows)

@@ -159,8 +159,16 @@ def law_of_embedders(method: Embedder, batch: Batch) -> None:
     refuses_what_is_not_finite(lambda x, _: method.embed(x), batch)
 
 
+def draw_zero_layers(method: Any) -> None:
+    """Draw layers that begin with zeros, as the last one of a diffusion model does: they hide what goes in."""
+    for parameter in method.parameters() if isinstance(method, torch.nn.Module) else ():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.01, generator=torch.Generator().manual_seed(0))
+
+
 def law_of_editors(method: Editor, batch: Batch) -> None:
     law_of_embedders(method, batch)
+    draw_zero_layers(method)
     width = method.embed(batch.images).shape[1]
     one, other = torch.ones(width), -torch.ones(width)
     strength, nothing = torch.ones(4), torch.zeros(4)
@@ -311,7 +319,7 @@ def test_the_registry_has_samplers_codecs_tokenisers_and_embedders(all_small: li
         "pca",
     }  # fmt: skip
     assert having["Embedder"] == {"diff_ae", "stylegan2", "infogan", "pca"}
-    assert having["Editor"] == {"stylegan2"}
+    assert having["Editor"] == {"diff_ae", "stylegan2", "pca"}
     assert having["Restorer"] == {"regression_unet", "conditional_ddpm", "conditional_gan"}
     assert having["Purifier"] == {"ddpm", "rectified_flow"}
     assert having["Translator"] == set()

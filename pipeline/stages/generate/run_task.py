@@ -5,6 +5,8 @@ from __future__ import annotations
 from pipeline.config import Settings
 from pipeline.stages.generate.classify_signal import run_classify
 from pipeline.stages.generate.denoise import run_denoise
+from pipeline.stages.generate.edit import run_edit
+from pipeline.stages.generate.editing_task import EditTask
 from pipeline.stages.generate.restoration_tasks import RestorationTask
 from pipeline.stages.generate.retrieve import run_retrieve
 from pipeline.stages.generate.run_restoration import run_restoration
@@ -46,6 +48,8 @@ def run_task(
         return run_denoise(config, settings, progress, on_progress)
     if isinstance(config, RestorationTask):
         return run_restoration(config, settings, progress, on_progress)
+    if isinstance(config, EditTask):
+        return run_edit(config, settings, progress, on_progress)
     if isinstance(config, RetrieveTask):
         return run_retrieve(config, settings, progress, on_progress)
     return run_walk(config, settings, progress)

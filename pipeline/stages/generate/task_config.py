@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.methods import AnyMethodConfig, parse_method
 from pipeline.nn.condition import Attribute
 from pipeline.retrieval.config import IndexConfig
+from pipeline.stages.generate.editing_task import EditTask
 from pipeline.stages.generate.restoration_tasks import InpaintTask, OutpaintTask, RestoreTask, SuperResolveTask
 from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_base import MOST, HeldOutTask, PairedTask, TaskConfig, refuse_closed
@@ -148,6 +149,7 @@ AnyTask = (
     | OutpaintTask
     | RestoreTask
     | RetrieveTask
+    | EditTask
     | TokeniseTask
     | ClassifyTask
 )
