@@ -201,6 +201,36 @@ def _brightness(url: str) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("modality", ["CR", "MR"])
+def test_the_slider_leads_from_the_reconstruction_to_the_scan_and_beyond(
+    person: Person, enter: Callable[..., int], modality: str
+) -> None:
+    ramp = np.add.outer(np.arange(64, dtype=np.uint16), np.arange(64, dtype=np.uint16)) * 30 + 200
+    finding = enter("amount", [ramp[None]], modality=modality, photometric="MONOCHROME1", windows=((2000.0, 3600.0),))
+    page = person("ann")
+    page.goto(f"/scan/{finding}")
+    ready(page)
+    page.keyboard.press("r")
+    slider = page.locator("#pane-side [data-amount]")
+    seen = {}
+    for percent, words in ((0, "if it were normal"), (100, "the scan"), (200, "200 % of the difference")):
+        slider.fill(str(percent))
+        page.wait_for_function(
+            "words => document.querySelector('#pane-side [data-how]').textContent === words", arg=words
+        )
+        page.wait_for_timeout(300)
+        seen[percent] = _picture(page.evaluate(CANVAS, "#pane-side"), "L").astype(float)
+    page.keyboard.press("h")
+    page.wait_for_selector("[data-do=heat][aria-pressed=false]")
+    original = _picture(page.evaluate(CANVAS, "#pane-main"), "L").astype(float)
+    assert np.abs(seen[100] - original).mean() < 3, "at 100 % the pane shows the scan"
+    assert np.abs(seen[0] - original).mean() > 3 < np.abs(seen[200] - original).mean()
+
+
+CANVAS = "id => document.querySelector(`${id} canvas.cornerstone-canvas`).toDataURL()"
+
+
+@pytest.mark.slow
 def test_a_region_is_drawn_with_the_mouse_and_signed(person: Person, listed: list[int], room: Any) -> None:
     page = person("ann")
     page.goto(f"/scan/{listed[0]}")

@@ -1,5 +1,6 @@
 // A pane beside the scan: another series, an earlier study or the reconstruction, linked to the scan where they match.
 
+import { blend, words } from "./amount.js";
 import { begin, cutLine, isParallel, matching } from "./geometry.js";
 import { Measure } from "./measure.js";
 import { RECONSTRUCTION } from "./sources.js";
@@ -10,13 +11,14 @@ export class Beside {
   constructor(element, view, sources) {
     Object.assign(this, { element, view, sources, source: null, index: 0, linked: true, anchor: null, ticket: 0, choice: 0 });
     const part = (name) => element.querySelector(`[data-${name}]`);
-    Object.assign(this, { select: part("choose"), button: part("link"), how: part("how"), words: part("words"), note: part("note") });
+    Object.assign(this, { select: part("choose"), button: part("link"), how: part("how"), words: part("words"), note: part("note"), amount: part("amount") });
     this.pane = new Pane(element, (context, _, pixel) => this.draw(context, pixel), () => this.followed());
     const elements = { words: part("probe"), bar: part("bar"), unit: () => this.unit, changed: view.say };
     this.measure = new Measure(this.pane, () => `${this.key}/${this.index}`, elements);
     element.addEventListener(window.cornerstone.EVENTS.IMAGE_RENDERED, () => this.measure.scale());
     this.select.addEventListener("change", () => this.choose(this.select.value));
     this.button.addEventListener("click", () => this.link(!this.linked));
+    this.amount.addEventListener("input", () => this.scrolled());
     this.offer();
   }
 
@@ -69,6 +71,7 @@ export class Beside {
     this.measure.probe(null);
     this.view.changed();
     this.button.hidden = this.isReconstruction;
+    this.amount.hidden = !this.isReconstruction;
     return this.link(true);
   }
 
@@ -114,10 +117,15 @@ export class Beside {
     const ticket = (this.ticket += 1);
     const { stack, index } = this.view.state;
     this.words.textContent = `image ${index + 1}`;
-    this.tell("of the image beside it");
+    const percent = Number(this.amount.value);
+    this.tell(words(percent));
+    this.amount.setAttribute("aria-valuetext", words(percent));
     labelEdges(this.element, directions(this.view.stackNow().slices[index].directions));
     if (!this.view.stackNow().scored) return this.say("This series was not scored.");
-    return this.display(ticket, async () => (await this.view.maps.reconstruction(stack, index)).image);
+    return this.display(ticket, async () => {
+      const { image } = await this.view.maps.reconstruction(stack, index);
+      return percent ? blend(await this.view.original(stack, index), image, percent / 100) : image;
+    });
   }
 
   async display(ticket, load) {

@@ -381,6 +381,7 @@ const view = {
     for (const one of beside) one.offer();
     press("side", Boolean(layouts) && layouts.reconstructs);
   },
+  original: (stack, index) => loaders[stack].get(index),
   // What keys move: the pane beside the scan that has the focus, else the scan.
   focused() {
     const one = focusedBeside();
