@@ -57,6 +57,7 @@ OTHERS = {
     "restore": "Undo blur, noise and missing k-space",
     "retrieve": "Find similar images",
     "edit": "Change one attribute",
+    "purify": "Purify attacked images",
     "tokenise-signal": "Write speech in units",
 }
 _GALLERY = """---

@@ -21,6 +21,7 @@ from pipeline.cli.lists import flagged, runs, series
 from pipeline.cli.model import benchmark, evaluate, nightly, promote, score
 from pipeline.cli.pacs import listen, push
 from pipeline.cli.pull import pull
+from pipeline.cli.purification import ROBUSTNESS
 from pipeline.cli.review import review
 from pipeline.cli.signals import SIGNALS
 from pipeline.cli.train import train
@@ -35,7 +36,7 @@ COMMANDS = (
 )
 
 
-for command in (*CODE_TASKS, *RESTORATIONS, *SIGNALS):
+for command in (*CODE_TASKS, *RESTORATIONS, *SIGNALS, *ROBUSTNESS):
     generate.add_command(command)
 
 

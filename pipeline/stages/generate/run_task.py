@@ -7,8 +7,10 @@ from pipeline.stages.generate.classify_signal import run_classify
 from pipeline.stages.generate.denoise import run_denoise
 from pipeline.stages.generate.edit import run_edit
 from pipeline.stages.generate.editing_task import EditTask
+from pipeline.stages.generate.purify import run_purify
 from pipeline.stages.generate.restoration_tasks import RestorationTask
 from pipeline.stages.generate.retrieve import run_retrieve
+from pipeline.stages.generate.robustness_tasks import PurifyTask
 from pipeline.stages.generate.run_restoration import run_restoration
 from pipeline.stages.generate.run_sample import run_sample
 from pipeline.stages.generate.sample import OnProgress
@@ -52,4 +54,6 @@ def run_task(
         return run_edit(config, settings, progress, on_progress)
     if isinstance(config, RetrieveTask):
         return run_retrieve(config, settings, progress, on_progress)
+    if isinstance(config, PurifyTask):
+        return run_purify(config, settings, progress, on_progress)
     return run_walk(config, settings, progress)

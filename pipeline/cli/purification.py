@@ -1,0 +1,31 @@
+"""Commands of the tasks that ask how far answers can be trusted, of the group `generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.generate import run_kind, task_command
+
+
+@click.command(
+    "purify",
+    short_help="Purify attacked images, and attack again.",
+    epilog="""\b
+Example:
+  nightread generate purify configs/tasks/phantom-purify.yaml
+  nightread generate purify configs/tasks/phantom-purify.yaml -s detector=phantom-mr-dae-0123456789ab""",
+)
+@task_command
+def purify(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Attack a classifier and a detector, purify the images by a diffusion model, and log what is left of both.
+
+    CONFIG is the file of such a task, or of a task `sample` whose model is a ddpm or rectified_flow. Every defence is
+    measured without an attack, under one that does not know it, and under one that goes through it. A median filter and
+    JPEG compression are beside purification. With `detector`, a calibrated run's own score is attacked, too.
+    """
+    run_kind(context, "purify", config, overrides, as_json)
+
+
+ROBUSTNESS = (purify,)
