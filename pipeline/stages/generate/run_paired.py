@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.config import Settings
 from pipeline.evaluation.bootstrap import Estimate
 from pipeline.evaluation.paired_figure import draw_levels
+from pipeline.evaluation.paired_kid import judge_likeness
 from pipeline.evaluation.paired_quality import PairedRow, compare_pairs, measure_pairs
 from pipeline.evaluation.sample_sheet import COLUMNS, Strip, draw_sheet
 from pipeline.evaluation.style import save_png
@@ -35,10 +36,11 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class JudgedPairs:
-    """A problem's answers and what the judge found: one row each, and the model's beside the best of the others."""
+    """A problem's answers and what the judge found: one row and one KID each, and the model's beside the best other."""
 
     problem: Problem
     rows: tuple[PairedRow, ...]
+    likeness: Mapping[str, Estimate]
     seconds: Mapping[str, float]
     best_other: str
     against_best: PairedRow
@@ -116,7 +118,8 @@ def _judge(solved: Solved, held_out: HeldOut, pictured: Sequence[int]) -> Judged
         for row in rows
     ]
     seconds = {name: total / len(solved.target) for name, total in solved.seconds.items()}
-    return JudgedPairs(problem, rows, seconds, best, against, tuple(pictures))
+    likeness = judge_likeness(solved.answers, solved.target, patients)
+    return JudgedPairs(problem, rows, likeness, seconds, best, against, tuple(pictures))
 
 
 def _originals(held_out: HeldOut, pictured: Sequence[int]) -> np.ndarray:
@@ -150,6 +153,7 @@ def _table(judged: Sequence[JudgedPairs]) -> str:
                 "SSIM": row.ssim.text(),
                 "perceptual distance": row.perceptual.text(),
                 "its change": _text(row.perceptual_gain),
+                "KID": one.likeness[row.name].text(),
                 "CPU s per image": f"{one.seconds[row.name]:.2g}",
             }
             for one in judged
@@ -170,14 +174,14 @@ def _metrics(judged: Sequence[JudgedPairs]) -> dict[str, float]:
     for one in judged:
         place = one.problem.name.replace(" ", "_")
         metrics |= {f"psnr_{place}": one.own.psnr.value, f"ssim_{place}": one.own.ssim.value}
-        metrics[f"perceptual_{place}"] = one.own.perceptual.value
+        metrics |= {f"perceptual_{place}": one.own.perceptual.value, f"kid_{place}": one.likeness[one.own.name].value}
     return metrics
 
 
 def _json(judged: Sequence[JudgedPairs]) -> list[dict[str, Any]]:
     return [
         {"problem": one.problem.name, "level": one.problem.level, **row.model_dump(mode="json")}
-        | {"seconds_per_image": one.seconds[row.name]}
+        | {"kid": one.likeness[row.name].model_dump(mode="json"), "seconds_per_image": one.seconds[row.name]}
         for one in judged
         for row in one.rows
     ]
