@@ -19,7 +19,7 @@ from pipeline.evaluation.style import save_png
 from pipeline.methods.base import Method
 from pipeline.methods.capabilities import Codec
 from pipeline.stages.generate.comparison_config import Comparison, list_tasks_of, load_comparison
-from pipeline.stages.generate.draw_apart import draw_apart
+from pipeline.stages.generate.draw_apart import describe_failure, draw_apart
 from pipeline.stages.generate.judge import Court, Judged, table_of
 from pipeline.stages.generate.run_sample import finish_sample
 from pipeline.stages.generate.sample import PLAIN, OpenTask, draw_all, open_task
@@ -85,19 +85,17 @@ def compare_samplers(
             f"{', '.join(entry.name for entry in comparison.samplers)}."
         )
     rows: list[SamplerRow] = []
-    failures: dict[str, str] = {}
     court: Court | None = None
     tasks = [(row, task) for row, entry, task in list_tasks_of(comparison, file) if not only or entry.name in only]
-    if workers > 1:
-        draw_apart(tasks, settings, workers, say)
-    for name, task in tasks:
+    failures = draw_apart(tasks, settings, workers, say) if workers > 1 else {}
+    for name, task in [one for one in tasks if one[0] not in failures]:
         try:
             opened = open_task(task, settings, progress)
             court = court if court is not None or task.judge is None else Court.open(opened, task.judge)
             rows += _rows_of(opened, name, court)
             say(f"{name} is done")
         except NightreadError as error:
-            failures[name] = f"{type(error).__name__}: {error}"
+            failures[name] = describe_failure(error)
             say(f"{name} failed: {error}")
     short = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     command = " ".join(["nightread generate compare", str(short), *(f"--only {name}" for name in only)])
