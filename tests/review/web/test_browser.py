@@ -213,7 +213,11 @@ def test_the_slider_leads_from_the_reconstruction_to_the_scan_and_beyond(
     page.keyboard.press("r")
     slider = page.locator("#pane-side [data-amount]")
     seen = {}
-    for percent, words in ((0, "if it were normal"), (100, "the scan"), (200, "200 % of the difference")):
+    for percent, words in (
+        (0, "computed: as if it were normal"),
+        (100, "the scan"),
+        (200, "computed: 200 % of the difference"),
+    ):
         slider.fill(str(percent))
         page.wait_for_function(
             "words => document.querySelector('#pane-side [data-how]').textContent === words", arg=words

@@ -38,7 +38,7 @@ export function blend(original, reconstruction, amount) {
 
 // The words beside the slider, as a share in percent.
 export function words(percent) {
-  if (percent === 0) return "if it were normal";
+  if (percent === 0) return "computed: as if it were normal";
   if (percent === 100) return "the scan";
-  return `${percent} % of the difference`;
+  return `computed: ${percent} % of the difference`;
 }
