@@ -152,9 +152,7 @@ class Method(nn.Module):
 
     @contextmanager
     def inference(self) -> Iterator[None]:
-        """Evaluate without gradients and in eval mode, since batch statistics would make a score depend on its
-        neighbours.
-        """
+        """Evaluate in eval mode without gradients: batch statistics would make a score depend on its neighbours."""
         was_training = self.training
         self.eval()
         try:
@@ -198,6 +196,7 @@ class MethodConfig(Config):
     """Base of the methods' configurations; `name` identifies the method."""
 
     name: str
+    unpaired: ClassVar[bool] = False  # True: `Batch.target` shows other patients than `Batch.images`
     dimensions: ClassVar[tuple[int, ...]] = (2, 3)  # spatial ones that the method has networks for
 
     def components(self) -> Mapping[str, ComponentConfig]:

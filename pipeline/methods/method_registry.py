@@ -19,6 +19,7 @@ from pipeline.methods.conditional_ddpm import ConditionalDdpmConfig
 from pipeline.methods.conditional_gan import ConditionalGanConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.conditioned_ddpm import ConditionedDdpmConfig
+from pipeline.methods.cycle_gan import CycleGanConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.dcgan import DcganConfig
 from pipeline.methods.ddpm import DdpmConfig
@@ -67,6 +68,7 @@ AnyMethodConfig = Annotated[
     | RegressionUnetConfig
     | ConditionalDdpmConfig
     | ConditionalGanConfig
+    | CycleGanConfig
     | VqVaeConfig
     | VqVae2Config
     | VqganConfig

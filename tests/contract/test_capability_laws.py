@@ -322,4 +322,4 @@ def test_the_registry_has_samplers_codecs_tokenisers_and_embedders(all_small: li
     assert having["Editor"] == {"diff_ae", "stylegan2", "pca"}
     assert having["Restorer"] == {"regression_unet", "conditional_ddpm", "conditional_gan"}
     assert having["Purifier"] == {"ddpm", "rectified_flow"}
-    assert having["Translator"] == set()
+    assert having["Translator"] == {"cycle_gan"}
