@@ -1,4 +1,4 @@
-"""Commands of the tasks that undo a degradation: super-resolve, inpaint, outpaint, restore."""
+"""Commands of the tasks whose images have originals: super-resolve, inpaint, outpaint, restore, translate."""
 
 from __future__ import annotations
 
@@ -74,4 +74,23 @@ def restore(context: click.Context, config: Path, overrides: tuple[str, ...], as
     run_kind(context, "restore", config, overrides, as_json)
 
 
-RESTORATIONS = (super_resolve, inpaint, outpaint, restore)
+@click.command(
+    "translate",
+    short_help="Turn images of one scanner or modality into another's.",
+    epilog="""\b
+Example:
+  nightread generate translate configs/tasks/phantom-scanners.yaml
+  nightread generate translate configs/tasks/phantom-mr-ct.yaml -s judge.detector=phantom-ct-head-dae-0123456789ab""",
+)
+@task_command
+def translate(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Translate held-out images to another domain, and compare with the same slices there and with matched histograms.
+
+    The run's `towards` names the second domain. cycle_gan sees one domain only of each patient; methods
+    that restore learn from pairs. With `judge.detector`, a calibrated run of the second domain says whether it reads
+    translated images better than those of the first domain as they are.
+    """
+    run_kind(context, "translate", config, overrides, as_json)
+
+
+RESTORATIONS = (translate, super_resolve, inpaint, outpaint, restore)

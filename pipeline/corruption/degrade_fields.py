@@ -69,7 +69,13 @@ class RestoringFields(Config):
         return self.ways[0] if self.asked is None else self.asked
 
     def study(self, batch: Batch, rng: Rng) -> RestorationLesson:
-        """Return the batch degraded, each image in one of the ways; its own images are unchanged."""
+        """Return the batch degraded, each image in one of the ways; its own images are unchanged.
+
+        A batch with targets is a lesson already: its images are seen, and its targets are to be given.
+        """
+        if batch.target is not None:
+            seen = see(batch.images.float(), None)
+            return RestorationLesson(batch.target.float(), seen, seen[:, -1:])
         worse = self._degrade(batch.images, rng.fork("degradation"))
         return RestorationLesson(batch.images.float(), see(worse.images, worse.missing), worse.missing)
 

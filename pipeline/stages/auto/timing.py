@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.methods.base import Method
 from pipeline.stages.auto.members import FROZEN, Role
-from pipeline.stages.detect.train import build_untrained
+from pipeline.stages.detect.build_run_method import build_untrained
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.training.loop import train
 from pipeline.training.order import Images, collate, draw_indices

@@ -12,24 +12,36 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import fingerprint
 from pipeline.data.images.normalise import Normaliser
-from pipeline.data.sets.routes import load_routes
-from pipeline.data.sets.selection import Selection, list_patients_on
+from pipeline.data.sets.selection import Selection
 from pipeline.data.sets.splits import assign_sets, check_disjoint
 from pipeline.detection.detector import Detector
 from pipeline.detection.ensemble_config import EnsembleConfig, MemberConfig
 from pipeline.detection.stored_detector import save_detector
-from pipeline.errors import EmptySelection
 from pipeline.methods.base import Method
-from pipeline.methods.method_registry import build_method
-from pipeline.methods.stored_model import Model, load_model, save_model
+from pipeline.methods.stored_model import Model, save_model
 from pipeline.stages.detect.build_ensemble import assemble
+from pipeline.stages.detect.build_run_method import build_untrained, read_components
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.harvest import Source, harvest_findings, has_findings, read_findings
 from pipeline.stages.run.budget import describe_cut, write_budget
-from pipeline.stages.run.learning_sets import LEARNING, learning_sets, make_run_folder, name_run_folder
-from pipeline.stages.run.load_slices import choose_unlabelled, lessons
+from pipeline.stages.run.learning_sets import (
+    LEARNING,
+    choose_beside,
+    learning_sets,
+    list_patients_of,
+    make_run_folder,
+    name_run_folder,
+    name_target,
+)
+from pipeline.stages.run.load_slices import lessons, lessons_towards
 from pipeline.stages.run.open_run import OpenFolder
-from pipeline.stages.run.preflight import Purpose, count_sets, refuse_uncalibrated, refuse_without_normals
+from pipeline.stages.run.preflight import (
+    Purpose,
+    count_sets,
+    refuse_nothing_new,
+    refuse_uncalibrated,
+    refuse_without_normals,
+)
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import TrackedRun, track
@@ -107,22 +119,22 @@ def train(
     if isinstance(config.method, EnsembleConfig):
         return assemble(train_members(config, config.method, settings, progress, say, purpose), settings, again)
     with Catalogue.open(settings) as catalogue:
-        patients = list_patients_on(catalogue, config.data.route, load_routes(settings.routes_folder))
-        assign_sets(catalogue, config.data.splits, patients)
+        assign_sets(catalogue, config.data.splits, list_patients_of(config, settings, catalogue))
         sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
-        unlabelled = None if config.unlabelled is None else choose_unlabelled(catalogue, config, settings)
-        if not name_run_folder(config, sets, settings, again, unlabelled)[0].is_trained():
+        beside = choose_beside(config, settings, catalogue)
+        unlabelled = beside.get("unlabelled")
+        if not name_run_folder(config, sets, settings, again, beside)[0].is_trained():
             _check_normals(config, settings, catalogue, say, purpose)
-        _refuse_nothing_new(sets, unlabelled, config)
-        folder = make_run_folder(config, sets, settings, again, unlabelled)
+        refuse_nothing_new(sets, unlabelled, config)
+        folder = make_run_folder(config, sets, settings, again, beside)
     if folder.is_trained() and _is_tracked(folder, config):
         return folder.read_trained()
     source = None
     if unlabelled is not None and not has_findings(folder):
         source = Source(train(config.build_teacher_run(), settings, progress=progress, purpose="model"), unlabelled)
     with Catalogue.open(settings) as catalogue:
-        _train_in(OpenFolder(folder, config, catalogue, settings), sets, source, progress)
+        _train_in(OpenFolder(folder, config, catalogue, settings), sets, beside, source, progress)
     if cut := describe_cut(folder):
         say(cut)
     return folder.read_trained()
@@ -161,24 +173,13 @@ def _check_normals(
     refuse_uncalibrated(counts, config, purpose)
 
 
-def _refuse_nothing_new(sets: dict[SetName, Selection], unlabelled: Selection | None, config: RunConfig) -> None:
-    """Refuse to teach with scans that the teacher learned as normal, or without normals that set its thresholds."""
-    if unlabelled is None:
-        return
-    if {ref.slice_id for ref in unlabelled.slices} <= {ref.slice_id for ref in sets["train"].slices}:
-        raise EmptySelection(
-            f"There are no unlabelled scans to learn from on the route {config.data.route!r}: all scans of patients in "
-            "train are labelled normal. Set data.splits.unlabelled to the share of patients without labels who enter "
-            f"train for good, or remove `unlabelled`.{unlabelled.left_out()}"
-        )
-    if not sets["validate"].slices:
-        raise EmptySelection(
-            "A run with `unlabelled` needs validate normals, which set the thresholds of its findings. Set "
-            "data.splits.normals.validate above 0, or label more normal patients."
-        )
-
-
-def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], source: Source | None, progress: bool) -> None:
+def _train_in(
+    opened: OpenFolder,
+    sets: dict[SetName, Selection],
+    beside: Mapping[str, Selection],
+    source: Source | None,
+    progress: bool,
+) -> None:
     folder, catalogue, settings = opened.folder, opened.catalogue, opened.settings
     catalogue.start_run("train", opened.route, settings.relative(folder.path), run_id=folder.run_id)
     try:
@@ -186,8 +187,8 @@ def _train_in(opened: OpenFolder, sets: dict[SetName, Selection], source: Source
         earlier = folder.read_tracked().get("run_id")
         with track(settings, opened.route, opened.config.name, earlier, about=about) as tracked:
             folder.write("mlflow.json", {"run_id": tracked.run_id})
-            components = _read_components(opened.config, settings)
-            data = _read_lessons(opened, sets, source, tracked)
+            components = read_components(opened.config, settings)
+            data = _read_lessons(opened, sets, beside, source, tracked)
             result = _fit(opened, data, build_untrained(opened.config, components), tracked, progress)
             _log(tracked, opened, result)
             write_budget(folder, opened.config.training, result)
@@ -218,12 +219,19 @@ def _is_tracked(folder: RunFolder, config: RunConfig) -> bool:
 
 
 def _read_lessons(
-    opened: OpenFolder, sets: dict[SetName, Selection], source: Source | None, tracked: TrackedRun
+    opened: OpenFolder,
+    sets: dict[SetName, Selection],
+    beside: Mapping[str, Selection],
+    source: Source | None,
+    tracked: TrackedRun,
 ) -> dict[SetName, Images]:
     """Return the training data of each set; with findings to paste, harvested first if there is a source."""
     data: dict[SetName, Images] = {}
     for name, chosen in sets.items():
-        data[name] = lessons(chosen, opened.config, opened.settings)
+        if opened.config.towards is None:
+            data[name] = lessons(chosen, opened.config, opened.settings)
+        else:
+            data[name] = lessons_towards(chosen, beside[name_target(name)], opened.config, opened.settings)
         tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
     if opened.config.unlabelled is None:
         return data
@@ -247,23 +255,6 @@ def _fit(
         on_record=lambda record: tracked.log_terms([(record.images_seen, _terms(record))]),
         progress=progress,
     )
-
-
-def build_untrained(config: RunConfig, components: Mapping[str, Model]) -> Method:
-    """Return the method with new weights, for the normaliser's slices or for the cubes of volumes."""
-    volumes, seed = config.data.volumes, config.training.seed
-    trained = {name: part.method for name, part in components.items()}
-    if volumes is not None:
-        method = build_method(config.method, volumes.tile, spatial_dims=3, seed=seed, trained=trained)
-        config.refuse_mirrored_cubes(method.config)  # again, with the configurations of trained components
-        return method
-    return build_method(config.method, config.data.normaliser.image_size, seed=seed, trained=trained)
-
-
-def _read_components(config: RunConfig, settings: Settings) -> dict[str, Model]:
-    """Read the trained models that the method holds, such as the codec of a latent model, by their names in it."""
-    named = {name: one for name, one in config.method.components().items() if one.run is not None}
-    return {name: load_model(RunFolder.find(settings, str(one.run)).model, one.sha256) for name, one in named.items()}
 
 
 def _terms(record: TrainingRecord) -> dict[str, float]:

@@ -110,6 +110,8 @@ def judge_survival(
     """
     with Catalogue.open(settings) as catalogue:
         selection = _choose(catalogue, watch.config, settings, config)
+    taken = tuple(ref for ref in selection.slices if all(problem.takes(ref) for problem in problems))
+    selection = replace(selection, slices=taken)
     data = dataset(selection, watch.config, settings, cache="disk", whole=watch.detector.whole)
     masked = any(ref.mask_key for ref in selection.slices)
     return {problem.name: _judge(problem, watch, data, config.seed, masked) for problem in problems}

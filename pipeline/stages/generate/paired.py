@@ -36,6 +36,11 @@ def stream_of(seed: int, ids: Sequence[str], problem: str) -> Rng:
     return Rng.scoring(seed, ids).fork(problem)
 
 
+def always(ref: SliceRef) -> bool:
+    """Return True: most degradations take any slice."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One degradation, and the answers to it.
@@ -47,6 +52,7 @@ class Problem:
             degradation, as `Restorer.restore` takes it. A row depends on itself and its own stream.
         answers: by name; the first is the plainest baseline, the last is the model's.
         region: where errors count for PSNR, bool [B, 1, *spatial], of a degraded batch.
+        takes: whether a slice can be degraded; others are left out.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Problem:
     degrade: Degrade
     answers: Mapping[str, Answer]
     region: Callable[[Batch], Tensor] = attrgetter("body")
+    takes: Callable[[SliceRef], bool] = always
 
     @property
     def own(self) -> str:
@@ -94,9 +101,14 @@ class Solved:
 
 
 def read_held_out(
-    trained: TrainedModel, settings: Settings, sets: Sequence[SetName], count: int, seed: int = 0
+    trained: TrainedModel,
+    settings: Settings,
+    sets: Sequence[SetName],
+    count: int,
+    seed: int = 0,
+    takes: Callable[[SliceRef], bool] = always,
 ) -> HeldOut:
-    """Read at most `count` normal slices that show a body, chosen by hash.
+    """Read at most `count` normal slices that show a body and that `takes` takes, chosen by hash.
 
     Raises:
         ConfigError: the model sees volumes.
@@ -105,7 +117,8 @@ def read_held_out(
     if trained.model.volumes is not None:
         raise ConfigError("A model of volumes has no answers for single slices yet. Name a model of slices.")
     with Catalogue.open(settings) as catalogue:
-        chosen = choose_some(choose_real(trained.run, settings, catalogue, sets), count, seed)
+        real = choose_real(trained.run, settings, catalogue, sets)
+        chosen = choose_some(replace(real, slices=tuple(filter(takes, real.slices))), count, seed)
     data = dataset(chosen, trained.run, settings, cache="none", whole=False)
     batches, refs = [], []
     for batch in iterate_batches(data, AT_ONCE):

@@ -41,12 +41,17 @@ def answers_of_model(method: Method, degradation: KnownDegradation, config: Post
         answers = {f"{name}, guided": _guided(method, degradation, config)}
         if degradation.only_hides:
             answers[f"{name}, repaint"] = _repainted(method, config)
-    elif isinstance(method, Restorer) and (draws := getattr(method.config, "draws", 1)) > 1:
-        one = answer_of(method)
-        answers = {f"{name}, one draw": one, f"{name}, mean of {draws}": _mean(one, draws)}
     else:
-        answers = {name: answer_of(method)}
+        answers = draws_of(method)
     return {key: put_back(one) for key, one in answers.items()} if degradation.only_hides else answers
+
+
+def draws_of(method: Method) -> dict[str, Answer]:
+    """Return the answer of a method by its name: one draw and the mean of several where it restores at random."""
+    name, one = method.config.name, answer_of(method)
+    if isinstance(method, Restorer) and (draws := getattr(method.config, "draws", 1)) > 1:
+        return {f"{name}, one draw": one, f"{name}, mean of {draws}": _mean(one, draws)}
+    return {name: one}
 
 
 def put_back(answer: Answer) -> Answer:

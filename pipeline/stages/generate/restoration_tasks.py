@@ -6,30 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Config
 from pipeline.corruption.degrade import Blur, CartesianLines, DegradationConfig, Downsample
 from pipeline.corruption.degrade_masks import Border, Box, Rectangles, Strokes, Tiles
 from pipeline.corruption.degrade_noise import GaussianNoise, NoiseConfig
 from pipeline.diffusion.posterior import PosteriorConfig
-from pipeline.methods import AnyMethodConfig
-from pipeline.stages.generate.task_base import PairedTask
+from pipeline.stages.generate.task_base import BesideTask
 
 AnyMask = Annotated[Strokes | Box | Border | Tiles | Rectangles, Field(discriminator="kind")]
 
 
-class BesideConfig(Config):
-    """Another method that answers the same task, in the same table."""
-
-    method: AnyMethodConfig = Field(description="the method; without `degradations` it learns those of the task")
-    images: int | None = Field(None, ge=1, description="training images; null: as many as the task's own model")
-
-
-class RestorationTask(PairedTask):
+class RestorationTask(BesideTask):
     """A task whose images were degraded in a known way."""
 
-    beside: tuple[BesideConfig, ...] = Field(
-        (), description="other methods, trained on the same images, whose answers are rows of the same table"
-    )
     posterior: PosteriorConfig = Field(
         PosteriorConfig(), description="how a `ddpm` answers, which was not trained for the task"
     )
@@ -40,11 +28,7 @@ class RestorationTask(PairedTask):
         raise NotImplementedError
 
     @model_validator(mode="after")
-    def _answers_once(self) -> Self:
-        own = [] if self.run is None else [self.run.method.name]
-        names = [*own, *(one.method.name for one in self.beside)]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{', '.join(twice)} occurs more than once among the task's methods; name each once")
+    def _degrades_once(self) -> Self:
         if len({way.label for way in self.ways}) < len(self.ways):
             raise ValueError(
                 f"two degradations have the same name ({', '.join(way.label for way in self.ways)}), so a table "

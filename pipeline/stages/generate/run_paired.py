@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,23 @@ from pipeline.stages.generate.task_base import PairedTask
 from pipeline.stages.generate.task_folder import TaskFolder
 from pipeline.stages.generate.task_report import TaskReport, recorded
 from pipeline.stages.generate.trained_model import TrainedModel
+from pipeline.types import SliceRef
 
 OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What else was found about the answers to a problem: lines of a table, metrics for MLflow, rows as JSON."""
+
+    lines: tuple[Mapping[str, str], ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+
+def nothing_further(solved: Solved, held_out: HeldOut) -> Findings:
+    """Find nothing."""
+    return Findings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +74,7 @@ def run_paired(
     settings: Settings,
     watch: Watch | None = None,
     on_progress: OnProgress | None = None,
+    further: Callable[[Solved, HeldOut], Findings] = nothing_further,
 ) -> TaskReport:
     """Run a paired task to its end; an interrupted one continues, and a finished one is judged again.
 
@@ -69,6 +85,7 @@ def run_paired(
         settings: the workspace.
         watch: detector that says whether lesions survive; None does not ask.
         on_progress: called with (images solved, images in all).
+        further: finds more about a problem's answers than their distance from the originals.
 
     Raises:
         ConfigError: the model sees volumes.
@@ -76,33 +93,48 @@ def run_paired(
     """
     folder = trained.make_folder(config, settings)
     with recorded(folder, settings) as summary:
-        held_out = read_held_out(trained, settings, config.of, config.count, config.seed)
+        held_out = read_held_out(trained, settings, config.of, config.count, config.seed, _taken_by(problems))
         pictured = [place for place, ref in enumerate(held_out.refs) if may_show(ref, settings)][:COLUMNS]
-        solved = solve_all(problems, held_out, config.seed, folder, on_progress)
-        judged = [_judge(one, held_out, pictured) for one in solved]
+        judged, findings = [], []
+        for one in solve_all(problems, held_out, config.seed, folder, on_progress):
+            judged.append(_judge(one, held_out, pictured))
+            findings.append(further(one, held_out))
         title = f"{config.name}: {trained.run.method.name}"
         originals = Strip("Originals, held out", _originals(held_out, pictured))
         save_png(draw_sheet([originals, *(strip for one in judged for strip in one.pictures)], title), folder.sheet)
         if is_sweep([one.problem for one in judged]):
             save_png(_curves(judged), folder.path / "sweep.png")
         survivals = {} if watch is None else judge_survival(problems, watch, settings, config)
-        report = _report(folder, judged, survivals)
+        report = _report(folder, judged, survivals, findings)
         report.publish(config, settings)
         summary |= report.metrics
     return report
 
 
+def _taken_by(problems: Sequence[Problem]) -> Callable[[SliceRef], bool]:
+    return lambda ref: all(problem.takes(ref) for problem in problems)
+
+
 def _report(
-    folder: TaskFolder, judged: Sequence[JudgedPairs], survivals: Mapping[str, Sequence[SurvivalRow]]
+    folder: TaskFolder,
+    judged: Sequence[JudgedPairs],
+    survivals: Mapping[str, Sequence[SurvivalRow]],
+    findings: Sequence[Findings],
 ) -> TaskReport:
+    more = [line for one in findings for line in one.lines]
+    more_metrics = {name: value for one in findings for name, value in one.metrics.items()}
     lines = [line for name, rows in survivals.items() for line in map(survival_line(name), rows)]
     seen = [{"problem": name, **row.model_dump(mode="json")} for name, rows in survivals.items() for row in rows]
     problems = [one.problem for one in judged]
     return TaskReport(
         folder,
-        "\n\n".join([_table(judged), *([table_of(lines)] if lines else [])]),
-        _metrics(judged) | survival_metrics(problems, survivals),
-        (*_json(judged), *seen),
+        "\n\n".join([_table(judged), *(table_of(one) for one in (more, lines) if one)]),
+        {
+            **_metrics(judged),
+            **survival_metrics(problems, survivals),
+            **more_metrics,
+        },
+        (*_json(judged), *(row for one in findings for row in one.rows), *seen),
         (*_warn(judged), *survival_warnings(problems, survivals)),
     )
 

@@ -8,22 +8,19 @@ from pipeline.config import Settings
 from pipeline.corruption.degrade import DegradationConfig
 from pipeline.data.sets.routes import load_routes
 from pipeline.errors import ConfigError
-from pipeline.methods import load_model
 from pipeline.methods.base import Method, MethodConfig
 from pipeline.nn.rng import Rng
-from pipeline.stages.detect.train import build_untrained, train
 from pipeline.stages.generate.classical_denoisers import TUNED_ON, tune
 from pipeline.stages.generate.classical_restorers import plain_answers
 from pipeline.stages.generate.known_degradation import KnownDegradation
 from pipeline.stages.generate.lesion_survival import Watch
 from pipeline.stages.generate.paired import Problem, read_held_out
 from pipeline.stages.generate.restoration_answers import answers_of_model, require_restorer
-from pipeline.stages.generate.restoration_tasks import BesideConfig, RestorationTask
+from pipeline.stages.generate.restoration_tasks import RestorationTask
 from pipeline.stages.generate.run_paired import run_paired
 from pipeline.stages.generate.task_report import TaskReport
-from pipeline.stages.generate.trained_model import TrainedModel, find_run, train_for
+from pipeline.stages.generate.trained_model import TrainedModel, find_run, train_beside, train_for
 from pipeline.stages.run.run_config import RunConfig
-from pipeline.stages.run.run_folder import RunFolder
 
 MEASURES = {"rician": ("MR",), "poisson": ("CR", "DX", "CT", "MG", "RF", "XA")}  # modalities that a noise belongs to
 
@@ -54,7 +51,7 @@ def run_restoration(
     watch = None if name is None else Watch.open(name, run, settings)
     trained = train_for(config, settings, require_restorer, progress)
     others: dict[str, Method] = {
-        one.method.name: train_beside(one, config, settings, progress) for one in config.beside
+        one.method.name: train_beside(one, config, settings, require_restorer, progress) for one in config.beside
     }
     problems = make_restorations(config, trained, others, settings)
     return run_paired(config, trained, problems, settings, watch, on_progress)
@@ -88,20 +85,6 @@ def check_fit(ways: Sequence[DegradationConfig], run: RunConfig, settings: Setti
                 f"{kind} noise belongs to {', '.join(fitting)}, but the route {run.data.route} is of "
                 f"{', '.join(modalities)}. Choose gaussian noise, or another route."
             )
-
-
-def train_beside(one: BesideConfig, config: RestorationTask, settings: Settings, progress: bool) -> Method:
-    """Return another method, trained on the images of the task's own model unless it is trained already.
-
-    Raises:
-        ConfigError: it cannot restore.
-    """
-    run = find_run(config, settings)
-    training = run.training if one.images is None else run.training.model_copy(update={"images": one.images})
-    update = {"name": f"{run.name}-{one.method.name}", "method": one.method, "training": training, "detection": None}
-    run = run.model_copy(update=update)
-    require_restorer(build_untrained(run, {}))
-    return load_model(RunFolder.open(train(run, settings, progress=progress, purpose="model")).model).method
 
 
 def make_restorations(

@@ -13,11 +13,13 @@ from pipeline.stages.generate.retrieve import run_retrieve
 from pipeline.stages.generate.robustness_tasks import PurifyTask
 from pipeline.stages.generate.run_restoration import run_restoration
 from pipeline.stages.generate.run_sample import run_sample
+from pipeline.stages.generate.run_translation import run_translation
 from pipeline.stages.generate.sample import OnProgress
 from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_config import AnyTask, DenoiseTask, RetrieveTask, SampleTask, TraverseTask
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.tokenise_signal import run_tokenise
+from pipeline.stages.generate.translation_task import TranslateTask
 from pipeline.stages.generate.traverse import run_traverse
 from pipeline.stages.generate.walk import run_walk
 
@@ -52,6 +54,8 @@ def run_task(
         return run_restoration(config, settings, progress, on_progress)
     if isinstance(config, EditTask):
         return run_edit(config, settings, progress, on_progress)
+    if isinstance(config, TranslateTask):
+        return run_translation(config, settings, progress, on_progress)
     if isinstance(config, RetrieveTask):
         return run_retrieve(config, settings, progress, on_progress)
     if isinstance(config, PurifyTask):

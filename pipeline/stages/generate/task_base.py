@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Config
 from pipeline.detection.ensemble_config import EnsembleConfig
+from pipeline.methods import AnyMethodConfig
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import SetName
 
@@ -94,3 +95,26 @@ class PairedTask(HeldOutTask):
     """A task that makes images from worse ones, whose originals are known."""
 
     judge: PairedJudging = Field(PairedJudging(), description="the detector's part in the judgement")
+
+
+class BesideConfig(Config):
+    """Another method that answers the same task, in the same table."""
+
+    method: AnyMethodConfig = Field(description="the method; without `degradations` it learns those of the task")
+    images: int | None = Field(None, ge=1, description="training images; null: as many as the task's own model")
+
+
+class BesideTask(PairedTask):
+    """A paired task that several methods answer."""
+
+    beside: tuple[BesideConfig, ...] = Field(
+        (), description="other methods, trained on the same images, whose answers are rows of the same table"
+    )
+
+    @model_validator(mode="after")
+    def _answers_once(self) -> Self:
+        own = [] if self.run is None else [self.run.method.name]
+        names = [*own, *(one.method.name for one in self.beside)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} occurs more than once among the task's methods; name each once")
+        return self

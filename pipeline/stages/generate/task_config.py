@@ -19,6 +19,7 @@ from pipeline.stages.generate.restoration_tasks import InpaintTask, OutpaintTask
 from pipeline.stages.generate.robustness_tasks import PurifyTask
 from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_base import MOST, HeldOutTask, PairedTask, TaskConfig, refuse_closed
+from pipeline.stages.generate.translation_task import TranslateTask
 from pipeline.types import SetName
 
 Value = bool | int | float | str
@@ -149,6 +150,7 @@ AnyTask = (
     | InpaintTask
     | OutpaintTask
     | RestoreTask
+    | TranslateTask
     | RetrieveTask
     | EditTask
     | PurifyTask

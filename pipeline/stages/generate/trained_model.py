@@ -9,8 +9,9 @@ from typing import Any, cast
 from pipeline.config import Settings
 from pipeline.methods import Model, load_model
 from pipeline.methods.base import Method
-from pipeline.stages.detect.train import build_untrained, train
-from pipeline.stages.generate.task_base import TaskConfig, TrainedRun
+from pipeline.stages.detect.build_run_method import build_untrained
+from pipeline.stages.detect.train import train
+from pipeline.stages.generate.task_base import BesideConfig, BesideTask, TaskConfig, TrainedRun
 from pipeline.stages.generate.task_folder import TaskFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -84,3 +85,19 @@ def _train(config: TaskConfig, settings: Settings, check: Callable[[Method], Non
     if not any(one.trained for one in run.method.components().values()):
         check(build_untrained(run, {}))
     return RunFolder.open(train(run, settings, progress=progress, purpose="model"))
+
+
+def train_beside(
+    one: BesideConfig, config: BesideTask, settings: Settings, check: Callable[[Method], None], progress: bool = False
+) -> Method:
+    """Return another method, trained on the images of the task's own model unless it is trained already.
+
+    Raises:
+        ConfigError: from `check`.
+    """
+    run = find_run(config, settings)
+    training = run.training if one.images is None else run.training.model_copy(update={"images": one.images})
+    update = {"name": f"{run.name}-{one.method.name}", "method": one.method, "training": training, "detection": None}
+    run = run.model_copy(update=update)
+    check(build_untrained(run, {}))
+    return load_model(RunFolder.open(train(run, settings, progress=progress, purpose="model")).model).method

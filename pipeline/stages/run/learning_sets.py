@@ -8,7 +8,8 @@ from typing import Any
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import fingerprint
-from pipeline.data.sets.selection import Selection
+from pipeline.data.sets.routes import load_routes
+from pipeline.data.sets.selection import Selection, list_patients_on
 from pipeline.errors import ArtefactError, CatalogueError
 from pipeline.stages.run.load_slices import choose, choose_unlabelled
 from pipeline.stages.run.open_run import OpenFolder
@@ -16,6 +17,7 @@ from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import SetName
 
+NOTHING: Mapping[str, Selection] = {}
 LEARNING: dict[SetName, str] = {"train": "training", "validate": "validation"}  # set -> its name in MLflow
 
 
@@ -24,18 +26,39 @@ def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -
     return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
 
 
+def list_patients_of(config: RunConfig, settings: Settings, catalogue: Catalogue) -> set[str]:
+    """Return the patients of the run's route, and of the route that it translates to."""
+    routes = load_routes(settings.routes_folder)
+    names = [config.data.route, *([] if config.towards is None else [config.towards.route])]
+    return {patient for name in names for patient in list_patients_on(catalogue, name, routes)}
+
+
+def choose_beside(config: RunConfig, settings: Settings, catalogue: Catalogue) -> dict[str, Selection]:
+    """Return what else a run learns from: unlabelled scans, and normals of the domain that it translates to."""
+    beside = {} if config.unlabelled is None else {"unlabelled": choose_unlabelled(catalogue, config, settings)}
+    if config.towards is not None:
+        other = learning_sets(config.build_other_side(), settings, catalogue)
+        beside |= {name_target(name): chosen for name, chosen in other.items()}
+    return beside
+
+
+def name_target(name: SetName) -> str:
+    """Return the name, among what a run learns from beside its sets, of a set of the second domain."""
+    return f"{name} of the second domain"
+
+
 def make_run_folder(
     config: RunConfig,
     sets: Mapping[SetName, Selection],
     settings: Settings,
     again: bool = False,
-    unlabelled: Selection | None = None,
+    beside: Mapping[str, Selection] = NOTHING,
 ) -> RunFolder:
     """Return the folder for this configuration and data, created if missing; a new one with `again`.
 
-    `sets` are the training sets, and `unlabelled` is what the run learns from without labels, if anything.
+    `sets` are the training sets, and `beside` is what else it learns from (`choose_beside`).
     """
-    folder, asked = name_run_folder(config, sets, settings, again, unlabelled)
+    folder, asked = name_run_folder(config, sets, settings, again, beside)
     # Written again where they are damaged: the folder's name says what they must hold. The configuration last, as it
     # makes the folder a run.
     for name, value in (("data.json", asked), ("config.json", config.model_dump(mode="json"))):
@@ -49,11 +72,10 @@ def name_run_folder(
     sets: Mapping[SetName, Selection],
     settings: Settings,
     again: bool = False,
-    unlabelled: Selection | None = None,
+    beside: Mapping[str, Selection] = NOTHING,
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Return the folder that `make_run_folder` makes, and the fingerprints of its data; nothing is written."""
-    read: dict[str, Selection] = {} if unlabelled is None else {"unlabelled": unlabelled}
-    read |= {str(name): chosen for name, chosen in sets.items()}
+    read: dict[str, Selection] = {**beside, **{str(name): chosen for name, chosen in sets.items()}}
     data = fingerprint([ref for chosen in read.values() for ref in chosen.slices])
     run_id = f"{config.data.route}-{config.method.name}-{config.fingerprint()[:6]}{data['sha256'][:6]}"
     folder, number = RunFolder(settings.runs / run_id), 2
@@ -81,8 +103,7 @@ def refuse_other_folds(opened: OpenFolder) -> None:
         return
     learned, sets = opened.folder.read("data.json"), learning_sets(opened.config, opened.settings, opened.catalogue)
     read: dict[str, Selection] = {str(name): chosen for name, chosen in sets.items()}
-    if "unlabelled" in learned:
-        read["unlabelled"] = choose_unlabelled(opened.catalogue, opened.config, opened.settings)
+    read |= choose_beside(opened.config, opened.settings, opened.catalogue)
     changed = [name for name, chosen in read.items() if fingerprint(chosen.slices)["sha256"] != learned[name]["sha256"]]
     if changed:
         raise CatalogueError(

@@ -16,6 +16,9 @@ from pipeline.data.sets.selection import Selection, select_slices
 from pipeline.data.sets.splits import SplitPolicy
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.towards import pair_rows, unpaired_rows
+from pipeline.training.order import Images
+from pipeline.training.with_targets import WithTargets
 from pipeline.types import NORMAL_SETS, Label, SetName
 
 
@@ -101,3 +104,18 @@ def lessons(selection: Selection, config: RunConfig, settings: Settings) -> Slic
     """Return the training data of a model: normalised slices, or cubes of volumes."""
     data = dataset(selection, config, settings, whole=config.data.volumes is not None)
     return data if config.data.volumes is None else PatchDataset(data, config.data.volumes)
+
+
+def lessons_towards(source: Selection, target: Selection, config: RunConfig, settings: Settings) -> Images:
+    """Return the training data of a translator: slices of one domain, each with one of the other.
+
+    Raises:
+        EmptySelection: there are no pairs, or without pairs a domain has no patients of its own.
+    """
+    other = config.build_other_side()
+    ours, theirs = dataset(source, config, settings), dataset(target, other, settings)
+    if not ours.slices and not theirs.slices:
+        return WithTargets(ours, theirs, [])
+    routes = {"source": config.data.route, "target": other.data.route}
+    match = unpaired_rows if config.method.unpaired else pair_rows
+    return WithTargets(ours, theirs, match(ours.slices, theirs.slices, routes))

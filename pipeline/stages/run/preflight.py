@@ -13,7 +13,7 @@ from typing import Literal
 from pipeline.config import Settings, load_config
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.sets.routes import load_routes
-from pipeline.data.sets.selection import ALL_SETS
+from pipeline.data.sets.selection import ALL_SETS, Selection
 from pipeline.data.sets.series_list import ListedSeries, UnusedCode, count_causes, list_series, used_slices
 from pipeline.detection.two_sided import LEAST
 from pipeline.errors import EmptySelection, RejectionCode, TooFewNormals
@@ -177,3 +177,20 @@ def refuse_uncalibrated(counts: Preflight, config: RunConfig, purpose: Purpose) 
         raise TooFewNormals(calibrate.units, counts.needed, what)
     if config.detection.transform != "none" and validate.slices < LEAST:
         raise TooFewNormals(validate.slices, LEAST, "A two-sided score (slices of the validate set)")
+
+
+def refuse_nothing_new(sets: Mapping[SetName, Selection], unlabelled: Selection | None, config: RunConfig) -> None:
+    """Refuse to teach with scans that the teacher learned as normal, or without normals that set its thresholds."""
+    if unlabelled is None:
+        return
+    if {ref.slice_id for ref in unlabelled.slices} <= {ref.slice_id for ref in sets["train"].slices}:
+        raise EmptySelection(
+            f"There are no unlabelled scans to learn from on the route {config.data.route!r}: all scans of patients in "
+            "train are labelled normal. Set data.splits.unlabelled to the share of patients without labels who enter "
+            f"train for good, or remove `unlabelled`.{unlabelled.left_out()}"
+        )
+    if not sets["validate"].slices:
+        raise EmptySelection(
+            "A run with `unlabelled` needs validate normals, which set the thresholds of its findings. Set "
+            "data.splits.normals.validate above 0, or label more normal patients."
+        )

@@ -17,6 +17,7 @@ from pipeline.methods import AnyMethodConfig, sees_the_other_side
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.supervision import find_supervision
 from pipeline.nested import without
+from pipeline.stages.run.towards import TowardsConfig
 from pipeline.training.config import TrainingConfig
 
 TEACHER = {"name", "method", "training", "detection"}  # parts of a run that a teacher may have of its own
@@ -56,6 +57,11 @@ class RunConfig(Config):
     unlabelled: UnlabelledConfig | None = Field(
         None,
         description="learn from unlabelled scans of patients in train too, for methods with `pasting`; null: do not",
+    )
+    towards: TowardsConfig | None = Field(
+        None,
+        description="second domain that the model translates images to, for methods that restore or translate; null: "
+        "none",
     )
     unit: Literal["study", "slice"] = Field(
         "study",
@@ -107,6 +113,41 @@ class RunConfig(Config):
         teacher = RunConfig.model_validate(merge({**own, "name": f"{self.name}-teacher"}, sections))
         teacher.require_detection()
         return teacher
+
+    def build_other_side(self) -> RunConfig:
+        """Return the run with the data of the domain that it translates to, where its answers belong.
+
+        Raises:
+            ConfigError: it translates to none.
+        """
+        if self.towards is None:
+            raise ConfigError(
+                f"The run {self.name} learned no second domain, so its model does not translate. Name a run with "
+                "`towards`."
+            )
+        data = self.data.model_copy(update={"route": self.towards.route, "normaliser": self.towards.normaliser})
+        return self.model_copy(update={"data": data, "towards": None})
+
+    @model_validator(mode="after")
+    def _translates_to_another_domain(self) -> Self:
+        if self.towards is None:
+            return self
+        if self.towards.route == self.data.route:
+            raise ValueError(
+                f"the route {self.data.route} cannot be translated into itself. Name another one in towards.route"
+            )
+        sizes = self.data.normaliser.image_size, self.towards.normaliser.image_size
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"images of {sizes[0]} pixels cannot be translated into images of {sizes[1]}. Set the same image_size "
+                "in data.normaliser and towards.normaliser"
+            )
+        if self.detection is not None or self.unlabelled is not None or self.data.volumes is not None:
+            raise ValueError(
+                "a run with `towards` trains a translator of slices, without a detector. Leave out detection, "
+                "unlabelled and data.volumes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _findings_are_used(self) -> Self:
