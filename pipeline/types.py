@@ -68,7 +68,8 @@ class SliceRef:
     position in the files themselves, regardless of labels; None for a single image. `dismissed_flag`: the normal label
     rests only on a flag that a reader dismissed (`pipeline.data.labels.review_labels`). `slice_mm`: distance between
     the slices of the series, None where they are not a regular stack. `stack`: what tells its stack from the others of
-    its series, "" where the series is one stack (`pipeline.dicom.decode.split_series`).
+    its series, "" where the series is one stack (`pipeline.dicom.decode.split_series`). `frame_of_reference_id`:
+    positions of two slices can be compared only where both have the same (PS3.3 C.7.4.1); "" where the file has none.
     """
 
     instance_id: str
@@ -87,6 +88,7 @@ class SliceRef:
     dismissed_flag: bool = False
     slice_mm: float | None = None
     stack: str = ""
+    frame_of_reference_id: str = ""
 
     @property
     def stack_id(self) -> str:

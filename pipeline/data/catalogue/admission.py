@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MODALITY_LENGTH = 16  # VR CS, PS3.5 section 6.2
 # In the order in which rows must be written: foreign keys need their parents.
 _TABLES = (Patient, Study, Series, Instance, InstanceVersion)
+_VERSIONED = ("instance_id", "version", "attributes_hash", "attributes", "frame_of_reference_id")
 _INSTANCE_COLUMNS = tuple(column.key for column in Instance.__table__.columns if column.key != "ingested_at")
 
 
@@ -186,6 +187,7 @@ def _new_row(arrival: Arrival) -> dict[str, Any]:
         "pixel_key": arrival.pixel_key,
         "frames": arrival.attributes.frames,
         "attributes": attributes,
+        "frame_of_reference_id": arrival.ids.frame_of_reference_id,
         "version": 1,
     }
 
@@ -199,8 +201,13 @@ def _again(state: _State, old: dict[str, Any], row: dict[str, Any]) -> Outcome:
             "new SOP Instance UID.",
         )
     if (old["content_hash"], old["attributes_hash"]) == (row["content_hash"], row["attributes_hash"]):
-        return Outcome.SAME
-    replaced = {name: old[name] for name in ("instance_id", "version", "attributes_hash", "attributes")}
+        former, frame = old["frame_of_reference_id"], row["frame_of_reference_id"]
+        if not former and frame:  # of a catalogue of before frames of reference were recorded
+            old["frame_of_reference_id"] = frame
+            state.corrected[row["instance_id"]] = row["series_id"]
+        if not former or frame in ("", former):
+            return Outcome.SAME
+    replaced = {name: old[name] for name in _VERSIONED}
     state.new[InstanceVersion].append(replaced)
     old.update(row, version=old["version"] + 1)
     state.corrected[row["instance_id"]] = row["series_id"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class Instance(Base):
     """Current version of a SOP instance. `content_hash` covers decoded pixels and geometry, not the encoding.
 
     `pixel_key` locates the stored values in the pixel store; `attributes` is `InstanceAttributes.to_json()`.
+    Positions of instances can be compared only where `frame_of_reference_id` is the same (PS3.3 C.7.4.1); "" where the
+    file does not say, or was ingested before it was recorded.
     """
 
     __tablename__ = "instances"
@@ -99,6 +101,7 @@ class Instance(Base):
     pixel_key: Mapped[str] = mapped_column(String(128), index=True)
     frames: Mapped[int]
     attributes: Mapped[dict[str, Any]]
+    frame_of_reference_id: Mapped[str] = mapped_column(String(64), default="", server_default=text("''"))
     version: Mapped[int] = mapped_column(default=1)
     ingested_at: Mapped[datetime] = mapped_column(default=now)
 
@@ -112,6 +115,7 @@ class InstanceVersion(Base):
     version: Mapped[int]
     attributes_hash: Mapped[str] = mapped_column(String(64))
     attributes: Mapped[dict[str, Any]]
+    frame_of_reference_id: Mapped[str] = mapped_column(String(64), default="", server_default=text("''"))
     replaced_at: Mapped[datetime] = mapped_column(default=now)
     __table_args__ = (UniqueConstraint("instance_id", "version"),)
 

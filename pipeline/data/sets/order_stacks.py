@@ -77,9 +77,9 @@ def share_attributes(frames: Iterable[tuple[InstanceAttributes, int]]) -> Instan
 
 def _read_instances(session: Session, series_ids: list[str]) -> dict[str, list[Row]]:
     columns = (Instance.series_id, Instance.instance_id, Instance.pixel_key, Instance.attributes)
-    query = select(*columns).where(Instance.series_id.in_(series_ids)).order_by(Instance.instance_id)
+    query = select(*columns, Instance.frame_of_reference_id).where(Instance.series_id.in_(series_ids))
     by_series: dict[str, list[Row]] = {}
-    for row in session.execute(query.execution_options(yield_per=2_000)):
+    for row in session.execute(query.order_by(Instance.instance_id).execution_options(yield_per=2_000)):
         by_series.setdefault(row.series_id, []).append(row)
     return by_series
 
@@ -88,7 +88,7 @@ def _refs(series: Row, rows: Sequence[Row], stack: Stack) -> Iterator[SliceRef]:
     """Yield the slices of a stack in geometric order; all frames of an instance share one mapping of attributes."""
     geometry = stack.geometry
     several = len(geometry.order) > 1
-    pixel_keys = {row.instance_id: row.pixel_key for row in rows}
+    instances = {row.instance_id: row for row in rows}
     attributes = {row.instance_id: _compact(row.attributes, rows[0].attributes) for row in rows}
     for (instance_id, frame), position in zip(geometry.order, geometry.relative_positions, strict=True):
         yield SliceRef(
@@ -97,7 +97,7 @@ def _refs(series: Row, rows: Sequence[Row], stack: Stack) -> Iterator[SliceRef]:
             series_id=series.series_id,
             study_id=series.study_id,
             patient_id=series.patient_id,
-            pixel_key=pixel_keys[instance_id],
+            pixel_key=instances[instance_id].pixel_key,
             attributes=attributes[instance_id],
             relative_position=position,
             set_name=series.set_name,
@@ -105,6 +105,7 @@ def _refs(series: Row, rows: Sequence[Row], stack: Stack) -> Iterator[SliceRef]:
             geometric_position=position if several else None,
             slice_mm=geometry.spacing_mm[0],
             stack=stack.reason,
+            frame_of_reference_id=sys.intern(instances[instance_id].frame_of_reference_id),
         )
 
 

@@ -39,6 +39,7 @@ class RawIdentity:
         study_uid, series_uid, sop_uid: (0020,000D), (0020,000E), (0008,0018).
         accession_number: (0008,0050) or "".
         study_date: (0008,0020) as YYYYMMDD or "".
+        frame_of_reference_uid: (0020,0052): what the positions are relative to; "" where absent or not a UID.
     """
 
     issuer: str = ""
@@ -48,6 +49,7 @@ class RawIdentity:
     sop_uid: str = ""
     accession_number: str = ""
     study_date: str = ""
+    frame_of_reference_uid: str = ""
 
     def __repr__(self) -> str:
         return "RawIdentity(hidden)"

@@ -71,7 +71,18 @@ def read_identity(ds: Dataset) -> RawIdentity:
         sop_uid=uids["SOPInstanceUID"],
         accession_number=read_identifier(ds, "AccessionNumber"),
         study_date=date if re.fullmatch(r"\d{8}", date) else "",
+        frame_of_reference_uid=_spare_uid(ds, "FrameOfReferenceUID"),
     )
+
+
+def _spare_uid(ds: Dataset, keyword: str) -> str:
+    """Return a UID that an image can do without, "" where it is absent or malformed."""
+    value = read_identifier(ds, keyword)
+    return value if _is_uid(value) else ""
+
+
+def _is_uid(value: str) -> bool:
+    return bool(_UID.fullmatch(value)) and len(value) <= LONGEST_UID
 
 
 def require_valid_uids(uids: Mapping[str, str]) -> None:
@@ -80,7 +91,7 @@ def require_valid_uids(uids: Mapping[str, str]) -> None:
     Raises:
         Rejected: INVALID_UID.
     """
-    invalid = [name for name, value in uids.items() if not (_UID.fullmatch(value) and len(value) <= LONGEST_UID)]
+    invalid = [name for name, value in uids.items() if not _is_uid(value)]
     if invalid:
         raise Rejected(
             RejectionCode.INVALID_UID,

@@ -20,7 +20,16 @@ from sqlalchemy import Connection, Engine, Table, bindparam, func, select
 from pipeline.config import Settings
 from pipeline.dicom.decode.attributes import RawIdentity
 from pipeline.dicom.identity.crosswalk_database import bind_key, open_engine, read_current_key, upsert
-from pipeline.dicom.identity.crosswalk_tables import FormerId, Instance, Path_, Person, Series, Study
+from pipeline.dicom.identity.crosswalk_rows import rows_of
+from pipeline.dicom.identity.crosswalk_tables import (
+    FormerId,
+    FrameOfReference,
+    Instance,
+    Path_,
+    Person,
+    Series,
+    Study,
+)
 from pipeline.dicom.identity.keyfile import read_key
 from pipeline.dicom.identity.pseudonyms import Ids, Kind, Pseudonyms, trim
 from pipeline.errors import IdentityError
@@ -111,7 +120,7 @@ class Crosswalk:
                 raise IdentityError(
                     "These pseudonyms were made with a key that has been rotated since. Run the command again."
                 )
-            for table, row in _rows(ids, identity, self._settings.site):
+            for table, row in rows_of(ids, identity, self._settings.site):
                 key = (table.name, *row.values())
                 if key not in self._known:
                     fresh[table].setdefault(key, row)
@@ -137,7 +146,7 @@ class Crosswalk:
         self._known.update(key for key in keys if key[0] != "instances")
 
     def find_identity(self, pseudonym: str) -> RawIdentity:
-        """Return the identifiers behind a patient, study, series or instance pseudonym, retired pseudonyms included.
+        """Return the identifiers behind a pseudonym of anything but a path, retired pseudonyms included.
 
         Fields below the level of the pseudonym are "".
 
@@ -214,11 +223,14 @@ class Crosswalk:
     def count(self, kind: Kind) -> int:
         """Return the number of pseudonyms of a kind in the crosswalk."""
         tables = {"patient": Person, "study": Study, "series": Series, "instance": Instance, "path": Path_}
+        tables["frame-of-reference"] = FrameOfReference
         with self.transaction() as connection:
             return connection.execute(select(func.count()).select_from(tables[kind])).scalar_one()
 
 
-_PARENTS_FIRST: tuple[Table, ...] = tuple(table.__table__ for table in (Person, Study, Series, Instance))
+_PARENTS_FIRST: tuple[Table, ...] = tuple(
+    table.__table__ for table in (Person, Study, Series, Instance, FrameOfReference)
+)
 
 
 def _ordered(table: Table, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -258,38 +270,11 @@ def _levels() -> tuple[Any, ...]:
         select(*_STUDY, Series.series_uid).select_from(_TO_STUDY).where(Series.series_id == pseudonym),
         select(*_STUDY).select_from(Study.__table__.join(Person)).where(Study.study_id == pseudonym),
         select(*_PERSON).where(Person.person_id == pseudonym),
+        select(FrameOfReference.frame_of_reference_uid).where(FrameOfReference.frame_of_reference_id == pseudonym),
     )
 
 
 _LEVELS = _levels()
-
-
-def _rows(ids: Ids, identity: RawIdentity, site: str) -> Iterator[tuple[Table, dict[str, str]]]:
-    issuer = trim(identity.issuer) or site
-    number = trim(identity.patient_id)
-    yield (
-        Person.__table__,
-        {
-            "person_id": ids.patient_id,
-            "issuer": issuer,
-            "patient_id": number,
-            "unnamed_study_uid": "" if number else trim(identity.study_uid),
-        },
-    )
-    yield (
-        Study.__table__,
-        {
-            "study_id": ids.study_id,
-            "person_id": ids.patient_id,
-            "study_uid": trim(identity.study_uid),
-            "accession_number": trim(identity.accession_number),
-            "study_date": trim(identity.study_date),
-        },
-    )
-    series = {"series_id": ids.series_id, "study_id": ids.study_id, "series_uid": trim(identity.series_uid)}
-    yield Series.__table__, series
-    instance = {"instance_id": ids.instance_id, "series_id": ids.series_id, "sop_uid": trim(identity.sop_uid)}
-    yield Instance.__table__, instance
 
 
 def _current(connection: Connection, pseudonym: str) -> str:

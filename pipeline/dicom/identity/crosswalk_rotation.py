@@ -13,6 +13,7 @@ from sqlalchemy import Column, Connection, Row, delete, func, insert, literal, s
 
 from pipeline.dicom.identity.crosswalk_tables import (
     FormerId,
+    FrameOfReference,
     Instance,
     KeyState,
     Path_,
@@ -49,12 +50,19 @@ _MAKERS: tuple[tuple[Kind, Any, Any, tuple[Make, ...]], ...] = (
     ),
     ("instance", select(Instance.__table__), Instance.instance_id, (lambda keys, row: keys.instance(row.sop_uid),)),
     ("path", select(Path_.__table__), Path_.path_id, (lambda keys, row: keys.path(os.fsdecode(row.path)),)),
+    (
+        "frame-of-reference",
+        select(FrameOfReference.__table__),
+        FrameOfReference.frame_of_reference_id,
+        (lambda keys, row: keys.frame_of_reference(row.frame_of_reference_uid),),
+    ),
 )
 
 # Parents before children: where the database cascades, the children are already renamed.
 _COLUMNS = (
     *(Person.person_id, Study.study_id, Study.person_id, Series.series_id, Series.study_id),
     *(Instance.instance_id, Instance.series_id, Path_.path_id, FormerId.current_id),
+    FrameOfReference.frame_of_reference_id,
 )
 
 

@@ -72,6 +72,14 @@ class Instance(CrosswalkBase):
     sop_uid: Mapped[str]
 
 
+class FrameOfReference(CrosswalkBase):
+    """The real identifier of a frame of reference, which several series share (PS3.3 C.7.4.1)."""
+
+    __tablename__ = "frames_of_reference"
+    frame_of_reference_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    frame_of_reference_uid: Mapped[str]
+
+
 class Path_(CrosswalkBase):
     """A file path, stored as bytes because file names need not be valid text."""
 

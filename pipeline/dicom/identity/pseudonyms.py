@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.config import Settings
     from pipeline.dicom.decode.attributes import RawIdentity
 
-Kind = Literal["patient", "study", "series", "instance", "path"]
+Kind = Literal["patient", "study", "series", "instance", "path", "frame-of-reference"]
 _PADDING = " \t\r\n\0"  # PS3.5 6.2 pads with spaces, and UIDs with one NUL; real files also use the others
 
 
@@ -31,6 +31,7 @@ class Ids:
 
     `identified` is False where the file has no Patient ID: the study then takes the patient's place, and is never used
     for training. `key_id` names the key that made them, so that the crosswalk can refuse pseudonyms of a retired key.
+    `frame_of_reference_id` is "" where the file names no frame of reference.
     """
 
     patient_id: str
@@ -39,6 +40,7 @@ class Ids:
     instance_id: str
     identified: bool = True
     key_id: str = ""
+    frame_of_reference_id: str = ""
 
 
 class Pseudonyms:
@@ -117,6 +119,10 @@ class Pseudonyms:
         """Return the pseudonym of a SOP Instance UID (0008,0018)."""
         return self._digest("instance", trim(uid))[:32]
 
+    def frame_of_reference(self, uid: str) -> str:
+        """Return the pseudonym of a Frame of Reference UID (0020,0052), "" for none."""
+        return self._digest("frame-of-reference", trim(uid))[:32] if trim(uid) else ""
+
     def path(self, path: str | Path) -> str:
         """Return the pseudonym of a file path, which must be absolute: a relative one would get another pseudonym."""
         return self._digest("path", os.fsencode(path))[:32]
@@ -137,6 +143,7 @@ class Pseudonyms:
             instance_id=self.instance(identity.sop_uid),
             identified=identified,
             key_id=self.key_id,
+            frame_of_reference_id=self.frame_of_reference(identity.frame_of_reference_uid),
         )
 
     def _digest(self, *parts: str | bytes) -> str:

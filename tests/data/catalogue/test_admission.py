@@ -75,6 +75,17 @@ def test_correction_becomes_a_version(
     assert one(catalogue, Series).attributes == corrected.to_json()
 
 
+def test_a_frame_of_reference_is_filled_in_kept_and_corrected(
+    catalogue: Catalogue, ids_of: MakeIds, attributes: InstanceAttributes
+) -> None:
+    frames = ("", "a" * 32, "", "a" * 32, "b" * 32)  # "": of an earlier version, or a sender that leaves it out
+    outcomes = [add(catalogue, replace(ids_of(), frame_of_reference_id=frame), attributes) for frame in frames]
+    assert outcomes == [Outcome.ADDED, Outcome.SAME, Outcome.SAME, Outcome.SAME, Outcome.NEW_VERSION]
+    now, before = one(catalogue, Instance), one(catalogue, InstanceVersion)
+    assert (now.frame_of_reference_id, now.version) == ("b" * 32, 2)
+    assert (before.frame_of_reference_id, before.version) == ("a" * 32, 1)
+
+
 @pytest.mark.parametrize(
     ("claim", "key"),
     [({}, OTHER_KEY), ({"patient": "P2"}, KEY), ({"series": "R2"}, KEY), ({"study": "S2", "series": "R2"}, KEY)],

@@ -51,6 +51,17 @@ def test_a_json_of_another_version_is_read() -> None:
     assert InstanceAttributes.from_json({"modality": "CT", "a_field_of_tomorrow": 1}).modality == "CT"
 
 
+@pytest.mark.parametrize(("written", "read"), [("1.2.840.5", "1.2.840.5"), ("", ""), ("../x", ""), ("1" * 65, "")])
+def test_a_frame_of_reference_is_a_uid_or_nothing(
+    written: str, read: str, make_dataset: Callable, write_dataset: Callable
+) -> None:
+    ds = make_dataset(np.zeros((2, 2), np.int16))
+    ds.FrameOfReferenceUID = written
+    identity, attributes = read_header(write_dataset(ds), DecodeLimits())
+    assert identity.frame_of_reference_uid == read
+    assert not written or written not in json.dumps(attributes.to_json())
+
+
 def test_content_json_leaves_out_the_encoding() -> None:
     one = InstanceAttributes(
         modality="CT", transfer_syntax_uid="1.2.840.10008.1.2.4.90", original_photometric="YBR_RCT"

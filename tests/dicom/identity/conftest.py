@@ -29,6 +29,7 @@ def identity_of(person: int, image: int) -> RawIdentity:
         sop_uid=f"1.2.826.{person}.1.1.{image}",
         accession_number=f"ACC{person}",
         study_date="20240131",
+        frame_of_reference_uid=f"1.2.826.{person}.5",
     )
 
 
@@ -82,6 +83,7 @@ def _rows_of(keys: Pseudonyms, number: int, ids: list[Ids]) -> list[schema.Base]
                 pixel_key="p",
                 frames=1,
                 attributes={},
+                frame_of_reference_id=one.frame_of_reference_id,
             )
         )
         rows.append(

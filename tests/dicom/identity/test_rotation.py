@@ -53,7 +53,7 @@ def _everything(hospital: Any) -> str:
 
 
 def _pseudonyms(hospital: Any) -> set[str]:
-    levels = ("patient_id", "study_id", "series_id", "instance_id")
+    levels = ("patient_id", "study_id", "series_id", "instance_id", "frame_of_reference_id")
     return {getattr(ids, level) for person in hospital.people for ids in person for level in levels}
 
 
@@ -79,7 +79,8 @@ def test_no_old_pseudonym_is_left_and_nobody_moves(hospital: Any) -> None:
     text = _everything(hospital)
     assert not [old for old in before if old in text]
     assert hospital.membership() == members
-    assert report.renamed == {"patient": 4, "study": 4, "series": 4, "instance": 12, "path": 16}
+    counts = {"patient": 4, "study": 4, "series": 4, "instance": 12, "path": 16, "frame-of-reference": 4}
+    assert report.renamed == counts
 
 
 def test_the_new_key_makes_the_pseudonyms_that_the_catalogue_now_has(hospital: Any) -> None:
@@ -88,7 +89,7 @@ def test_the_new_key_makes_the_pseudonyms_that_the_catalogue_now_has(hospital: A
     with Pseudonyms.open(hospital.settings) as keys:
         expected = [keys.patient("ISSUER-B", "MRN-0001"), keys.patient("local", "MRN-0002"), keys.study("1.2.826.3.1")]
         expected += [keys.patient_of_study("1.2.826.0.1"), keys.path("/scans/1.2.826.3.1.1.2")]
-        expected.append(keys.instance("1.2.826.3.1.1.2") + "/0")
+        expected += [keys.instance("1.2.826.3.1.1.2") + "/0", keys.frame_of_reference("1.2.826.3.5")]
     assert all(name in text for name in expected)
 
 
@@ -122,6 +123,7 @@ def test_old_reports_resolve_after_two_rotations(hospital: Any) -> None:
     with Crosswalk.open(hospital.settings) as crosswalk:
         assert crosswalk.find_identity(old.instance_id).sop_uid == "1.2.826.3.1.1.1"
         assert crosswalk.find_identity(old.patient_id).patient_id == "MRN-0003"
+        assert crosswalk.reveal(old.frame_of_reference_id) == {"frame_of_reference_uid": "1.2.826.3.5"}
         with Pseudonyms.open(hospital.settings) as keys:
             assert crosswalk.current_id(old.study_id) == keys.study("1.2.826.3.1")
 
