@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.data.catalogue.schema import FindingRow
@@ -45,7 +45,10 @@ def scan_data(
         "worst": worst,
         "revealed": revealed,
         "heatmap": heatmap,
-        "stacks": [{**stack_data(stack), "scored": stack.series_id in scored} for stack in stacks.stacks],
+        "stacks": [
+            {**stack_data(stack, frames_of_reference(stacks)), "scored": stack.series_id in scored}
+            for stack in stacks.stacks
+        ],
         "hanging": hanging.model_dump(mode="json"),
         "layout": stacks.layout,
         "regions": [region for decision in history if (region := _region(decision, stacks)) is not None],
@@ -72,8 +75,17 @@ def worst_places(finding: FindingRow, stacks: Stacks) -> list[list[int]]:
     return [place for place, _ in zip(visible, range(WORST), strict=False)]
 
 
-def stack_data(stack: Stack) -> dict[str, Any]:
-    """Return what the viewer needs to know of a stack; places are in the patient, in mm (PS3.3 C.7.6.2.1.1)."""
+def frames_of_reference(stacks: Stacks) -> dict[str, int]:
+    """Return the frames of reference of a study, numbered; places in different ones cannot be compared."""
+    names = dict.fromkeys(ref.frame_of_reference_id for stack in stacks.stacks for ref in stack.refs)
+    return {name: number for number, name in enumerate(filter(None, names))}
+
+
+def stack_data(stack: Stack, frames: Mapping[str, int]) -> dict[str, Any]:
+    """Return what the viewer needs to know of a stack; places are in the patient, in mm (PS3.3 C.7.6.2.1.1).
+
+    `frames` numbers the frames of reference of the study; a slice in none of them gets None.
+    """
     first = stack.refs[0]
     return {
         "title": title(first),
@@ -83,7 +95,7 @@ def stack_data(stack: Stack) -> dict[str, Any]:
         "sliceMm": first.slice_mm,
         "unit": unit(first),
         "presets": presets(first),
-        "slices": [_slice(ref) for ref in stack.refs],
+        "slices": [{**_slice(ref), "frame": frames.get(ref.frame_of_reference_id)} for ref in stack.refs],
     }
 
 

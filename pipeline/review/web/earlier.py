@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from pipeline.review.permissions import may_identify
 from pipeline.review.refusals import NotAllowed
-from pipeline.review.scan_data import stack_data
+from pipeline.review.scan_data import frames_of_reference, stack_data
 from pipeline.review.stacks import CHANGED, Stacks
 from pipeline.review.web.access import FindingId, Reader, RoomHere, Viewer
 from pipeline.review.web.app_state import Room
@@ -34,7 +34,10 @@ def earlier(finding_id: FindingId, number: Number, room: RoomHere, viewer: Viewe
     """Send the stacks of an earlier study; opening it is recorded first."""
     stacks = _opened(room, finding_id, number, viewer)
     base = f"/scan/{finding_id}/earlier/{number}"
-    return JSONResponse({"base": base, "layout": stacks.layout, "stacks": [stack_data(one) for one in stacks.stacks]})
+    frames = frames_of_reference(stacks)
+    return JSONResponse(
+        {"base": base, "layout": stacks.layout, "stacks": [stack_data(one, frames) for one in stacks.stacks]}
+    )
 
 
 @router.get("/earlier/{number}/pixels/{stack}/{index}")

@@ -46,6 +46,7 @@ def night_page(request: Request, room: RoomHere, reader: NightReader, day: date 
         "held_back": bool(hidden),
         "days": sorted({*days, chosen}, reverse=True),
         "charts": draw_trends(trends),
+        "boxes": bool(trends.p_values),
         "refusals": fold_reasons(night["refusals"], trends.refusals),
         "unscored": fold_reasons(night["unscored"], {}),
         "drifts": sorted(read_drift(room.catalogue, hidden).items()),

@@ -189,13 +189,18 @@ def enter(room: Room, night: Any) -> Callable[..., int]:
     """Return a function that enters a flagged study of series [F, H, W] with these attributes; returns its finding."""
 
     def add(
-        name: str, stacks: Sequence[np.ndarray], worst: int = 0, steps_mm: Sequence[float] = (1.0,), **attributes: Any
+        name: str,
+        stacks: Sequence[np.ndarray],
+        worst: int = 0,
+        steps_mm: Sequence[float] = (1.0,),
+        frames_of_reference: Sequence[str] = ("",),
+        **attributes: Any,
     ) -> int:
         study, patient = (_pseudonym(level, name) for level in ("study", "patient"))
         by_series = [
             _enter_series(
                 room, (patient, study, _pseudonym("series", name, number)), images, attributes,
-                steps_mm[number % len(steps_mm)],
+                steps_mm[number % len(steps_mm)], frames_of_reference[number % len(frames_of_reference)],
             )
             for number, images in enumerate(stacks)
         ]  # fmt: skip
@@ -252,7 +257,12 @@ def uid() -> Callable[[str, str], str]:
 
 
 def _enter_series(
-    room: Room, ids: tuple[str, str, str], images: np.ndarray, attributes: dict[str, Any], step_mm: float = 1.0
+    room: Room,
+    ids: tuple[str, str, str],
+    images: np.ndarray,
+    attributes: dict[str, Any],
+    step_mm: float = 1.0,
+    frame_of_reference: str = "",
 ) -> list[tuple[str, int, str]]:
     """Enter each image as an object, or all as one where `frames` says so; return (instance, frame, series) of each."""
     frames, store = attributes.get("frames", 1), PixelStore(room.settings.store)
@@ -268,7 +278,8 @@ def _enter_series(
             }
             size = {"rows": pixels.shape[1], "columns": pixels.shape[2], "instance_number": number}
             header = InstanceAttributes(**size, **{**plain, **attributes})
-            room.catalogue.add_instance(session, Ids(*ids, instance), header, pixel_key=store.put(pixels))
+            own = Ids(*ids, instance, frame_of_reference_id=frame_of_reference)
+            room.catalogue.add_instance(session, own, header, pixel_key=store.put(pixels))
             places += [(instance, frame, ids[2]) for frame in range(frames)]
     return places
 

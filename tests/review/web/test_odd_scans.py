@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,16 @@ def test_dark_and_bright_are_those_of_the_file(
     # A projection's physical values are what a reader sees, inversion included; any other's are as they are stored.
     assert (made["linked"], made["invert"]) == (linked, invert and linked)
     assert (made["rows"], made["columns"]) == RAMP.shape
+
+
+def test_frames_of_reference_are_numbered_and_not_named(browser: Open, enter: Enter, pseudonym: Open) -> None:
+    names = (pseudonym("one"), pseudonym("other"), "", pseudonym("one"))
+    finding = enter("framed", [RAMP[None]] * 4, frames_of_reference=names, modality="CT")
+    page = browser("ann").get(f"/scan/{finding}").text
+    data = json.loads(re.search(r'id="scan-data"[^>]*>(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    numbers = [each["slices"][0]["frame"] for each in data["stacks"]]
+    assert sorted(numbers, key=str) == [0, 0, 1, None] or sorted(numbers, key=str) == [0, 1, 1, None]
+    assert not any(name in page for name in filter(None, names))
 
 
 def test_series_of_several_sizes_and_frames_with_their_own_lines(browser: Open, enter: Enter) -> None:

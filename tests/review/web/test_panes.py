@@ -111,6 +111,43 @@ def test_series_and_earlier_studies_scroll_with_the_scan(reader: Any, enter: Any
     assert place(reader) == main, "an unlinked pane scrolls by itself"
 
 
+def test_series_of_different_frames_of_reference_are_not_linked_by_position(reader: Any, enter: Any) -> None:
+    """Every series begins at 0 mm, but only the second lies in the frame of reference of the first (PS3.3 C.7.4.1)."""
+    stacks = [stack(12), stack(6, 300), stack(6, 600), stack(6, 900)]
+    finding = enter(
+        "framed", stacks, steps_mm=(1.0, 2.0, 2.0, 2.0), frames_of_reference=("a" * 32, "a" * 32, "b" * 32, ""), **CT
+    )
+    data = open_scan(reader, finding)
+    numbers = {each["slices"][0]["frame"]: place for place, each in enumerate(data["stacks"])}
+    assert len(numbers) == 3 and "a" * 32 not in json.dumps(data)
+    first = next(place for place, each in enumerate(data["stacks"]) if len(each["slices"]) == 12)
+    own = data["stacks"][first]["slices"][0]["frame"]
+    reader.keyboard.press("2")
+    reader.wait_for_selector("#pane-side:visible")
+    reader.select_option("#series", str(first))
+    reader.wait_for_selector(f"#viewer[data-ready^='{first}/']")
+    for place_, each in enumerate(data["stacks"]):
+        if place_ == first:
+            continue
+        reader.locator("#pane-main").focus()
+        reader.keyboard.press("End")
+        reader.wait_for_selector(f"#viewer[data-ready='{first}/11']")
+        reader.select_option("#pane-side [data-choose]", f"own/{place_}")
+        reader.wait_for_selector(f"#pane-side[data-ready^='own/{place_}/']")
+        shares = each["slices"][0]["frame"] in (own, None)
+        for _ in range(3):
+            reader.keyboard.press("ArrowUp")
+        reader.wait_for_selector(f"#viewer[data-ready='{first}/8']")
+        here = data["stacks"][first]["slices"]
+        there = [one["position"][2] for one in each["slices"]]
+        begun, moved = there[-1], here[8]["position"][2] - here[11]["position"][2]
+        target = here[8]["position"][2] if shares else begun + moved
+        nearest = int(np.argmin(np.abs(np.array(there) - target)))
+        reader.wait_for_selector(f"#pane-side[data-ready='own/{place_}/{nearest}']")
+        how = "linked by position" if shares else "linked by distance: another frame of reference"
+        assert reader.inner_text("#pane-side [data-how]") == how
+
+
 def test_without_positions_panes_are_linked_by_image_number_and_lengths_are_not_guessed(
     reader: Any, enter: Any
 ) -> None:
@@ -125,11 +162,11 @@ def test_without_positions_panes_are_linked_by_image_number_and_lengths_are_not_
     assert reader.inner_text("#pane-side [data-how]") == "linked by image number: no positions"
     assert reader.inner_text("#scale-bar") == "no pixel spacing"
     assert "no pixel spacing" in drag_ruler(reader, 80)
-    assert "mm" not in reader.inner_text("#viewer-status")
+    assert "mm" not in reader.inner_text("#ruler-words")
 
 
 def drag_ruler(page: Any, length: int) -> str:
-    """Draw a horizontal ruler of so many screen pixels in the main pane, and return what the page says."""
+    """Draw a horizontal ruler of so many screen pixels in the main pane, and return what a screen reader says."""
     page.locator("#pane-main").focus()
     page.click("[data-tool=ruler]")
     box = page.locator("#pane-main").bounding_box()
@@ -138,7 +175,8 @@ def drag_ruler(page: Any, length: int) -> str:
     page.mouse.down()
     page.mouse.move(x + length, y, steps=4)
     page.mouse.up()
-    return page.inner_text("#viewer-status")
+    assert page.inner_text("#viewer-status") == "", "the length is on the image itself"
+    return page.inner_text("#ruler-words")
 
 
 def test_a_ruler_measures_mm_and_the_cross_reads_hounsfield_units(reader: Any, enter: Any) -> None:
@@ -161,7 +199,9 @@ def test_a_ruler_measures_mm_and_the_cross_reads_hounsfield_units(reader: Any, e
     for _ in range(8):
         reader.keyboard.press("Shift+ArrowRight")
     reader.keyboard.press("m")
-    assert reader.inner_text("#viewer-status") == "2.00 mm"
+    assert reader.inner_text("#ruler-words") == "2.00 mm"
+    reader.keyboard.press("Backspace")
+    assert reader.inner_text("#ruler-words") == ""
     moved = re.findall(r"\d+", reader.inner_text("#probe-words"))
     assert int(moved[0]) == column + 8
 
@@ -219,6 +259,32 @@ def test_every_layout_is_accessible_and_fits(reader: Any, enter: Any, enter_earl
         reached |= set(reader.evaluate(matching, list(CONTROLS)))
         reader.keyboard.press("Tab")
     assert reached == set(CONTROLS)
+
+
+NATURAL_WIDTHS = """all => all.map((one) => {
+  const width = one.offsetWidth;
+  one.style.maxWidth = "none";
+  const natural = one.offsetWidth;
+  one.style.maxWidth = "";
+  return [one.id, width, natural, Math.round(one.getBoundingClientRect().top)];
+})"""
+
+
+def test_a_narrow_window_cuts_off_neither_filters_nor_the_signature(reader: Any, enter: Any) -> None:
+    finding = enter("narrow", [stack(2)], **CT)
+    reader.goto("/?state=all")
+    selects = reader.eval_on_selector_all("#filters select", NATURAL_WIDTHS)
+    assert {"order", "density"} <= {name for name, *_ in selects}
+    assert [name for name, width, natural, _ in selects if width < natural] == []
+    assert len({top for *_, top in selects}) == 1, "the filters fit in one row"
+    open_scan(reader, finding)
+    sign = reader.locator("#decide button[type=submit]").bounding_box()
+    assert sign["y"] + sign["height"] <= reader.locator(".neighbours").bounding_box()["y"]
+    for width in (400, 320):
+        reader.set_viewport_size({"width": width, "height": 700})
+        for path in ("/?state=all", f"/scan/{finding}", "/night", "/models"):
+            reader.goto(path)
+            assert reader.evaluate("document.documentElement.scrollWidth") <= width, (width, path)
 
 
 def test_an_axial_series_is_reformatted_and_shows_where_the_scan_cuts_it(reader: Any, enter: Any) -> None:

@@ -13,7 +13,7 @@ export class Beside {
     const part = (name) => element.querySelector(`[data-${name}]`);
     Object.assign(this, { select: part("choose"), button: part("link"), how: part("how"), words: part("words"), note: part("note"), amount: part("amount") });
     this.pane = new Pane(element, (context, _, pixel) => this.draw(context, pixel), () => this.followed());
-    const elements = { words: part("probe"), bar: part("bar"), unit: () => this.unit, changed: view.say };
+    const elements = { words: part("probe"), bar: part("bar"), unit: () => this.unit, changed: view.sayLength };
     this.measure = new Measure(this.pane, () => `${this.key}/${this.index}`, elements);
     element.addEventListener(window.cornerstone.EVENTS.IMAGE_RENDERED, () => this.measure.scale());
     this.select.addEventListener("change", () => this.choose(this.select.value));
@@ -57,7 +57,7 @@ export class Beside {
     this.say("loading ...");
     try {
       const source = await this.find(key);
-      if (choice !== this.choice) return undefined;
+      if (choice !== this.choice) return this.offer(); // the study that was opened for it has choices now
       if (!source) throw new Error("This study has no series that can be displayed.");
       this.source = source;
       this.index = source.stack ? begin(this.view.stackNow(), this.view.state.index, source.stack) : 0;

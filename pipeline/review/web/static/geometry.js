@@ -16,9 +16,20 @@ export function planeOf(stack, index) {
   return { corner: position, centre, normal: cross(along, down), along, down, rowMm, columnMm };
 }
 
+// Whether places of two slices of a study have one origin (PS3.3 C.7.4.1). A file that names no frame of reference is
+// taken to have that of the other.
+function comparable(one, other) {
+  return one.frame === null || other.frame === null || one.frame === other.frame;
+}
+
+// Whether the place of a slice tells anything about places in another stack of the study.
+export function sharesOrigin(from, index, to) {
+  return to.slices.some((slice) => comparable(from.slices[index], slice));
+}
+
 // Return { index, how } of the slice of `to` that belongs to slice `index` of `from`.
-// `anchor` holds a slice of each that belong together; positions of two studies have no common origin, so that between
-// them only the distance from there counts.
+// `anchor` holds a slice of each that belong together; positions of two studies, or of two frames of reference, have no
+// common origin, so that between them only the distance from there counts.
 export function matching(from, index, to, anchor, sameStudy) {
   const here = planeOf(from, index);
   const there = planeOf(to, Math.min(anchor.to, to.slices.length - 1));
@@ -27,11 +38,14 @@ export function matching(from, index, to, anchor, sameStudy) {
   }
   const turn = dot(here.normal, there.normal);
   if (Math.abs(turn) < PARALLEL) return { index: within(to, anchor.to), how: "not scrolled: another orientation" };
-  if (sameStudy) return nearest(to, dot(here.centre, there.normal), there.normal, "linked by position");
+  if (sameStudy && sharesOrigin(from, index, to)) {
+    const own = (slice) => comparable(from.slices[index], slice);
+    return nearest(to, dot(here.centre, there.normal), there.normal, "linked by position", own);
+  }
   const begun = planeOf(from, anchor.from) || here;
   const moved = dot(here.centre, here.normal) - dot(begun.centre, here.normal);
   const height = dot(there.centre, there.normal) + Math.sign(turn) * moved;
-  return nearest(to, height, there.normal, "linked by distance");
+  return nearest(to, height, there.normal, sameStudy ? "linked by distance: another frame of reference" : "linked by distance");
 }
 
 // Return the slice to begin with: at the same share of its stack, in the same direction; across it the middle.
@@ -53,11 +67,11 @@ function within(stack, index) {
   return Math.min(Math.max(index, 0), stack.slices.length - 1);
 }
 
-function nearest(stack, height, normal, how) {
+function nearest(stack, height, normal, how, among = () => true) {
   let best = 0;
   let away = Infinity;
-  stack.slices.forEach((_, index) => {
-    const plane = planeOf(stack, index);
+  stack.slices.forEach((slice, index) => {
+    const plane = among(slice) ? planeOf(stack, index) : null;
     const distance = plane ? Math.abs(dot(plane.centre, normal) - height) : Infinity;
     if (distance < away) [best, away] = [index, distance];
   });
@@ -66,8 +80,9 @@ function nearest(stack, height, normal, how) {
 }
 
 // Return the line in which the plane of a slice cuts another slice, as two points (column, row) of the latter; null
-// where they are parallel or do not meet within the image.
+// where they are parallel, do not meet within the image, or have no common origin.
 export function cutLine(from, index, to, at) {
+  if (!comparable(from.slices[index], to.slices[at])) return null;
   const [one, other] = [planeOf(from, index), planeOf(to, at)];
   if (!one || !other || !other.rowMm || Math.abs(dot(one.normal, other.normal)) > PARALLEL) return null;
   const [x, y] = [other.columnMm * dot(one.normal, other.along), other.rowMm * dot(one.normal, other.down)];

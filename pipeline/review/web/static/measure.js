@@ -54,6 +54,7 @@ export class Measure {
   clear() {
     this.ruler = null;
     this.pane.redraw();
+    this.changed("");
   }
 
   // Show the value under the pointer, or under the cross of the keyboard.

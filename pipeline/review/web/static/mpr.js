@@ -34,11 +34,13 @@ function axisOf(stack) {
   const [along, down] = [first.directions.slice(0, 3), first.directions.slice(3)];
   const normal = cross(along, down);
   if (Math.abs(normal[2]) < AXIAL) return null;
+  if (stack.slices.some(({ frame }) => frame !== first.frame)) return null; // their places have no common origin
   const last = stack.slices[stack.slices.length - 1];
   return { along, down, up: last.position[2] > first.position[2] };
 }
 
 function planes(stack, { along, down, up }, isCoronal) {
+  const { frame } = stack.slices[0];
   const [rowMm, columnMm] = stack.spacing;
   const [count, step, across] = isCoronal ? [stack.rows, rowMm, down] : [stack.columns, columnMm, along];
   const top = stack.slices[up ? stack.slices.length - 1 : 0].position;
@@ -54,7 +56,7 @@ function planes(stack, { along, down, up }, isCoronal) {
     sliceMm: step,
     unit: stack.unit,
     presets: stack.presets,
-    slices: Array.from({ length: count }, (_, index) => ({ directions, position: moved(top, across, index * step) })),
+    slices: Array.from({ length: count }, (_, index) => ({ directions, position: moved(top, across, index * step), frame })),
   };
 }
 

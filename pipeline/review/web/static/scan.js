@@ -4,7 +4,7 @@ import { Beside } from "./beside.js";
 import { Cine } from "./cine.js";
 import { bindKeys, bindMouse } from "./controls.js";
 import { Flicker } from "./flicker.js";
-import { matching } from "./geometry.js";
+import { begin, matching, sharesOrigin } from "./geometry.js";
 import { Layouts } from "./layout.js";
 import { drawLegend } from "./legend.js";
 import { Maps } from "./maps.js";
@@ -48,6 +48,11 @@ function stackNow() {
 
 function say(text) {
   by("viewer-status").textContent = text;
+}
+
+// The length is drawn on the image: this says it to those who do not see it.
+function sayLength(text) {
+  by("ruler-words").textContent = text;
 }
 
 function overlayOf(answer) {
@@ -337,9 +342,9 @@ function middle(pane_) {
 
 // Show another series of the study in the main pane, at the same place where positions tell it.
 function changeSeries(number) {
-  const from = scan.stacks[state.stack];
-  const { index } = matching(from, state.index, scan.stacks[number], { from: state.index, to: 0 }, true);
-  show(number, index);
+  const [from, to] = [scan.stacks[state.stack], scan.stacks[number]];
+  const shared = sharesOrigin(from, state.index, to);
+  show(number, shared ? matching(from, state.index, to, { from: state.index, to: 0 }, true).index : begin(from, state.index, to));
 }
 
 function focusedBeside() {
@@ -375,6 +380,7 @@ const view = {
   show,
   level,
   say,
+  sayLength,
   stackNow,
   endFirstLook,
   changed() {
@@ -391,7 +397,7 @@ const view = {
 
 function startPanes() {
   panes.main = new Pane(by("pane-main"), drawOver);
-  const elements = { words: by("probe-words"), bar: by("scale-bar"), unit: () => stackNow().unit, changed: say };
+  const elements = { words: by("probe-words"), bar: by("scale-bar"), unit: () => stackNow().unit, changed: sayLength };
   measure = new Measure(panes.main, () => `${state.stack}/${state.index}`, elements);
   beside = [...document.querySelectorAll("[data-beside]")].map((element) => new Beside(element, view, sources));
   layouts = new Layouts(by("viewer"), beside, view);

@@ -65,6 +65,7 @@ export class Sources {
         : [option(`earlier/${study.number}`, "open")];
       groups.push(group(this.name(study), choices));
     }
+    if (!chosen) groups.unshift(option("", "choose ..."));
     select.replaceChildren(...groups);
     select.value = chosen || "";
   }
