@@ -17,11 +17,13 @@ from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.score import score
 from flows.train import calibrate_run, train_method
+from pipeline.config import Settings
 from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.evaluation.results import ScoreRow
-from pipeline.stages.operations.ui_commands import mlflow_command, prefect_command
+from pipeline.stages.operations.ui_commands import mlflow_address, mlflow_command, prefect_command
 from pipeline.stages.run.run_config import RunConfig
+from pipeline.tracking.experiment import find_page
 
 NEGATIVE = "negative "
 STEPS = ("Write", "Ingest", "Train", "Calibrate", "Score", "Evaluate")
@@ -178,6 +180,7 @@ def _share(flagged: Mapping[tuple[str, bool], int], label: str) -> str:
 
 def print_places(console: Console, workspace: Path, run: Path) -> None:
     """Print the path of the picture, and the commands that look closer."""
+    page = find_page(Settings.load(workspace))
     workspace = _near(workspace)
     console.print(f"\n[bold]A picture[/bold]: {_near(run)}/evaluation/develop/panels.png", soft_wrap=True)
     console.print("Look closer:")
@@ -185,9 +188,10 @@ def print_places(console: Console, workspace: Path, run: Path) -> None:
         "the list": f".venv/bin/nightread -w {workspace} flagged",
         "refused": f".venv/bin/nightread -w {workspace} rejections",
         "MLflow": mlflow_command(workspace, programs=".venv/bin/"),
+        "  its runs": mlflow_address(page),
         "Prefect": prefect_command(workspace, programs=".venv/bin/"),
     }.items():
-        console.print(f"  {name:9s} {command}", soft_wrap=True)
+        console.print(f"  {name:10s} {command}", soft_wrap=True)
 
 
 def _near(path: Path) -> Path:

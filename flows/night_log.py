@@ -64,7 +64,7 @@ def train_lines(configs: Sequence[str], trained: Sequence[Mapping[str, Any]]) ->
     """Return a line on the routes without a champion, and one per trained detector."""
     if not configs:
         return ["Every configured route has a champion, so nothing is trained."]
-    return [f"{len(configs)} routes had no champion."] + [
+    return [f"{len(configs)} route{' had' if len(configs) == 1 else 's had'} no champion."] + [
         f"Trained {report['route']}, version {report['version'] or 'none'}. {report.get('cut_short') or ''}".rstrip()
         for report in trained
     ]

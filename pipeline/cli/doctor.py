@@ -164,8 +164,8 @@ def _routes(settings: Settings) -> Iterator[Check]:
 
 
 def _mlflow(settings: Settings) -> Iterator[Check]:
-    from pipeline.stages.operations.ui_commands import mlflow_command
-    from pipeline.tracking.experiment import connect
+    from pipeline.stages.operations.ui_commands import mlflow_address, mlflow_command
+    from pipeline.tracking.experiment import connect, find_page
 
     file = settings.workspace / "mlflow" / "mlflow.db"
     if settings.mlflow_uri is None and not file.exists():
@@ -174,6 +174,8 @@ def _mlflow(settings: Settings) -> Iterator[Check]:
     store = connect(settings).partition(":")[0]
     yield _check("MLflow", True, f"{store} store can be opened")
     yield _check("MLflow's pages", True, mlflow_command(settings.workspace, settings.mlflow_uri))
+    if page := find_page(settings):
+        yield _check("MLflow's runs", True, mlflow_address(page))
 
 
 def _prefect(settings: Settings) -> Iterator[Check]:

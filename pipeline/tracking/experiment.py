@@ -22,15 +22,21 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+# MLflow opens every page in its view of generative AI, whatever the kind says, until this address or a person chooses.
+PAGE = "#/experiments/{number}/runs?workflowType=machine_learning&viewStateShareKey=nightread"
+SHARED_VIEW = "mlflow.sharedViewState.nightread"
+HEADLINE = (
+    *("develop/auroc", "develop/auroc_low", "develop/auroc_high", "develop/best_control_auroc"),
+    *("develop/false_positive_rate", "training_seconds"),
+)
 ABOUT = (
-    "Models of the route **{name}**, trained by Nightread on normal scans only. A run per training carries its "
-    "headline: `develop/auroc` with its 95 % interval (`_low`, `_high`), that of the best trivial control, the "
-    "realised false-positive rate, and `training_seconds` of processor time. Beneath it (expand the row): its "
-    "evaluations, and the nights that it scored."
+    "Choose *Model training* at the top left, or no run is listed. Models of the route **{name}**, trained by "
+    "Nightread on normal scans only. A run per training carries its headline: `develop/auroc` with its 95 % interval "
+    "(`_low`, `_high`), that of the best trivial control, the realised false-positive rate, and `training_seconds` of "
+    "processor time. Beneath it (expand the row): its evaluations, and the nights that it scored."
 )
 BATCH = 1000  # MLflow's limit of metrics in one call
 SOURCE = Path(__file__).resolve().parents[2]
-# Without a kind, MLflow 3 opens an experiment in its view of generative AI, which shows neither metrics nor models.
 KIND, NOTE = "mlflow.experimentKind", "mlflow.note.content"
 SAMPLE_SECONDS, SAMPLES = 2, 3  # system metrics: one row every six seconds, the mean of three samples
 
@@ -71,10 +77,33 @@ def _experiment(name: str, settings: Settings) -> str:
         number, tags = mlflow.create_experiment(name, artifact_location=folder), {}
     else:
         number, tags = experiment.experiment_id, experiment.tags
-    for tag, value in {KIND: "custom_model_development", NOTE: ABOUT.format(name=name)}.items():
+    ours = {KIND: "custom_model_development", NOTE: ABOUT.format(name=name), SHARED_VIEW: _shared_view()}
+    for tag, value in ours.items():
         if tag not in tags:  # what a person wrote there is kept
             MlflowClient().set_experiment_tag(number, tag, value)
     return number
+
+
+def _shared_view() -> str:
+    """Return the state of MLflow's table of runs that shows the headline: it shows no metric by itself."""
+    columns = ["attributes.`Duration`", "attributes.`Models`", *(f"metrics.`{name}`" for name in HEADLINE)]
+    order = {"orderByKey": "attributes.start_time", "orderByAsc": False}
+    every = {"searchFilter": "", "startTime": "ALL", "lifecycleFilter": "Active", "modelVersionFilter": "All Runs"}
+    return json.dumps({**every, **order, "datasetsFilter": [], "selectedColumns": columns})
+
+
+def find_page(settings: Settings) -> str:
+    """Return the part of the address, after the port's slash, of MLflow's page of the newest experiment; "" for none.
+
+    Raises:
+        ConfigError: the tracking store cannot be opened.
+    """
+    connect(settings)
+    from mlflow import MlflowClient
+
+    shared = (one for one in MlflowClient().search_experiments() if SHARED_VIEW in one.tags)
+    newest = max(shared, key=lambda one: int(one.experiment_id), default=None)
+    return "" if newest is None else PAGE.format(number=newest.experiment_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.stages.detect.evaluate import evaluate
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.tracking.experiment import KIND, NOTE, connect
+from pipeline.tracking.experiment import KIND, NOTE, SHARED_VIEW, connect, find_page
 from pipeline.tracking.registry import model_name
 
 ROUTE = "phantom-mr"
@@ -66,6 +66,17 @@ def test_the_training_run_carries_the_headline(audited: Any) -> None:
     assert metrics["develop/target_false_positive_rate"] == 0.2
     assert metrics["training_seconds"] > 0
     assert stored.info.status == "FINISHED" and stored.data.tags[NOTE]
+
+
+def test_the_list_of_runs_has_an_address_that_shows_the_headline(audited: Any) -> None:
+    settings, run, _ = audited
+    page = find_page(settings)
+    experiment = MlflowClient().get_experiment_by_name(ROUTE)
+    assert f"#/experiments/{experiment.experiment_id}/runs?" in page and "workflowType=machine_learning" in page
+    assert SHARED_VIEW.endswith(page.partition("viewStateShareKey=")[2])
+    columns = json.loads(experiment.tags[SHARED_VIEW])["selectedColumns"]
+    metrics = {name.split("`")[1] for name in columns if name.startswith("metrics.")}
+    assert len(metrics) == 6 and metrics <= set(training_run(run).data.metrics)
 
 
 def test_so_does_the_version_and_everything_registered_is_described(audited: Any) -> None:

@@ -25,6 +25,11 @@ def mlflow_command(workspace: Path, uri: str | None = None, programs: str = "") 
     )
 
 
+def mlflow_address(page: str) -> str:
+    """Return the address of a page (`tracking.experiment.find_page`) that `mlflow_command` serves."""
+    return f"http://127.0.0.1:{MLFLOW_PORT}/{page}"
+
+
 def prefect_command(workspace: Path, programs: str = "") -> str:
     """Return the shell command for Prefect's pages; change the port at will.
 
