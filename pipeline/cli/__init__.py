@@ -24,6 +24,7 @@ from pipeline.cli.pull import pull
 from pipeline.cli.purification import ROBUSTNESS
 from pipeline.cli.review import review
 from pipeline.cli.signals import SIGNALS
+from pipeline.cli.text_prompts import WORDS
 from pipeline.cli.train import train
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
@@ -36,7 +37,7 @@ COMMANDS = (
 )
 
 
-for command in (*CODE_TASKS, *RESTORATIONS, *SIGNALS, *ROBUSTNESS):
+for command in (*CODE_TASKS, *RESTORATIONS, *SIGNALS, *ROBUSTNESS, *WORDS):
     generate.add_command(command)
 
 

@@ -125,7 +125,8 @@ class _Evaluation:
         return {} if figure is None else {"panels": lambda: figure}
 
     def _prove_disjoint(self, selection: Selection) -> None:
-        learned = self.opened.choose(sets=NORMAL_SETS)
+        captions = self.config.captions
+        learned = self.opened.choose(sets=(*NORMAL_SETS, *(() if captions is None else captions.labelled_in)))
         check_disjoint({"learned": learned.slices, self.set_name: selection.slices})
         refuse_other_folds(self.opened)
 

@@ -24,6 +24,7 @@ from pipeline.stages.detect.build_run_method import build_untrained, read_compon
 from pipeline.stages.detect.calibrate import calibrate
 from pipeline.stages.detect.harvest import Source, harvest_findings, has_findings, read_findings
 from pipeline.stages.run.budget import describe_cut, write_budget
+from pipeline.stages.run.captioned_slices import read_findings_of
 from pipeline.stages.run.learning_sets import (
     LEARNING,
     choose_beside,
@@ -51,6 +52,7 @@ from pipeline.training.order import Images
 from pipeline.training.precision import choose_precision, name_processor
 from pipeline.training.state import get_accelerator
 from pipeline.training.with_findings import WithFindings
+from pipeline.training.with_words import WithWords
 from pipeline.types import RunRef, SetName
 
 
@@ -233,6 +235,8 @@ def _read_lessons(
         else:
             data[name] = lessons_towards(chosen, beside[name_target(name)], opened.config, opened.settings)
         tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
+    if opened.config.captions is not None:
+        return {**data, "train": WithWords(data["train"], read_findings_of(sets["train"], opened.settings))}
     if opened.config.unlabelled is None:
         return data
     if source is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.config import Settings
 from pipeline.stages.generate.classify_signal import run_classify
 from pipeline.stages.generate.denoise import run_denoise
+from pipeline.stages.generate.draw_words import run_text_to_image
 from pipeline.stages.generate.edit import run_edit
 from pipeline.stages.generate.editing_task import EditTask
 from pipeline.stages.generate.purify import run_purify
@@ -22,6 +23,7 @@ from pipeline.stages.generate.tokenise_signal import run_tokenise
 from pipeline.stages.generate.translation_task import TranslateTask
 from pipeline.stages.generate.traverse import run_traverse
 from pipeline.stages.generate.walk import run_walk
+from pipeline.stages.generate.word_tasks import TextToImageTask
 
 
 def run_task(
@@ -56,6 +58,8 @@ def run_task(
         return run_edit(config, settings, progress, on_progress)
     if isinstance(config, TranslateTask):
         return run_translation(config, settings, progress, on_progress)
+    if isinstance(config, TextToImageTask):
+        return run_text_to_image(config, settings, progress, on_progress)
     if isinstance(config, RetrieveTask):
         return run_retrieve(config, settings, progress, on_progress)
     if isinstance(config, PurifyTask):

@@ -20,6 +20,7 @@ from pipeline.stages.generate.robustness_tasks import PurifyTask
 from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_base import MOST, HeldOutTask, PairedTask, TaskConfig, refuse_closed
 from pipeline.stages.generate.translation_task import TranslateTask
+from pipeline.stages.generate.word_tasks import TextToImageTask
 from pipeline.types import SetName
 
 Value = bool | int | float | str
@@ -156,6 +157,7 @@ AnyTask = (
     | PurifyTask
     | TokeniseTask
     | ClassifyTask
+    | TextToImageTask
 )
 TaskT = TypeVar("TaskT", bound=TaskConfig)
 TASKS: dict[str, type[TaskConfig]] = {cast(Any, one).model_fields["task"].default: one for one in get_args(AnyTask)}

@@ -11,6 +11,8 @@ from pipeline.data.images.dataset import fingerprint
 from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import Selection, list_patients_on
 from pipeline.errors import ArtefactError, CatalogueError
+from pipeline.methods.text_to_image import TextToImageConfig
+from pipeline.stages.run.captioned_slices import captions_of, leave_out
 from pipeline.stages.run.load_slices import choose, choose_unlabelled
 from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
@@ -22,8 +24,12 @@ LEARNING: dict[SetName, str] = {"train": "training", "validate": "validation"}  
 
 
 def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -> dict[SetName, Selection]:
-    """Return the training data of a run: its train and validate normals."""
-    return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
+    """Return the training data of a run: its train and validate normals, and the labelled slices that it learns too."""
+    if config.captions is None or not isinstance(config.method, TextToImageConfig):
+        return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
+    train = choose(catalogue, config, settings, sets=("train", *config.captions.labelled_in))
+    train = leave_out(train, captions_of(train, config.method, settings), config.captions)
+    return {"train": train, "validate": choose(catalogue, config, settings, sets=("validate",))}
 
 
 def list_patients_of(config: RunConfig, settings: Settings, catalogue: Catalogue) -> set[str]:

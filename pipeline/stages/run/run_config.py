@@ -16,7 +16,9 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.methods import AnyMethodConfig, sees_the_other_side
 from pipeline.methods.base import MethodConfig
 from pipeline.methods.supervision import find_supervision
+from pipeline.methods.text_to_image import TextToImageConfig
 from pipeline.nested import without
+from pipeline.stages.run.captioned_slices import CaptionsConfig
 from pipeline.stages.run.towards import TowardsConfig
 from pipeline.training.config import TrainingConfig
 
@@ -62,6 +64,9 @@ class RunConfig(Config):
         None,
         description="second domain that the model translates images to, for methods that restore or translate; null: "
         "none",
+    )
+    captions: CaptionsConfig | None = Field(
+        None, description="text_to_image: learn from labelled scans and their captions too; null: from normals alone"
     )
     unit: Literal["study", "slice"] = Field(
         "study",
@@ -169,6 +174,14 @@ class RunConfig(Config):
             "the method does not paste what is found in unlabelled scans. Set its `pasting` to {} (or its "
             "painting.pasting), or remove `unlabelled`"
         )
+
+    @model_validator(mode="after")
+    def _captions_are_read(self) -> Self:
+        if self.captions is not None and not isinstance(self.method, TextToImageConfig):
+            raise ValueError(
+                f"{self.method.name} does not read captions. Remove `captions`, or choose the method text_to_image"
+            )
+        return self
 
     @model_validator(mode="after")
     def _members_are_runs(self) -> Self:

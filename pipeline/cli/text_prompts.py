@@ -1,0 +1,30 @@
+"""Commands of the tasks of words: text-to-image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.generate import run_kind, task_command
+
+
+@click.command(
+    "text-to-image",
+    short_help="Draw images from words.",
+    epilog="""\b
+Example:
+  nightread generate text-to-image configs/tasks/phantom-words.yaml
+  nightread generate text-to-image configs/tasks/phantom-words.yaml -s each=50 -s "guidance=[2]" """,
+)
+@task_command
+def text_to_image(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Draw images from prompts, and judge whether they show what they should.
+
+    A classifier that was trained on real images only says which words an image shows, with its own accuracy beside.
+    Combinations of words that were left out of the training are drawn too. Each value of `guidance` is a row.
+    """
+    run_kind(context, "text-to-image", config, overrides, as_json)
+
+
+WORDS = (text_to_image,)
