@@ -31,7 +31,7 @@ intervals where the table that they come from has them. A system *beats* its bas
 intervals are apart; one that is not shown to beat its baseline says so. Figures were made at the commits named on their
 pages.
 
-<div class="leaderboard"></div>
+<div class="field"></div>
 
 {table}
 """
@@ -49,17 +49,7 @@ class Cell(NamedTuple):
 def field_page(rows: list[Mapping[str, Any]] | None = None) -> str:
     """Return the page as Markdown."""
     chosen = read_field() if rows is None else rows
-    header = [
-        "system",
-        "paper",
-        "implemented in",
-        "data",
-        "figure",
-        "baseline",
-        "result",
-        "use for reading scans",
-        "command",
-    ]
+    header = ["system", "data", "figure", "baseline", "result", "use for reading scans", "file and command"]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     return _PAGE.format(table="\n".join([*lines, *("| " + " | ".join(_line(row)) + " |" for row in chosen)]))
 
@@ -72,15 +62,13 @@ def read_field() -> list[Mapping[str, Any]]:
 
 def _line(row: Mapping[str, Any]) -> Iterator[str]:
     figure, baseline = (None if name not in row else read_cell(row[name]) for name in ("figure", "baseline"))
-    yield f"**{row['system']}**"
-    yield row["paper"]
-    yield f"`{row['file'].removeprefix('pipeline/')}`"
+    yield f"**{row['system']}**<br>{row['paper']}"
     yield row["data"]
     yield PENDING if figure is None else f"{row['figure']['column']} {figure.text}{_floor(row)}"
     yield "" if baseline is None else f"{baseline.text} ({_name(row['baseline'])})"
     yield verdict(row)
     yield row["use"]
-    yield f"`{row['command']}`"
+    yield f"`{row['file'].removeprefix('pipeline/')}`<br>`{row['command']}`"
 
 
 def _floor(row: Mapping[str, Any]) -> str:
