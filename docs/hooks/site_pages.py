@@ -58,6 +58,7 @@ OTHERS = {
     "retrieve": "Find similar images",
     "edit": "Change one attribute",
     "purify": "Purify attacked images",
+    "out-of-domain": "Refuse strangers",
     "tokenise-signal": "Write speech in units",
 }
 _GALLERY = """---

@@ -28,4 +28,21 @@ def purify(context: click.Context, config: Path, overrides: tuple[str, ...], as_
     run_kind(context, "purify", config, overrides, as_json)
 
 
-ROBUSTNESS = (purify,)
+@click.command(
+    "out-of-domain",
+    short_help="Check a gate against strangers.",
+    epilog="""\b
+Example:
+  nightread generate out-of-domain configs/tasks/phantom-out-of-domain.yaml""",
+)
+@task_command
+def out_of_domain(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Fit a gate for each domain of a route, show it other classes, corrupted and attacked images, and log the result.
+
+    CONFIG is the file of such a task, or of a task `sample` whose model is a ddpm or rectified_flow: the change by its
+    purification is a second opinion. The gates are kept in the task's folder, each with its threshold.
+    """
+    run_kind(context, "out-of-domain", config, overrides, as_json)
+
+
+ROBUSTNESS = (purify, out_of_domain)

@@ -12,6 +12,7 @@ def test_the_shipped_tasks_are_listed(nightread: Any) -> None:
         *("sample", "walk", "traverse", "denoise", "retrieve", "edit", "compare"),
         *("super-resolve", "inpaint", "outpaint", "restore", "tokenise-signal", "classify-signal"),
         "purify",
+        "out-of-domain",
     }
     assert all(row["where"].startswith("configs/tasks/") and row["method"] for row in rows)
 

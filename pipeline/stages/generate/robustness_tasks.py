@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.detection.domain_gate import GateConfig
 from pipeline.evaluation.attacks import AttackConfig
 from pipeline.nn.condition import Attribute
 from pipeline.stages.generate.task_base import HeldOutTask, refuse_closed
@@ -57,3 +58,25 @@ class PurifyTask(HeldOutTask):
         if len(set(self.times)) < len(self.times):
             raise ValueError(f"times {self.times} must be distinct")
         return self
+
+
+class OutOfDomainTask(HeldOutTask):
+    """Strangers before the gate of each domain: other classes, corrupted and attacked images."""
+
+    task: Literal["out-of-domain"] = "out-of-domain"
+    of: tuple[SetName, ...] = Field(("develop",), min_length=1, description="sets whose normal slices are shown to it")
+    count: int = Field(180, ge=2, le=100_000, description="most of these images, of all domains, chosen by hash")
+    learn: int = Field(2000, ge=20, le=100_000, description="most training images, of all domains")
+    domains: tuple[Attribute, ...] = Field(
+        ("modality", "body_part"),
+        description="attributes whose words together are a domain, each in turn; (): the route is the only one",
+    )
+    gate: GateConfig = Field(GateConfig(), description="the gate: its distance and how many normals it may refuse")
+    time: Time = Field(0.1, description="t* of the purification whose change is the second opinion")
+    steps: int = Field(4, ge=1, le=1000, description="steps of the way back")
+    draws: int = Field(2, ge=1, le=100, description="purifications whose changes are averaged")
+    classes: tuple[Attribute, ...] = Field(
+        ("modality", "body_part"),
+        description="attributes that the attacked classifier tells apart; (): no image is attacked",
+    )
+    attack: AttackConfig = Field(AttackConfig(), description="strength and effort of the attack on that classifier")

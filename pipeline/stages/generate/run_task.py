@@ -8,10 +8,11 @@ from pipeline.stages.generate.denoise import run_denoise
 from pipeline.stages.generate.draw_words import run_text_to_image
 from pipeline.stages.generate.edit import run_edit
 from pipeline.stages.generate.editing_task import EditTask
+from pipeline.stages.generate.out_of_domain import run_out_of_domain
 from pipeline.stages.generate.purify import run_purify
 from pipeline.stages.generate.restoration_tasks import RestorationTask
 from pipeline.stages.generate.retrieve import run_retrieve
-from pipeline.stages.generate.robustness_tasks import PurifyTask
+from pipeline.stages.generate.robustness_tasks import OutOfDomainTask, PurifyTask
 from pipeline.stages.generate.run_restoration import run_restoration
 from pipeline.stages.generate.run_sample import run_sample
 from pipeline.stages.generate.run_translation import run_translation
@@ -64,4 +65,6 @@ def run_task(
         return run_retrieve(config, settings, progress, on_progress)
     if isinstance(config, PurifyTask):
         return run_purify(config, settings, progress, on_progress)
+    if isinstance(config, OutOfDomainTask):
+        return run_out_of_domain(config, settings, progress, on_progress)
     return run_walk(config, settings, progress)

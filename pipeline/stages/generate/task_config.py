@@ -16,7 +16,7 @@ from pipeline.nn.condition import Attribute
 from pipeline.retrieval.config import IndexConfig
 from pipeline.stages.generate.editing_task import EditTask
 from pipeline.stages.generate.restoration_tasks import InpaintTask, OutpaintTask, RestoreTask, SuperResolveTask
-from pipeline.stages.generate.robustness_tasks import PurifyTask
+from pipeline.stages.generate.robustness_tasks import OutOfDomainTask, PurifyTask
 from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_base import MOST, HeldOutTask, PairedTask, TaskConfig, refuse_closed
 from pipeline.stages.generate.translation_task import TranslateTask
@@ -155,6 +155,7 @@ AnyTask = (
     | RetrieveTask
     | EditTask
     | PurifyTask
+    | OutOfDomainTask
     | TokeniseTask
     | ClassifyTask
     | TextToImageTask

@@ -21,6 +21,7 @@ from pipeline.detection.scorer import Scorer
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.evaluation.attacks import Objective
 from pipeline.evaluation.image_classifier import ImageClassifier
+from pipeline.nn.condition import Attribute
 from pipeline.nn.rng import Rng, row_key
 from pipeline.stages.generate.lesion_survival import Watch
 from pipeline.stages.generate.paired import AT_ONCE, HeldOut, read_held_out
@@ -70,13 +71,30 @@ def open_classifier(config: PurifyTask, trained: TrainedModel, settings: Setting
         ConfigError: the training images have one class only.
         EmptySelection: a set has no normal slices.
     """
+    held_out = read_held_out(trained, settings, config.of, config.count, config.seed)
+    return learn_classifier(config.classes, config.learn, config.seed, held_out, trained, settings)
+
+
+def learn_classifier(
+    classes: Sequence[Attribute],
+    learn: int,
+    seed: int,
+    held_out: HeldOut,
+    trained: TrainedModel,
+    settings: Settings,
+) -> Victim:
+    """Return a classifier of some attributes, trained on at most `learn` real images, and its held-out images.
+
+    Raises:
+        ConfigError, EmptySelection: see `open_classifier`.
+    """
     with Catalogue.open(settings) as catalogue:
-        chosen = choose_some(choose_real(trained.run, settings, catalogue, ("train",)), config.learn, config.seed)
+        chosen = choose_some(choose_real(trained.run, settings, catalogue, ("train",)), learn, seed)
     learned = read_real(chosen, trained.run, settings, trained.model)
-    classifier = ImageClassifier(learned.images, words_of(learned.about, config.classes))
+    classifier = ImageClassifier(learned.images, words_of(learned.about, classes))
 
     def truth(batch: Batch) -> Tensor:
-        return classifier.numbers(words_of(batch.about, config.classes))
+        return classifier.numbers(words_of(batch.about, classes))
 
     def objective(batch: Batch) -> Objective:
         numbers = truth(batch)
@@ -86,7 +104,6 @@ def open_classifier(config: PurifyTask, trained: TrainedModel, settings: Setting
         with torch.no_grad():
             return (classifier.logits(x).argmax(dim=1) == truth(batch)).double()
 
-    held_out = read_held_out(trained, settings, config.of, config.count, config.seed)
     return Victim("classifier", held_out, objective, judge, lambda batch: torch.zeros(len(batch.ids), dtype=torch.bool))
 
 
