@@ -27,7 +27,17 @@ from pipeline.stages.generate.task_config import load_task
 TASKS = Path(__file__).resolve().parents[1] / "configs" / "tasks"
 COMPARISON = TASKS / "phantom-samplers.yaml"
 OTHERS = ("walk", "traverse", "denoise", "retrieve")
-OWN_RUNS = ("super-resolve", "inpaint", "repaint", "outpaint", "restore", "edit", "purify")
+OWN_RUNS = (
+    "super-resolve",
+    "inpaint",
+    "repaint",
+    "outpaint",
+    "restore",
+    "edit",
+    "purify",
+    "out-of-domain",
+    "synthesise-training",
+)
 CODEC = "vae"  # the sampler of the comparison whose model the other tasks use, so that it is trained once
 PATIENTS, SLICES, SEED = 400, 3, 21
 WORKERS = min(os.cpu_count() or 1, 4)  # samplers at once, each on one core

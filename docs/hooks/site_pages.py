@@ -59,6 +59,7 @@ OTHERS = {
     "edit": "Change one attribute",
     "purify": "Purify attacked images",
     "out-of-domain": "Refuse strangers",
+    "synthesise-training": "Teach with synthetic images",
     "tokenise-signal": "Write speech in units",
 }
 _GALLERY = """---

@@ -13,6 +13,7 @@ def test_the_shipped_tasks_are_listed(nightread: Any) -> None:
         *("super-resolve", "inpaint", "outpaint", "restore", "tokenise-signal", "classify-signal"),
         "purify",
         "out-of-domain",
+        "synthesise-training",
     }
     assert all(row["where"].startswith("configs/tasks/") and row["method"] for row in rows)
 

@@ -18,9 +18,11 @@ from pipeline.stages.generate.run_sample import run_sample
 from pipeline.stages.generate.run_translation import run_translation
 from pipeline.stages.generate.sample import OnProgress
 from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
+from pipeline.stages.generate.synthesise_training import run_synthesise_training
 from pipeline.stages.generate.task_config import AnyTask, DenoiseTask, RetrieveTask, SampleTask, TraverseTask
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.tokenise_signal import run_tokenise
+from pipeline.stages.generate.training_data_task import SynthesiseTrainingTask
 from pipeline.stages.generate.translation_task import TranslateTask
 from pipeline.stages.generate.traverse import run_traverse
 from pipeline.stages.generate.walk import run_walk
@@ -67,4 +69,6 @@ def run_task(
         return run_purify(config, settings, progress, on_progress)
     if isinstance(config, OutOfDomainTask):
         return run_out_of_domain(config, settings, progress, on_progress)
+    if isinstance(config, SynthesiseTrainingTask):
+        return run_synthesise_training(config, settings, progress, on_progress)
     return run_walk(config, settings, progress)

@@ -19,6 +19,7 @@ from pipeline.stages.generate.restoration_tasks import InpaintTask, OutpaintTask
 from pipeline.stages.generate.robustness_tasks import OutOfDomainTask, PurifyTask
 from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_base import MOST, HeldOutTask, PairedTask, TaskConfig, refuse_closed
+from pipeline.stages.generate.training_data_task import SynthesiseTrainingTask
 from pipeline.stages.generate.translation_task import TranslateTask
 from pipeline.stages.generate.word_tasks import TextToImageTask
 from pipeline.types import SetName
@@ -156,6 +157,7 @@ AnyTask = (
     | EditTask
     | PurifyTask
     | OutOfDomainTask
+    | SynthesiseTrainingTask
     | TokeniseTask
     | ClassifyTask
     | TextToImageTask
