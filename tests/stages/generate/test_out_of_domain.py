@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.detection.domain_gate import load_gate
+from pipeline.detection.domain_gate import GateConfig, load_gate
 from pipeline.errors import ConfigError, TooFewNormals
 from pipeline.methods import build_method, parse_method
 from pipeline.nn.rng import Rng
@@ -18,6 +18,7 @@ from pipeline.stages.generate.second_opinion import purification_change, standar
 from pipeline.stages.generate.strangers import CORRUPTIONS
 from pipeline.stages.generate.task_config import load_task_as
 from pipeline.stages.generate.task_report import TaskReport
+from pipeline.stages.run.route_gate import fit_route_gate
 from tests.stages.conftest import Hospital
 from tests.stages.generate.test_purify import DDPM
 
@@ -44,6 +45,15 @@ def test_the_gate_of_the_folder_answers_as_it_did(report: TaskReport, hospital: 
     (sha256,) = report.rows[-1]["gates"].values()
     gate = load_gate(report.folder.path / "gates" / "the-route", sha256)
     assert gate.route == "phantom-mr" and gate.config.false_rejection == 0.2
+    assert gate.refuses(Rng(range(4)).normal(1, 32, 32).clamp(-1, 1)).all()
+
+
+def test_a_route_has_a_gate_from_its_own_normals(hospital: Hospital, task_file: Path) -> None:
+    run = load_task_as(OutOfDomainTask, task_file, [*DDPM, *SMALL]).run
+    assert run is not None
+    gate = fit_route_gate(run, hospital.settings, GateConfig(depths=(1, 2), false_rejection=0.2))
+    assert gate.calibration is not None and gate.calibration.n == gate.calibration.patients >= 4
+    assert gate.images["normaliser"]["image_size"] == gate.size == 32
     assert gate.refuses(Rng(range(4)).normal(1, 32, 32).clamp(-1, 1)).all()
 
 
