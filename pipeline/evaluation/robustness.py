@@ -89,8 +89,8 @@ def draw_times(rows: Sequence[RobustnessRow]) -> Figure:
             label = {"clean": "clean", "unaware": "unaware attack", "adaptive": "adaptive attack"}[kind]
             times = [row.time or 0.0 for row in swept]
             axes.errorbar(times, middle, yerr=around, marker="o", capsize=3, color=colour, label=label)
-        axes.axhline(first.clean.value, color=style.CONTROL_GREY, linestyle="--", linewidth=1.2)
-        axes.axhline(first.unaware.value, color=style.BEST_CONTROL, linestyle=":", linewidth=1.2)
+        axes.axhline(first.clean.value, color=style.CONTROL_GREY, linestyle="--", label="undefended, clean")
+        axes.axhline(first.unaware.value, color=style.BEST_CONTROL, linestyle=":", label="undefended, attacked")
         axes.set(xlabel="t* of purification", ylabel=f"{first.measure} of the {first.victim}", ylim=(-0.03, 1.03))
-        axes.legend()
+        figure.legend(loc="outside lower center", ncols=3)
     return figure

@@ -1,4 +1,4 @@
-"""How well a score tells strangers from images of the domain: AUROC, and what catching most strangers costs."""
+"""Quality of a score that tells strangers from images of the domain: AUROC, and what catching most of them costs."""
 
 from __future__ import annotations
 

@@ -97,15 +97,15 @@ def run_out_of_domain(
         attacked = _attack(config, trained, asked, settings)
         opinions = Opinions()
         domains = sorted(set(_words(config, learned)))
-        shown: dict[str, Tensor] = {}
+        pictured: dict[str, Tensor] = {}
         for number, domain in enumerate(domains, start=1):
             fitting, held_out = (_of(config, one, domain) for one in (learned, checked))
             kinds = dict(_kinds(config, domain, asked, attacked))
             _ask(config, trained, domain, (fitting, held_out), kinds, folder, opinions)
-            shown |= {kind: one.x for kind, one in kinds.items() if kind not in shown}
+            pictured |= {kind: one.x for kind, one in kinds.items() if kind not in pictured}
             if on_progress is not None:
                 on_progress(number, len(domains))
-        report = report_strangers(config, trained, folder, opinions, shown, settings, asked)
+        report = report_strangers(config, trained, folder, opinions, pictured, settings, asked)
         report.publish(config, settings)
         summary |= report.metrics
     return report
@@ -125,7 +125,7 @@ def _of(config: OutOfDomainTask, images: HeldOut, domain: str) -> Images:
     """Return the images of a domain.
 
     Raises:
-        EmptySelection: there are none.
+        EmptySelection: it has no images.
     """
     places = [place for place, word in enumerate(_words(config, images)) if word == domain]
     if not places:

@@ -54,7 +54,7 @@ class SynthesiseTrainingTask(TaskConfig):
     def _compares_like_with_like(self) -> Self:
         if self.run is None:
             raise ValueError(
-                "the sampler is trained anew on the patients of each fold, so that it never saw the others: give "
+                "a sampler is trained on the patients of each fold, so that it never saw the others: give "
                 "`run`, not `trained`"
             )
         if isinstance(self.detector.method, EnsembleConfig) or self.detector.unlabelled is not None:

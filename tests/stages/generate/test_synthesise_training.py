@@ -1,4 +1,4 @@
-"""The task `synthesise-training`: the arms, their data, and that synthetic images enter nothing unasked."""
+"""The task `synthesise-training`: the arms, their data, and that synthetic images enter nothing by themselves."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_smaller_shares_are_parts_of_larger_ones(hospital: Hospital, task: Synth
         (["lesions={}"], ConfigError, "changes nothing"),
         (["lesions={no_such_field: 1}"], ConfigError, "no_such_field"),
         (["run.data.normaliser.image_size=48"], ConfigError, "normaliser"),
-        (["run=null", "trained={run: x}"], ConfigError, "trained anew"),
+        (["run=null", "trained={run: x}"], ConfigError, "a sampler is trained"),
         (["detector.detection=null"], ConfigError, "detection"),
         (["run.method={name: dae, widths: [8, 16]}"], ConfigError, "dae"),
         (["options={temper: 2}"], ConfigError, "temper"),
