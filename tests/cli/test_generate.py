@@ -11,6 +11,7 @@ def test_the_shipped_tasks_are_listed(nightread: Any) -> None:
     assert {row["task"] for row in rows} == {
         *("sample", "walk", "traverse", "denoise", "retrieve", "edit", "compare"),
         *("super-resolve", "inpaint", "outpaint", "restore", "tokenise-signal", "classify-signal"),
+        "translate",
         "purify",
         "out-of-domain",
         "synthesise-training",
