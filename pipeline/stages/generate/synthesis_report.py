@@ -144,8 +144,11 @@ def _curve(rows: Sequence[ArmRow]) -> Figure:
             around = np.clip([values - low, high - values], 0, None)
             shares = [100 * row.share * 1.03 ** (place - 2) for row in own]  # side by side
             axes.errorbar(shares, values, yerr=around, marker="o", capsize=3, color=colours[arm], label=arm)
+        ticks = sorted({100 * row.share for row in rows})
         axes.set(xlabel="% of the training patients", ylabel="AUROC of held-out slices", xscale="log")
-        axes.legend()
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
