@@ -58,14 +58,16 @@ def main(
         only: samplers to compare; () compares all.
         workspace: where everything is kept, so that an interrupted gallery continues.
         comparison: file of the samplers.
-        patients: number of phantoms.
+        patients: number of phantoms without lesions; a fifth as many have one, for detectors to find.
         own_runs: tasks that name a run of their own, and are to be run.
     """
     began, settings = time.monotonic(), Settings.load(workspace)
     scans = workspace / "phantoms"
     phantoms = write_phantoms(scans / "dicom", patients, "MR", 0.0, SEED, size=64, slices=SLICES)
-    ingest([scans / "dicom"], settings)
-    import_labels(write_labels(phantoms.studies, scans), settings)
+    ill = write_phantoms(scans / "ill", patients // 5, "MR", 1.0, SEED + 1, size=64, slices=SLICES, family="ILL")
+    ingest([scans / "dicom", scans / "ill"], settings)
+    for studies, place in ((phantoms.studies, scans), (ill.studies, scans / "labels-ill")):
+        import_labels(write_labels(studies, place), settings)
     report = compare_samplers(comparison, settings, progress=True, say=print, only=only, workers=WORKERS)
     copy_comparison(report, out)
     run_others(comparison, settings, out / "tasks", own_runs)
