@@ -45,6 +45,7 @@ warnings.filterwarnings("ignore", module=r"(pydicom|pynetdicom|highdicom|dicomwe
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _HEADER_ALLOWANCE = 64 * 2**20  # bytes that a deflated header may take in addition to its pixels
 _IN_MEMORY = 64 * 2**20  # smaller files are read at once: faster, and as bounded as `_Clamped`
+_HEADER_IN_MEMORY = 2**20  # the same where the pixels are read in vain
 _INFLATE_STEP = 2**24
 _WARNINGS_LOCK = threading.RLock()  # warnings.catch_warnings changes the state of the whole process
 
@@ -119,7 +120,7 @@ def open_dataset(path: Path, limits: DecodeLimits, header_only: bool = False) ->
     _examine(path, limits)
     with open(os.fspath(path), "rb", 0, opener=_open_no_follow) as file, quietly() as texts:  # noqa: PTH123, opener
         before = os.fstat(file.fileno())
-        in_memory = before.st_size <= _IN_MEMORY and not header_only
+        in_memory = before.st_size <= (_HEADER_IN_MEMORY if header_only else _IN_MEMORY)
         stream = io.BytesIO(file.read()) if in_memory else _Clamped(file, before.st_size)
         opened = _parse_closed(stream, texts, limits, header_only)
         after = os.fstat(file.fileno())
