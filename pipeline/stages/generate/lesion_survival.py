@@ -38,7 +38,7 @@ from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import findings
 from pipeline.types import Label, SetName, SliceScore
 
-ORIGINAL = "original"
+ORIGINAL, PLAINEST = "original", "plainest"
 Scores = dict[str, list[SliceScore]]
 
 
@@ -80,7 +80,7 @@ class Watch:
 
 
 class SurvivalRow(Config):
-    """What the detector says about one answer; the changes are paired with the original images.
+    """What the detector says about one answer; a change is from the original images, a gain over the first answer.
 
     Attributes:
         name: of the answer, or "original".
@@ -93,8 +93,10 @@ class SurvivalRow(Config):
     name: str
     pixel_ap: Estimate | None = None
     pixel_ap_change: Estimate | None = None
+    pixel_ap_gain: Estimate | None = None
     auroc: Estimate
     auroc_change: Estimate | None = None
+    auroc_gain: Estimate | None = None
     flagged_normals: Estimate
     flagged_change: Estimate | None = None
     normals: int
@@ -147,8 +149,8 @@ def _judge(problem: Problem, watch: Watch, data: SliceDataset, seed: int, masked
     return tuple(
         SurvivalRow(
             name=name,
-            **_metric(pixels, "AP", "pixel_ap", name),
-            **_metric(images, "AUROC", "auroc", name),
+            **_metric(pixels, "AP", "pixel_ap", name, names[0]),
+            **_metric(images, "AUROC", "auroc", name, names[0]),
             flagged_normals=flagged[name][0],
             flagged_change=flagged[name][1],
             normals=normals,
@@ -167,6 +169,7 @@ def _score(problem: Problem, detector: Scorer, data: SliceDataset, seed: int, sc
             name: list(slice_results(batch, detector.score_batch(replace(batch, images=images))))
             for name, images in seen.items()
         }
+        results[CONTROL + PLAINEST] = results[next(iter(problem.answers))]
         for place, slice_id in stack.selected.items():
             ref, of_slice = data.ref(slice_id), {name: one[place] for name, one in results.items()}
             if any(math.isnan(one.score) for one in of_slice.values()):
@@ -213,12 +216,16 @@ def _table_of_units(watch: Watch, data: SliceDataset, scores: Scores) -> pd.Data
     return table
 
 
-def _metric(table: ResultTable | None, metric: str, field: str, name: str) -> dict[str, Estimate | None]:
-    """Return a metric of an answer, and its change from the original images."""
+def _metric(table: ResultTable | None, metric: str, field: str, name: str, plain: str) -> dict[str, Estimate | None]:
+    """Return a metric of an answer, its change from the original images, and its gain over the plainest answer."""
     if table is None:
         return {}
-    changes = {one.model: one.difference for one in table.verdicts if one.control == ORIGINAL}
-    return {field: table.row(name).metrics[metric], f"{field}_change": changes.get(name)}
+    differences = {(one.control, one.model): one.difference for one in table.verdicts}
+    return {
+        field: table.row(name).metrics[metric],
+        f"{field}_change": differences.get((ORIGINAL, name)),
+        f"{field}_gain": None if name == plain else differences.get((PLAINEST, name)),
+    }
 
 
 def _count_flagged(units: pd.DataFrame, watch: Watch) -> dict[str, tuple[Estimate, Estimate | None]]:
@@ -249,8 +256,10 @@ def survival_line(problem: str) -> Callable[[SurvivalRow], dict[str, str]]:
             "images": row.name,
             "pixel AP": _text(row.pixel_ap),
             "AP change": _text(row.pixel_ap_change),
+            "AP gain": _text(row.pixel_ap_gain),
             "AUROC": _text(row.auroc),
             "AUROC change": _text(row.auroc_change),
+            "AUROC gain": _text(row.auroc_gain),
             f"normals flagged, of {row.normals}": _text(row.flagged_normals),
         }
 

@@ -136,6 +136,10 @@ def test_translations_are_judged_beside_the_truth_and_by_the_other_scanners_dete
     assert [row["name"] for row in report.rows if "kid" in row] == ["real against real", *names]
     seen = {row["name"]: row for row in report.rows if "auroc" in row}
     assert list(seen) == ["original", *names] and all(row["pixel_ap"] is not None for row in seen.values())
+    assert seen["nothing"]["auroc_gain"] is seen["original"]["auroc_gain"] is None
+    gains = [seen[name]["auroc_gain"]["value"] for name in names[1:]]
+    auroc = [seen[name]["auroc"]["value"] - seen["nothing"]["auroc"]["value"] for name in names[1:]]
+    assert gains == pytest.approx(auroc)
     assert report.folder.sheet.is_file() and "kid_floor" in report.metrics
 
 
