@@ -233,7 +233,8 @@ def _read_lessons(
         if opened.config.towards is None:
             data[name] = lessons(chosen, opened.config, opened.settings)
         else:
-            data[name] = lessons_towards(chosen, beside[name_target(name)], opened.config, opened.settings)
+            other, needed = beside[name_target(name)], name == "train"
+            data[name] = lessons_towards(chosen, other, opened.config, opened.settings, needed)
         tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
     if opened.config.captions is not None:
         return {**data, "train": WithWords(data["train"], read_findings_of(sets["train"], opened.settings))}

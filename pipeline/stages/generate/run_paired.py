@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,20 +36,6 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """What else was found about the answers to a problem: lines of a table, metrics for MLflow, rows as JSON."""
-
-    lines: tuple[Mapping[str, str], ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    rows: tuple[Mapping[str, Any], ...] = ()
-
-
-def nothing_further(solved: Solved, held_out: HeldOut) -> Findings:
-    """Find nothing."""
-    return Findings()
-
-
-@dataclass(frozen=True, slots=True)
 class JudgedPairs:
     """A problem's answers and what the judge found: one row and one KID each, and the model's beside the best other."""
 
@@ -74,7 +60,6 @@ def run_paired(
     settings: Settings,
     watch: Watch | None = None,
     on_progress: OnProgress | None = None,
-    further: Callable[[Solved, HeldOut], Findings] = nothing_further,
 ) -> TaskReport:
     """Run a paired task to its end; an interrupted one continues, and a finished one is judged again.
 
@@ -85,7 +70,6 @@ def run_paired(
         settings: the workspace.
         watch: detector that says whether lesions survive; None does not ask.
         on_progress: called with (images solved, images in all).
-        further: finds more about a problem's answers than their distance from the originals.
 
     Raises:
         ConfigError: the model sees volumes.
@@ -95,17 +79,15 @@ def run_paired(
     with recorded(folder, settings) as summary:
         held_out = read_held_out(trained, settings, config.of, config.count, config.seed, _taken_by(problems))
         pictured = [place for place, ref in enumerate(held_out.refs) if may_show(ref, settings)][:COLUMNS]
-        judged, findings = [], []
-        for one in solve_all(problems, held_out, config.seed, folder, on_progress):
-            judged.append(_judge(one, held_out, pictured))
-            findings.append(further(one, held_out))
+        solved = solve_all(problems, held_out, config.seed, folder, on_progress)
+        judged = [_judge(one, held_out, pictured) for one in solved]
         title = f"{config.name}: {trained.run.method.name}"
         originals = Strip("Originals, held out", _originals(held_out, pictured))
         save_png(draw_sheet([originals, *(strip for one in judged for strip in one.pictures)], title), folder.sheet)
         if is_sweep([one.problem for one in judged]):
             save_png(_curves(judged), folder.path / "sweep.png")
         survivals = {} if watch is None else judge_survival(problems, watch, settings, config)
-        report = _report(folder, judged, survivals, findings)
+        report = _report(folder, judged, survivals)
         report.publish(config, settings)
         summary |= report.metrics
     return report
@@ -116,25 +98,16 @@ def _taken_by(problems: Sequence[Problem]) -> Callable[[SliceRef], bool]:
 
 
 def _report(
-    folder: TaskFolder,
-    judged: Sequence[JudgedPairs],
-    survivals: Mapping[str, Sequence[SurvivalRow]],
-    findings: Sequence[Findings],
+    folder: TaskFolder, judged: Sequence[JudgedPairs], survivals: Mapping[str, Sequence[SurvivalRow]]
 ) -> TaskReport:
-    more = [line for one in findings for line in one.lines]
-    more_metrics = {name: value for one in findings for name, value in one.metrics.items()}
     lines = [line for name, rows in survivals.items() for line in map(survival_line(name), rows)]
     seen = [{"problem": name, **row.model_dump(mode="json")} for name, rows in survivals.items() for row in rows]
     problems = [one.problem for one in judged]
     return TaskReport(
         folder,
-        "\n\n".join([_table(judged), *(table_of(one) for one in (more, lines) if one)]),
-        {
-            **_metrics(judged),
-            **survival_metrics(problems, survivals),
-            **more_metrics,
-        },
-        (*_json(judged), *(row for one in findings for row in one.rows), *seen),
+        "\n\n".join([_table(judged), *([table_of(lines)] if lines else [])]),
+        _metrics(judged) | survival_metrics(problems, survivals),
+        (*_json(judged), *seen),
         (*_warn(judged), *survival_warnings(problems, survivals)),
     )
 

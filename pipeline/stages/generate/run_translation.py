@@ -24,14 +24,13 @@ from pipeline.stages.generate.run_paired import run_paired
 from pipeline.stages.generate.task_images import choose_real
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.trained_model import find_run, train_beside, train_for
-from pipeline.stages.generate.translated_distance import make_distance
 from pipeline.stages.generate.translation_answers import plain_translations, require_translator, translations_of
 from pipeline.stages.generate.translation_task import TranslateTask
 from pipeline.stages.run.load_slices import dataset
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import SetName
 
-LEARNED_FROM = 200  # training patients, one image each: for histograms and as the reference of KID
+LEARNED_FROM = 200  # training patients whose histograms are matched, one image each
 
 
 def run_translation(
@@ -63,8 +62,7 @@ def run_translation(
     pairs = Counterparts.read(run, settings, _sets_of(config, watch))
     learned = _Learned.read(run, settings)
     problem = make_translation(run, pairs, learned, [*methods, trained.model.method])
-    further = make_distance(learned.target, run.evaluation)
-    return run_paired(config, replace(trained, run=other), [problem], settings, watch, on_progress, further)
+    return run_paired(config, replace(trained, run=other), [problem], settings, watch, on_progress)
 
 
 def name_domains(config: TranslateTask) -> TranslateTask:

@@ -15,6 +15,7 @@ from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import Selection, select_slices
 from pipeline.data.sets.splits import SplitPolicy
 from pipeline.data.store.pixel_store import PixelStore
+from pipeline.errors import EmptySelection
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.towards import pair_rows, unpaired_rows
 from pipeline.training.order import Images
@@ -106,16 +107,22 @@ def lessons(selection: Selection, config: RunConfig, settings: Settings) -> Slic
     return data if config.data.volumes is None else PatchDataset(data, config.data.volumes)
 
 
-def lessons_towards(source: Selection, target: Selection, config: RunConfig, settings: Settings) -> Images:
+def lessons_towards(
+    source: Selection, target: Selection, config: RunConfig, settings: Settings, needed: bool = True
+) -> Images:
     """Return the training data of a translator: slices of one domain, each with one of the other.
 
     Raises:
-        EmptySelection: there are no pairs, or without pairs a domain has no patients of its own.
+        EmptySelection: there are no pairs, or without pairs a domain has no patients of its own, and it is `needed`.
     """
     other = config.build_other_side()
     ours, theirs = dataset(source, config, settings), dataset(target, other, settings)
-    if not ours.slices and not theirs.slices:
-        return WithTargets(ours, theirs, [])
     routes = {"source": config.data.route, "target": other.data.route}
     match = unpaired_rows if config.method.unpaired else pair_rows
-    return WithTargets(ours, theirs, match(ours.slices, theirs.slices, routes))
+    try:
+        rows = match(ours.slices, theirs.slices, routes)
+    except EmptySelection:
+        if needed:
+            raise
+        rows = []
+    return WithTargets(ours, theirs, rows)

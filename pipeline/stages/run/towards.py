@@ -58,14 +58,16 @@ def pair_rows(source: Sequence[SliceRef], target: Sequence[SliceRef], routes: Ma
 def unpaired_rows(source: Sequence[SliceRef], target: Sequence[SliceRef], routes: Mapping[str, str]) -> list[list[int]]:
     """Return indices [source, target] such that no patient is in both columns.
 
-    Patients with both domains are in one of them only, by the hash of their pseudonyms; each slice that is left occurs.
+    Patients with both domains are in one of them only, half of them in each, by the hash of their pseudonyms; each
+    slice that is left occurs.
 
     Raises:
         EmptySelection: one of the domains has no slices left.
     """
     both = {ref.patient_id for ref in source} & {ref.patient_id for ref in target}
-    first = {patient for patient in both if row_key("unpaired", patient) % 2 == 0}
-    ours = [index for index, ref in enumerate(source) if ref.patient_id not in both or ref.patient_id in first]
+    by_hash = sorted(both, key=lambda patient: row_key("unpaired", patient))
+    first, second = set(by_hash[::2]), set(by_hash[1::2])
+    ours = [index for index, ref in enumerate(source) if ref.patient_id not in second]
     theirs = [index for index, ref in enumerate(target) if ref.patient_id not in first]
     if not ours or not theirs:
         raise EmptySelection(

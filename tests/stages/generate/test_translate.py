@@ -27,7 +27,11 @@ from pipeline.stages.run.towards import pair_rows, unpaired_rows
 from pipeline.types import Batch, SliceRef
 
 NORMALISER = {"kind": "mr_percentile", "image_size": 32}
-SPLITS = {"normals": {"train": 0.4, "validate": 0.1, "calibrate": 0.25, "develop": 0.25}, "others": {"develop": 1.0}}
+SPLITS = {
+    "drawn_from": "pixels",  # not from the pseudonyms, which are others in every workspace
+    "normals": {"train": 0.4, "validate": 0.1, "calibrate": 0.25, "develop": 0.25},
+    "others": {"develop": 1.0},
+}
 CYCLE = {"name": "cycle_gan", "widths": [8, 8, 8, 16, 16, 8], "discriminator_widths": 8, "discriminator_layers": 1}
 RUN: dict[str, Any] = {
     "name": "tiny",
@@ -81,7 +85,8 @@ def test_without_pairs_no_patient_is_seen_in_both_domains() -> None:
     rows = unpaired_rows(source, target, ROUTES)
     seen = [{side[row[place]].patient_id for row in rows} for place, side in ((0, source), (1, target))]
     assert not seen[0] & seen[1] and seen[0] | seen[1] == {*names, "only here", "only there"}
-    with pytest.raises(EmptySelection, match="0 slices"):
+    assert len(seen[0]) == len(seen[1]) == 21
+    with pytest.raises(EmptySelection, match="other 0 of other patients"):
         unpaired_rows(source[:1], target[:1], ROUTES)
 
 
@@ -133,14 +138,13 @@ def test_translations_are_judged_beside_the_truth_and_by_the_other_scanners_dete
         "cycle_gan",
     ]
     assert [row["name"] for row in report.rows if "psnr" in row] == names
-    assert [row["name"] for row in report.rows if "kid" in row] == ["real against real", *names]
     seen = {row["name"]: row for row in report.rows if "auroc" in row}
     assert list(seen) == ["original", *names] and all(row["pixel_ap"] is not None for row in seen.values())
     assert seen["nothing"]["auroc_gain"] is seen["original"]["auroc_gain"] is None
     gains = [seen[name]["auroc_gain"]["value"] for name in names[1:]]
     auroc = [seen[name]["auroc"]["value"] - seen["nothing"]["auroc"]["value"] for name in names[1:]]
     assert gains == pytest.approx(auroc)
-    assert report.folder.sheet.is_file() and "kid_floor" in report.metrics
+    assert report.folder.sheet.is_file() and all("kid" in row for row in report.rows if "psnr" in row)
 
 
 def test_a_regression_that_learned_from_pairs_comes_nearer_to_the_truth(report: TaskReport) -> None:
