@@ -1,4 +1,4 @@
-"""Commands of the tasks of words: text-to-image."""
+"""Commands of the tasks of words: text-to-image, personalise."""
 
 from __future__ import annotations
 
@@ -27,4 +27,22 @@ def text_to_image(context: click.Context, config: Path, overrides: tuple[str, ..
     run_kind(context, "text-to-image", config, overrides, as_json)
 
 
-WORDS = (text_to_image,)
+@click.command(
+    "personalise",
+    short_help="Learn a word for one scanner or patient.",
+    epilog="""\b
+Example:
+  nightread generate personalise configs/tasks/phantom-personalise.yaml
+  nightread generate personalise configs/tasks/phantom-personalise.yaml -s subject=patient -s images=3""",
+)
+@task_command
+def personalise(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Learn a rare word for one scanner or one patient from a few images, and measure whether it means them.
+
+    The model draws images of its own before, and goes on learning them, so that other prompts keep what they meant
+    (DreamBooth); it is measured with and without them. The task's model stays as it is.
+    """
+    run_kind(context, "personalise", config, overrides, as_json)
+
+
+WORDS = (text_to_image, personalise)

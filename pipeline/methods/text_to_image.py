@@ -127,7 +127,8 @@ class TextToImage(Method):
         x_t, t, target = self.flow.lesson(batch.images, rng)
         hidden = (rng.fork("words").uniform() < self.config.drop).tolist()
         about = batch.about or ({},) * len(x_t)
-        texts = ["" if hide else one.write() for hide, one in zip(hidden, self.config.caption(about), strict=True)]
+        captions = self._texts(len(x_t), "", about)
+        texts = ["" if hide else text for hide, text in zip(hidden, captions, strict=True)]
         error = self.flow.error(self(x_t, t, self.encode(texts)), target, t)
         return {"total": error, "velocity": error}
 

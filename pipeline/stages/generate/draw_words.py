@@ -27,7 +27,7 @@ from pipeline.stages.generate.pictures import to_pixels
 from pipeline.stages.generate.task_report import TaskReport, recorded
 from pipeline.stages.generate.trained_model import TrainedModel, train_for
 from pipeline.stages.generate.word_court import WordCourt, require_captions, require_words
-from pipeline.stages.generate.word_tasks import TextToImageTask
+from pipeline.stages.generate.word_tasks import TextToImageTask, WordTask
 from pipeline.stages.run.run_folder import RunFolder
 
 BATCH = 32
@@ -134,24 +134,25 @@ def _judge_all(
 
 def _judge(config: TextToImageTask, court: WordCourt, model: Model, name: str, guidance: float) -> WordRow:
     start = time.process_time()
-    mixture = draw_prompts(config, model, court.mixture(config.count, config.seed), guidance)
+    mixture = draw_prompts(config, model, court.mixture(config.count, config.seed), guidance, config.negative)
     seconds = (time.process_time() - start) / len(mixture)
     seen, unseen = ([one for one in kind for _ in range(config.each)] for kind in court.combinations())
     kid = court.judge.judge(mixture).kid
     agreements = [
-        court.classifier.agreement(draw_prompts(config, model, captions, guidance), captions) if captions else {}
+        court.classifier.agreement(draw_prompts(config, model, captions, guidance, config.negative), captions)
+        if captions
+        else {}
         for captions in (seen, unseen)
     ]
     return WordRow(name, agreements[0], agreements[1], kid, seconds)
 
 
 def draw_prompts(
-    config: TextToImageTask, model: Model, captions: Sequence[Caption], guidance: float, negative: str | None = None
+    config: WordTask, model: Model, captions: Sequence[Caption], guidance: float, negative: str = ""
 ) -> Tensor:
     """Return an image for each caption, [N, C, H, W], on the CPU; image i depends on i, the seed and its caption."""
     about = [{"caption": caption.write()} for caption in captions]
-    away = config.negative if negative is None else negative
-    options: dict[str, Any] = {"guidance": guidance, "negative": away, "steps": config.steps}
+    options: dict[str, Any] = {"guidance": guidance, "negative": negative, "steps": config.steps}
     rows = [range(first, min(first + BATCH, len(about))) for first in range(0, len(about), BATCH)]
     return torch.cat([draw_part(model.method, part, config.seed, about, options) for part in rows])
 
@@ -160,7 +161,7 @@ def _draw_sheet(config: TextToImageTask, court: WordCourt, trained: TrainedModel
     """Draw two images of each combination, and one of each further prompt, with their captions beneath."""
     seen, unseen = court.combinations()
     captions = [one for one in (*seen, *unseen) for _ in range(2)] + [parse_caption(one) for one in config.prompts]
-    images = draw_prompts(config, trained.model, captions, config.guidance[-1])
+    images = draw_prompts(config, trained.model, captions, config.guidance[-1], config.negative)
     names = [one.write() + (" (unseen)" if one in unseen else "") for one in captions]
     title = f"{config.name}: synthetic images of {trained.run.method.name}, guidance {config.guidance[-1]:g}"
     save_png(draw_captioned(to_pixels(images), names, title), file)

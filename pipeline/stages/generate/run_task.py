@@ -9,6 +9,7 @@ from pipeline.stages.generate.draw_words import run_text_to_image
 from pipeline.stages.generate.edit import run_edit
 from pipeline.stages.generate.editing_task import EditTask
 from pipeline.stages.generate.out_of_domain import run_out_of_domain
+from pipeline.stages.generate.personalise import run_personalise
 from pipeline.stages.generate.purify import run_purify
 from pipeline.stages.generate.restoration_tasks import RestorationTask
 from pipeline.stages.generate.retrieve import run_retrieve
@@ -26,7 +27,7 @@ from pipeline.stages.generate.training_data_task import SynthesiseTrainingTask
 from pipeline.stages.generate.translation_task import TranslateTask
 from pipeline.stages.generate.traverse import run_traverse
 from pipeline.stages.generate.walk import run_walk
-from pipeline.stages.generate.word_tasks import TextToImageTask
+from pipeline.stages.generate.word_tasks import PersonaliseTask, TextToImageTask
 
 
 def run_task(
@@ -61,6 +62,8 @@ def run_task(
         return run_edit(config, settings, progress, on_progress)
     if isinstance(config, TranslateTask):
         return run_translation(config, settings, progress, on_progress)
+    if isinstance(config, PersonaliseTask):
+        return run_personalise(config, settings, progress, on_progress)
     if isinstance(config, TextToImageTask):
         return run_text_to_image(config, settings, progress, on_progress)
     if isinstance(config, RetrieveTask):

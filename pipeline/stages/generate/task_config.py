@@ -21,7 +21,7 @@ from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_base import MOST, HeldOutTask, PairedTask, TaskConfig, refuse_closed
 from pipeline.stages.generate.training_data_task import SynthesiseTrainingTask
 from pipeline.stages.generate.translation_task import TranslateTask
-from pipeline.stages.generate.word_tasks import TextToImageTask
+from pipeline.stages.generate.word_tasks import PersonaliseTask, TextToImageTask
 from pipeline.types import SetName
 
 Value = bool | int | float | str
@@ -161,6 +161,7 @@ AnyTask = (
     | TokeniseTask
     | ClassifyTask
     | TextToImageTask
+    | PersonaliseTask
 )
 TaskT = TypeVar("TaskT", bound=TaskConfig)
 TASKS: dict[str, type[TaskConfig]] = {cast(Any, one).model_fields["task"].default: one for one in get_args(AnyTask)}

@@ -49,7 +49,7 @@ class TextToImageTask(WordTask):
     prompts: tuple[str, ...] = Field((), description="further prompts, one picture each on the sheet; not judged")
     negative: str = Field("", description="negative prompt of all images")
     guidance: tuple[Guidance, ...] = Field(
-        (1.0, 2.0, 4.0), min_length=1, description="guidances, each judged; the first is that of the sheet"
+        (1.0, 2.0, 4.0), min_length=1, description="guidances, each judged; the last is that of the sheet"
     )
     baseline: bool = Field(True, description="train the same model on classes instead of text, and judge it beside")
 
@@ -61,3 +61,22 @@ class TextToImageTask(WordTask):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
+
+
+class PersonaliseTask(WordTask):
+    """A rare word for one scanner or patient, learned from a few held-out images, as DreamBooth does."""
+
+    task: Literal["personalise"] = "personalise"
+    subject: Literal["scanner", "patient"] = Field("scanner", description="what the word is for")
+    which: str | None = Field(
+        None, min_length=1, description="name of the scanner, or pseudonym of the patient; null: that with most images"
+    )
+    word: Literal["vrx", "qzk", "wjf", "zqp"] = Field("vrx", description="the rare word")
+    images: int = Field(4, ge=1, le=20, description="held-out normal images of the subject that are learned")
+    prior: int = Field(32, ge=1, le=10_000, description="images that the model draws before, to be kept")
+    tuning: int = Field(
+        400, ge=1, description="training images of the subject, counting repetitions; as many of the prior"
+    )
+    lr: float = Field(2e-4, gt=0, description="learning rate")
+    each: int = Field(24, ge=1, le=1000, description="images drawn with the word")
+    guidance: Guidance = Field(2.0, description="guidance of all images")
