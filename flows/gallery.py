@@ -36,8 +36,8 @@ OWN_RUNS = (
     "edit",
     "purify",
     "out-of-domain",
-    "synthesise-training",
 )
+WITH_LESIONS = ("synthesise-training",)  # on phantoms of which some have a lesion, in a workspace of their own
 CODEC = "vae"  # the sampler of the comparison whose model the other tasks use, so that it is trained once
 PATIENTS, SLICES, SEED = 400, 3, 21
 WORKERS = min(os.cpu_count() or 1, 4)  # samplers at once, each on one core
@@ -50,6 +50,7 @@ def main(
     comparison: Path = COMPARISON,
     patients: int = PATIENTS,
     own_runs: Collection[str] = OWN_RUNS,
+    with_lesions: Collection[str] = WITH_LESIONS,
 ) -> None:
     """Write the phantoms unless they are there, run the tasks, and copy their pictures and tables.
 
@@ -58,23 +59,31 @@ def main(
         only: samplers to compare; () compares all.
         workspace: where everything is kept, so that an interrupted gallery continues.
         comparison: file of the samplers.
-        patients: number of phantoms without lesions; a fifth as many have one, for detectors to find.
+        patients: number of phantoms.
         own_runs: tasks that name a run of their own, and are to be run.
+        with_lesions: tasks whose phantoms have lesions, and which are to be run.
     """
-    began, settings = time.monotonic(), Settings.load(workspace)
-    scans = workspace / "phantoms"
-    phantoms = write_phantoms(scans / "dicom", patients, "MR", 0.0, SEED, size=64, slices=SLICES)
-    ill = write_phantoms(scans / "ill", patients // 5, "MR", 1.0, SEED + 1, size=64, slices=SLICES, family="ILL")
-    ingest([scans / "dicom", scans / "ill"], settings)
-    for studies, place in ((phantoms.studies, scans), (ill.studies, scans / "labels-ill")):
-        import_labels(write_labels(studies, place), settings)
+    began, settings = time.monotonic(), prepare_phantoms(workspace, patients, 0.0)
     report = compare_samplers(comparison, settings, progress=True, say=print, only=only, workers=WORKERS)
     copy_comparison(report, out)
     run_others(comparison, settings, out / "tasks", own_runs)
+    if with_lesions:
+        run_others(
+            comparison, prepare_phantoms(workspace / "lesions", patients // 2, 0.4), out / "tasks", with_lesions, ()
+        )
     print(report.markdown)
     print(f"Page: {write_gallery(settings, workspace / 'gallery')}\nDone in {time.monotonic() - began:.0f} s.")
     if report.failures:
         raise SystemExit(1)
+
+
+def prepare_phantoms(workspace: Path, patients: int, abnormal: float) -> Settings:
+    """Write phantoms into a workspace unless they are there, ingest and label them; return its settings."""
+    settings, scans = Settings.load(workspace), workspace / "phantoms"
+    phantoms = write_phantoms(scans / "dicom", patients, "MR", abnormal, SEED, size=64, slices=SLICES)
+    ingest([scans / "dicom"], settings)
+    import_labels(write_labels(phantoms.studies, scans), settings)
+    return settings
 
 
 def copy_comparison(report: ComparisonReport, out: Path) -> None:
@@ -83,10 +92,16 @@ def copy_comparison(report: ComparisonReport, out: Path) -> None:
         durable.write(out / file.name, file.read_bytes())
 
 
-def run_others(comparison: Path, settings: Settings, out: Path, own_runs: Collection[str] = OWN_RUNS) -> None:
+def run_others(
+    comparison: Path,
+    settings: Settings,
+    out: Path,
+    own_runs: Collection[str] = OWN_RUNS,
+    others: Collection[str] = OTHERS,
+) -> None:
     """Run the other tasks, most with the model of one sampler, and copy their pictures and tables."""
     runs = {name: task.run for name, _, task in list_tasks_of(load_comparison(comparison), comparison)}
-    for kind in (*OTHERS, *own_runs):
+    for kind in (*others, *own_runs):
         task = load_task(TASKS / f"phantom-{kind}.yaml")
         task = task.model_copy(update={"run": runs[CODEC]}) if kind in OTHERS else task
         report = run_task(task, settings, progress=True)

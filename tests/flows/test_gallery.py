@@ -42,9 +42,9 @@ def test_every_task_leaves_its_pictures_and_tables(comparison: Path, tmp_path: P
 
     out, workspace = tmp_path / "out", tmp_path / "workspace"
     workspace.mkdir()
-    main(out, ("pca",), workspace, comparison, 60, own_runs=())
+    main(out, ("pca",), workspace, comparison, 60, own_runs=(), with_lesions=())
     assert {file.name for file in out.glob("*.*")} == {"pca.png", "kid.png", "leaderboard.md"}
     tasks = {file.name for file in (out / "tasks").iterdir()}
     assert tasks == {"denoise-sweep.png", *(f"{kind}{end}" for kind in OTHERS for end in (".md", "-sheet.png"))}
     with pytest.raises(ConfigError, match="nothing.*pca, vae"):
-        main(out, ("nothing",), workspace, comparison, 60, own_runs=())
+        main(out, ("nothing",), workspace, comparison, 60, own_runs=(), with_lesions=())
