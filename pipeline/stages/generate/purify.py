@@ -145,6 +145,11 @@ def _warn(rows: Sequence[RobustnessRow]) -> Iterator[str]:
                 f"{best.defence}: {measure} of the {best.victim} is {best.unaware.text()} under an attack that does "
                 f"not know it, and {best.adaptive.text()} under one that does. Only the second number protects."
             )
+        if own[0].clean.value - best.clean.value > 0.1:
+            yield (
+                f"{best.defence} costs much where nothing was attacked: {measure} of the {best.victim} is "
+                f"{best.clean.text()} instead of {own[0].clean.text()}."
+            )
         if plain.adaptive.value >= best.adaptive.value:
             yield (
                 f"Purification does not beat {plain.defence} under adaptive attack: {measure} of the {best.victim} "
