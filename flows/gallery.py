@@ -18,10 +18,10 @@ from pipeline.config import Settings
 from pipeline.data.ingest.ingest import ingest
 from pipeline.data.labels.labels import import_labels
 from pipeline.dicom.phantom.folder import write_labels, write_phantoms
-from pipeline.stages.generate.compare_samplers import ComparisonReport, compare_samplers
-from pipeline.stages.generate.comparison_config import list_tasks_of, load_comparison
 from pipeline.stages.generate.gallery import PICTURES, write_gallery
 from pipeline.stages.generate.run_task import run_task
+from pipeline.stages.generate.sampling.compare_samplers import ComparisonReport, compare_samplers
+from pipeline.stages.generate.sampling.comparison_config import list_tasks_of, load_comparison
 from pipeline.stages.generate.task_config import load_task
 
 TASKS = Path(__file__).resolve().parents[1] / "configs" / "tasks"

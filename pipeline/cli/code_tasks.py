@@ -91,7 +91,7 @@ def codes(context: click.Context, run: str, attributes: tuple[Any, ...], as_json
     """
     from dataclasses import asdict
 
-    from pipeline.stages.generate.code_classes import measure_code_classes
+    from pipeline.stages.generate.codes.code_classes import measure_code_classes
 
     rows = measure_code_classes(settings_of(context), run, attributes)
     print_rows([asdict(row) for row in rows], as_json, "Nothing was sorted.")

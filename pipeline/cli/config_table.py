@@ -16,8 +16,13 @@ from pipeline.data.sets.routes import Route
 from pipeline.detection.score_grid import GridConfig
 from pipeline.review.hanging import HangingList
 from pipeline.stages.benchmark.config import BenchmarkConfig
-from pipeline.stages.generate.comparison_config import Comparison
-from pipeline.stages.generate.restoration_tasks import InpaintTask, OutpaintTask, RestoreTask, SuperResolveTask
+from pipeline.stages.generate.restoration.restoration_tasks import (
+    InpaintTask,
+    OutpaintTask,
+    RestoreTask,
+    SuperResolveTask,
+)
+from pipeline.stages.generate.sampling.comparison_config import Comparison
 from pipeline.stages.generate.task_config import DenoiseTask, RetrieveTask, SampleTask, TraverseTask, WalkTask
 from pipeline.stages.run.auto_config import AutoConfig
 from pipeline.stages.run.run_config import RunConfig

@@ -71,7 +71,7 @@ def sample(context: click.Context, config: Path, overrides: tuple[str, ...], out
     report = run_kind(context, "sample", config, overrides, as_json)
     if out is None:
         return
-    from pipeline.stages.generate.write_out import write_images
+    from pipeline.stages.generate.sampling.write_out import write_images
 
     written = write_images(report.folder, report.drawings[0], out)
     click.echo(f"{written} synthetic images: {out}", err=as_json)
@@ -179,7 +179,7 @@ def compare(context: click.Context, config: Path, only: tuple[str, ...], workers
     the others; the exit code is then 1.
     """
     file = find_shipped(config)
-    from pipeline.stages.generate.compare_samplers import compare_samplers
+    from pipeline.stages.generate.sampling.compare_samplers import compare_samplers
 
     say = (lambda text: None) if as_json else click.echo
     report = compare_samplers(file, settings_of(context), progress=not as_json, say=say, only=only, workers=workers)

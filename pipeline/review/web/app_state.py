@@ -23,7 +23,7 @@ from pipeline.review.services import Review
 from pipeline.review.slice_maps import MapMaker
 from pipeline.review.stacks import StudyStacks
 from pipeline.review.web.config import WebConfig
-from pipeline.stages.generate.similar_normals import SimilarNormals
+from pipeline.stages.generate.retrieval.similar_normals import SimilarNormals
 from pipeline.stages.operations.model_card import list_scored_models
 from pipeline.tracking.versions import ModelVersions
 

@@ -10,7 +10,7 @@ from pipeline.review.scan_data import worst_places
 from pipeline.review.web.access import FindingId, RoomHere, Viewer
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.thumbnails import small_picture
-from pipeline.stages.generate.similar_normals import NormalCase
+from pipeline.stages.generate.retrieval.similar_normals import NormalCase
 
 PICTURE_EDGE = 320  # pixels
 ASK_AGAIN_S = 2

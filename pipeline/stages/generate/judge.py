@@ -10,7 +10,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.evaluation.image_quality import ImageJudge, RealImages
 from pipeline.evaluation.markdown import markdown_table
 from pipeline.evaluation.sample_results import ImageQuality
-from pipeline.stages.generate.sample import Drawing, OpenTask
+from pipeline.stages.generate.sampling.sample import Drawing, OpenTask
 from pipeline.stages.generate.task_config import JudgingConfig
 from pipeline.stages.generate.task_images import Slices, choose_real, classes_of, read_real
 

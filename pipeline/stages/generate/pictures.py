@@ -14,7 +14,7 @@ from pipeline.dicom.decode.burned_in import figures_allowed
 from pipeline.evaluation.sample_sheet import COLUMNS, Strip, draw_sheet, draw_sweep
 from pipeline.nn.rng import row_key
 from pipeline.stages.generate.judge import Court, Judged
-from pipeline.stages.generate.sample import Drawing, OpenTask
+from pipeline.stages.generate.sampling.sample import Drawing, OpenTask
 from pipeline.stages.generate.task_images import Slices
 from pipeline.types import SliceRef
 

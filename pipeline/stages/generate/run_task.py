@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from pipeline.config import Settings
-from pipeline.stages.generate.classify_signal import run_classify
-from pipeline.stages.generate.denoise import run_denoise
-from pipeline.stages.generate.draw_words import run_text_to_image
-from pipeline.stages.generate.edit import run_edit
-from pipeline.stages.generate.editing_task import EditTask
-from pipeline.stages.generate.out_of_domain import run_out_of_domain
-from pipeline.stages.generate.personalise import run_personalise
-from pipeline.stages.generate.purify import run_purify
-from pipeline.stages.generate.restoration_tasks import RestorationTask
-from pipeline.stages.generate.retrieve import run_retrieve
-from pipeline.stages.generate.robustness_tasks import OutOfDomainTask, PurifyTask
-from pipeline.stages.generate.run_restoration import run_restoration
-from pipeline.stages.generate.run_sample import run_sample
-from pipeline.stages.generate.run_translation import run_translation
-from pipeline.stages.generate.sample import OnProgress
-from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
-from pipeline.stages.generate.synthesise_training import run_synthesise_training
+from pipeline.stages.generate.codes.edit import run_edit
+from pipeline.stages.generate.codes.editing_task import EditTask
+from pipeline.stages.generate.codes.traverse import run_traverse
+from pipeline.stages.generate.codes.walk import run_walk
+from pipeline.stages.generate.restoration.denoise import run_denoise
+from pipeline.stages.generate.restoration.restoration_tasks import RestorationTask
+from pipeline.stages.generate.restoration.run_restoration import run_restoration
+from pipeline.stages.generate.retrieval.retrieve import run_retrieve
+from pipeline.stages.generate.robustness.out_of_domain import run_out_of_domain
+from pipeline.stages.generate.robustness.purify import run_purify
+from pipeline.stages.generate.robustness.robustness_tasks import OutOfDomainTask, PurifyTask
+from pipeline.stages.generate.sampling.run_sample import run_sample
+from pipeline.stages.generate.sampling.sample import OnProgress
+from pipeline.stages.generate.signals.classify_signal import run_classify
+from pipeline.stages.generate.signals.signal_tasks import ClassifyTask, TokeniseTask
+from pipeline.stages.generate.signals.tokenise_signal import run_tokenise
 from pipeline.stages.generate.task_config import AnyTask, DenoiseTask, RetrieveTask, SampleTask, TraverseTask
 from pipeline.stages.generate.task_report import TaskReport
-from pipeline.stages.generate.tokenise_signal import run_tokenise
-from pipeline.stages.generate.training_data_task import SynthesiseTrainingTask
-from pipeline.stages.generate.translation_task import TranslateTask
-from pipeline.stages.generate.traverse import run_traverse
-from pipeline.stages.generate.walk import run_walk
-from pipeline.stages.generate.word_tasks import PersonaliseTask, TextToImageTask
+from pipeline.stages.generate.training_data.synthesise_training import run_synthesise_training
+from pipeline.stages.generate.training_data.training_data_task import SynthesiseTrainingTask
+from pipeline.stages.generate.translation.run_translation import run_translation
+from pipeline.stages.generate.translation.translation_task import TranslateTask
+from pipeline.stages.generate.words.draw_words import run_text_to_image
+from pipeline.stages.generate.words.personalise import run_personalise
+from pipeline.stages.generate.words.word_tasks import PersonaliseTask, TextToImageTask
 
 
 def run_task(

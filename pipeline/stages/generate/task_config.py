@@ -14,14 +14,19 @@ from pipeline.errors import ConfigError
 from pipeline.methods import AnyMethodConfig, parse_method
 from pipeline.nn.condition import Attribute
 from pipeline.retrieval.config import IndexConfig
-from pipeline.stages.generate.editing_task import EditTask
-from pipeline.stages.generate.restoration_tasks import InpaintTask, OutpaintTask, RestoreTask, SuperResolveTask
-from pipeline.stages.generate.robustness_tasks import OutOfDomainTask, PurifyTask
-from pipeline.stages.generate.signal_tasks import ClassifyTask, TokeniseTask
+from pipeline.stages.generate.codes.editing_task import EditTask
+from pipeline.stages.generate.restoration.restoration_tasks import (
+    InpaintTask,
+    OutpaintTask,
+    RestoreTask,
+    SuperResolveTask,
+)
+from pipeline.stages.generate.robustness.robustness_tasks import OutOfDomainTask, PurifyTask
+from pipeline.stages.generate.signals.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_base import MOST, HeldOutTask, PairedTask, TaskConfig, refuse_closed
-from pipeline.stages.generate.training_data_task import SynthesiseTrainingTask
-from pipeline.stages.generate.translation_task import TranslateTask
-from pipeline.stages.generate.word_tasks import PersonaliseTask, TextToImageTask
+from pipeline.stages.generate.training_data.training_data_task import SynthesiseTrainingTask
+from pipeline.stages.generate.translation.translation_task import TranslateTask
+from pipeline.stages.generate.words.word_tasks import PersonaliseTask, TextToImageTask
 from pipeline.types import SetName
 
 Value = bool | int | float | str

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config import Settings, find_shipped_file, read_values
 from pipeline.errors import ArtefactError, ConfigError
-from pipeline.stages.generate.comparison_config import load_comparison
+from pipeline.stages.generate.sampling.comparison_config import load_comparison
 from pipeline.stages.generate.task_config import load_task
 from pipeline.stages.generate.task_folder import TaskFolder
 
