@@ -16,8 +16,9 @@ CHRONOLOGY = (
     "Autoencoder", "VAE, to reconstruct", "VAE, to denoise", "VAE, to generate", "VAE, to interpolate", "beta-VAE",
     "Conditional VAE", "VampPrior", "VAE-GAN", "DCGAN", "WGAN", "WGAN-GP", "StyleGAN", "InfoGAN", "GAN recovery",
     "VQ-VAE", "VQ-VAE-2", "VQGAN", "Retrieval", "Acoustic units", "Masked pre-training", "DDPM", "DDIM",
-    "Latent diffusion",
-    "Classifier-free guidance", "DiT", "SR3", "Palette", "Restoration and denoising", "VAR", "Diff-AE",
+    "Latent diffusion", "Classifier-free guidance", "DiT", "Text to image", "DreamBooth", "SR3", "Palette",
+    "Restoration and denoising", "Multimodal synthesis", "Adversarial", "Out-of-domain gate", "Synthetic training data",
+    "VAR", "Diff-AE", "CycleGAN",
 )  # fmt: skip
 
 
