@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.stages.generate.test_purify import DDPM
 
 from pipeline.detection.domain_gate import GateConfig, load_gate
 from pipeline.errors import ConfigError, TooFewNormals
@@ -21,6 +20,7 @@ from pipeline.stages.generate.task_config import load_task_as
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.run.route_gate import fit_route_gate
 from tests.stages.conftest import Hospital
+from tests.stages.generate.robustness.test_purify import DDPM
 
 SMALL = ["count=16", "learn=60", "domains=[]", "classes=[relative_position]", "draws=1", "steps=2",
          "attack={steps: 2}", "gate={false_rejection: 0.2, depths: [1, 2]}"]  # fmt: skip

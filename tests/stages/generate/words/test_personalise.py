@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.stages.generate.test_words import TASK
 
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.stages.generate.run_task import run_task
@@ -16,6 +15,7 @@ from pipeline.stages.generate.trained_model import train_for
 from pipeline.stages.generate.words.personalise import SubjectAndPrior, find_subject, measure_rank
 from pipeline.stages.generate.words.word_court import Captioned, WordCourt, require_words
 from tests.stages.conftest import Hospital
+from tests.stages.generate.words.test_words import TASK
 
 OWN = """
 task: personalise
