@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from pipeline.config import Settings
 from pipeline.stages.generate.codes.edit import run_edit
 from pipeline.stages.generate.codes.editing_task import EditTask
@@ -19,7 +22,7 @@ from pipeline.stages.generate.sampling.sample import OnProgress
 from pipeline.stages.generate.signals.classify_signal import run_classify
 from pipeline.stages.generate.signals.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.signals.tokenise_signal import run_tokenise
-from pipeline.stages.generate.task_config import AnyTask, DenoiseTask, RetrieveTask, SampleTask, TraverseTask
+from pipeline.stages.generate.task_config import AnyTask, DenoiseTask, RetrieveTask, SampleTask, TraverseTask, WalkTask
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.training_data.synthesise_training import run_synthesise_training
 from pipeline.stages.generate.training_data.training_data_task import SynthesiseTrainingTask
@@ -28,6 +31,32 @@ from pipeline.stages.generate.translation.translation_task import TranslateTask
 from pipeline.stages.generate.words.draw_words import run_text_to_image
 from pipeline.stages.generate.words.personalise import run_personalise
 from pipeline.stages.generate.words.word_tasks import PersonaliseTask, TextToImageTask
+
+Runner = Callable[[Any, Settings, bool, OnProgress | None], TaskReport]
+
+
+def _short(run: Callable[[Any, Settings, bool], TaskReport]) -> Runner:
+    """Return the runner of a task that does not take long after its training, and reports no progress of its own."""
+    return lambda config, settings, progress, _: run(config, settings, progress)
+
+
+RUNNERS: dict[type, Runner] = {
+    SampleTask: run_sample,
+    WalkTask: _short(run_walk),
+    TraverseTask: _short(run_traverse),
+    EditTask: run_edit,
+    DenoiseTask: run_denoise,
+    RestorationTask: run_restoration,
+    TranslateTask: run_translation,
+    TextToImageTask: run_text_to_image,
+    PersonaliseTask: run_personalise,
+    RetrieveTask: run_retrieve,
+    PurifyTask: run_purify,
+    OutOfDomainTask: run_out_of_domain,
+    SynthesiseTrainingTask: run_synthesise_training,
+    TokeniseTask: _short(run_tokenise),
+    ClassifyTask: _short(run_classify),
+}
 
 
 def run_task(
@@ -46,32 +75,5 @@ def run_task(
         ConfigError: the method cannot do what is asked of it; said before it is trained.
         EmptySelection: a set lacks the images that the task needs.
     """
-    if isinstance(config, SampleTask):
-        return run_sample(config, settings, progress, on_progress)
-    if isinstance(config, TraverseTask):
-        return run_traverse(config, settings, progress)
-    if isinstance(config, ClassifyTask):
-        return run_classify(config, settings, progress)
-    if isinstance(config, TokeniseTask):
-        return run_tokenise(config, settings, progress)
-    if isinstance(config, DenoiseTask):
-        return run_denoise(config, settings, progress, on_progress)
-    if isinstance(config, RestorationTask):
-        return run_restoration(config, settings, progress, on_progress)
-    if isinstance(config, EditTask):
-        return run_edit(config, settings, progress, on_progress)
-    if isinstance(config, TranslateTask):
-        return run_translation(config, settings, progress, on_progress)
-    if isinstance(config, PersonaliseTask):
-        return run_personalise(config, settings, progress, on_progress)
-    if isinstance(config, TextToImageTask):
-        return run_text_to_image(config, settings, progress, on_progress)
-    if isinstance(config, RetrieveTask):
-        return run_retrieve(config, settings, progress, on_progress)
-    if isinstance(config, PurifyTask):
-        return run_purify(config, settings, progress, on_progress)
-    if isinstance(config, OutOfDomainTask):
-        return run_out_of_domain(config, settings, progress, on_progress)
-    if isinstance(config, SynthesiseTrainingTask):
-        return run_synthesise_training(config, settings, progress, on_progress)
-    return run_walk(config, settings, progress)
+    kind = next(one for one in type(config).__mro__ if one in RUNNERS)
+    return RUNNERS[kind](config, settings, progress, on_progress)
