@@ -37,6 +37,7 @@ TITLES = {
     "pneumonia": "PneumoniaMNIST",
     "pneumonia-features": "PneumoniaMNIST, features",
     "mednist-samplers": "MedNIST, new images",
+    "mednist-samplers-more": "MedNIST, new images, more samplers",
 }
 WHY_OPENED = {  # what was given to --open-test when the leaderboard was written; the others never opened test
     "lgg": "three seeds of the best three",
