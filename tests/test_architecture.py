@@ -256,6 +256,20 @@ def test_slow_packages_are_imported_where_they_are_used() -> None:
     assert early == {"pipeline/tracking/served_model.py"}  # only MLflow reads it, and its base class is MLflow's
 
 
+def test_no_room_exports_a_name_that_one_of_its_files_has() -> None:
+    """The first import of such a file puts the module in place of what the room exports from another file."""
+    hidden = [
+        f"{room.relative_to(ROOT)}: {name.name}"
+        for room in ROOT.glob("pipeline/**/__init__.py")
+        if "__all__" in room.read_text()
+        for node in ast.parse(room.read_text()).body
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+        if (room.parent / f"{name.name}.py").is_file() and (node.module or "").split(".")[-1] != name.name
+    ]
+    assert hidden == []
+
+
 def print_counts() -> None:
     """Print files and arrows of each room with sub-rooms, the arrows between rooms, and every circle."""
     arrows = file_arrows(SOURCES)

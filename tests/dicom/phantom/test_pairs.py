@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.dicom.phantom import LesionKind, PairKind, make_pair, write_pairs
-from pipeline.dicom.phantom.write_pairs import main
+from pipeline.dicom.phantom.write_paired import main
 from pipeline.errors import ConfigError
 
 KINDS: tuple[PairKind, ...] = ("modalities", "scanners")

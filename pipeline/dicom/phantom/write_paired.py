@@ -1,4 +1,4 @@
-"""`python -m pipeline.dicom.phantom.write_pairs KIND FOLDER`: phantom heads as MR and CT, or on scanners A and B."""
+"""`python -m pipeline.dicom.phantom.write_paired KIND FOLDER`: phantom heads as MR and CT, or on scanners A and B."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> None:
     """
     numbers = arguments[2:]
     if not 2 <= len(arguments) <= 4 or arguments[0] not in SIDES or not all(map(str.isdigit, numbers)):
-        usage = "Usage: python -m pipeline.dicom.phantom.write_pairs modalities|scanners FOLDER [SEED [PATIENTS]]"
+        usage = "Usage: python -m pipeline.dicom.phantom.write_paired modalities|scanners FOLDER [SEED [PATIENTS]]"
         print(usage, file=sys.stderr)
         raise SystemExit(2)
     folder = Path(arguments[1])
