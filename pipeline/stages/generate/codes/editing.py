@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -178,35 +178,47 @@ class Edits:
     edited: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class _Still:
+    """Reconstructions with strength 0, measured once for all edits: the judge's features and SSIM to the originals."""
+
+    images: Tensor
+    features: np.ndarray
+    ssim: np.ndarray
+
+    @classmethod
+    def of(cls, images: Tensor, originals: Originals) -> _Still:
+        return cls(images, embed_images(images), measure_pairs(images, originals.images)[:, 1])
+
+
 def measure_edits(attribute: str, name: str, method: Method, originals: Originals) -> tuple[Edits, Edits]:
     """Edit every image to the other side along the probe's direction, then along a random one, and measure both."""
     device, parts = device_of(method), originals.images.split(originals.batch)
     codes = torch.cat([cast(Editor, method).embed(part.to(device)).cpu() for part in parts]).double().numpy()
     probe = CrossProbe.fit(codes, originals.sides.upper, originals.patients, originals.seed)
-    still = originals.edit(method, np.zeros_like(codes), np.zeros(len(codes)))
+    still = _Still.of(originals.edit(method, np.zeros_like(codes), np.zeros(len(codes))), originals)
     draws = np.random.default_rng(originals.seed)
     ways = list(draws.normal(size=(len(probe.probes), codes.shape[1])))
     own = _measure(attribute, name, method, originals, probe.directions(), still)
-    with_probe = own.row.model_copy(update={"probe": probe.auroc(codes)})
+    own = replace(own, row=own.row.model_copy(update={"probe": probe.auroc(codes)}))
     by_chance = _measure(attribute, f"{name}, {RANDOM}", method, originals, probe.directions(ways), still)
-    return Edits(with_probe, own.method, own.directions, own.still, own.edited), by_chance
+    return own, by_chance
 
 
 def _measure(
-    attribute: str, name: str, method: Method, originals: Originals, directions: np.ndarray, still: Tensor
+    attribute: str, name: str, method: Method, originals: Originals, directions: np.ndarray, still: _Still
 ) -> Edits:
     way = np.where(originals.sides.upper, -1.0, 1.0)
     edited = originals.edit(method, directions, way)
-    before, after = embed_images(still), embed_images(edited)
+    before, after = still.features, embed_images(edited)
     moved = (originals.judge.log_odds(after) - originals.judge.log_odds(before)) * way / originals.gap
-    change = (edited - still).abs().flatten(1).mean(dim=1).double().numpy()
-    ssim = measure_pairs(still, originals.images)[:, 1]
-    values = np.stack([moved, _are_own(after, before), change, ssim], axis=1)
+    change = (edited - still.images).abs().flatten(1).mean(dim=1).double().numpy()
+    values = np.stack([moved, _are_own(after, before), change, still.ssim], axis=1)
     effect, likeness, changed, similar = _means(values, originals.judge.patient)
     row = EditingRow(
         attribute=attribute, editor=name, probe=None, effect=effect, likeness=likeness, change=changed, ssim=similar
     )
-    return Edits(row, method, directions, still, edited)
+    return Edits(row, method, directions, still.images, edited)
 
 
 def _are_own(after: np.ndarray, before: np.ndarray) -> np.ndarray:
