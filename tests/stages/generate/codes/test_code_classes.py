@@ -15,14 +15,15 @@ from tests.stages.conftest import Hospital
 METHOD = {"name": "infogan", "widths": (8, 16), "latent": 4, "categories": 4, "hidden": 8, "gan_share": 0.5}
 
 
-def test_both_rows_judge_the_same_held_out_images(task: SampleTask, hospital: Hospital) -> None:
+def test_all_rows_judge_the_same_held_out_images(task: SampleTask, hospital: Hospital) -> None:
     config = task.run.model_validate(task.run.model_dump() | {"name": "tiny-infogan", "method": METHOD})
     run = Path(train(config, hospital.settings).path).name
     rows = measure_code_classes(hospital.settings, run, ["sex"])
-    assert [row.sorted_by for row in rows] == ["infogan", "k-means on pixels"]
+    assert [row.sorted_by for row in rows] == ["infogan", "k-means on pixels", "k-means on frozen features"]
     assert len({(row.images, row.classes, row.categories) for row in rows}) == 1
     assert rows[0].classes >= 2 and rows[0].categories == 4
     assert all(row.low <= row.accuracy <= row.high for row in rows)
+    assert all(row.information_low <= row.information <= row.information_high for row in rows)
     with pytest.raises(ConfigError, match="modality"):
         measure_code_classes(hospital.settings, run, ["modality"])  # every phantom is an MR
 
