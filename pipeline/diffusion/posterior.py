@@ -61,6 +61,8 @@ class PosteriorConfig(Config):
         description="guided: of the clean image given the noisy one: PiGDM's, or Tweedie's from the network",
     )
     iterations: int = Field(10, ge=1, description="guided: steps of conjugate gradients")
+    fresh: float = Field(0.85, ge=0, le=1, description="ddrm: eta, the share of each step's noise that is new")
+    trust: float = Field(1.0, ge=0, le=1, description="ddrm: eta_b, the weight of what was measured above its noise")
 
 
 def guided(

@@ -87,7 +87,8 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
         settings: the workspace.
         to_registry: False keeps it out of the registry, as for benchmark cells; a later call may register it. A run
             with a fold (`data.fold`) is never registered: it lacks patients on purpose, and learned from develop
-            patients.
+            patients. Neither is one that learned from labelled patients in gate, as the first version of a route
+            becomes its champion.
 
     Raises:
         ArtefactError: the run folder is missing or altered.
@@ -98,7 +99,7 @@ def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> Cali
     folder = RunFolder.open(run)
     config = folder.read_config()
     config.require_detection()
-    to_registry = to_registry and config.data.fold is None
+    to_registry = to_registry and config.data.fold is None and not config.learns_from_gate
     if (done := _read_whole(folder)) is not None:
         return done if done.version or not to_registry else _enter(folder, done, config, settings)
     with Catalogue.open(settings) as catalogue:

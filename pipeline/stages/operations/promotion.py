@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config import Settings
+from pipeline.errors import ConfigError
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.registry import find_version, promote, read_aliases
 
@@ -38,9 +39,17 @@ def promote_run(settings: Settings, run: str) -> Promotion:
 
     Raises:
         ArtefactError: no run or several match; the run registered no model; the registry does not respond.
+        ConfigError: the run learned from labelled patients in gate, so its figures there say nothing about others.
     """
     folder = RunFolder.find(settings, run)
-    route = folder.read_config().data.route
+    config = folder.read_config()
+    if config.learns_from_gate:
+        raise ConfigError(
+            f"The run {folder.run_id} learned from labelled patients in gate, who decide about promotions, so it "
+            "cannot become the champion. Train it with captions.labelled_in: [develop], or without captions, and "
+            "promote that run."
+        )
+    route = config.data.route
     before, version = read_aliases(settings, route).get("champion"), find_version(settings, route, str(folder.path))
     promote(settings, route, version)
     return Promotion(route, folder.run_id, version, before)

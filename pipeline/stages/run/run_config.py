@@ -78,6 +78,11 @@ class RunConfig(Config):
         """Whether the detector reads whole series: as volumes, or because a map depends on adjacent slices."""
         return self.data.volumes is not None or (self.detection is not None and self.detection.residual.whole)
 
+    @property
+    def learns_from_gate(self) -> bool:
+        """Whether the model learns from labelled patients in gate, who decide about promotions."""
+        return self.captions is not None and "gate" in self.captions.labelled_in
+
     def require_detection(self) -> DetectionConfig:
         """Return the run's detection configuration.
 

@@ -32,6 +32,11 @@ class KnownDegradation:
         return self.way.label
 
     @property
+    def std(self) -> float:
+        """Standard deviation of the noise on what is measured, about."""
+        return 0.0 if self.way.noise is None else self.way.noise.level
+
+    @property
     def only_hides(self) -> bool:
         """Whether pixels are missing and all others are exact, so that they may be put back."""
         return self.way.noise is None and all(isinstance(step, MaskConfig) for step in self.way.steps)

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from pipeline.corruption.operator_spectrum import spectrum_of
+from pipeline.diffusion.ddrm import Spectrum, draw_ddrm
 from pipeline.diffusion.posterior import PosteriorConfig, draw_posterior, repaint, require_gaussian
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method
@@ -39,6 +42,8 @@ def answers_of_model(method: Method, degradation: KnownDegradation, config: Post
     name = method.config.name
     if isinstance(method, DiffusionModel):
         answers = {f"{name}, guided": _guided(method, degradation, config)}
+        if len(degradation.way.steps) <= 1:  # several steps have no common singular vectors
+            answers[f"{name}, DDRM"] = _by_ddrm(method, degradation, config)
         if degradation.only_hides:
             answers[f"{name}, repaint"] = _repainted(method, config)
     else:
@@ -74,12 +79,20 @@ def _mean(answer: Answer, draws: int) -> Answer:
 
 
 def _guided(method: DiffusionModel, degradation: KnownDegradation, config: PosteriorConfig) -> Answer:
-    std = 0.0 if degradation.way.noise is None else degradation.way.noise.level
-
     def answer(x: Tensor, worse: Batch, rng: Rng) -> Tensor:
         operator = degradation.operator(worse)
         predict = method.denoiser(worse.about if method.conditional else (), len(x))
-        return draw_posterior(method.process, predict, operator, operator.read(x), std, rng, config)
+        return draw_posterior(method.process, predict, operator, operator.read(x), degradation.std, rng, config)
+
+    return _by(method, answer)
+
+
+def _by_ddrm(method: DiffusionModel, degradation: KnownDegradation, config: PosteriorConfig) -> Answer:
+    def answer(x: Tensor, worse: Batch, rng: Rng) -> Tensor:
+        operator = degradation.operator(worse)
+        predict = method.denoiser(worse.about if method.conditional else (), len(x))
+        spectrum = cast(Spectrum, spectrum_of(operator))
+        return draw_ddrm(method.process, predict, spectrum, operator.read(x), degradation.std, rng, config)
 
     return _by(method, answer)
 

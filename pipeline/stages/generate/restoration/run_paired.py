@@ -60,6 +60,7 @@ def run_paired(
     settings: Settings,
     watch: Watch | None = None,
     on_progress: OnProgress | None = None,
+    warnings: tuple[str, ...] = (),
 ) -> TaskReport:
     """Run a paired task to its end; an interrupted one continues, and a finished one is judged again.
 
@@ -70,6 +71,7 @@ def run_paired(
         settings: the workspace.
         watch: detector that says whether lesions survive; None does not ask.
         on_progress: called with (images solved, images in all).
+        warnings: what is to be known of the models before the results.
 
     Raises:
         ConfigError: the model sees volumes.
@@ -87,7 +89,7 @@ def run_paired(
         if is_sweep([one.problem for one in judged]):
             save_png(_curves(judged), folder.path / "sweep.png")
         survivals = {} if watch is None else judge_survival(problems, watch, settings, config)
-        report = _report(folder, judged, survivals)
+        report = _report(folder, judged, survivals, warnings)
         report.publish(config, settings)
         summary |= report.metrics
     return report
@@ -98,7 +100,10 @@ def _taken_by(problems: Sequence[Problem]) -> Callable[[SliceRef], bool]:
 
 
 def _report(
-    folder: TaskFolder, judged: Sequence[JudgedPairs], survivals: Mapping[str, Sequence[SurvivalRow]]
+    folder: TaskFolder,
+    judged: Sequence[JudgedPairs],
+    survivals: Mapping[str, Sequence[SurvivalRow]],
+    warnings: tuple[str, ...],
 ) -> TaskReport:
     lines = [line for name, rows in survivals.items() for line in map(survival_line(name), rows)]
     seen = [{"problem": name, **row.model_dump(mode="json")} for name, rows in survivals.items() for row in rows]
@@ -108,7 +113,7 @@ def _report(
         "\n\n".join([_table(judged), *([table_of(lines)] if lines else [])]),
         _metrics(judged) | survival_metrics(problems, survivals),
         (*_json(judged), *seen),
-        (*_warn(judged), *survival_warnings(problems, survivals)),
+        (*warnings, *_warn(judged), *survival_warnings(problems, survivals)),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pipeline.config import Settings
 from pipeline.corruption.degrade import DegradationConfig
+from pipeline.corruption.degrade_fields import RestoringFields
 from pipeline.data.sets.routes import load_routes
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method, MethodConfig
@@ -54,7 +55,24 @@ def run_restoration(
         one.method.name: train_beside(one, config, settings, require_restorer, progress) for one in config.beside
     }
     problems = make_restorations(config, trained, others, settings)
-    return run_paired(config, trained, problems, settings, watch, on_progress)
+    warnings = warn_of_unlearned([*others.values(), trained.model.method], config.ways)
+    return run_paired(config, trained, problems, settings, watch, on_progress, tuple(warnings))
+
+
+def warn_of_unlearned(methods: Sequence[Method], ways: Sequence[DegradationConfig]) -> Iterator[str]:
+    """Yield a sentence for each degradation that a method is asked to undo and never learned.
+
+    Only a method that learns degradations can lack one: a `ddpm` or a reconstructor learns none.
+    """
+    for method in methods:
+        learned = method.config.ways if isinstance(method.config, RestoringFields) else ways
+        for way in ways:
+            if way not in learned:
+                yield (
+                    f"{way.label}: {method.config.name} never learned to undo this; it learned "
+                    f"{', '.join(one.label for one in learned)}, perhaps with other settings. Train it for the task by "
+                    "`run` in place of `trained`, or ask for what it learned."
+                )
 
 
 def teach_ways(config: RestorationTask) -> RestorationTask:

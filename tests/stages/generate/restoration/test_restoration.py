@@ -124,11 +124,22 @@ def test_methods_learn_the_degradations_of_their_task(enlarged: TaskReport) -> N
         assert [way["steps"][0]["factor"] for way in method["degradations"]] == [4]
 
 
+def test_a_model_is_warned_of_what_it_never_learned(
+    hospital: Hospital, task_file: Path, enlarged: TaskReport, tmp_path: Path
+) -> None:
+    assert not any("never learned" in one for one in enlarged.warnings)
+    trained = "trained={run: " + enlarged.folder.read("task.json")["run"] + "}"
+    file = tmp_path / "task.yaml"
+    file.write_text("task: inpaint\nname: other\n")
+    report = run_task(load_task_as(InpaintTask, file, [trained, "count=4", "masks=[{kind: box}]"]), hospital.settings)
+    assert "regression_unet never learned to undo this; it learned downsampled 4" in report.warnings[0]
+
+
 def test_a_ddpm_fills_holes_without_having_learned_to(hospital: Hospital, task_file: Path) -> None:
     changes = [TINY_DDPM, "count=4", "masks=[{kind: box}]", "posterior={steps: 2, repeats: 2, iterations: 2}"]
     report = run_task(load_task_as(InpaintTask, task_file, changes), hospital.settings)
     names = [row["name"] for row in report.rows]
-    assert names == ["mean of the rest", "biharmonic", "ddpm, guided", "ddpm, repaint"]
+    assert names == ["mean of the rest", "biharmonic", "ddpm, guided", "ddpm, DDRM", "ddpm, repaint"]
     assert all(row["psnr"]["value"] < 100 for row in report.rows)
 
 

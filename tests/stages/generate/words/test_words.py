@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.errors import ConfigError
+from pipeline.errors import ArtefactError, ConfigError
 from pipeline.stages.generate.run_task import run_task
 from pipeline.stages.generate.task_config import TextToImageTask, load_task
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.trained_model import TrainedModel, train_for
 from pipeline.stages.generate.words.word_court import WordCourt, require_words
-from pipeline.stages.run.captioned_slices import captions_of
+from pipeline.stages.operations.promotion import promote_run
+from pipeline.stages.run.captioned_slices import CaptionsConfig, captions_of
 from pipeline.stages.run.learning_sets import learning_sets
 from pipeline.stages.run.load_slices import choose
+from pipeline.stages.run.run_folder import RunFolder
 from tests.stages.conftest import Hospital
 
 TASK = """
@@ -123,6 +125,18 @@ def test_what_was_left_out_is_drawn(hospital: Hospital, task: TextToImageTask, t
 def test_what_cannot_be_asked_is_refused(file: Path, override: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         load_task(file, [override])
+
+
+@pytest.mark.parametrize(("sets", "refused"), [(["gate"], True), (["gate", "develop"], True), (["develop"], False)])
+def test_a_run_that_learned_from_gate_is_not_promoted(
+    hospital: Hospital, trained: TrainedModel, sets: list[str], refused: bool
+) -> None:
+    captions = CaptionsConfig(labelled_in=sets)  # type: ignore[arg-type]
+    values = trained.run.model_copy(update={"captions": captions}).model_dump(mode="json")
+    folder = RunFolder(hospital.settings.runs / f"learned-from-{'-'.join(sets)}")
+    folder.write("config.json", values)
+    with pytest.raises(ConfigError if refused else ArtefactError, match="promotions" if refused else "."):
+        promote_run(hospital.settings, folder.run_id)
 
 
 def test_a_run_without_words_is_refused(hospital: Hospital, task: TextToImageTask, trained: TrainedModel) -> None:
