@@ -39,11 +39,31 @@ def test_a_sweep_draws_kid_with_its_interval_and_the_floor() -> None:
     assert [[low, high] for (_, low), (_, high) in bars] == [pytest.approx([0.3, 0.6]), pytest.approx([0.05, 0.2])]
 
 
+def test_shares_of_a_sweep_have_a_part_of_their_own() -> None:
+    rows = [
+        {"value": value, "kid": 1, "low": 1, "high": 1, "seconds": 1, "recall": 1 / value, "precision": 0.5}
+        for value in (1, 2)
+    ]
+    *_, shares = draw_sweep("guidance", rows, floor=0.02).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in shares.lines}
+    assert drawn == {"recall": [1, 0.5], "precision": [0.5, 0.5]}
+
+
+def test_names_of_neighbouring_points_do_not_cover_each_other_and_a_far_floor_takes_no_room() -> None:
+    curves = [Curve(name, ((0.01, kid),)) for name, kid in (("vae", 3.2), ("vampprior", 3.21), ("pca", 0.8))]
+    axes = draw_curves(curves, floor=-0.001).axes[0]
+    offsets = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert offsets["vampprior"] > offsets["vae"] + 8 and offsets["pca"] == offsets["vae"]
+    assert axes.get_ylim()[0] > 0.5
+    (line,) = axes.get_legend().get_texts()
+    assert "-0.001" in line.get_text()
+
+
 def test_curves_run_from_fast_to_slow_and_carry_their_names() -> None:
     axes = draw_curves([Curve("flow", ((0.1, 0.3), (0.01, 0.9))), Curve("pca", ((0.001, 2.0),))], floor=0.01).axes[0]
     assert list(axes.lines[0].get_xdata()) == [0.01, 0.1]
     assert list(axes.lines[0].get_ydata()) == [0.9, 0.3]
-    assert [text.get_text() for text in axes.texts] == ["flow", "pca"]
+    assert {text.get_text() for text in axes.texts} == {"flow", "pca"}
 
 
 def test_a_strip_is_ten_pictures_pixel_by_pixel_with_grey_between() -> None:

@@ -36,7 +36,7 @@ def draw_task_sheet(task: OpenTask, drawings: Sequence[Drawing], real: Court | N
 
 
 def draw_task_sweep(task: OpenTask, rows: Sequence[Judged]) -> Figure | None:
-    """Draw KID against the values of the sweep; None without a sweep over numbers."""
+    """Draw KID, precision, recall and class agreement against the values of the sweep; None if they are not numbers."""
     option = next(iter(task.config.sweep), None)
     swept = [row for row in rows if option in row.drawing.options]
     values = [row.drawing.options[option] for row in swept] if option else []
@@ -49,11 +49,20 @@ def draw_task_sweep(task: OpenTask, rows: Sequence[Judged]) -> Figure | None:
             "low": kid.low or kid.value,
             "high": kid.high or kid.value,
             "seconds": seconds,
+            **_shares(row),
         }
         for value, row in zip(values, swept, strict=True)
         for kid, seconds in ((row.quality.kid, row.quality.seconds_per_image or 0.0),)
     ]
     return draw_sweep(str(option), sorted(points, key=lambda point: point["value"]), rows[0].quality.floor_kid.value)
+
+
+def _shares(row: Judged) -> dict[str, float]:
+    """Return the shares that a sweep is drawn with: precision, recall, and images of the class asked for."""
+    classes = row.quality.classes
+    agreement = None if classes is None else classes.agreement
+    shares = {"precision": row.quality.precision, "recall": row.quality.recall}
+    return shares | ({} if agreement is None else {"class agreement": agreement.value})
 
 
 def _real(slices: Slices, settings: Settings) -> list[Strip]:
