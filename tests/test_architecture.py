@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("corruption",),
     ("methods",),
     ("training", "detection", "retrieval"),
-    ("evaluation",),
+    ("evaluation", "monitoring"),
     ("tracking",),
     ("stages.run",),
     ("stages.detect", "stages.speed"),

@@ -199,3 +199,28 @@ def benchmark_retrieval(codes: int, kinds: tuple[str, ...], as_json: bool) -> No
     from pipeline.stages.speed.million_codes import measure_codes
 
     print_rows(measure_codes(codes, kinds), as_json, "Nothing was measured.")
+
+
+@click.command(
+    "drift",
+    short_help="Simulate years of nights, and compare tests of drift.",
+    epilog="""\b
+Example:
+  nightread benchmark drift --years 50""",
+)
+@click.option("--years", type=click.IntRange(min=1), default=200, show_default=True, help="Years of each scenario.")
+@click.option("--scans", type=click.IntRange(min=1), default=10, show_default=True, help="Scans per night.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the years.")
+@json_option
+def benchmark_drift(years: int, scans: int, seed: int, as_json: bool) -> None:
+    """Compare tests of drift on simulated years: false alarms, and the delay after a change.
+
+    A scanner upgrade, a change of one protocol, a slow gain drift and seasons of the case mix, and steady years;
+    conformal martingale and CUSUM against fixed windows. 200 years of 10 scans per night take about two minutes.
+    """
+    from dataclasses import asdict
+
+    from pipeline.stages.benchmark.drift_years import measure_drift, show_drift_table
+
+    rows = measure_drift(years, scans, seed)
+    print_rows([asdict(row) for row in rows] if as_json else show_drift_table(rows), as_json, "Nothing was measured.")

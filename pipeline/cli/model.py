@@ -13,6 +13,7 @@ from pipeline.cli.benchmark import (
     FileGroup,
     benchmark_anomalib,
     benchmark_diffusion,
+    benchmark_drift,
     benchmark_modes,
     benchmark_retrieval,
     benchmark_run,
@@ -234,7 +235,7 @@ def benchmark() -> None:
     """Compare methods, scores and seeds: `nightread benchmark FILE` is short for `nightread benchmark run FILE`.
 
     `speed` measures speed against bare loops, `diffusion` the cost of a diffusion model, `anomalib` both programs side
-    by side: ratios within one run. `modes` counts what GANs find of a grid of Gaussians.
+    by side: ratios within one run. `modes` counts what GANs find of a grid of Gaussians. `drift` simulates years.
     """
 
 
@@ -243,6 +244,7 @@ benchmark.add_command(benchmark_diffusion)
 benchmark.add_command(benchmark_anomalib)
 benchmark.add_command(benchmark_modes)
 benchmark.add_command(benchmark_retrieval)
+benchmark.add_command(benchmark_drift)
 
 
 @benchmark.command(
