@@ -37,7 +37,6 @@ TITLES = {
     "pneumonia": "PneumoniaMNIST",
     "pneumonia-features": "PneumoniaMNIST, features",
     "mednist-samplers": "MedNIST, new images",
-    "mednist-samplers-more": "MedNIST, new images, more samplers",
 }
 WHY_OPENED = {  # what was given to --open-test when the leaderboard was written; the others never opened test
     "lgg": "three seeds of the best three",
@@ -61,7 +60,10 @@ OTHERS = {
     "purify": "Purify attacked images",
     "out-of-domain": "Refuse strangers",
     "synthesise-training": "Teach with synthetic images",
+    "text-to-image": "Draw from words",
+    "translate": "Make CT from MR",
     "tokenise-signal": "Write speech in units",
+    "classify-signal": "Name what an ECG shows",
 }
 _GALLERY = """---
 hide: [navigation, toc]
@@ -82,7 +84,7 @@ hide: [navigation, toc]
 ---
 # {title}
 
-Written by this command, unedited; [in words](index.md).
+Written by {these}, unedited; [in words](index.md).
 
 ```
 {command}
@@ -128,7 +130,9 @@ def leaderboard_page(board: Path) -> str:
     title, _, rest = text.partition("\n")
     later = re.sub(r"^# (.+)$", r"## \1", rest, flags=re.MULTILINE)
     command = _command(board.stem, text)
-    return _BOARD.format(title=TITLES[board.stem], command=command, first=title.lstrip("# "), later=later)
+    these = "these commands, whose rows share a table" if "\n" in command else "this command"
+    parts = {"title": TITLES[board.stem], "these": these, "command": command, "first": title.lstrip("# ")}
+    return _BOARD.format(later=later, **parts)
 
 
 def _command(name: str, text: str) -> str:
