@@ -24,7 +24,7 @@ demo: $(STAMP)
 	@NIGHTREAD_WORKSPACE=demo/workspace $(BIN)/python -m flows.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow --timeout 1800

@@ -61,9 +61,9 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "python"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tracked(trained: Any) -> Any:
-    """The trained workspace, with MLflow pointed at it."""
+    """The trained workspace, with MLflow pointed at it again: other modules point it elsewhere."""
     connect(trained.settings)
     return trained
 
@@ -81,9 +81,9 @@ def encoded(files: list[Path]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def expected(tracked: Any, files: list[Path]) -> list[float]:
+def expected(trained: Any, files: list[Path]) -> list[float]:
     """Their scores from the detector in the run folder, in this process."""
-    detector = load_detector(RunFolder.open(tracked.report.run).detector, sha256=tracked.report.run.sha256)
+    detector = load_detector(RunFolder.open(trained.report.run).detector, sha256=trained.report.run.sha256)
     return [score_file(detector, file).score for file in files]
 
 
@@ -99,7 +99,7 @@ def python_environment(tracking_uri: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def run_stranger(stranger: Path, tracked: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def run_stranger(stranger: Path, trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Run Python code as that stranger, far from the checkout; returns its standard output."""
 
     def run(code: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
@@ -108,7 +108,7 @@ def run_stranger(stranger: Path, tracked: Any, tmp_path_factory: pytest.TempPath
             capture_output=True,
             text=True,
             cwd=tmp_path_factory.mktemp("elsewhere"),
-            env=python_environment(tracked.settings.mlflow) | (environment or {}),
+            env=python_environment(trained.settings.mlflow) | (environment or {}),
             timeout=400,
         )
         assert done.returncode == 0, done.stderr[-3000:]
