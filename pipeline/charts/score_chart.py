@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.charts.axes import Plot, Scale, draw_axes, percent, round_ticks
 from pipeline.charts.svg import chart, line, mark, path, write
+from pipeline.charts.text_size import break_lines
 from pipeline.config import Config
 
 SIZE = (600.0, 372.0)
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 586.0, 36.0, 326.0
+LEFT, RIGHT, TOP, BOTTOM, LINE = 58.0, 586.0, 36.0, 326.0, 15.0
+MOST_LABELS = 12
+SAME = 1.5  # pixels between two thresholds whose lines look like one
 
 
 class ScoreThreshold(Config):
@@ -68,11 +71,17 @@ def _parts(data: ScoreData) -> Iterator[str]:
     yield from draw_axes(plot, x_ticks, y_ticks, f"Score{beyond}", "Share of its class")
     for kind, shares in (("normal", data.normal), ("abnormal", data.abnormal)):
         yield path(kind, _outline(plot, data.edges, shares), closed=True)
-    for place, one in enumerate(sorted(data.thresholds, key=lambda one: -one.value)):
-        yield from _threshold(plot, one, place)
+    lines = _distinct(plot, data.thresholds)
+    for x in lines:
+        yield line("threshold", x, BOTTOM, x, TOP)
+    for place, (x, rates) in enumerate(list(lines.items())[:MOST_LABELS]):
+        yield from _label(x, place, rates)
+    if len(lines) > MOST_LABELS:
+        more = f"and {len(lines) - MOST_LABELS} more thresholds"
+        yield write(RIGHT - 5, TOP + 12 + LINE * MOST_LABELS, more, "end", "halo")
     for kind, x, words in (
         ("normal", LEFT, f"normal, {data.normals}"),
-        ("abnormal", LEFT + 150, f"abnormal, {data.abnormals}"),
+        ("abnormal", LEFT + 180, f"abnormal, {data.abnormals}"),
     ):
         yield mark("rect", kind, x=x, y=10, width=22, height=11)
         yield write(x + 29, 20, words)
@@ -86,10 +95,19 @@ def _outline(plot: Plot, edges: Sequence[float], shares: Sequence[float]) -> Ite
     yield plot.at(edges[-1], 0)
 
 
-def _threshold(plot: Plot, one: ScoreThreshold, place: int) -> Iterator[str]:
-    """Yield a threshold's line and, beside it, the rate that it is for; labels lie below each other."""
-    x, y = plot.x.at(one.value), TOP + 12 + 15 * place
-    yield line("threshold", x, BOTTOM, x, TOP)
+def _distinct(plot: Plot, thresholds: Sequence[ScoreThreshold]) -> dict[float, list[float]]:
+    """Return the rates by the pixel of their threshold, the rightmost first: lines on one another share a label."""
+    lines: dict[float, list[float]] = {}
+    for one in sorted(thresholds, key=lambda one: (-one.value, one.fpr)):
+        x = plot.x.at(one.value)
+        near = next((other for other in lines if abs(other - x) < SAME), x)
+        lines.setdefault(near, []).append(one.fpr)
+    return lines
+
+
+def _label(x: float, place: int, rates: Sequence[float]) -> Iterator[str]:
+    """Yield the rates that a threshold is for beside its line; labels lie below each other, and above all lines."""
     left = x > (LEFT + RIGHT) / 2
-    words = f"{percent(one.fpr)} false positives"
-    yield write(x - 5 if left else x + 5, y, words, "end" if left else "start", "halo")
+    room = (x - LEFT if left else RIGHT - x) - 8
+    (words,) = break_lines(f"{', '.join(map(percent, rates))} false positives", room, size=11, most=1)
+    yield write(x - 5 if left else x + 5, TOP + 12 + LINE * place, words, "end" if left else "start", "halo")

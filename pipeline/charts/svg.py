@@ -14,7 +14,10 @@ from html import escape
 STYLES: dict[str, dict[str, object]] = {
     "label": {"fill": "#3c3c3c", "font_size": 12},
     "strong": {"fill": "#111111", "font_size": 12, "font_weight": 600},
-    "halo": {"fill": "#3c3c3c", "font_size": 11, "stroke": "#ffffff", "stroke_width": 3, "paint_order": "stroke"},
+    "halo": {
+        **{"fill": "#3c3c3c", "font_size": 11, "stroke": "#ffffff", "stroke_width": 6, "paint_order": "stroke"},
+        "stroke_linejoin": "round",
+    },
     "grid": {"stroke": "#e2e2e2", "stroke_width": 1},
     "axis": {"stroke": "#767676", "stroke_width": 1},
     "ideal": {"stroke": "#767676", "stroke_width": 1.3, "stroke_dasharray": "2 4", "fill": "none"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
+from itertools import combinations
 from xml.etree import ElementTree
 
 import pytest
@@ -15,6 +16,7 @@ from pipeline.charts.rate_chart import PValueData, RateData, RatePoint
 from pipeline.charts.roc_chart import RocBand, RocCurve, RocData
 from pipeline.charts.score_chart import ScoreData, ScoreThreshold
 from pipeline.charts.svg import STYLES
+from pipeline.charts.text_size import STRONG, break_lines, width_of
 from pipeline.charts.trend_chart import DayBox, DayBoxes, DayCounts
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -159,6 +161,75 @@ def test_intervals_of_subgroups_lie_beside_the_whole() -> None:
     assert place(line, "x1") == pytest.approx((plot.x.at(0.7),), abs=0.06)
     assert place(group, "y1")[0] == pytest.approx(forest_chart.TOP + 2.5 * forest_chart.ROW), "a heading between them"
     assert "too small" in DRAWN["forest"]
+
+
+LONG = "SIEMENS MAGNETOM Prisma Fit with a name that goes on", "核磁" * 20, "W" * 64, "x" * 300, "short"
+CROWDED = FOREST.model_copy(
+    update={
+        "metric": "sensitivity at 90 % specificity, mean over folds",
+        "rows": (
+            *(ForestRow(attribute="a" * 90, name=name, count=12_345_678, value=0.7, low=0, high=1) for name in LONG),
+            ForestRow(attribute="sex", name="M", count=3, note="3 abnormal and no normal patients; " * 3),
+        ),
+    }
+)
+
+
+def boxes_of(svg: str) -> list[tuple[float, float, float, float]]:
+    """Return (left, right, top, bottom) of every text, by the estimated widths."""
+    boxes = []
+    for one in ElementTree.fromstring(svg).iter(f"{SVG}text"):
+        if one.get("transform"):
+            continue
+        (x, y, size), words = place(one, "x", "y", "font-size"), one.text or ""
+        width = width_of(words, size) * (STRONG if one.get("font-weight") else 1)
+        left = x - {"start": 0.0, "middle": width / 2, "end": width}[one.get("text-anchor", "start")]
+        boxes.append((left, left + width, y - 0.75 * size, y + 0.2 * size))
+    return boxes
+
+
+@pytest.mark.parametrize("svg", [forest_chart.draw_forest(CROWDED, "k"), DRAWN["forest"]])
+def test_texts_of_a_forest_lie_within_it_and_not_on_one_another(svg: str) -> None:
+    _, _, width, height = map(float, ElementTree.fromstring(svg).get("viewBox", "").split())
+    boxes = boxes_of(svg)
+    assert all(left >= 0 and right <= width and top >= 0 and bottom <= height for left, right, top, bottom in boxes)
+    for one, other in combinations(boxes, 2):
+        assert one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
+
+
+def test_a_long_note_is_whole_in_the_forest() -> None:
+    words = " ".join(one.text or "" for one in marks(forest_chart.draw_forest(CROWDED, "k"), "label"))
+    assert "3 abnormal and no normal patients; 3 abnormal and no normal patients" in words
+
+
+@pytest.mark.parametrize(
+    "values", [(1.0, 1.0001, 1.01, 1.02), (0.01, 1.99, 1.2), tuple(0.5 + i / 40 for i in range(30))]
+)
+def test_labels_of_thresholds_lie_apart_and_above_all_lines(values: tuple[float, ...]) -> None:
+    rates = tuple(ScoreThreshold(value=value, fpr=0.5 - place / 100) for place, value in enumerate(values))
+    svg = score_chart.draw_scores(SCORES.model_copy(update={"thresholds": rates}), "k")
+    labels = [
+        one for one in boxes_of(svg) if score_chart.TOP < one[2] < score_chart.BOTTOM and one[0] > score_chart.LEFT
+    ]
+    assert labels and all(left >= score_chart.LEFT and right <= score_chart.RIGHT for left, right, *_ in labels)
+    assert all(one[3] <= other[2] or other[3] <= one[2] for one, other in combinations(labels, 2))
+    order = [one.get("class") for one in ElementTree.fromstring(svg).iter()]
+    assert max(place for place, kind in enumerate(order) if kind == "c-threshold") < order.index("c-halo")
+
+
+def test_thresholds_at_one_place_share_a_label() -> None:
+    rates = (ScoreThreshold(value=1.0, fpr=0.01), ScoreThreshold(value=1.0, fpr=0.05))
+    (label,) = marks(score_chart.draw_scores(SCORES.model_copy(update={"thresholds": rates}), "k"), "halo")
+    assert label.text == "1 %, 5 % false positives"
+
+
+@pytest.mark.parametrize("text", ["", "a b", "word " * 40, "x" * 500, "核" * 80, "I" * 90])
+def test_broken_lines_fit_and_keep_what_they_can(text: str) -> None:
+    lines = break_lines(text, 120, most=3)
+    assert 1 <= len(lines) <= 3 and all(width_of(one) <= 120 for one in lines)
+    whole = break_lines(text, 120, most=1000)
+    assert "".join(whole).replace(" ", "") == text.replace(" ", "")
+    assert lines == whole or lines[-1].endswith("…")
 
 
 def test_bars_have_the_height_of_their_count_on_their_day() -> None:
