@@ -21,6 +21,7 @@ from pipeline.detection.scorer import Scorer
 from pipeline.detection.slices import slice_results
 from pipeline.detection.volumes import in_parts
 from pipeline.dicom.decode.geometry import REGULAR, Allowed, require_volume
+from pipeline.dicom.decode.own_objects import refuse_statement
 from pipeline.dicom.decode.physical import to_physical
 from pipeline.dicom.decode.read import DecodedInstance
 from pipeline.dicom.decode.split_series import require_stack_volume, split_stacks
@@ -150,6 +151,8 @@ def score_files(
         raise EmptySelection("There are no files to score. Give the DICOM files of one study.")
     with nullcontext(workers) if workers is not None else DecodeWorkers(1, limits or DecodeLimits()) as decoders:
         decoded = [decoders.read(Path(path)) for path in paths]
+    for item in decoded:
+        refuse_statement(item.attributes.sop_class_uid)
     if len({item.identity.study_uid for item in decoded}) > 1:
         raise ConfigError(
             f"The {len(paths)} files belong to several studies, but a score is about one study. Split them."
@@ -164,7 +167,8 @@ def _in_order(instances: Sequence[DecodedInstance], detector: Scorer) -> Iterato
     """Yield the stacks of a series in the order in which a night scores them."""
     sources = {str(i): list(_sources(item)) for i, item in enumerate(instances)}
     allowed = Allowed(volume_of=detector.volumes.least_slices) if detector.volumes else REGULAR
-    for stack in split_stacks([(str(i), item.attributes) for i, item in enumerate(instances)], allowed):
+    frames = {str(i): item.identity.frame_of_reference_uid for i, item in enumerate(instances)}
+    for stack in split_stacks([(str(i), item.attributes) for i, item in enumerate(instances)], allowed, frames):
         require_stack_volume(stack, allowed)
         geometry, ordered = stack.geometry, []
         several = len(geometry.order) > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 
@@ -15,6 +15,13 @@ def export_states(catalogue: Catalogue, destination: str) -> dict[str, str]:
     query = select(ExportRow.object_uid, ExportRow.state).where(ExportRow.destination == destination)
     with catalogue.reading() as session:
         return {uid: state for uid, state in session.execute(query)}
+
+
+def find_pushed(catalogue: Catalogue, uids: Collection[str]) -> set[str]:
+    """Return those of some SOP Instance UIDs that objects of ours were given, for any destination."""
+    query = select(ExportRow.object_uid).where(ExportRow.object_uid.in_(uids))
+    with catalogue.reading() as session:
+        return set(session.scalars(query))
 
 
 def note_export(

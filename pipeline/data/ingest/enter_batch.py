@@ -14,10 +14,12 @@ from sqlalchemy.orm import Session
 from pipeline.data.catalogue.admission import Arrival, Outcome, admit
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.database import reason_of
+from pipeline.data.catalogue.exports import find_pushed
 from pipeline.data.catalogue.schema import Instance, Series, SourceFile, now
 from pipeline.data.ingest.sources import Refused, Seen
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
+from pipeline.dicom.decode.own_objects import made_here
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.identity.pseudonyms import Ids, Pseudonyms
 from pipeline.errors import CatalogueError, Rejected, RejectionCode
@@ -89,7 +91,8 @@ def enter(
     Raises:
         CatalogueError: the database cannot be written; then no part of the batch is in the catalogue.
     """
-    entered = _remember(crosswalk, _keep_series_apart(catalogue, pseudonyms, batch))
+    scans = _refuse_pushed(catalogue, batch)
+    entered = _remember(crosswalk, _keep_series_apart(catalogue, pseudonyms, scans))
     accepted = [record for record in entered if isinstance(record, Accepted)]
     with catalogue.session() as session:
         admitted = iter(admit(session, [Arrival(r.ids, r.attributes, r.pixel_key) for r in accepted]))
@@ -99,6 +102,18 @@ def enter(
                 catalogue.add_rejection(session, record.seen.path_id, "file", outcome.code, outcome.sentence)
         _note_files(session, entered, outcomes)
     return outcomes
+
+
+def _refuse_pushed(catalogue: Catalogue, batch: Sequence[Record]) -> list[Record]:
+    """Refuse what `push` recorded as an object of ours, whatever a gateway has made of its header since."""
+    pushed = find_pushed(catalogue, {record.identity.sop_uid for record in batch if isinstance(record, Accepted)})
+    mark = "the record of what was pushed"
+    return [
+        Refused(record.seen, made_here(mark))
+        if isinstance(record, Accepted) and record.identity.sop_uid in pushed
+        else record
+        for record in batch
+    ]
 
 
 def _keep_series_apart(catalogue: Catalogue, pseudonyms: Pseudonyms, batch: Sequence[Record]) -> list[Record]:

@@ -29,6 +29,7 @@ from pipeline.data.ingest.sources import Item, Refused, Seen, Unchanged, find, s
 from pipeline.data.ingest.write_pixels import Decoded, group_in_batches, in_store
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.decode.burned_in import check_burned_in
+from pipeline.dicom.decode.own_objects import refuse_statement
 from pipeline.dicom.decode.read import DecodedInstance
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
@@ -160,6 +161,7 @@ class _Intake:
         if isinstance(result, Rejected):
             return Refused(seen, result)
         try:
+            refuse_statement(result.attributes.sop_class_uid)
             check_burned_in(result.attributes, self._settings.burned_in)
             ids = self._pseudonyms.of(result.identity, self._settings.site)
         except Rejected as rejected:

@@ -43,7 +43,8 @@ def order_stacks(
             rows = instances.pop(row.series_id, [])
             images = {one.instance_id: InstanceAttributes.from_json(one.attributes) for one in rows}
             try:
-                stacks = split_stacks(list(images.items()), allowed)
+                frames = {one.instance_id: one.frame_of_reference_id for one in rows}
+                stacks = split_stacks(list(images.items()), allowed, frames)
             except Rejected as error:
                 yield row, NotScoredReason(error.code.value, error.sentence)
                 continue

@@ -1,9 +1,10 @@
-"""Split a series that holds several stacks: echoes, b-values, cardiac phases, time points, acquisitions.
+"""Split a series that holds several stacks: frames of reference, echoes, b-values, cardiac phases, acquisitions.
 
-A series whose slices form one stack stays whole. Otherwise up to three facts of the headers (`stack_facts`) are tried,
-few before many, and the first split whose parts are all stacks is taken. Times that differ from slice to slice (trigger
-times of a gated series) are compared by rank: the n-th image at each position belongs to the n-th stack. Sizes and
-orientations alone split nothing: such series are often scouts. What nothing tells apart stays refused.
+Positions in two frames of reference are never compared (PS3.3 C.7.4.1), so each is split by itself. A series whose
+slices form one stack stays whole. Otherwise up to three facts of the headers (`stack_facts`) are tried, few before
+many, and the first split whose parts are all stacks is taken. Times that differ from slice to slice (trigger times of a
+gated series) are compared by rank: the n-th image at each position belongs to the n-th stack. Sizes and orientations
+alone split nothing: such series are often scouts. What nothing tells apart stays refused.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
 
 from pipeline.dicom.decode.attributes import Cosines, InstanceAttributes
 from pipeline.dicom.decode.content import Content, content_of
+from pipeline.dicom.decode.frames_of_reference import by_frame_of_reference
 from pipeline.dicom.decode.geometry import (
     REGULAR,
     Allowed,
@@ -71,17 +74,41 @@ class _Placed:
     place: tuple[int, int]
 
 
-def split_stacks(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed = REGULAR) -> list[Stack]:
+def split_stacks(
+    instances: Sequence[tuple[str, InstanceAttributes]],
+    allowed: Allowed = REGULAR,
+    frames_of_reference: Mapping[str, str] = MappingProxyType({}),
+) -> list[Stack]:
     """Return the stacks of a series, one if it is a single stack, in the order of their facts.
 
     Args:
         instances: (instance id, attributes) of one series, in any order.
+        frames_of_reference: of the instances, by id; "" or missing where the file names none (`by_frame_of_reference`).
         allowed: irregularities to accept. A volume's least number of slices is required of a single stack only; check
             the others with `require_stack_volume`.
 
     Raises:
         Rejected: as `assemble`, where no facts tell stacks apart.
     """
+    parts = by_frame_of_reference(instances, frames_of_reference)
+    if len(parts) == 1:
+        return _stacks(instances, allowed)
+    each = replace(allowed, volume_of=None)
+    return [
+        replace(stack, reason=", ".join(filter(None, (reason, stack.reason))))
+        for reason, part in parts
+        for stack in _named(reason, part, each)
+    ]
+
+
+def _named(reason: str, part: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed) -> list[Stack]:
+    try:
+        return _stacks(part, allowed)
+    except Rejected as error:
+        raise Rejected(error.code, f"{reason[0].upper()}{reason[1:]}: {error.sentence}") from None
+
+
+def _stacks(instances: Sequence[tuple[str, InstanceAttributes]], allowed: Allowed) -> list[Stack]:
     try:
         return [Stack(assemble(instances, allowed))]
     except Rejected as error:

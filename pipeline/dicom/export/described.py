@@ -10,8 +10,8 @@ import numpy as np
 from pydicom import Dataset, charset
 from pydicom.sr.coding import Code
 
-from pipeline.dicom.decode.own_objects import MANUFACTURER
-from pipeline.dicom.identity.uids import derived_uid
+from pipeline.dicom.decode.own_objects import MANUFACTURER, NOT_FOR_DIAGNOSIS, SCHEME
+from pipeline.dicom.decode.own_uids import own_uid
 
 ObjectKind = Literal["seg", "pm", "sc", "sr", "ko"]
 KINDS: tuple[ObjectKind, ...] = (
@@ -22,8 +22,6 @@ KINDS: tuple[ObjectKind, ...] = (
     "ko",
 )  # in the order of sending: referenced objects come first
 MODEL_NAME, SERIAL = "nightread", "none"
-NOT_FOR_DIAGNOSIS = "Not for diagnosis: an unsupervised detector's statement of how unusual this study is."
-SCHEME = "99NIGHTREAD"  # private coding scheme (PS3.3 8.2), named in every object that uses it
 FINDING = Code("unusual", SCHEME, "Differs from normal studies")
 REGION = Code("unusual-region", SCHEME, "Region that differs from normal")
 SCORE = Code("anomaly-score", SCHEME, "Anomaly score, higher is more unusual")
@@ -74,7 +72,7 @@ class Described:
 
     def uid(self, kind: ObjectKind, part: str = "instance") -> str:
         """Return the UID of an object, its series, or another part; equal findings have equal UIDs."""
-        return derived_uid("push", self.key, kind, part)
+        return own_uid("push", self.key, kind, part)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -155,6 +153,7 @@ def finish(ds: Dataset, finding: Described, kind: ObjectKind, source: Dataset) -
             setattr(ds, name, value)
     _settle(ds, finding, kind, day, hour)
     ds.SeriesDescription = _SERIES[kind][1]
+    add_contribution(ds, finding.software, f"{day}{hour}")
     for keyword in ("IssuerOfPatientID", "StudyDescription", "PatientAge", "TimezoneOffsetFromUTC"):
         if keyword in source and keyword not in ds:
             ds[keyword] = source[keyword]
@@ -163,6 +162,22 @@ def finish(ds: Dataset, finding: Described, kind: ObjectKind, source: Dataset) -
     if "CodingSchemeIdentificationSequence" not in ds and kind in ("seg", "pm", "sr"):
         ds.CodingSchemeIdentificationSequence = [_coding_scheme()]
     return ds
+
+
+def add_contribution(ds: Dataset, software: str, at: str) -> None:
+    """Name Nightread in the Contributing Equipment Sequence (PS3.3 C.12.1), which outlives a rewritten manufacturer.
+
+    Args:
+        ds: an object of ours.
+        software: our version.
+        at: DICOM date and time (DT).
+    """
+    item, purpose = Dataset(), Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = "109102", "DCM", "Processing Equipment"
+    item.PurposeOfReferenceCodeSequence = [purpose]
+    item.Manufacturer, item.ManufacturerModelName, item.SoftwareVersions = MANUFACTURER, MODEL_NAME, software
+    item.ContributionDateTime, item.ContributionDescription = at, NOT_FOR_DIAGNOSIS
+    ds.ContributingEquipmentSequence = [*ds.get("ContributingEquipmentSequence", []), item]
 
 
 def _settle(ds: Dataset, finding: Described, kind: ObjectKind, day: str, hour: str) -> None:

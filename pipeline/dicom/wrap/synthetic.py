@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from pipeline.dicom.decode.own_objects import MANUFACTURER
-from pipeline.dicom.identity.uids import derived_uid
+from pipeline.dicom.decode.own_uids import own_uid
 from pipeline.dicom.wrap.wrap_objects import UNPAIRED, to_file
 
 BITS = 12
@@ -52,9 +52,9 @@ def make_synthetic(image: np.ndarray, number: int, origin: SyntheticOrigin, abou
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.SOPClassUID = SecondaryCaptureImageStorage
-    ds.StudyInstanceUID = derived_uid("synthetic", origin.task_id)
-    ds.SeriesInstanceUID = derived_uid("synthetic", origin.task_id, "series")
-    ds.SOPInstanceUID = derived_uid("synthetic", origin.task_id, number)
+    ds.StudyInstanceUID = own_uid("synthetic", origin.task_id)
+    ds.SeriesInstanceUID = own_uid("synthetic", origin.task_id, "series")
+    ds.SOPInstanceUID = own_uid("synthetic", origin.task_id, number)
     ds.PatientID = ds.PatientName = ds.PatientBirthDate = ds.PatientSex = ""
     ds.StudyDate = ds.StudyTime = ds.AccessionNumber = ds.ReferringPhysicianName = ds.StudyID = ""
     ds.SeriesNumber, ds.InstanceNumber = 1, number + 1

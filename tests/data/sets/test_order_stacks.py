@@ -83,3 +83,15 @@ def test_a_stack_that_is_too_small_for_a_volume_is_left_out_alone(hospital: Any,
     selection = select_slices(hospital.catalogue, allowed=Allowed(volume_of=4))
     assert {ref.stack for ref in selection.slices} == {"EchoTime 10 ms"}
     assert [one.code for one in selection.not_scored] == ["too-few-slices"]
+
+
+def test_frames_of_reference_in_the_catalogue_part_a_series(hospital: Any) -> None:
+    hospital.series("s", heights=(), modality="MR", image_type=())
+    for number in range(6):
+        place = hospital._attributes(modality="MR", image_type=(), positions=((0.0, 0.0, 2.0 * number),))
+        row = hospital._instance("s", number, place)
+        row.frame_of_reference_id = "x" * 32 if number < 3 else "y" * 32
+        hospital._add(row)
+    selection = select_slices(hospital.catalogue, route="mr-head", routes=[HEAD])
+    assert list(selection.members) == ["s/frame of reference 1 of 2", "s/frame of reference 2 of 2"]
+    assert [ref.relative_position for ref in selection.slices] == [0.0, 0.5, 1.0] * 2

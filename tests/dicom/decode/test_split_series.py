@@ -217,3 +217,51 @@ def test_frames_of_an_enhanced_image_are_told_apart_by_functional_groups() -> No
     assert [stack.reason for stack in stacks] == ["DiffusionBValue 0 s/mm2", "DiffusionBValue 600 s/mm2"]
     assert [frame for _, frame in stacks[1].geometry.order] == [4, 5, 6, 7]
     assert attributes_of(image, 0).image_type[-1] == "ADC"
+
+
+def numbered(frames: Sequence[str], heights: Sequence[float]) -> tuple[Series, dict[str, str]]:
+    images = series(*(one(z, instance_number=number) for number, z in enumerate(heights, 1)))
+    return images, {f"i{number:04d}": frame for number, frame in enumerate(frames)}
+
+
+def test_each_frame_of_reference_is_a_stack() -> None:
+    """The patient was positioned again: heights that interleave to an even stack do not belong together."""
+    images, frames = numbered(["y", "x"] * 4, [2.0 * number for number in range(8)])
+    stacks = split_stacks(images, frames_of_reference=frames)
+    assert [stack.reason for stack in stacks] == ["frame of reference 1 of 2", "frame of reference 2 of 2"]
+    assert [[name for name, _ in stack.geometry.order] for stack in stacks] == [
+        [f"i{number:04d}" for number in range(first, 8, 2)] for first in (0, 1)
+    ]
+    assert all(stack.geometry.spacing_mm[0] == 4.0 and stack.geometry.is_volume for stack in stacks)
+    assert len(split_stacks(images)) == 1  # without the names they would be read as one
+
+
+def test_stacks_within_a_frame_of_reference_are_told_apart_too() -> None:
+    images = series(*(one(z, {"EchoTime": echo}) for _, echo, z in product("xy", (10.0, 30.0), HEIGHTS)))
+    frames = {name: "x" if int(name[1:]) < 8 else "y" for name, _ in images}
+    reasons = [stack.reason for stack in split_stacks(images, frames_of_reference=frames)]
+    assert len(reasons) == 4 and reasons[1] == "frame of reference 1 of 2, EchoTime 30 ms"
+
+
+def test_images_without_a_frame_join_the_only_one_and_none_of_several() -> None:
+    images, frames = numbered(["x", "", "x", ""], HEIGHTS)
+    assert [stack.reason for stack in split_stacks(images, frames_of_reference=frames)] == [""]
+    images, frames = numbered(["x", "x", "y", "y", "", ""], [0.0, 4.0] * 3)
+    stacks = split_stacks(images, frames_of_reference=frames)
+    assert [stack.reason for stack in stacks] == [
+        *(f"frame of reference {place} of 2" for place in (1, 2)),
+        "without a frame of reference",
+    ]
+    assert [len(stack.geometry.order) for stack in stacks] == [2, 2, 2]
+
+
+def test_a_frame_of_reference_that_is_not_a_stack_is_named_in_the_refusal() -> None:
+    images, frames = numbered(["x"] * 3 + ["y"] * 3, [0.0, 4.0, 8.0, 0.0, 0.0, 4.0])
+    with pytest.raises(Rejected, match="Frame of reference 2 of 2: 1 of 3") as refused:
+        split_stacks(images, frames_of_reference=frames)
+    assert refused.value.code is RejectionCode.DUPLICATE_SLICES
+
+
+def test_radiographs_are_not_parted_by_a_frame_of_reference() -> None:
+    images = [(name, replace(image, modality="DX", sop_class_uid="")) for name, image in series(one(0.0), one(1.0))]
+    assert [stack.reason for stack in split_stacks(images, frames_of_reference={"i0000": "x", "i0001": "y"})] == [""]

@@ -19,7 +19,7 @@ from pipeline.dicom.phantom.folder import write_phantoms
 AT = datetime(2026, 1, 2, 3, 4, 5)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def described() -> Described:
     """A finding as a scoring run describes it."""
     return Described(
