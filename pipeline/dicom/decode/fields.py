@@ -1,4 +1,7 @@
-"""Typed access to the elements of a data set; absent and malformed differ, and no error quotes a value."""
+"""Typed access to the elements of a data set; absent and malformed differ.
+
+Errors quote numbers and code strings, never text: it may be PHI.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ def read_value(ds: Dataset, keyword: str) -> Any:
 
 
 def malformed(keyword: str, rule: str = "") -> Rejected:
-    """Return the rejection of an element whose value breaks its VR or `rule`. It may be PHI, so it is not quoted."""
+    """Return the rejection of an element whose value breaks its VR or `rule`, which may quote a number but no text."""
     rule = rule or f"it must be a valid {dictionary_VR(keyword)}"
     return Rejected(
         RejectionCode.CORRUPT_HEADER,
@@ -171,7 +174,7 @@ def read_numbers(ds: Dataset, keyword: str, count: int | None = None) -> tuple[f
     except (TypeError, ValueError, OverflowError):
         raise malformed(keyword) from None
     if not all(map(math.isfinite, values)):
-        raise malformed(keyword, "numbers must be finite")
+        raise malformed(keyword, f"it is {next(v for v in values if not math.isfinite(v))}, and numbers must be finite")
     if count is not None and len(values) != count:
         raise malformed(keyword, f"it must hold {count} values and holds {len(values)}")
     return values
@@ -183,20 +186,32 @@ def read_number(ds: Dataset, keyword: str) -> float | None:
     return None if values is None else values[0]
 
 
-def read_spare_number(ds: Dataset, keyword: str, ignored: list[str], whole: bool = False) -> float | None:
-    """Return a number that an image can do without; a malformed one counts as absent, and `ignored` gets its name."""
+def read_spare_number(
+    ds: Dataset,
+    keyword: str,
+    ignored: list[str],
+    whole: bool = False,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> float | None:
+    """Return a number that an image can do without.
+
+    One that is malformed or not `within` limits counts as absent, and `ignored` gets its name.
+    """
     try:
-        return read_integer(ds, keyword) if whole else read_number(ds, keyword)
+        value = read_integer(ds, keyword) if whole else read_number(ds, keyword)
+        if value is None or within[0] <= value <= within[1]:
+            return value
     except Rejected:
-        ignored.append(keyword)
-        return None
+        pass
+    ignored.append(keyword)
+    return None
 
 
 def read_integer(ds: Dataset, keyword: str) -> int | None:
     """Return one whole number, or None where it is absent."""
     value = read_number(ds, keyword)
     if value is not None and value != int(value):
-        raise malformed(keyword, "it must be a whole number")
+        raise malformed(keyword, f"it is {value:g} and must be a whole number")
     return None if value is None else int(value)
 
 
@@ -213,7 +228,7 @@ def require_integer(ds: Dataset, keyword: str, low: int, high: int) -> int:
             f"{keyword} is missing, and no image can be read without it. Export the complete image.",
         )
     if not low <= value <= high:
-        raise malformed(keyword, f"it must lie in {low} to {high} and is {value}")
+        raise malformed(keyword, f"it is {value} and must lie in {low} to {high}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -23,6 +24,11 @@ from pipeline.errors import Rejected
 
 Value = TypeVar("Value")
 VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+SPACING_MM = (1e-5, 1e4)  # from microscopes to whole bodies
+FURTHEST_MM = 1e6  # from the origin of a frame of reference
+_THICKNESS_MM = (0.0, SPACING_MM[1])
+_BETWEEN_MM = (-SPACING_MM[1], SPACING_MM[1])  # negative in some NM (PS3.3 C.8.4.15)
+_WIDEST = 1000.0  # a window this many times as wide as the values that it may show is almost one grey
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def frame_attributes(ds: Dataset, frames: int, ignored: list[str]) -> tuple[dict
     """
     groups, assumed = Groups.read(ds, frames), list[str]()
     values = _values(groups, frames)
-    voi = _voi(groups, input_range(ds, values), assumed)
+    voi = _voi(groups, input_range(ds, values), assumed, ignored)
     return {**_spacing(groups, ignored), **_plane(groups, frames), **values, **voi}, assumed
 
 
@@ -79,10 +85,32 @@ def _constant(values: Sequence[Value]) -> tuple[Value | None, tuple[Value, ...]]
     return (values[0], ()) if all(value == values[0] for value in values) else (None, tuple(values))
 
 
-def read_positive_pair(ds: Dataset, keyword: str) -> tuple[float, float] | None:
-    """Return two positive distances, or None where absent or not positive: some devices write 0 for unknown."""
+def read_positive_pair(ds: Dataset, keyword: str, ignored: list[str] | None = None) -> tuple[float, float] | None:
+    """Return two positive distances in mm, or None where absent or not positive: some devices write 0 for unknown.
+
+    `ignored` gets the keyword where one is negative.
+
+    Raises:
+        Rejected: CORRUPT_HEADER, one is positive and cannot be a distance between pixels (`SPACING_MM`).
+    """
     pair = read_numbers(ds, keyword, 2)
-    return None if pair is None or min(pair) <= 0 else (pair[0], pair[1])
+    if pair is None or min(pair) <= 0:
+        if pair is not None and min(pair) < 0 and ignored is not None:
+            ignored.append(keyword)
+        return None
+    check_distances(keyword, pair, SPACING_MM)
+    return pair[0], pair[1]
+
+
+def check_distances(keyword: str, values: Sequence[float], limits: tuple[float, float]) -> None:
+    """Refuse distances outside limits, in mm.
+
+    Raises:
+        Rejected: CORRUPT_HEADER.
+    """
+    for value in values:
+        if not limits[0] <= value <= limits[1]:
+            raise malformed(keyword, f"it is {value:g} mm and must lie in {limits[0]:g} to {limits[1]:g} mm")
 
 
 def _spacing(groups: Groups, ignored: list[str]) -> dict[str, Any]:
@@ -90,9 +118,11 @@ def _spacing(groups: Groups, ignored: list[str]) -> dict[str, Any]:
     measures = [item for item in sources if item is not None]
     if not measures or len(measures) != len(sources):
         return {}
-    spacing, spacings = _constant([read_positive_pair(item, "PixelSpacing") for item in measures])
-    thickness, _ = _constant([read_spare_number(item, "SliceThickness", ignored) for item in measures])
-    between, _ = _constant([read_spare_number(item, "SpacingBetweenSlices", ignored) for item in measures])
+    spacing, spacings = _constant([read_positive_pair(item, "PixelSpacing", ignored) for item in measures])
+    thickness, between = (
+        _constant([read_spare_number(item, keyword, ignored, within=limits) for item in measures])[0]
+        for keyword, limits in (("SliceThickness", _THICKNESS_MM), ("SpacingBetweenSlices", _BETWEEN_MM))
+    )
     return {
         "pixel_spacing_mm": spacing,
         "pixel_spacings_mm": () if None in spacings else spacings,
@@ -108,6 +138,8 @@ def _plane(groups: Groups, frames: int) -> dict[str, Any]:
         places, planes = [groups.ds], [groups.ds]
     positions = [read_numbers(item, "ImagePositionPatient", 3) if item is not None else None for item in places]
     cosines = [read_numbers(item, "ImageOrientationPatient", 6) if item is not None else None for item in planes]
+    for place in filter(None, positions):
+        check_distances("ImagePositionPatient", place, (-FURTHEST_MM, FURTHEST_MM))
     orientation, orientations = _constant(cosines)
     complete = None not in positions and len(positions) == frames
     return {
@@ -137,15 +169,15 @@ def _rescale(ds: Dataset | None) -> tuple[float, float] | None:
     if slope is None and intercept is None:
         return None
     if slope == 0:
-        raise malformed("RescaleSlope", "a slope of 0 would make all pixels equal")
+        raise malformed("RescaleSlope", "it is 0, and a slope of 0 would make all pixels equal")
     return (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
 
 
-def _voi(groups: Groups, inputs: tuple[float, float], assumed: list[str]) -> dict[str, Any]:
+def _voi(groups: Groups, inputs: tuple[float, float], assumed: list[str], ignored: list[str]) -> dict[str, Any]:
     sources = [groups.ds]
     if groups.enhanced:
         sources = [item for item in groups.read_each("FrameVOILUTSequence") if item is not None] or [groups.ds]
-    windows = [_windows(item) for item in sources]
+    windows = [_windows(item, inputs, ignored) for item in sources]
     same, varied = _constant(windows)
     function = read_text(sources[0], "VOILUTFunction").upper()
     table = read_voi_lut(groups.ds, inputs, assumed)
@@ -158,10 +190,23 @@ def _voi(groups: Groups, inputs: tuple[float, float], assumed: list[str]) -> dic
     }
 
 
-def _windows(ds: Dataset) -> tuple[tuple[float, float], ...]:
-    """Return the usable windows. A window only affects display, so a malformed one counts as absent."""
+def _windows(ds: Dataset, inputs: tuple[float, float], ignored: list[str]) -> tuple[tuple[float, float], ...]:
+    """Return the usable windows; one that is malformed, or shows none of the possible values, counts as absent."""
     try:
         centres, widths = read_numbers(ds, "WindowCenter") or (), read_numbers(ds, "WindowWidth") or ()
     except Rejected:
+        ignored.append("WindowCenter")
         return ()
-    return tuple((centre, width) for centre, width in zip(centres, widths, strict=False) if width > 0)
+    given = list(zip(centres, widths, strict=False))
+    usable = tuple(window for window in given if window[1] > 0 and _shows(window, inputs))
+    ignored += ["WindowCenter"] if len(usable) < len(given) else []
+    return usable
+
+
+def _shows(window: tuple[float, float], inputs: tuple[float, float]) -> bool:
+    """Whether a window meets the possible values, and is narrow enough to tell them apart."""
+    centre, width = window
+    if not math.isfinite(inputs[1] - inputs[0]):
+        return True
+    meets = centre - width / 2 <= inputs[1] and centre + width / 2 >= inputs[0]
+    return meets and width <= _WIDEST * max(inputs[1] - inputs[0], 1.0)

@@ -234,8 +234,12 @@ def _refuse_mixed(frames: list[Frame]) -> None:
     spacings = [frame.spacing for frame in frames if frame.spacing is not None]
     uneven = spacings and np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * np.min(spacings, axis=0))
     if uneven or 0 < len(spacings) < len(frames):
-        sentence = "Pixel spacing varies between slices, or is missing from some; a stack must have one pixel spacing."
-        raise Rejected(RejectionCode.MIXED_SPACING, sentence + " Send each spacing as its own series.")
+        span = f"{np.min(spacings):g} to {np.max(spacings):g} mm"
+        sentence = f"PixelSpacing is {span} and missing from {len(frames) - len(spacings)} of {len(frames)} slices; "
+        raise Rejected(
+            RejectionCode.MIXED_SPACING,
+            sentence + "a stack must have one. Send each spacing as its own series.",
+        )
 
 
 def normal_of(cosines: Cosines) -> np.ndarray:
@@ -243,7 +247,10 @@ def normal_of(cosines: Cosines) -> np.ndarray:
     row, column = np.array(cosines[:3]), np.array(cosines[3:])
     lengths = (np.linalg.norm(row), np.linalg.norm(column))
     if max(abs(length - 1.0) for length in lengths) > 0.01 or abs(row @ column) > 0.01:
-        sentence = "The direction cosines are not two perpendicular unit vectors (PS3.3 C.7.6.2.1.1). Export it again."
+        sentence = (
+            f"ImageOrientationPatient holds vectors of length {lengths[0]:.4g} and {lengths[1]:.4g} whose product is "
+            f"{row @ column:.4g}; they must be perpendicular units (PS3.3 C.7.6.2.1.1). Export the series again."
+        )
         raise Rejected(RejectionCode.NO_GEOMETRY, sentence)
     normal = np.cross(row, column)
     return normal / np.linalg.norm(normal)

@@ -201,7 +201,7 @@ def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, An
             RejectionCode.MISSING_ATTRIBUTE,
             "Modality is missing, so it is unknown what the values mean. Export the complete image.",
         )
-    personal = _personal_words(ds)
+    personal = personal_words(ds)
     burned_in = read_code(ds, "BurnedInAnnotation")
     return {
         "sop_class_uid": read_text(ds, "SOPClassUID"),
@@ -215,8 +215,8 @@ def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, An
         "scanner": _model(ds, "ManufacturerModelName", personal),
         "kernel": _model(ds, "ConvolutionKernel", personal),
         "conversion_type": read_code(ds, "ConversionType"),
-        "imager_pixel_spacing_mm": read_positive_pair(ds, "ImagerPixelSpacing"),
-        "gantry_tilt_degrees": read_spare_number(ds, "GantryDetectorTilt", ignored),
+        "imager_pixel_spacing_mm": read_positive_pair(ds, "ImagerPixelSpacing", ignored),
+        "gantry_tilt_degrees": read_spare_number(ds, "GantryDetectorTilt", ignored, within=(-90.0, 90.0)),
         "presentation_lut_shape": read_code(ds, "PresentationLUTShape"),
         "burned_in": {"YES": True, "NO": False}.get(burned_in),
         "ultrasound_regions": tuple(_regions(ds)) if modality == "US" else (),
@@ -254,7 +254,8 @@ def _subject(ds: Dataset) -> dict[str, Any]:
     return {"sex": sex if sex in ("F", "M", "O") else "", "age_years": years}
 
 
-def _personal_words(ds: Dataset) -> frozenset[str]:
+def personal_words(ds: Dataset) -> frozenset[str]:
+    """Return the words of a data set that name a person."""
     joined = " ".join(read_optional_text(ds, name) for name in _PERSONAL).upper()
     return frozenset(
         word for word in _WORD.split(joined) if len(word) > 2 and word not in TOKENS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.fields import read_code
+from pipeline.dicom.decode.header import personal_words
 from pipeline.errors import Rejected, RejectionCode
 from pipeline.types import Step
 
@@ -73,11 +76,19 @@ def choose_luminance(ds: Dataset, attributes: InstanceAttributes, samples: int) 
     if attributes.pixel_representation == 0 and photometric in COLOUR and samples == 3:
         step = Step("luminance", {"from": photometric, "weights_per_mille": list(WEIGHTS)})
         return Luminance(smallest_dtype(bits, 0), bits, (step,), colour=True)
-    name = photometric if photometric in (*MONOCHROME, *COLOUR, "PALETTE COLOR", "ARGB", "CMYK", "HSV") else "unknown"
     raise Rejected(
         RejectionCode.UNSUPPORTED_PIXELS,
-        f"Photometric interpretation {name} with {samples} samples per pixel is not read. Convert it to RGB or grey.",
+        f"PhotometricInterpretation is {_quotable(ds)} with {samples} samples per pixel and PixelRepresentation "
+        f"{attributes.pixel_representation}; {', '.join(MONOCHROME)} and PALETTE COLOR with 1 sample, and "
+        f"{', '.join(COLOUR)} with 3 unsigned ones are read. Convert the image to one of these.",
     )
+
+
+def _quotable(ds: Dataset) -> str:
+    """Return the value of PhotometricInterpretation, unless it is not a code string or names a person."""
+    code = read_code(ds, "PhotometricInterpretation")
+    named = personal_words(ds).intersection(re.split(r"[^A-Z0-9]+", code))
+    return f"{code!r}" if code and not named else "not a valid code string"
 
 
 def _palette(ds: Dataset, attributes: InstanceAttributes) -> Luminance:

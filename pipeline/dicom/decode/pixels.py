@@ -180,9 +180,11 @@ def _decode_with(
     if layout.real and attributes.padding_value == NAN_PADDING:
         stored[np.isnan(stored)] = NAN_PADDING
     if layout.real and not np.isfinite(stored).all():
+        bad = int(stored.size - np.isfinite(stored).sum())
         raise Rejected(
             RejectionCode.NON_FINITE,
-            "Some pixels are NaN or infinite; all must be finite numbers. Correct them at their source.",
+            f"{bad} of {stored.size} pixels are NaN or infinite; all must be finite numbers, or declared as "
+            "FloatPixelPaddingValue. Correct them at their source.",
         )
     return stored
 

@@ -19,6 +19,7 @@ from pipeline.dicom.decode.header import read_attributes, read_identity
 from pipeline.dicom.decode.own_objects import refuse_own
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.pixels import decode
+from pipeline.dicom.decode.plausible import check_values
 from pipeline.dicom.decode.source import guard, open_dataset, quietly
 from pipeline.dicom.decode.waveform import decode_waveforms, has_waveform
 from pipeline.errors import Rejected, RejectionCode
@@ -63,6 +64,7 @@ def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
             stored, steps = decode_waveforms(ds, syntax, limits)
         else:
             stored, attributes, steps = decode(ds, attributes, syntax, limits)
+            check_values(stored, attributes)
     first += [Step("assume", {"deviations": list(attributes.assumed)})] if attributes.assumed else []
     return DecodedInstance(identity, attributes, stored, (*first, *steps))
 

@@ -51,6 +51,7 @@ _UNITS = {
 _PLAIN = {("SB", 8): "i1", ("UB", 8): "u1", ("SS", 16): "i2", ("US", 16): "u2", ("SL", 32): "i4", ("UL", 32): "u4"}
 _LAWS = ("MB", "AB")  # ITU-T G.711: mu-law, A-law
 MOST_SAMPLES = 2**31 - 1
+_LARGEST = 1e37  # of a physical value: 32-bit floats end at 3.4e38
 
 
 class Channel(NamedTuple):
@@ -205,7 +206,11 @@ def _channel(item: Dataset, full_scale: int) -> Channel:
         read_number(item, name) for name in ("ChannelSensitivityCorrectionFactor", "ChannelBaseline")
     )
     slope = sensitivity * factor * (1.0 if correction is None else correction)
-    return Channel(_lead(source, item), unit, slope, (baseline or 0.0) * factor)
+    intercept = (baseline or 0.0) * factor
+    if max(abs(slope) * full_scale, abs(intercept)) > _LARGEST or slope == 0:
+        rule = f"with its correction and baseline it is {slope:g} and {intercept:g} {unit}, beyond 32-bit numbers"
+        raise malformed("ChannelSensitivity", rule)
+    return Channel(_lead(source, item), unit, slope, intercept)
 
 
 def _lead(source: Dataset | None, item: Dataset) -> str:

@@ -1,0 +1,122 @@
+"""Numbers that would make an image infinite, black or one grey: refused by name and value, or ignored and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.physical import for_display, to_physical
+from pipeline.dicom.decode.read import read_instance
+from pipeline.errors import Rejected, RejectionCode
+
+RAMP = np.arange(64, dtype=np.int16).reshape(8, 8)
+IN_ONE = RejectionCode.NO_CONTRAST
+MALFORMED = RejectionCode.CORRUPT_HEADER
+
+
+@pytest.fixture
+def read(make_dataset: Callable, write_dataset: Callable) -> Callable[..., Any]:
+    """Read a ramp 0..63 with some elements changed."""
+
+    def read(values: np.ndarray = RAMP, **elements: Any) -> Any:
+        ds: Dataset = make_dataset(values)
+        for keyword, value in elements.items():
+            setattr(ds, keyword, value)
+        return read_instance(Path(write_dataset(ds)), DecodeLimits())
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("elements", "code", "words"),
+    [
+        ({"RescaleSlope": "1e300"}, RejectionCode.NON_FINITE, "RescaleSlope 1e+300"),
+        ({"RescaleSlope": "-1e38", "RescaleIntercept": "0"}, RejectionCode.NON_FINITE, "RescaleSlope -1e+38"),
+        ({"RescaleSlope": "1", "RescaleIntercept": "-1e300"}, RejectionCode.NON_FINITE, "RescaleIntercept -1e+300"),
+        ({"RescaleSlope": "1e-60", "RescaleIntercept": "0"}, IN_ONE, "RescaleSlope 1e-60"),
+        ({"RescaleSlope": "1", "RescaleIntercept": "1e12"}, IN_ONE, "RescaleIntercept 1e+12"),
+        ({"RescaleSlope": "0", "RescaleIntercept": "0"}, MALFORMED, "RescaleSlope is malformed: it is 0"),
+        ({"PixelSpacing": ["1e300", "1e300"]}, MALFORMED, "PixelSpacing is malformed: it is 1e+300 mm"),
+        ({"PixelSpacing": ["1e-30", "1"]}, MALFORMED, "it is 1e-30 mm"),
+        ({"ImagePositionPatient": ["0", "-1e300", "0"]}, MALFORMED, "it is -1e+300 mm"),
+        ({"PixelPaddingValue": -5, "PixelPaddingRangeLimit": 5000}, RejectionCode.EMPTY_FOREGROUND, "-5 to"),
+        ({"Modality": "CR", "WindowCenter": "1000", "WindowWidth": "10"}, IN_ONE, "WindowCenter 1000 with WindowWidth"),
+        ({"BitsStored": 12, "HighBit": 40}, MALFORMED, "HighBit is malformed: it is 40"),
+        ({"NumberOfFrames": "1.5"}, MALFORMED, ""),
+    ],
+)
+def test_what_no_image_survives_is_refused_by_name_and_value(
+    read: Callable, elements: dict[str, Any], code: RejectionCode, words: str
+) -> None:
+    with pytest.raises(Rejected) as refused:
+        read(**elements)
+    assert refused.value.code == code and words in refused.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("elements", "keyword"),
+    [
+        ({"WindowCenter": "1e300", "WindowWidth": "1e3"}, "WindowCenter"),
+        ({"WindowCenter": "20", "WindowWidth": "1e300"}, "WindowCenter"),
+        ({"WindowCenter": "20", "WindowWidth": "-5"}, "WindowCenter"),
+        ({"SliceThickness": "1e300"}, "SliceThickness"),
+        ({"SliceThickness": "-3"}, "SliceThickness"),
+        ({"SpacingBetweenSlices": "1e9"}, "SpacingBetweenSlices"),
+        ({"GantryDetectorTilt": "4000"}, "GantryDetectorTilt"),
+        ({"ImagerPixelSpacing": ["-1", "-1"]}, "ImagerPixelSpacing"),
+    ],
+)
+@pytest.mark.parametrize("modality", ["CT", "CR"])
+def test_what_an_image_can_do_without_is_ignored_and_recorded(
+    read: Callable, elements: dict[str, Any], keyword: str, modality: str
+) -> None:
+    one = read(Modality=modality, **elements)
+    assert f"ignored:{keyword}" in one.attributes.assumed
+    physical = to_physical(one.stored, one.attributes)
+    assert np.isfinite(physical.pixels).all() and np.ptp(physical.pixels) == 63
+    assert np.ptp(for_display(physical, one.attributes)) == 255
+
+
+def test_the_next_window_is_used_where_the_first_shows_nothing(read: Callable) -> None:
+    one = read(Modality="CR", WindowCenter=["1e6", "32"], WindowWidth=["10", "64"])
+    assert one.attributes.windows == ((32.0, 64.0),)
+
+
+def test_a_blank_image_and_a_partly_saturated_recording_are_not_lost(read: Callable) -> None:
+    assert read(np.zeros((8, 8), np.int16), Modality="CR", WindowCenter="5", WindowWidth="2").stored.max() == 0
+    frames = np.stack([RAMP, RAMP + 1000])  # the second frame is all white, as before an exposure settles
+    assert read(frames, Modality="XA", WindowCenter="32", WindowWidth="64").stored.shape == (2, 8, 8)
+
+
+@pytest.mark.parametrize(("value", "code"), [(1e300, "non-finite-pixels"), (np.inf, "non-finite-pixels")])
+def test_float_pixels_beyond_32_bits_are_refused(
+    value: float, code: str, make_dataset: Callable, write_dataset: Callable
+) -> None:
+    pixels = RAMP.astype(np.float64)
+    pixels[0, 0] = value
+    ds = make_dataset(RAMP)
+    for keyword in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        del ds[keyword]
+    ds.BitsAllocated, ds.DoubleFloatPixelData = 64, pixels.tobytes()
+    with pytest.raises(Rejected) as refused:
+        read_instance(Path(write_dataset(ds)), DecodeLimits())
+    assert refused.value.code == code and ("1e+300" in refused.value.sentence or "1 of 64" in refused.value.sentence)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("YBR_PARTIAL_420", "'YBR_PARTIAL_420'"), ("GREY", "'GREY'"), ("PATIENT X", "not a valid code"), ("RGB", "'RGB'")],
+)
+def test_an_unknown_photometric_interpretation_is_named_unless_it_names_a_person(
+    read: Callable, value: str, words: str
+) -> None:
+    with pytest.raises(Rejected) as refused:
+        read(PhotometricInterpretation=value)
+    assert refused.value.code == RejectionCode.UNSUPPORTED_PIXELS and words in refused.value.sentence
+    assert "MONOCHROME2" in refused.value.sentence and "PATIENT" not in refused.value.sentence
