@@ -1,4 +1,4 @@
-"""Commands of the tasks whose images have originals: super-resolve, inpaint, outpaint, restore, translate."""
+"""Commands of the tasks whose images have originals: super-resolve, inpaint, outpaint, restore, translate, control."""
 
 from __future__ import annotations
 
@@ -93,4 +93,22 @@ def translate(context: click.Context, config: Path, overrides: tuple[str, ...], 
     run_kind(context, "translate", config, overrides, as_json)
 
 
-RESTORATIONS = (translate, super_resolve, inpaint, outpaint, restore)
+@click.command(
+    "control",
+    short_help="Draw images that follow edges or the mask of a lesion.",
+    epilog="""\b
+Example:
+  nightread generate control configs/tasks/phantom-control.yaml
+  nightread generate control configs/tasks/phantom-edges.yaml""",
+)
+@task_command
+def control(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Draw an image for each held-out mask of a lesion, or for the edges of each held-out image, with a controlnet.
+
+    A segmenter that learned from real images says whether the lesion is in the mask; one that learned from the drawn
+    images says what they are worth as training data, beside flat lesions on normal images.
+    """
+    run_kind(context, "control", config, overrides, as_json)
+
+
+RESTORATIONS = (translate, control, super_resolve, inpaint, outpaint, restore)

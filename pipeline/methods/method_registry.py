@@ -19,6 +19,7 @@ from pipeline.methods.conditional_ddpm import ConditionalDdpmConfig
 from pipeline.methods.conditional_gan import ConditionalGanConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.conditioned_ddpm import ConditionedDdpmConfig
+from pipeline.methods.controlnet import ControlnetConfig
 from pipeline.methods.cycle_gan import CycleGanConfig
 from pipeline.methods.dae import DaeConfig
 from pipeline.methods.dcgan import DcganConfig
@@ -75,6 +76,7 @@ AnyMethodConfig = Annotated[
     | MultiscaleVqConfig
     | VarConfig
     | DdpmConfig
+    | ControlnetConfig
     | LatentDiffusionConfig
     | RectifiedFlowConfig
     | TextToImageConfig

@@ -310,6 +310,7 @@ def test_the_registry_has_samplers_codecs_tokenisers_and_embedders(all_small: li
     assert having["Sampler"] == {
         "vae", "vampprior", "ddpm", "latent_diffusion", "rectified_flow", "f_anogan", "alpha_gan", "stylegan2", "dcgan",
         "wgan", "wgan_gp", "infogan", "var", "pca", "vq_vae2", "conditional_vae", "text_to_image",
+        "controlnet",
     }  # fmt: skip
     assert having["Tokeniser"] == {"vq_vae", "vq_vae2", "vqgan", "multiscale_vq", "var"}
     assert having["LevelTokeniser"] == {"ladder_vq", "multiscale_vq"}

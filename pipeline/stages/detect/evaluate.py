@@ -125,8 +125,7 @@ class _Evaluation:
         return {} if figure is None else {"panels": lambda: figure}
 
     def _prove_disjoint(self, selection: Selection) -> None:
-        captions = self.config.captions
-        learned = self.opened.choose(sets=(*NORMAL_SETS, *(() if captions is None else captions.labelled_in)))
+        learned = self.opened.choose(sets=(*NORMAL_SETS, *self.config.labelled_in))
         check_disjoint({"learned": learned.slices, self.set_name: selection.slices})
         refuse_other_folds(self.opened)
 

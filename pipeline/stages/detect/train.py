@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.images.dataset import fingerprint
+from pipeline.data.images.dataset import SliceDataset, fingerprint
 from pipeline.data.images.normalise import Normaliser
 from pipeline.data.sets.selection import Selection
 from pipeline.data.sets.splits import assign_sets, check_disjoint
@@ -52,6 +52,7 @@ from pipeline.training.order import Images
 from pipeline.training.precision import choose_precision, name_processor
 from pipeline.training.state import get_accelerator
 from pipeline.training.with_findings import WithFindings
+from pipeline.training.with_masks import WithMasks
 from pipeline.training.with_words import WithWords
 from pipeline.types import RunRef, SetName
 
@@ -236,6 +237,8 @@ def _read_lessons(
             other, needed = beside[name_target(name)], name == "train"
             data[name] = lessons_towards(chosen, other, opened.config, opened.settings, needed)
         tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
+    if opened.config.masks is not None:
+        return {**data, "train": WithMasks(cast(SliceDataset, data["train"]))}
     if opened.config.captions is not None:
         return {**data, "train": WithWords(data["train"], read_findings_of(sets["train"], opened.settings))}
     if opened.config.unlabelled is None:

@@ -26,6 +26,8 @@ from pipeline.stages.generate.task_config import AnyTask, DenoiseTask, RetrieveT
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.training_data.synthesise_training import run_synthesise_training
 from pipeline.stages.generate.training_data.training_data_task import SynthesiseTrainingTask
+from pipeline.stages.generate.translation.control_task import ControlTask
+from pipeline.stages.generate.translation.run_control import run_control
 from pipeline.stages.generate.translation.run_translation import run_translation
 from pipeline.stages.generate.translation.translation_task import TranslateTask
 from pipeline.stages.generate.words.draw_words import run_text_to_image
@@ -48,6 +50,7 @@ RUNNERS: dict[type, Runner] = {
     DenoiseTask: run_denoise,
     RestorationTask: run_restoration,
     TranslateTask: run_translation,
+    ControlTask: run_control,
     TextToImageTask: run_text_to_image,
     PersonaliseTask: run_personalise,
     RetrieveTask: run_retrieve,

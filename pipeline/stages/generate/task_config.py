@@ -25,6 +25,7 @@ from pipeline.stages.generate.robustness.robustness_tasks import OutOfDomainTask
 from pipeline.stages.generate.signals.signal_tasks import ClassifyTask, TokeniseTask
 from pipeline.stages.generate.task_base import MOST, HeldOutTask, PairedTask, TaskConfig, refuse_closed
 from pipeline.stages.generate.training_data.training_data_task import SynthesiseTrainingTask
+from pipeline.stages.generate.translation.control_task import ControlTask
 from pipeline.stages.generate.translation.translation_task import TranslateTask
 from pipeline.stages.generate.words.word_tasks import PersonaliseTask, TextToImageTask
 from pipeline.types import SetName
@@ -158,6 +159,7 @@ AnyTask = (
     | OutpaintTask
     | RestoreTask
     | TranslateTask
+    | ControlTask
     | RetrieveTask
     | EditTask
     | PurifyTask

@@ -46,7 +46,7 @@ def promote_run(settings: Settings, run: str) -> Promotion:
     if config.learns_from_gate:
         raise ConfigError(
             f"The run {folder.run_id} learned from labelled patients in gate, who decide about promotions, so it "
-            "cannot become the champion. Train it with captions.labelled_in: [develop], or without captions, and "
+            "cannot become the champion. Train it with `labelled_in: [develop]`, or from normals alone, and "
             "promote that run."
         )
     route = config.data.route

@@ -14,6 +14,7 @@ from pipeline.errors import ArtefactError, CatalogueError
 from pipeline.methods.text_to_image import TextToImageConfig
 from pipeline.stages.run.captioned_slices import captions_of, leave_out
 from pipeline.stages.run.load_slices import choose, choose_unlabelled
+from pipeline.stages.run.masked_slices import with_known_masks
 from pipeline.stages.run.open_run import OpenFolder
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
@@ -25,6 +26,9 @@ LEARNING: dict[SetName, str] = {"train": "training", "validate": "validation"}  
 
 def learning_sets(config: RunConfig, settings: Settings, catalogue: Catalogue) -> dict[SetName, Selection]:
     """Return the training data of a run: its train and validate normals, and the labelled slices that it learns too."""
+    if config.masks is not None:
+        train = with_known_masks(choose(catalogue, config, settings, sets=("train", *config.masks.labelled_in)))
+        return {"train": train, "validate": choose(catalogue, config, settings, sets=("validate",))}
     if config.captions is None or not isinstance(config.method, TextToImageConfig):
         return {name: choose(catalogue, config, settings, sets=(name,)) for name in LEARNING}
     train = choose(catalogue, config, settings, sets=("train", *config.captions.labelled_in))

@@ -15,12 +15,15 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.methods import AnyMethodConfig, sees_the_other_side
 from pipeline.methods.base import MethodConfig
+from pipeline.methods.controlnet import ControlnetConfig
 from pipeline.methods.supervision import find_supervision
 from pipeline.methods.text_to_image import TextToImageConfig
 from pipeline.nested import without
 from pipeline.stages.run.captioned_slices import CaptionsConfig
+from pipeline.stages.run.masked_slices import MasksConfig
 from pipeline.stages.run.towards import TowardsConfig
 from pipeline.training.config import TrainingConfig
+from pipeline.types import SetName
 
 TEACHER = {"name", "method", "training", "detection"}  # parts of a run that a teacher may have of its own
 
@@ -68,6 +71,9 @@ class RunConfig(Config):
     captions: CaptionsConfig | None = Field(
         None, description="text_to_image: learn from labelled scans and their captions too; null: from normals alone"
     )
+    masks: MasksConfig | None = Field(
+        None, description="controlnet of lesions: learn from labelled scans and their masks too; null: edges need none"
+    )
     unit: Literal["study", "slice"] = Field(
         "study",
         description="calibration and evaluation unit; `slice` if there are no normal studies, then without guarantee",
@@ -79,9 +85,14 @@ class RunConfig(Config):
         return self.data.volumes is not None or (self.detection is not None and self.detection.residual.whole)
 
     @property
+    def labelled_in(self) -> tuple[SetName, ...]:
+        """The sets whose labelled slices the model learns from as well; () for a model of normality."""
+        return next((one.labelled_in for one in (self.captions, self.masks) if one is not None), ())
+
+    @property
     def learns_from_gate(self) -> bool:
         """Whether the model learns from labelled patients in gate, who decide about promotions."""
-        return self.captions is not None and "gate" in self.captions.labelled_in
+        return "gate" in self.labelled_in
 
     def require_detection(self) -> DetectionConfig:
         """Return the run's detection configuration.
@@ -186,6 +197,18 @@ class RunConfig(Config):
             raise ValueError(
                 f"{self.method.name} does not read captions. Remove `captions`, or choose the method text_to_image"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _masks_are_followed(self) -> Self:
+        follows = isinstance(self.method, ControlnetConfig) and self.method.control == "lesion"
+        if follows != (self.masks is not None):
+            raise ValueError(
+                "a controlnet with `control: lesion` learns from the masks of labelled slices, and nothing else does. "
+                "Set `masks: {}` for the defaults together with method.control: lesion, or neither of them"
+            )
+        if self.masks is not None and self.data.volumes is not None:
+            raise ValueError("masks are followed on slices, not on volumes. Remove data.volumes")
         return self
 
     @model_validator(mode="after")
