@@ -17,9 +17,9 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.chain import Chain, Verdict
 from pipeline.data.catalogue.review_schema import AuditEntry, Decision
 from pipeline.data.catalogue.schema import now
-from pipeline.review.chain import Chain, Verdict
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import BadInput
 

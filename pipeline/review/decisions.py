@@ -15,13 +15,13 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.chain import Chain, Verdict
 from pipeline.data.catalogue.effective_decision import CLOSED, NEW, OUTCOMES, read_last_decision, saw_heatmap, standing
 from pipeline.data.catalogue.review_schema import Decision, HeatmapView, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, now
 from pipeline.data.labels.finding_codes import CodedFinding
 from pipeline.data.labels.review_labels import label_study
 from pipeline.review.audit import Audit
-from pipeline.review.chain import Chain, Verdict
 from pipeline.review.drafts import drop_draft
 from pipeline.review.form_checks import check_seen, check_token
 from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease

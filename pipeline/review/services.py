@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.chain import Chain
 from pipeline.data.labels.finding_codes import load_coded_findings
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.review.accession import Accession
 from pipeline.review.audit import Audit
-from pipeline.review.chain import Chain
 from pipeline.review.decisions import Decisions
 from pipeline.review.drafts import Drafts
 from pipeline.review.earlier_studies import EarlierStudies
