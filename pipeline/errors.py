@@ -201,6 +201,12 @@ class ReviewError(NightreadError):
     exit_code = 11
 
 
+class PromotionRefused(NightreadError):
+    """A model may not become its route's champion, or not without a person's approval."""
+
+    exit_code = 13
+
+
 _STEPS = {
     errno.ENOSPC: "Free disk space, then repeat the command; it goes on where it stopped",
     errno.EDQUOT: "Free disk space or raise the quota, then repeat the command; it goes on where it stopped",

@@ -10,6 +10,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli.admin import backup, identity, restore, serve
+from pipeline.cli.champions import promote, promotions, rollback
 from pipeline.cli.choosing import compare, grid
 from pipeline.cli.code_tasks import CODE_TASKS
 from pipeline.cli.degraded_images import RESTORATIONS
@@ -18,7 +19,7 @@ from pipeline.cli.export_model import export
 from pipeline.cli.generate import gallery, generate
 from pipeline.cli.intake import ingest, labels, rejections, spoil, wrap
 from pipeline.cli.lists import flagged, runs, series
-from pipeline.cli.model import benchmark, evaluate, nightly, promote, score
+from pipeline.cli.model import benchmark, evaluate, nightly, score
 from pipeline.cli.pacs import listen, push
 from pipeline.cli.pull import pull
 from pipeline.cli.purification import ROBUSTNESS
@@ -29,7 +30,7 @@ from pipeline.cli.train import train
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
 COMMANDS = (
-    *(ingest, wrap, labels, series, train, score, evaluate, promote, flagged, nightly),
+    *(ingest, wrap, labels, series, train, score, evaluate, promote, rollback, promotions, flagged, nightly),
     *(listen, pull, push),
     review,
     *(serve, runs, compare, grid, export, benchmark, generate, gallery, spoil),

@@ -24,6 +24,7 @@ from pipeline.stages.generate.restoration.restoration_tasks import (
 )
 from pipeline.stages.generate.sampling.comparison_config import Comparison
 from pipeline.stages.generate.task_config import DenoiseTask, RetrieveTask, SampleTask, TraverseTask, WalkTask
+from pipeline.stages.operations.promotion_gates import PromotionGates
 from pipeline.stages.run.auto_config import AutoConfig
 from pipeline.stages.run.run_config import RunConfig
 
@@ -114,6 +115,7 @@ def document() -> str:
         Route,
         BenchmarkConfig,
         GridConfig,
+        PromotionGates,
         Settings,
         FindingList,
         HangingList,

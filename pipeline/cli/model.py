@@ -158,29 +158,6 @@ def evaluate(
 
 
 @click.command(
-    short_help="Make a run's model the champion of its route.",
-    epilog="""\b
-Example (the run's id as listed by `nightread runs`, or its beginning):
-  nightread promote phantom-mr-dae-1f""",
-)
-@click.argument("run")
-@json_option
-@click.pass_context
-def promote(context: click.Context, run: str, as_json: bool) -> None:
-    """Make a training run's model the champion of its route: the model that the night uses.
-
-    A route's first model becomes its champion at once; every later one is a challenger until it is promoted.
-    """
-    from pipeline.stages.operations.promotion import promote_run
-
-    promotion = promote_run(settings_of(context), run)
-    if as_json:
-        print_json(promotion.to_json())
-        return
-    click.echo(f"{promotion.sentence()} Now: nightread score")
-
-
-@click.command(
     short_help="Run the whole night once.",
     epilog="Example: nightread nightly /data/inbox --config configs/runs/demo-mr.yaml",
 )

@@ -20,11 +20,12 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.operations_schema import PromotionRow
 from pipeline.data.catalogue.review_schema import AuditEntry, Decision
 from pipeline.dicom.identity.keyfile import create_key
 from pipeline.errors import IdentityError
 
-Chained = type[Decision] | type[AuditEntry]
+Chained = type[Decision] | type[AuditEntry] | type[PromotionRow]
 # The database assigns the row's id, the hash is the result, and the pseudonym changes in a key rotation.
 _OUTSIDE = frozenset({"id", "chain_hash", "region_instance_id"})
 _SHOWN = 20  # problems that are listed by row
@@ -54,10 +55,11 @@ class Chain:
         """
         path = settings.key_file.with_name("review.key")
         with catalogue.reading() as session:
-            begun = session.scalar(select(AuditEntry.id).limit(1)) is not None
+            first = (session.scalar(select(table.id).limit(1)) for table in (AuditEntry, PromotionRow))
+            begun = any(row is not None for row in first)
         if begun and not path.exists():
             raise IdentityError(
-                "The key of the audit log and of the decisions (identity/review.key) is missing, so "
+                "The key of the audit log, the decisions and the promotions (identity/review.key) is missing, so "
                 "they could no longer be verified. Restore the file from your backup."
             )
         return cls(create_key(path))

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, and_, literal, select, update
 
-from pipeline.data.catalogue import review_schema  # noqa: F401  (adds its tables to Base)
+from pipeline.data.catalogue import operations_schema, review_schema  # noqa: F401  (they add their tables to Base)
 from pipeline.data.catalogue.schema import Base
 from pipeline.dicom.identity.pseudonyms import Kind
 
@@ -33,6 +33,7 @@ PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
     "findings": {"study_id": "study", "patient_id": "patient"},
     "not_scored": {"series_id": "series"},
     "decisions": {"region_instance_id": "instance"},
+    "scan_measures": {"study_id": "study"},
 }
 # JSON that may hold pseudonyms anywhere, alone or as `<instance>/<frame>`.
 PSEUDONYM_JSON: dict[str, str] = {"findings": "evidence", "runs": "summary"}

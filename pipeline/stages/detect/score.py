@@ -23,12 +23,13 @@ from pipeline.detection.scorer import Scorer
 from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import Rejected
 from pipeline.sealed_folder import hash_file
+from pipeline.stages.detect.usable_champion import find_usable_champion
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress, findings, score_dataset
 from pipeline.tracking.experiment import track
-from pipeline.tracking.registry import find_champion, list_routes_with_champions
+from pipeline.tracking.registry import list_routes_with_champions
 from pipeline.types import Finding, RunRef, SliceResult, SliceScore
 
 HEATMAPS_A_STUDY = 3  # maps are stored for this many most anomalous slices of a flagged study
@@ -63,11 +64,14 @@ class ScoreReport:
 
 
 def find_detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
-    """Return the calibrated runs to use: one named run, or the champion of one route or of every route."""
+    """Return the calibrated runs to use: one named run, or the champion of one route or of every route.
+
+    For a champion that is missing or damaged, the last good one is returned, and a notice raised.
+    """
     if run_id is not None:
         return [RunFolder.find(settings, run_id).read_calibrated()]
     routes = [route] if route is not None else list_routes_with_champions(settings)
-    champions = [find_champion(settings, name) for name in routes]
+    champions = [find_usable_champion(settings, name) for name in routes]
     return [run for run in champions if run is not None]
 
 

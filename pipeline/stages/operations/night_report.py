@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.notices import list_notices
 from pipeline.data.sets.routes import load_routes
 from pipeline.data.sets.selection import count_studies_by_route
 from pipeline.data.sets.series_kind import SeriesKind
@@ -74,6 +75,7 @@ def build_night_report(
         not_scored = Counter(row.code for run_id in run_ids for row in catalogue.list_not_scored(run_id))
         drifts = read_drift_of_runs(catalogue, run_ids)
         cuts = _list_cuts(catalogue, settings, scored)
+        notices = list_notices(catalogue)
     report: dict[str, Any] = {
         "files": sum(r["files"] for r in ingested),
         "new": sum(r["added"] for r in ingested),
@@ -89,6 +91,7 @@ def build_night_report(
         "flagged": flagged,
         "evaluated": [r["sentence"] for r in evaluated],
         "failures": list(failures),
+        "notices": [notice.to_json() for notice in notices],
     }
     return report | {"markdown": _page(report)}
 
@@ -108,6 +111,7 @@ def _page(report: dict[str, Any]) -> str:
     parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
     parts += [f"**{route}**: {cut}" for route, cuts in report["cut_short"].items() for cut in cuts]
     parts += report["drift_sentences"]
+    parts += [f"**{notice['severity'].capitalize()}**: {notice['sentence']}" for notice in report["notices"]]
     parts += [f"**Failed**: {failure}" for failure in report["failures"]]
     parts += [_flagged(report["flagged"])] + report["evaluated"]
     return "\n\n".join(part for part in parts if part)

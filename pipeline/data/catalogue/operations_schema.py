@@ -1,0 +1,65 @@
+"""Tables of operations: promotions, notices for whoever watches the nights, and measures of the scored scans.
+
+`promotions` is append-only and chained (`pipeline.data.catalogue.chain`). Only `scan_measures` holds a pseudonym, the
+study's, which follows it through a key rotation.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from pipeline.data.catalogue.schema import Base, now
+
+
+class PromotionRow(Base):
+    """One move of a route's alias `champion`: who moved it, when, why, and on which gate report.
+
+    `action` is promote, override (against the gates) or rollback. `run` and `version` are the new champion's, the
+    columns `replaced_*` those of the one before, "" for the first. `report_sha256` is the gate report's, "" for a
+    rollback.
+    """
+
+    __tablename__ = "promotions"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    route: Mapped[str] = mapped_column(String(64), index=True)
+    action: Mapped[str] = mapped_column(String(16))
+    run: Mapped[str] = mapped_column(String(128))
+    version: Mapped[str] = mapped_column(String(16))
+    detector_sha256: Mapped[str] = mapped_column(String(64))
+    replaced_run: Mapped[str] = mapped_column(String(128), default="")
+    replaced_version: Mapped[str] = mapped_column(String(16), default="")
+    replaced_sha256: Mapped[str] = mapped_column(String(64), default="")
+    who: Mapped[str] = mapped_column(String(64))
+    why: Mapped[str]
+    report_sha256: Mapped[str] = mapped_column(String(64), default="")
+    chain_hash: Mapped[str] = mapped_column(String(64))
+
+
+class NoticeRow(Base):
+    """Something that a person should know: raised once per `key`, and cleared when it has passed."""
+
+    __tablename__ = "notices"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(String(96), index=True)  # champion:ROUTE | drift:ROUTE
+    severity: Mapped[str] = mapped_column(String(16))  # warning | critical
+    sentence: Mapped[str]
+    raised_at: Mapped[datetime] = mapped_column(default=now)
+    cleared_at: Mapped[datetime | None]
+
+
+class ScanMeasures(Base):
+    """Statistics of one study's images as a route's model sees them, measured before it is scored."""
+
+    __tablename__ = "scan_measures"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.study_id", onupdate="CASCADE"))
+    route: Mapped[str] = mapped_column(String(64))
+    model_sha256: Mapped[str] = mapped_column(String(64))
+    measures: Mapped[dict[str, Any]]
+    measured_at: Mapped[datetime] = mapped_column(default=now)
+    __table_args__ = (UniqueConstraint("study_id", "route", "model_sha256"), Index(None, "route"))
