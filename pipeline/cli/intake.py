@@ -151,13 +151,25 @@ Example (columns: StudyInstanceUID or AccessionNumber or PatientID and date; lab
 )
 @click.argument("csv_file", type=click.Path(path_type=Path))
 @click.option("--strict", is_flag=True, help="Exit with code 1 if a row could not be used.")
+@click.option(
+    "--level",
+    type=click.Choice(["study", "patient"]),
+    default="study",
+    show_default=True,
+    help="Meaning of a row with a PatientID alone: refused (study), or about all studies so far (patient).",
+)
 @json_option
 @click.pass_context
-def labels_import(context: click.Context, csv_file: Path, strict: bool, as_json: bool) -> None:
-    """Import normal/abnormal/unknown labels; identifiers are replaced by pseudonyms before anything is stored."""
+def labels_import(context: click.Context, csv_file: Path, strict: bool, level: str, as_json: bool) -> None:
+    """Import normal/abnormal/unknown labels; identifiers are replaced by pseudonyms before anything is stored.
+
+    With --level patient, a row that names a patient alone labels the patient's studies up to the row's date; without a
+    date, those in the catalogue when the row is first imported. Later studies stay unknown, and a row about a study
+    itself overrides it.
+    """
     from pipeline.data.labels.labels import import_labels
 
-    report = import_labels(csv_file, settings_of(context))
+    report = import_labels(csv_file, settings_of(context), patient_level=level == "patient")
     if as_json:
         print_json(asdict(report))
     else:

@@ -39,6 +39,7 @@ PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
 PSEUDONYM_JSON: dict[str, str] = {"findings": "evidence", "runs": "summary"}
 # Tables whose rows later ingests must recognise: an unknown pseudonym in them stops the rotation.
 _OWNERS = frozenset({"patients", "merged_patients", "studies", "series", "instances"})
+_OF_LEVEL = {"file": "path", "patient-study": "study"}  # kinds of pseudonym where the level has another name
 _CHUNK = 500
 
 _MAP = Table(
@@ -65,7 +66,7 @@ def strays(connection: Connection) -> Iterator[tuple[Kind, str, bool]]:
             for stray, level in _unmapped(connection, Base.metadata.tables[name], column, kind):
                 if stray not in seen:
                     seen.add(stray)
-                    yield cast(Kind, "path" if level == "file" else level), stray, name in _OWNERS
+                    yield cast(Kind, _OF_LEVEL.get(level, level)), stray, name in _OWNERS
 
 
 def _unmapped(connection: Connection, table: Table, column: str, kind: str) -> Iterator[tuple[str, str]]:

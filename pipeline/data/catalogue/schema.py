@@ -150,11 +150,14 @@ class RejectionRow(Base):
 
 
 class LabelRow(Base):
-    """A source's label of a patient, study, series or instance. Append-only: the newest row per level is in effect."""
+    """A source's label of a patient, study, series or instance. Append-only: the newest row per level is in effect.
+
+    A `patient-study` row was said of a patient and applies to one of the studies; its subject is the study.
+    """
 
     __tablename__ = "labels"
     id: Mapped[int] = mapped_column(primary_key=True)
-    level: Mapped[str] = mapped_column(String(16))  # patient | study | series | instance
+    level: Mapped[str] = mapped_column(String(16))  # patient | patient-study | study | series | instance
     subject: Mapped[str] = mapped_column(String(64))  # the pseudonym at that level
     label: Mapped[str] = mapped_column(String(16))  # normal | abnormal | unknown
     source: Mapped[str] = mapped_column(String(64))

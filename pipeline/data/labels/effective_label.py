@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.schema import LabelRow
+from pipeline.data.labels.patient_level import PATIENT_STUDY
 from pipeline.data.labels.review_labels import DISMISSED_FLAG
 from pipeline.types import Label, SliceRef
 
-LEVELS = ("instance", "series", "study", "patient")  # most specific first
+LEVELS = ("instance", "series", "study", PATIENT_STUDY, "patient")  # most specific first
 WHOLE = 50_000  # for more subjects than this the whole table is read at once
 
 
@@ -80,6 +81,7 @@ class StandingLabels:
             "instance": ref.instance_id,
             "series": ref.series_id,
             "study": ref.study_id,
+            PATIENT_STUDY: ref.study_id,
             "patient": ref.patient_id,
         }[level]
         return self._by_level[level].get(subject)
@@ -101,7 +103,7 @@ def _rows(session: Session, subjects: Mapping[str, Collection[str]]) -> Iterator
     return chain.from_iterable(
         session.execute(query.where(LabelRow.level == level, LabelRow.subject.in_(part)))
         for level in LEVELS
-        for part in chunks(subjects.get(level, ()))
+        for part in chunks(subjects.get("study" if level == PATIENT_STUDY else level, ()))
     )
 
 

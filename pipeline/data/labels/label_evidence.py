@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.content_hash import draw_of
 from pipeline.data.catalogue.schema import Instance, LabelRow, Patient, Series, Study
+from pipeline.data.labels.patient_level import PATIENT_STUDY
 from pipeline.data.labels.review_labels import DISMISSED_FLAG
 
 USABLE = or_(Patient.identified, Patient.image_is_subject)  # others get no set, ever
@@ -82,7 +83,8 @@ def _queries(dismissed: bool = False) -> Iterator[Select[tuple[str, float, str, 
     studies = base.join_from(Patient, Study, Study.patient_id == Patient.patient_id)
     series = studies.join(Series, Series.study_id == Study.study_id)
     yield base.join_from(Patient, LabelRow, (LabelRow.level == "patient") & (LabelRow.subject == Patient.patient_id))
-    yield studies.join(LabelRow, (LabelRow.level == "study") & (LabelRow.subject == Study.study_id))
+    for level in (PATIENT_STUDY, "study"):
+        yield studies.join(LabelRow, (LabelRow.level == level) & (LabelRow.subject == Study.study_id))
     yield series.join(LabelRow, (LabelRow.level == "series") & (LabelRow.subject == Series.series_id))
     instances = series.join(Instance, Instance.series_id == Series.series_id)
     yield instances.join(LabelRow, (LabelRow.level == "instance") & (LabelRow.subject == Instance.instance_id))

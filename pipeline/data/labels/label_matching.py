@@ -126,7 +126,10 @@ class Matcher:
 
 def _too_little(line: LabelLine) -> str:
     if line["PatientID"]:
-        return "it has a PatientID but no StudyDate, and only both together name a study; add the date"
+        return (
+            "it has a PatientID but no StudyDate, and only both together name a study; add the date, or import with "
+            "--level patient to label all studies that the patient has had so far"
+        )
     return "it has no identifier; add one"
 
 

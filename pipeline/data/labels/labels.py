@@ -23,6 +23,7 @@ from pipeline.data.labels.label_csv import IgnoredColumns, LabelLine, LabelProbl
 from pipeline.data.labels.label_matching import Match, Matcher, Unmatched
 from pipeline.data.labels.label_values import BadValue, LabelValues, check_label_values
 from pipeline.data.labels.masks import MaskRefused, read_mask
+from pipeline.data.labels.patient_level import PATIENT_STUDY, match_patient, names_patient_alone
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
@@ -31,7 +32,7 @@ from pipeline.types import Label
 
 _SAID = ("label", "source", "reader", "labelled_on", "official_set", "relative_position")
 _COLUMNS = ("level", "subject", *_SAID, "mask_key")
-LEVELS = ("patient", "study", "series", "instance")
+LEVELS = ("patient", PATIENT_STUDY, "study", "series", "instance")
 _CHUNK = 500
 Key = tuple[Any, ...]
 Item = TypeVar("Item")
@@ -72,8 +73,11 @@ class _Ready:
         return {"level": self.match.level, "subject": self.match.subject, "mask_key": self.mask_key, **said}
 
 
-def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
+def import_labels(csv_path: Path, settings: Settings, patient_level: bool = False) -> LabelReport:
     """Import a label file (`pipeline.dicom.wrap.label_table`); importing it again adds nothing.
+
+    With `patient_level`, a line that names a patient alone labels the studies that it covers (`patient_level`); without
+    it, such a line is a problem.
 
     Masks go into the pixel store. A line that matches no subject or several, or whose mask does not fit, is reported
     with its number and adds nothing; the other lines are imported.
@@ -89,10 +93,11 @@ def import_labels(csv_path: Path, settings: Settings) -> LabelReport:
         Crosswalk.open(settings) as crosswalk,
         Catalogue.open(settings) as catalogue,
     ):
-        door = _Door(csv_path, Matcher(crosswalk, pseudonyms), PixelStore(settings.store), problems)
+        people = crosswalk if patient_level else None
+        door = _Door(csv_path, Matcher(crosswalk, pseudonyms), PixelStore(settings.store), problems, people)
         for part in _parts(_noting(read_label_csv(csv_path), ignored)):
             with catalogue.reading() as session, crosswalk.transaction():
-                ready = [item for line in part if (item := door.admit(session, line)) is not None]
+                ready = [item for line in part for item in door.admit(session, line)]
             with catalogue.session() as session:
                 outcomes = add_labels(session, [item.columns() for item in ready])
                 _mark_image_subjects(session, ready)
@@ -122,19 +127,23 @@ class _Door:
     matcher: Matcher
     store: PixelStore
     problems: list[LabelProblem]
+    people: Crosswalk | None = None  # to find the studies of a patient, where lines may be about one
 
-    def admit(self, session: Session, line: LabelLine | LabelProblem) -> _Ready | None:
-        """Match a line to the catalogue, check its values and store its mask; None, with a problem, if one fails."""
+    def admit(self, session: Session, line: LabelLine | LabelProblem) -> list[_Ready]:
+        """Match a line to the catalogue, check its values and store its mask; nothing, with a problem, if one fails."""
         if isinstance(line, LabelProblem):
             self.problems.append(line)
-            return None
+            return []
         try:
             values = check_label_values(line)
-            match = self.matcher.match(session, line)
-            return _Ready(match, values, self._mask(match, values))
+            if self.people is not None and names_patient_alone(line):
+                matches = match_patient(session, self.people, line, values)
+            else:
+                matches = [self.matcher.match(session, line)]
+            return [_Ready(match, values, self._mask(match, values)) for match in matches]
         except (BadValue, Unmatched, MaskRefused) as error:
             self.problems.append(LabelProblem(line.number, str(error)))
-            return None
+            return []
 
     def _mask(self, match: Match, values: LabelValues) -> str | None:
         if not values.mask:
