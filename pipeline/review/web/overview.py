@@ -15,7 +15,7 @@ from pipeline.errors import RejectionCode
 from pipeline.review.web.access import Reader, RoomHere, require_permission
 from pipeline.review.web.night_charts import draw_trends, fold_reasons
 from pipeline.review.web.pages import page
-from pipeline.stages.operations.drift import list_nights, read_drift, read_night
+from pipeline.stages.operations.drift import find_nights_beside, list_nights, read_drift, read_night
 from pipeline.stages.operations.model_card import list_scored_models, read_model_card
 from pipeline.stages.operations.trends import read_trends
 
@@ -29,14 +29,20 @@ Exporter = Annotated[Reader, Depends(require_permission("export_audit"))]
 
 
 @router.get("/night")
-def night_page(request: Request, room: RoomHere, reader: NightReader, day: date | None = None) -> Response:
-    """Show a night: counts of received, scored, flagged and rejected scans, and the drift of scores."""
-    days = list_nights(room.catalogue) or [now().date()]
-    chosen = day or days[0]
+def night_page(
+    request: Request, room: RoomHere, reader: NightReader, day: Annotated[str, Query(max_length=10)] = ""
+) -> Response:
+    """Show a night: counts of received, scored, flagged and rejected scans, and the drift of scores.
+
+    `day` is any day (YYYY-MM-DD), without one the latest with a night; a day without events says so.
+    """
     # Whoever decides must not learn from counts what the list hides: in a run of one study the count is the answer,
     # and an object of ours that came back belongs to a flagged scan.
     hidden = room.review.worklist.list_blind_runs() if reader.may("decide") else frozenset[str]()
     codes = (RejectionCode.MADE_HERE.value,) if reader.may("decide") else ()
+    days = list_nights(room.catalogue, codes) or [now().date()]
+    chosen = _day(day) or days[0]
+    before, after = find_nights_beside(room.catalogue, chosen, codes)
     night, trends = (
         read_night(room.catalogue, chosen, hidden, codes),
         read_trends(room.catalogue, chosen, hidden, codes),
@@ -45,6 +51,9 @@ def night_page(request: Request, room: RoomHere, reader: NightReader, day: date 
         "found": night,
         "held_back": bool(hidden),
         "days": sorted({*days, chosen}, reverse=True),
+        "before": before,
+        "after": after,
+        "empty": not (night["files"] or night["new"] or night["rejected"] or night["runs"]),
         "charts": draw_trends(trends),
         "boxes": bool(trends.p_values),
         "refusals": fold_reasons(night["refusals"], trends.refusals),
@@ -52,6 +61,17 @@ def night_page(request: Request, room: RoomHere, reader: NightReader, day: date 
         "drifts": sorted(read_drift(room.catalogue, hidden).items()),
     }
     return page(request, room, reader, "night.html", "night", **context)
+
+
+def _day(text: str) -> date | None:
+    if not text:
+        return None
+    try:
+        if len(text) == len("YYYY-MM-DD"):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise HTTPException(422, "The day is not a date of the form YYYY-MM-DD. Choose one on the page of the night.")
 
 
 @router.get("/models")

@@ -9,13 +9,13 @@ from datetime import date, datetime, time
 from typing import Any
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, Instance, NotScored, RejectionRow, RunRow, SourceFile
 
-NIGHTS = 14  # number of nights to choose from
+NIGHTS = 14  # number of latest nights in the menu; every other is reached by its date
 RUNS = 20  # number of runs per route in the drift chart
 TAIL = 0.1  # by definition, also the share of normals with a p-value this small
 ACCEPTED = ("accepted", "same")
@@ -48,16 +48,40 @@ class Drift:
         )
 
 
-def list_nights(catalogue: Catalogue) -> list[date]:
-    """Return the latest days on which something was ingested or scored, newest first."""
+def list_nights(catalogue: Catalogue, hidden_codes: Collection[str] = ()) -> list[date]:
+    """Return the latest days on which something was ingested or scored, newest first.
+
+    A file that was refused with one of `hidden_codes` makes no night.
+    """
     with catalogue.reading() as session:
         scored = session.scalars(
             select(RunRow.started_at).where(RunRow.kind == "score").order_by(RunRow.started_at.desc()).limit(500)
         )
         days = {moment.date() for moment in scored}
-        latest = session.scalar(select(func.max(SourceFile.seen_at)))
+        latest = session.scalar(select(func.max(SourceFile.seen_at)).where(SourceFile.outcome.not_in(hidden_codes)))
     days |= {latest.date()} if latest else set()
     return sorted(days, reverse=True)[:NIGHTS]
+
+
+def find_nights_beside(
+    catalogue: Catalogue, day: date, hidden_codes: Collection[str] = ()
+) -> tuple[date | None, date | None]:
+    """Return the nearest days before and after a day on which something was read, refused or scored.
+
+    A file that was refused with one of `hidden_codes` makes no night.
+    """
+    begin, end = datetime.combine(day, time()), datetime.combine(day, time.max)
+    sources: tuple[tuple[Any, Any], ...] = (
+        (Instance.ingested_at, true()),
+        (SourceFile.seen_at, SourceFile.outcome.not_in(hidden_codes)),
+        (RejectionRow.first_seen_at, RejectionRow.code.not_in(hidden_codes)),
+        (RunRow.started_at, RunRow.kind == "score"),
+    )
+    with catalogue.reading() as session:
+        earlier = [session.scalar(select(func.max(at)).where(at < begin, rule)) for at, rule in sources]
+        later = [session.scalar(select(func.min(at)).where(at > end, rule)) for at, rule in sources]
+    before = max((one.date() for one in earlier if one is not None), default=None)
+    return before, min((one.date() for one in later if one is not None), default=None)
 
 
 def read_night(

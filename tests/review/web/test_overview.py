@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -49,3 +50,17 @@ def test_a_card_says_data_limits_and_that_nothing_was_measured(room: Any, scored
     assert re.search("has not been evaluated|Evaluated on", page)
     assert read_model_card(room.catalogue, room.settings, "%") is None  # not the pattern, and too short
     assert read_model_card(room.catalogue, room.settings, "%%%%%%%%") is None
+
+
+def test_any_night_can_be_chosen_and_one_without_events_says_so(room: Any, scored: Any, browser: Any) -> None:
+    day = room.catalogue.run(scored.run_id).started_at.date()
+    ann = browser("ann")
+    assert "Nothing was read" not in ann.get(f"/night?day={day}").text
+    for other in ("2001-02-03", "9999-12-31", "0001-01-01"):
+        page = ann.get(f"/night?day={other}")
+        assert page.status_code == 200 and "Nothing was read, refused or scored on" in page.text
+        assert f'value="{other}"' in page.text and f'href="/night?day={day}"' in page.text
+    assert ann.get("/night?day=").status_code == 200
+    for wrong in ("2026-02-30", "yesterday", "20260101", "' OR 1=1"):
+        page = ann.get(f"/night?day={quote(wrong)}")
+        assert page.status_code == 422 and "YYYY-MM-DD" in page.text and wrong not in page.text
