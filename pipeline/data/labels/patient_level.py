@@ -1,4 +1,4 @@
-"""Statements about a patient: the studies that they cover, and none that comes later.
+"""Statements about a patient: they cover the studies so far and no later one.
 
 "Normal" today says nothing about a scan of next year. So a line that names a patient alone becomes one label per study
 that is covered, on a level of its own that any statement about the study itself overrides. Covered are the studies up

@@ -1,4 +1,4 @@
-"""Every night can be reached, however long ago, and a reader is led to none that only an object of ours has made."""
+"""Every night can be reached, however long ago; a reader is not led to one that only an object of ours has made."""
 
 from __future__ import annotations
 
