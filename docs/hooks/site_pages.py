@@ -61,7 +61,7 @@ OTHERS = {
     "out-of-domain": "Refuse strangers",
     "synthesise-training": "Teach with synthetic images",
     "text-to-image": "Draw from words",
-    "translate": "Make CT from MR",
+    "translate": "Make one scanner's images into another's",
     "tokenise-signal": "Write speech in units",
     "classify-signal": "Name what an ECG shows",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
+from pipeline.stages.generate.task_config import load_task
 
 RUN = """
 name: tiny
@@ -42,9 +43,18 @@ def test_every_task_leaves_its_pictures_and_tables(comparison: Path, tmp_path: P
 
     out, workspace = tmp_path / "out", tmp_path / "workspace"
     workspace.mkdir()
-    main(out, ("pca",), workspace, comparison, 60, own_runs=(), with_lesions=())
+    main(out, ("pca",), workspace, comparison, 60, own_runs=(), panels=())
     assert {file.name for file in out.glob("*.*")} == {"pca.png", "kid.png", "leaderboard.md"}
     tasks = {file.name for file in (out / "tasks").iterdir()}
     assert tasks == {"denoise-sweep.png", *(f"{kind}{end}" for kind in OTHERS for end in (".md", "-sheet.png"))}
     with pytest.raises(ConfigError, match="nothing.*pca, vae"):
-        main(out, ("nothing",), workspace, comparison, 60, own_runs=(), with_lesions=())
+        main(out, ("nothing",), workspace, comparison, 60, own_runs=(), panels=())
+
+
+def test_every_panel_names_a_task_of_its_kind_and_makes_it_smaller() -> None:
+    from flows.gallery import PANELS, TASKS
+
+    for panel in PANELS:
+        shipped, small = (load_task(TASKS / f"{panel.file}.yaml", changes) for changes in ((), panel.changes))
+        assert small.task == panel.kind
+        assert small == shipped or small.run.training.images < shipped.run.training.images

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from pipeline.evaluation import style
 from pipeline.evaluation.bootstrap import Estimate
@@ -25,6 +26,9 @@ def draw_label_curve(rows: Sequence[tuple[str, int, Estimate]], title: str) -> F
             colour = COLOURS[place % len(COLOURS)]
             axes.errorbar(x, y, yerr=[low, high], color=colour, marker="o", markersize=4, capsize=2, label=name)
         axes.set_xscale("log")
+        axes.set_xticks(sorted({labels for _, labels, _ in rows}))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("labelled recordings")
         axes.set_ylabel("accuracy, 95 % interval over patients")
         axes.set_title(title)
