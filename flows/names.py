@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect.runtime import flow_run
@@ -16,6 +16,12 @@ from pipeline.stages.run.auto_config import load_run
 
 def _parameters() -> dict[str, Any]:
     return dict(flow_run.parameters)
+
+
+def read_due_time() -> datetime:
+    """Return when the flow run was due (UTC without time zone): its scheduled time, or now outside a run."""
+    due_at: datetime = flow_run.scheduled_start_time or datetime.now(UTC)
+    return due_at.astimezone(UTC).replace(tzinfo=None, microsecond=0)
 
 
 def _when() -> str:

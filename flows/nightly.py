@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import date as calendar_date
 from typing import Any, cast
 
 from prefect import flow
@@ -14,7 +16,7 @@ from flows import WORKSPACE
 from flows.evaluate import evaluate
 from flows.generate import generate
 from flows.ingest import ingest
-from flows.names import night_name
+from flows.names import night_name, read_due_time
 from flows.night_log import (
     cut_lines,
     evaluate_lines,
@@ -26,23 +28,35 @@ from flows.night_log import (
 )
 from flows.outcome import ended, settled
 from flows.policies import QUIET
-from flows.request import hold_request, read_request
+from flows.request import find_request, hold_request, read_request
 from flows.score import score
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.errors import NightreadError
 from pipeline.stages.operations.night_report import build_night_report, find_untrained
+from pipeline.stages.watch.nights import find_due_time, record_night, summarise
 
 
 @flow(name="nightly", flow_run_name=night_name, **QUIET)
-def nightly(request: str, workspace: str) -> Any:
+def nightly(request: str, workspace: str, date: str = "") -> Any:
     """Ingest new scans and their labels, train routes that have no champion, score, evaluate and report; last, run
     the generative tasks.
 
     A failing part (an unreadable folder, a route with too few normals) is reported and does not stop the rest.
-    `request` is the path of the file that describes the night (see `flows.request`).
+    `request` is the path of the file that describes the night (see `flows.request`); `date` (YYYY-MM-DD) says which
+    missed night this one makes up for.
     """
-    settings = Settings.load(workspace)
+    settings, schedule = Settings.load(workspace), read_request(request).name
+    due_at = find_due_time(settings, schedule, calendar_date.fromisoformat(date)) if date else read_due_time()
+    with record_night(settings, schedule, due_at) as night:
+        report = _run_parts(request, workspace, settings)
+        night.summary, night.failures = summarise(report), len(report["failures"])
+    create_markdown_artifact(key="night", markdown=report["markdown"], description="The night in one page")
+    return ended(report)
+
+
+def _run_parts(request: str, workspace: str, settings: Settings) -> dict[str, Any]:
+    """Run the parts of the night in order, and return its report."""
     log_lines(["1 of 5: reading new scans and labels."])
     ingested, failures = settled([cast(Any, ingest)(request, workspace, return_state=True)])
     log_lines(line for part in ingested for line in ingest_lines(part["reports"], part["labels"]))
@@ -63,11 +77,10 @@ def nightly(request: str, workspace: str) -> Any:
     failures += [failure for part in (*ingested, *scored, *measured) for failure in part["failures"]]
     reports = [[report for part in parts for report in part["reports"]] for parts in (ingested, scored, measured)]
     log_failures(failures)
-    report = build_night_report(settings, *reports, failures)  # type: ignore[call-arg]  # three lists
+    report: dict[str, Any] = build_night_report(settings, *reports, failures)  # type: ignore[call-arg]  # three lists
     log_lines(cut_lines(report["cut_short"]))
     log_lines([f"The night has ended with {len(failures)} failures. The artifact `night` is its report."])
-    create_markdown_artifact(key="night", markdown=report["markdown"], description="The night in one page")
-    return ended(report)
+    return report
 
 
 def _untrained(request: str, settings: Settings) -> tuple[list[str], list[str]]:
@@ -82,15 +95,21 @@ def _untrained(request: str, settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def run_nightly(
-    roots: list[str], configs: list[str], labels: list[str], workspace: str, tasks: Sequence[str] = ()
+    roots: list[str], configs: list[str], labels: list[str], workspace: str, tasks: Sequence[str] = (), day: str = ""
 ) -> dict[str, Any]:
     """Run the night once, for callers that do not use Prefect; `failures` in the report lists the errors.
+
+    `day` (YYYY-MM-DD) is that of the missed night which this one makes up for.
 
     Heartbeats are off: the caller sees whether this process is alive, and each heartbeat costs a second per flow.
     """
     quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-    with quick, hold_request(workspace, roots, configs, labels, tasks) as request:
-        report: dict[str, Any] = cast(Any, nightly)(request, workspace, return_state=True).result(
+    served = find_request(Settings.load(workspace), "nightly") if day and not (roots or configs) else None
+    with (
+        quick,
+        nullcontext(str(served)) if served else hold_request(workspace, roots, configs, labels, tasks) as request,
+    ):
+        report: dict[str, Any] = cast(Any, nightly)(request, workspace, day, return_state=True).result(
             raise_on_failure=False
         )
     if isinstance(report, BaseException):

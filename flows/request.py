@@ -11,25 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import Field
-
 from pipeline import durable
-from pipeline.config import Config, Settings, ZoneName, load_config
+from pipeline.config import Settings, load_config
 from pipeline.dicom.identity.keyfile import make_private_folder
-
-
-class Schedule(Config):
-    """Schedule of the night and its inputs: `configs/schedules/*.yaml`."""
-
-    name: str = Field("nightly", pattern=r"^[\w.-]+$", description="name of the deployment in Prefect")
-    cron: str = Field("30 1 * * *", description="minute hour day month weekday")
-    timezone: ZoneName = Field("UTC", description="IANA time zone of the cron line")
-    roots: tuple[str, ...] = Field(
-        (), description="folders and archives to ingest, besides scans received over the network"
-    )
-    configs: tuple[str, ...] = Field((), description="run configurations, one per route")
-    labels: tuple[str, ...] = Field((), description="label files to import after every ingest")
-    tasks: tuple[str, ...] = Field((), description="generative tasks to run at the end of the night")
+from pipeline.stages.watch.schedule import Schedule
 
 
 def read_request(file: str) -> Schedule:
@@ -61,15 +46,26 @@ def write_request(
     configs: Sequence[str],
     labels: Sequence[str],
     tasks: Sequence[str] = (),
-    name: str = "",
+    schedule: str = "",
 ) -> Path:
-    """Write a request, readable only by its owner, and return its path; a given `name` is overwritten."""
-    folder = settings.key_file.parent / "requests"  # beside the crosswalk, where everything identifying is kept
+    """Write a request, readable only by its owner, and return its path; that of a `schedule` is overwritten."""
+    folder = _folder(settings)
     make_private_folder(folder.parent)
     make_private_folder(folder)
-    file = folder / f"{name or uuid.uuid4().hex}.json"
-    request = {"roots": list(roots), "configs": list(configs), "labels": list(labels), "tasks": list(tasks)}
+    file = folder / f"{f'schedule-{schedule}' if schedule else uuid.uuid4().hex}.json"
+    parts = {"roots": roots, "configs": configs, "labels": labels, "tasks": tasks}
+    request = {"name": schedule or "nightly"} | {part: list(paths) for part, paths in parts.items()}
     return durable.write(file, json.dumps(request, indent=1), mode=0o600)
+
+
+def find_request(settings: Settings, schedule: str) -> Path | None:
+    """Return the request of a schedule that has been served on this workspace, if there is one."""
+    file = _folder(settings) / f"schedule-{schedule}.json"
+    return file if file.exists() else None
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.key_file.parent / "requests"  # beside the crosswalk, where everything identifying is kept
 
 
 @contextmanager

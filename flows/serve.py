@@ -6,12 +6,14 @@ import os
 import signal
 from pathlib import Path
 
-from flows.request import Schedule, read_request, write_request
+from flows.request import read_request, write_request
 from flows.server import run_server
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
 from pipeline.stages.generate.task_config import load_task
 from pipeline.stages.run.auto_config import load_run
+from pipeline.stages.watch.nights import register_schedules
+from pipeline.stages.watch.schedule import Schedule
 
 
 def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
@@ -34,6 +36,7 @@ def serve_schedule(file: Path, settings: Settings, port: int = 0) -> None:
         load_task(task)
     # Until Prefect's runner handles the signal, its default action would end this process and orphan the server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    register_schedules(settings, [schedule])
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     with run_server(home / "server.log", port) as url:
@@ -67,7 +70,7 @@ def _serve(schedule: Schedule, settings: Settings) -> None:
         name=schedule.name,
         schedules=[cron],
         parameters={
-            "request": str(write_request(settings, *paths, name=f"schedule-{schedule.name}")),  # type: ignore[misc, arg-type]  # four lists
+            "request": str(write_request(settings, *paths, schedule=schedule.name)),  # type: ignore[misc, arg-type]  # four lists
             "workspace": str(settings.workspace),
         },
         global_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),

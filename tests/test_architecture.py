@@ -40,7 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tracking",),
     ("stages.run",),
     ("stages.detect", "stages.speed"),
-    ("stages.auto", "stages.choose", "stages.generate", "stages.operations"),
+    ("stages.auto", "stages.choose", "stages.generate", "stages.operations", "stages.watch"),
     ("stages.benchmark", "stages.pacs"),
     ("review",),
     ("review.web",),

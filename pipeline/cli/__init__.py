@@ -27,13 +27,14 @@ from pipeline.cli.review import review
 from pipeline.cli.signals import SIGNALS
 from pipeline.cli.text_prompts import WORDS
 from pipeline.cli.train import train
+from pipeline.cli.watch import status, watch
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
 COMMANDS = (
-    *(ingest, wrap, labels, series, train, score, evaluate, promote, rollback, promotions, flagged, nightly),
+    *(ingest, wrap, labels, series, train, score, evaluate, promote, rollback, promotions, flagged, nightly, status),
     *(listen, pull, push),
     review,
-    *(serve, runs, compare, grid, export, benchmark, generate, gallery, spoil),
+    *(serve, watch, runs, compare, grid, export, benchmark, generate, gallery, spoil),
     *(rejections, identity, backup, restore, doctor),
 )
 

@@ -27,6 +27,8 @@ from pipeline.stages.generate.task_config import DenoiseTask, RetrieveTask, Samp
 from pipeline.stages.operations.promotion_gates import PromotionGates
 from pipeline.stages.run.auto_config import AutoConfig
 from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.watch.schedule import Schedule
+from pipeline.stages.watch.site_config import SiteConfig
 
 HEAD = """# Configuration
 
@@ -119,6 +121,8 @@ def document() -> str:
         Settings,
         FindingList,
         HangingList,
+        Schedule,
+        SiteConfig,
     )
     models = {name: model for root in roots for name, model in models_below(root).items()}
     return "\n".join([HEAD, *(table(model) for model in models.values())]).rstrip() + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -173,12 +174,23 @@ def evaluate(
 @click.option(
     "-l", "--labels", multiple=True, type=click.Path(path_type=Path), help="Label files to import after the ingest."
 )
+@click.option(
+    "--date", "day", type=click.DateTime(["%Y-%m-%d"]), help="Make up for the missed night of this day (YYYY-MM-DD)."
+)
 @json_option
 @click.pass_context
 def nightly(
-    context: click.Context, paths: tuple[Path, ...], configs: tuple[Path, ...], labels: tuple[Path, ...], as_json: bool
+    context: click.Context,
+    paths: tuple[Path, ...],
+    configs: tuple[Path, ...],
+    labels: tuple[Path, ...],
+    day: datetime | None,
+    as_json: bool,
 ) -> None:
     """Run the whole night once, as a Prefect flow: ingest, train if needed, calibrate, score, evaluate, list.
+
+    Every night reads what earlier ones left, so one run makes up for all missed ones; --date says so to the watch, and
+    without PATHS and --config it reads what the schedule that was served last reads.
 
     No server has to be started first. A failing part is reported and does not stop the rest; the exit code is then 1.
     """
@@ -191,6 +203,7 @@ def nightly(
         files,
         [str(path.absolute()) for path in labels],
         str(settings.workspace),
+        day=f"{day:%Y-%m-%d}" if day else "",
     )
     if as_json:
         print_json(result)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.stages.watch.nights import last_night
 from pipeline.tracking.registry import list_registered
 
 Night = Any
@@ -22,6 +23,10 @@ def test_the_first_night_does_it_all(night: Night) -> None:
     assert len(report["evaluated"]) == 1
     assert report["markdown"].startswith("# The night")
     assert [*list_registered(settings, "phantom-mr").values()] == ["1 challenger champion"]
+    with Catalogue.open(settings) as catalogue:
+        row = last_night(catalogue, "nightly")
+    assert row is not None and (row.state, row.summary["failures"]) == ("done", 0)
+    assert (row.summary["new"], row.summary["flagged"]) == (54, len(report["flagged"]))
 
 
 def test_the_night_after_repeats_nothing(night: Night, phantom_night: Any) -> None:

@@ -1,0 +1,188 @@
+"""Nights in the catalogue: begun, alive, ended; written by the night itself, and read by the watch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from filelock import FileLock, Timeout
+from sqlalchemy import select, update
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import now
+from pipeline.data.catalogue.watch_schema import BeatRow, NightRow, ScheduleRow
+from pipeline.errors import CatalogueError, ConfigError
+from pipeline.stages.watch.schedule import Schedule
+
+BEAT_SECONDS = 60.0
+
+
+@dataclass
+class Night:
+    """The record of a running night; `summary` is what it will have left when it ends."""
+
+    schedule: str
+    summary: dict[str, Any] = field(default_factory=dict)
+    failures: int = 0
+
+
+@contextmanager
+def record_night(settings: Settings, schedule: str, due_at: datetime | None = None) -> Iterator[Night]:
+    """Record a night while the block runs, with a heartbeat every minute from a thread; one at a time per schedule.
+
+    The record is for the watch and the night does not depend on it: a catalogue that cannot be written leaves the
+    record out. Durations are measured by the monotonic clock, so a clock that jumps does not change them.
+
+    Args:
+        settings: settings of the workspace.
+        schedule: name of the schedule.
+        due_at: when it was due (UTC without time zone); None for now.
+
+    Raises:
+        ConfigError: another run of this schedule is still running in this workspace.
+    """
+    lock = FileLock(settings.workspace / f"night-{schedule}.lock")
+    settings.workspace.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"A run of {schedule!r} is still running in this workspace, and two at once are not allowed. Wait for its "
+            "end: nightread status"
+        ) from None
+    try:
+        with _beating(settings, schedule, due_at) as night:
+            yield night
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _beating(settings: Settings, schedule: str, due_at: datetime | None) -> Iterator[Night]:
+    night, began, ended, state = Night(schedule), time.monotonic(), threading.Event(), "failed"
+    number = _begin(settings, schedule, due_at)
+    thread = threading.Thread(target=_beat, args=(settings, number, ended), daemon=True, name="heartbeat")
+    thread.start()
+    try:
+        yield night
+        state = "failed" if night.failures else "done"
+    except BaseException as error:
+        night.summary |= {"errors": [type(error).__name__]}
+        raise
+    finally:
+        ended.set()
+        thread.join(timeout=5)
+        seconds = round(time.monotonic() - began, 1)
+        values = {"state": state, "ended_at": now(), "beat_at": now()}
+        summary = night.summary | {"seconds": seconds, "failures": night.failures}
+        _write_night(settings, number, values | {"summary": summary})
+
+
+def _begin(settings: Settings, schedule: str, due_at: datetime | None) -> int | None:
+    """Add the night's row; those that are still running by their state died without a word, since the lock is ours."""
+    with suppress(CatalogueError), Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        dead = update(NightRow).where(NightRow.schedule == schedule, NightRow.state == "running")
+        session.execute(dead.values(state="crashed", ended_at=NightRow.beat_at))
+        row = NightRow(schedule=schedule, due_at=due_at or now(), summary={})
+        session.add(row)
+        session.flush()
+        return row.id
+    return None
+
+
+def _beat(settings: Settings, number: int | None, ended: threading.Event) -> None:
+    while not ended.wait(BEAT_SECONDS):
+        _write_night(settings, number, {"beat_at": now()})
+
+
+def _write_night(settings: Settings, number: int | None, values: Mapping[str, Any]) -> None:
+    if number is None:
+        return
+    with suppress(CatalogueError), Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        session.execute(update(NightRow).where(NightRow.id == number).values(**values))
+
+
+def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the counts of a night's report (`build_night_report`) that the watch keeps; nothing in it is a name."""
+    return {
+        "files": report["files"],
+        "new": report["new"],
+        "refused": sum(report["rejected_tonight"].values()),
+        "refused_by_code": report["rejected_tonight"],
+        "scored": sum(route["studies"] for route in report["scored"]),
+        "flagged": sum(route["flagged"] for route in report["scored"]),
+        "not_scored": sum(report["not_scored"].values()),
+        "routes": {route["route"]: route["studies"] for route in report["scored"]},
+        "errors": sorted({str(failure).partition(":")[0][:60] for failure in report["failures"]}),
+    }
+
+
+def register_schedules(settings: Settings, schedules: Sequence[Schedule]) -> None:
+    """Let the watch expect these schedules, and no others, from now on; an unchanged one keeps its beginning."""
+    with Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        rows = {row.name: row for row in session.scalars(select(ScheduleRow))}
+        for row in rows.values():
+            row.active = row.active and row.name in {schedule.name for schedule in schedules}
+        for schedule in schedules:
+            row = rows.get(schedule.name) or ScheduleRow(name=schedule.name)
+            if not row.active or row.definition != schedule.timing():
+                row.active, row.definition, row.since = True, schedule.timing(), now()
+            session.add(row)
+
+
+def list_schedules(catalogue: Catalogue) -> list[tuple[Schedule, datetime]]:
+    """Return the schedules that are expected to run, with the time since when."""
+    query = select(ScheduleRow).where(ScheduleRow.active.is_(True)).order_by(ScheduleRow.name)
+    with catalogue.reading() as session:
+        return [(Schedule.model_validate(row.definition), row.since) for row in session.scalars(query)]
+
+
+def find_due_time(settings: Settings, schedule: str, day: date) -> datetime:
+    """Return when a schedule was due on a day of its time zone: its first firing, or the day's beginning in UTC.
+
+    Raises:
+        ConfigError: the day is in the future.
+    """
+    with Catalogue.open(settings) as catalogue:
+        expected = {one.name: one for one, _ in list_schedules(catalogue)}.get(schedule)
+    zone = ZoneInfo(expected.timezone) if expected else UTC
+    if day > datetime.now(zone).date():
+        raise ConfigError(f"The night of {day} has not come yet. Give a date up to today, {datetime.now(zone).date()}.")
+    start = datetime.combine(day, datetime.min.time(), zone).astimezone(UTC).replace(tzinfo=None)
+    firing = expected.next_firing(start - timedelta(seconds=1)) if expected else start
+    return min(firing, now()) if firing < start + timedelta(days=1) else start
+
+
+def last_night(catalogue: Catalogue, schedule: str) -> NightRow | None:
+    """Return the newest run of a schedule."""
+    query = select(NightRow).where(NightRow.schedule == schedule).order_by(NightRow.id.desc()).limit(1)
+    with catalogue.reading() as session:
+        return session.scalar(query)
+
+
+def has_run_since(catalogue: Catalogue, schedule: str, due_at: datetime) -> bool:
+    """Whether a run began at or after a firing, or for it; a later night reads what an earlier one left."""
+    query = select(NightRow.id).where(
+        NightRow.schedule == schedule, (NightRow.due_at >= due_at) | (NightRow.started_at >= due_at)
+    )
+    with catalogue.reading() as session:
+        return session.scalar(query.limit(1)) is not None
+
+
+def beat(settings: Settings, name: str, detail: Mapping[str, Any] | None = None) -> None:
+    """Record a sign of life of a process; a catalogue that cannot be written leaves it out."""
+    with suppress(CatalogueError), Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        session.merge(BeatRow(name=name, beat_at=now(), detail=dict(detail or {})))
+
+
+def read_beat(catalogue: Catalogue, name: str) -> BeatRow | None:
+    """Return the last sign of life of a process."""
+    with catalogue.reading() as session:
+        return session.get(BeatRow, name)

@@ -1,0 +1,84 @@
+"""Schedules fire when they say, across time zones, clock changes and windows; those that never fire are refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.config import parse_config
+from pipeline.errors import ConfigError
+from pipeline.stages.watch.schedule import Schedule
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"cron": "0 0 31 2 *"}, "no such day exists"),
+        ({"cron": "30 1 * *"}, "must have five fields"),
+        ({"cron": "0 30 1 * * *"}, "must have five fields"),  # seconds first: a habit of other schedulers
+        ({"cron": "61 1 * * *"}, "is not a cron line (Bad minute)"),
+        ({"timezone": "Mars/Olympus"}, "is not an IANA time zone"),
+        ({"windows": ["08:00-17:00"]}, "never fires within the windows 08:00-17:00"),
+        ({"windows": ["22-6"]}, "is not a window such as 22:00-06:00"),
+        ({"windows": ["22:00-22:00"]}, "is not a window"),
+        ({"windows": ["22:00-24:30"]}, "is not a window"),
+        ({"name": "../night"}, "does not have the form"),
+        ({"flow": "nap"}, "must be 'nightly'"),
+        ({"grace_minutes": 0}, "must be greater than 0"),
+    ],
+)
+def test_a_schedule_that_cannot_work_is_refused(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_config(fields, Schedule, "night.yaml")
+    assert sentence in str(raised.value)
+    assert "night.yaml" in str(raised.value)
+
+
+def test_firings_are_in_the_zone_of_the_schedule() -> None:
+    berlin = Schedule(cron="30 1 * * *", timezone="Europe/Berlin")
+    assert berlin.next_firing(at("2026-01-10T12:00")) == at("2026-01-11T00:30")  # UTC+1
+    assert berlin.next_firing(at("2026-07-10T12:00")) == at("2026-07-10T23:30")  # UTC+2
+    assert berlin.last_firing(at("2026-07-10T23:30")) == at("2026-07-10T23:30")  # that very minute counts
+    assert berlin.last_firing(at("2026-07-10T23:29:59")) == at("2026-07-09T23:30")
+
+
+@pytest.mark.parametrize("cron", ["30 2 * * *", "0 3 * * *"])
+def test_it_fires_once_on_each_day_of_a_clock_change(cron: str) -> None:
+    schedule = Schedule(cron=cron, timezone="Europe/Berlin")
+    for day in ("2026-03-28T12:00", "2026-10-24T12:00"):  # 02:00 to 03:00 is left out, and comes twice
+        first = schedule.next_firing(at(day))
+        assert timedelta(hours=22) < schedule.next_firing(first) - first < timedelta(hours=26)
+
+
+def test_both_ways_through_the_firings_agree() -> None:
+    schedule = Schedule(cron="*/20 1-3 * * 1-5", timezone="America/New_York", windows=("23:00-02:10",))
+    moment, firings = at("2026-03-05T00:00"), []
+    for _ in range(60):  # over the change to summer time
+        moment = schedule.next_firing(moment)
+        firings.append(moment)
+    for earlier, later in zip(firings, firings[1:], strict=False):
+        assert schedule.last_firing(later - timedelta(seconds=1)) == earlier
+
+
+def test_windows_may_pass_midnight_and_end_outside() -> None:
+    schedule = Schedule(cron="0 * * * *", windows=("22:00-02:00", "12:00-13:00"))
+    hours = [schedule.next_firing(at(f"2026-05-05T{hour:02}:30")).hour for hour in range(0, 24, 3)]
+    assert hours == [1, 12, 12, 12, 22, 22, 22, 22]
+    assert schedule.is_open(at("2026-05-05T01:59")) and not schedule.is_open(at("2026-05-05T02:00"))
+    assert schedule.is_open(datetime(2026, 5, 5, 12, 0, tzinfo=UTC))
+
+
+def test_the_29th_of_february_is_waited_for() -> None:
+    assert Schedule(cron="0 3 29 2 *").next_firing(at("2026-01-01T00:00")) == at("2028-02-29T03:00")
+
+
+def test_its_timing_names_no_folder() -> None:
+    timing = Schedule(roots=("/data/Smith",), labels=("/data/Smith.csv",)).timing()
+    assert "Smith" not in str(timing)
+    assert Schedule.model_validate(timing).cron == "30 1 * * *"
