@@ -101,6 +101,8 @@ class RejectionCode(StrEnum):
     NOT_A_VOLUME = "not-a-volume"
     TOO_FEW_SLICES = "too-few-slices"
     PARTLY_NORMAL = "partly-normal"
+    # before scoring
+    OUT_OF_DOMAIN = "out-of-domain"
 
 
 class Rejected(NightreadError):

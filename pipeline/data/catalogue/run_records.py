@@ -108,6 +108,16 @@ class RunRecords:
         with self.reading() as session:
             return list(session.scalars(query if run_id is None else query.where(NotScored.run_id == run_id)))
 
+    def list_held(self, model_sha256: str, code: str) -> set[str]:
+        """Return the series that a detector's runs were first to list with a code."""
+        query = (
+            select(NotScored.series_id)
+            .join(RunRow, RunRow.run_id == NotScored.run_id)
+            .where(NotScored.code == code, RunRow.sha256 == model_sha256)
+        )
+        with self.reading() as session:
+            return set(session.scalars(query))
+
     def list_still_not_scored(self) -> list[NotScored]:
         """Return the latest reason for every series that no detector has ever read, by series."""
         latest = {row.series_id: row for row in self.list_not_scored()}

@@ -25,6 +25,7 @@ from pipeline.stages.run.budget import describe_cut
 from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.preflight import count_sets
+from pipeline.stages.run.route_gate import fit_gate_of_run
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import findings, score_dataset
@@ -122,7 +123,8 @@ def _calibrate_in(opened: OpenRun) -> CalibrationReport:
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
     detector, data = centre(opened), opened.dataset(selection, cache="none")
     calibration = _calibration(detector, data, opened.config, {ref.patient_id for ref in learned.slices})
-    return _save(opened.using(detector.calibrated(calibration)), fingerprint(selection.slices))
+    gate_sha256 = fit_gate_of_run(opened)
+    return _save(opened.using(detector.calibrated(calibration)), fingerprint(selection.slices), gate_sha256)
 
 
 def centre(opened: OpenRun) -> Scorer:
@@ -166,13 +168,14 @@ def units(detector: Scorer, scores: list[SliceScore], config: RunConfig) -> list
     return [Unit(finding.study_id, finding.patient_id, finding.score) for finding in results]
 
 
-def _save(opened: OpenRun, data: dict[str, Any]) -> CalibrationReport:
+def _save(opened: OpenRun, data: dict[str, Any], gate_sha256: str = "") -> CalibrationReport:
     folder = opened.folder
     run = RunRef(str(folder.path), save_detector(folder.detector, opened.detector))
     report = replace(_report(run, opened.detector, opened.config), cut_short=describe_cut(folder))
     with track(opened.settings, opened.route, opened.config.name, folder.read("mlflow.json")["run_id"]) as tracked:
         tracked.log_data(data, "calibration")
         tracked.log_metrics({"calibration/n": report.n, "calibration/patients": report.patients})
+        tracked.log_tags({"domain_gate_sha256": gate_sha256} if gate_sha256 else {})
         if report.threshold is not None:
             tracked.log_metrics({"calibration/threshold": report.threshold})
     return report

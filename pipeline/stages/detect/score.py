@@ -14,8 +14,9 @@ from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.reading_list import draw_reading_lists
+from pipeline.data.catalogue.scan_measures import add_measures
 from pipeline.data.images.dataset import SliceDataset, fingerprint
-from pipeline.data.sets.selection import Selection
+from pipeline.data.sets.selection import NotScoredSeries, Selection
 from pipeline.detection.detector_file import read_detector
 from pipeline.detection.exported_detector import EXPORT
 from pipeline.detection.flag import Flagged, flag
@@ -25,6 +26,7 @@ from pipeline.errors import Rejected
 from pipeline.sealed_folder import hash_file
 from pipeline.stages.detect.usable_champion import find_usable_champion
 from pipeline.stages.run.open_run import OpenRun
+from pipeline.stages.run.route_gate import OUT_OF_DOMAIN, load_gate_of_run, screen
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress, findings, score_dataset
@@ -121,16 +123,23 @@ def _score_in(
     """Return the report and what was to be scored."""
     config, detector, catalogue = opened.config, opened.detector, opened.catalogue
     done = {row.study_id for row in catalogue.list_findings() if row.model_sha256 == opened.ref.sha256 and not again}
+    gate = load_gate_of_run(opened.folder)
     selection, labelled = _unread(opened.choose(), done)
+    strangers: tuple[NotScoredSeries, ...] = ()
+    measures: dict[str, dict[str, float]] = {}
+    if gate is not None:
+        screened = screen(opened, gate, _not_held(selection, opened, again))
+        selection, strangers, measures = screened.selection, screened.held, screened.measures
     data = opened.dataset(selection, cache="none")
     keeper = _Heatmaps(opened.folder.path / "heatmaps", data)
     scores, rejected = score_dataset(detector, data, keeper.offer, on_progress)
     results, refused = findings(detector, scores)
     flagged = flag(_study_p_values(results, detector, config), config.require_detection().flagging)
-    rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *rejected)]
+    rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *strangers, *rejected)]
     rows += _refused(refused, scores)
     news = catalogue.add_not_scored(run_id, rows)
     catalogue.add_findings(run_id, flagged.findings, opened.ref.sha256)
+    add_measures(catalogue, opened.route, opened.ref.sha256, measures)
     draw_reading_lists(catalogue, opened.settings.review)
     keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
     return _report(run_id, config, flagged, news, labelled), selection
@@ -141,6 +150,14 @@ def _unread(selection: Selection, done: set[str]) -> tuple[Selection, int]:
     read = {ref.study_id for ref in selection.slices if ref.label != "unknown"}
     rest = tuple(ref for ref in selection.slices if ref.study_id not in done | read)
     return replace(selection, slices=rest), len(read)
+
+
+def _not_held(selection: Selection, opened: OpenRun, again: bool) -> Selection:
+    """Leave out series that this very detector's gate held before, which would be held again each night."""
+    if again:
+        return selection
+    held = opened.catalogue.list_held(opened.ref.sha256, OUT_OF_DOMAIN)
+    return replace(selection, slices=tuple(ref for ref in selection.slices if ref.series_id not in held))
 
 
 def _study_p_values(results: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:

@@ -43,6 +43,7 @@ from pipeline.stages.run.preflight import (
     refuse_uncalibrated,
     refuse_without_normals,
 )
+from pipeline.stages.run.route_gate import refuse_few_for_gate
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import TrackedRun, track
@@ -119,6 +120,7 @@ def train(
         TooFewNormals: calibration needs more normals than there are (`pipeline.stages.run.preflight`).
         TrainingDiverged: NaN or infinity in a loss.
     """
+    refuse_few_for_gate(config, settings)
     if isinstance(config.method, EnsembleConfig):
         return assemble(train_members(config, config.method, settings, progress, say, purpose), settings, again)
     with Catalogue.open(settings) as catalogue:

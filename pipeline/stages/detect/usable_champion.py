@@ -10,6 +10,7 @@ from pipeline.data.catalogue.notices import Severity, update_notices
 from pipeline.data.catalogue.promotion_records import earlier_champions, list_promotions
 from pipeline.detection.detector_file import check_detector
 from pipeline.errors import ArtefactError
+from pipeline.stages.run.route_gate import load_gate_of_run
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.registry import find_champion
 from pipeline.types import RunRef
@@ -46,8 +47,8 @@ def _find_damage(run: RunRef) -> str:
     """Return why a run's detector cannot be used; "" if it can."""
     try:
         folder = RunFolder.open(run)
-        folder.read_config()
         check_detector(folder.detector, run.sha256)
+        load_gate_of_run(folder)
     except ArtefactError as error:
         return str(error)
     return ""

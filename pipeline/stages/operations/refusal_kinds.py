@@ -15,7 +15,7 @@ KINDS: dict[str, tuple[Code, ...]] = {
         *(Code.CORRUPT_HEADER, Code.NESTED_TOO_DEEP, Code.MISSING_IDENTITY, Code.INVALID_UID),
         *(Code.MISSING_ATTRIBUTE,),
     ),
-    "Images that do not belong here": (Code.SYNTHETIC, Code.MADE_HERE, Code.BURNED_IN_TEXT),
+    "Images that do not belong here": (Code.SYNTHETIC, Code.MADE_HERE, Code.BURNED_IN_TEXT, Code.OUT_OF_DOMAIN),
     "Pixels that cannot be decoded": (
         *(Code.UNSUPPORTED_PIXELS, Code.UNSUPPORTED_TRANSFER_SYNTAX, Code.TRUNCATED_PIXELS, Code.FRAME_COUNT),
         *(Code.TOO_MANY_PIXELS, Code.DECOMPRESSION_BOMB, Code.DECODE_FAILED, Code.DECODE_TIMEOUT),

@@ -10,6 +10,7 @@ from pipeline.config import Config, merge
 from pipeline.corruption.findings import HarvestConfig
 from pipeline.data.images.data_config import DataConfig
 from pipeline.detection.config import DetectionConfig
+from pipeline.detection.domain_gate import GateConfig
 from pipeline.detection.ensemble_config import EnsembleConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.config import EvaluationConfig
@@ -74,6 +75,9 @@ class RunConfig(Config):
     masks: MasksConfig | None = Field(
         None, description="controlnet of lesions: learn from labelled scans and their masks too; null: edges need none"
     )
+    domain_gate: GateConfig | None = Field(
+        None, description="hold series unlike the training normals instead of scoring them; null: score everything"
+    )
     unit: Literal["study", "slice"] = Field(
         "study",
         description="calibration and evaluation unit; `slice` if there are no normal studies, then without guarantee",
@@ -113,7 +117,7 @@ class RunConfig(Config):
         Raises:
             ValidationError: a section has an unknown or out-of-range field.
         """
-        own = self.model_dump(mode="json", exclude={"method"}, exclude_unset=True)
+        own = self.model_dump(mode="json", exclude={"method", "domain_gate"}, exclude_unset=True)
         run = RunConfig.model_validate(merge(own, sections))
         return run.model_copy(update={"name": f"{self.name}-{run.method.name}"})
 
@@ -126,7 +130,7 @@ class RunConfig(Config):
                 or out-of-range field.
         """
         sections = {} if self.unlabelled is None else self.unlabelled.teacher
-        own = self.model_dump(mode="json", exclude={"unlabelled"}, exclude_unset=True)
+        own = self.model_dump(mode="json", exclude={"unlabelled", "domain_gate"}, exclude_unset=True)
         if "method" in sections:
             del own["method"]
         elif isinstance(own["method"], dict):

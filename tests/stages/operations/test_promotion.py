@@ -197,7 +197,7 @@ def test_a_broken_champion_is_replaced_by_the_last_good_one(ward: Ward) -> None:
     promote_run(ward.settings, ward.better, BOSS, GATES)
     model = next((ward.settings.runs / ward.better / "model").glob("*.safetensors"))
     whole = model.read_bytes()
-    model.write_bytes(whole[:-1] + b"?")
+    model.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     (run,) = find_detectors_to_run(ward.settings)
     assert Path(run.path).name == ward.champion
     report = build_night_report(ward.settings, [], [score(run, ward.settings).to_json()], [])
