@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages.run",),
     ("stages.detect", "stages.speed"),
     ("stages.auto", "stages.choose", "stages.generate", "stages.operations", "stages.watch"),
+    ("stages.audit",),
     ("stages.benchmark", "stages.pacs"),
     ("review",),
     ("review.web",),

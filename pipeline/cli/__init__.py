@@ -10,6 +10,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli.admin import backup, identity, restore, serve
+from pipeline.cli.audit_findings import audit, reproduce
 from pipeline.cli.champions import promote, promotions, rollback
 from pipeline.cli.choosing import compare, grid
 from pipeline.cli.code_tasks import CODE_TASKS
@@ -34,6 +35,7 @@ COMMANDS = (
     *(ingest, wrap, labels, series, train, score, evaluate, promote, rollback, promotions, flagged, nightly, status),
     *(listen, pull, push),
     review,
+    *(audit, reproduce),
     *(serve, watch, runs, compare, grid, export, benchmark, generate, gallery, spoil),
     *(rejections, identity, backup, restore, doctor),
 )

@@ -22,6 +22,7 @@ from pipeline.dicom.phantom.example import example_series, example_signal
 from pipeline.dicom.phantom.scanner import PhantomModality
 from pipeline.errors import ArtefactError, EmptySelection, TooFewNormals
 from pipeline.stages.run.budget import describe_cut
+from pipeline.stages.run.learned_patients import record_patients
 from pipeline.stages.run.learning_sets import refuse_other_folds
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.preflight import count_sets
@@ -123,6 +124,7 @@ def _calibrate_in(opened: OpenRun) -> CalibrationReport:
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
     detector, data = centre(opened), opened.dataset(selection, cache="none")
     calibration = _calibration(detector, data, opened.config, {ref.patient_id for ref in learned.slices})
+    record_patients(opened.folder, {"calibrate": selection})
     gate_sha256 = fit_gate_of_run(opened)
     return _save(opened.using(detector.calibrated(calibration)), fingerprint(selection.slices), gate_sha256)
 

@@ -25,6 +25,7 @@ from pipeline.detection.stored_detector import load_detector
 from pipeline.errors import Rejected
 from pipeline.sealed_folder import hash_file
 from pipeline.stages.detect.usable_champion import find_usable_champion
+from pipeline.stages.run.environment import read_environment
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.route_gate import OUT_OF_DOMAIN, load_gate_of_run, screen
 from pipeline.stages.run.run_config import RunConfig
@@ -112,7 +113,7 @@ def score(
         except BaseException:
             catalogue.finish_run(run_id, "failed")
             raise
-        catalogue.finish_run(run_id, "done", report.to_json(), run.sha256)
+        catalogue.finish_run(run_id, "done", {**report.to_json(), "environment": read_environment()}, run.sha256)
     _log(report, opened, scored)
     return report
 
@@ -134,7 +135,7 @@ def _score_in(
     keeper = _Heatmaps(opened.folder.path / "heatmaps", data)
     scores, rejected = score_dataset(detector, data, keeper.offer, on_progress)
     results, refused = findings(detector, scores)
-    flagged = flag(_study_p_values(results, detector, config), config.require_detection().flagging)
+    flagged = flag(study_p_values(results, detector, config), config.require_detection().flagging)
     rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *strangers, *rejected)]
     rows += _refused(refused, scores)
     news = catalogue.add_not_scored(run_id, rows)
@@ -160,7 +161,7 @@ def _not_held(selection: Selection, opened: OpenRun, again: bool) -> Selection:
     return replace(selection, slices=tuple(ref for ref in selection.slices if ref.series_id not in held))
 
 
-def _study_p_values(results: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
+def study_p_values(results: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
     """Return the findings; if the calibration unit is a slice, Bonferroni-correct each study's smallest p-value."""
     if config.unit == "study" or detector.calibration is None:
         return results

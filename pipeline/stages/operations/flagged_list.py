@@ -33,6 +33,7 @@ def in_words(p_value: float | None, n_calibration: int, guarantee: str) -> str:
 def _row(finding: FindingRow) -> dict[str, Any]:
     worst = finding.evidence[0] if finding.evidence else {}
     return {
+        "finding": finding.id,
         "study": finding.study_id[:12],
         "route": finding.route,
         "how unusual": in_words(finding.p_value, finding.n_calibration, finding.guarantee),

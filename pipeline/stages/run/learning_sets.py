@@ -13,6 +13,8 @@ from pipeline.data.sets.selection import Selection, list_patients_on
 from pipeline.errors import ArtefactError, CatalogueError
 from pipeline.methods.text_to_image import TextToImageConfig
 from pipeline.stages.run.captioned_slices import captions_of, leave_out
+from pipeline.stages.run.environment import read_environment
+from pipeline.stages.run.learned_patients import record_patients
 from pipeline.stages.run.load_slices import choose, choose_unlabelled
 from pipeline.stages.run.masked_slices import with_known_masks
 from pipeline.stages.run.open_run import OpenFolder
@@ -71,9 +73,15 @@ def make_run_folder(
     folder, asked = name_run_folder(config, sets, settings, again, beside)
     # Written again where they are damaged: the folder's name says what they must hold. The configuration last, as it
     # makes the folder a run.
-    for name, value in (("data.json", asked), ("config.json", config.model_dump(mode="json"))):
+    written = {
+        "data.json": asked,
+        "environment.json": read_environment(),
+        "config.json": config.model_dump(mode="json"),
+    }
+    for name, value in written.items():
         if not _is_readable(folder, name):
             folder.write(name, value)
+    record_patients(folder, {**beside, **{str(name): chosen for name, chosen in sets.items()}})
     return folder
 
 
