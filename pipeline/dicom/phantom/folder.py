@@ -20,7 +20,6 @@ from pipeline.dicom.wrap.label_table import LabelTableRow, write_label_table
 from pipeline.errors import ConfigError
 from pipeline.types import Label
 
-FIRST_DAY = date(2024, 1, 1)
 SEEDS_PER_FOLDER = 1_000_000
 SMALLEST = 32  # pixels per side that JPEG 2000 needs for its usual number of resolution levels
 
@@ -146,14 +145,9 @@ def choose_sick(n_patients: int, fraction: float, seed: int) -> dict[int, int]:
 
 def _visit(family: str, patient: PhantomPatient, index: int) -> Visit:
     code = f"{patient.modality}{patient.seed:09d}"
-    return Visit(
-        patient_id=f"{family}-{code}",
-        patient_name=f"{family}^{'ANN' if patient.sex == 'F' else 'BEN'}{index:04d}",
-        study_date=FIRST_DAY + timedelta(days=index * 7 % 366),
-        accession_number=f"{family[:4]}{patient.seed % 10**9:09d}{patient.modality}",
-        institution=f"{family} HOSPITAL",
-        entropy=f"{family}/{code}/{patient.region}/{patient.stored.shape}/{patient.lesion}",
-    )
+    number = f"{patient.seed % 10**9:09d}{patient.modality}"
+    content = f"{patient.region}/{patient.stored.shape}/{patient.lesion}"
+    return Visit.plan(family, code, index, woman=patient.sex == "F", number=number, content=content)
 
 
 def write_study(folder: Path, patient: PhantomPatient, visit: Visit, index: int, syntax: str) -> PhantomStudy:

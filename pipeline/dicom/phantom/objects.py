@@ -57,6 +57,7 @@ DESCRIPTION = {
 }
 # centre and width in HU; other modalities derive theirs from the pixels
 WINDOW = {"abdomen": (40, 400), "head": (35, 80)}
+FIRST_DAY = date(2024, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,27 @@ class Visit:
     accession_number: str
     institution: str
     entropy: str
+
+    @classmethod
+    def plan(cls, family: str, code: str, index: int, *, woman: bool, number: str, content: str) -> Visit:
+        """Return the visit number `index` of an invented hospital.
+
+        Args:
+            family: beginning of every name and id.
+            code: of the patient, among those of the family.
+            index: of the visit, from which name and day follow.
+            woman: which of two first names.
+            number: end of the accession number.
+            content: what distinguishes the files of this visit from others of the same patient.
+        """
+        return cls(
+            patient_id=f"{family}-{code}",
+            patient_name=f"{family}^{'ANN' if woman else 'BEN'}{index:04d}",
+            study_date=FIRST_DAY + timedelta(days=index * 7 % 366),
+            accession_number=f"{family[:4]}{number}",
+            institution=f"{family} HOSPITAL",
+            entropy=f"{family}/{code}/{content}",
+        )
 
     def __repr__(self) -> str:
         return "Visit()"

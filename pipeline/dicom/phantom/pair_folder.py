@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 from pipeline.dicom.phantom.folder import (
-    FIRST_DAY,
     SEEDS_PER_FOLDER,
     PhantomManifest,
     PhantomStudy,
@@ -58,11 +56,6 @@ def write_pairs(
 
 def _visit(family: str, kind: PairKind, side: Side, patient: PhantomPatient, index: int) -> Visit:
     code = f"{kind[:3].upper()}{patient.seed:09d}"
-    return Visit(
-        patient_id=f"{family}-{code}",
-        patient_name=f"{family}^{'ANN' if patient.sex == 'F' else 'BEN'}{index:04d}",
-        study_date=FIRST_DAY + timedelta(days=index * 7 % 366),
-        accession_number=f"{family[:4]}{patient.seed % 10**9:09d}{side.name.upper()}",
-        institution=f"{family} HOSPITAL",
-        entropy=f"{family}/{code}/{side.name}/{patient.stored.shape}/{patient.lesion}",
-    )
+    number = f"{patient.seed % 10**9:09d}{side.name.upper()}"
+    content = f"{side.name}/{patient.stored.shape}/{patient.lesion}"
+    return Visit.plan(family, code, index, woman=patient.sex == "F", number=number, content=content)

@@ -12,9 +12,9 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from pipeline.dicom.phantom.ecg_model import LESIONS, EcgKind, PhantomEcg, make_ecg
-from pipeline.dicom.phantom.folder import FIRST_DAY, SEEDS_PER_FOLDER, choose_sick
+from pipeline.dicom.phantom.folder import SEEDS_PER_FOLDER, choose_sick
 from pipeline.dicom.phantom.formant_speech import Utterance, make_speaker, random_words, speak
-from pipeline.dicom.phantom.objects import Visit, encode
+from pipeline.dicom.phantom.objects import FIRST_DAY, Visit, encode
 from pipeline.dicom.phantom.waveform_objects import make_audio_object, make_ecg_object
 from pipeline.dicom.wrap.label_table import LabelTableRow, write_label_table
 from pipeline.errors import ConfigError
@@ -98,14 +98,8 @@ def write_ecg_labels(signals: Iterable[PhantomSignal], folder: Path) -> Path:
 
 
 def _visit(family: str, code: str, index: int, content: str) -> Visit:
-    return Visit(
-        patient_id=f"{family}-{code}",
-        patient_name=f"{family}^{'ANN' if index % 2 else 'BEN'}{index:04d}",
-        study_date=FIRST_DAY + timedelta(days=index * 7 % 366),
-        accession_number=f"{family[:4]}{code[-9:]}{index % 1000:03d}",
-        institution=f"{family} HOSPITAL",
-        entropy=f"{family}/{code}/{index}/{content}",
-    )
+    number = f"{code[-9:]}{index % 1000:03d}"
+    return Visit.plan(family, code, index, woman=bool(index % 2), number=number, content=f"{index}/{content}")
 
 
 def _write(folder: Path, ds: Dataset, signal: PhantomEcg | Utterance, visit: Visit, index: int) -> PhantomSignal:

@@ -9,10 +9,9 @@ from pipeline.config import Settings
 from pipeline.corruption.added_noise import AddedNoiseConfig, add_noise
 from pipeline.nn.rng import Rng
 from pipeline.stages.generate.restoration.classical_denoisers import TUNED_ON, keep, tune_denoisers
-from pipeline.stages.generate.restoration.lesion_survival import Watch
 from pipeline.stages.generate.restoration.model_answer import answer_of, require_answer
 from pipeline.stages.generate.restoration.paired import Degrade, Problem, read_held_out
-from pipeline.stages.generate.restoration.run_paired import run_paired
+from pipeline.stages.generate.restoration.run_paired import open_watch, run_paired
 from pipeline.stages.generate.task_config import DenoiseTask
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.trained_model import TrainedModel, find_run, train_for
@@ -38,8 +37,7 @@ def run_denoise(
         ArtefactError: the detector's run is missing or not calibrated.
         EmptySelection: see `run_paired`.
     """
-    name = config.judge.detector
-    watch = None if name is None else Watch.open(name, find_run(config, settings), settings)
+    watch = open_watch(config, find_run(config, settings), settings)
     trained = train_for(config, settings, require_answer, progress)
     problems = make_problems(config, trained, settings)
     return run_paired(config, trained, problems, settings, watch, on_progress)

@@ -30,6 +30,7 @@ from pipeline.stages.generate.task_base import PairedTask
 from pipeline.stages.generate.task_folder import TaskFolder
 from pipeline.stages.generate.task_report import TaskReport, recorded
 from pipeline.stages.generate.trained_model import TrainedModel
+from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import SliceRef
 
 OnProgress = Callable[[int, int], None]
@@ -51,6 +52,11 @@ class JudgedPairs:
     def own(self) -> PairedRow:
         """The row of the model."""
         return self.rows[-1]
+
+
+def open_watch(config: PairedTask, run: RunConfig, settings: Settings) -> Watch | None:
+    """Return the detector that a task names, for images of a run's model; None if it names none. See `Watch.open`."""
+    return None if config.judge.detector is None else Watch.open(config.judge.detector, run, settings)
 
 
 def run_paired(

@@ -14,11 +14,10 @@ from pipeline.nn.rng import Rng
 from pipeline.stages.generate.restoration.classical_denoisers import TUNED_ON, tune
 from pipeline.stages.generate.restoration.classical_restorers import plain_answers
 from pipeline.stages.generate.restoration.known_degradation import KnownDegradation
-from pipeline.stages.generate.restoration.lesion_survival import Watch
 from pipeline.stages.generate.restoration.paired import Problem, read_held_out
 from pipeline.stages.generate.restoration.restoration_answers import answers_of_model, require_restorer
 from pipeline.stages.generate.restoration.restoration_tasks import RestorationTask
-from pipeline.stages.generate.restoration.run_paired import run_paired
+from pipeline.stages.generate.restoration.run_paired import open_watch, run_paired
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.trained_model import TrainedModel, find_run, train_beside, train_for
 from pipeline.stages.run.run_config import RunConfig
@@ -47,9 +46,9 @@ def run_restoration(
         EmptySelection: see `run_paired`.
     """
     config = teach_ways(config)
-    run, name = find_run(config, settings), config.judge.detector
+    run = find_run(config, settings)
     check_fit(config.ways, run, settings)
-    watch = None if name is None else Watch.open(name, run, settings)
+    watch = open_watch(config, run, settings)
     trained = train_for(config, settings, require_restorer, progress)
     others: dict[str, Method] = {
         one.method.name: train_beside(one, config, settings, require_restorer, progress) for one in config.beside

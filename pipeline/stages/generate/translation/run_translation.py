@@ -19,7 +19,7 @@ from pipeline.methods.base import Method, MethodConfig
 from pipeline.nn.rng import row_key
 from pipeline.stages.generate.restoration.lesion_survival import Watch
 from pipeline.stages.generate.restoration.paired import Problem
-from pipeline.stages.generate.restoration.run_paired import run_paired
+from pipeline.stages.generate.restoration.run_paired import open_watch, run_paired
 from pipeline.stages.generate.task_images import choose_real
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.trained_model import find_run, train_beside, train_for
@@ -58,9 +58,9 @@ def run_translation(
         EmptySelection: no held-out slice is known in both domains; see also `run_paired`.
     """
     config = name_domains(config)
-    run, name = find_run(config, settings), config.judge.detector
+    run = find_run(config, settings)
     other = run.build_other_side()
-    watch = None if name is None else Watch.open(name, other, settings)
+    watch = open_watch(config, other, settings)
     trained = train_for(config, settings, require_translator, progress)
     methods = [train_beside(one, config, settings, require_translator, progress) for one in config.beside]
     pairs = Counterparts.read(run, settings, _sets_of(config, watch))

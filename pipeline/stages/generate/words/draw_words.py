@@ -25,8 +25,8 @@ from pipeline.stages.generate.draw import draw_part
 from pipeline.stages.generate.judge import table_of
 from pipeline.stages.generate.pictures import to_pixels
 from pipeline.stages.generate.task_report import TaskReport, recorded
-from pipeline.stages.generate.trained_model import TrainedModel, train_for
-from pipeline.stages.generate.words.word_court import WordCourt, require_captions, require_words
+from pipeline.stages.generate.trained_model import TrainedModel
+from pipeline.stages.generate.words.word_court import WordCourt, open_words
 from pipeline.stages.generate.words.word_tasks import TextToImageTask, WordTask
 from pipeline.stages.run.run_folder import RunFolder
 
@@ -82,9 +82,7 @@ def run_text_to_image(
         ConfigError: the method does not read prompts, or the run learned from what the task judges against.
         EmptySelection: a set lacks labelled slices.
     """
-    trained = train_for(config, settings, require_words, progress)
-    require_captions(trained, config)
-    folder = trained.make_folder(config, settings)
+    trained, folder = open_words(config, settings, progress)
     with recorded(folder, settings) as summary:
         baseline = _train_baseline(config, trained, settings, progress)
         court = WordCourt.open(config, trained, settings)

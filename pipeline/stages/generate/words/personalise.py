@@ -35,9 +35,9 @@ from pipeline.stages.generate.judge import table_of
 from pipeline.stages.generate.pictures import may_show, to_pixels
 from pipeline.stages.generate.task_folder import TaskFolder
 from pipeline.stages.generate.task_report import TaskReport, recorded
-from pipeline.stages.generate.trained_model import TrainedModel, train_for
+from pipeline.stages.generate.trained_model import TrainedModel
 from pipeline.stages.generate.words.draw_words import draw_prompts
-from pipeline.stages.generate.words.word_court import Captioned, WordCourt, require_captions, require_words
+from pipeline.stages.generate.words.word_court import Captioned, WordCourt, open_words
 from pipeline.stages.generate.words.word_tasks import PersonaliseTask
 from pipeline.training.config import TrainingConfig
 from pipeline.training.fitting import fit
@@ -98,9 +98,7 @@ def run_personalise(
         ConfigError: the method does not read prompts, or the run learned from what the task judges against.
         EmptySelection: no held-out subject has enough normal images, or a set lacks labelled slices.
     """
-    trained = train_for(config, settings, require_words, progress)
-    require_captions(trained, config)
-    folder = trained.make_folder(config, settings)
+    trained, folder = open_words(config, settings, progress)
     with recorded(folder, settings) as summary:
         court = WordCourt.open(config, trained, settings)
         subject = find_subject(config, court.held_out)

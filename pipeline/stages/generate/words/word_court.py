@@ -18,8 +18,9 @@ from pipeline.evaluation.word_agreement import WordClassifier
 from pipeline.methods.base import Method
 from pipeline.methods.text_to_image import TextToImage, TextToImageConfig
 from pipeline.nn.rng import row_key
+from pipeline.stages.generate.task_folder import TaskFolder
 from pipeline.stages.generate.task_images import Slices, read_real
-from pipeline.stages.generate.trained_model import TrainedModel
+from pipeline.stages.generate.trained_model import TrainedModel, train_for
 from pipeline.stages.generate.words.word_tasks import WordTask
 from pipeline.stages.run.captioned_slices import CaptionsConfig, captions_of
 from pipeline.stages.run.learning_sets import learning_sets
@@ -99,6 +100,18 @@ class WordCourt:
         extra = [parse_words(text) for text in self.config.hold_out]
         left_out += [one for words in extra if (one := Caption(**{**head, **words})) and not _covered(one, left_out)]
         return [one for one in every if not self.config.holds_out(one)], left_out
+
+
+def open_words(config: WordTask, settings: Settings, progress: bool) -> tuple[TrainedModel, TaskFolder]:
+    """Return the model of a task of words, trained if it is not trained yet, and the folder of what it makes.
+
+    Raises:
+        ArtefactError: the trained run is missing, or its model has another SHA-256.
+        ConfigError: the method does not read prompts, or the run learned from what the task judges against.
+    """
+    trained = train_for(config, settings, require_words, progress)
+    require_captions(trained, config)
+    return trained, trained.make_folder(config, settings)
 
 
 def require_captions(trained: TrainedModel, task: WordTask) -> CaptionsConfig:
