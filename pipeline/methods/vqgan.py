@@ -28,7 +28,7 @@ from torch import Tensor
 from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.code_histogram import CodeHistogram, PriorKind
-from pipeline.nn.code_prior import nearest_count_most
+from pipeline.nn.code_prior import nearest_count_most, touched
 from pipeline.nn.code_transformer import CodeTransformer, CodeTransformerConfig
 from pipeline.nn.perceptual import Perceptual, PerceptualConfig
 from pipeline.nn.quantise import CodebookConfig, Quantised, VectorQuantiser, perplexity
@@ -253,6 +253,12 @@ class _CodeSampler(_VectorQuantisedGan):
         with self.inference():
             drawn = self.prior if prior == "learned" else self.histogram
             return self.from_tokens(drawn.sample(rng, temperature=temperature, top_k=top_k))
+
+    def complete(self, x: Tensor, missing: Tensor, rng: Rng) -> Tensor:
+        """Return x with the codes that missing pixels [B, 1, *spatial] touch drawn by the prior, and decoded."""
+        with self.inference():
+            codes = self.to_tokens(x)
+            return self.from_tokens(self.prior.resample(codes, touched(missing, codes.shape[1:]), rng))
 
 
 class CodeRestorer(_CodeSampler):

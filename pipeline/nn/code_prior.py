@@ -85,3 +85,9 @@ def nearest_count_most(x: Tensor, images: Tensor, sharpness: float) -> Tensor:
     distance = (images - x).abs().flatten(2).mean(dim=2)
     weights = (sharpness / distance.clamp_min(1e-6)).softmax(dim=0)
     return (weights.reshape(*weights.shape, *[1] * (x.ndim - 1)) * images).sum(dim=0)
+
+
+def touched(missing: Tensor, grid: Sequence[int]) -> Tensor:
+    """Return the cells of a grid of codes that missing pixels [B, 1, *spatial] are in: bool [B, *grid]."""
+    largest = F.adaptive_max_pool2d if len(grid) == 2 else F.adaptive_max_pool3d
+    return largest(missing.float(), tuple(grid))[:, 0] > 0

@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from pipeline.corruption.degrade import DegradationConfig
+from pipeline.diffusion.posterior import PosteriorConfig
 from pipeline.errors import ConfigError
+from pipeline.methods import build_method, parse_method
+from pipeline.nn.rng import Rng
 from pipeline.stages.generate.restoration.classical_denoisers import tune
 from pipeline.stages.generate.restoration.classical_restorers import plain_answers
 from pipeline.stages.generate.restoration.known_degradation import KnownDegradation
 from pipeline.stages.generate.restoration.paired import Problem
-from pipeline.stages.generate.restoration.restoration_answers import put_back
+from pipeline.stages.generate.restoration.restoration_answers import answers_of_model, put_back
 from pipeline.stages.generate.restoration.restoration_tasks import InpaintTask, RestoreTask, SuperResolveTask
 from pipeline.stages.generate.restoration.run_restoration import run_restoration
 from pipeline.stages.generate.run_task import run_task
@@ -92,6 +95,19 @@ def test_what_is_known_of_a_hole_is_put_back() -> None:
         filled[hole], torch.full_like(filled[hole], 0.7)
     )
     assert torch.equal(problem.region(worse), hole & worse.body)
+
+
+def test_a_prior_of_codes_draws_holes_and_nothing_else() -> None:
+    tiny = {"name": "vqgan", "widths": [4, 8], "entries": 8, "code_width": 4, "perceptual_weight": 0}
+    method = build_method(parse_method({**tiny, "answer": "restoration"}), 32)
+    problem, degradation = make_problem([{"kind": "box"}])
+    answers = answers_of_model(method, degradation, PosteriorConfig())
+    assert list(answers) == ["vqgan", "vqgan, codes drawn"]
+    worse = problem.worsen(rings(2), 3)
+    filled = answers["vqgan, codes drawn"](worse, Rng.scoring(3, worse.ids))
+    assert worse.condition is not None and torch.equal(filled[worse.condition == 0], worse.images[worse.condition == 0])
+    _, smaller = make_problem([{"kind": "downsample", "factor": 2}])
+    assert list(answers_of_model(method, smaller, PosteriorConfig())) == ["vqgan"]
 
 
 @pytest.fixture(scope="module")
