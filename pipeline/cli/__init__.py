@@ -16,6 +16,7 @@ from pipeline.cli.choosing import compare, grid
 from pipeline.cli.code_tasks import CODE_TASKS
 from pipeline.cli.degraded_images import RESTORATIONS
 from pipeline.cli.doctor import doctor
+from pipeline.cli.drift_streams import drift
 from pipeline.cli.export_model import export
 from pipeline.cli.generate import gallery, generate
 from pipeline.cli.intake import ingest, labels, rejections, spoil, wrap
@@ -32,7 +33,8 @@ from pipeline.cli.watch import status, watch
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
 COMMANDS = (
-    *(ingest, wrap, labels, series, train, score, evaluate, promote, rollback, promotions, flagged, nightly, status),
+    *(ingest, wrap, labels, series, train, score, evaluate, flagged, nightly, status),
+    *(promote, rollback, promotions, drift),
     *(listen, pull, push),
     review,
     *(audit, reproduce),

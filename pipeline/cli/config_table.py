@@ -14,6 +14,7 @@ from pipeline.config import Config, Settings
 from pipeline.data.labels.finding_codes import FindingList
 from pipeline.data.sets.routes import Route
 from pipeline.detection.score_grid import GridConfig
+from pipeline.monitoring.config import DriftPolicy
 from pipeline.review.hanging import HangingList
 from pipeline.stages.benchmark.config import BenchmarkConfig
 from pipeline.stages.generate.restoration.restoration_tasks import (
@@ -118,6 +119,7 @@ def document() -> str:
         BenchmarkConfig,
         GridConfig,
         PromotionGates,
+        DriftPolicy,
         Settings,
         FindingList,
         HangingList,

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.charts.evidence_chart import draw_evidence
 from pipeline.charts.trend_chart import DayCounts, draw_boxes, draw_counts, draw_spark
+from pipeline.stages.operations.drift_watch import DriftWatch
 from pipeline.stages.operations.refusal_kinds import kind_of
 from pipeline.stages.operations.trends import Trends
+
+MOST_STREAMS = 8
 
 
 def draw_trends(trends: Trends) -> list[dict[str, str]]:
@@ -19,6 +23,15 @@ def draw_trends(trends: Trends) -> list[dict[str, str]]:
         {"caption": data.title, "svg": draw_boxes(data, f"box-{place}")} for place, data in enumerate(trends.p_values)
     ]
     return counts + boxes
+
+
+def draw_watch(watch: DriftWatch) -> list[dict[str, str]]:
+    """Return the charts of the evidence of drift: every stream that has changed, then the routes."""
+    chosen = dict.fromkeys((*watch.changed, *(one for one in watch.streams if not one.group)))
+    charts = [one.chart() for one in chosen][:MOST_STREAMS]
+    return [
+        {"caption": data.title, "svg": draw_evidence(data, f"evidence-{place}")} for place, data in enumerate(charts)
+    ]
 
 
 def fold_reasons(rows: Sequence[Mapping[str, Any]], by_day: Mapping[str, DayCounts]) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from starlette.responses import Response, StreamingResponse
 from pipeline.data.catalogue.schema import now
 from pipeline.errors import RejectionCode
 from pipeline.review.web.access import Reader, RoomHere, require_permission
-from pipeline.review.web.night_charts import draw_trends, fold_reasons
+from pipeline.review.web.night_charts import draw_trends, draw_watch, fold_reasons
 from pipeline.review.web.pages import page
 from pipeline.stages.operations.drift import find_nights_beside, list_nights, read_drift, read_night
+from pipeline.stages.operations.drift_watch import read_policy, watch_drift
 from pipeline.stages.operations.model_card import list_scored_models, read_model_card
 from pipeline.stages.operations.trends import read_trends
 
@@ -47,6 +48,7 @@ def night_page(
         read_night(room.catalogue, chosen, hidden, codes),
         read_trends(room.catalogue, chosen, hidden, codes),
     )
+    watch = watch_drift(room.catalogue, read_policy(room.settings), hidden)
     context: dict[str, Any] = {
         "found": night,
         "held_back": bool(hidden),
@@ -59,6 +61,8 @@ def night_page(
         "refusals": fold_reasons(night["refusals"], trends.refusals),
         "unscored": fold_reasons(night["unscored"], {}),
         "drifts": sorted(read_drift(room.catalogue, hidden).items()),
+        "evidence": draw_watch(watch),
+        "changes": watch.sentences(),
     }
     return page(request, room, reader, "night.html", "night", **context)
 

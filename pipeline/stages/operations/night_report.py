@@ -16,6 +16,8 @@ from pipeline.data.sets.series_kind import SeriesKind
 from pipeline.detection.detector_file import check_detector
 from pipeline.errors import ArtefactError
 from pipeline.stages.operations.drift import read_drift_of_runs
+from pipeline.stages.operations.drift_log import log_drift
+from pipeline.stages.operations.drift_watch import read_policy, update_drift
 from pipeline.stages.operations.flagged_list import list_flagged
 from pipeline.stages.run.auto_config import load_run
 from pipeline.stages.run.budget import list_cuts
@@ -75,7 +77,9 @@ def build_night_report(
         not_scored = Counter(row.code for run_id in run_ids for row in catalogue.list_not_scored(run_id))
         drifts = read_drift_of_runs(catalogue, run_ids)
         cuts = _list_cuts(catalogue, settings, scored)
+        watch = update_drift(catalogue, read_policy(settings))
         notices = list_notices(catalogue)
+    log_drift(settings, watch, {report["route"] for report in scored if report.get("studies")})
     report: dict[str, Any] = {
         "files": sum(r["files"] for r in ingested),
         "new": sum(r["added"] for r in ingested),
@@ -87,7 +91,8 @@ def build_night_report(
         "scored": list(scored),
         "cut_short": cuts,
         "drift": {one.route: one.tail for one in drifts},
-        "drift_sentences": [one.sentence() for one in drifts],
+        "drift_sentences": [*(one.sentence() for one in drifts), *watch.sentences()],
+        "drift_watch": watch.to_json(),
         "flagged": flagged,
         "evaluated": [r["sentence"] for r in evaluated],
         "failures": list(failures),
