@@ -19,6 +19,11 @@ from pydicom.tag import BaseTag, Tag
 from pipeline.errors import Rejected, RejectionCode
 
 CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, VR CS
+_MEANING = {
+    **{"DS": "decimal numbers of at most 16 characters", "IS": "whole numbers of at most 12 digits"},
+    **{"UI": "a UID", "CS": "a code of capitals, digits, blanks and underscores", "SQ": "a sequence of items"},
+    **{"US": "unsigned 16-bit numbers", "SS": "signed 16-bit numbers", "FD": "64-bit floats", "FL": "32-bit floats"},
+}
 _SIZED = (str, bytes, Sequence)
 _SINGLE = (str, bytes, int, float)
 _TEXT = frozenset({"AS", "CS", "DA", "DS", "IS", "LO", "PN", "SH", "UI"})
@@ -97,7 +102,8 @@ def read_value(ds: Dataset, keyword: str) -> Any:
 
 def malformed(keyword: str, rule: str = "") -> Rejected:
     """Return the rejection of an element whose value breaks its VR or `rule`, which may quote a number but no text."""
-    rule = rule or f"it must be a valid {dictionary_VR(keyword)}"
+    vr = dictionary_VR(keyword)
+    rule = rule or f"it must be {_MEANING.get(vr, 'a valid value')} ({vr}, PS3.5 6.2)"
     return Rejected(
         RejectionCode.CORRUPT_HEADER,
         f"{keyword} is malformed: {rule}. Correct the element at its source.",

@@ -102,6 +102,15 @@ def read_positive_pair(ds: Dataset, keyword: str, ignored: list[str] | None = No
     return pair[0], pair[1]
 
 
+def read_spare_pair(ds: Dataset, keyword: str, ignored: list[str]) -> tuple[float, float] | None:
+    """Return two positive distances that an image can do without; `ignored` gets the keyword of unusable ones."""
+    try:
+        return read_positive_pair(ds, keyword, ignored)
+    except Rejected:
+        ignored.append(keyword)
+        return None
+
+
 def check_distances(keyword: str, values: Sequence[float], limits: tuple[float, float]) -> None:
     """Refuse distances outside limits, in mm.
 

@@ -28,7 +28,7 @@ from pipeline.dicom.decode.fields import (
     read_value,
     require_integer,
 )
-from pipeline.dicom.decode.frames import frame_attributes, read_positive_pair
+from pipeline.dicom.decode.frames import frame_attributes, read_spare_pair
 from pipeline.dicom.decode.stack_facts import StackFacts, read_stack_facts
 from pipeline.dicom.decode.vendors import TYPE_TOKENS, Assumed
 from pipeline.dicom.decode.vocabulary import TOKENS, VIEW_CODES, tokens_of
@@ -112,7 +112,7 @@ def read_attributes(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes
     if not 1 <= frames <= MAX_FRAMES:
         raise Rejected(
             RejectionCode.CORRUPT_HEADER,
-            f"NumberOfFrames is {frames}; it must be at least 1. Correct it at its source.",
+            f"NumberOfFrames is {frames:.10g}; it must lie in 1 to {MAX_FRAMES}. Correct it at its source.",
         )
     ignored: list[str] = []
     by_frame, assumed = frame_attributes(ds, frames, ignored)
@@ -215,7 +215,7 @@ def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, An
         "scanner": _model(ds, "ManufacturerModelName", personal),
         "kernel": _model(ds, "ConvolutionKernel", personal),
         "conversion_type": read_code(ds, "ConversionType"),
-        "imager_pixel_spacing_mm": read_positive_pair(ds, "ImagerPixelSpacing", ignored),
+        "imager_pixel_spacing_mm": read_spare_pair(ds, "ImagerPixelSpacing", ignored),
         "gantry_tilt_degrees": read_spare_number(ds, "GantryDetectorTilt", ignored, within=(-90.0, 90.0)),
         "presentation_lut_shape": read_code(ds, "PresentationLUTShape"),
         "burned_in": {"YES": True, "NO": False}.get(burned_in),

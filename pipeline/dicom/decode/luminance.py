@@ -78,9 +78,9 @@ def choose_luminance(ds: Dataset, attributes: InstanceAttributes, samples: int) 
         return Luminance(smallest_dtype(bits, 0), bits, (step,), colour=True)
     raise Rejected(
         RejectionCode.UNSUPPORTED_PIXELS,
-        f"PhotometricInterpretation is {_quotable(ds)} with {samples} samples per pixel and PixelRepresentation "
+        f"PhotometricInterpretation is {_quotable(ds)} with SamplesPerPixel {samples} and PixelRepresentation "
         f"{attributes.pixel_representation}; {', '.join(MONOCHROME)} and PALETTE COLOR with 1 sample, and "
-        f"{', '.join(COLOUR)} with 3 unsigned ones are read. Convert the image to one of these.",
+        f"{', '.join(COLOUR)} with 3 unsigned samples are read. Convert the image to one of these.",
     )
 
 

@@ -98,7 +98,8 @@ def _check_native(length: int, attributes: InstanceAttributes, samples: int) -> 
     if length < expected:
         raise Rejected(
             RejectionCode.TRUNCATED_PIXELS,
-            f"The pixel data holds {length} bytes, but the header requires {expected}. Copy the whole file.",
+            f"The pixel data holds {length} bytes, but {attributes.rows} x {attributes.columns} pixels of "
+            f"{attributes.bits_allocated} bits require {expected}. Copy the whole file, or correct the header.",
         )
     if length - expected >= frame_bytes and frame_bytes > 1:
         raise Rejected(

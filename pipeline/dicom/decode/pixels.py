@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from pipeline.dicom.decode.attributes import NAN_PADDING, InstanceAttributes
 from pipeline.dicom.decode.codestream import Coding
-from pipeline.dicom.decode.fields import has, read_integer, require_integer
+from pipeline.dicom.decode.fields import has, read_integer, read_text, require_integer
 from pipeline.dicom.decode.luminance import Luminance, choose_luminance
 from pipeline.dicom.decode.payload import Payload, check_payload
 from pipeline.dicom.decode.source import is_control_flow
@@ -78,9 +78,13 @@ class Layout:
         real = has(ds, "FloatPixelData") or has(ds, "DoubleFloatPixelData")
         if samples not in (1, 3) or (not real and attributes.bits_allocated not in (1, 8, 16, 32)):
             sentence = (
-                f"{samples} samples of {attributes.bits_allocated} bits per pixel; 1 or 3 of 1, 8, 16 or 32 work."
+                f"SamplesPerPixel is {samples} and BitsAllocated {attributes.bits_allocated}; 1 or 3 samples of 1, 8, "
+                "16 or 32 bits are read."
             )
             raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence + " Convert the image to one of these.")
+        if not real:
+            require_integer(ds, "BitsStored", 1, attributes.bits_allocated)
+            require_integer(ds, "PixelRepresentation", 0, 1)
         return cls(samples, _high_bit(ds, attributes), real, syntax)
 
 
@@ -107,6 +111,9 @@ def decode(
     """
     if has(ds, "NumberOfFrames") and read_integer(ds, "NumberOfFrames") is None:
         del ds.NumberOfFrames  # blank means the same as absent, one frame; pydicom fails on it
+    if read_text(ds, "PhotometricInterpretation") != attributes.original_photometric:  # decoders know capitals only
+        ds.PhotometricInterpretation = attributes.original_photometric
+        attributes = attributes.assuming(Assumed.LOWER_CASE)
     plugins = _available(syntax)
     layout = Layout.read(ds, attributes, syntax)
     payload = check_payload(ds, attributes, layout.samples, syntax, limits)
@@ -125,11 +132,20 @@ def decode(
             continue
         steps = (Step("decode", {"transfer_syntax": str(syntax), "decoder": plugin or "pydicom"}), *luminance.steps)
         return stored, luminance.describe(attributes).assuming(*payload.assumed), steps
-    raise Rejected(
-        RejectionCode.DECODE_FAILED,
-        f"{syntax.name}: {', '.join(plugins) or 'pydicom'} could not decode the pixels ({failure}). Export the image "
-        "uncompressed (Explicit VR Little Endian) from its source.",
-    )
+    raise _undecoded(syntax, plugins, failure, attributes)
+
+
+def _undecoded(syntax: UID, plugins: Sequence[str], failure: str, attributes: InstanceAttributes) -> Rejected:
+    """Return the rejection after the last decoder; uncompressed pixels can only be described wrongly."""
+    sentence = f"{syntax.name}: {', '.join(plugins).strip() or 'pydicom'} could not decode the pixels ({failure})"
+    if syntax.is_encapsulated:
+        advice = ". Export the image uncompressed (Explicit VR Little Endian) from its source."
+    else:
+        advice = (
+            f", which the header describes as {attributes.original_photometric} with {attributes.bits_stored} of "
+            f"{attributes.bits_allocated} bits. Correct these elements at their source."
+        )
+    return Rejected(RejectionCode.DECODE_FAILED, sentence + advice)
 
 
 def _available(syntax: UID) -> tuple[str, ...]:

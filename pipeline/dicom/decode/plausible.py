@@ -115,7 +115,8 @@ def _cause(attributes: InstanceAttributes, span: tuple[float, float]) -> str:
         return f"The VOI LUT, whose first value is {attributes.voi_luts[0].first},"
     windows = attributes.frame_windows or attributes.windows[:1]
     if attributes.is_projection and windows:
-        return f"WindowCenter {windows[0][0]:g} with WindowWidth {windows[0][1]:g}"
+        after = f" after {_rescale(attributes)}" if attributes.rescale not in ((), ((1.0, 0.0),)) else ""
+        return f"WindowCenter {windows[0][0]:g} with WindowWidth {windows[0][1]:g}{after}"
     return "The Modality LUT"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import stat
 import threading
 import warnings
@@ -99,7 +100,15 @@ def _as_rejected(error: BaseException, fallback: RejectionCode) -> Rejected:
     if isinstance(error, MemoryError):
         sentence = "Reading needs more memory than `decode.memory_bytes` allows. Raise that value in settings.yaml."
         return Rejected(RejectionCode.DECODE_MEMORY, sentence)
-    return Rejected(fallback, f"The file cannot be interpreted ({type(error).__name__}). Export the image again.")
+    if isinstance(error, OSError | EOFError):  # pydicom's, where no element begins at a place where one must
+        sentence = "The file breaks off, or a length in it is wrong, so that its elements cannot be told apart. "
+        return Rejected(fallback, sentence + "Copy the whole file from its source, or export the image again.")
+    named = _TAG.search(str(error))
+    where = f"The element {named[0].lower()} of the file" if named else "The file"
+    return Rejected(fallback, f"{where} cannot be interpreted ({type(error).__name__}). Export the image again.")
+
+
+_TAG = re.compile(r"\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)")
 
 
 class Opened(NamedTuple):

@@ -14,6 +14,7 @@ from pipeline.dicom.decode.fields import malformed, read_first_item, read_intege
 from pipeline.dicom.decode.vendors import Assumed
 
 MAX_ENTRIES = 65536
+_MOST_BITS = 64
 _UNLIMITED = (-math.inf, math.inf)
 
 
@@ -65,7 +66,7 @@ def input_range(ds: Dataset, values: Mapping[str, Any]) -> tuple[float, float]:
     if values["modality_lut"] is not None:
         return 0.0, 65535.0  # modality LUT entries are unsigned
     stored, signed = read_integer(ds, "BitsStored"), read_integer(ds, "PixelRepresentation") == 1
-    if stored is None:
+    if stored is None or not 1 <= stored <= _MOST_BITS:  # an impossible number is refused with the pixels
         return _UNLIMITED
     low, high = (-(2 ** (stored - 1)), 2 ** (stored - 1) - 1) if signed else (0, 2**stored - 1)
     ends = [end * slope + add for slope, add in (values["rescale"] or ((1.0, 0.0),)) for end in (low, high)]

@@ -24,6 +24,7 @@ class Assumed(StrEnum):
     VOI_LUT_BITS = "voi-lut-bits"
     RLE_FRAGMENTS = "rle-fragments"
     FINAL_DELIMITER = "missing-final-delimiter"
+    LOWER_CASE = "lower-case-photometric"
     IGNORED = "ignored"  # followed by a colon and the keyword of the element
 
 
@@ -42,6 +43,8 @@ SOURCES = {
     "at a fixed length write several; a frame begins with the RLE header (PS3.5 G.5).",
     Assumed.FINAL_DELIMITER: "PS3.5 A.4 ends encapsulated pixel data with a Sequence Delimitation Item. Writers that "
     "stream frames and never close the element leave it out; every fragment is complete.",
+    Assumed.LOWER_CASE: "PS3.5 6.2: a code string has capital letters only. Converters write `Monochrome2`, which can "
+    "mean one thing only.",
     Assumed.IGNORED: "PS3.5 6.2: a number that is not one. Only elements are ignored without which the image can "
     "be read, placed and ordered.",
 }

@@ -77,8 +77,10 @@ def read_pages(path: Path, limits: DecodeLimits) -> Picture:
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise too_many(limits) from None
     if len({frame.shape for frame, _ in pages}) > 1:
+        sizes = ", ".join(sorted({" x ".join(map(str, frame.shape)) for frame, _ in pages})[:3])
         raise Rejected(
-            RejectionCode.MIXED_SIZES, "The pages of the file differ in size. Save each page as its own file."
+            RejectionCode.MIXED_SIZES,
+            f"The pages of the file differ in size ({sizes}); a volume has one. Save each page as its own file.",
         )
     notes = sorted({note for _, notes in pages for note in notes})
     return Picture(np.stack([frame for frame, _ in pages]), count > 1, tuple(notes), ratio)
@@ -147,8 +149,12 @@ def to_grey(frame: Image.Image) -> tuple[np.ndarray, str]:
             f"The colour mode {frame.mode} is not supported. Convert the image to RGB or grey.",
         )
     rgba = frame.convert("RGBA")
-    if cast(Any, rgba.getextrema())[3] != (255, 255):
-        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, "The image is partly transparent. Flatten it before wrapping.")
+    least = cast(Any, rgba.getextrema())[3][0]
+    if least != 255:
+        sentence = (
+            f"The image is partly transparent: alpha is {least} somewhere and must be 255. Flatten it before wrapping."
+        )
+        raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
     red, green, blue = (np.asarray(band) for band in rgba.split()[:3])
     if np.array_equal(red, green) and np.array_equal(green, blue):
         return red.copy(), "equal colour channels to one"

@@ -69,7 +69,8 @@ def read_picture(address: Address, limits: DecodeLimits) -> Picture:
     if path.stat().st_size > limits.file_bytes:
         raise Rejected(
             RejectionCode.FILE_TOO_LARGE,
-            "The file is larger than `decode.file_bytes` allows. If it is genuine, raise it in settings.yaml.",
+            f"The file holds {path.stat().st_size} bytes, more than `decode.file_bytes` = {limits.file_bytes}. If it "
+            "is genuine, raise that value in settings.yaml.",
         )
     with guard(RejectionCode.DECODE_FAILED):  # Pillow, nibabel and NumPy raise many types on damaged files
         picture = _read(address, limits)
@@ -93,10 +94,15 @@ def _read(address: Address, limits: DecodeLimits) -> Picture:
 def _checked(picture: Picture) -> Picture:
     frames = picture.frames
     if frames.size == 0 or max(frames.shape[1:]) > 65535:
-        sentence = "The image is empty or has more than 65535 rows or columns, the most DICOM allows. Crop or scale it."
+        size = " x ".join(map(str, frames.shape[1:]))
+        sentence = f"The image has {size} pixels; DICOM holds 1 to 65535 rows and columns. Crop or scale it."
         raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
     if frames.dtype.kind == "f" and not np.isfinite(frames).all():
-        raise Rejected(RejectionCode.NON_FINITE, "The image holds NaN or infinity. Replace them before wrapping.")
+        bad = int(frames.size - np.isfinite(frames).sum())
+        sentence = (
+            f"{bad} of {frames.size} pixels are NaN or infinite, but all must be finite. Replace them before wrapping."
+        )
+        raise Rejected(RejectionCode.NON_FINITE, sentence)
     return picture
 
 
@@ -121,7 +127,10 @@ def _seen_from_the_feet(loaded: Any, limits: DecodeLimits, written: float) -> Pi
 
     shape = loaded.shape[:3] if len(loaded.shape) > 3 and set(loaded.shape[3:]) == {1} else loaded.shape
     if len(shape) not in (2, 3) or loaded.get_data_dtype().kind not in "iuf":
-        sentence = "The NIfTI image is neither 2-D nor 3-D, or does not hold real numbers. Split or convert it."
+        sentence = (
+            f"The NIfTI image has the shape {loaded.shape} and holds {loaded.get_data_dtype()}; 2-D and 3-D images of "
+            "real numbers are read. Split or convert it."
+        )
         raise Rejected(RejectionCode.UNSUPPORTED_PIXELS, sentence)
     if int(np.prod(shape, dtype=np.int64)) * 8 > limits.decoded_bytes:
         raise too_many(limits)

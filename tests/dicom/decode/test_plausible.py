@@ -120,3 +120,57 @@ def test_an_unknown_photometric_interpretation_is_named_unless_it_names_a_person
         read(PhotometricInterpretation=value)
     assert refused.value.code == RejectionCode.UNSUPPORTED_PIXELS and words in refused.value.sentence
     assert "MONOCHROME2" in refused.value.sentence and "PATIENT" not in refused.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("keyword", "code", "words"),
+    [
+        ("BitsStored", RejectionCode.MISSING_ATTRIBUTE, "BitsStored is missing"),
+        ("PixelRepresentation", RejectionCode.MISSING_ATTRIBUTE, "PixelRepresentation is missing"),
+        ("SamplesPerPixel", RejectionCode.MISSING_ATTRIBUTE, "SamplesPerPixel is missing"),
+    ],
+)
+def test_a_missing_description_of_pixels_is_named(
+    make_dataset: Callable, write_dataset: Callable, keyword: str, code: RejectionCode, words: str
+) -> None:
+    ds = make_dataset(RAMP)
+    del ds[keyword]
+    with pytest.raises(Rejected) as refused:
+        read_instance(Path(write_dataset(ds)), DecodeLimits())
+    assert refused.value.code == code and words in refused.value.sentence
+
+
+@pytest.mark.parametrize("keyword", ["BitsStored", "BitsAllocated", "SamplesPerPixel", "Rows", "HighBit"])
+@pytest.mark.parametrize("value", [0, 32768, 65535])
+def test_a_wild_description_of_pixels_is_named_with_its_value(read: Callable, keyword: str, value: int) -> None:
+    with pytest.raises(Rejected) as refused:
+        read(Modality="CR", WindowCenter="10", WindowWidth="20", **{keyword: value})
+    assert str(value) in refused.value.sentence
+    assert keyword in refused.value.sentence or "pixel data holds" in refused.value.sentence
+
+
+def test_lower_case_letters_are_read_as_capitals(read: Callable) -> None:
+    one = read(PhotometricInterpretation="monochrome1")
+    assert one.attributes.photometric == "MONOCHROME1" and np.array_equal(one.stored[0], RAMP)
+    assert one.attributes.assumed == ("lower-case-photometric",)
+
+
+@pytest.mark.parametrize("value", [["1e300", "1e300"], ["0.1", "0.1", "0.1"], "0.1"])
+def test_a_malformed_spacing_at_the_detector_is_ignored(read: Callable, value: Any) -> None:
+    one = read(ImagerPixelSpacing=value)
+    assert one.attributes.imager_pixel_spacing_mm is None and "ignored:ImagerPixelSpacing" in one.attributes.assumed
+
+
+def test_a_file_that_breaks_off_within_a_sequence_says_so(
+    make_dataset: Callable, write_dataset: Callable, tmp_path: Path
+) -> None:
+    ds = make_dataset(RAMP)
+    item = Dataset()
+    item.CodeMeaning = "x" * 64
+    ds.ViewCodeSequence = [item] * 8
+    ds["ViewCodeSequence"].is_undefined_length = True
+    whole = Path(write_dataset(ds)).read_bytes()
+    (tmp_path / "cut.dcm").write_bytes(whole[: whole.index(b"x" * 64) + 72])
+    with pytest.raises(Rejected) as refused:
+        read_instance(tmp_path / "cut.dcm", DecodeLimits())
+    assert refused.value.code == MALFORMED and "Copy the whole file" in refused.value.sentence
