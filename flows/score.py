@@ -31,10 +31,10 @@ def show_flagged(reports: list[dict[str, Any]], workspace: str) -> int:
     with keep_discreet():
         rows, pictures = draw_flagged_pictures(Settings.load(workspace), [report["run_id"] for report in reports])
         create_table_artifact(key="flagged", table=rows, description="Flagged scans, most unusual first")
-        for number, picture in enumerate(pictures, start=1):
-            create_image_artifact(
-                image_url=picture.data_url, key=f"flagged-{number}", description=f"{picture.route}: {picture.caption}"
-            )
+        # The page of artefacts shows the newest first, so the most unusual scan is published last.
+        for number, picture in reversed(list(enumerate(pictures, start=1))):
+            about = f"{number} of {len(pictures)} pictures, most unusual first. {picture.route}: {picture.caption}"
+            create_image_artifact(image_url=picture.data_url, key=f"flagged-{number}", description=about)
         return len(pictures)
 
 

@@ -38,6 +38,17 @@ def headline_sentence(report: EvaluationReport) -> str:
     return f"{sentence}. {counts['abnormal']} abnormal and {counts['normal']} normal units."
 
 
+def member_metrics(report: EvaluationReport, name: str) -> dict[str, float]:
+    """Return the AUROC of one member of an ensemble as `set/auroc`, with its interval; nothing if it has none."""
+    rows = (row for row in report.tables[0].rows if not row.control and row.name == name and METRIC in row.metrics)
+    row = next(rows, None)
+    if row is None:
+        return {}
+    estimate = row.metrics[METRIC]
+    bounds = {"": estimate.value, "_low": estimate.low, "_high": estimate.high}
+    return {f"{report.set_name}/auroc{end}": value for end, value in bounds.items() if value is not None}
+
+
 def _estimates(report: EvaluationReport) -> Iterator[tuple[str, Estimate]]:
     yield "auroc", report.tables[0].rows[0].metrics[METRIC]
     control, point = _best_control(report), _measured_point(report)

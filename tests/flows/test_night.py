@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.stages.watch.nights import last_night
+from pipeline.tracking.experiment import connect
 from pipeline.tracking.registry import list_registered
 
 Night = Any
@@ -33,7 +35,7 @@ def test_the_night_after_repeats_nothing(night: Night, phantom_night: Any) -> No
     from flows.nightly import run_nightly
 
     settings, _ = night
-    checkpoints = training_files(settings.runs)
+    checkpoints, evaluations = training_files(settings.runs), evaluation_runs(settings)
     again = run_nightly(
         [str(phantom_night.archive), str(phantom_night.inbox)],
         [str(phantom_night.config)],
@@ -47,8 +49,19 @@ def test_the_night_after_repeats_nothing(night: Night, phantom_night: Any) -> No
     assert len(again["evaluated"]) == 1  # answered, but from the cache:
     with Catalogue.open(settings) as catalogue:
         assert len(catalogue.list_runs("evaluate")) == 1
+        assert evaluation_runs(settings) == evaluations and len(evaluations) == 1
         assert len(catalogue.list_runs("train")) == 1
         assert len(catalogue.list_findings()) == 6
+
+
+def evaluation_runs(settings: Settings) -> dict[str, int]:
+    """Return MLflow's evaluation runs with the number of their metrics."""
+    connect(settings)
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    every = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    return {one.info.run_id: len(one.data.metrics) for one in every if str(one.info.run_name).startswith("evaluate")}
 
 
 def training_files(runs: Path) -> dict[str, int]:
@@ -89,6 +102,9 @@ def test_the_artefacts_are_a_page_a_list_and_pictures(night: Night, artefacts: A
     pictures = [item for key, items in by_key.items() if re.fullmatch(r"flagged-\d", key) for item in items]
     assert len(rows) == 2  # the capacity of the configuration
     assert len(pictures) == 2
+    ranked = {item.key: item for item in pictures}
+    assert ranked["flagged-1"].created >= ranked["flagged-2"].created  # the page shows the newest first
+    assert ranked["flagged-1"].description.startswith("1 of 2 pictures")
     png = base64.b64decode(pictures[0].data.removeprefix("data:image/png;base64,"))
     assert png.startswith(b"\x89PNG")
     assert len(png) > 2000

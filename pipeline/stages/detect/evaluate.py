@@ -26,7 +26,7 @@ from pipeline.evaluation.report import EvaluationReport, Opening
 from pipeline.evaluation.report_page import write_page
 from pipeline.evaluation.table import ScoreTable
 from pipeline.stages.detect.figures import Draw, draw_every_slice, figures, shown_slices
-from pipeline.stages.detect.log_evaluation import publish_headline, track_evaluation
+from pipeline.stages.detect.log_evaluation import publish_headline, publish_members, track_evaluation
 from pipeline.stages.detect.score_table import PixelCases, build_slice_table, study_table
 from pipeline.stages.run.budget import CUT_SHORT, list_cuts
 from pipeline.stages.run.learning_sets import refuse_other_folds
@@ -225,6 +225,7 @@ class _Evaluation:
             tracked.log_table(units.drop(columns=["instance_id", "series_id"], errors="ignore"), "scores")
             self._draw(drawn, place, tracked)
         publish_headline(self.opened, report)
+        publish_members(self.opened, report)
 
     def _draw(self, drawn: dict[str, Draw], place: str, tracked: TrackedRun) -> None:
         for name, draw in drawn.items():

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.evaluation.headline import headline_metrics, headline_sentence
+from pipeline.detection.ensemble_config import EnsembleConfig
+from pipeline.evaluation.headline import headline_metrics, headline_sentence, member_metrics
 from pipeline.evaluation.report import EvaluationReport
 from pipeline.stages.detect.evaluation_key import hash_evaluation_inputs
 from pipeline.stages.run.budget import list_cuts
 from pipeline.stages.run.open_run import OpenRun
+from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import TrackedRun, log_headline, track
 from pipeline.tracking.registry_notes import describe_version
 
@@ -44,6 +46,26 @@ def publish_headline(opened: OpenRun, report: EvaluationReport) -> None:
         return
     tags = {name.replace("/", "."): f"{value:.4g}" for name, value in values.items()}
     describe_version(settings, opened.route, calibration["version"], about_version(opened), tags)
+
+
+def publish_members(opened: OpenRun, report: EvaluationReport) -> None:
+    """Put the AUROC of each member of an ensemble, measured beside the ensemble's, on the member's training run.
+
+    A member that has been evaluated by itself keeps its own.
+    """
+    method, settings = opened.config.method, opened.settings
+    if not isinstance(method, EnsembleConfig):
+        return
+    for name, entry in zip(opened.detector.member_names, method.members, strict=True):
+        values = member_metrics(report, name)
+        if entry.run is None or not values:
+            continue
+        folder = RunFolder.find(settings, entry.run)
+        if (folder.path / f"evaluation/{report.set_name}/report.json").exists():
+            continue
+        value = values[f"{report.set_name}/auroc"]
+        sentence = f"As a member of the ensemble {opened.folder.run_id}: AUROC {value:.3f}."
+        log_headline(settings, folder.read("mlflow.json")["run_id"], values, {f"{report.set_name}.headline": sentence})
 
 
 def about_version(opened: OpenRun) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.config import Settings, load_config
 from pipeline.detection.ensemble import Ensemble
@@ -52,6 +53,13 @@ def test_it_goes_through_every_stage(hospital: Any, members: tuple[str, str]) ->
     measured = evaluate(report.run, settings)
     assert {row.name for table in measured.tables for row in table.rows} >= {"ensemble", "brightness"}
     assert [row.name for row in measured.tables[0].rows if not row.control] == ["ensemble", *detector.member_names]
+    alone, only_member = (RunFolder.find(settings, name).read("mlflow.json")["run_id"] for name in members)
+    client = MlflowClient()
+    row = next(row for row in measured.tables[0].rows if row.name == detector.member_names[1])
+    logged = client.get_run(only_member).data
+    assert logged.metrics["develop/auroc"] == row.metrics["AUROC"].value
+    assert logged.tags["develop.headline"].startswith("As a member of the ensemble")
+    assert "As a member" not in client.get_run(alone).data.tags.get("develop.headline", "")  # it has its own evaluation
     assert RunFolder.open(run).run_id in list_registered(settings, "phantom-mr")
     plain = rescore(run, detector.config.model_copy(update={"transform": "none"}), settings)
     assert load_detector(RunFolder.open(plain).uncalibrated).two_sided is None
