@@ -235,7 +235,10 @@ def _refuse_mixed(frames: list[Frame]) -> None:
     uneven = spacings and np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * np.min(spacings, axis=0))
     if uneven or 0 < len(spacings) < len(frames):
         span = f"{np.min(spacings):g} to {np.max(spacings):g} mm"
-        sentence = f"PixelSpacing is {span} and missing from {len(frames) - len(spacings)} of {len(frames)} slices; "
+        absent = len(frames) - len(spacings)
+        sentence = f"PixelSpacing is {span}" + (
+            f", and missing from {absent} of {len(frames)} slices; " if absent else "; "
+        )
         raise Rejected(
             RejectionCode.MIXED_SPACING,
             sentence + "a stack must have one. Send each spacing as its own series.",
