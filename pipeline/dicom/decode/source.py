@@ -101,7 +101,7 @@ def _as_rejected(error: BaseException, fallback: RejectionCode) -> Rejected:
         sentence = "Reading needs more memory than `decode.memory_bytes` allows. Raise that value in settings.yaml."
         return Rejected(RejectionCode.DECODE_MEMORY, sentence)
     if isinstance(error, OSError | EOFError):  # pydicom's, where no element begins at a place where one must
-        sentence = "The file breaks off, or a length in it is wrong: where an element should begin there is none. "
+        sentence = "The file breaks off, or a length in it is wrong: an element is missing where one should begin. "
         return Rejected(fallback, sentence + "Copy the whole file from its source, or export the image again.")
     named = _TAG.search(str(error))
     where = f"The element {named[0].lower()} of the file" if named else "The file"
