@@ -66,12 +66,14 @@ def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
 def for_display(physical: Physical, attributes: InstanceAttributes) -> np.ndarray:
     """Return the picture that a viewer shows: uint8 [F, H, W], 255 bright, padding 0.
 
-    It uses the window of the file, or without one the 0.5 to 99.5 % range of the valid pixels of all frames.
+    It uses the window of the file. Without one, or where it shows all of the values as one grey, it uses the 0.5 to
+    99.5 % range of the valid pixels of all frames.
     """
     if attributes.is_projection:
         bright = physical.pixels if voi_step(attributes) else _robust(physical)
     else:
         bright = apply_voi(physical.pixels, attributes) if voi_step(attributes) else _robust(physical)
+        bright = _robust(physical) if bright.size and bright.min() == bright.max() else bright
         bright = 1.0 - bright if is_inverted(attributes) else bright
     picture = np.rint(np.clip(bright, 0.0, 1.0) * 255.0).astype(np.uint8)
     return picture if physical.valid is None else np.where(physical.valid, picture, np.uint8(0))

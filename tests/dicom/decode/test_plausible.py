@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.physical import for_display, to_physical
@@ -174,3 +177,37 @@ def test_a_file_that_breaks_off_within_a_sequence_says_so(
     with pytest.raises(Rejected) as refused:
         read_instance(tmp_path / "cut.dcm", DecodeLimits())
     assert refused.value.code == MALFORMED and "Copy the whole file" in refused.value.sentence
+
+
+NUMBERS = (
+    *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "SliceThickness", "SpacingBetweenSlices"),
+    *("GantryDetectorTilt", "EchoTime", "RepetitionTime", "TriggerTime", "InstanceNumber", "AcquisitionNumber"),
+    *("PixelSpacing", "ImagerPixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames"),
+)
+EXTREMES = ("1e300", "-1e300", "1e-300", "-1", "0", "nan", "inf", "-inf", "abc", "", "9" * 20, "1\\2\\3\\4")
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "CR"])
+@pytest.mark.parametrize("keyword", NUMBERS)
+def test_every_extreme_of_a_number_is_refused_by_name_or_leaves_a_picture(
+    make_dataset: Callable, write_dataset: Callable, modality: str, keyword: str
+) -> None:
+    tag = Tag(keyword)
+    for text in EXTREMES:
+        ds = make_dataset(RAMP, Modality=modality, RescaleSlope=1, RescaleIntercept=0, WindowCenter=32, WindowWidth=64)
+        value = text.encode() + b" " * (len(text) % 2)
+        held = b"8" * len(value)  # pydicom would not write the value itself
+        ds._dict[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), held, 0, False, True)
+        path = Path(write_dataset(ds))
+        whole = path.read_bytes()
+        at = whole.index(tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little")) + 8
+        path.write_bytes(whole[:at] + value + whole[at + len(value) :])
+        try:
+            one = read_instance(path, DecodeLimits())
+        except Rejected as refused:
+            words = refused.sentence
+            assert keyword in words or (keyword == "NumberOfFrames" and "pixel data" in words), (text, words)
+            continue
+        physical = to_physical(one.stored, one.attributes)
+        assert np.isfinite(physical.pixels).all() and np.ptp(physical.pixels) > 0, text
+        assert np.ptp(for_display(physical, one.attributes)) > 100, text
