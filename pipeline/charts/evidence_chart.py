@@ -10,8 +10,9 @@ from pipeline.charts.svg import chart, line, mark, path
 from pipeline.config import Config
 
 SIZE = (600.0, 212.0)
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 580.0, 10.0, 186.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 570.0, 10.0, 186.0
 LABELS = 6
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class DayEvidence(Config):
@@ -49,8 +50,8 @@ def _parts(data: DayEvidence) -> Iterator[str]:
     plot = Plot(Scale(0, span, LEFT, RIGHT), Scale(low, high, BOTTOM, TOP))
     places = sorted({round(step * span / (LABELS - 1)) for step in range(LABELS)})
     x_ticks = [(place, f"{date.fromordinal(first.toordinal() + place):%d %b}") for place in places]
-    y_ticks = [(value, f"{10**value:,.3g}") for value in round_ticks(low, high, 5, whole=True)]
-    yield from draw_axes(plot, x_ticks, y_ticks, "", "capital")
+    y_ticks = [(value, f"10{str(int(value)).translate(RAISED)}") for value in round_ticks(low, high, 5, whole=True)]
+    yield from draw_axes(plot, x_ticks, y_ticks, "", "")
     yield line("threshold", LEFT, plot.y.at(data.level), RIGHT, plot.y.at(data.level))
     points = [plot.at((day - first).days, value) for day, value in zip(data.days, data.capital, strict=True)]
     yield path("model", points)

@@ -124,6 +124,38 @@ def promotions(context: click.Context, route: str | None, verify: bool, as_json:
         context.exit(13 if problems else 0)
 
 
+@click.command(
+    short_help="Train a challenger from the normals that came since.",
+    epilog="Example: nightread retrain configs/runs/mr-brain.yaml --least-new 50",
+)
+@click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--least-new", type=click.IntRange(min=0), default=20, show_default=True, help="Fewest new patients.")
+@click.option("--gates", type=click.Path(path_type=Path), help="Limits; default: configs/promotion/gates.yaml.")
+@json_option
+@click.pass_context
+def retrain(
+    context: click.Context, configs: tuple[Path, ...], least_new: int, gates: Path | None, as_json: bool
+) -> None:
+    """Train, calibrate and judge a challenger for each configuration whose route has enough new normal patients.
+
+    New normals come from imported reports and from readers' decisions on unflagged scans; a flag that a reader
+    dismissed makes nobody a normal to learn from. Nothing is promoted: that is nightread promote, by a person.
+    """
+    from pipeline.config import load_config
+    from pipeline.stages.operations.promotion import read_gates
+    from pipeline.stages.operations.retraining import retrain as run
+    from pipeline.stages.run.run_config import RunConfig
+
+    settings, limits = settings_of(context), read_gates(None if gates is None else find_shipped(gates))
+    files = [load_config(find_shipped(path), RunConfig) for path in configs]
+    reports = [run(config, settings, limits, least_new, progress=not as_json) for config in files]
+    if as_json:
+        print_json([report.to_json() for report in reports])
+        return
+    for report in reports:
+        click.echo(report.sentence())
+
+
 def _approval(who: str | None, why: str | None) -> Approval | None:
     from pipeline.stages.operations.promotion import Approval
 

@@ -13,7 +13,9 @@ twice its slope bet too, and experts on |2 p - 1|, which win where scores spread
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import norm
 
+LEAST_AFTER = 5
 JUMPS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 LINEAR = (-2.0, -1.0, 0.0, 1.0, 2.0)  # slopes of the bets on p; 0 keeps the capital
 SPREAD = (-2.0, -1.0, 1.0, 2.0)  # slopes of the bets on |2 p - 1|
@@ -63,10 +65,18 @@ def first_crossing(log_values: np.ndarray, level: float) -> int | None:
     return int(reached[0]) if reached.size else None
 
 
-def likely_change(log_values: np.ndarray, crossing: int) -> int:
-    """Return the index of the first value after which the capital only grew towards the crossing: its last minimum."""
-    before = log_values[: crossing + 1]
-    return int(len(before) - np.argmin(before[::-1])) if len(before) else 0
+def likely_change(p_values: np.ndarray, crossing: int) -> int:
+    """Return the index of the first p-value after the likeliest change of location or spread, up to the crossing.
+
+    Of all splits it is the one after which the normal scores, or their squares, are furthest from what uniform p-values
+    give, in standard errors; at least 5 p-values lie after it.
+    """
+    z = norm.isf(p_values[: crossing + 1])[::-1]
+    after = np.arange(1, len(z) + 1)
+    location = np.abs(np.cumsum(z)) / np.sqrt(after)
+    spread = np.abs(np.cumsum(z**2 - 1)) / np.sqrt(2 * after)
+    evidence = np.maximum(location, spread)[LEAST_AFTER - 1 :]
+    return int(len(z) - LEAST_AFTER - np.argmax(evidence)) if len(evidence) else 0
 
 
 def _bets(p: np.ndarray, linear: tuple[float, ...], spread: tuple[float, ...]) -> np.ndarray:

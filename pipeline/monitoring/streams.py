@@ -74,7 +74,7 @@ def gather_evidence(observations: Sequence[Observation], log_level: float) -> Ev
         p_values = np.concatenate([p_values, ranks])
         logs = np.concatenate([logs[:first], log_capital(p_values)])
     crossing = first_crossing(logs[first:], log_level)
-    change = None if crossing is None else first + likely_change(logs[first:], crossing)
+    change = None if crossing is None else first + likely_change(p_values, crossing)
     last_of_day = {one.day: place for place, one in enumerate(observations)}
     return Evidence(
         len(observations),

@@ -60,11 +60,12 @@ def test_a_shift_or_a_wider_spread_is_seen(change: object) -> None:
     rng = np.random.default_rng(11)
     scores = 2 + rng.normal(size=(20, 900))
     scores[:, 400:] = change(scores[:, 400:])  # type: ignore[operator]
-    capital = log_capital(np.stack([rank_stream(row, rng.random(900)) for row in scores]))
+    ranks = np.stack([rank_stream(row, rng.random(900)) for row in scores])
+    capital = log_capital(ranks)
     crossings = [first_crossing(row, np.log(1000)) for row in capital]
     assert all(place is not None and place >= 400 for place in crossings)
-    onsets = [likely_change(row, place) for row, place in zip(capital, crossings, strict=True) if place is not None]
-    assert abs(float(np.median(onsets)) - 400) < 60
+    onsets = [likely_change(row, place) for row, place in zip(ranks, crossings, strict=True) if place is not None]
+    assert abs(float(np.median(onsets)) - 400) < 15
 
 
 def test_one_expert_multiplies_its_bets() -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.notices import list_notices
 from pipeline.data.catalogue.schema import now
 from pipeline.data.catalogue.watch_schema import NightRow
 from pipeline.stages.watch.nights import has_run_since, last_night, list_schedules
@@ -45,6 +46,7 @@ def find_conditions(
     conditions = [Condition(f"down:{name}", CRITICAL, f"The component {name} does not answer.") for name in down]
     conditions += _disk(settings, site.watch)
     with Catalogue.open(settings) as catalogue:
+        conditions += [Condition(one.key, one.severity, one.sentence) for one in list_notices(catalogue)]
         schedules = list_schedules(catalogue)
         for schedule, since in schedules:
             conditions += _missed(catalogue, schedule, since, moment)

@@ -21,6 +21,8 @@ from pipeline.stages.operations.gate_report import REPORT
 from pipeline.stages.operations.promotion import Approval, Promotion, list_outside_moves, promote_run, rollback
 from pipeline.stages.operations.promotion_gates import PromotionGates
 from pipeline.stages.run.run_folder import RunFolder
+from pipeline.stages.watch.site_config import SiteConfig
+from pipeline.stages.watch.troubles import find_conditions
 from pipeline.tracking.registry import find_champion, promote
 
 RUN = """
@@ -207,6 +209,7 @@ def test_a_broken_champion_is_replaced_by_the_last_good_one(ward: Ward) -> None:
     find_detectors_to_run(ward.settings)
     with Catalogue.open(ward.settings) as catalogue:
         assert len(list_notices(catalogue)) == 1  # once, however often it is seen
+    assert f"champion:{ROUTE}" in [one.key for one in find_conditions(ward.settings, SiteConfig(), ())]
     model.write_bytes(whole)
     assert Path(find_detectors_to_run(ward.settings)[0].path).name == ward.better
     with Catalogue.open(ward.settings) as catalogue:
@@ -226,3 +229,17 @@ def test_the_report_is_what_was_hashed(ward: Ward) -> None:
     written = (ward.settings.runs / ward.better / REPORT).read_bytes()
     assert promotion.report is not None and hashlib.sha256(written).hexdigest() == promotion.report.sha256
     assert json.loads(written)["data"]["patients"] > 10
+
+
+@pytest.mark.parametrize(("least", "trained"), [(1, False), (0, True)])
+def test_a_challenger_is_trained_from_enough_new_normals(ward: Ward, least: int, trained: bool, tmp_path: Path) -> None:
+    from pipeline.stages.operations.retraining import retrain
+    from pipeline.stages.run.run_config import RunConfig
+
+    (tmp_path / "run.yaml").write_text(RUN)
+    config = load_config(tmp_path / "run.yaml", RunConfig, ["method.directions=11"])
+    report = retrain(config, ward.settings, GATES, least)
+    assert report.patients == report.before > 5
+    assert bool(report.run) is trained and (report.passed is True) is trained
+    assert ("nightread promote" if trained else "Fewer than 1 came") in report.sentence()
+    assert _champion(ward) == ward.champion
