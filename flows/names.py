@@ -64,6 +64,14 @@ def night_name() -> str:
     return f"night of {_when()}"
 
 
+def name_schedule() -> str:
+    """`weekly, 2026-03-01 04:00`."""
+    try:
+        return f"{read_request(_parameters()['request']).name}, {_when()}"
+    except NightreadError:
+        return f"scheduled, {_when()}"
+
+
 def benchmark_name() -> str:
     """`benchmark lgg, 2026-03-01 01:30`."""
     try:

@@ -8,8 +8,10 @@ from typing import Any
 
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run, task_run
 
 from pipeline.progress import Advance, progress_into, show_progress
+from pipeline.stages.watch.json_log import write_json_line
 
 
 def log_lines(lines: Iterable[str]) -> None:
@@ -20,6 +22,7 @@ def log_lines(lines: Iterable[str]) -> None:
         return
     for line in lines:
         logger.info(line)
+        _write("info", line)
 
 
 def log_text(text: str) -> None:
@@ -35,6 +38,12 @@ def log_failures(failures: Iterable[str]) -> None:
         return
     for failure in failures:
         logger.error(failure)
+        _write("error", failure)
+
+
+def _write(level: str, line: str) -> None:
+    """Write a line as JSON too, with the ids of the run, if the environment asks for it (NIGHTREAD_LOG)."""
+    write_json_line(level, "night", line, flow_run_id=flow_run.id, flow_run_name=flow_run.name, task_run_id=task_run.id)
 
 
 def progress_into_log() -> AbstractContextManager[None]:

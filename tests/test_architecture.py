@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages.detect", "stages.speed"),
     ("stages.auto", "stages.choose", "stages.generate", "stages.operations", "stages.watch"),
     ("stages.audit",),
-    ("stages.benchmark", "stages.pacs"),
+    ("stages.benchmark", "stages.pacs", "stages.up"),
     ("review",),
     ("review.web",),
     ("cli", "flows"),

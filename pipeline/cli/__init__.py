@@ -29,6 +29,7 @@ from pipeline.cli.review import review
 from pipeline.cli.signals import SIGNALS
 from pipeline.cli.text_prompts import WORDS
 from pipeline.cli.train import train
+from pipeline.cli.up import up
 from pipeline.cli.watch import status, watch
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
@@ -38,7 +39,7 @@ COMMANDS = (
     *(listen, pull, push),
     review,
     *(audit, reproduce),
-    *(serve, watch, runs, compare, grid, export, benchmark, generate, gallery, spoil),
+    *(up, serve, watch, runs, compare, grid, export, benchmark, generate, gallery, spoil),
     *(rejections, identity, backup, restore, doctor),
 )
 

@@ -162,16 +162,18 @@ Example:
 )
 @click.option(
     "--schedule",
+    "schedules",
+    multiple=True,
     type=click.Path(path_type=Path),
-    default=Path("configs/schedules/nightly.yaml"),
+    default=(Path("configs/schedules/nightly.yaml"),),
     show_default=True,
-    help="File that says when the night runs and which folders it reads.",
+    help="File that says when a flow runs and which folders it reads; repeat for more.",
 )
 @click.pass_context
-def serve(context: click.Context, schedule: Path) -> None:
-    """Keep running, and run the nightly flow on its schedule (Prefect); stop with Ctrl-C or SIGTERM."""
-    settings, file = settings_of(context), find_shipped(schedule)
+def serve(context: click.Context, schedules: tuple[Path, ...]) -> None:
+    """Keep running, and run the night and other flows on their schedules (Prefect); stop with Ctrl-C or SIGTERM."""
+    settings, files = settings_of(context), [find_shipped(schedule) for schedule in schedules]
     use_workspace(settings)
-    from flows.serve import serve_schedule
+    from flows.serve import serve_schedules
 
-    serve_schedule(file, settings)
+    serve_schedules(files, settings)

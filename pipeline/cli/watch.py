@@ -22,7 +22,7 @@ UNKNOWN = 3
 site_option = click.option(
     "--site",
     "site_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="File of the site [default: <workspace>/site.yaml].",
 )
 
@@ -72,7 +72,7 @@ def _print_status(state: Status) -> None:
     for schedule, moment in state.upcoming.items():
         click.echo(f"Next run of {schedule}: {moment} UTC")
     if not state.upcoming:
-        click.echo("No schedule is being served: nightread serve")
+        click.echo("No schedule is being served: nightread up")
     champions = ", ".join(f"{route} version {version}" for route, version in state.champions.items())
     click.echo(f"Champions: {champions or 'no route has one yet'}")
     if state.components:
@@ -160,7 +160,10 @@ def _look_once(watcher: Any, as_json: bool) -> int:
 
 
 def _teller(as_json: bool) -> Callable[[str, str], None]:
+    from pipeline.stages.watch.json_log import write_json_line
+
     def say(event: str, text: str) -> None:
+        write_json_line("error" if event == "trouble" else "info", "watch", text, event=event)
         click.echo(json.dumps({"event": event, "text": text}) if as_json else f"{event}: {text}")
 
     return say

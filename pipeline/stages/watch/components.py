@@ -42,11 +42,11 @@ class Component:
     address: str
     check: str
 
-    def is_up(self, settings: Settings) -> bool:
-        """Whether it shows that it is alive."""
+    def is_up(self, settings: Settings, since: datetime | None = None) -> bool:
+        """Whether it shows that it is alive; with `since`, a beat must be as new (UTC without time zone)."""
         kind, _, rest = self.check.partition(":")
         if kind == "beat":
-            return _beats(settings, rest)
+            return _beats(settings, rest, since)
         return _accepts(self.check) if kind == "tcp" else _answers(self.check)
 
 
@@ -74,14 +74,16 @@ def _accepts(address: str) -> bool:
     return False
 
 
-def _beats(settings: Settings, name: str) -> bool:
+def _beats(settings: Settings, name: str, since: datetime | None) -> bool:
     """Whether a beat is recent; one from the future counts, since only the clock was moved."""
     try:
         with Catalogue.open(settings) as catalogue:
             beat = read_beat(catalogue, name)
     except CatalogueError:
         return False
-    return beat is not None and (now() - beat.beat_at).total_seconds() < BEAT_AGE_SECONDS
+    if beat is None or (since is not None and beat.beat_at < since):
+        return False
+    return (now() - beat.beat_at).total_seconds() < BEAT_AGE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

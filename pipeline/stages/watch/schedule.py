@@ -75,6 +75,18 @@ class Schedule(Config):
     def _is_open(self, minute_of_day: int) -> bool:
         return not self.windows or any(_contains(window, minute_of_day) for window in self.windows)
 
+    def cron_lines(self) -> list[str]:
+        """Return cron lines that fire within the windows only: the hours that share their minutes are one line."""
+        if not self.windows:
+            return [self.cron]
+        times, hours_by_minutes = CronSim(self.cron, datetime.now(UTC)), dict[str, list[int]]()
+        for hour in sorted(times.hours):
+            open_minutes = [minute for minute in sorted(times.minutes) if self._is_open(60 * hour + minute)]
+            if open_minutes:
+                hours_by_minutes.setdefault(",".join(map(str, open_minutes)), []).append(hour)
+        days = " ".join(self.cron.split()[2:])
+        return [f"{minutes} {','.join(map(str, hours))} {days}" for minutes, hours in hours_by_minutes.items()]
+
     def is_open(self, moment: datetime) -> bool:
         """Whether a run may begin at a moment (aware, or UTC without time zone), by the windows."""
         local = _aware(moment).astimezone(ZoneInfo(self.timezone))

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import Config, Settings, load_config
+from pipeline.config import Config, Settings, load_config, parse_config
 from pipeline.errors import ConfigError
 
 ComponentName = Literal["prefect", "schedules", "mlflow", "review", "listener", "watch"]
@@ -111,6 +111,16 @@ class SiteConfig(Config):
         if len({*names, "email"}) <= len(names):
             raise ValueError("two receivers of alerts have the same name (email is one). Rename one")
         return self
+
+    def with_ports(self, **ports: int | None) -> SiteConfig:
+        """Return the site with other ports; None leaves one as it is.
+
+        Raises:
+            ConfigError: two components have the same port.
+        """
+        chosen = {name: port for name, port in ports.items() if port is not None}
+        values = self.model_dump() | {"ports": self.ports.model_dump() | chosen}
+        return parse_config(values, SiteConfig, "The site")
 
 
 def load_site(settings: Settings, file: Path | None = None) -> SiteConfig:

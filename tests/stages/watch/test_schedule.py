@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.config import parse_config
+from pipeline.config import find_shipped_file, load_config, parse_config
 from pipeline.errors import ConfigError
 from pipeline.stages.watch.schedule import Schedule
 
@@ -74,6 +75,23 @@ def test_windows_may_pass_midnight_and_end_outside() -> None:
     assert schedule.is_open(datetime(2026, 5, 5, 12, 0, tzinfo=UTC))
 
 
+@pytest.mark.parametrize(
+    ("cron", "windows", "lines"),
+    [
+        ("30 1 * * *", (), ["30 1 * * *"]),
+        ("*/30 * * * 6", ("23:15-02:00",), ["0,30 0,1 * * 6", "30 23 * * 6"]),
+    ],
+)
+def test_windows_become_cron_lines(cron: str, windows: tuple[str, ...], lines: list[str]) -> None:
+    schedule = Schedule(cron=cron, windows=windows)
+    assert schedule.cron_lines() == lines
+    moment, apart = at("2026-03-05T00:00"), [Schedule(cron=line) for line in lines]
+    for _ in range(20):
+        expected = min(one.next_firing(moment) for one in apart)
+        moment = schedule.next_firing(moment)
+        assert moment == expected
+
+
 def test_the_29th_of_february_is_waited_for() -> None:
     assert Schedule(cron="0 3 29 2 *").next_firing(at("2026-01-01T00:00")) == at("2028-02-29T03:00")
 
@@ -82,3 +100,13 @@ def test_its_timing_names_no_folder() -> None:
     timing = Schedule(roots=("/data/Smith",), labels=("/data/Smith.csv",)).timing()
     assert "Smith" not in str(timing)
     assert Schedule.model_validate(timing).cron == "30 1 * * *"
+
+
+@pytest.mark.parametrize(
+    "file", sorted(find_shipped_file("configs/schedules").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_every_shipped_schedule_is_valid_and_named_like_its_file(file: Path) -> None:
+    schedule = load_config(file, Schedule)
+    assert schedule.name == file.stem
+    assert all(find_shipped_file(one).is_file() for one in (*schedule.configs, *schedule.tasks))
+    assert schedule.cron_lines() and bool(schedule.tasks) == (schedule.flow == "generate")

@@ -1,0 +1,53 @@
+"""Flows of the schedules beside the night: retraining, benchmarks, generative tasks and refreshed indices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prefect import flow
+
+from flows.benchmark import benchmark
+from flows.generate import generate
+from flows.names import name_schedule, read_due_time
+from flows.night_log import log_failures
+from flows.outcome import ended, settled
+from flows.policies import QUIET
+from flows.request import read_request
+from flows.train import train
+from pipeline.config import Settings
+from pipeline.stages.watch.nights import record_night
+
+
+def _run_each(request: str, workspace: str, files: Iterable[str], run: Callable[[str], Any]) -> Any:
+    """Run a flow on each file in turn, with one record for the watch; a file that fails does not stop the others."""
+    with record_night(Settings.load(workspace), read_request(request).name, read_due_time()) as night:
+        done, failures = settled([run(file) for file in files])
+        night.failures = len(failures)
+        night.summary = {"done": len(done), "errors": sorted({one.partition(":")[0][:60] for one in failures})}
+    log_failures(failures)
+    return ended({"done": len(done), "failures": failures})
+
+
+@flow(name="train-scheduled", flow_run_name=name_schedule, **QUIET)
+def train_scheduled(request: str, workspace: str) -> Any:
+    """Train a challenger for each configuration on the scans that are there by now; unchanged data train nothing."""
+    files = read_request(request).configs
+    return _run_each(request, workspace, files, lambda file: train(file, workspace, return_state=True))
+
+
+@flow(name="benchmark-scheduled", flow_run_name=name_schedule, **QUIET)
+def benchmark_scheduled(request: str, workspace: str) -> Any:
+    """Run each benchmark; cells that exist are not computed again."""
+
+    def run(file: str) -> Any:
+        return benchmark(file, workspace, f"nightread benchmark {file}", return_state=True)
+
+    return _run_each(request, workspace, read_request(request).configs, run)
+
+
+@flow(name="generate-scheduled", flow_run_name=name_schedule, **QUIET)
+def generate_scheduled(request: str, workspace: str) -> Any:
+    """Run each generative task, such as one that refreshes an index of similar images."""
+    files = read_request(request).tasks
+    return _run_each(request, workspace, files, lambda file: generate(file, workspace, return_state=True))
