@@ -10,7 +10,11 @@ from typing import Any, cast
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, and_, literal, select, update
 
-from pipeline.data.catalogue import operations_schema, review_schema  # noqa: F401  (they add their tables to Base)
+from pipeline.data.catalogue import (  # noqa: F401  (they add their tables to Base)
+    operations_schema,
+    review_schema,
+    watch_schema,
+)
 from pipeline.data.catalogue.schema import Base
 from pipeline.dicom.identity.pseudonyms import Kind
 

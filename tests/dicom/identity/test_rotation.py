@@ -38,9 +38,17 @@ _OTHER_TEXT = {
     *("heatmap_views.reader", "heatmap_views.first_look"),
     *("login_failures.key", "audit_log.user_name", "audit_log.role", "audit_log.address", "audit_log.action"),
     *("audit_log.subject", "audit_log.chain_hash"),
+    *(f"promotions.{name}" for name in ("route", "action", "run", "version", "detector_sha256", "replaced_run")),
+    *(f"promotions.{name}" for name in ("replaced_version", "replaced_sha256", "who", "why", "report_sha256")),
+    *("promotions.chain_hash", "notices.key", "notices.severity", "notices.sentence"),
+    *("scan_measures.route", "scan_measures.model_sha256"),
+    *("schedules.name", "nights.schedule", "nights.state", "beats.name"),
+    *("alerts.key", "alerts.severity", "alerts.sentence", "alerts.state"),
+    *(f"alert_messages.{name}" for name in ("event", "receiver", "state", "reason")),
 }
 _OTHER_JSON = {"series.attributes", "instances.attributes", "instance_versions.attributes"}
-_OTHER_JSON |= {"decisions.region", "audit_log.detail"}
+_OTHER_JSON |= {"decisions.region", "audit_log.detail", "scan_measures.measures"}
+_OTHER_JSON |= {"schedules.definition", "nights.summary", "beats.detail"}
 
 
 def _everything(hospital: Any) -> str:
