@@ -89,6 +89,7 @@ class RejectionCode(StrEnum):
     # identity in the catalogue
     CONFLICTING_DUPLICATE = "conflicting-duplicate"
     DUPLICATE_ACROSS_SETS = "duplicate-across-sets"
+    FORGOTTEN = "patient-forgotten"
     # series to volume
     MIXED_ORIENTATION = "mixed-orientation"
     MIXED_SIZES = "mixed-sizes"

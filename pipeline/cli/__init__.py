@@ -18,6 +18,7 @@ from pipeline.cli.degraded_images import RESTORATIONS
 from pipeline.cli.doctor import doctor
 from pipeline.cli.drift_streams import drift
 from pipeline.cli.export_model import export
+from pipeline.cli.forget_patient import forget
 from pipeline.cli.generate import gallery, generate
 from pipeline.cli.intake import ingest, labels, rejections, spoil, wrap
 from pipeline.cli.lists import flagged, runs, series
@@ -38,7 +39,7 @@ COMMANDS = (
     *(retrain, promote, rollback, promotions, drift),
     *(listen, pull, push),
     review,
-    *(audit, reproduce),
+    *(audit, reproduce, forget),
     *(up, serve, watch, runs, compare, grid, export, benchmark, generate, gallery, spoil),
     *(rejections, identity, backup, restore, doctor),
 )

@@ -128,6 +128,8 @@ def _row(run: RunRow, models: dict[str, str], whole: bool) -> dict[str, Any]:
         for name in shown_counts
         if name in run.summary
     ]
+    forgotten = len(run.summary.get("forgotten") or {})
+    summary += [f"learned from {forgotten} erased patient{'s' * (forgotten > 1)}"] if forgotten else []
     summary += ["cut short by its cap"] if run.summary.get("cut_short") else []
     auroc = next((value for name, value in run.summary.items() if name.endswith("/auroc")), None)
     summary += [f"AUROC {auroc:.3f}"] if auroc is not None else []

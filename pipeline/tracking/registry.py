@@ -228,6 +228,30 @@ def find_version(settings: Settings, route: str, run_folder: str) -> str:
     )
 
 
+def tag_versions_of_run(settings: Settings, route: str, run_id: str, tags: dict[str, str]) -> int:
+    """Set tags on every version that a training run registered, with a detector or without; return their number.
+
+    Raises:
+        ArtefactError: the registry does not respond.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client, count = _client(settings), 0
+    try:
+        for name in (model_name(route), bare_model_name(route)):
+            for version in client.search_model_versions(f"name='{name}'"):
+                if version.tags.get("run") == run_id:
+                    count += 1
+                    for key, value in tags.items():
+                        client.set_model_version_tag(name, version.version, key, value)
+    except MlflowException as error:
+        raise ArtefactError(
+            f"The model registry did not respond for the route {route} ({error.error_code}). Check "
+            "NIGHTREAD_MLFLOW_URI."
+        ) from error
+    return count
+
+
 def list_registered(settings: Settings, route: str) -> dict[str, str]:
     """Return run id -> its newest version and that version's aliases, such as `2 challenger champion`, of a route."""
     named: dict[str, list[str]] = {}

@@ -15,7 +15,8 @@ from pipeline.data.catalogue import (  # noqa: F401  (they add their tables to B
     review_schema,
     watch_schema,
 )
-from pipeline.data.catalogue.schema import Base
+from pipeline.data.catalogue.erasure_schema import Erasure
+from pipeline.data.catalogue.schema import Base, MergedPatient, Study
 from pipeline.dicom.identity.pseudonyms import Kind
 
 # Every column that holds a pseudonym, with its kind; "level" where the row's `level` gives the kind. A test compares
@@ -38,9 +39,10 @@ PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
     "not_scored": {"series_id": "series"},
     "decisions": {"region_instance_id": "instance"},
     "scan_measures": {"study_id": "study"},
+    "erasures": {"patient_id": "patient"},
 }
 # JSON that may hold pseudonyms anywhere, alone or as `<instance>/<frame>`.
-PSEUDONYM_JSON: dict[str, str] = {"findings": "evidence", "runs": "summary"}
+PSEUDONYM_JSON: dict[str, str] = {"findings": "evidence", "runs": "summary", "erasures": "record"}
 # Tables whose rows later ingests must recognise: an unknown pseudonym in them stops the rotation.
 _OWNERS = frozenset({"patients", "merged_patients", "studies", "series", "instances"})
 _OF_LEVEL = {"file": "path", "patient-study": "study"}  # kinds of pseudonym where the level has another name
@@ -65,12 +67,24 @@ def load_map(connection: Connection, chunks: Iterable[list[tuple[str, str, str]]
 def strays(connection: Connection) -> Iterator[tuple[Kind, str, bool]]:
     """Yield each pseudonym missing from the loaded map once: (kind, pseudonym, whether it names a row of its own)."""
     seen: set[str] = set()
+    erased = _list_ids_of_erased(connection)
     for name, columns in PSEUDONYM_COLUMNS.items():
         for column, kind in columns.items():
             for stray, level in _unmapped(connection, Base.metadata.tables[name], column, kind):
                 if stray not in seen:
                     seen.add(stray)
-                    yield cast(Kind, _OF_LEVEL.get(level, level)), stray, name in _OWNERS
+                    yield cast(Kind, _OF_LEVEL.get(level, level)), stray, name in _OWNERS and stray not in erased
+
+
+def _list_ids_of_erased(connection: Connection) -> set[str]:
+    """Return the pseudonyms of erased patients and of their studies, which the crosswalk no longer knows."""
+    erased = select(Erasure.patient_id)
+    queries = (
+        erased,
+        select(MergedPatient.absorbed_id).where(MergedPatient.patient_id.in_(erased)),
+        select(Study.study_id).where(Study.patient_id.in_(erased)),
+    )
+    return {one for query in queries for one in connection.execute(query).scalars()}
 
 
 def _unmapped(connection: Connection, table: Table, column: str, kind: str) -> Iterator[tuple[str, str]]:

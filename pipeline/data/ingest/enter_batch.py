@@ -38,6 +38,7 @@ _PASSING = frozenset(
         RejectionCode.DECODE_MEMORY,
         RejectionCode.DECODER_CRASHED,
         RejectionCode.UNSUPPORTED_TRANSFER_SYNTAX,
+        RejectionCode.FORGOTTEN,
     }
 )
 
@@ -148,8 +149,13 @@ def _remember(crosswalk: Crosswalk, batch: Sequence[Record]) -> list[Record]:
 
 
 def _remember_all(crosswalk: Crosswalk, batch: Sequence[Record]) -> None:
-    crosswalk.remember_paths([(record.seen.path_id, record.seen.name) for record in batch])
+    crosswalk.remember_paths([(one.seen.path_id, one.seen.name) for one in batch if not _is_of_erased(one)])
     crosswalk.remember_many([(r.ids, r.identity) for r in batch if isinstance(r, Accepted)])
+
+
+def _is_of_erased(record: Record) -> bool:
+    """Whether a file was refused because its patient was erased: then nothing that names them is written down again."""
+    return isinstance(record, Refused) and record.reason.code is RejectionCode.FORGOTTEN
 
 
 def _remember_alone(crosswalk: Crosswalk, record: Record) -> Record:

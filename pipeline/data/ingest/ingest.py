@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from pipeline.config import Settings
-from pipeline.data.catalogue.admission import Outcome
+from pipeline.data.catalogue.admission import Outcome, refuse_erased
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.erase_rows import list_erased
 from pipeline.data.ingest.enter_batch import Accepted, enter, find_settled
 from pipeline.data.ingest.sources import Item, Refused, Seen, Unchanged, find, seen_of
 from pipeline.data.ingest.write_pixels import Decoded, group_in_batches, in_store
@@ -97,6 +98,8 @@ class _Intake:
             self._pseudonyms = stack.enter_context(Pseudonyms.open(self._settings))
             self._workers = stack.enter_context(DecodeWorkers(self._settings.workers, self._settings.decode))
             self._store = PixelStore(self._settings.store)
+            with self._catalogue.reading() as session:
+                self._erased = list_erased(session)
             self._stack = stack.pop_all()
         return self
 
@@ -164,6 +167,8 @@ class _Intake:
             refuse_statement(result.attributes.sop_class_uid)
             check_burned_in(result.attributes, self._settings.burned_in)
             ids = self._pseudonyms.of(result.identity, self._settings.site)
+            if ids.patient_id in self._erased:  # before their pixels reach the store; `admit` asks again
+                raise refuse_erased(ids.patient_id)
         except Rejected as rejected:
             return Refused(seen, rejected)
         return Decoded(Accepted(seen, ids, result.identity, result.attributes, ""), result.stored)

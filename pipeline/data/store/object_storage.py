@@ -27,6 +27,9 @@ class ObjectStorage(Protocol):
     def list_names(self, suffix: str) -> Iterator[str]:
         """Yield the names that end with `suffix`."""
 
+    def delete(self, name: str) -> bool:
+        """Delete the object, and return whether it was there."""
+
 
 def open_objects(url: str) -> ObjectStorage:
     """Return the storage behind a folder path or an fsspec URL.
@@ -86,6 +89,14 @@ class LocalObjects:
             if folder.is_dir() and folder.name != self._writing.name:
                 yield from (f"{folder.name}/{e.name}" for e in os.scandir(folder.path) if e.name.endswith(suffix))
 
+    def delete(self, name: str) -> bool:
+        """See ObjectStorage."""
+        try:
+            (self._root / name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
     def _prepare(self) -> None:
         if not self._swept:
             durable.make_folder(self._writing)
@@ -125,3 +136,11 @@ class RemoteObjects:
             for path in self._system.find(self._root):
                 if path.endswith(suffix):
                     yield path.removeprefix(self._root).lstrip("/")
+
+    def delete(self, name: str) -> bool:
+        """See ObjectStorage."""
+        try:
+            self._system.rm_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return False
+        return True

@@ -81,6 +81,19 @@ class PixelStore:
         """Return whether an object with this key exists; its content is not checked."""
         return self._objects.exists(_name(key))
 
+    def delete(self, key: str) -> bool:
+        """Delete an object, and return whether it was there: only for the erasure of a patient and for retention.
+
+        Raises:
+            CatalogueError: the storage does not allow it.
+        """
+        try:
+            return self._objects.delete(_name(key))
+        except OSError as error:
+            raise CatalogueError(
+                f"The pixel object {key[:12]}… cannot be deleted: {error.strerror}. Make the store writable."
+            ) from None
+
     def keys(self) -> Iterator[str]:
         """Yield the keys of all objects, in no particular order."""
         for name in self._objects.list_names(_SUFFIX):

@@ -17,6 +17,7 @@ from pipeline.detection.conformal import Calibration
 from pipeline.detection.detector_file import DetectorFile, read_detector
 from pipeline.errors import ArtefactError, TooFewNormals
 from pipeline.sealed_folder import MANIFEST, WEIGHTS, Sealed, read_object
+from pipeline.stages.audit.reproduce import read_erased_on
 from pipeline.stages.run.learned_patients import fingerprint_patients, list_runs_behind, read_patients_of
 from pipeline.stages.run.run_folder import RunFolder
 
@@ -42,6 +43,7 @@ def read_audit_trail(catalogue: Catalogue, settings: Settings, row: FindingRow) 
         problems.append(str(error))
     return {
         "finding": _describe_finding(row),
+        "erased_on": read_erased_on(catalogue, row.patient_id),
         "scored_by": _describe_run(run),
         "detector": {"sha256": row.model_sha256, **({} if detector is None else _describe_detector(detector))},
         "models": models,
@@ -169,6 +171,8 @@ def write_trail(trail: Mapping[str, Any]) -> Iterator[str]:
     flag = "flagged" if finding["flagged"] else "not flagged"
     yield f"Finding {finding['id']}: study {finding['study_id'][:12]} on {finding['route']}"
     yield f"  score {finding['score']:.9g}{p_value}, {flag} ({finding['rule'] or 'no rule'}), {finding['scored_at']}"
+    if trail["erased_on"]:
+        yield f"  the patient's data was erased on {trail['erased_on']}"
     yield f"Detector {detector['sha256']}"
     for model in trail["models"]:
         weights = f"weights {model['weights_sha256'][:16]}…"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.erasure_schema import Erasure
 from pipeline.data.catalogue.schema import FindingRow, RunRow
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import CatalogueError
@@ -20,7 +21,7 @@ from pipeline.stages.run.score_slices import findings, score_dataset
 from pipeline.types import Finding, RunRef
 
 TOLERANCE = 1e-5  # absolute up to a score of 1, relative above; float32 keeps seven digits
-State = Literal["reproduced", "differs"]
+State = Literal["reproduced", "differs", "erased"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ class Reproduction:
 
     Attributes:
         finding, study, route: which finding; the study's pseudonym.
-        state: "reproduced" where the two scores agree within `TOLERANCE` and rest on the same slices, else "differs".
-        score, computed: the recorded raw score, and the one of now.
+        state: "reproduced" where the two scores agree within `TOLERANCE` and rest on the same slices, "erased" where
+            the patient's data was erased, else "differs".
+        score, computed: the recorded raw score, and the one of now; None where it was not computed.
         p_value, p_computed: likewise; None without calibration.
         detector_sha256: of the detector, which was checked byte by byte with its models.
         changed: what differs from the machine and code of the score, by name: [then, now].
@@ -42,7 +44,7 @@ class Reproduction:
     route: str
     state: State
     score: float
-    computed: float
+    computed: float | None
     p_value: float | None
     p_computed: float | None
     detector_sha256: str
@@ -56,10 +58,13 @@ class Reproduction:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return asdict(self) | {"difference": self.computed - self.score, "tolerance": TOLERANCE}
+        difference = None if self.computed is None else self.computed - self.score
+        return asdict(self) | {"difference": difference, "tolerance": TOLERANCE}
 
     def lines(self) -> list[str]:
         """Return the comparison in sentences, the verdict first."""
+        if self.computed is None:
+            return self.notes
         verdict = "is reproduced" if self.agrees else "is NOT reproduced"
         first = (
             f"The score of finding {self.finding} ({self.route}, study {self.study[:12]}) {verdict}: recorded "
@@ -83,10 +88,27 @@ def reproduce(settings: Settings, name: str) -> Reproduction:
     """
     with Catalogue.open(settings) as catalogue:
         row = find_finding(catalogue, name)
+        if (erased := read_erased_on(catalogue, row.patient_id)) is not None:
+            return _say_erased(row, erased)
         run = catalogue.run(row.run_id)
         folder = RunFolder(settings.absolute(run.folder))
         opened = OpenRun.load(RunRef(str(folder.path), row.model_sha256), catalogue, settings)
         return _compare(row, run, _score_again(row, opened), opened.detector)
+
+
+def read_erased_on(catalogue: Catalogue, patient_id: str) -> str | None:
+    """Return the day on which a patient's data was erased, as 2026-01-31; None if it was not."""
+    with catalogue.reading() as session:
+        erasure = session.get(Erasure, patient_id)
+        return None if erasure is None else f"{erasure.requested_at:%Y-%m-%d}"
+
+
+def _say_erased(row: FindingRow, day: str) -> Reproduction:
+    what = f"Finding {row.id} ({row.route}, study {row.study_id[:12]})"
+    sentence = f"{what}: erased on {day}, so its score cannot be computed again."
+    return Reproduction(
+        row.id, row.study_id, row.route, "erased", row.score, None, row.p_value, None, row.model_sha256, {}, [sentence]
+    )
 
 
 def _score_again(row: FindingRow, opened: OpenRun) -> Finding:

@@ -27,6 +27,7 @@ KINDS: dict[str, tuple[Code, ...]] = {
     ),
     "Images without content": (Code.EMPTY_FOREGROUND, Code.NO_CONTRAST),
     "Contradicting identities": (Code.CONFLICTING_DUPLICATE, Code.DUPLICATE_ACROSS_SETS),
+    "Patients whose data was erased": (Code.FORGOTTEN,),
     "Series that are not one stack": (
         *(Code.MIXED_ORIENTATION, Code.MIXED_SIZES, Code.MIXED_SPACING, Code.IRREGULAR_SPACING),
         *(Code.MISSING_SLICES, Code.DUPLICATE_SLICES, Code.GANTRY_TILT, Code.NO_GEOMETRY, Code.NOT_A_VOLUME),

@@ -45,10 +45,11 @@ _OTHER_TEXT = {
     *("schedules.name", "nights.schedule", "nights.state", "beats.name"),
     *("alerts.key", "alerts.severity", "alerts.sentence", "alerts.state"),
     *(f"alert_messages.{name}" for name in ("event", "receiver", "state", "reason")),
+    "redactions.seal",
 }
 _OTHER_JSON = {"series.attributes", "instances.attributes", "instance_versions.attributes"}
 _OTHER_JSON |= {"decisions.region", "audit_log.detail", "scan_measures.measures"}
-_OTHER_JSON |= {"schedules.definition", "nights.summary", "beats.detail"}
+_OTHER_JSON |= {"schedules.definition", "nights.summary", "beats.detail", "erasures.steps"}
 
 
 def _everything(hospital: Any) -> str:
