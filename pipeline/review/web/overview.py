@@ -16,7 +16,7 @@ from pipeline.review.web.access import Reader, RoomHere, require_permission
 from pipeline.review.web.night_charts import draw_trends, draw_watch, fold_reasons
 from pipeline.review.web.pages import page
 from pipeline.stages.operations.drift import find_nights_beside, list_nights, read_drift, read_night
-from pipeline.stages.operations.drift_watch import read_policy, watch_drift
+from pipeline.stages.operations.drift_watch import read_policy, recall_watch
 from pipeline.stages.operations.model_card import list_scored_models, read_model_card
 from pipeline.stages.operations.trends import read_trends
 
@@ -48,7 +48,7 @@ def night_page(
         read_night(room.catalogue, chosen, hidden, codes),
         read_trends(room.catalogue, chosen, hidden, codes),
     )
-    watch = watch_drift(room.catalogue, read_policy(room.settings), hidden)
+    watch = recall_watch(room.catalogue, read_policy(room.settings), hidden)
     context: dict[str, Any] = {
         "found": night,
         "held_back": bool(hidden),

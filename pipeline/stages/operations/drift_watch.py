@@ -8,13 +8,15 @@ scans are ordered by the patient's draw, which has nothing to do with their scor
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from sqlalchemy import select
+from cachetools import LRUCache
+from sqlalchemy import func, select
 
 from pipeline.charts.evidence_chart import DayEvidence
 from pipeline.config import Settings, find_shipped_file, load_config
@@ -31,6 +33,9 @@ from pipeline.monitoring.streams import Evidence, Observation, find_signals, gat
 
 POLICY = "configs/monitoring/drift.yaml"
 ATTRIBUTES = ("scanner", "manufacturer", "kernel", "site", "sex", "rows", "columns", "bits_stored", "body_part", "view")
+
+_RECENT: LRUCache[tuple[Any, ...], DriftWatch] = LRUCache(maxsize=8)
+_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,17 @@ def watch_drift(catalogue: Catalogue, policy: DriftPolicy, hidden_runs: Collecti
         for number, (route, group, part) in enumerate(long, start=1)
     ]
     return DriftWatch(tuple(streams), tuple(_statistics(scans, measures, policy)), policy)
+
+
+def recall_watch(catalogue: Catalogue, policy: DriftPolicy, hidden_runs: Collection[str] = ()) -> DriftWatch:
+    """Return the same as `watch_drift`, for pages: computed once as long as no finding is added or scored again."""
+    with catalogue.reading() as session:
+        state = session.execute(select(func.count(), func.max(FindingRow.scored_at), func.max(FindingRow.id))).one()
+    key = (str(catalogue.engine.url), policy.fingerprint(), frozenset(hidden_runs), *state)
+    with _LOCK:
+        if key not in _RECENT:
+            _RECENT[key] = watch_drift(catalogue, policy, hidden_runs)
+        return _RECENT[key]
 
 
 def update_drift(catalogue: Catalogue, policy: DriftPolicy) -> DriftWatch:

@@ -15,6 +15,7 @@ from pipeline.data.sets.selection import count_studies_by_route
 from pipeline.data.sets.series_kind import SeriesKind
 from pipeline.detection.detector_file import check_detector
 from pipeline.errors import ArtefactError
+from pipeline.stages.detect.usable_champion import find_usable_champion
 from pipeline.stages.operations.drift import read_drift_of_runs
 from pipeline.stages.operations.drift_log import log_drift
 from pipeline.stages.operations.drift_watch import read_policy, update_drift
@@ -22,16 +23,16 @@ from pipeline.stages.operations.flagged_list import list_flagged
 from pipeline.stages.run.auto_config import load_run
 from pipeline.stages.run.budget import list_cuts
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.tracking.registry import find_champion, list_routes_with_champions
+from pipeline.tracking.registry import list_routes_with_champions
 from pipeline.types import RunRef
 
 SHOWN = 25  # number of flagged scans on the page; `nightread flagged` lists all
 
 
 def find_untrained(configs: Sequence[str], settings: Settings) -> list[str]:
-    """Return the configurations whose route has no champion yet, or one whose files are missing or damaged."""
+    """Return the configurations whose route has no champion yet, or only ones whose files are missing or damaged."""
     routes = {path: load_run(path).data.route for path in configs}
-    return [path for path, route in routes.items() if not _is_whole(find_champion(settings, route))]
+    return [path for path, route in routes.items() if not _is_whole(find_usable_champion(settings, route))]
 
 
 def _is_whole(run: RunRef | None) -> bool:

@@ -15,7 +15,14 @@ from pipeline.data.catalogue.notices import list_notices
 from pipeline.data.catalogue.operations_schema import ScanMeasures
 from pipeline.data.catalogue.schema import FindingRow, Patient, RunRow, Series, Study
 from pipeline.monitoring.config import DriftPolicy
-from pipeline.stages.operations.drift_watch import DriftWatch, read_policy, read_scans, update_drift, watch_drift
+from pipeline.stages.operations.drift_watch import (
+    DriftWatch,
+    read_policy,
+    read_scans,
+    recall_watch,
+    update_drift,
+    watch_drift,
+)
 
 POLICY = DriftPolicy()
 FIRST, A_NIGHT, CHANGE = datetime(2026, 1, 1, 2), 12, 25
@@ -87,6 +94,8 @@ def test_a_changed_scanner_is_dated_and_attributed(settings: Settings) -> None:
         (notice,) = list_notices(catalogue)
         assert notice.key == "drift:mr" and "since about" in notice.sentence
         assert watch_drift(catalogue, POLICY).to_json() == watch.to_json()  # the same findings, the same answer
+        assert recall_watch(catalogue, POLICY) is recall_watch(catalogue, POLICY)
+        assert recall_watch(catalogue, POLICY, ["score-000"]) != watch
         assert len(list_notices(catalogue)) == 1
     svg = draw_evidence(second.chart(), "one")
     assert "with an alarm on" in svg and svg.startswith("<svg")
