@@ -31,13 +31,8 @@ NOT_FOR_DIAGNOSIS = "Not for diagnosis: an unsupervised detector's statement of 
 
 # Frames of these classes are statements about images (PS3.3 A.51, A.75): they can be decoded, but are never scored.
 STATEMENTS = {str(SegmentationStorage): "segmentation", str(ParametricMapStorage): "parametric map"}
-_SEARCHED = frozenset(
-    {
-        *STATEMENTS,
-        *(str(SecondaryCaptureImageStorage), str(MultiFrameTrueColorSecondaryCaptureImageStorage)),
-        str(KeyObjectSelectionDocumentStorage),
-    }
-)
+CAPTURES = frozenset({str(SecondaryCaptureImageStorage), str(MultiFrameTrueColorSecondaryCaptureImageStorage)})
+_SEARCHED = frozenset({*STATEMENTS, *CAPTURES, str(KeyObjectSelectionDocumentStorage)})
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."  # structured reports and key objects
 _TEXTS = (SCHEME.encode(), NOT_FOR_DIAGNOSIS[:60].encode())
 _UIDS = re.compile(rb"2\.25\.[0-9]{1,39}")

@@ -16,7 +16,8 @@ from pydicom.uid import UID
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
 from pipeline.dicom.decode.fields import has, read_text
 from pipeline.dicom.decode.header import read_attributes, read_identity
-from pipeline.dicom.decode.own_objects import refuse_own
+from pipeline.dicom.decode.own_objects import CAPTURES, made_here, refuse_own
+from pipeline.dicom.decode.own_pictures import is_stamped
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.pixels import decode
 from pipeline.dicom.decode.plausible import check_values
@@ -64,6 +65,7 @@ def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
             stored, steps = decode_waveforms(ds, syntax, limits)
         else:
             stored, attributes, steps = decode(ds, attributes, syntax, limits)
+            _refuse_own_picture(stored, attributes)
             check_values(stored, attributes)
     first += [Step("assume", {"deviations": list(attributes.assumed)})] if attributes.assumed else []
     return DecodedInstance(identity, attributes, stored, (*first, *steps))
@@ -79,6 +81,11 @@ def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, Instance
         ds, syntax, *_ = open_dataset(Path(path), limits, header_only=True)
         _require_image(ds, with_pixels=False)
         return read_identity(ds), read_attributes(ds, str(syntax))
+
+
+def _refuse_own_picture(stored: np.ndarray, attributes: InstanceAttributes) -> None:
+    if attributes.sop_class_uid in CAPTURES and any(map(is_stamped, stored)):
+        raise made_here("the stamp in its pixels")
 
 
 def _require_image(ds: Dataset, with_pixels: bool) -> None:

@@ -8,6 +8,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from pipeline.dicom.decode.own_objects import MANUFACTURER
+from pipeline.dicom.decode.own_pictures import stamp
 from pipeline.dicom.export.described import (
     MODEL_NAME,
     NOT_FOR_DIAGNOSIS,
@@ -19,10 +20,13 @@ from pipeline.dicom.export.described import (
 
 
 def secondary_capture(finding: Described, picture: np.ndarray, image: SourceImage) -> Dataset:
-    """Return a picture, uint8 [H, W, 3], as an object of the study of `image`; the pixels contain no patient name."""
+    """Return a picture, uint8 [H, W, 3], as an object of the study of `image`.
+
+    The pixels contain no patient name, and a stamp by which the picture is recognised (`own_pictures`).
+    """
     ds = hd.sc.SCImage.from_ref_dataset(
         image.dataset,
-        pixel_array=np.ascontiguousarray(picture, dtype=np.uint8),
+        pixel_array=np.ascontiguousarray(stamp(picture)),
         photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.luminance import weigh
 from pipeline.dicom.decode.own_objects import refuse_statement
+from pipeline.dicom.decode.own_pictures import is_stamped, stamp
 from pipeline.dicom.decode.own_uids import is_own_uid, own_uid
 from pipeline.dicom.decode.read import read_header, read_instance
 from pipeline.dicom.export.described import Described
@@ -84,16 +87,41 @@ def test_segmentations_and_maps_of_any_maker_are_not_scans(make: Callable, tmp_p
         assert {"seg": "segmentation", "pm": "parametric map"}[kind] in refused.value.sentence
 
 
-def test_captures_of_others_are_not_ours(make: Callable, tmp_path: Path) -> None:
-    """A capture with random UIDs below 2.25, by a department with a similar name."""
-    ds = make()["sc"]
+def without_any_name(ds: Dataset) -> None:
+    """Replace everything but the pixels, as a full de-identification does."""
     with_new_uids(ds)
     del ds.DerivationDescription
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"2.25.{uuid.uuid4().int}"
     ds.InstitutionalDepartmentName, ds.StudyDescription = "Night reads", "Nightreading service"
+
+
+def test_a_picture_without_any_name_is_known_by_its_stamp(make: Callable, tmp_path: Path) -> None:
+    ds = make()["sc"]
+    without_any_name(ds)
+    (tmp_path / "sc").write_bytes(as_file(ds))
+    with pytest.raises(Rejected, match="the stamp in its pixels") as refused:
+        read_instance(tmp_path / "sc", DecodeLimits())
+    assert refused.value.code == RejectionCode.MADE_HERE
+
+
+def test_captures_of_others_are_not_ours(make: Callable, tmp_path: Path) -> None:
+    """A capture with random UIDs below 2.25, by a department with a similar name; its last row is another."""
+    ds = make()["sc"]
+    without_any_name(ds)
+    pixels = ds.pixel_array.copy()
+    pixels[-1, 3] += 1
+    ds.PixelData = pixels.tobytes()
     (tmp_path / "sc").write_bytes(as_file(ds))
     assert read_instance(tmp_path / "sc", DecodeLimits()).identity.study_uid == ds.StudyInstanceUID
     assert ds.SOPClassUID == SecondaryCaptureImageStorage
+
+
+def test_a_stamp_changes_one_row_only() -> None:
+    picture = np.full((20, 80, 3), 200, np.uint8)
+    stamped = stamp(picture)
+    assert np.array_equal(stamped[:-1], picture[:-1]) and np.array_equal(stamped[-1, 64:], picture[-1, 64:])
+    assert is_stamped(weigh(stamped)) and not is_stamped(weigh(picture)) and not is_stamped(np.zeros((9, 80)))
+    assert np.array_equal(stamp(picture[:, :10]), picture[:, :10])  # too narrow for it
 
 
 def test_own_uids_certify_themselves() -> None:
