@@ -6,7 +6,7 @@ A decision, its line in the audit log, the resulting label, and the end of its l
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,14 +16,15 @@ from sqlalchemy.orm import Session
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.chain import Chain, Verdict
-from pipeline.data.catalogue.effective_decision import CLOSED, NEW, OUTCOMES, read_last_decision, saw_heatmap, standing
-from pipeline.data.catalogue.review_schema import Decision, HeatmapView, ReadingEntry
+from pipeline.data.catalogue.effective_decision import read_last_decision, standing
+from pipeline.data.catalogue.review_schema import NEW, OUTCOMES, Decision, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, now
+from pipeline.data.catalogue.study_reading import read_study
 from pipeline.data.labels.finding_codes import CodedFinding
 from pipeline.data.labels.review_labels import label_study
 from pipeline.review.audit import Audit
-from pipeline.review.drafts import drop_draft
-from pipeline.review.form_checks import check_seen, check_token
+from pipeline.review.drafts import Typed, Window, drop_signed
+from pipeline.review.form_checks import check_repeated, check_seen, check_token
 from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, check_id, unknown
@@ -44,6 +45,7 @@ class Form:
         text: finding in free text.
         comment: anything else.
         region: `{"instance_id", "frame", "points": [[x, y], ...]}` in stored pixels, or None; other keys are ignored.
+        window: that sends it, with the version of its draft; `typed`: the form as it was typed, as drafts hold it.
     """
 
     finding_id: int
@@ -54,6 +56,8 @@ class Form:
     text: str = ""
     comment: str = ""
     region: Mapping[str, Any] | None = None
+    window: Window = field(default_factory=Window)
+    typed: Typed = field(default_factory=Typed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class Decisions:
         actor.require("decide")
         values = self._checked(form)
         with self._catalogue.session() as session:
-            earlier = _repeated(session, form.token, form.finding_id, actor)
+            earlier = _repeated(session, form.token, form.finding_id, actor, values)
             if earlier is not None:
                 return earlier
             finding = _finding(session, form.finding_id)
@@ -134,8 +138,10 @@ class Decisions:
             check_there(session, finding, self._has_pixels)
             region, instance_id = check_region(session, finding, form.region, self._policy.region_points)
             values |= {"region": region, "region_instance_id": instance_id}
-            values["blind"] = self._is_blind(session, finding.id, last, actor)
-            return self._write(session, finding, last, form.token, actor, values)
+            values["blind"] = _is_blind(session, finding)
+            decided = self._write(session, finding, last, form.token, actor, values)
+            drop_signed(session, finding.id, actor.name, form.typed, form.window)
+            return decided
 
     def undo(self, finding_id: int, seen: int, token: str, actor: Actor) -> Decided:
         """Withdraw the last decision by adding a row; the decision before it is valid again.
@@ -168,18 +174,18 @@ class Decisions:
     def read_history(self, finding_id: int, actor: Actor) -> list[Told]:
         """Return a finding's decisions, oldest first.
 
-        While a second opinion is pending, a reader who may give it sees their own rows only, so that the second
-        opinion is independent of the first.
+        While a second opinion is pending on any row of the study, a reader who may give it sees their own rows only,
+        so that the second opinion is independent of the first.
         """
         actor.require("view")
         with self._catalogue.reading() as session:
-            _finding(session, finding_id)
-            rows = _rows(session, finding_id)
-            views = {row.reader: session.get(HeatmapView, (finding_id, row.reader)) for row in rows}
+            finding = _finding(session, finding_id)
+            study = read_study(session, finding.study_id)
+        rows = [row for row in study.decisions if row.finding_id == finding_id]
         withdrawn = {row.withdraws for row in rows}
-        is_pending = bool(rows) and rows[-1].outcome == SECOND_OPINION
+        is_pending = any(outcome == SECOND_OPINION for outcome in study.outcomes().values())
         return [
-            _told(row, row.id in withdrawn, saw_heatmap(row, rows, views[row.reader]))
+            _told(row, row.id in withdrawn, study.saw_heatmap(row))
             for row in rows
             if not is_pending or row.reader == actor.name
         ]
@@ -217,16 +223,10 @@ class Decisions:
         if held is not None and held.holder != actor.name:
             doing = "has" if held.assigned else "is reading"
             raise HeldByAnother(
-                f"{held.holder} {doing} this scan since {held.taken_at:%H:%M} UTC. Nothing was saved. "
+                f"{held.holder} {doing} this scan since {held.taken_at:%H:%M} UTC. "
                 "Ask them to release it, or wait until they have decided."
             )
         return last
-
-    def _is_blind(self, session: Session, finding_id: int, last: Decision | None, actor: Actor) -> bool:
-        """Return whether the reader decides blind: the row is blinded, open, and was never closed by anyone."""
-        entry = session.get(ReadingEntry, finding_id)
-        rows = _rows(session, finding_id) if last is not None else []
-        return bool(entry and entry.blinded) and not any(row.outcome in CLOSED for row in rows)
 
     def _write(
         self,
@@ -253,8 +253,6 @@ class Decisions:
         )
         label_study(session, finding.study_id, actor.name)
         drop_lease(session, finding.id)
-        if values["withdraws"] is None:
-            drop_draft(session, finding.id, actor.name)
         return Decided(new, finding.id, values["outcome"], values["outcome"], False)
 
 
@@ -271,17 +269,25 @@ def _finding(session: Session, finding_id: int) -> FindingRow:
     return row
 
 
+def _is_blind(session: Session, finding: FindingRow) -> bool:
+    """Return whether a reader decides blind: the row is blinded, and no row of its study ever showed a result."""
+    entry = session.get(ReadingEntry, finding.id)
+    return bool(entry and entry.blinded) and not read_study(session, finding.study_id).was_revealed()
+
+
 def _rows(session: Session, finding_id: int) -> list[Decision]:
     query = select(Decision).where(Decision.finding_id == finding_id).order_by(Decision.number)
     return list(session.scalars(query))
 
 
-def _repeated(session: Session, token: str, finding_id: int, actor: Actor) -> Decided | None:
+def _repeated(
+    session: Session, token: str, finding_id: int, actor: Actor, values: Mapping[str, Any] | None = None
+) -> Decided | None:
+    """Return the decision that this token has made already, if any; its words must be those of `values`."""
     row = session.scalar(select(Decision).where(Decision.token == token))
     if row is None:
         return None
-    if (row.finding_id, row.reader) != (finding_id, actor.name):
-        raise BadInput("The form's token was used for another decision. Load the page again.")
+    check_repeated(row, finding_id, actor.name, values or {})
     return Decided(row.id, row.finding_id, row.outcome, row.outcome, True)
 
 

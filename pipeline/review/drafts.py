@@ -1,23 +1,29 @@
-"""Drafts of decisions: all that a reader typed is kept until it is signed."""
+"""Drafts of decisions: all that a reader typed is kept until it is signed, for each window by itself.
+
+No window overwrites what another holds. A window replaces its own draft, and the one that it was opened with
+(`base`) as long as nobody has changed that since; every save is a new version.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, and_, delete, or_, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.effective_decision import OUTCOMES
-from pipeline.data.catalogue.review_schema import Decision, ReadingEntry
+from pipeline.data.catalogue.effective_decision import read_last_decision
+from pipeline.data.catalogue.review_schema import OUTCOMES, Decision, ReadingEntry
 from pipeline.data.catalogue.review_schema import Draft as DraftRow
 from pipeline.data.catalogue.schema import FindingRow, now
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import check_id, unknown
 from pipeline.review.text import clean_text
 
-LONGEST = 200_000  # characters of one field: more than any form may hold
+LONGEST = 200_000  # characters of one field: ten times what can be signed by default
+WINDOW = 64  # characters of a window's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +38,21 @@ class Typed:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The window that sends a form: its name, and the version of the draft that it was opened with (0 for none)."""
+
+    name: str = ""
+    base: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
-    """A stored draft and when it was last saved."""
+    """A stored draft: its version, the window that typed it, and when it was last saved."""
 
     typed: Typed
     saved_at: datetime
+    version: int
+    window: str
 
 
 class Drafts:
@@ -45,10 +61,11 @@ class Drafts:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
-    def save(self, finding_id: int, typed: Typed, token: str, actor: Actor) -> None:
-        """Save a draft in place of the reader's earlier one; an empty one deletes it.
+    def save(self, finding_id: int, typed: Typed, token: str, actor: Actor, window: Window | None = None) -> int:
+        """Save a window's draft in place of its earlier one; return its version, 0 if nothing is left to keep.
 
-        A draft that arrives after its form was signed (`token`) is ignored: it was on its way.
+        An empty draft deletes the earlier one. One that arrives after its form was signed is ignored: it bears the
+        form's `token`, or says what was signed.
 
         Raises:
             UnknownFinding: the finding is not on the list.
@@ -56,40 +73,81 @@ class Drafts:
             NotAllowed: the actor may not decide.
         """
         actor.require("decide")
-        values = {
-            "outcome": typed.outcome if typed.outcome in OUTCOMES else "",
-            "code": clean_text(typed.code, "code", LONGEST)[:64],
-            **{name: clean_text(getattr(typed, name), name, LONGEST) for name in ("text", "comment", "region")},
-        }
+        window, values = window or Window(), _values(typed)
         with self._catalogue.session() as session:
             if session.get(ReadingEntry, check_id(finding_id)) is None:
                 raise unknown(finding_id)
-            if token and session.scalar(select(Decision.id).where(Decision.token == token)) is not None:
-                return
-            drop_draft(session, finding_id, actor.name)
-            if any(values.values()):
-                session.add(DraftRow(finding_id=finding_id, reader=actor.name, saved_at=now(), **values))
+            if _is_signed(session, finding_id, typed, token, actor.name):
+                return 0
+            replaced = or_(DraftRow.window_name == window.name, DraftRow.version == window.base, _says(values))
+            session.execute(delete(DraftRow).where(_of(finding_id, actor.name), replaced))
+            if not any(values.values()):
+                return 0
+            row = DraftRow(finding_id=finding_id, reader=actor.name, window_name=window.name, saved_at=now(), **values)
+            session.add(row)
+            session.flush()
+            return row.version
 
-    def read(self, finding_id: int, actor: Actor) -> Kept | None:
-        """Return this reader's draft of a finding, or None."""
+    def list_kept(self, finding_id: int, actor: Actor) -> list[Kept]:
+        """Return this reader's drafts of a finding, the latest first."""
+        query = select(DraftRow).where(_of(check_id(finding_id), actor.name)).order_by(DraftRow.version.desc())
         with self._catalogue.reading() as session:
-            row = session.get(DraftRow, (check_id(finding_id), actor.name))
-        if row is None:
-            return None
-        return Kept(Typed(**{name: getattr(row, name) for name in asdict(Typed())}), row.saved_at)
+            rows = list(session.scalars(query))
+        return [_kept(row) for row in rows]
+
+    def discard(self, finding_id: int, version: int, actor: Actor) -> bool:
+        """Delete one version of this reader's drafts; return False if it is gone or was changed."""
+        with self._catalogue.session() as session:
+            mine = select(DraftRow).where(_of(check_id(finding_id), actor.name), DraftRow.version == version)
+            row = session.scalar(mine)
+            if row is not None:
+                session.delete(row)
+            return row is not None
 
     def list_unsigned(self, actor: Actor) -> list[tuple[int, str]]:
-        """Return the finding and the study of each of this reader's drafts, the latest first."""
+        """Return the finding and the study of each scan with a draft of this reader, the latest first."""
         query = (
             select(DraftRow.finding_id, FindingRow.study_id)
             .join(FindingRow, FindingRow.id == DraftRow.finding_id)
             .where(DraftRow.reader == actor.name)
-            .order_by(DraftRow.saved_at.desc())
+            .order_by(DraftRow.version.desc())
         )
         with self._catalogue.reading() as session:
-            return [(row[0], row[1]) for row in session.execute(query)]
+            return list(dict.fromkeys((row[0], row[1]) for row in session.execute(query)))
 
 
-def drop_draft(session: Session, finding_id: int, reader: str) -> None:
-    """Delete a reader's draft of a finding."""
-    session.execute(delete(DraftRow).where(DraftRow.finding_id == finding_id, DraftRow.reader == reader))
+def drop_signed(session: Session, finding_id: int, reader: str, typed: Typed, window: Window) -> None:
+    """Delete the draft that a signature was made from, and those that say the same; what else was typed is kept."""
+    mine = or_(DraftRow.window_name == window.name, DraftRow.version == window.base, _says(_values(typed)))
+    session.execute(delete(DraftRow).where(_of(finding_id, reader), mine))
+
+
+def _kept(row: DraftRow) -> Kept:
+    fields = {name: getattr(row, name) for name in asdict(Typed())}
+    return Kept(Typed(**fields), row.saved_at, row.version, row.window_name)
+
+
+def _is_signed(session: Session, finding_id: int, typed: Typed, token: str, reader: str) -> bool:
+    if token and session.scalar(select(Decision.id).where(Decision.token == token)) is not None:
+        return True
+    last, says = read_last_decision(session, finding_id), _values(typed)
+    if last is None or last.reader != reader or last.withdraws is not None or (says["region"] and not last.region):
+        return False
+    texts = {"outcome": last.outcome, "code": last.code, "text": last.free_text, "comment": last.comment}
+    return all(says[name] == value for name, value in texts.items())
+
+
+def _values(typed: Typed) -> dict[str, Any]:
+    return {
+        "outcome": typed.outcome if typed.outcome in OUTCOMES else "",
+        "code": clean_text(typed.code, "code", LONGEST)[:64],
+        **{name: clean_text(getattr(typed, name), name, LONGEST) for name in ("text", "comment", "region")},
+    }
+
+
+def _of(finding_id: int, reader: str) -> ColumnElement[bool]:
+    return and_(DraftRow.finding_id == finding_id, DraftRow.reader == reader)
+
+
+def _says(values: dict[str, Any]) -> ColumnElement[bool]:
+    return and_(*(getattr(DraftRow, name) == value for name, value in values.items()))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from pipeline.data.catalogue.review_schema import Decision
 from pipeline.review.refusals import BadInput, StaleDecision
 
+_WORDS = ("outcome", "code", "free_text", "comment")
 _TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
 
 
@@ -22,4 +25,18 @@ def check_seen(last: Decision | None, seen: int) -> None:
     """Raise StaleDecision unless `last` is the decision that the form was rendered with."""
     if seen != (last.id if last else 0):
         who = f"{last.reader} decided at {last.decided_at:%H:%M} UTC" if last else "The last decision has changed"
-        raise StaleDecision(f"{who}, after this form was loaded. Nothing was saved. Load the page again, then decide.")
+        raise StaleDecision(f"{who}, after this form was loaded. Load the page again, then decide.")
+
+
+def check_repeated(row: Decision, finding_id: int, reader: str, values: Mapping[str, Any]) -> None:
+    """Raise BadInput unless a form that was sent again says what the decision `row` of its token says.
+
+    Other words would be lost if they were taken for a double click: a page that the browser brought back may send them.
+    """
+    if (row.finding_id, row.reader) != (finding_id, reader):
+        raise BadInput("The form's token was used for another decision. Load the page again.")
+    if any(getattr(row, name) != values.get(name, getattr(row, name)) for name in _WORDS):
+        raise BadInput(
+            f"This form was signed at {row.decided_at:%H:%M} UTC, with other words than now. Load the page again, and "
+            "sign anew if you want to change the decision."
+        )

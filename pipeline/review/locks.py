@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.effective_decision import read_last_decision
-from pipeline.data.catalogue.review_schema import Lease, ReadingEntry, User
-from pipeline.data.catalogue.schema import now
+from pipeline.data.catalogue.effective_decision import is_last
+from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry, User
+from pipeline.data.catalogue.schema import FindingRow, now
 from pipeline.review.audit import Audit
 from pipeline.review.permissions import PERMISSIONS, Actor
 from pipeline.review.refusals import BadInput, HeldByAnother, check_id, unknown
@@ -143,17 +143,23 @@ def check_free(session: Session, finding_id: int, name: str, moment: datetime) -
 
     Raises:
         UnknownFinding: the finding is not on the list.
-        HeldByAnother: this reader asked for a second opinion on it.
+        HeldByAnother: this reader asked for a second opinion on it, or on another row of its study.
     """
     if session.get(ReadingEntry, check_id(finding_id)) is None:
         raise unknown(finding_id)
-    last = read_last_decision(session, finding_id)
-    if last is not None and last.outcome == SECOND_OPINION and last.reader == name:
+    if any(row.reader == name for row in _second_opinions(session, finding_id)):
         raise HeldByAnother(
-            f"{name} asked for a second opinion on this scan, which another reader must give. "
+            f"{name} asked for a second opinion on this study, which another reader must give. "
             "Withdraw the request to read it again."
         )
     return find_live_lease(session, finding_id, moment)
+
+
+def _second_opinions(session: Session, finding_id: int) -> list[Decision]:
+    """Return the pending requests for a second opinion on any row of a finding's study."""
+    study = select(FindingRow.study_id).where(FindingRow.id == finding_id).scalar_subquery()
+    query = select(Decision).join(FindingRow, FindingRow.id == Decision.finding_id).where(is_last())
+    return list(session.scalars(query.where(FindingRow.study_id == study, Decision.outcome == SECOND_OPINION)))
 
 
 def find_live_lease(session: Session, finding_id: int, moment: datetime) -> Lease | None:

@@ -18,14 +18,15 @@ def clean_text(text: str, what: str, longest: int) -> str:
     """
     if not isinstance(text, str):
         raise BadText(f"The {what} is not text. Send a string.")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if len(text) > longest:
         raise BadText(
-            f"The {what} has {len(text)} characters, but at most {longest} can be stored. Nothing was saved. "
-            "Shorten it and send it again."
+            f"The {what} has {len(text)} characters, but at most {longest} can be stored. Shorten it by "
+            f"{len(text) - longest} and send it again."
         )
     if "\0" in text or any(unicodedata.category(character) == "Cs" for character in text):
         raise BadText(
             f"The {what} contains a character that is not text (NUL or half a surrogate pair). Remove it and send it "
             "again."
         )
-    return text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    return text

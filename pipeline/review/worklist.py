@@ -2,7 +2,8 @@
 
 A row's state is never stored but derived from its last decision and its lease. Until a row is revealed, nothing here
 distinguishes a flagged finding from a sampled one: both have None as p-value and score, and position, ids and counts do
-not differ. A row is revealed once it is decided (confirmed, dismissed or unsure), or from the start if sampling is off.
+not differ. The rows of a study are revealed together, once all of them are decided (confirmed, dismissed or unsure), or
+from the start if sampling is off: a study that two models have listed would show in one row what the other hides.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +22,11 @@ from sqlalchemy import Row as Found
 from sqlalchemy.orm import Session, aliased
 
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.effective_decision import CLOSED, NEW, is_last
-from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry
+from pipeline.data.catalogue.effective_decision import is_last
+from pipeline.data.catalogue.review_schema import CLOSED, NEW, Decision, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, RunRow, now
 from pipeline.review.accession import Accession
+from pipeline.review.hidden_studies import find_hidden, find_other_rows, list_hidden_runs
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import check_id, unknown
 from pipeline.review.worklist_query import IN_REVIEW, STATES, WorklistQuery, apply_filters, narrow
@@ -110,7 +113,8 @@ class Worklist:
             matches = session.execute(statement).all()
             more, matches = len(matches) > limit, matches[:limit]
             has_others = self._others(session, query, moment, matches, backwards)
-        rows = tuple(_row(row, moment) for row in (reversed(matches) if backwards else matches))
+            hidden = find_hidden(session, {match.study_id for match in matches})
+        rows = tuple(_row(row, moment, hidden) for row in (reversed(matches) if backwards else matches))
         return Page(rows, *((has_others, more) if backwards else (more, has_others)))
 
     def count_states(self, query: WorklistQuery) -> dict[str, int]:
@@ -138,9 +142,14 @@ class Worklist:
         moment = now()
         with self._catalogue.reading() as session:
             match = session.execute(_rows(moment).where(ReadingEntry.finding_id == check_id(finding_id))).first()
-        if match is None:
-            raise unknown(finding_id)
-        return _row(match, moment)
+            if match is None:
+                raise unknown(finding_id)
+            return _row(match, moment, find_hidden(session, [match.study_id]))
+
+    def list_other_rows(self, finding_id: int) -> list[tuple[int, bool]]:
+        """Return the other rows of this study on the list, each with whether it is decided."""
+        with self._catalogue.reading() as session:
+            return find_other_rows(session, check_id(finding_id))
 
     def find_neighbours(self, finding_id: int, query: WorklistQuery) -> tuple[int | None, int | None]:
         """Return the findings before and after one under the query's filters; None at either end."""
@@ -154,13 +163,9 @@ class Worklist:
         return before, after
 
     def list_blind_runs(self) -> frozenset[str]:
-        """Return the scoring runs with blinded scans that are not decided yet."""
-        undecided = narrow(
-            select(ReadingEntry.finding_id), WorklistQuery(states=frozenset(STATES) - set(CLOSED)), now()
-        )
-        runs = select(FindingRow.run_id).where(FindingRow.id.in_(undecided.where(ReadingEntry.blinded))).distinct()
+        """Return the scoring runs with scans that are still read blind, under this model or another."""
         with self._catalogue.reading() as session:
-            return frozenset(session.scalars(runs))
+            return list_hidden_runs(session)
 
     def by_accession(self, number: str, actor: Actor) -> tuple[int, ...]:
         """Return the findings of a study by its accession number: see `Accession.find`."""
@@ -260,10 +265,10 @@ def _reading_now(session: Session, query: WorklistQuery, moment: datetime) -> li
     return [(row[0], row[1]) for row in session.execute(apply_filters(counted, query, moment).group_by(outcome))]
 
 
-def _row(match: Found[Any], moment: datetime) -> Row:
+def _row(match: Found[Any], moment: datetime, hidden: Collection[str]) -> Row:
     entry: ReadingEntry = match[0]
     outcome = match.outcome or NEW
-    revealed = not entry.blinded or outcome in CLOSED
+    revealed = match.study_id not in hidden
     return Row(
         finding_id=entry.finding_id,
         study_id=match.study_id,

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, CompoundSelect, Select, exists, or_, select
 from sqlalchemy.orm import aliased
 
-from pipeline.data.catalogue.effective_decision import CLOSED, NEW, is_last
-from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry
+from pipeline.data.catalogue.effective_decision import is_last
+from pipeline.data.catalogue.review_schema import CLOSED, NEW, Decision, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.review.refusals import BadInput
 

@@ -17,8 +17,7 @@ from sqlalchemy import insert, select
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.effective_decision import OUTCOMES
-from pipeline.data.catalogue.review_schema import Decision, Lease, ReadingEntry
+from pipeline.data.catalogue.review_schema import OUTCOMES, Decision, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow, LabelRow, Patient, Study, now
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import HeldByAnother, StaleDecision

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session, aliased
 
-from pipeline.data.catalogue.review_schema import Decision, HeatmapView
-
-NEW = "new"
-OUTCOMES = ("confirmed", "dismissed", "unsure", "second-opinion")
-CLOSED = ("confirmed", "dismissed", "unsure")  # after these the reader is shown the model's result
+from pipeline.data.catalogue.review_schema import Decision
+from pipeline.data.catalogue.schema import FindingRow
+from pipeline.data.catalogue.study_reading import StudyReading, read_studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +20,8 @@ class Said:
     Attributes:
         finding_id, number, reader, outcome: of the decision.
         blind: made without knowing the flag.
-        heatmap: made with the heatmap.
-        first_look: what the reader had chosen until the heatmap was shown; "" for nothing.
+        heatmap: made with the heatmap of its study, of whichever row of the list.
+        first_look: what the reader had chosen until a heatmap of the study was shown; "" for nothing.
     """
 
     finding_id: int
@@ -56,32 +54,22 @@ def standing(rows: Iterable[Decision]) -> list[Decision]:
 
 def read_what_readers_said(session: Session, findings: Sequence[int] | None = None) -> dict[int, list[Said]]:
     """Return, per finding, the last decision in effect of each reader, in the order of their first decisions."""
-    query = select(Decision).order_by(Decision.finding_id, Decision.number)
+    query = select(FindingRow.study_id).join(Decision, Decision.finding_id == FindingRow.id).distinct()
     if findings is not None:
-        query = query.where(Decision.finding_id.in_(findings))
-    rows: dict[int, list[Decision]] = {}
-    for row in session.scalars(query):
-        rows.setdefault(row.finding_id, []).append(row)
-    views = {(view.finding_id, view.reader): view for view in session.scalars(select(HeatmapView))}
-    return {finding_id: said for finding_id, of_one in rows.items() if (said := _by_reader(of_one, views))}
+        query = query.where(FindingRow.id.in_(findings))
+    asked = None if findings is None else set(findings)
+    said: dict[int, list[Said]] = {}
+    for study in read_studies(session, session.scalars(query).all()).values():
+        for one in study.listed:
+            rows = [row for row in study.decisions if row.finding_id == one.finding_id]
+            if rows and (asked is None or one.finding_id in asked) and (last := _by_reader(rows, study)):
+                said[one.finding_id] = last
+    return dict(sorted(said.items()))
 
 
-def saw_heatmap(row: Decision, rows: Iterable[Decision], view: HeatmapView | None) -> bool:
-    """Return whether a decision was made with the heatmap: the reader had asked for it, or the scan was decided before.
-
-    Args:
-        row: the decision.
-        rows: all decisions on its finding.
-        view: when its reader was first shown the heatmap.
-    """
-    shown_before = view is not None and view.seen_at <= row.decided_at
-    return shown_before or any(earlier.outcome in CLOSED for earlier in rows if earlier.number < row.number)
-
-
-def _by_reader(rows: list[Decision], views: Mapping[tuple[int, str], HeatmapView]) -> list[Said]:
+def _by_reader(rows: list[Decision], study: StudyReading) -> list[Said]:
     last: dict[str, Said] = {}
     for row in standing(rows):
-        view = views.get((row.finding_id, row.reader))
-        heatmap, first_look = saw_heatmap(row, rows, view), view.first_look if view else ""
-        last[row.reader] = Said(row.finding_id, row.number, row.reader, row.outcome, row.blind, heatmap, first_look)
+        about = (row.blind, study.saw_heatmap(row), study.first_look(row.reader))
+        last[row.reader] = Said(row.finding_id, row.number, row.reader, row.outcome, *about)
     return list(last.values())

@@ -16,6 +16,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from pipeline.data.catalogue.schema import Base, now
 
+NEW = "new"
+OUTCOMES = ("confirmed", "dismissed", "unsure", "second-opinion")
+CLOSED = ("confirmed", "dismissed", "unsure")  # after these the reader is shown the model's result
+
 
 class ReadingDraw(Base):
     """One draw of unflagged findings at the end of a scoring run: its policy and its result."""
@@ -101,20 +105,23 @@ class Decision(Base):
 
 
 class Draft(Base):
-    """A decision as its reader typed it and has not signed; deleted by their signature.
+    """A decision as its reader typed it in one window and has not signed; deleted by the signature of this version.
 
     `region` is the drawn region as the page sent it. The texts may name a patient, and appear nowhere else.
     """
 
     __tablename__ = "drafts"
-    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"), primary_key=True)
-    reader: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)  # grows with every save, and is never used again
+    finding_id: Mapped[int] = mapped_column(ForeignKey("findings.id"))
+    reader: Mapped[str] = mapped_column(String(64))
+    window_name: Mapped[str] = mapped_column(String(64), default="")
     outcome: Mapped[str] = mapped_column(String(64), default="")
     code: Mapped[str] = mapped_column(String(64), default="")
     text: Mapped[str] = mapped_column(default="")
     comment: Mapped[str] = mapped_column(default="")
     region: Mapped[str] = mapped_column(default="")
     saved_at: Mapped[datetime] = mapped_column(default=now)
+    __table_args__ = (UniqueConstraint("finding_id", "reader", "window_name"), {"sqlite_autoincrement": True})
 
 
 class HeatmapView(Base):

@@ -1,46 +1,89 @@
-"""Drafts over HTTP: the page sends what a reader types a moment after they pause."""
+"""Drafts over HTTP: the page sends what a reader types a moment after they pause, and asks what other windows hold."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
+from pipeline.data.catalogue.schema import now
 from pipeline.errors import NightreadError
-from pipeline.review.drafts import LONGEST, Kept, Typed
+from pipeline.review.drafts import WINDOW, Kept, Typed, Window
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere
 from pipeline.review.web.app_state import Room
+from pipeline.review.web.words import age
 
-router = APIRouter(prefix="/scan/{finding_id}")
+router = APIRouter(prefix="/scan/{finding_id}/draft")
+DIGITS = 9  # of a version, at most
 
 
-@router.post("/draft")
-async def draft(finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> Response:
-    """Save what is typed and not signed."""
-    token = str(form.get("token", ""))[:64]
-    await run_in_threadpool(room.review.drafts.save, finding_id, typed(form), token, reader.actor)
-    return Response(status_code=204)
+@router.get("")
+def drafts(finding_id: FindingId, room: RoomHere, reader: Decider) -> JSONResponse:
+    """Send what this reader has typed in this scan, in any window, and not signed."""
+    return JSONResponse({"drafts": list_drafts(room, finding_id, reader)})
+
+
+@router.post("")
+async def save(finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> JSONResponse:
+    """Save what is typed and not signed; the answer has its version, and what other windows hold."""
+    version = await run_in_threadpool(
+        room.review.drafts.save, finding_id, typed(form), str(form.get("token", ""))[:64], reader.actor, window_of(form)
+    )
+    held = await run_in_threadpool(list_drafts, room, finding_id, reader)
+    return JSONResponse({"version": version, "drafts": held})
+
+
+@router.post("/discard")
+async def discard(finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> JSONResponse:
+    """Delete one version of a draft, as its reader asked; 409 if it was changed since."""
+    if not await run_in_threadpool(room.review.drafts.discard, finding_id, _number(form, "version"), reader.actor):
+        raise HTTPException(409, "This draft was changed or signed in another window. Load the page again.")
+    return JSONResponse({"drafts": await run_in_threadpool(list_drafts, room, finding_id, reader)})
 
 
 def typed(form: FormData) -> Typed:
-    """Return the fields of a form as they were typed."""
-    fields = ("outcome", "code", "text", "comment", "region")
-    return Typed(**{name: str(form.get(name, ""))[: LONGEST + 1] for name in fields})
+    """Return the fields of a form as they were typed: what is longer than any draft is refused later, and not cut."""
+    return Typed(**{name: str(form.get(name, "")) for name in ("outcome", "code", "text", "comment", "region")})
 
 
-def keep_refused(room: Room, finding_id: int, form: FormData, reader: Reader) -> Typed:
-    """Save a form that was not accepted as a draft, and return it for the page; a text that cannot be stored is
-    returned all the same.
+def window_of(form: FormData) -> Window:
+    """Return the window that sent a form; without a name in forms of old pages."""
+    return Window(str(form.get("window", ""))[:WINDOW], _number(form, "base"))
+
+
+def keep_refused(room: Room, finding_id: int, form: FormData, reader: Reader) -> tuple[Typed, int, str]:
+    """Save a form that was not accepted as a draft; return it for the page, with its version and what became of it.
+
+    A text that cannot be stored is returned all the same.
     """
     fields = typed(form)
-    with suppress(NightreadError):  # the page shows it, and the answer says why it was refused
-        room.review.drafts.save(finding_id, fields, "", reader.actor)
-    return fields
+    try:
+        version = room.review.drafts.save(finding_id, fields, "", reader.actor, window_of(form))
+    except NightreadError as error:
+        return fields, window_of(form).base, f"What you typed is on this page only: {error}"
+    return fields, version, "What you typed is kept as a draft." if version else ""
 
 
-def shown_draft(room: Room, finding_id: int, reader: Reader) -> Kept | None:
-    """Return this reader's draft of a scan, None for users who may not decide."""
-    return room.review.drafts.read(finding_id, reader.actor) if reader.may("decide") else None
+def list_kept(room: Room, finding_id: int, reader: Reader) -> list[Kept]:
+    """Return this reader's drafts of a scan, the latest first; none for users who may not decide."""
+    return room.review.drafts.list_kept(finding_id, reader.actor) if reader.may("decide") else []
+
+
+def list_drafts(room: Room, finding_id: int, reader: Reader) -> list[dict[str, Any]]:
+    """Return this reader's drafts of a scan as the page shows them, the latest first."""
+    return [shown_draft(one) for one in list_kept(room, finding_id, reader)]
+
+
+def shown_draft(one: Kept) -> dict[str, Any]:
+    """Return one draft with how long ago it was typed, in words and in seconds."""
+    about = {"version": one.version, "age": age(one.saved_at), "seconds": (now() - one.saved_at).total_seconds()}
+    return {**asdict(one.typed), **about}
+
+
+def _number(form: FormData, name: str) -> int:
+    text = str(form.get(name, ""))
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS else 0

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.data.catalogue.review_schema import CLOSED
 from pipeline.data.catalogue.schema import now
 from pipeline.review.permissions import may_identify
 from pipeline.review.study_dates import coarse_age
@@ -114,6 +115,7 @@ def shown_row(room: Room, row: Row) -> dict[str, Any]:
         "kept_for": row.holder if row.assigned else "",
         "decided_by": row.decided_by,
         "revealed": row.revealed,
+        "closed": row.state in CLOSED,
         "words": unusual_words(row.words or "", row.route),
     }
 

@@ -21,7 +21,7 @@ from pipeline.review.scan_data import scan_data, worst_places
 from pipeline.review.stacks import CHANGED, Stacks
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere, Viewer, new_token
 from pipeline.review.web.app_state import Room
-from pipeline.review.web.drafting import keep_refused, shown_draft
+from pipeline.review.web.drafting import keep_refused, list_kept, shown_draft, typed, window_of
 from pipeline.review.web.earlier import earlier_words
 from pipeline.review.web.listing import ListQuery, shown_row, taken_words
 from pipeline.review.web.pages import page
@@ -72,6 +72,7 @@ def scan_page(
         "taken": taken_words(room, [finding.study_id], viewer).get(finding.study_id, ""),
         "site_viewer": room.review.viewer.may_offer(viewer.actor),
         "site_viewer_open": room.review.viewer.is_open(row),
+        "other_rows": room.review.worklist.list_other_rows(finding_id),
         "left_out": "; ".join(series.sentence for series in stacks.left_out),
         "left_out_count": len(stacks.left_out),
         "previous": previous,
@@ -132,14 +133,18 @@ def _decide(request: Request, finding_id: int, room: Room, reader: Reader, form:
             seen=_number(form, "seen"),
             token=_text(form, "token", 64),
             code=_text(form, "code", 200),
-            text=_text(form, "text", 10_000),
-            comment=_text(form, "comment", 100_000),
-            region=_region(_text(form, "region", 200_000), stacks),
+            text=str(form.get("text", "")),
+            comment=str(form.get("comment", "")),
+            region=_region(str(form.get("region", "")), stacks),
+            window=window_of(form),
+            typed=typed(form),
         )
         room.review.decisions.decide(filled, reader.actor)
     except NightreadError as error:
-        refused = keep_refused(room, finding_id, form, reader)
-        return _answer(request, finding_id, room, reader, problem=f"NOT SIGNED. {error}", draft=refused)
+        refused, version, words = keep_refused(room, finding_id, form, reader)
+        form_again = {"draft": refused, "base": version, "window": window_of(form).name or new_token()}
+        problem = f"NOT SIGNED. {error} {words}"
+        return _answer(request, finding_id, room, reader, problem=problem, form_again=form_again)
     return _answer(request, finding_id, room, reader, notice="Signed.")
 
 
@@ -158,13 +163,14 @@ def _answer(
     reader: Reader,
     problem: str = "",
     notice: str = "",
-    draft: Typed | None = None,
+    form_again: dict[str, Any] | None = None,
 ) -> Response:
     """Answer a script with a part of the page, and a browser without scripts with the page."""
     if not request.headers.get("hx-request") and notice:
         return RedirectResponse(f"/scan/{finding_id}", 303)
     context = {"user": reader, "csrf": reader.csrf, **_decision(room, finding_id, reader, taking=False)}
-    context |= {"problem": problem or context["problem"], "notice": notice, "draft": draft or context["draft"]}
+    context |= {"problem": problem or context["problem"], "notice": notice, **(form_again or {})}
+    context["others"] = [one for one in context["kept"] if one["version"] != context["base"]]
     response = room.templates.TemplateResponse(request, "decision.html", context)
     if notice:
         response.headers["X-Decided"] = "1"
@@ -176,11 +182,16 @@ def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict
     mine, held = _taken(room, finding_id, reader) if taking else _free(room, finding_id, reader)
     row = room.review.worklist.read_row(finding_id)
     history = room.review.decisions.read_history(finding_id, reader.actor)
-    draft = shown_draft(room, finding_id, reader)
+    kept = list_kept(room, finding_id, reader)
+    draft = kept[0] if kept else None
     return {
         "row": shown_row(room, row),
         "draft": draft.typed if draft else Typed(),
         "draft_age": age(draft.saved_at) if draft else "",
+        "base": draft.version if draft else 0,
+        "window": new_token(),
+        "kept": [shown_draft(one) for one in kept],
+        "others": [shown_draft(one) for one in kept[1:]],
         "problem": "",
         "notice": "",
         "held_by": held,
@@ -239,9 +250,7 @@ def _told(entry: Told) -> dict[str, Any]:
 
 
 def _text(form: FormData, name: str, longest: int) -> str:
-    """Return a field, cut just above any valid length so that huge input is refused later without being
-    carried along.
-    """
+    """Return a field that a page fills by itself, cut just above any valid length; never a text that people type."""
     return str(form.get(name, "")).strip()[:longest]
 
 

@@ -28,7 +28,10 @@ STATIC = "/static/"
 ASK_FIRST = "private, no-cache"  # cached but revalidated, so that a new release never mixes with old scripts
 A_YEAR = "max-age=31536000"
 _LOG = logging.getLogger(__name__)
-LARGEST_FORM = 256 * 1024  # bytes; a drawn region has at most 2000 points
+LARGEST_FORM = 256 * 1024  # bytes
+# Of what people type: three fields of a draft at their longest, of characters that take nine bytes each in a form.
+LARGEST_TEXTS = 6 * 1024 * 1024
+TEXTS = ("/draft", "/decision")
 
 
 class Guard:
@@ -51,7 +54,7 @@ class Guard:
                 _dress(MutableHeaders(scope=message), scope, message["status"])
             await send(message)
 
-        refused = refusal(scope["method"], Headers(scope=scope))
+        refused = refusal(scope["method"], Headers(scope=scope), scope["path"])
         try:
             await (refused or self._app)(scope, receive, sending)
         except Exception as error:
@@ -72,13 +75,13 @@ def _dress(headers: MutableHeaders, scope: Scope, status: int) -> None:
         headers["Strict-Transport-Security"] = A_YEAR
 
 
-def refusal(method: str, headers: Headers) -> PlainTextResponse | None:
+def refusal(method: str, headers: Headers, path: str = "") -> PlainTextResponse | None:
     """Reject a form that comes from another site, or is larger than any of ours."""
     if method in ("GET", "HEAD"):
         return None
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return PlainTextResponse("This form came from another site. Open the reading list and use its own page.", 403)
-    length = headers.get("content-length", "")
-    if not length.isdigit() or int(length) > LARGEST_FORM:
-        return PlainTextResponse(f"A form must state its length, and may hold at most {LARGEST_FORM} bytes.", 413)
+    length, largest = headers.get("content-length", ""), LARGEST_TEXTS if path.endswith(TEXTS) else LARGEST_FORM
+    if not length.isdigit() or int(length) > largest:
+        return PlainTextResponse(f"A form must state its length, and may hold at most {largest} bytes.", 413)
     return None

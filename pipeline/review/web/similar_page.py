@@ -1,4 +1,9 @@
-"""Most similar normal cases beside a scan: a part of its page that is loaded once it is ready, and its pictures."""
+"""Most similar normal cases beside a scan: a part of its page that is loaded once it is ready, and its pictures.
+
+They are those of the image with the highest score, so before the first look has ended they are held back like the
+heatmap: a neighbour of the same level and view tells which image the model points at, and a low similarity that it is
+unusual.
+"""
 
 from __future__ import annotations
 
@@ -23,22 +28,26 @@ router = APIRouter(prefix="/scan/{finding_id}/similar")
 
 @router.get("")
 def similar(request: Request, finding_id: FindingId, room: RoomHere, viewer: Viewer) -> Response:
-    """Show the neighbours, or tell the page to try again later."""
-    neighbours, problem = None, ""
+    """Show the neighbours, or tell the page to try again later; before the first look has ended, only say so."""
+    room.read_finding(finding_id)
+    neighbours, problem, seen = None, "", room.review.first_looks.has_ended(finding_id, viewer.actor)
     try:
-        neighbours = _found(room, finding_id)
+        neighbours = _found(room, finding_id) if seen else None
     except NightreadError as error:
         problem = str(error)
     if neighbours:
         detail = {"shown": len(neighbours), "pixels": " ".join(one.pixel_key[:KEY_DIGITS] for one in neighbours)}
         room.review.audit.record("similar", viewer.actor, f"finding:{finding_id}", detail)
-    context = {"neighbours": neighbours, "problem": problem, "id": finding_id, "again": ASK_AGAIN_S}
+    context = {"neighbours": neighbours, "problem": problem, "id": finding_id, "again": ASK_AGAIN_S, "seen": seen}
     return room.templates.TemplateResponse(request, "similar.html", context)
 
 
 @router.get("/{number}.png")
 def picture(finding_id: FindingId, number: int, room: RoomHere, viewer: Viewer) -> Response:
     """Send the picture of one neighbour, 8 bits, through its own window."""
+    room.read_finding(finding_id)
+    if not room.review.first_looks.has_ended(finding_id, viewer.actor):
+        raise HTTPException(403, "Similar cases are hidden until you ask for the heatmap (h) or have decided.")
     neighbours = _found(room, finding_id)
     if not neighbours or not 0 <= number < len(neighbours):
         raise HTTPException(404, "This scan has no similar case of this number. Load the page again.")

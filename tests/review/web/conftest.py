@@ -185,6 +185,25 @@ def pseudonym() -> Callable[..., str]:
 
 
 @pytest.fixture
+def list_again(room: Room, night: Any) -> Callable[..., int]:
+    """Return a function that lists a study under another model, as after a promotion, and returns the finding."""
+
+    def add(study: str) -> int:
+        scored = room.catalogue.run(night.run_id)
+        run_id = room.catalogue.start_run("score", scored.route, scored.folder)
+        row = next(row for row in room.catalogue.list_findings() if row.study_id == study)
+        names = ("instance_id", "frame", "series_id")
+        evidence = tuple(SliceScore(*(one[name] for name in names), study, row.patient_id, 1.0) for one in row.evidence)
+        finding = Finding(study, row.patient_id, row.route, 1.0, 0.001, 99, "conformal", True, "fpr", evidence)
+        room.catalogue.add_findings(run_id, [finding], "f" * 64)
+        room.catalogue.finish_run(run_id, sha256="f" * 64)
+        draw_reading_lists(room.catalogue, night.settings.review)
+        return next(row.id for row in room.catalogue.list_findings(run_id))
+
+    return add
+
+
+@pytest.fixture
 def enter(room: Room, night: Any) -> Callable[..., int]:
     """Return a function that enters a flagged study of series [F, H, W] with these attributes; returns its finding."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -47,6 +48,8 @@ def test_the_night_tells_no_result_of_a_run_that_is_read_blind(
     assert run_id in room.review.worklist.list_blind_runs()
     number = next(row.id for row in room.catalogue.list_findings(run_id))
     ann.decide(number, "dismissed")
+    assert "of 1 flagged at" not in ann.get("/night").text, "the study is still read blind in its other row"
+    ann.decide(listed[0], "dismissed")
     assert f"{int(flagged)} of 1 flagged at" in ann.get("/night").text
     assert run_id not in room.review.worklist.list_blind_runs()
 
@@ -98,3 +101,26 @@ def test_trends_do_not_count_objects_of_ours_for_readers(room: Any) -> None:
     )
     assert every.counts[2].values[-1] == without.counts[2].values[-1] + 1
     assert set(every.refusals) - set(without.refusals) == {"Images that do not belong here"}
+
+
+def test_a_study_of_two_models_shows_nothing_before_both_rows_are_decided(
+    browser: Open, room: Any, night: Any, listed: list[int]
+) -> None:
+    """Pages, pictures and the list hide in one row what the other would show; one first look ends both."""
+    run_id = score_one(room, night, room.read_finding(listed[0]).study_id, flagged=True)
+    rows = [listed[0], next(row.id for row in room.catalogue.list_findings(run_id))]
+    ann, ben = browser("ann"), browser("ben")
+    ann.decide(rows[0], "confirmed")
+    page = ann.get(f"/scan/{rows[0]}").text
+    assert "more unusual than" not in page + ann.get("/?state=all").text + ann.get("/?state=confirmed").text
+    assert "hidden until this study is decided in all its rows" in page
+    assert f'href="/scan/{rows[1]}"' in page.split('id="other-rows"')[1].split("</p>")[0]
+    heats = [f"/scan/{number}/heat/0/0" for number in rows]
+    assert [ann.get(path).status_code for path in heats] == [403, 403]
+    ann.end_first_look(rows[1])
+    assert '"heatmap": true' in ann.get(f"/scan/{rows[0]}").text, "what one row shows is shown in both"
+    about = json.loads(ann.get(heats[0]).headers["x-image"])
+    assert (about["threshold"], about["slope"]) == (None, 1 / 255), "no outline, and no fine steps"
+    assert ben.get(heats[0]).status_code == 403
+    ann.decide(rows[1], "dismissed")
+    assert ann.get("/?state=all").text.count("more unusual than") >= 2

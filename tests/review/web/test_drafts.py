@@ -28,7 +28,7 @@ def assert_filled(page: str) -> None:
 
 def test_a_draft_comes_back_on_the_page_and_on_the_list(browser: Open, listed: list[int], room: Any) -> None:
     one = browser("ann")
-    assert one.post(f"/scan/{listed[0]}/draft", {**TYPED, "csrf": one.csrf()}).status_code == 204
+    assert one.post(f"/scan/{listed[0]}/draft", {**TYPED, "csrf": one.csrf()}).status_code == 200
     assert_filled(one.get(f"/scan/{listed[0]}").text)
     again = browser("ann")
     assert_filled(again.get(f"/scan/{listed[0]}").text)
@@ -85,6 +85,126 @@ def test_a_form_that_another_readers_lease_refuses_shows_what_was_typed(
     assert "NOT SIGNED" in answer
     assert 'id="decide"' not in answer
     assert "a <b>cyst</b>" in unescape(answer)
+
+
+def save(one: Any, number: int, window: str, base: int = 0, **fields: str) -> dict[str, Any]:
+    """Save a draft as a window's script does, and return the answer."""
+    sent = {**fields, "window": window, "base": str(base), "csrf": one.csrf()}
+    return one.post(f"/scan/{number}/draft", sent, accept="*/*").json()
+
+
+def texts(answer: dict[str, Any]) -> list[str]:
+    return [one["comment"] for one in answer["drafts"]]
+
+
+def test_two_windows_keep_a_text_each(browser: Open, listed: list[int]) -> None:
+    one, number = browser("ann"), listed[0]
+    first = save(one, number, "w1", comment="left lung")
+    save(one, number, "w2", comment="right lung")
+    late = save(one, number, "w1", first["version"], comment="left lung, upper lobe")
+    assert texts(late) == ["left lung, upper lobe", "right lung"], "nobody overwrote the other"
+    page = unescape(one.get(f"/scan/{number}").text)
+    assert "left lung, upper lobe</textarea>" in page
+    assert "right lung" in page.split('id="other-drafts"')[1].split("</div>")[0]
+    begun = one.get("/").text.split("Begun and not signed")[1].split("</p>")[0]
+    assert begun.count(f'href="/scan/{number}">') == 1
+
+
+def test_a_window_takes_over_the_text_that_it_was_opened_with(browser: Open, listed: list[int], hidden: Any) -> None:
+    """A page that was loaded again goes on with its draft; if that was changed elsewhere since, both are kept."""
+    one, number = browser("ann"), listed[0]
+    save(one, number, "w1", comment="a nodule")
+    form = one.get(f"/scan/{number}").text.split('id="decide"')[1]
+    window, base = hidden(form, "window"), int(hidden(form, "base"))
+    assert texts(save(one, number, window, base, comment="a nodule, 8 mm")) == ["a nodule, 8 mm"]
+    assert texts(save(one, number, "w1", base, comment="a nodule, 5 mm")) == ["a nodule, 5 mm", "a nodule, 8 mm"]
+
+
+def test_signing_in_one_window_keeps_what_another_has_typed(browser: Open, listed: list[int], room: Any) -> None:
+    one, number = browser("ann"), listed[0]
+    version = save(one, number, "w2", comment="signed words")["version"]
+    save(one, number, "w1", comment="newer words")
+    one.decide(number, "confirmed", comment="signed words", window="w2", base=version)
+    assert room.review.worklist.read_row(number).state == "confirmed"
+    assert texts(one.client.get(f"/scan/{number}/draft", headers={"accept": "*/*"}).json()) == ["newer words"]
+    assert "Begun and not signed" in one.get("/").text
+    assert "newer words" in one.get(f"/scan/{number}").text
+
+
+def test_a_draft_that_says_what_was_signed_is_not_one(browser: Open, listed: list[int]) -> None:
+    """Its save was on its way when the form was signed; after a withdrawal the same words are a draft again."""
+    one, number = browser("ann"), listed[0]
+    one.decide(number, "dismissed", comment="nothing")
+    words = {"outcome": "dismissed", "comment": "nothing"}
+    assert save(one, number, "w9", **words) == {"version": 0, "drafts": []}
+    csrf = one.csrf()
+    one.post(f"/scan/{number}/undo", {"csrf": csrf, "seen": _last(one, number), "token": "t" * 12})
+    assert texts(save(one, number, "w9", **words)) == ["nothing"]
+
+
+def _last(one: Any, number: int) -> str:
+    page = one.get(f"/scan/{number}").text
+    return page.split('name="seen" value="')[1].split('"')[0]
+
+
+def test_a_draft_is_discarded_by_its_version(browser: Open, listed: list[int]) -> None:
+    one, number = browser("ann"), listed[0]
+    version = save(one, number, "w1", comment="old")["version"]
+    newer = save(one, number, "w1", version, comment="newer")["version"]
+    gone = {"csrf": one.csrf(), "version": str(version)}
+    assert one.post(f"/scan/{number}/draft/discard", gone, accept="*/*").status_code == 409
+    assert browser("ben").post(f"/scan/{number}/draft/discard", {"csrf": "x"}, accept="*/*").status_code == 403
+    done = one.post(f"/scan/{number}/draft/discard", {**gone, "version": str(newer)}, accept="*/*")
+    assert done.json() == {"drafts": []}
+
+
+def test_a_form_that_is_sent_again_with_other_words_is_not_a_double_click(
+    browser: Open, listed: list[int], room: Any
+) -> None:
+    """A page that the browser brought back after signing has a token that was used."""
+    one, number = browser("ann"), listed[0]
+    one.decide(number, "dismissed", comment="first", token="a-token-of-this-form")
+    seen = _last(one, number)
+    again = one.decide(number, "dismissed", comment="first and second", token="a-token-of-this-form", seen=seen)
+    assert "NOT SIGNED" in again.text
+    assert "with other words" in again.text
+    assert "first and second" in form_of(again.text)
+    assert "first and second" in form_of(one.get(f"/scan/{number}").text)
+    same = one.decide(number, "dismissed", comment="first", token="a-token-of-this-form", seen=seen)
+    assert same.headers["x-decided"] == "1"
+
+
+@pytest.mark.parametrize("name", ["text", "comment"])
+def test_no_text_is_cut(browser: Open, listed: list[int], room: Any, name: str) -> None:
+    """The limit counts characters, not bytes or line ends; what is longer is kept, and said with count and limit."""
+    one, longest = browser("ann"), room.review.policy.comment_characters
+    page = one.get(f"/scan/{listed[0]}").text
+    assert "maxlength" not in form_of(page)
+    long = "ж" * (longest - 2) + "\r\nд"
+    too_long = long + "ы" * 5
+    answer = one.decide(listed[0], "unsure", **{name: too_long}).text
+    for words in ("NOT SIGNED", str(longest + 5), f"at most {longest}", "kept as a draft"):
+        assert words in answer
+    assert "Nothing was saved" not in answer
+    kept = one.client.get(f"/scan/{listed[0]}/draft", headers={"accept": "*/*"}).json()["drafts"][0]
+    assert kept[name] == too_long.replace("\r\n", "\n")
+    one.decide(listed[0], "unsure", **{name: long})
+    (entry,) = room.review.decisions.read_history(listed[0], _ann())
+    assert getattr(entry, name) == long.replace("\r\n", "\n")
+
+
+def _ann() -> Any:
+    from pipeline.review.permissions import Actor
+
+    return Actor("ann", "reader")
+
+
+def test_words_that_no_draft_holds_are_said_to_be_on_the_page_only(browser: Open, listed: list[int]) -> None:
+    one = browser("ann")
+    answer = one.decide(listed[0], "unsure", comment="x" * 200_001).text
+    assert "on this page only" in answer
+    assert "kept as a draft" not in answer
+    assert "x" * 200_001 in answer
 
 
 def test_a_draft_that_no_database_can_store_is_refused_in_words(browser: Open, listed: list[int]) -> None:

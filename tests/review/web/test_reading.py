@@ -285,6 +285,7 @@ def test_every_view_is_written_down(browser: Open, listed: list[int], room: Any)
 
 def test_the_normal_cases_beside_a_scan_are_views_too(browser: Open, listed: list[int], room: Any) -> None:
     one = browser("ann")
+    one.end_first_look(listed[0])
     for _ in range(200):
         if "thumbs" in one.get(f"/scan/{listed[0]}/similar").text:
             break
@@ -295,6 +296,19 @@ def test_the_normal_cases_beside_a_scan_are_views_too(browser: Open, listed: lis
     prefixes = entry.detail["pixels"].split()
     assert len(prefixes) == entry.detail["shown"] == 4
     assert all(sum(key.startswith(prefix) for key in keys) == 1 for prefix in prefixes)
+
+
+def test_similar_cases_are_sent_only_after_the_first_look(browser: Open, listed: list[int], room: Any) -> None:
+    """They are those of the image with the highest score, and so tell which one that is."""
+    one = browser("ann")
+    assert "Shown with the heatmap" in one.get(f"/scan/{listed[0]}").text.split('class="similar"')[1]
+    part = one.get(f"/scan/{listed[0]}/similar").text
+    assert "Shown with the heatmap" in part
+    assert "hx-get" not in part
+    assert one.get(f"/scan/{listed[0]}/similar/0.png").status_code == 403
+    assert not room.review.audit.list_entries(action="similar")
+    one.end_first_look(listed[0])
+    assert "Shown with the heatmap" not in one.get(f"/scan/{listed[0]}/similar").text
 
 
 def test_pixels_without_their_page_are_a_view_too(browser: Open, listed: list[int], room: Any) -> None:

@@ -1,6 +1,7 @@
 // Decisions by keyboard: a letter chooses the outcome, Enter signs and opens the next scan.
 
 import { Drafts } from "./drafts.js";
+import { watchLengths } from "./lengths.js";
 import { bind } from "./keys.js";
 import { post } from "./post.js";
 import { goBack, lastDecided, remember } from "./last.js";
@@ -57,7 +58,12 @@ function notSigned(words, { title = "NOT SIGNED", reload = false } = {}) {
   box.hidden = false;
 }
 
-const drafts = new Drafts(room, (words) => notSigned(words));
+const drafts = new Drafts(
+  room,
+  (words) => notSigned(words),
+  (words) => notSigned(words, { title: "NOT KEPT" }),
+);
+watchLengths();
 
 async function send(form) {
   if (busy) return;
@@ -66,12 +72,14 @@ async function send(form) {
   button.disabled = true;
   button.dataset.words = button.textContent;
   const isDecision = form.id === "decide";
+  const fields = new FormData(form);
+  const typedSince = isDecision ? drafts.signing() : () => false;
   try {
-    const answer = await post(form.getAttribute("action"), new FormData(form));
+    const answer = await post(form.getAttribute("action"), fields);
     box.hidden = true;
     failed = null;
-    if (answer.headers.get("X-Decided")) return signed(isDecision);
-    swap(await answer.text());
+    if (answer.headers.get("X-Decided")) return signed(isDecision, typedSince());
+    swap(await answer.text(), typedSince);
   } catch (failure) {
     failed = form;
     notSigned(failure.message, { title: isDecision ? "NOT SIGNED" : "NOT WITHDRAWN", reload: failure.reload });
@@ -82,18 +90,29 @@ async function send(form) {
   }
 }
 
-function swap(text) {
+// Show the form that came back; what was typed while it was under way is put back into it.
+function swap(text, typedSince) {
+  const typed = typedSince() && drafts.read();
   const part = new DOMParser().parseFromString(text, "text/html").getElementById("decision");
   if (!part) return notSigned("The server sent an answer that is not this form. Load the page again.", { reload: true });
   document.getElementById("decision").replaceWith(part);
   document.getElementById("decision").scrollIntoView({ block: "nearest" });
   box.hidden = true;
+  drafts.adopt();
   document.dispatchEvent(new Event("decision-shown"));
+  if (!typed) return;
+  drafts.fill(typed);
+  drafts.changed();
 }
 
-// After a decision, go on to the next scan, or reload to reveal what was hidden before it.
-function signed(decided) {
+// After a decision, go on to the next scan, or reload to reveal what was hidden before it. What was typed while the
+// signature was under way is not part of it: it stays as a draft, and the page with it.
+function signed(decided, typedSince) {
   left = true;
+  if (decided && typedSince) {
+    drafts.changed();
+    return window.location.reload();
+  }
   if (decided) drafts.end();
   remember(decided ? { path: room.dataset.scan, study: room.dataset.study } : null);
   if (decided && sessionStorage.getItem("stay") !== "1" && document.querySelector('[data-go="next"]')) go("next");
@@ -107,6 +126,23 @@ document.addEventListener("submit", (event) => {
 });
 box.querySelector("[data-retry]").addEventListener("click", () => failed && send(document.getElementById(failed.id) || failed));
 box.querySelector("[data-reload]").addEventListener("click", () => window.location.reload());
+
+// The short text is of one line, but keeps the lines of what is pasted; Enter signs there, too.
+document.addEventListener("keydown", (event) => {
+  if (event.target.id !== "text" || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  event.target.form.requestSubmit();
+});
+
+// Logging out waits until the server has what is typed.
+document.addEventListener("submit", (event) => {
+  if (event.target.getAttribute("action") !== "/logout" || !drafts.pending) return;
+  event.preventDefault();
+  drafts.save().finally(() => event.target.submit());
+});
+
+// A page that the browser brings back as it was left holds a form that may be signed by now.
+window.addEventListener("pageshow", (event) => event.persisted && window.location.reload());
 
 document.addEventListener("change", (event) => {
   if (event.target.id === "go-on") sessionStorage.setItem("stay", event.target.checked ? "0" : "1");

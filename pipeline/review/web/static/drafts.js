@@ -1,25 +1,39 @@
-// What is typed and not signed. The server keeps it, a moment after each pause; until it has answered, and while it
-// does not answer, this window keeps it (sessionStorage: it survives a reload and a log-in, and ends with the tab).
+// What is typed and not signed. The server keeps it for each window by itself, a moment after each pause, so that no
+// window overwrites another. This window keeps it as well (sessionStorage: it survives a reload and a log-in, and ends
+// with the tab) until it is signed: the answer of a save may be lost, and a page may have been made before it.
 
-import { post } from "./post.js";
+import { post, read } from "./post.js";
+import { showOthers } from "./other_drafts.js";
 
 const FIELDS = ["outcome", "code", "text", "comment", "region"];
 const PAUSE_MS = 700;
 const AGAIN_MS = 5_000;
+const KEEPALIVE_BYTES = 60_000; // a page that is left may send no more than 64 KiB
+
+const same = (one, other) => FIELDS.every((name) => (one[name] || "").trim() === (other[name] || "").trim());
+const isEmpty = (typed) => FIELDS.every((name) => !typed[name].trim());
+
+function freshName() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 export class Drafts {
-  // `room` is the element of the scan; `told(words)` is called when a draft of this window was put back.
-  constructor(room, told) {
-    this.room = room;
+  // `room` is the element of the scan; `told(words)` is called when a draft was put back into the form, `unkept(words)`
+  // when the server refuses to keep one.
+  constructor(room, told, unkept) {
+    Object.assign(this, { room, told, unkept, timer: null, saving: null, again: false, failed: false });
     this.key = `draft ${document.querySelector(".who").firstChild.textContent.trim()} ${room.dataset.scan}`;
-    this.timer = null;
     this.closed = false; // signed: nothing is left to keep
-    this.restore(told);
+    const form = this.form();
+    this.window = form ? form.elements.window.value : freshName();
+    this.adopt();
+    this.restore();
     for (const event of ["input", "change"]) {
       document.addEventListener(event, ({ target }) => target.form && target.form.id === "decide" && this.changed());
     }
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.look());
     window.addEventListener("pagehide", () => this.pending && this.save(true));
-    window.addEventListener("beforeunload", (event) => this.pending && this.failed && event.preventDefault());
+    window.addEventListener("beforeunload", (event) => this.mustAsk() && event.preventDefault());
   }
 
   form() {
@@ -33,54 +47,185 @@ export class Drafts {
     return Object.fromEntries(FIELDS.map((name) => [name, String(data.get(name) || "")]));
   }
 
+  // What this window keeps: `typed`, the `window` and `base` to save it under, `saved` (its version, 0 before), `at`.
+  stored() {
+    try {
+      return JSON.parse(sessionStorage.getItem(this.key) || "null");
+    } catch {
+      return null;
+    }
+  }
+
+  store(entry) {
+    try {
+      if (entry) sessionStorage.setItem(this.key, JSON.stringify(entry));
+      else sessionStorage.removeItem(this.key);
+    } catch {
+      this.failed = true; // no room: only the server keeps it, and leaving before it has asks first
+    }
+  }
+
   get pending() {
-    return !this.closed && sessionStorage.getItem(this.key) !== null;
+    const stored = this.closed ? null : this.stored();
+    return Boolean(stored) && !stored.saved;
+  }
+
+  mustAsk() {
+    return this.pending && (this.failed || JSON.stringify(this.stored()).length > KEEPALIVE_BYTES);
+  }
+
+  // Take over the form of an answer: its draft is the version that this window holds.
+  adopt() {
+    const form = this.form();
+    this.version = form ? Number(form.elements.base.value) : 0;
+    this.token = form ? form.elements.token.value : "";
+    if (form) form.elements.window.value = this.window;
+    this.show(Array.from(document.querySelectorAll("[data-draft]"), (part) => JSON.parse(part.dataset.draft)));
   }
 
   changed() {
-    if (this.closed) return;
-    const typed = this.read();
+    const typed = this.closed ? null : this.read();
     if (!typed) return;
-    sessionStorage.setItem(this.key, JSON.stringify(typed));
+    this.store({ typed, window: this.window, base: this.version, saved: 0, at: Date.now() });
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.save(), PAUSE_MS);
   }
 
-  async save(leaving = false) {
+  // One save after the other: an older one that arrives late must not replace a newer one.
+  save(leaving = false) {
     clearTimeout(this.timer);
-    const stored = sessionStorage.getItem(this.key);
-    const form = this.form();
-    if (this.closed || stored === null) return;
-    const token = form ? new FormData(form).get("token") : "";
+    if (leaving) return this.send({ keepalive: true });
+    this.again = Boolean(this.saving);
+    this.saving ||= this.send().finally(() => {
+      this.saving = null;
+      return this.again && this.save();
+    });
+    return this.saving;
+  }
+
+  async send(options = {}) {
+    const entry = this.stored();
+    if (this.closed || !entry || entry.saved) return;
     try {
-      await post(`${this.room.dataset.scan}/draft`, { ...JSON.parse(stored), token, csrf: this.room.dataset.csrf }, leaving ? { keepalive: true } : {});
+      const fields = { ...entry.typed, window: entry.window, base: entry.base, token: this.token };
+      const answer = await this.ask("draft", fields, options);
       this.failed = false;
-      if (sessionStorage.getItem(this.key) === stored) sessionStorage.removeItem(this.key);
+      this.version = answer.version;
+      const latest = this.stored();
+      if (latest && same(latest.typed, entry.typed)) this.store(answer.version ? { ...latest, saved: answer.version } : null);
+      else if (latest) this.store({ ...latest, base: answer.version });
+      this.show(answer.drafts);
     } catch (failure) {
       this.failed = true;
-      if (!failure.reload) this.timer = setTimeout(() => this.save(), AGAIN_MS);
+      if (failure.status >= 402 && failure.status < 500) this.unkept(failure.message);
+      else if (!failure.reload) this.timer = setTimeout(() => this.save(), AGAIN_MS);
     }
   }
 
-  // Put back what this window kept and the server did not.
-  restore(told) {
-    const stored = JSON.parse(sessionStorage.getItem(this.key) || "null");
+  async ask(what, fields, options) {
+    const answer = await post(`${this.room.dataset.scan}/${what}`, { ...fields, csrf: this.room.dataset.csrf }, options);
+    const data = await answer.json();
     const form = this.form();
-    if (!stored) return;
-    if (form) {
-      for (const name of FIELDS.filter((one) => one !== "outcome")) form.elements[name].value = stored[name];
-      const radio = form.querySelector(`[name=outcome][value="${CSS.escape(stored.outcome)}"]`);
-      if (radio) radio.checked = true;
-      document.dispatchEvent(new Event("decision-shown"));
+    if (form && "version" in data) form.elements.base.value = data.version;
+    return data;
+  }
+
+  // Put back what this window kept, if the page does not show it already: the newest text is shown, and the other one
+  // is offered beside it.
+  async restore() {
+    const entry = this.stored();
+    if (!entry || (entry.saved && entry.saved === this.version)) return;
+    const shown = this.read();
+    if (!entry.saved && shown) this.fill(entry.typed);
+    let answer;
+    try {
+      const fields = { ...entry.typed, window: entry.window, base: entry.base, token: "" };
+      answer = entry.saved ? { version: entry.saved, drafts: await this.list() } : await this.ask("draft", fields);
+    } catch (failure) {
+      if (!entry.saved) this.told("What you typed was kept, but it is not signed. Check it, then sign.");
+      if (!entry.saved && !failure.reload) this.timer = setTimeout(() => this.save(), AGAIN_MS);
+      return;
     }
-    told("What you typed was kept, but it is not signed. Check it, then sign.");
-    this.save();
+    const mine = answer.drafts.find((one) => one.version === answer.version);
+    const others = answer.drafts.filter((one) => one !== mine);
+    const age = (Date.now() - entry.at) / 1000;
+    const newer = others.find((one) => one.seconds + 1 < age);
+    const now = this.read();
+    const typing = now && shown && !same(now, entry.saved ? shown : entry.typed); // meanwhile: leave the form alone
+    if (!mine) this.store(null);
+    if (typing) this.version = answer.version;
+    else if (mine && !newer) this.take(mine, "What you typed was kept, but it is not signed. Check it, then sign.");
+    else if (newer) this.take(newer, "A newer text from another window is shown. Yours is kept below it; neither is signed.");
+    else if (shown) this.fill(shown);
+    if (typing) this.changed();
+    this.show(answer.drafts);
+  }
+
+  take(one, words) {
+    this.fill(one);
+    this.version = one.version;
+    const form = this.form();
+    if (form) form.elements.base.value = one.version;
+    this.store({ typed: this.read() || one, window: this.window, base: one.version, saved: one.version, at: Date.now() });
+    this.told(words);
+  }
+
+  fill(typed) {
+    const form = this.form();
+    if (!form) return;
+    for (const name of FIELDS.filter((one) => one !== "outcome")) form.elements[name].value = typed[name] || "";
+    for (const radio of form.querySelectorAll("[name=outcome]")) radio.checked = radio.value === typed.outcome;
+    document.dispatchEvent(new Event("draft-shown"));
+  }
+
+  async list() {
+    return (await read(`${this.room.dataset.scan}/draft`)).drafts;
+  }
+
+  // Ask what other windows hold, when the reader comes back to this one.
+  async look() {
+    if (this.closed || !this.form()) return;
+    this.show(await this.list().catch(() => []));
+  }
+
+  show(drafts) {
+    const typed = this.read() || {};
+    const others = drafts.filter((one) => one.version !== this.version && !same(one, typed));
+    showOthers(others, this.form() && ((one) => this.use(one)), (one) => this.discard(one));
+  }
+
+  // Put another window's text into the form; what is typed here stays, as a draft of its own.
+  async use(one) {
+    await this.save();
+    if (this.pending) return this.unkept("What is typed here is not kept yet, so it cannot give way to the other text.");
+    this.window = freshName();
+    this.form().elements.window.value = this.window;
+    this.version = one.version;
+    this.fill(one);
+    this.changed();
+    return this.save();
+  }
+
+  async discard(one) {
+    try {
+      this.show((await this.ask("draft/discard", { version: one.version })).drafts);
+    } catch (failure) {
+      this.unkept(failure.message);
+    }
+  }
+
+  // A signature is under way: what is typed from now on is not part of it, and is kept under another name.
+  signing() {
+    const sent = this.read();
+    this.window = freshName();
+    this.token = "";
+    return (typed = this.read()) => Boolean(typed) && !same(typed, sent) && !isEmpty(typed);
   }
 
   // The server has the signature: there is nothing left to keep.
   end() {
     this.closed = true;
     clearTimeout(this.timer);
-    sessionStorage.removeItem(this.key);
+    this.store(null);
   }
 }

@@ -18,10 +18,19 @@ export class Failure extends Error {
 }
 
 // Send a form and return the response; anything but success throws a Failure.
-export async function post(path, fields, options = {}) {
-  const settings = { method: "POST", body: new URLSearchParams(fields), credentials: "same-origin", redirect: "error" };
+export function post(path, fields, options = {}) {
+  return ask(path, { method: "POST", body: new URLSearchParams(fields), ...options });
+}
+
+// Return the data of an address.
+export async function read(path) {
+  return (await ask(path, {})).json();
+}
+
+async function ask(path, options) {
   const answer = await fetch(path, {
-    ...settings,
+    credentials: "same-origin",
+    redirect: "error",
     headers: { "HX-Request": "true", Accept: "*/*" },
     signal: AbortSignal.timeout(PATIENCE_MS),
     ...options,

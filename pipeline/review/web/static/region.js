@@ -19,7 +19,7 @@ export class Regions {
     this.region = null;
     this.drawing = false;
     this.load();
-    document.addEventListener("decision-shown", () => this.load());
+    for (const event of ["decision-shown", "draft-shown"]) document.addEventListener(event, () => this.load());
     document.addEventListener("click", (event) => {
       if (event.target.closest("[data-erase]")) this.clear();
     });
@@ -29,6 +29,7 @@ export class Regions {
   load() {
     const field = document.querySelector(`[name=${FIELD}]`);
     const region = JSON.parse((field && field.value) || "null");
+    if (field && !region) this.region = null;
     if (region && region.layout === this.scan.layout) {
       this.region = { ...region, points: region.points.map((point) => point.map((value) => value + 0.5)) };
     }

@@ -210,6 +210,7 @@ async function endFirstLook() {
   scan.heatmap = true;
   by("first-look")?.remove();
   offerWorst();
+  document.querySelector(".similar")?.dispatchEvent(new Event("first-look-ended"));
   return true;
 }
 

@@ -93,3 +93,6 @@ document.addEventListener("error", (event) => event.target.matches?.(".picture i
 for (const picture of document.querySelectorAll(".picture img")) {
   if (picture.complete && !picture.naturalWidth && picture.currentSrc) replaceMissing(picture);
 }
+
+// A list that the browser brings back as it was left may show scans that are decided or taken by now.
+window.addEventListener("pageshow", (event) => event.persisted && window.location.reload());

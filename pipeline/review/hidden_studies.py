@@ -1,0 +1,54 @@
+"""Studies whose results are hidden: one row of theirs on the list is read blind, and is not decided yet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Select, and_, or_, select
+from sqlalchemy.orm import Session
+
+from pipeline.data.catalogue.database import chunks
+from pipeline.data.catalogue.effective_decision import is_last
+from pipeline.data.catalogue.review_schema import CLOSED, Decision, ReadingEntry
+from pipeline.data.catalogue.schema import FindingRow
+
+
+def find_hidden(session: Session, study_ids: Collection[str]) -> set[str]:
+    """Return those of the studies that no row of the list shows a result of."""
+    hidden: set[str] = set()
+    for part in chunks(set(study_ids)):
+        hidden |= set(session.scalars(_blind_and_open(FindingRow.study_id).where(FindingRow.study_id.in_(part))))
+    return hidden
+
+
+def list_hidden_runs(session: Session) -> frozenset[str]:
+    """Return the scoring runs that have listed a study whose results are hidden, under this model or another."""
+    studies = _blind_and_open(FindingRow.study_id)
+    runs = select(FindingRow.run_id).join(ReadingEntry, ReadingEntry.finding_id == FindingRow.id)
+    return frozenset(session.scalars(runs.where(FindingRow.study_id.in_(studies)).distinct()))
+
+
+def find_other_rows(session: Session, finding_id: int) -> list[tuple[int, bool]]:
+    """Return the other rows of a finding's study on the list, each with whether it is decided."""
+    study = select(FindingRow.study_id).where(FindingRow.id == finding_id).scalar_subquery()
+    query = _rows(ReadingEntry.finding_id, Decision.outcome).where(
+        FindingRow.study_id == study, FindingRow.id != finding_id
+    )
+    rows = session.execute(query.order_by(ReadingEntry.finding_id))
+    return [(number, outcome in CLOSED) for number, outcome in rows]
+
+
+def _blind_and_open(*columns: Any) -> Select[Any]:
+    undecided = or_(Decision.outcome.is_(None), Decision.outcome.not_in(CLOSED))
+    return _rows(*columns).where(ReadingEntry.blinded, undecided)
+
+
+def _rows(*columns: Any) -> Select[Any]:
+    """Select from the rows of the list with their last decision."""
+    return (
+        select(*columns)
+        .select_from(FindingRow)
+        .join(ReadingEntry, ReadingEntry.finding_id == FindingRow.id)
+        .outerjoin(Decision, and_(Decision.finding_id == ReadingEntry.finding_id, is_last()))
+    )

@@ -1,0 +1,257 @@
+"""What a reader types in a real Chromium, in two windows, across outages and while a signature is under way."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SIZE = {"width": 1440, "height": 900}
+READY_MS = 20_000
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def ann(chromium: Any, site: str) -> Iterator[Any]:
+    """A browser in which ann is logged in: each call of `new_page` opens a window of hers."""
+    context = chromium.new_context(viewport=SIZE, base_url=site)
+    page = context.new_page()
+    page.goto("/login")
+    page.fill("#name", "ann")
+    page.fill("#password", "a long enough passphrase")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".who")
+    yield context
+    context.close()
+
+
+def opened(context: Any, number: int) -> Any:
+    """Open a scan in a window of its own, and wait until the scripts are there."""
+    page = context.new_page()
+    page.goto(f"/scan/{number}")
+    page.wait_for_selector("#viewer[data-ready]", timeout=READY_MS)
+    return page
+
+
+def typed(page: Any, words: str) -> Any:
+    """Type a comment and wait until the server has it."""
+    with page.expect_response(lambda answer: answer.url.endswith("/draft") and answer.request.method == "POST"):
+        page.fill("#comment", words)
+    return page
+
+
+def look_at(page: Any, name: str) -> None:
+    """Keep a picture of the window, where a folder for them is given."""
+    if folder := os.environ.get("NIGHTREAD_TEST_PICTURES"):
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
+def kept(room: Any, number: int) -> list[str]:
+    from pipeline.review.permissions import Actor
+
+    return [one.typed.comment for one in room.review.drafts.list_kept(number, Actor("ann", "reader"))]
+
+
+def test_two_windows_show_each_others_text(ann: Any, listed: list[int], room: Any) -> None:
+    first, second = opened(ann, listed[0]), opened(ann, listed[0])
+    typed(first, "left upper lobe")
+    typed(second, "right lower lobe")
+    second.wait_for_selector("#other-drafts:visible")
+    look_at(second, "two-windows")
+    assert "left upper lobe" in second.inner_text("#other-drafts")
+    assert second.input_value("#comment") == "right lower lobe"
+    assert sorted(kept(room, listed[0])) == ["left upper lobe", "right lower lobe"]
+    with second.expect_response(lambda answer: answer.url.endswith("/draft") and answer.request.method == "POST"):
+        second.click("#other-drafts button:has-text('Put this into the form')")
+    second.wait_for_function("() => document.querySelector('#comment').value === 'left upper lobe'")
+    second.wait_for_selector("#other-drafts:has-text('right lower lobe')")
+    assert sorted(kept(room, listed[0])) == ["left upper lobe", "right lower lobe"]
+    typed(first, "left upper lobe, 8 mm")
+    first.reload()
+    assert first.input_value("#comment") == "left upper lobe, 8 mm"
+    assert "right lower lobe" in first.inner_text("#other-drafts")
+    first.click("#other-drafts blockquote:has-text('right lower lobe') button:has-text('Discard')")
+    first.wait_for_function("() => !document.querySelector('#other-drafts').textContent.includes('right lower lobe')")
+    assert "right lower lobe" not in kept(room, listed[0])
+
+
+def test_signing_in_one_window_leaves_the_other_its_text(ann: Any, listed: list[int], room: Any) -> None:
+    first, second = opened(ann, listed[0]), opened(ann, listed[0])
+    typed(second, "signed here")
+    typed(first, "newer words")
+    second.check("[name=outcome][value=unsure]", force=True)
+    second.click("#decide button[type=submit]")
+    second.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
+    assert room.review.worklist.read_row(listed[0]).state == "unsure"
+    assert kept(room, listed[0]) == ["newer words"]
+    first.reload()
+    assert first.input_value("#comment") == "newer words"
+
+
+def test_words_typed_while_the_signature_is_under_way_are_kept(ann: Any, listed: list[int], room: Any) -> None:
+    page = opened(ann, listed[0])
+    typed(page, "a nodule")
+    page.check("[name=outcome][value=unsure]", force=True)
+
+    def slowly(route: Any) -> None:
+        answer = route.fetch()
+        time.sleep(1.5)
+        route.fulfill(response=answer)
+
+    page.route("**/decision", slowly)
+    page.click("#decide button[type=submit]")
+    page.locator("#comment").press_sequentially(" and an effusion")
+    page.wait_for_selector(".history .comment", timeout=READY_MS)
+    assert page.inner_text(".history .comment") == "a nodule"
+    assert page.input_value("#comment") == "a nodule and an effusion"
+    page.wait_for_timeout(1000)
+    assert kept(room, listed[0]) == ["a nodule and an effusion"]
+
+
+def test_words_typed_while_a_form_is_refused_are_kept(ann: Any, listed: list[int], room: Any) -> None:
+    page = opened(ann, listed[0])
+    typed(page, "a nodule")
+    page.check("[name=outcome][value=unsure]", force=True)
+    page.evaluate("document.querySelector('[name=seen]').value = '77'")
+
+    def slowly(route: Any) -> None:
+        answer = route.fetch()
+        time.sleep(1.5)
+        route.fulfill(response=answer)
+
+    page.route("**/decision", slowly)
+    page.click("#decide button[type=submit]")
+    page.locator("#comment").press_sequentially(" and an effusion")
+    page.wait_for_selector("#decision .notice.bad", timeout=READY_MS)
+    assert page.input_value("#comment") == "a nodule and an effusion"
+
+
+def test_a_reload_during_an_outage_shows_the_newest_text(ann: Any, listed: list[int], room: Any) -> None:
+    page = opened(ann, listed[0])
+    typed(page, "older")
+    page.route("**/draft", lambda route: route.abort())
+    page.fill("#comment", "older and newer")
+    page.wait_for_timeout(900)
+    page.unroute("**/draft")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.reload()
+    page.wait_for_function("() => document.querySelector('#comment').value === 'older and newer'")
+    page.wait_for_timeout(500)
+    assert kept(room, listed[0]) == ["older and newer"]
+    assert not page.is_visible("#other-drafts")
+
+
+def test_a_page_that_was_made_before_the_last_save_shows_the_newest_text(
+    ann: Any, listed: list[int], room: Any
+) -> None:
+    """The server made the page, then got the save, and the browser loaded the page last."""
+    page = opened(ann, listed[0])
+    typed(page, "older")
+    stale = page.context.request.get(f"/scan/{listed[0]}").body()
+    typed(page, "older and newer")
+    page.wait_for_timeout(200)
+    page.route(f"**/scan/{listed[0]}", lambda route: route.fulfill(body=stale, content_type="text/html"))
+    page.reload()
+    page.wait_for_function("() => document.querySelector('#comment').value === 'older and newer'")
+    assert kept(room, listed[0]) == ["older and newer"]
+
+
+def test_a_newer_text_of_another_window_wins_and_the_own_is_offered(ann: Any, listed: list[int], room: Any) -> None:
+    first, second = opened(ann, listed[0]), opened(ann, listed[0])
+    first.route("**/draft", lambda route: route.abort())
+    first.fill("#comment", "typed first, during an outage")
+    first.wait_for_timeout(3000)
+    typed(second, "typed last")
+    first.unroute("**/draft")
+    first.on("dialog", lambda dialog: dialog.accept())
+    first.reload()
+    first.wait_for_selector("#other-drafts:has-text('typed first')")
+    assert first.input_value("#comment") == "typed last"
+    assert sorted(kept(room, listed[0])) == ["typed first, during an outage", "typed last"]
+
+
+def test_a_text_that_is_too_long_is_counted_and_kept(ann: Any, listed: list[int], room: Any) -> None:
+    page, longest = opened(ann, listed[0]), room.review.policy.comment_characters
+    for name in ("text", "comment"):
+        page.locator(f"#{name}").focus()
+        page.keyboard.insert_text("é" * (longest + 7))
+        assert len(page.input_value(f"#{name}")) == longest + 7
+        words = page.inner_text(f"#{name}-length")
+        assert f"{longest + 7} of at most {longest}" in words
+        assert "Shorten it by 7" in words
+    look_at(page, "too-long")
+    page.check("[name=outcome][value=unsure]", force=True)
+    page.click("#decide button[type=submit]")
+    page.wait_for_selector("#decision .notice.bad", timeout=READY_MS)
+    assert f"{longest + 7} characters" in page.inner_text("#decision .notice.bad")
+    look_at(page, "too-long-refused")
+    assert len(page.input_value("#comment")) == longest + 7
+    page.reload()
+    assert len(page.input_value("#comment")) == longest + 7
+    assert len(page.input_value("#text")) == longest + 7
+
+
+def test_lines_of_a_pasted_text_stay_lines(ann: Any, listed: list[int], room: Any) -> None:
+    page = opened(ann, listed[0])
+    page.locator("#text").focus()
+    page.keyboard.insert_text("one\ntwo")
+    assert page.input_value("#text") == "one\ntwo"
+    page.check("[name=outcome][value=unsure]", force=True)
+    page.locator("#text").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
+    assert room.review.worklist.read_row(listed[0]).state == "unsure"
+
+
+def test_logging_out_waits_for_what_is_typed(ann: Any, listed: list[int], room: Any) -> None:
+    page = opened(ann, listed[0])
+    page.fill("#comment", "typed a moment ago")
+    page.click("form[action='/logout'] button")
+    page.wait_for_selector("#password")
+    assert kept(room, listed[0]) == ["typed a moment ago"]
+
+
+def test_similar_cases_are_loaded_with_the_heatmap(ann: Any, listed: list[int]) -> None:
+    page, asked = ann.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"/scan/{listed[0]}")
+    page.wait_for_selector("#viewer[data-ready]", timeout=READY_MS)
+    page.wait_for_timeout(500)
+    assert not [url for url in asked if "/similar" in url]
+    page.click("[data-do=heat]")
+    page.wait_for_selector(".similar .thumbs img", timeout=60_000)
+
+
+def test_going_back_to_a_signed_form_signs_no_other_words(ann: Any, listed: list[int], room: Any) -> None:
+    page = opened(ann, listed[0])
+    typed(page, "a nodule")
+    page.check("[name=outcome][value=unsure]", force=True)
+    page.click("#decide button[type=submit]")
+    page.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
+    page.go_back()
+    page.wait_for_selector(".history .comment")
+    typed(page, "a nodule and more")
+    assert kept(room, listed[0]) == ["a nodule and more"]
+
+
+def test_a_study_of_two_models_says_so(
+    ann: Any, listed: list[int], room: Any, night: Any, list_again: Callable[[str], int]
+) -> None:
+    second = list_again(room.read_finding(listed[0]).study_id)
+    page = opened(ann, listed[0])
+    page.uncheck("#go-on")
+    page.check("[name=outcome][value=unsure]", force=True)
+    page.click("#decide button[type=submit]")
+    page.wait_for_selector(".history")
+    assert "hidden until this study is decided in all its rows" in page.inner_text(".unusual-words")
+    page.wait_for_selector("#viewer[data-ready]", timeout=READY_MS)
+    look_at(page, "blind-row-decided")
+    page.click("#other-rows a")
+    page.wait_for_url(f"**/scan/{second}")
+    look_at(page, "blind-row-open")
+    page.goto("/?state=all")
+    look_at(page, "blind-list")
