@@ -16,7 +16,6 @@ import logging
 import os
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from prefect.cache_policies import NO_CACHE
@@ -24,10 +23,11 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task, exponential_backoff
 
+from flows.home import make_home
 from pipeline.errors import DEBUG, CatalogueError, NightreadError, UnforeseenError
 
 # Here and not in `flows`, which is often imported without starting a flow. Prefect itself creates the last level only.
-Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+make_home()
 
 HOUR = 3600.0  # a time limit acts only between two Python instructions; decoding has its own (`DecodeLimits`)
 

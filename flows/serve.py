@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.home import make_home
 from flows.request import write_request
 from flows.server import run_server
 from pipeline.config import Settings, find_shipped_file, load_config
@@ -59,8 +59,7 @@ def serve_schedules(files: Sequence[Path], settings: Settings, port: int = 0) ->
     register_schedules(settings, schedules)
     # Until Prefect's runner handles the signal, its default action would end this process and orphan the server.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    home = Path(os.environ["PREFECT_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
+    home = make_home()
     with run_server(home / "server.log", port) as url:
         print(f"Prefect: {url.removesuffix('/api')}", flush=True)
         for one in served:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PART = ".part"  # ends the name of everything that is being written
+PRIVATE = 0o700  # mode of a workspace
 
 
 def write(
@@ -145,6 +146,48 @@ def make_folder(folder: Path) -> None:
     make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
     sync_folder(folder.parent)
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder that only its owner may open (0700), if it is missing; one that is there keeps its mode.
+
+    So a workspace that a group shares is a folder that somebody made beforehand.
+    """
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=PRIVATE, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def make_shared(folder: Path) -> None:
+    """Create a folder for those who may write the one around it: its owner (0700), or its group as well (0770)."""
+    if not folder.is_dir():
+        make_private(folder)
+        folder.chmod(PRIVATE | _group_bits(folder.parent, 0o070))
+
+
+def create_database(path: Path) -> None:
+    """Create the empty file of an SQLite database, if it is missing, readable by its owner only (0600).
+
+    In a folder that its group may write, the group may read and write the database, too (0660). SQLite gives the files
+    beside it (`-wal`, `-shm`) the same mode.
+
+    Raises:
+        OSError: the folder is missing, or allows no new files.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    os.close(descriptor)
+    if group := _group_bits(path.parent, 0o060):
+        path.chmod(0o600 | group)
+
+
+def _group_bits(folder: Path, bits: int) -> int:
+    """Return `bits` where a folder may be written by its group but not by everybody, which would be no group."""
+    mode = folder.stat().st_mode
+    return bits if mode & stat.S_IWGRP and not mode & stat.S_IWOTH else 0
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import durable
 from pipeline.config import Config, Settings
 from pipeline.errors import ConfigError
 from pipeline.tracking.relocate import artifact_root, relocate
@@ -50,8 +51,11 @@ def connect(settings: Settings) -> str:
     import mlflow
 
     if settings.mlflow_uri is None:
-        (settings.workspace / "mlflow").mkdir(parents=True, exist_ok=True)
-        relocate(settings.workspace, settings.workspace / "mlflow" / "mlflow.db")
+        database = settings.workspace / "mlflow" / "mlflow.db"
+        durable.make_private(settings.workspace)
+        durable.make_shared(database.parent)
+        durable.create_database(database)
+        relocate(settings.workspace, database)
     mlflow.set_tracking_uri(settings.mlflow)
     mlflow.set_registry_uri(settings.mlflow)
     mlflow.set_system_metrics_sampling_interval(SAMPLE_SECONDS)

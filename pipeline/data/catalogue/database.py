@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from pipeline import durable
 from pipeline.data import migrations
 from pipeline.data.migrations import HEAD, UNRELEASED
 from pipeline.errors import CatalogueError, ConfigError
@@ -36,8 +37,8 @@ def open_engine(url: str) -> Engine:
     target = _parsed(url)
     if target.get_backend_name() == "postgresql":
         return create_engine(target, pool_pre_ping=True, hide_parameters=True)
-    if target.database and target.database != ":memory:":
-        _make_folder(Path(target.database).parent)
+    if target.database and target.database != ":memory:" and not target.database.startswith("file:"):
+        _make_private(Path(target.database))
     engine = create_engine(target, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
@@ -59,13 +60,13 @@ def _parsed(url: str) -> URL:
     return target.set(drivername="postgresql+psycopg") if target.drivername == "postgresql" else target
 
 
-def _make_folder(folder: Path) -> None:
+def _make_private(file: Path) -> None:
+    """Create the workspace and the file, if they are missing, before SQLite would create a file that all may read."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_private(file.parent)
+        durable.create_database(file)
     except OSError as error:
-        sentence = (
-            f"The folder of the catalogue cannot be created: {error.strerror}. Check the path and its permissions."
-        )
+        sentence = f"The catalogue cannot be created: {error.strerror}. Check the path and its permissions."
         raise CatalogueError(sentence) from None
 
 

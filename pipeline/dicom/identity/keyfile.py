@@ -44,9 +44,9 @@ def create_key(path: Path) -> bytes:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create `folder` with mode 0700 if it is missing; its parents get the usual mode."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    """Create `folder` with mode 0700 if it is missing, and the workspace around it likewise."""
+    durable.make_private(folder.parent)
+    durable.make_private(folder)
 
 
 def withhold_key(path: Path, token: str) -> None:

@@ -65,6 +65,7 @@ def restore(
                 f"{folder} is not an empty folder, and a restore never overwrites files. Choose a new folder."
             )
         with durable.writing_folder(folder) as part:
+            part.chmod(folder.stat().st_mode if folder.exists() else durable.PRIVATE)
             head, files, size = _unpack(file, part, "workspace", on_progress)
             if identity is not None:
                 _, more, more_size = _unpack(identity, part, "identity", on_progress, head["token"])
