@@ -34,7 +34,7 @@ _OTHER_TEXT = {
     *("reading_draws.run_id", "reading_frame.run_id", "reading_list.modality", "reading_list.body_part"),
     *("reading_list.route", "reading_list.model_sha256", "leases.holder", "users.name", "users.role"),
     *("users.password_hash", "user_sessions.token_hash", "user_sessions.user_name", "user_sessions.address"),
-    *(f"drafts.{name}" for name in ("reader", "outcome", "code", "text", "comment", "region")),
+    *(f"drafts.{name}" for name in ("reader", "window_name", "outcome", "code", "text", "comment", "region")),
     *("heatmap_views.reader", "heatmap_views.first_look"),
     *("login_failures.key", "audit_log.user_name", "audit_log.role", "audit_log.address", "audit_log.action"),
     *("audit_log.subject", "audit_log.chain_hash"),

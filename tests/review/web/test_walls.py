@@ -60,7 +60,8 @@ def test_a_form_from_another_site_is_refused(browser: Open, listed: list[int], s
 
 def test_a_form_that_is_too_large_is_not_read(browser: Open, listed: list[int]) -> None:
     one = browser("ann")
-    assert one.post(f"/scan/{listed[0]}/decision", {"csrf": one.csrf(), "comment": "x" * 300_000}).status_code == 413
+    for path, characters in ((f"/scan/{listed[0]}/heatmap", 300_000), (f"/scan/{listed[0]}/decision", 7_000_000)):
+        assert one.post(path, {"csrf": one.csrf(), "comment": "x" * characters}).status_code == 413
 
     def endless() -> Any:
         yield b"csrf="
