@@ -185,7 +185,7 @@ def create_database(path: Path) -> None:
 
 
 def _group_bits(folder: Path, bits: int) -> int:
-    """Return `bits` where a folder may be written by its group but not by everybody, which would be no group."""
+    """Return `bits` where a folder may be written by its group but not by everybody."""
     mode = folder.stat().st_mode
     return bits if mode & stat.S_IWGRP and not mode & stat.S_IWOTH else 0
 

@@ -38,5 +38,5 @@ def check_repeated(row: Decision, finding_id: int, reader: str, values: Mapping[
     if any(getattr(row, name) != values.get(name, getattr(row, name)) for name in _WORDS):
         raise BadInput(
             f"This form was signed at {row.decided_at:%H:%M} UTC, with other words than now. Load the page again, and "
-            "sign anew if you want to change the decision."
+            "sign again if you want to change the decision."
         )

@@ -1,4 +1,4 @@
-"""Who may read a workspace: its owner, or the group of a folder that somebody made for a group."""
+"""A workspace is readable by its owner only, or by the group of a folder that somebody made for a group."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def _answer(
         return RedirectResponse(f"/scan/{finding_id}", 303)
     context = {"user": reader, "csrf": reader.csrf, **_decision(room, finding_id, reader, taking=False)}
     context |= {"problem": problem or context["problem"], "notice": notice, **(form_again or {})}
-    context["others"] = [one for one in context["kept"] if one["version"] != context["base"]]
+    context["others"] = [one for one in context["drafts"] if one["version"] != context["base"]]
     response = room.templates.TemplateResponse(request, "decision.html", context)
     if notice:
         response.headers["X-Decided"] = "1"
@@ -182,16 +182,16 @@ def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict
     mine, held = _taken(room, finding_id, reader) if taking else _free(room, finding_id, reader)
     row = room.review.worklist.read_row(finding_id)
     history = room.review.decisions.read_history(finding_id, reader.actor)
-    kept = list_kept(room, finding_id, reader)
-    draft = kept[0] if kept else None
+    mine = list_kept(room, finding_id, reader)
+    draft = mine[0] if mine else None
     return {
         "row": shown_row(room, row),
         "draft": draft.typed if draft else Typed(),
         "draft_age": age(draft.saved_at) if draft else "",
         "base": draft.version if draft else 0,
         "window": new_token(),
-        "kept": [shown_draft(one) for one in kept],
-        "others": [shown_draft(one) for one in kept[1:]],
+        "drafts": [shown_draft(one) for one in mine],
+        "others": [shown_draft(one) for one in mine[1:]],
         "problem": "",
         "notice": "",
         "held_by": held,

@@ -176,7 +176,7 @@ def test_a_form_that_is_sent_again_with_other_words_is_not_a_double_click(
 
 @pytest.mark.parametrize("name", ["text", "comment"])
 def test_no_text_is_cut(browser: Open, listed: list[int], room: Any, name: str) -> None:
-    """The limit counts characters, not bytes or line ends; what is longer is kept, and said with count and limit."""
+    """The limit counts characters, not bytes or line ends; a longer text is kept, and refused with count and limit."""
     one, longest = browser("ann"), room.review.policy.comment_characters
     page = one.get(f"/scan/{listed[0]}").text
     assert "maxlength" not in form_of(page)
@@ -186,8 +186,8 @@ def test_no_text_is_cut(browser: Open, listed: list[int], room: Any, name: str) 
     for words in ("NOT SIGNED", str(longest + 5), f"at most {longest}", "kept as a draft"):
         assert words in answer
     assert "Nothing was saved" not in answer
-    kept = one.client.get(f"/scan/{listed[0]}/draft", headers={"accept": "*/*"}).json()["drafts"][0]
-    assert kept[name] == too_long.replace("\r\n", "\n")
+    stored = one.client.get(f"/scan/{listed[0]}/draft", headers={"accept": "*/*"}).json()["drafts"][0]
+    assert stored[name] == too_long.replace("\r\n", "\n")
     one.decide(listed[0], "unsure", **{name: long})
     (entry,) = room.review.decisions.read_history(listed[0], _ann())
     assert getattr(entry, name) == long.replace("\r\n", "\n")

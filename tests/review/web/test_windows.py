@@ -1,4 +1,4 @@
-"""What a reader types in a real Chromium, in two windows, across outages and while a signature is under way."""
+"""Texts typed in a real Chromium, in two windows, across outages and while a signature is under way."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def look_at(page: Any, name: str) -> None:
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
-def kept(room: Any, number: int) -> list[str]:
+def held(room: Any, number: int) -> list[str]:
     from pipeline.review.permissions import Actor
 
     return [one.typed.comment for one in room.review.drafts.list_kept(number, Actor("ann", "reader"))]
@@ -64,19 +64,19 @@ def test_two_windows_show_each_others_text(ann: Any, listed: list[int], room: An
     look_at(second, "two-windows")
     assert "left upper lobe" in second.inner_text("#other-drafts")
     assert second.input_value("#comment") == "right lower lobe"
-    assert sorted(kept(room, listed[0])) == ["left upper lobe", "right lower lobe"]
+    assert sorted(held(room, listed[0])) == ["left upper lobe", "right lower lobe"]
     with second.expect_response(lambda answer: answer.url.endswith("/draft") and answer.request.method == "POST"):
         second.click("#other-drafts button:has-text('Put this into the form')")
     second.wait_for_function("() => document.querySelector('#comment').value === 'left upper lobe'")
     second.wait_for_selector("#other-drafts:has-text('right lower lobe')")
-    assert sorted(kept(room, listed[0])) == ["left upper lobe", "right lower lobe"]
+    assert sorted(held(room, listed[0])) == ["left upper lobe", "right lower lobe"]
     typed(first, "left upper lobe, 8 mm")
     first.reload()
     assert first.input_value("#comment") == "left upper lobe, 8 mm"
     assert "right lower lobe" in first.inner_text("#other-drafts")
     first.click("#other-drafts blockquote:has-text('right lower lobe') button:has-text('Discard')")
     first.wait_for_function("() => !document.querySelector('#other-drafts').textContent.includes('right lower lobe')")
-    assert "right lower lobe" not in kept(room, listed[0])
+    assert "right lower lobe" not in held(room, listed[0])
 
 
 def test_signing_in_one_window_leaves_the_other_its_text(ann: Any, listed: list[int], room: Any) -> None:
@@ -87,7 +87,7 @@ def test_signing_in_one_window_leaves_the_other_its_text(ann: Any, listed: list[
     second.click("#decide button[type=submit]")
     second.wait_for_url(lambda url: f"/scan/{listed[0]}" not in url)
     assert room.review.worklist.read_row(listed[0]).state == "unsure"
-    assert kept(room, listed[0]) == ["newer words"]
+    assert held(room, listed[0]) == ["newer words"]
     first.reload()
     assert first.input_value("#comment") == "newer words"
 
@@ -109,7 +109,7 @@ def test_words_typed_while_the_signature_is_under_way_are_kept(ann: Any, listed:
     assert page.inner_text(".history .comment") == "a nodule"
     assert page.input_value("#comment") == "a nodule and an effusion"
     page.wait_for_timeout(1000)
-    assert kept(room, listed[0]) == ["a nodule and an effusion"]
+    assert held(room, listed[0]) == ["a nodule and an effusion"]
 
 
 def test_words_typed_while_a_form_is_refused_are_kept(ann: Any, listed: list[int], room: Any) -> None:
@@ -141,7 +141,7 @@ def test_a_reload_during_an_outage_shows_the_newest_text(ann: Any, listed: list[
     page.reload()
     page.wait_for_function("() => document.querySelector('#comment').value === 'older and newer'")
     page.wait_for_timeout(500)
-    assert kept(room, listed[0]) == ["older and newer"]
+    assert held(room, listed[0]) == ["older and newer"]
     assert not page.is_visible("#other-drafts")
 
 
@@ -157,7 +157,7 @@ def test_a_page_that_was_made_before_the_last_save_shows_the_newest_text(
     page.route(f"**/scan/{listed[0]}", lambda route: route.fulfill(body=stale, content_type="text/html"))
     page.reload()
     page.wait_for_function("() => document.querySelector('#comment').value === 'older and newer'")
-    assert kept(room, listed[0]) == ["older and newer"]
+    assert held(room, listed[0]) == ["older and newer"]
 
 
 def test_a_newer_text_of_another_window_wins_and_the_own_is_offered(ann: Any, listed: list[int], room: Any) -> None:
@@ -171,7 +171,7 @@ def test_a_newer_text_of_another_window_wins_and_the_own_is_offered(ann: Any, li
     first.reload()
     first.wait_for_selector("#other-drafts:has-text('typed first')")
     assert first.input_value("#comment") == "typed last"
-    assert sorted(kept(room, listed[0])) == ["typed first, during an outage", "typed last"]
+    assert sorted(held(room, listed[0])) == ["typed first, during an outage", "typed last"]
 
 
 def test_a_text_that_is_too_long_is_counted_and_kept(ann: Any, listed: list[int], room: Any) -> None:
@@ -212,7 +212,7 @@ def test_logging_out_waits_for_what_is_typed(ann: Any, listed: list[int], room: 
     page.fill("#comment", "typed a moment ago")
     page.click("form[action='/logout'] button")
     page.wait_for_selector("#password")
-    assert kept(room, listed[0]) == ["typed a moment ago"]
+    assert held(room, listed[0]) == ["typed a moment ago"]
 
 
 def test_similar_cases_are_loaded_with_the_heatmap(ann: Any, listed: list[int]) -> None:
@@ -235,7 +235,7 @@ def test_going_back_to_a_signed_form_signs_no_other_words(ann: Any, listed: list
     page.go_back()
     page.wait_for_selector(".history .comment")
     typed(page, "a nodule and more")
-    assert kept(room, listed[0]) == ["a nodule and more"]
+    assert held(room, listed[0]) == ["a nodule and more"]
 
 
 def test_a_study_of_two_models_says_so(

@@ -17,7 +17,7 @@ COLUMNS = ("finding_id", "reader", *TEXTS, "saved_at")
 
 
 def upgrade(op: Operations) -> None:
-    """Make the table anew with a version as its key; what was typed is carried over, as of a window without a name."""
+    """Make the table again with a version as its key; what was typed is carried over, as of a window without a name."""
     rows = _read(op, "saved_at")
     op.drop_table("drafts")
     op.create_table(
