@@ -182,16 +182,16 @@ def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict
     mine, held = _taken(room, finding_id, reader) if taking else _free(room, finding_id, reader)
     row = room.review.worklist.read_row(finding_id)
     history = room.review.decisions.read_history(finding_id, reader.actor)
-    mine = list_kept(room, finding_id, reader)
-    draft = mine[0] if mine else None
+    typed_so_far = list_kept(room, finding_id, reader)
+    draft = typed_so_far[0] if typed_so_far else None
     return {
         "row": shown_row(room, row),
         "draft": draft.typed if draft else Typed(),
         "draft_age": age(draft.saved_at) if draft else "",
         "base": draft.version if draft else 0,
         "window": new_token(),
-        "drafts": [shown_draft(one) for one in mine],
-        "others": [shown_draft(one) for one in mine[1:]],
+        "drafts": [shown_draft(one) for one in typed_so_far],
+        "others": [shown_draft(one) for one in typed_so_far[1:]],
         "problem": "",
         "notice": "",
         "held_by": held,

@@ -441,6 +441,7 @@ def test_a_server_that_is_down_while_signing_loses_nothing(
         page.fill("#password", "a long enough passphrase")
         page.keyboard.press("Enter")
         ready(page)
+        page.wait_for_selector(".similar .thumbs img", timeout=60_000)  # nothing else is asked of the server
         page.uncheck("#go-on")
     _type_and_sign(page)
     assert page.inner_text("#unsigned-title") == "NOT SIGNED"
