@@ -7,8 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.operations import Operations
 
-revision = "1.0006"
-down_revision = "1.0005"
+revision = "1.0007"
+down_revision = "1.0006"
 branch_labels = None
 depends_on = None
 
