@@ -132,6 +132,21 @@ def test_a_withdrawal_hides_both_rows_again_and_is_remembered(
     assert not any(review.first_looks.has_ended(number, people["ben"]) for number in twice)
 
 
+def test_decisions_on_scans_that_were_erased_from_the_list_still_count(
+    review: Review, twice: tuple[int, int], people: Any, form: Any, catalogue: Catalogue
+) -> None:
+    done = review.decisions.decide(form(twice[0]), people["ann"])
+    review.decisions.decide(form(twice[0], "dismissed", seen=done.id), people["ben"])
+    with catalogue.session() as session:
+        session.query(ReadingEntry).delete()
+    with catalogue.reading() as session:
+        said = read_what_readers_said(session)[twice[0]]
+    assert [(one.reader, one.outcome, one.heatmap) for one in said] == [
+        ("ann", "confirmed", False),
+        ("ben", "dismissed", True),
+    ]
+
+
 def test_a_second_opinion_on_one_row_is_independent_of_the_other(
     review: Review, twice: tuple[int, int], people: Any, form: Any
 ) -> None:

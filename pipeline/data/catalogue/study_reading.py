@@ -93,7 +93,7 @@ class StudyReading:
 
 
 def read_studies(session: Session, study_ids: Collection[str]) -> dict[str, StudyReading]:
-    """Return the reading of each of these studies that is on the list."""
+    """Return the reading of each of these studies that is on the list, or was when somebody decided."""
     listed: dict[str, list[Listed]] = {}
     decisions: dict[str, list[Decision]] = {}
     views: dict[str, dict[str, HeatmapView]] = {}
@@ -104,6 +104,9 @@ def read_studies(session: Session, study_ids: Collection[str]) -> dict[str, Stud
         of_decisions = _of(part, select(FindingRow.study_id, Decision), Decision).order_by(Decision.id)
         for study_id, row in session.execute(of_decisions):
             decisions.setdefault(study_id, []).append(row)
+            rows = listed.setdefault(study_id, [])
+            if all(one.finding_id != row.finding_id for one in rows):  # erased from the list since
+                rows.append(Listed(row.finding_id, True, row.decided_at))
         of_views = _of(part, select(FindingRow.study_id, HeatmapView), HeatmapView).order_by(HeatmapView.seen_at)
         for study_id, view in session.execute(of_views):
             views.setdefault(study_id, {}).setdefault(view.reader, view)
