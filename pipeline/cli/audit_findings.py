@@ -1,6 +1,9 @@
-"""Commands of the audit: what is behind a finding, and its score computed again."""
+"""Commands of the audit: all that is behind a finding, its score computed again, and an export for an auditor."""
 
 from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
 
 import click
 
@@ -68,3 +71,54 @@ def reproduce(context: click.Context, finding: str, as_json: bool) -> None:
         click.echo("\n".join(result.lines()))
     if not result.agrees:
         context.exit(1)
+
+
+@audit.command(
+    "export",
+    epilog="""\b
+Example:
+  nightread audit export audit.zip
+  nightread audit export night.zip --day 2026-01-31""",
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Only this day (UTC).")
+@json_option
+@click.pass_context
+def audit_export(context: click.Context, file: Path, day: datetime | None, as_json: bool) -> None:
+    """Write the audit into FILE for somebody outside: tables, flagged findings, hashes of the chains, a signature.
+
+    It holds pseudonyms and no free text. Send the printed fingerprint of the key by another way than the file.
+    """
+    from pipeline.stages.audit.export_audit import export_audit
+
+    report = export_audit(settings_of(context), file, None if day is None else day.date())
+    if as_json:
+        print_json(report.to_json())
+        return
+    click.echo(f"{report.findings} findings in {report.members} files are saved in {file}.")
+    click.echo(f"Key {report.key_sha256}")
+
+
+@audit.command(
+    "verify",
+    epilog="""\b
+Example:
+  nightread audit verify audit.zip --key 5f1c09a1b2c3d4e5""",
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--key", default="", help="Fingerprint of the site's key, as the export printed it.")
+@json_option
+@click.pass_context
+def audit_verify(context: click.Context, file: Path, key: str, as_json: bool) -> None:
+    """Verify every byte of an export, on any machine; a changed file is named, and the exit code is 7."""
+    from pipeline.errors import ArtefactError
+    from pipeline.stages.audit.export_audit import verify_export
+
+    verdict = verify_export(file, key)
+    if as_json:
+        print_json(verdict.to_json())
+    else:
+        signed = f"signed by the key {verdict.key_sha256}" + ("" if key else ", which --key would compare")
+        click.echo("\n".join(verdict.problems) or f"{verdict.members} files are as they were written, {signed}.")
+    if verdict.problems:
+        context.exit(ArtefactError.exit_code)
