@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from prefect import flow
+from prefect import flow, task
 
 from flows.benchmark import benchmark
 from flows.generate import generate
 from flows.names import name_schedule, read_due_time
-from flows.night_log import log_failures
+from flows.night_log import log_failures, log_text, progress_into_log
 from flows.outcome import ended, settled
-from flows.policies import QUIET
+from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from flows.request import read_request
-from flows.train import train
-from pipeline.config import Settings
+from pipeline.config import Settings, load_config
+from pipeline.stages.operations.promotion import read_gates
+from pipeline.stages.operations.retraining import retrain
+from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.watch.nights import record_night
 
 
@@ -29,11 +31,20 @@ def _run_each(request: str, workspace: str, files: Iterable[str], run: Callable[
     return ended({"done": len(done), "failures": failures})
 
 
+@task(name="retrain", timeout_seconds=48 * HOUR, **STEADY)
+def retrain_route(config: str, workspace: str) -> str:
+    """Train a challenger from the normals that came since its champion learned, and judge it by the gates."""
+    with keep_discreet(), progress_into_log():
+        report = retrain(load_config(config, RunConfig), Settings.load(workspace), read_gates(), progress=True)
+        log_text(report.sentence())
+        return report.sentence()
+
+
 @flow(name="train-scheduled", flow_run_name=name_schedule, **QUIET)
 def train_scheduled(request: str, workspace: str) -> Any:
-    """Train a challenger for each configuration on the scans that are there by now; unchanged data train nothing."""
+    """Retrain each configuration whose route has enough new normal patients; a person promotes."""
     files = read_request(request).configs
-    return _run_each(request, workspace, files, lambda file: train(file, workspace, return_state=True))
+    return _run_each(request, workspace, files, lambda file: retrain_route(file, workspace, return_state=True))
 
 
 @flow(name="benchmark-scheduled", flow_run_name=name_schedule, **QUIET)

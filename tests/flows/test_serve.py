@@ -13,11 +13,22 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from sqlalchemy import update
+
+from flows.serve import _is_behind, serve_schedules
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.schema import now
+from pipeline.data.catalogue.watch_schema import ScheduleRow
+from pipeline.errors import ConfigError
+from pipeline.stages.watch.nights import last_night, record_night, register_schedules
+from pipeline.stages.watch.schedule import Schedule
 
 SCHEDULE = """
 name: test-night
@@ -157,3 +168,49 @@ def test_it_stops_when_it_is_terminated_while_the_server_starts(tmp_path: Path) 
     with serving(tmp_path, ready=False) as served:
         until(lambda: psutil.Process(served.process.pid).children(), served)
         assert_stops(served, signal.SIGTERM)
+
+
+def test_the_weekly_training_retrains_and_leaves_its_record(trained: Any, phantom_night: Any) -> None:
+    from flows.request import write_request
+    from flows.scheduled import train_scheduled
+
+    settings = trained.settings
+    request = write_request(settings, [], [str(phantom_night.config)], [], schedule="weekly-training")
+    assert train_scheduled(str(request), str(settings.workspace)) == {"done": 1, "failures": []}
+    with Catalogue.open(settings) as catalogue:
+        row = last_night(catalogue, "weekly-training")
+    assert row is not None and (row.state, row.summary["done"]) == ("done", 1)
+
+
+def test_a_missed_firing_is_caught_up_once(settings: Settings) -> None:
+    schedule = Schedule(cron=f"0 {(now() - timedelta(hours=3)).hour} * * *")
+    assert not _is_behind(settings, schedule)  # it was never served: nothing is missed
+    register_schedules(settings, [schedule])
+    assert not _is_behind(settings, schedule)
+    with Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        session.execute(update(ScheduleRow).values(since=now() - timedelta(days=9)))
+    assert _is_behind(settings, schedule)
+    with record_night(settings, schedule.name):
+        pass
+    assert not _is_behind(settings, schedule)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("configs: [missing.yaml]", "Cannot read the configuration"),
+        ("cron: 0 0 31 2 *", "no such day exists"),
+        ("windows: [08:00-09:00]", "never fires within the windows"),
+    ],
+)
+def test_a_wrong_schedule_is_refused_at_once(settings: Settings, tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "wrong.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        serve_schedules([tmp_path / "wrong.yaml"], settings)
+    assert not (settings.workspace / "catalogue.db").exists()
+
+
+def test_two_schedules_of_one_name_are_refused(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("name: nightly")
+    with pytest.raises(ConfigError, match="same name"):
+        serve_schedules([tmp_path / "one.yaml"] * 2, settings)

@@ -25,7 +25,7 @@ HEALTHY_SECONDS = 600.0
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 300.0  # after which a component that the process manager gave up is started again
 LOG_LINES = 15
-EARLY_ENDS = 6  # seconds that a component spends between an early end and the next try, at the start
+TRIES = 2  # of a component that has never been healthy, before its configuration counts as wrong
 
 Tell = Callable[[str, str], None]  # name of a component, what happened to it
 
@@ -90,7 +90,7 @@ class Site:
     started_at: datetime
     pids: dict[str, int] = field(default_factory=dict)
     given_up: dict[str, float] = field(default_factory=dict)
-    early_ends: dict[str, int] = field(default_factory=dict)
+    tries: dict[str, set[int]] = field(default_factory=dict)  # process ids of each component
     recovering: dict[str, datetime] = field(default_factory=dict)
 
     def start(self, ended: threading.Event) -> None:
@@ -114,11 +114,10 @@ class Site:
 
     def _check_for_early_ends(self, waiting: dict[str, Part]) -> None:
         """Fail soon when a component dies again and again before it was ever healthy: its configuration is wrong."""
-        for name, (state, _) in self.manager.states().items():
-            if name in waiting and state in ("BACKOFF", "FATAL"):
-                self.early_ends[name] = self.early_ends.get(name, 0) + 1
-                if self.early_ends[name] >= EARLY_ENDS:
-                    raise ConfigError(self._late(name))
+        for name, (_, pid) in self.manager.states().items():
+            self.tries.setdefault(name, set()).add(pid)
+            if name in waiting and len(self.tries[name] - {0}) > TRIES:
+                raise ConfigError(self._late(name))
 
     def _late(self, name: str) -> str:
         log = self.settings.workspace / FOLDER / "logs" / f"{name}.log"

@@ -89,7 +89,9 @@ COUNTS = {"new": "new images", "scored": "studies scored", "flagged": "flagged",
 
 def _span(seconds: float) -> str:
     whole = round(seconds)
-    return f"{whole} s" if whole < 120 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 def read_status(settings: Settings, site: SiteConfig, at: datetime | None = None) -> Status:
