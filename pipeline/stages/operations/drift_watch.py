@@ -128,9 +128,10 @@ class DriftWatch:
         """Return the lines of the night's report."""
         if not self.streams:
             return []
+        watched = "1 stream is" if len(self.streams) == 1 else f"{len(self.streams)} streams are"
         promise = (
-            f"Drift: {len(self.streams)} streams are watched; the probability that any of them ever raises a false "
-            f"alarm is at most {self.policy.alpha:.0%}."
+            f"Drift: {watched} watched; the probability that any of them ever raises a false alarm is at most "
+            f"{self.policy.alpha:.0%}."
         )
         last = max((day for one in self.streams for day in one.evidence.days), default=None)
         recent = [
