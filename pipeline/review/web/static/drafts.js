@@ -185,7 +185,8 @@ export class Drafts {
   // Ask what other windows hold, when the reader comes back to this one.
   async look() {
     if (this.closed || !this.form()) return;
-    this.show(await this.list().catch(() => []));
+    const drafts = await this.list().catch(() => null); // without an answer, what is offered stays
+    if (drafts) this.show(drafts);
   }
 
   show(drafts) {
