@@ -31,6 +31,7 @@ MAY_WRITE_IN_PLACE = {
     "pipeline/dicom/phantom/waveform_folder.py": "phantoms, made again from their seed",
     "pipeline/cli/config_table.py": "a page of the source tree, under version control",
     "pipeline/tracking/served_model.py": "into a temporary folder of one request",
+    "pipeline/stages/up/supervise.py": "into the temporary folder of one process manager",
     "flows/overhead.py": "one measurement's output",
     "pipeline/stages/speed/anomalib_half.py": "into the temporary folder of one measurement",
     "pipeline/stages/speed/side_by_side.py": "into the temporary folder of one measurement",

@@ -44,7 +44,7 @@ def create_key(path: Path) -> bytes:
 
 
 def make_private_folder(folder: Path) -> None:
-    """Create `folder` with mode 0700 if it is missing, and the workspace around it likewise."""
+    """Create `folder` with mode 0700 if it is missing, and the workspace around it likewise; syncs their names."""
     durable.make_private(folder.parent)
     durable.make_private(folder)
 

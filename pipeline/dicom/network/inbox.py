@@ -200,10 +200,7 @@ class Inbox:
         return Kept.QUARANTINED
 
     def _rename(self, draft: Path, target: Path) -> None:
-        folder = target.parent
-        if not folder.exists():
-            make_private_folder(folder)
-            durable.sync_folder(folder.parent)
+        make_private_folder(target.parent)
         # The content was synced under `part`. Once the name is synced too, the sender may be sent a success.
         durable.move(draft, target)
 

@@ -165,7 +165,7 @@ def _score_both(
     columns, seconds = [], {}
     for name, opened in runs.items():
         scores, seconds[name] = _score(opened, new, selection, on_progress)
-        columns.append(scores.rename(name))
+        columns.append(scores.to_frame(name))
     frame = _units(selection, new.config.unit).join(pd.concat(columns, axis=1), how="inner").dropna()
     if frame.empty:
         raise ArtefactError("No unit of the gate set has a score of both detectors. Check `nightread rejections`.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.errors import ArtefactError, ConfigError
+from pipeline.errors import ArtefactError, ConfigError, PromotionRefused
 from pipeline.stages.generate.run_task import run_task
 from pipeline.stages.generate.task_config import TextToImageTask, load_task
 from pipeline.stages.generate.task_report import TaskReport
@@ -135,7 +135,7 @@ def test_a_run_that_learned_from_gate_is_not_promoted(
     values = trained.run.model_copy(update={"captions": captions}).model_dump(mode="json")
     folder = RunFolder(hospital.settings.runs / f"learned-from-{'-'.join(sets)}")
     folder.write("config.json", values)
-    with pytest.raises(ConfigError if refused else ArtefactError, match="promotions" if refused else "."):
+    with pytest.raises(PromotionRefused if refused else ArtefactError, match="promotions" if refused else "."):
         promote_run(hospital.settings, folder.run_id)
 
 
