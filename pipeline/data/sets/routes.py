@@ -56,7 +56,10 @@ _KIND_CODES = {
     SeriesKind.PHASE: (NotScoredCode.PHASE_IMAGE, "The series shows the phase, or another part, of a complex signal"),
     SeriesKind.MAP: (NotScoredCode.QUANTITY_MAP, "The series is a map of a computed quantity"),
     SeriesKind.MOSAIC: (NotScoredCode.MOSAIC, "The images of the series are mosaics of slices"),
-    SeriesKind.UNSCALED: (NotScoredCode.NOT_HOUNSFIELD, "The CT values have no rescale to Hounsfield units"),
+    SeriesKind.UNSCALED: (
+        NotScoredCode.NOT_HOUNSFIELD,
+        "The CT values have no rescale to Hounsfield units, or one that no scanner writes",
+    ),
     SeriesKind.MIXED: (NotScoredCode.MIXED_CONTENT, "The series mixes images of different meaning"),
 }
 

@@ -53,6 +53,12 @@ def coding_of(frame: bytes, syntax: UID) -> Coding:
     return Coding()
 
 
+def is_signed(frame: bytes, syntax: UID) -> bool | None:
+    """Whether the codestream declares signed samples; None where it declares no sign (all but JPEG 2000)."""
+    start = frame.find(_SIZ) if syntax in JPEG2000TransferSyntaxes else -1
+    return None if start < 0 or len(frame) < start + 43 else frame[start + 42] >= 0x80  # Ssiz, bit 7 (A.5.1)
+
+
 def is_complete(frame: bytes, syntax: UID) -> bool:
     """Whether the end marker comes before the padding. Decoders fill a cut frame with grey."""
     has_marker = (

@@ -22,6 +22,8 @@ from pipeline.errors import Rejected
 _CROSS = frozenset({"CT", "MR"})
 _HOUNSFIELD_CODES = frozenset({"[HNSF'U]", "HU", "1", ""})
 _LOWEST_HU = -200.0  # a range that starts above it holds neither air nor fat, so its values are not HU
+_SLOPES = (0.01, 100.0)  # HU per stored value: scanners write 1, and 0.1 to 10 for extended or finer scales
+_FURTHEST_INTERCEPT = 1e5  # HU
 _OFF_AXIAL = 0.5  # |z| of the normal of a plane more than 60 degrees off the axial one
 _TYPE_SPACE = re.compile(r"[ -]+")
 
@@ -162,11 +164,17 @@ def _is_ct_scout(attributes: InstanceAttributes) -> bool:
 
 
 def _is_unscaled(groups: Groups, attributes: InstanceAttributes) -> bool:
-    """Whether CT values cannot be HU: no rescale (type 1, PS3.3 C.8.2.1), or one that begins above air."""
+    """Whether CT values cannot be HU: no rescale (type 1, PS3.3 C.8.2.1), an absurd one, or one beginning above air."""
     if attributes.modality_lut is not None:
         return False
     if not attributes.rescale:
         return True
+    if any(not _is_plausible(*rescale) for rescale in attributes.rescale):
+        return True
     if not has(groups.ds, "PixelRepresentation") or attributes.pixel_representation == 1:
         return False
     return all(slope > 0 and intercept > _LOWEST_HU for slope, intercept in attributes.rescale)
+
+
+def _is_plausible(slope: float, intercept: float) -> bool:
+    return _SLOPES[0] <= abs(slope) <= _SLOPES[1] and abs(intercept) <= _FURTHEST_INTERCEPT

@@ -10,7 +10,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.codestream import Coding, coding_of, frame_size, is_complete, with_whole_scans
+from pipeline.dicom.decode.codestream import Coding, coding_of, frame_size, is_complete, is_signed, with_whole_scans
 from pipeline.dicom.decode.fields import has, read_value, tag_of
 from pipeline.dicom.decode.fragments import split_frames
 from pipeline.dicom.decode.vendors import Assumed
@@ -60,7 +60,9 @@ def check_payload(
     mended = [with_whole_scans(frame) for frame in frames] if syntax in _DCT else frames
     if split or mended != frames:
         _replace(ds, mended)
+    other_sign = any(is_signed(frame, syntax) is (attributes.pixel_representation == 0) for frame in frames)
     assumed = [Assumed.RLE_FRAGMENTS] * split + [Assumed.SCAN_HEADER] * (mended != frames)
+    assumed += [Assumed.STREAM_SIGN] * other_sign
     return Payload(tuple(coding_of(frame, syntax) for frame in frames), tuple(assumed))
 
 

@@ -90,7 +90,27 @@ def test_bits_above_bits_stored_in_a_lossless_stream_are_dropped(
     instance = read_instance(write_dataset(ds, syntax=syntax), LIMITS)
     np.testing.assert_array_equal(instance.stored[0], values)
     assert instance.stored.dtype == values.dtype
-    assert instance.attributes.assumed == (() if syntax == RLELossless else ("unused-bits-in-stream",))
+    expected = set() if syntax == RLELossless else {"unused-bits-in-stream"}
+    if syntax == JPEG2000Lossless and values is SIGNED:
+        expected.add("sign-of-stream")  # the words were coded as unsigned ones
+    assert set(instance.attributes.assumed) == expected
+
+
+@pytest.mark.parametrize("coded", [RAMP, SIGNED], ids=["unsigned-stream", "signed-stream"])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_the_header_decides_about_the_sign_of_a_stream(
+    coded: np.ndarray, signed: int, make_dataset: Make, write_dataset: Write
+) -> None:
+    """The same twelve bits, read with the header's sign; where the stream says otherwise, that is recorded."""
+    ds = make_dataset(coded)
+    ds.BitsStored, ds.HighBit = 12, 11
+    ds.compress(JPEG2000Lossless, coded, generate_instance_uid=False)
+    ds.PixelRepresentation = signed
+    instance = read_instance(write_dataset(ds, syntax=JPEG2000Lossless), LIMITS)
+    bits = coded.astype(np.int32) & 0xFFF
+    np.testing.assert_array_equal(instance.stored[0], bits - 0x1000 * (bits >= 0x800) if signed else bits)
+    agrees = (coded.dtype.kind == "i") == bool(signed)
+    assert instance.attributes.assumed == (() if agrees else ("sign-of-stream",))
 
 
 def test_padding_above_bits_stored_in_a_stream_survives(make_dataset: Make, write_dataset: Write) -> None:
