@@ -36,9 +36,9 @@ SOURCES = {
     Assumed.UNUSED_BITS: "PS3.5 8.1.1 and 8.2: bits outside Bits Stored are not part of the sample. Archives that "
     "compress losslessly what old scanners wrote, overlays in bits 12 to 15 included, code all 16 bits (pydicom issue "
     "2066).",
-    Assumed.STREAM_SIGN: "PS3.5 8.2: the elements of an image have to agree with the compressed stream. Where the sign of a "
-    "JPEG 2000 stream is not that of Pixel Representation, the same bits are read with the header's sign, as by "
-    "pydicom, ITK and GDCM.",
+    Assumed.STREAM_SIGN: "PS3.5 8.2: the elements of an image have to agree with the compressed stream. Where the sign "
+    "of a JPEG 2000 stream is not that of Pixel Representation, the same bits are read with the header's sign, as "
+    "by pydicom, ITK and GDCM.",
     Assumed.VOI_LUT_SIGN: "PS3.3 C.11.2.1.1: the first value mapped has the sign of the modality step's output. In "
     "implicit VR its representation is not written, and toolkits take it from Pixel Representation.",
     Assumed.VOI_LUT_BITS: "PS3.3 C.11.2.1.1: the third value of LUT Descriptor is the number of bits of the entries. "
