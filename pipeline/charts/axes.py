@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.charts.svg import line, write
+from pipeline.charts.text_size import width_of
 
 Ticks = Sequence[tuple[float, str]]
 
@@ -65,15 +66,17 @@ def percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def draw_axes(plot: Plot, x_ticks: Ticks, y_ticks: Ticks, x_title: str, y_title: str) -> Iterator[str]:
-    """Yield grid lines, tick labels, axis lines and the titles of both axes."""
+def draw_axes(
+    plot: Plot, x_ticks: Ticks, y_ticks: Ticks, x_title: str, y_title: str, width: float = math.inf
+) -> Iterator[str]:
+    """Yield grid lines, tick labels, axis lines and the titles of both axes; labels end left of `width`."""
     x, y = plot.x, plot.y
     for value, words in y_ticks:
         yield line("grid", x.start, y.at(value), x.end, y.at(value))
         yield write(x.start - 7, y.at(value) + 4, words, "end")
     for value, words in x_ticks:
         yield line("axis", x.at(value), y.start, x.at(value), y.start + 4)
-        yield write(x.at(value), y.start + 17, words, "middle")
+        yield write(min(x.at(value), width - width_of(words) / 2), y.start + 17, words, "middle")
     yield line("axis", x.start, y.start, x.end, y.start)
     if x_title:
         yield write((x.start + x.end) / 2, y.start + 36, x_title, "middle")

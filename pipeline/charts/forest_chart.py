@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import accumulate
+
+from pydantic import field_validator
 
 from pipeline.charts.axes import Plot, Scale, round_ticks
 from pipeline.charts.svg import chart, line, mark, write
@@ -22,7 +25,7 @@ class ForestRow(Config):
         attribute: that tells the groups apart; rows of one attribute follow each other.
         name: of the group.
         count: number of patients.
-        value, low, high: the estimate; None if the group is too small.
+        value, low, high: the estimate; None if the group is too small, and in place of a number that is not finite.
         note: in place of a missing value.
     """
 
@@ -33,6 +36,11 @@ class ForestRow(Config):
     low: float | None = None
     high: float | None = None
     note: str = ""
+
+    @field_validator("value", "low", "high")
+    @classmethod
+    def _finite(cls, number: float | None) -> float | None:
+        return number if number is not None and math.isfinite(number) else None
 
 
 class ForestData(Config):

@@ -68,7 +68,7 @@ def _parts(data: ScoreData) -> Iterator[str]:
     x_ticks = [(value, f"{value:g}") for value in round_ticks(plot.x.low, plot.x.high, 6)]
     y_ticks = [(value, percent(value)) for value in round_ticks(0, plot.y.high, 4)]
     beyond = f" (the last bin includes {data.beyond} above it)" if data.beyond else ""
-    yield from draw_axes(plot, x_ticks, y_ticks, f"Score{beyond}", "Share of its class")
+    yield from draw_axes(plot, x_ticks, y_ticks, f"Score{beyond}", "Share of its class", SIZE[0])
     for kind, shares in (("normal", data.normal), ("abnormal", data.abnormal)):
         yield path(kind, _outline(plot, data.edges, shares), closed=True)
     lines = _distinct(plot, data.thresholds)

@@ -188,6 +188,26 @@ def boxes_of(svg: str) -> list[tuple[float, float, float, float]]:
     return boxes
 
 
+def test_a_subgroup_without_a_number_has_no_mark() -> None:
+    nan = float("nan")
+    rows = (
+        ForestRow(attribute="sex", name="F", count=20, value=nan, low=nan, high=nan),
+        ForestRow(attribute="sex", name="M", count=20, value=0.9, low=nan, high=0.95),
+    )
+    svg = forest_chart.draw_forest(FOREST.model_copy(update={"rows": rows}), "k")
+    assert "sex F: not measured" in svg and "nan" not in svg
+    assert len(marks(svg, "point")) == 2 and len(marks(svg, "range")) == 1, "those of M and of all units"
+
+
+@pytest.mark.parametrize("last", [1e300, 1e-300, 123456.0])
+def test_labels_of_scores_lie_within_the_chart(last: float) -> None:
+    svg = score_chart.draw_scores(SCORES.model_copy(update={"edges": (0.0, last / 2, last), "thresholds": ()}), "k")
+    for one in marks(svg, "label"):
+        if one.get("text-anchor") == "middle" and one.get("transform") is None:
+            half = width_of(one.text or "") / 2
+            assert half <= float(one.get("x", "nan")) <= score_chart.SIZE[0] - half + 0.1
+
+
 @pytest.mark.parametrize("svg", [forest_chart.draw_forest(CROWDED, "k"), DRAWN["forest"]])
 def test_texts_of_a_forest_lie_within_it_and_not_on_one_another(svg: str) -> None:
     _, _, width, height = map(float, ElementTree.fromstring(svg).get("viewBox", "").split())
