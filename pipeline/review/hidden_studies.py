@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, and_, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.effective_decision import is_last
-from pipeline.data.catalogue.review_schema import CLOSED, Decision, ReadingEntry
-from pipeline.data.catalogue.schema import FindingRow
+from pipeline.data.catalogue.review_schema import CLOSED, Decision, ReadingEntry, ReadingFrame
+from pipeline.data.catalogue.schema import FindingRow, RunRow
 
 
 def find_hidden(session: Session, study_ids: Collection[str]) -> set[str]:
@@ -23,10 +23,26 @@ def find_hidden(session: Session, study_ids: Collection[str]) -> set[str]:
 
 
 def list_hidden_runs(session: Session) -> frozenset[str]:
-    """Return the scoring runs that have listed a study whose results are hidden, under this model or another."""
-    studies = _blind_and_open(FindingRow.study_id)
-    runs = select(FindingRow.run_id).join(ReadingEntry, ReadingEntry.finding_id == FindingRow.id)
-    return frozenset(session.scalars(runs.where(FindingRow.study_id.in_(studies)).distinct()))
+    """Return the runs that have scored a study whose results are hidden, whether they listed it or another run did.
+
+    A finding that is scored again moves to the later run, but the count of the earlier one still includes it. Runs keep
+    no record of that, so all of the route's runs from the finding's first until its last are returned.
+    """
+    first, last = aliased(RunRow), aliased(RunRow)
+    query = (
+        select(FindingRow.route, func.coalesce(first.started_at, last.started_at), last.started_at)
+        .join(last, last.run_id == FindingRow.run_id)
+        .outerjoin(ReadingFrame, ReadingFrame.finding_id == FindingRow.id)
+        .outerjoin(first, first.run_id == ReadingFrame.run_id)
+        .where(FindingRow.study_id.in_(_blind_and_open(FindingRow.study_id)))
+    )
+    spans = session.execute(query.distinct()).all()
+    runs = session.execute(select(RunRow.run_id, RunRow.route, RunRow.started_at).where(RunRow.kind == "score"))
+    return frozenset(
+        run_id
+        for run_id, route, started in runs
+        if any(route == of and begin <= started <= end for of, begin, end in spans)
+    )
 
 
 def find_other_rows(session: Session, finding_id: int) -> list[tuple[int, bool]]:

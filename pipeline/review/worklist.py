@@ -4,22 +4,22 @@ A row's state is never stored but derived from its last decision and its lease. 
 distinguishes a flagged finding from a sampled one: both have None as p-value and score, and position, ids and counts do
 not differ. The rows of a study are revealed together, once all of them are decided (confirmed, dismissed or unsure), or
 from the start if sampling is off: a study that two models have listed would show in one row what the other hides.
+While one row of a study awaits a second opinion, its other rows say so too to everybody but who decided them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, select, tuple_
 from sqlalchemy import Row as Found
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.effective_decision import is_last
@@ -27,9 +27,12 @@ from pipeline.data.catalogue.review_schema import CLOSED, NEW, Decision, Lease, 
 from pipeline.data.catalogue.schema import FindingRow, RunRow, now
 from pipeline.review.accession import Accession
 from pipeline.review.hidden_studies import find_hidden, find_other_rows, list_hidden_runs
+from pipeline.review.locks import SECOND_OPINION
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import check_id, unknown
-from pipeline.review.worklist_query import IN_REVIEW, STATES, WorklistQuery, apply_filters, narrow
+from pipeline.review.second_opinions import find_withheld
+from pipeline.review.state_counts import count_states
+from pipeline.review.worklist_query import IN_REVIEW, STATES, WorklistQuery, narrow
 from pipeline.stages.operations.flagged_list import in_words
 
 __all__ = ["STATES", "Facets", "Page", "Row", "Worklist", "WorklistQuery"]
@@ -109,26 +112,20 @@ class Worklist:
         limit, moment = max(1, min(query.limit, MOST_ROWS)), now()
         backwards = query.before is not None
         with self._catalogue.reading() as session:
-            statement = _paged(session, narrow(_rows(moment), query, moment), query).limit(limit + 1)
+            withheld = find_withheld(session, query.viewer)
+            statement = _paged(session, narrow(_rows(moment), query, moment, withheld), query).limit(limit + 1)
             matches = session.execute(statement).all()
             more, matches = len(matches) > limit, matches[:limit]
-            has_others = self._others(session, query, moment, matches, backwards)
+            has_others = self._others(session, query, moment, matches, withheld)
             hidden = find_hidden(session, {match.study_id for match in matches})
-        rows = tuple(_row(row, moment, hidden) for row in (reversed(matches) if backwards else matches))
+        rows = tuple(_row(row, moment, hidden, withheld) for row in (reversed(matches) if backwards else matches))
         return Page(rows, *((has_others, more) if backwards else (more, has_others)))
 
     def count_states(self, query: WorklistQuery) -> dict[str, int]:
         """Return the number of rows in each state, and in "all", under the query's other filters."""
         moment = now()
-        listed = apply_filters(select(func.count()).select_from(ReadingEntry), query, moment)
         with self._catalogue.reading() as session:
-            whole = session.scalar(listed) or 0
-            counts = dict.fromkeys(STATES, 0) | dict(_decided(session, query, moment)) | {"all": whole}
-            for outcome, count in _reading_now(session, query, moment):
-                counts[outcome] -= count
-                counts[IN_REVIEW] += count
-        counts[NEW] += whole - sum(counts[state] for state in STATES)
-        return counts
+            return count_states(session, query, moment, find_withheld(session, query.viewer))
 
     def facets(self) -> Facets:
         """Return the choices of the filters, cached for half a minute."""
@@ -137,14 +134,15 @@ class Worklist:
                 self._facets = (time.monotonic(), self._read_facets())
             return self._facets[1]
 
-    def read_row(self, finding_id: int) -> Row:
-        """Return one row (UnknownFinding if it is not on the list)."""
+    def read_row(self, finding_id: int, viewer: str = "") -> Row:
+        """Return one row as `viewer` may see it (UnknownFinding if it is not on the list)."""
         moment = now()
         with self._catalogue.reading() as session:
             match = session.execute(_rows(moment).where(ReadingEntry.finding_id == check_id(finding_id))).first()
             if match is None:
                 raise unknown(finding_id)
-            return _row(match, moment, find_hidden(session, [match.study_id]))
+            hidden = find_hidden(session, [match.study_id])
+            return _row(match, moment, hidden, find_withheld(session, viewer, match.study_id))
 
     def list_other_rows(self, finding_id: int) -> list[tuple[int, bool]]:
         """Return the other rows of this study on the list, each with whether it is decided."""
@@ -155,7 +153,7 @@ class Worklist:
         """Return the findings before and after one under the query's filters; None at either end."""
         moment = now()
         with self._catalogue.reading() as session:
-            ids = narrow(select(ReadingEntry.finding_id), query, moment)
+            ids = narrow(select(ReadingEntry.finding_id), query, moment, find_withheld(session, query.viewer))
             before, after = (
                 session.scalar(_ordered(ids.where(_beyond(session, finding_id, query, on)), query, on).limit(1))
                 for on in (False, True)
@@ -171,14 +169,16 @@ class Worklist:
         """Return the findings of a study by its accession number: see `Accession.find`."""
         return self._accession.find(number, actor)
 
-    def _others(self, session: Session, query: WorklistQuery, moment: datetime, matches: Any, backwards: bool) -> bool:
+    def _others(
+        self, session: Session, query: WorklistQuery, moment: datetime, matches: Any, withheld: Collection[int]
+    ) -> bool:
         """Return whether rows exist on the side from which the reader came."""
         if query.after is None and query.before is None:
             return False
         if not matches:
             return True
-        beyond = _beyond(session, matches[0].finding_id, query, backwards)
-        statement = narrow(select(ReadingEntry.finding_id), query, moment).where(beyond)
+        beyond = _beyond(session, matches[0].finding_id, query, query.before is not None)
+        statement = narrow(select(ReadingEntry.finding_id), query, moment, withheld).where(beyond)
         return session.scalar(statement.limit(1)) is not None
 
     def _read_facets(self) -> Facets:
@@ -233,41 +233,10 @@ def _beyond(session: Session, finding_id: int, query: WorklistQuery, forwards: b
     return here > place if forwards != (query.order == "newest") else here < place
 
 
-def _decided(session: Session, query: WorklistQuery, moment: datetime) -> Counter[str]:
-    """Return the number of rows whose last decision has each outcome: all decisions minus the few with a successor."""
-    later = aliased(Decision)
-    every = select(Decision.outcome, func.count()).select_from(Decision)
-    followed = every.join(later, (later.finding_id == Decision.finding_id) & (later.number == Decision.number + 1))
-    if query != WorklistQuery(
-        states=query.states, after=query.after, before=query.before, limit=query.limit, order=query.order
-    ):
-        every, followed = (
-            apply_filters(counted.join(ReadingEntry, ReadingEntry.finding_id == Decision.finding_id), query, moment)
-            for counted in (every, followed)
-        )
-    counts: Counter[str] = Counter({row[0]: row[1] for row in session.execute(every.group_by(Decision.outcome))})
-    counts.subtract(
-        {row[0]: row[1] for row in session.execute(followed.where(later.number > 1).group_by(Decision.outcome))}
-    )
-    return counts
-
-
-def _reading_now(session: Session, query: WorklistQuery, moment: datetime) -> list[tuple[str, int]]:
-    """Return the number of open rows of each outcome that somebody has leased now."""
-    outcome = case((Decision.outcome.is_(None), NEW), else_=Decision.outcome)
-    counted = (
-        select(outcome, func.count())
-        .select_from(Lease)
-        .join(ReadingEntry, ReadingEntry.finding_id == Lease.finding_id)
-        .outerjoin(Decision, and_(Decision.finding_id == Lease.finding_id, is_last()))
-        .where(Lease.expires_at > moment, or_(Decision.outcome.is_(None), Decision.outcome.not_in(CLOSED)))
-    )
-    return [(row[0], row[1]) for row in session.execute(apply_filters(counted, query, moment).group_by(outcome))]
-
-
-def _row(match: Found[Any], moment: datetime, hidden: Collection[str]) -> Row:
+def _row(match: Found[Any], moment: datetime, hidden: Collection[str], withheld: Collection[int]) -> Row:
     entry: ReadingEntry = match[0]
-    outcome = match.outcome or NEW
+    kept_back = entry.finding_id in withheld
+    outcome = SECOND_OPINION if kept_back else match.outcome or NEW
     revealed = match.study_id not in hidden
     return Row(
         finding_id=entry.finding_id,
@@ -286,8 +255,8 @@ def _row(match: Found[Any], moment: datetime, hidden: Collection[str]) -> Row:
         holder=match.holder or "",
         held_until=match.expires_at,
         assigned=bool(match.assigned),
-        decided_by=match.reader or "",
-        decided_at=match.decided_at,
+        decided_by="" if kept_back else match.reader or "",
+        decided_at=None if kept_back else match.decided_at,
         decision_id=match.decision_id or 0,
         revealed=revealed,
         words=in_words(match.p_value, match.n_calibration, match.guarantee) if revealed else None,

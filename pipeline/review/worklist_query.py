@@ -14,6 +14,7 @@ from sqlalchemy.orm import aliased
 from pipeline.data.catalogue.effective_decision import is_last
 from pipeline.data.catalogue.review_schema import CLOSED, NEW, Decision, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import FindingRow
+from pipeline.review.locks import SECOND_OPINION
 from pipeline.review.refusals import BadInput
 
 IN_REVIEW = "in-review"
@@ -38,6 +39,7 @@ class WorklistQuery:
         after, before: id of the last, or first, finding of the current page, from which paging continues.
         limit: rows per page, at most 500.
         order: by priority, or by arrival: newest or oldest first.
+        viewer: user who asks; the others' decisions are kept from them while the study awaits a second opinion.
     """
 
     states: frozenset[str] = frozenset()
@@ -55,34 +57,42 @@ class WorklistQuery:
     before: int | None = None
     limit: int = 50
     order: Order = "priority"
+    viewer: str = ""
 
 
-def narrow(statement: Select[Any], query: WorklistQuery, moment: datetime) -> Select[Any]:
-    """Apply all filters, including the state (BadInput: an unknown state, or a search that is not a pseudonym)."""
+def narrow(
+    statement: Select[Any], query: WorklistQuery, moment: datetime, withheld: Collection[int] = ()
+) -> Select[Any]:
+    """Apply all filters, including the state; rows in `withheld` are in that of a second opinion.
+
+    Raises:
+        BadInput: an unknown state, or a search that is not a pseudonym.
+    """
     unknown = query.states - set(STATES)
     if unknown:
         raise BadInput(f"{min(unknown)[:20]!r} is not a state; use some of {', '.join(STATES)}.")
     statement = apply_filters(statement, query, moment)
-    return statement.where(_in_states(query.states, moment)) if query.states else statement
+    return statement.where(_in_states(query.states, moment, withheld)) if query.states else statement
 
 
-def _in_states(states: frozenset[str], moment: datetime) -> ColumnElement[bool]:
+def _in_states(states: frozenset[str], moment: datetime, withheld: Collection[int]) -> ColumnElement[bool]:
     """Return the condition that a row is in one of the given states.
 
     Undecided rows are selected by an index look-up per row instead of the set of all decided rows, which grows for
     ever. The current holder matters only if some open states are requested and others are not.
     """
-    conditions = [_last_said(states & set(CLOSED))] if states & set(CLOSED) else []
+    kept_back = ReadingEntry.finding_id.in_(sorted(withheld))
+    conditions = [_last_said(states & set(CLOSED)) & ~kept_back] if states & set(CLOSED) else []
     still_open = states & _OPEN
     if still_open == _OPEN:
-        return or_(*conditions, _undecided(), _last_said(_OPEN))
+        return or_(*conditions, _undecided(), _last_said(_OPEN), kept_back)
     held = ReadingEntry.finding_id.in_(select(Lease.finding_id).where(Lease.expires_at > moment))
     if IN_REVIEW in still_open:
-        conditions.append(held & or_(_undecided(), _last_said(_OPEN)))
+        conditions.append(held & or_(_undecided(), _last_said(_OPEN), kept_back))
     said = still_open - {IN_REVIEW}
     if said:
-        undecided = [_undecided()] if NEW in said else []
-        conditions.append(or_(*undecided, _last_said(said)) & ~held)
+        others = [*([_undecided()] if NEW in said else []), *([kept_back] if SECOND_OPINION in said else [])]
+        conditions.append(or_(*others, _last_said(said)) & ~held)
     return or_(*conditions)
 
 

@@ -12,10 +12,10 @@ from pipeline.config import ReviewPolicy
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.effective_decision import read_what_readers_said
 from pipeline.data.catalogue.review_schema import Decision, ReadingEntry
-from pipeline.data.catalogue.schema import now
+from pipeline.data.catalogue.schema import RunRow, now
 from pipeline.review.refusals import HeldByAnother
 from pipeline.review.services import Review
-from pipeline.review.worklist import WorklistQuery
+from pipeline.review.worklist import STATES, WorklistQuery
 
 MODELS = ("a" * 64, "b" * 64)
 _tokens = (f"token-{number:04}" for number in itertools.count())
@@ -158,3 +158,70 @@ def test_a_second_opinion_on_one_row_is_independent_of_the_other(
     with pytest.raises(HeldByAnother, match="another reader"):
         seen = review.worklist.read_row(first).decision_id
         review.decisions.decide(form(first, seen=seen), people["ann"])
+
+
+UNSAMPLED = ReviewPolicy(sample_share=0, sample_least=0)
+
+
+def test_a_run_that_scored_a_hidden_study_without_listing_it_is_hidden(
+    review: Review, nights: Any, people: Any, form: Any, catalogue: Catalogue
+) -> None:
+    """The champion did not list the study, and the model that was promoted lists it: each run's count would tell."""
+    nights.scans("ab")
+    other = nights.score({"b": 0.5}, model=MODELS[0], policy=UNSAMPLED)
+    with catalogue.session() as session:
+        session.get(RunRow, other).started_at -= timedelta(hours=1)
+    quiet = nights.score({"a": 0.0612}, model=MODELS[0], policy=UNSAMPLED)
+    assert review.worklist.list_blind_runs() == frozenset()
+    listing = nights.score({"a": 0.01}, model=MODELS[1])
+    assert review.worklist.list_blind_runs() == {quiet, listing}
+    (row,) = review.worklist.read_page(WorklistQuery()).rows
+    review.decisions.decide(form(row.finding_id), people["ann"])
+    assert review.worklist.list_blind_runs() == frozenset()
+
+
+def test_a_run_whose_finding_moved_to_a_later_run_is_hidden_with_it(
+    review: Review, nights: Any, people: Any, form: Any
+) -> None:
+    """A study that is scored again belongs to the later run, while the counts of the earlier ones still include it."""
+    nights.scans("a")
+    runs = {nights.score({"a": p}) for p in (0.01, 0.02, 0.03)}
+    assert runs <= review.worklist.list_blind_runs()
+    review.decisions.decide(form(nights.finding("a")), people["ann"])
+    assert not runs & review.worklist.list_blind_runs()
+
+
+def states_as_seen(review: Review, numbers: tuple[int, ...], viewer: str) -> dict[str, set[int]]:
+    """Return which of the rows each state lists for a reader, where the counts and each row's own page agree."""
+    seen = {}
+    counts = review.worklist.count_states(WorklistQuery(viewer=viewer))
+    for state in STATES:
+        query = WorklistQuery(states=frozenset({state}), viewer=viewer)
+        rows = review.worklist.read_page(query).rows
+        assert counts[state] == len(rows) and {row.state for row in rows} <= {state}
+        seen[state] = {row.finding_id for row in rows}
+    for number in numbers:
+        assert number in seen[review.worklist.read_row(number, viewer).state]
+    return seen
+
+
+@pytest.mark.parametrize("outcome", ["confirmed", "dismissed", "unsure"])
+def test_no_state_of_a_study_tells_who_gives_a_second_opinion_on_it(
+    review: Review, twice: tuple[int, int], people: Any, form: Any, outcome: str
+) -> None:
+    first, second = twice
+    review.decisions.decide(form(first, outcome), people["ann"])
+    assert states_as_seen(review, twice, "ben")[outcome] == {first}, "no second opinion was requested yet"
+    review.decisions.decide(form(second, "second-opinion"), people["ann"])
+    asked = {state: set() for state in STATES} | {"second-opinion": {first, second}}
+    assert states_as_seen(review, twice, "ben") == asked
+    row = review.worklist.read_row(first, "ben")
+    assert (row.decided_by, row.decided_at) == ("", None)
+    assert states_as_seen(review, twice, "ann")[outcome] == {first}, "ann knows what she said"
+    review.locks.take(first, people["ben"])
+    assert states_as_seen(review, twice, "ben") == asked | {"second-opinion": {second}, "in-review": {first}}
+    to_read = frozenset({"new", "in-review", "second-opinion"})
+    assert len(review.worklist.read_page(WorklistQuery(states=to_read, viewer="ben")).rows) == 2
+    seen = review.worklist.read_row(second, "ben").decision_id
+    review.decisions.decide(form(second, "dismissed", seen=seen), people["ben"])
+    assert review.worklist.read_row(first, "ben").decided_by == "ann", "both opinions are given"

@@ -74,6 +74,7 @@ class ListQuery(BaseModel):
             limit=PAGE_SIZE,
             before=self.before,
             order=self.order,
+            viewer=reader.name,
         )
 
     def filters(self) -> dict[str, str]:

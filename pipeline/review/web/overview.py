@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
@@ -40,7 +41,7 @@ def night_page(
     # Whoever decides must not learn from counts what the list hides: in a run of one study the count is the answer,
     # and an object of ours that came back belongs to a flagged scan.
     hidden = room.review.worklist.list_blind_runs() if reader.may("decide") else frozenset[str]()
-    codes = (RejectionCode.MADE_HERE.value,) if reader.may("decide") else ()
+    codes = _hidden_codes(bool(hidden)) if reader.may("decide") else ()
     days = list_nights(room.catalogue, codes) or [now().date()]
     chosen = _day(day) or days[0]
     before, after = find_nights_beside(room.catalogue, chosen, codes)
@@ -67,11 +68,18 @@ def night_page(
     return page(request, room, reader, "night.html", "night", **context)
 
 
+def _hidden_codes(is_blind: bool) -> tuple[str, ...]:
+    """Return the codes of refusals that readers are not told of: objects of ours, and while a scan is read blind also
+    reports, segmentations and the like of any maker, since a gateway may have taken our marks off some of them.
+    """
+    return (RejectionCode.MADE_HERE.value, *((RejectionCode.NOT_AN_IMAGE.value,) if is_blind else ()))
+
+
 def _day(text: str) -> date | None:
     if not text:
         return None
     try:
-        if len(text) == len("YYYY-MM-DD"):
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             return date.fromisoformat(text)
     except ValueError:
         pass

@@ -54,7 +54,7 @@ def scan_page(
     request: Request, finding_id: FindingId, room: RoomHere, viewer: Viewer, filters: Annotated[ListQuery, Query()]
 ) -> Response:
     """Show a scan. Opening it leases it to this reader, unless somebody else has it; the view is recorded first."""
-    finding, row = room.read_finding(finding_id), room.review.worklist.read_row(finding_id)
+    finding, row = room.read_finding(finding_id), room.review.worklist.read_row(finding_id, viewer.name)
     room.note_look(viewer.name, finding_id)
     room.review.audit.record("view", viewer.actor, f"finding:{finding_id}")
     stacks = room.stacks.read(finding.study_id)
@@ -180,7 +180,7 @@ def _answer(
 def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict[str, Any]:
     """Return the values of the decision part of the page."""
     mine, held = _taken(room, finding_id, reader) if taking else _free(room, finding_id, reader)
-    row = room.review.worklist.read_row(finding_id)
+    row = room.review.worklist.read_row(finding_id, reader.name)
     history = room.review.decisions.read_history(finding_id, reader.actor)
     typed_so_far = list_kept(room, finding_id, reader)
     draft = typed_so_far[0] if typed_so_far else None

@@ -124,3 +124,34 @@ def test_a_study_of_two_models_shows_nothing_before_both_rows_are_decided(
     assert ben.get(heats[0]).status_code == 403
     ann.decide(rows[1], "dismissed")
     assert ann.get("/?state=all").text.count("more unusual than") >= 2
+
+
+def test_objects_without_an_image_are_not_counted_for_readers_while_a_scan_is_read_blind(
+    browser: Open, room: Any, night: Any, listed: list[int]
+) -> None:
+    """A gateway may take our marks off a segmentation or report of ours that comes back: it is of a flagged scan."""
+    code = RejectionCode.NOT_AN_IMAGE.value
+    score_one(room, night, room.read_finding(listed[0]).study_id, flagged=True)
+    before = browser("ann").get("/night").text
+    with room.catalogue.session() as session:
+        room.catalogue.add_rejection(session, "d" * 32, "file", RejectionCode.NOT_AN_IMAGE, "The object is a map.")
+    assert room.review.worklist.list_blind_runs()
+    page = browser("ann").get("/night").text
+    assert code not in page and before.count("refused") == page.count("refused")
+    assert code in browser("aud").get("/night").text
+
+
+def test_a_second_opinion_is_requested_without_the_first_one_in_sight(
+    browser: Open, room: Any, night: Any, listed: list[int]
+) -> None:
+    run_id = score_one(room, night, room.read_finding(listed[0]).study_id, flagged=True)
+    rows = [listed[0], next(row.id for row in room.catalogue.list_findings(run_id))]
+    ann, ben = browser("ann"), browser("ben")
+    ann.decide(rows[0], "unsure", comment="the first opinion")
+    ann.decide(rows[1], "second-opinion")
+    link = f'href="/scan/{rows[0]}'
+    assert link not in ben.get("/?state=unsure").text and link in ann.get("/?state=unsure").text
+    assert link in ben.get("/?state=second-opinion").text
+    page = ben.get(f"/scan/{rows[0]}").text
+    header = page.split('id="decision-title"')[1].split("</h2>")[0]
+    assert "ann" not in header and "nsure" not in header and "the first opinion" not in page

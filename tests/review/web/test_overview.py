@@ -61,6 +61,6 @@ def test_any_night_can_be_chosen_and_one_without_events_says_so(room: Any, score
         assert page.status_code == 200 and "Nothing was read, refused or scored on" in page.text
         assert f'value="{other}"' in page.text and f'href="/night?day={day}"' in page.text
     assert ann.get("/night?day=").status_code == 200
-    for wrong in ("2026-02-30", "yesterday", "20260101", "' OR 1=1"):
+    for wrong in ("2026-02-30", "yesterday", "20260101", "2026-W48-7", "2026-1-002", "٢٠٢٦-01-01", "' OR 1=1"):
         page = ann.get(f"/night?day={quote(wrong)}")
         assert page.status_code == 422 and "YYYY-MM-DD" in page.text and wrong not in page.text
