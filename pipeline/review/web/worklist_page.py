@@ -69,7 +69,7 @@ def _by_accession(request: Request, room: Room, reader: Reader, accession: str) 
     try:
         ids = room.review.worklist.by_accession(accession, reader.actor)
         if ids:
-            matches = room.review.worklist.read_page(WorklistQuery(accession_ids=ids))
+            matches = room.review.worklist.read_page(WorklistQuery(accession_ids=ids, viewer=reader.name))
         else:
             problem = "No scan on the list has this accession number."
     except ReviewError as error:
