@@ -23,7 +23,7 @@ from pipeline.data.catalogue.study_reading import read_study
 from pipeline.data.labels.finding_codes import CodedFinding
 from pipeline.data.labels.review_labels import label_study
 from pipeline.review.audit import Audit
-from pipeline.review.drafts import Typed, Window, drop_signed
+from pipeline.review.drafts import Typed, drop_signed
 from pipeline.review.form_checks import check_repeated, check_seen, check_token
 from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease
 from pipeline.review.permissions import Actor
@@ -45,7 +45,7 @@ class Form:
         text: finding in free text.
         comment: anything else.
         region: `{"instance_id", "frame", "points": [[x, y], ...]}` in stored pixels, or None; other keys are ignored.
-        window: that sends it, with the version of its draft; `typed`: the form as it was typed, as drafts hold it.
+        window: name of the one that sends it; `typed`: the form as it was typed, as drafts hold it.
     """
 
     finding_id: int
@@ -56,7 +56,7 @@ class Form:
     text: str = ""
     comment: str = ""
     region: Mapping[str, Any] | None = None
-    window: Window = field(default_factory=Window)
+    window: str = ""
     typed: Typed = field(default_factory=Typed)
 
 
@@ -130,14 +130,13 @@ class Decisions:
         actor.require("decide")
         values = self._checked(form)
         with self._catalogue.session() as session:
-            earlier = _repeated(session, form.token, form.finding_id, actor, values)
-            if earlier is not None:
-                return earlier
             finding = _finding(session, form.finding_id)
+            if _is_used(session, form.token):
+                values |= self._drawn(session, finding, form)
+                return _repeat(session, form.token, form.finding_id, actor, values)
             last = self._check_turn(session, form.finding_id, form.seen, actor)
             check_there(session, finding, self._has_pixels)
-            region, instance_id = check_region(session, finding, form.region, self._policy.region_points)
-            values |= {"region": region, "region_instance_id": instance_id}
+            values |= self._drawn(session, finding, form)
             values["blind"] = _is_blind(session, finding)
             decided = self._write(session, finding, last, form.token, actor, values)
             drop_signed(session, finding.id, actor.name, form.typed, form.window)
@@ -154,9 +153,8 @@ class Decisions:
         actor.require("decide")
         check_token(token)
         with self._catalogue.session() as session:
-            earlier = _repeated(session, token, finding_id, actor)
-            if earlier is not None:
-                return earlier
+            if _is_used(session, token):
+                return _repeat(session, token, finding_id, actor, {})
             finding, rows = _finding(session, finding_id), _rows(session, finding_id)
             last = rows[-1] if rows else None
             check_seen(last, seen)
@@ -215,6 +213,10 @@ class Decisions:
             "free_text": clean_text(form.text, "finding", longest),
             "comment": clean_text(form.comment, "comment", longest),
         }
+
+    def _drawn(self, session: Session, finding: FindingRow, form: Form) -> dict[str, Any]:
+        region, instance_id = check_region(session, finding, form.region, self._policy.region_points)
+        return {"region": region, "region_instance_id": instance_id}
 
     def _check_turn(self, session: Session, finding_id: int, seen: int, actor: Actor) -> Decision | None:
         last = read_last_decision(session, finding_id)
@@ -280,14 +282,14 @@ def _rows(session: Session, finding_id: int) -> list[Decision]:
     return list(session.scalars(query))
 
 
-def _repeated(
-    session: Session, token: str, finding_id: int, actor: Actor, values: Mapping[str, Any] | None = None
-) -> Decided | None:
-    """Return the decision that this token has made already, if any; its words must be those of `values`."""
-    row = session.scalar(select(Decision).where(Decision.token == token))
-    if row is None:
-        return None
-    check_repeated(row, finding_id, actor.name, values or {})
+def _is_used(session: Session, token: str) -> bool:
+    return session.scalar(select(Decision.id).where(Decision.token == token)) is not None
+
+
+def _repeat(session: Session, token: str, finding_id: int, actor: Actor, values: Mapping[str, Any]) -> Decided:
+    """Return the decision that this token has made already; it must say and draw what `values` do."""
+    row = session.scalars(select(Decision).where(Decision.token == token)).one()
+    check_repeated(row, finding_id, actor.name, values)
     return Decided(row.id, row.finding_id, row.outcome, row.outcome, True)
 
 

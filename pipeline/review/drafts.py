@@ -1,7 +1,7 @@
 """Drafts of decisions: all that a reader typed is kept until it is signed, for each window by itself.
 
-No window overwrites what another holds. A window replaces its own draft, and the one that it was opened with
-(`base`) as long as nobody has changed that since; every save is a new version.
+A window replaces and deletes its own draft only. A text that it was opened with, and that another window typed, is a
+copy: that other draft stays until its reader discards it, or signs its very words. Every save is a new version.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pipeline.data.catalogue.review_schema import Draft as DraftRow
 from pipeline.data.catalogue.schema import FindingRow, now
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import check_id, unknown
+from pipeline.review.region import draws
 from pipeline.review.text import clean_text
 
 LONGEST = 200_000  # characters of one field: ten times what can be signed by default
@@ -38,14 +39,6 @@ class Typed:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """The window that sends a form: its name, and the version of the draft that it was opened with (0 for none)."""
-
-    name: str = ""
-    base: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Kept:
     """A stored draft: its version, the window that typed it, and when it was last saved."""
 
@@ -61,11 +54,11 @@ class Drafts:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
-    def save(self, finding_id: int, typed: Typed, token: str, actor: Actor, window: Window | None = None) -> int:
+    def save(self, finding_id: int, typed: Typed, token: str, actor: Actor, window: str = "") -> int:
         """Save a window's draft in place of its earlier one; return its version, 0 if nothing is left to keep.
 
-        An empty draft deletes the earlier one. One that arrives after its form was signed is ignored: it bears the
-        form's `token`, or says what was signed.
+        An empty draft deletes the earlier one, and so does one that says what was signed: nothing is left to sign. One
+        that bears the `token` of a form that was signed arrives late, and is ignored.
 
         Raises:
             UnknownFinding: the finding is not on the list.
@@ -73,17 +66,16 @@ class Drafts:
             NotAllowed: the actor may not decide.
         """
         actor.require("decide")
-        window, values = window or Window(), _values(typed)
+        values = _values(typed)
         with self._catalogue.session() as session:
             if session.get(ReadingEntry, check_id(finding_id)) is None:
                 raise unknown(finding_id)
-            if _is_signed(session, finding_id, typed, token, actor.name):
+            if token and session.scalar(select(Decision.id).where(Decision.token == token)) is not None:
                 return 0
-            replaced = or_(DraftRow.window_name == window.name, DraftRow.version == window.base, _says(values))
-            session.execute(delete(DraftRow).where(_of(finding_id, actor.name), replaced))
-            if not any(values.values()):
+            session.execute(delete(DraftRow).where(_of(finding_id, actor.name), DraftRow.window_name == window))
+            if not any(values.values()) or _is_signed(session, finding_id, values, actor.name):
                 return 0
-            row = DraftRow(finding_id=finding_id, reader=actor.name, window_name=window.name, saved_at=now(), **values)
+            row = DraftRow(finding_id=finding_id, reader=actor.name, window_name=window, saved_at=now(), **values)
             session.add(row)
             session.flush()
             return row.version
@@ -116,9 +108,9 @@ class Drafts:
             return list(dict.fromkeys((row[0], row[1]) for row in session.execute(query)))
 
 
-def drop_signed(session: Session, finding_id: int, reader: str, typed: Typed, window: Window) -> None:
-    """Delete the draft that a signature was made from, and those that say the same; what else was typed is kept."""
-    mine = or_(DraftRow.window_name == window.name, DraftRow.version == window.base, _says(_values(typed)))
+def drop_signed(session: Session, finding_id: int, reader: str, typed: Typed, window: str) -> None:
+    """Delete the draft of the window that signed, and those that say the same; what else was typed is kept."""
+    mine = or_(DraftRow.window_name == window, _says(_values(typed)))
     session.execute(delete(DraftRow).where(_of(finding_id, reader), mine))
 
 
@@ -127,14 +119,13 @@ def _kept(row: DraftRow) -> Kept:
     return Kept(Typed(**fields), row.saved_at, row.version, row.window_name)
 
 
-def _is_signed(session: Session, finding_id: int, typed: Typed, token: str, reader: str) -> bool:
-    if token and session.scalar(select(Decision.id).where(Decision.token == token)) is not None:
-        return True
-    last, says = read_last_decision(session, finding_id), _values(typed)
-    if last is None or last.reader != reader or last.withdraws is not None or (says["region"] and not last.region):
+def _is_signed(session: Session, finding_id: int, values: dict[str, Any], reader: str) -> bool:
+    """Return whether a reader's draft says what they decided last, in words and drawn region."""
+    last = read_last_decision(session, finding_id)
+    if last is None or last.reader != reader or last.withdraws is not None:
         return False
-    texts = {"outcome": last.outcome, "code": last.code, "text": last.free_text, "comment": last.comment}
-    return all(says[name] == value for name, value in texts.items())
+    says = {"outcome": last.outcome, "code": last.code, "text": last.free_text, "comment": last.comment}
+    return all(values[name] == value for name, value in says.items()) and draws(values["region"], last.region)
 
 
 def _values(typed: Typed) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.data.catalogue.review_schema import Decision
 from pipeline.review.refusals import BadInput, StaleDecision
 
-_WORDS = ("outcome", "code", "free_text", "comment")
+_SIGNED = ("outcome", "code", "free_text", "comment", "region", "region_instance_id")
 _TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
 
 
@@ -35,8 +35,8 @@ def check_repeated(row: Decision, finding_id: int, reader: str, values: Mapping[
     """
     if (row.finding_id, row.reader) != (finding_id, reader):
         raise BadInput("The form's token was used for another decision. Load the page again.")
-    if any(getattr(row, name) != values.get(name, getattr(row, name)) for name in _WORDS):
+    if any(getattr(row, name) != values.get(name, getattr(row, name)) for name in _SIGNED):
         raise BadInput(
-            f"This form was signed at {row.decided_at:%H:%M} UTC, with other words than now. Load the page again, and "
-            "sign again if you want to change the decision."
+            f"This form was signed at {row.decided_at:%H:%M} UTC, with other words or another region than now. Load "
+            "the page again, and sign again if you want to change the decision."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -50,6 +51,17 @@ def check_region(session: Session, finding: FindingRow, region: Mapping[str, Any
         )
     points = _points(region.get("points"), most, image)
     return {"pixel_key": image.pixel_key, "frame": frame, "points": points}, image.instance_id
+
+
+def draws(typed: str, stored: Mapping[str, Any] | None) -> bool:
+    """Return whether a region as the page sends it has the corners of a stored one; without both, they are the same."""
+    if not typed or stored is None:
+        return not typed and stored is None
+    try:
+        corners = [[round(float(value), _DIGITS) for value in point] for point in json.loads(typed)["points"]]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return False
+    return corners == stored["points"]
 
 
 def _image(session: Session, finding: FindingRow, instance_id: str) -> Instance:

@@ -17,6 +17,7 @@ from pipeline.errors import ReviewError
 from pipeline.review.permissions import Actor
 from pipeline.review.users import name_of
 from pipeline.review.web.app_state import Room
+from pipeline.review.web.security import LARGEST_TEXTS
 
 # The prefix makes browsers require Secure, this host only, and the whole path. Browsers accept Secure cookies over
 # plain
@@ -134,7 +135,7 @@ Decider = Annotated[Reader, Depends(require_permission("decide"))]
 
 async def read_form(request: Request, reader: ReaderHere) -> FormData:
     """Return a form whose token is the session's own (403 otherwise)."""
-    form = await request.form(max_files=0, max_fields=FIELDS)
+    form = await request.form(max_files=0, max_fields=FIELDS, max_part_size=LARGEST_TEXTS)
     if not hmac.compare_digest(str(form.get("csrf", "")).encode(), reader.csrf.encode()):
         raise HTTPException(403, "This form does not belong to your session. Load the page again.")
     return form

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from pipeline.data.catalogue.schema import now
 from pipeline.errors import NightreadError
-from pipeline.review.drafts import WINDOW, Kept, Typed, Window
+from pipeline.review.drafts import WINDOW, Kept, Typed
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.words import age
@@ -50,9 +50,9 @@ def typed(form: FormData) -> Typed:
     return Typed(**{name: str(form.get(name, "")) for name in ("outcome", "code", "text", "comment", "region")})
 
 
-def window_of(form: FormData) -> Window:
-    """Return the window that sent a form; without a name in forms of old pages."""
-    return Window(str(form.get("window", ""))[:WINDOW], _number(form, "base"))
+def window_of(form: FormData) -> str:
+    """Return the name of the window that sent a form; "" in forms of old pages."""
+    return str(form.get("window", ""))[:WINDOW]
 
 
 def keep_refused(room: Room, finding_id: int, form: FormData, reader: Reader) -> tuple[Typed, int, str]:
@@ -64,7 +64,7 @@ def keep_refused(room: Room, finding_id: int, form: FormData, reader: Reader) ->
     try:
         version = room.review.drafts.save(finding_id, fields, "", reader.actor, window_of(form))
     except NightreadError as error:
-        return fields, window_of(form).base, f"What you typed is on this page only: {error}"
+        return fields, _number(form, "base"), f"What you typed is on this page only: {error}"
     return fields, version, "What you typed is kept as a draft." if version else ""
 
 

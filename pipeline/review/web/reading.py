@@ -142,7 +142,7 @@ def _decide(request: Request, finding_id: int, room: Room, reader: Reader, form:
         room.review.decisions.decide(filled, reader.actor)
     except NightreadError as error:
         refused, version, words = keep_refused(room, finding_id, form, reader)
-        form_again = {"draft": refused, "base": version, "window": window_of(form).name or new_token()}
+        form_again = {"draft": refused, "base": version, "window": window_of(form) or new_token()}
         problem = f"NOT SIGNED. {error} {words}"
         return _answer(request, finding_id, room, reader, problem=problem, form_again=form_again)
     return _answer(request, finding_id, room, reader, notice="Signed.")
@@ -191,7 +191,7 @@ def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict
         "base": draft.version if draft else 0,
         "window": new_token(),
         "drafts": [shown_draft(one) for one in typed_so_far],
-        "others": [shown_draft(one) for one in typed_so_far[1:]],
+        "others": [shown_draft(one) for one in typed_so_far if draft and one.typed != draft.typed],
         "problem": "",
         "notice": "",
         "held_by": held,

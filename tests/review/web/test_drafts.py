@@ -110,14 +110,70 @@ def test_two_windows_keep_a_text_each(browser: Open, listed: list[int]) -> None:
     assert begun.count(f'href="/scan/{number}">') == 1
 
 
-def test_a_window_takes_over_the_text_that_it_was_opened_with(browser: Open, listed: list[int], hidden: Any) -> None:
-    """A page that was loaded again goes on with its draft; if that was changed elsewhere since, both are kept."""
+def test_a_text_that_a_window_was_opened_with_is_a_copy(browser: Open, listed: list[int], hidden: Any) -> None:
+    """The first window may be open still: what it holds stays, whatever becomes of the copy, until it is discarded."""
     one, number = browser("ann"), listed[0]
-    save(one, number, "w1", comment="a nodule")
+    save(one, number, "w1", comment="LEFT nodule")
     form = one.get(f"/scan/{number}").text.split('id="decide"')[1]
     window, base = hidden(form, "window"), int(hidden(form, "base"))
-    assert texts(save(one, number, window, base, comment="a nodule, 8 mm")) == ["a nodule, 8 mm"]
-    assert texts(save(one, number, "w1", base, comment="a nodule, 5 mm")) == ["a nodule, 5 mm", "a nodule, 8 mm"]
+    assert texts(save(one, number, window, base, comment="LEFT nodule")) == ["LEFT nodule"] * 2
+    assert texts(save(one, number, window, base, comment="right clear")) == ["right clear", "LEFT nodule"]
+    one.decide(number, "dismissed", comment="right clear", window=window, base=base)
+    assert texts(one.client.get(f"/scan/{number}/draft", headers={"accept": "*/*"}).json()) == ["LEFT nodule"]
+    assert "LEFT nodule</textarea>" in one.get(f"/scan/{number}").text
+
+
+def test_an_equal_text_of_another_window_is_offered_once_it_differs(browser: Open, listed: list[int]) -> None:
+    one, number = browser("ann"), listed[0]
+    for window, words in (("w1", "normal"), ("w2", "normal")):
+        save(one, number, window, comment=words)
+    assert 'id="other-drafts" role="status" hidden' in one.get(f"/scan/{number}").text
+    assert texts(save(one, number, "w2", comment="normal except apex")) == ["normal except apex", "normal"]
+
+
+def test_a_signature_ends_every_draft_of_its_very_words(browser: Open, listed: list[int]) -> None:
+    one, number = browser("ann"), listed[0]
+    for window in ("w1", "w2"):
+        save(one, number, window, outcome="unsure", comment="normal")
+    one.decide(number, "unsure", comment="normal", window="w2")
+    assert one.client.get(f"/scan/{number}/draft", headers={"accept": "*/*"}).json() == {"drafts": []}
+
+
+OTHER_REGION = json.dumps({"stack": 0, "index": 0, "layout": "", "points": [[5, 4], [12, 4], [12, 12.5]]})
+
+
+@pytest.mark.parametrize(("signed", "drawn", "left"), [(REGION, OTHER_REGION, 1), (REGION, "", 1), (REGION, REGION, 0)])
+def test_a_region_that_was_drawn_again_is_a_draft(
+    browser: Open, listed: list[int], signed: str, drawn: str, left: int
+) -> None:
+    one, number = browser("ann"), listed[0]
+    one.decide(number, "confirmed", comment="", region=signed)
+    held = save(one, number, "w9", outcome="confirmed", region=drawn)["drafts"]
+    assert [draft["region"] for draft in held] == [drawn] * left
+
+
+def test_a_form_that_is_sent_again_with_another_region_is_not_a_double_click(
+    browser: Open, listed: list[int], room: Any
+) -> None:
+    one, number, token = browser("ann"), listed[0], "a-token-of-this-form"
+    one.decide(number, "confirmed", comment="", region=REGION, token=token)
+    for region, again in ((REGION, "1"), ("", None), (OTHER_REGION, None)):
+        answer = one.decide(number, "confirmed", comment="", region=region, token=token, seen=_last(one, number))
+        assert answer.headers.get("x-decided") == again
+    left = one.client.get(f"/scan/{number}/draft", headers={"accept": "*/*"}).json()["drafts"]
+    assert [draft["region"] for draft in left] == [OTHER_REGION]
+    assert len(room.review.decisions.read_history(number, _ann())) == 1
+
+
+def test_a_change_that_is_taken_back_leaves_no_draft(browser: Open, listed: list[int]) -> None:
+    one, number = browser("ann"), listed[0]
+    one.decide(number, "dismissed", comment="X")
+    save(one, number, "w9", outcome="dismissed", comment="X and Y")
+    assert save(one, number, "w9", outcome="dismissed", comment="X") == {"version": 0, "drafts": []}
+
+
+def test_a_draft_of_three_bytes_a_character_is_as_long_as_any(browser: Open, listed: list[int]) -> None:
+    assert texts(save(browser("ann"), listed[0], "w1", comment="漢" * 200_000)) == ["漢" * 200_000]
 
 
 def test_signing_in_one_window_keeps_what_another_has_typed(browser: Open, listed: list[int], room: Any) -> None:

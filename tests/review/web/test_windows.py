@@ -69,7 +69,7 @@ def test_two_windows_show_each_others_text(ann: Any, listed: list[int], room: An
         second.click("#other-drafts button:has-text('Put this into the form')")
     second.wait_for_function("() => document.querySelector('#comment').value === 'left upper lobe'")
     second.wait_for_selector("#other-drafts:has-text('right lower lobe')")
-    assert sorted(held(room, listed[0])) == ["left upper lobe", "right lower lobe"]
+    assert set(held(room, listed[0])) == {"left upper lobe", "right lower lobe"}
     typed(first, "left upper lobe, 8 mm")
     first.reload()
     assert first.input_value("#comment") == "left upper lobe, 8 mm"
@@ -172,6 +172,79 @@ def test_a_newer_text_of_another_window_wins_and_the_own_is_offered(ann: Any, li
     first.wait_for_selector("#other-drafts:has-text('typed first')")
     assert first.input_value("#comment") == "typed last"
     assert sorted(held(room, listed[0])) == ["typed first, during an outage", "typed last"]
+
+
+def test_a_text_survives_the_copy_that_another_window_changed(ann: Any, listed: list[int], room: Any) -> None:
+    first = typed(opened(ann, listed[0]), "LEFT nodule")
+    second = typed(opened(ann, listed[0]), "right clear")
+    assert held(room, listed[0]) == ["right clear", "LEFT nodule"]
+    first.reload()
+    first.wait_for_selector("#other-drafts:has-text('LEFT nodule')")
+    assert first.input_value("#comment") == "right clear"
+    typed(first, "right clear, left nodule")
+    assert held(room, listed[0]) == ["right clear, left nodule", "right clear", "LEFT nodule"]
+    second.reload()
+    typed(second, "right clear, too")
+    assert "LEFT nodule" in held(room, listed[0])
+
+
+def test_a_window_that_is_loaded_again_goes_on_with_its_draft(ann: Any, listed: list[int], room: Any) -> None:
+    page = typed(opened(ann, listed[0]), "a nodule")
+    page.reload()
+    page.wait_for_selector("#viewer[data-ready]", timeout=READY_MS)
+    typed(page, "a nodule, 8 mm")
+    assert held(room, listed[0]) == ["a nodule, 8 mm"]
+
+
+def test_a_text_that_the_server_lost_is_sent_again(ann: Any, listed: list[int], room: Any) -> None:
+    from pipeline.review.permissions import Actor
+
+    page, reader = typed(opened(ann, listed[0]), "a nodule"), Actor("ann", "reader")
+    room.review.drafts.discard(listed[0], room.review.drafts.list_kept(listed[0], reader)[0].version, reader)
+    page.reload()
+    page.wait_for_function("() => document.querySelector('#comment').value === 'a nodule'")
+    assert held(room, listed[0]) == ["a nodule"]
+
+
+def test_a_full_storage_leaves_the_saves_to_the_server(ann: Any, listed: list[int], room: Any) -> None:
+    page, asked = opened(ann, listed[0]), []
+    page.evaluate("void(Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') })")
+    typed(page, "without storage")
+    assert held(room, listed[0]) == ["without storage"]
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.click("#comment")
+    page.keyboard.type(", and more")
+    page.close(run_before_unload=True)
+    _until(ann, lambda: held(room, listed[0]) == ["without storage, and more"])
+    assert asked == ["beforeunload"]
+
+
+@pytest.mark.parametrize(("letter", "count", "asks"), [("a", 9_000, False), ("漢", 6_000, False), ("漢", 9_000, True)])
+def test_a_text_that_is_too_long_to_be_sent_while_leaving_asks_first(
+    ann: Any, listed: list[int], room: Any, letter: str, count: int, asks: bool
+) -> None:
+    page, asked = opened(ann, listed[0]), []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.click("#comment")
+    page.keyboard.insert_text(letter * count)
+    page.close(run_before_unload=True)
+    _until(ann, lambda: held(room, listed[0]) == [letter * count])
+    assert bool(asked) == asks
+
+
+def _until(context: Any, true: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait, and let the browser answer its dialogs meanwhile."""
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        context.pages[0].wait_for_timeout(50)
+    assert true()
+
+
+def test_a_form_that_cannot_be_read_is_said_on_the_page(ann: Any, listed: list[int]) -> None:
+    page = opened(ann, listed[0])
+    page.route("**/draft", lambda route: route.fulfill(status=400, body="Too many fields.", content_type="text/plain"))
+    page.fill("#comment", "a nodule")
+    page.wait_for_selector("#unsigned:has-text('Too many fields.')")
 
 
 def test_a_text_that_is_too_long_is_counted_and_kept(ann: Any, listed: list[int], room: Any) -> None:

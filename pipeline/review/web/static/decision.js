@@ -4,7 +4,7 @@ import { Drafts } from "./drafts.js";
 import { watchLengths } from "./lengths.js";
 import { bind } from "./keys.js";
 import { post } from "./post.js";
-import { goBack, lastDecided, remember } from "./last.js";
+import { goBack, keep, kept, lastDecided, remember } from "./last.js";
 
 const room = document.querySelector("[data-scan]");
 let left = false;
@@ -83,6 +83,7 @@ async function send(form) {
   } catch (failure) {
     failed = form;
     notSigned(failure.message, { title: isDecision ? "NOT SIGNED" : "NOT WITHDRAWN", reload: failure.reload });
+    if (isDecision) drafts.refused(Boolean(failure.status));
     if (isDecision) drafts.changed();
   } finally {
     busy = false;
@@ -115,7 +116,7 @@ function signed(decided, typedSince) {
   }
   if (decided) drafts.end();
   remember(decided ? { path: room.dataset.scan, study: room.dataset.study } : null);
-  if (decided && sessionStorage.getItem("stay") !== "1" && document.querySelector('[data-go="next"]')) go("next");
+  if (decided && kept("stay") !== "1" && document.querySelector('[data-go="next"]')) go("next");
   else window.location.reload();
 }
 
@@ -145,7 +146,7 @@ document.addEventListener("submit", (event) => {
 window.addEventListener("pageshow", (event) => event.persisted && window.location.reload());
 
 document.addEventListener("change", (event) => {
-  if (event.target.id === "go-on") sessionStorage.setItem("stay", event.target.checked ? "0" : "1");
+  if (event.target.id === "go-on") keep("stay", event.target.checked ? "0" : "1");
 });
 
 const last = lastDecided();
@@ -157,7 +158,7 @@ if (last && !last.told && last.path !== room.dataset.scan) {
 }
 
 const goOn = document.getElementById("go-on");
-if (goOn) goOn.checked = sessionStorage.getItem("stay") !== "1";
+if (goOn) goOn.checked = kept("stay") !== "1";
 
 // Renew the lease while the page is in use, and release it when the page is left undecided.
 const KEEP_MS = 60_000;

@@ -1,6 +1,7 @@
 // What is typed and not signed. The server keeps it for each window by itself, a moment after each pause, so that no
-// window overwrites another. This window keeps it as well (sessionStorage: it survives a reload and a log-in, and ends
-// with the tab) until it is signed: the answer of a save may be lost, and a page may have been made before it.
+// window overwrites another. This window keeps it as well (in memory, and in sessionStorage: it survives a reload and a
+// log-in, and ends with the tab) until it is signed: the answer of a save may be lost, and a page may have been made
+// before it. A reloaded window goes on under its name; a duplicated tab has a copy of the storage, but not the name.
 
 import { post, read } from "./post.js";
 import { showOthers } from "./other_drafts.js";
@@ -8,6 +9,7 @@ import { showOthers } from "./other_drafts.js";
 const FIELDS = ["outcome", "code", "text", "comment", "region"];
 const PAUSE_MS = 700;
 const AGAIN_MS = 5_000;
+const NEWER = "A newer text from another window is shown.";
 const KEEPALIVE_BYTES = 60_000; // a page that is left may send no more than 64 KiB
 
 const same = (one, other) => FIELDS.every((name) => (one[name] || "").trim() === (other[name] || "").trim());
@@ -21,18 +23,20 @@ export class Drafts {
   // `room` is the element of the scan; `told(words)` is called when a draft was put back into the form, `unkept(words)`
   // when the server refuses to keep one.
   constructor(room, told, unkept) {
-    Object.assign(this, { room, told, unkept, timer: null, saving: null, again: false, failed: false });
+    Object.assign(this, { room, told, unkept, timer: null, saving: null, again: false, failed: false, unstored: false });
     this.key = `draft ${document.querySelector(".who").firstChild.textContent.trim()} ${room.dataset.scan}`;
     this.closed = false; // signed: nothing is left to keep
-    const form = this.form();
-    this.window = form ? form.elements.window.value : freshName();
     this.adopt();
+    this.entry = this.resume();
     this.restore();
     for (const event of ["input", "change"]) {
       document.addEventListener(event, ({ target }) => target.form && target.form.id === "decide" && this.changed());
     }
     document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && this.look());
-    window.addEventListener("pagehide", () => this.pending && this.save(true));
+    window.addEventListener("pagehide", () => {
+      if (this.pending) this.save(true);
+      if (this.entry) this.store({ ...this.entry, left: true });
+    });
     window.addEventListener("beforeunload", (event) => this.mustAsk() && event.preventDefault());
   }
 
@@ -47,46 +51,61 @@ export class Drafts {
     return Object.fromEntries(FIELDS.map((name) => [name, String(data.get(name) || "")]));
   }
 
-  // What this window keeps: `typed`, the `window` and `base` to save it under, `saved` (its version, 0 before), `at`.
-  stored() {
+  // What this window keeps: `typed`, the `window` to save it under, `saved` (its version, 0 before), `at`, and `left`
+  // once its page is gone: without that, another tab may hold the same.
+  resume() {
+    let entry = null;
     try {
-      return JSON.parse(sessionStorage.getItem(this.key) || "null");
+      entry = JSON.parse(sessionStorage.getItem(this.key) || "null");
     } catch {
-      return null;
+      this.unstored = true; // blocked, or damaged
     }
+    if (!entry) return null;
+    return this.store({ ...entry, window: entry.left ? entry.window : this.window, left: false });
   }
 
   store(entry) {
+    this.entry = entry;
     try {
+      sessionStorage.removeItem(this.key); // never an older text than the newest
       if (entry) sessionStorage.setItem(this.key, JSON.stringify(entry));
-      else sessionStorage.removeItem(this.key);
+      this.unstored = false;
     } catch {
-      this.failed = true; // no room: only the server keeps it, and leaving before it has asks first
+      this.unstored = true; // no room: only the server keeps it, and leaving before it has asks first
     }
+    return entry;
   }
 
   get pending() {
-    const stored = this.closed ? null : this.stored();
-    return Boolean(stored) && !stored.saved;
+    return !this.closed && Boolean(this.entry) && !this.entry.saved;
   }
 
   mustAsk() {
-    return this.pending && (this.failed || JSON.stringify(this.stored()).length > KEEPALIVE_BYTES);
+    return this.pending && (this.failed || this.unstored || this.bytes() > KEEPALIVE_BYTES);
   }
 
-  // Take over the form of an answer: its draft is the version that this window holds.
+  fields() {
+    return { ...this.entry.typed, window: this.entry.window, token: this.token, csrf: this.room.dataset.csrf };
+  }
+
+  // How long the form of a save is: a character may take nine bytes.
+  bytes() {
+    return new URLSearchParams(this.fields()).toString().length;
+  }
+
+  // Take over the form of an answer, with the name that it goes by and the version of the draft that it shows.
   adopt() {
     const form = this.form();
     this.version = form ? Number(form.elements.base.value) : 0;
     this.token = form ? form.elements.token.value : "";
-    if (form) form.elements.window.value = this.window;
+    this.window = form ? form.elements.window.value : freshName();
     this.show(Array.from(document.querySelectorAll("[data-draft]"), (part) => JSON.parse(part.dataset.draft)));
   }
 
   changed() {
     const typed = this.closed ? null : this.read();
-    if (!typed) return;
-    this.store({ typed, window: this.window, base: this.version, saved: 0, at: Date.now() });
+    if (!typed || (this.entry && same(typed, this.entry.typed))) return; // left, and not changed
+    this.store({ typed, window: this.window, saved: 0, at: Date.now() });
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.save(), PAUSE_MS);
   }
@@ -104,20 +123,18 @@ export class Drafts {
   }
 
   async send(options = {}) {
-    const entry = this.stored();
-    if (this.closed || !entry || entry.saved) return;
+    const entry = this.entry;
+    if (!this.pending) return;
     try {
-      const fields = { ...entry.typed, window: entry.window, base: entry.base, token: this.token };
-      const answer = await this.ask("draft", fields, options);
+      const answer = await this.ask("draft", this.fields(), options);
       this.failed = false;
       this.version = answer.version;
-      const latest = this.stored();
+      const latest = this.entry;
       if (latest && same(latest.typed, entry.typed)) this.store(answer.version ? { ...latest, saved: answer.version } : null);
-      else if (latest) this.store({ ...latest, base: answer.version });
       this.show(answer.drafts);
     } catch (failure) {
       this.failed = true;
-      if (failure.status >= 402 && failure.status < 500) this.unkept(failure.message);
+      if (failure.status >= 400 && failure.status < 500 && failure.status !== 401) this.unkept(failure.message);
       else if (!failure.reload) this.timer = setTimeout(() => this.save(), AGAIN_MS);
     }
   }
@@ -131,42 +148,60 @@ export class Drafts {
   }
 
   // Put back what this window kept, if the page does not show it already: the newest text is shown, and the other one
-  // is offered beside it.
+  // is offered beside it. What the server does not hold any more is sent again: if it was not signed, it is kept.
   async restore() {
-    const entry = this.stored();
-    if (!entry || (entry.saved && entry.saved === this.version)) return;
+    const entry = this.entry;
+    if (!entry) return;
+    if (entry.saved && entry.saved === this.version) return this.goBy(entry.window);
     const shown = this.read();
-    if (!entry.saved && shown) this.fill(entry.typed);
+    if (!entry.saved && shown) {
+      this.fill(entry.typed);
+      this.goBy(entry.window);
+    }
     let answer;
     try {
-      const fields = { ...entry.typed, window: entry.window, base: entry.base, token: "" };
-      answer = entry.saved ? { version: entry.saved, drafts: await this.list() } : await this.ask("draft", fields);
+      answer = await this.held(entry);
     } catch (failure) {
       if (!entry.saved) this.told("What you typed was kept, but it is not signed. Check it, then sign.");
       if (!entry.saved && !failure.reload) this.timer = setTimeout(() => this.save(), AGAIN_MS);
       return;
     }
     const mine = answer.drafts.find((one) => one.version === answer.version);
-    const others = answer.drafts.filter((one) => one !== mine);
     const age = (Date.now() - entry.at) / 1000;
-    const newer = others.find((one) => one.seconds + 1 < age);
+    const newer = answer.drafts.find((one) => one !== mine && one.seconds + 1 < age);
     const now = this.read();
-    const typing = now && shown && !same(now, entry.saved ? shown : entry.typed); // meanwhile: leave the form alone
-    if (!mine) this.store(null);
-    if (typing) this.version = answer.version;
-    else if (mine && !newer) this.take(mine, "What you typed was kept, but it is not signed. Check it, then sign.");
-    else if (newer) this.take(newer, "A newer text from another window is shown. Yours is kept below it; neither is signed.");
-    else if (shown) this.fill(shown);
-    if (typing) this.changed();
+    if (now && shown && !same(now, entry.saved ? shown : entry.typed)) return this.changed(); // meanwhile: let it be
+    if (mine && !newer) {
+      this.take(mine, entry.window, "What you typed was kept, but it is not signed. Check it, then sign.");
+      this.store({ typed: this.read() || mine, window: entry.window, saved: mine.version, at: Date.now() });
+    } else {
+      this.store(null);
+      if (newer) this.take(newer, freshName(), NEWER + (mine ? " Yours is kept below it; neither is signed." : " It is not signed."));
+      else if (shown) this.fill(shown);
+    }
     this.show(answer.drafts);
   }
 
-  take(one, words) {
+  // Ask for the drafts of the server, and for the version of an entry among them; send it where the server lacks it.
+  async held(entry) {
+    const drafts = entry.saved ? await this.list() : [];
+    if (drafts.some((one) => one.version === entry.saved)) return { version: entry.saved, drafts };
+    return this.ask("draft", { ...this.fields(), ...entry.typed, window: entry.window, token: "" });
+  }
+
+  goBy(name) {
+    this.window = name;
+    const form = this.form();
+    if (form) form.elements.window.value = name;
+  }
+
+  // Show a draft, and go on under a name: its own where this window typed it, else a fresh one.
+  take(one, name, words) {
     this.fill(one);
     this.version = one.version;
+    this.goBy(name);
     const form = this.form();
     if (form) form.elements.base.value = one.version;
-    this.store({ typed: this.read() || one, window: this.window, base: one.version, saved: one.version, at: Date.now() });
     this.told(words);
   }
 
@@ -199,8 +234,7 @@ export class Drafts {
   async use(one) {
     await this.save();
     if (this.pending) return this.unkept("What is typed here is not kept yet, so it cannot give way to the other text.");
-    this.window = freshName();
-    this.form().elements.window.value = this.window;
+    this.goBy(freshName());
     this.version = one.version;
     this.fill(one);
     this.changed();
@@ -221,6 +255,12 @@ export class Drafts {
     this.window = freshName();
     this.token = "";
     return (typed = this.read()) => Boolean(typed) && !same(typed, sent) && !isEmpty(typed);
+  }
+
+  // It was not signed. An answer says so, and the form goes on under its name; without one it may be signed yet.
+  refused(answered) {
+    const form = this.form();
+    if (form) this.goBy(answered ? form.elements.window.value : this.window);
   }
 
   // The server has the signature: there is nothing left to keep.

@@ -3,13 +3,30 @@
 const KEY = "decided";
 const who = () => document.querySelector(".who").textContent;
 
+// The browser's storage may be full or blocked: what is kept there is a convenience, and its lack stops nothing.
+export function keep(key, value) {
+  try {
+    sessionStorage.removeItem(key);
+    if (value) sessionStorage.setItem(key, value);
+  } catch {
+    // not kept
+  }
+}
+
+export function kept(key) {
+  try {
+    return sessionStorage.getItem(key);
+  } catch {
+    return null;
+  }
+}
+
 export function remember(scan) {
-  if (scan) sessionStorage.setItem(KEY, JSON.stringify({ ...scan, by: who() }));
-  else sessionStorage.removeItem(KEY);
+  keep(KEY, scan && JSON.stringify({ ...scan, by: who() }));
 }
 
 export function lastDecided() {
-  const last = JSON.parse(sessionStorage.getItem(KEY) || "null");
+  const last = JSON.parse(kept(KEY) || "null");
   return last && last.by === who() ? last : null;
 }
 
