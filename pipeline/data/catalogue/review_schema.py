@@ -105,7 +105,7 @@ class Decision(Base):
 
 
 class Draft(Base):
-    """A decision as its reader typed it in one window and has not signed; deleted by the signature of this version.
+    """A decision as its reader typed it in one window and has not signed; signing there, or its words, deletes it.
 
     `region` is the drawn region as the page sent it. The texts may name a patient, and appear nowhere else.
     """
