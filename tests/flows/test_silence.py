@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,10 @@ def test_importing_a_flow_settles_prefect(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Failed to create" not in done.stderr
-    # Prefect's home must exist before its first flow, and is all that an import leaves behind.
-    assert [file for file in tmp_path.rglob("*") if not file.is_dir()] == []
+    # Prefect needs its home and its private database before its first flow; an import leaves nothing else behind.
+    database = tmp_path / "deep" / "workspace" / "prefect" / "prefect.db"
+    assert [file for file in tmp_path.rglob("*") if not file.is_dir()] == [database]
+    assert (database.stat().st_size, stat.S_IMODE(database.stat().st_mode)) == (0, 0o600)
 
 
 def test_importing_the_package_writes_nothing(tmp_path: Path) -> None:

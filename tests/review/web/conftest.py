@@ -312,9 +312,12 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--use-angle=swiftshader", "--disable-dev-shm-usage", "--lang=en-GB")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Debian's Chromium without a screen; Playwright's own download is not used."""
+    """Debian's Chromium without a screen; Playwright's own download is not used.
+
+    Until it is closed, Playwright has an event loop in this thread, in which Prefect returns coroutines.
+    """
     driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     binary = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if binary is None:

@@ -113,12 +113,13 @@ def shoot_moving(page: Any, number: int, file: Path) -> None:
     frames = [(look(page), 1500)]
     page.goto(f"/scan/{number}")
     page.wait_for_selector("#viewer[data-ready]")
-    page.wait_for_selector(".thumbs", timeout=120_000)
     page.uncheck("#go-on")
     page.locator("#pane-main").focus()
     for keys, milliseconds in (("", 1600), ("h", 2200), ("r", 2000), ("c", 1300), ("Enter", 3000)):
         for key in keys and [keys]:
             page.keyboard.press(key)
+        if keys == "h":  # the first look has ended, so similar cases appear
+            page.wait_for_selector(".thumbs", timeout=120_000)
         page.wait_for_timeout(2000)
         frames.append((look(page), milliseconds))
     pictures, times = zip(*frames, strict=True)
