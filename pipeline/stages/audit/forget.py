@@ -185,6 +185,7 @@ class _Work:
     patient_id: str
 
     def run(self, on_step: OnStep) -> ErasureReport:
+        """Run the steps that are not recorded as done, record each, and return what was erased and what is left."""
         with self.catalogue.reading() as session:
             erasure = session.get_one(Erasure, self.patient_id)
             record, steps, requested = dict(erasure.record), list(erasure.steps), erasure.requested_at

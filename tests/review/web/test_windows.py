@@ -92,10 +92,8 @@ def test_signing_in_one_window_leaves_the_other_its_text(ann: Any, listed: list[
     assert first.input_value("#comment") == "newer words"
 
 
-def test_words_typed_while_the_signature_is_under_way_are_kept(ann: Any, listed: list[int], room: Any) -> None:
-    page = opened(ann, listed[0])
-    typed(page, "a nodule")
-    page.check("[name=outcome][value=unsure]", force=True)
+def sign_and_type_on(page: Any) -> None:
+    """Send the decision, whose answer takes a second and a half, and type on meanwhile."""
 
     def slowly(route: Any) -> None:
         answer = route.fetch()
@@ -105,6 +103,13 @@ def test_words_typed_while_the_signature_is_under_way_are_kept(ann: Any, listed:
     page.route("**/decision", slowly)
     page.click("#decide button[type=submit]")
     page.locator("#comment").press_sequentially(" and an effusion")
+
+
+def test_words_typed_while_the_signature_is_under_way_are_kept(ann: Any, listed: list[int], room: Any) -> None:
+    page = opened(ann, listed[0])
+    typed(page, "a nodule")
+    page.check("[name=outcome][value=unsure]", force=True)
+    sign_and_type_on(page)
     page.wait_for_selector(".history .comment", timeout=READY_MS)
     assert page.inner_text(".history .comment") == "a nodule"
     assert page.input_value("#comment") == "a nodule and an effusion"
@@ -117,15 +122,7 @@ def test_words_typed_while_a_form_is_refused_are_kept(ann: Any, listed: list[int
     typed(page, "a nodule")
     page.check("[name=outcome][value=unsure]", force=True)
     page.evaluate("document.querySelector('[name=seen]').value = '77'")
-
-    def slowly(route: Any) -> None:
-        answer = route.fetch()
-        time.sleep(1.5)
-        route.fulfill(response=answer)
-
-    page.route("**/decision", slowly)
-    page.click("#decide button[type=submit]")
-    page.locator("#comment").press_sequentially(" and an effusion")
+    sign_and_type_on(page)
     page.wait_for_selector("#decision .notice.bad", timeout=READY_MS)
     assert page.input_value("#comment") == "a nodule and an effusion"
 
