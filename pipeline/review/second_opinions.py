@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import and_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.effective_decision import is_last
@@ -17,13 +17,21 @@ def find_withheld(session: Session, viewer: str, study_id: str = "") -> frozense
 
     A row of their study awaits a second opinion, and their last decision is somebody else's.
     """
-    last = and_(Decision.finding_id == FindingRow.id, is_last())
-    pending = select(FindingRow.study_id).join(Decision, last).where(Decision.outcome == SECOND_OPINION).distinct()
-    if study_id:
-        pending = pending.where(FindingRow.study_id == study_id)
-    decided = select(FindingRow.id).join(Decision, last).where(Decision.outcome.in_(CLOSED), Decision.reader != viewer)
+    # In two steps: in one, SQLite pairs every pending row with every decided one before it looks at their studies.
+    pending, other = aliased(FindingRow), aliased(FindingRow)
+    beside = (
+        select(other.id)
+        .select_from(Decision)
+        .join(pending, pending.id == Decision.finding_id)
+        .join(other, and_(other.study_id == pending.study_id, other.id != pending.id))
+        .where(Decision.outcome == SECOND_OPINION, is_last())
+    )
+    rows = session.scalars(beside.where(pending.study_id == study_id) if study_id else beside)
+    said_by_others = select(Decision.finding_id).where(
+        Decision.outcome.in_(CLOSED), Decision.reader != viewer, is_last()
+    )
     return frozenset(
         finding_id
-        for part in chunks(set(session.scalars(pending)))
-        for finding_id in session.scalars(decided.where(FindingRow.study_id.in_(part)))
+        for part in chunks(set(rows))
+        for finding_id in session.scalars(said_by_others.where(Decision.finding_id.in_(part)))
     )

@@ -48,7 +48,7 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Path]:
     folder = tmp_path_factory.mktemp("ward")
     settings = Settings(workspace=folder / "workspace", workers=1)
     settings.workspace.mkdir()
-    signals = [*write_speech(folder / "in", 10, 6, 4, phonemes=6), *write_ecgs(folder / "in", 24, 0.5, 4)]
+    signals = [*write_speech(folder / "in", 10, 6, 4, phonemes=6), *write_ecgs(folder / "in", 60, 0.5, 4)]
     ingest([folder / "in"], settings)
     import_labels(write_ecg_labels(signals, folder), settings)
     write_truth(signals, folder / "truth.csv")
@@ -79,7 +79,7 @@ def test_ecgs_are_classified_by_their_codes(ward: tuple[Settings, Path]) -> None
     settings, folder = ward
     values = {
         "name": "c", "run": ECG, "truth": folder / "truth.csv", "pretraining_images": 64, "tuning_images": 64,
-        "batch": 8, "tested": 0.3, "transformer": {"width": 16, "layers": 1, "heads": 2}, "shares": [0.5, 1.0],
+        "batch": 8, "tested": 0.2, "transformer": {"width": 16, "layers": 1, "heads": 2}, "shares": [0.5, 1.0],
     }  # fmt: skip
     report = run_task(ClassifyTask.model_validate(values), settings)
     assert len(report.rows) == 12
