@@ -131,6 +131,26 @@ class Restorer(Protocol):
 
 
 @runtime_checkable
+class Inpainter(Protocol):
+    """A method that draws pixels for a hole though it was not trained to, from what it knows of whole images."""
+
+    def inpaint(self, x: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        """Return x [B, C, *spatial] with new pixels where `mask` is True; the others are returned unchanged.
+
+        Hidden pixels are not read. Another key draws others.
+
+        Args:
+            x: the images.
+            mask: bool [B, 1, *spatial], True where pixels are missing.
+            rng: one stream per row.
+
+        Raises:
+            ConfigError: a mask of another type or shape.
+        """
+        ...
+
+
+@runtime_checkable
 class Purifier(Protocol):
     """A method that draws a normal image near a given one: noise covers what is small, and is taken away again."""
 

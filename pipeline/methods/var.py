@@ -32,6 +32,7 @@ from pipeline.methods.composite import Composite, require_same_grid
 from pipeline.nn.code_prior import nearest_count_most
 from pipeline.nn.condition import About, ConditionConfig, Conditions
 from pipeline.nn.draw_codes import draw_code, require_drawing
+from pipeline.nn.hidden_pixels import check_mask, fill_hidden
 from pipeline.nn.residual_quantise import ResidualQuantiser
 from pipeline.nn.rng import Rng
 from pipeline.nn.sampling_options import require_between
@@ -200,10 +201,10 @@ class NextScalePrediction(Composite):
             temperature: as in `sample`.
         """
         require_drawing(temperature, 0, 1.0)
-        mask = _checked_mask(mask, self.check(x))
+        mask = check_mask(mask, self.check(x))
         with self.inference():
             codes, u = self.codes, rng.uniform(sum(self.codes.counts))
-            f = cast(Codec, self.tokeniser).to_code(_filled(x, mask)).float()
+            f = cast(Codec, self.tokeniser).to_code(fill_hidden(x, mask)).float()
             visible = 1 - codes.down(mask.float(), -1).ceil()
 
             def choose(scale: int, at: slice, f_hat: Tensor, logits: Tensor) -> Tensor:
@@ -244,21 +245,3 @@ def _quantiser_of(tokeniser: Method) -> ResidualQuantiser:
             "Choose multiscale_vq."
         )
     return quantiser
-
-
-def _checked_mask(mask: Tensor, x: Tensor) -> Tensor:
-    expected = (len(x), 1, *x.shape[2:])
-    if mask.dtype != torch.bool or tuple(mask.shape) != expected:
-        raise ConfigError(
-            f"The mask is {mask.dtype} {list(mask.shape)}; it must be bool {list(expected)}, True where pixels are "
-            "missing."
-        )
-    return mask
-
-
-def _filled(x: Tensor, mask: Tensor) -> Tensor:
-    """Return x with the mean of its visible pixels in place of the hidden ones."""
-    visible = (~mask).float()
-    spatial = tuple(range(2, x.ndim))
-    mean = (x * visible).sum(dim=spatial, keepdim=True) / visible.sum(dim=spatial, keepdim=True).clamp_min(1)
-    return x.where(~mask, mean)

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from pipeline.corruption.painting import RepairingFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.code_histogram import CodeHistogram, PriorKind
-from pipeline.nn.code_prior import nearest_count_most
+from pipeline.nn.code_prior import nearest_count_most, touched
+from pipeline.nn.hidden_pixels import check_mask, fill_hidden
 from pipeline.nn.hierarchical_codec import Coded, HierarchicalCodec
 from pipeline.nn.pixel_snail import PixelSnail, PixelSnailConfig
 from pipeline.nn.quantise import CodebookConfig, perplexity
@@ -202,6 +203,19 @@ class _CodeSampler(_TwoLevels):
             drawn: Any = self.prior if prior == "learned" else self.histogram
             top = drawn["top"].sample(rng.fork("top"), None, temperature, top_k)
             return self.codec.image(Coded(top, drawn["bottom"].sample(rng.fork("bottom"), top, temperature, top_k)))
+
+    def inpaint(self, x: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        """Return x with new pixels where `mask` is True: the codes that they touch are drawn, the top level first, each
+        given those before it in raster order and, at the bottom, the top level.
+        """
+        mask = check_mask(mask, self.check(x))
+        prior: Any = self.prior
+        with self.inference():
+            codes = self.codec.codes(self.config.seen(fill_hidden(x, mask)))
+            hidden = Coded(*(touched(mask, level.shape[1:]) for level in (codes.top, codes.bottom)))
+            top = prior["top"].resample(codes.top, hidden.top, rng.fork("top"))
+            bottom = prior["bottom"].resample(codes.bottom, hidden.bottom, rng.fork("bottom"), top)
+            return self.codec.image(Coded(top, bottom)).where(mask, x).to(x.dtype)
 
 
 class LikelihoodMapper(_CodeSampler):

@@ -30,6 +30,7 @@ from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.code_histogram import CodeHistogram, PriorKind
 from pipeline.nn.code_prior import nearest_count_most, touched
 from pipeline.nn.code_transformer import CodeTransformer, CodeTransformerConfig
+from pipeline.nn.hidden_pixels import check_mask, fill_hidden
 from pipeline.nn.perceptual import Perceptual, PerceptualConfig
 from pipeline.nn.quantise import CodebookConfig, Quantised, VectorQuantiser, perplexity
 from pipeline.nn.rng import Rng
@@ -254,11 +255,15 @@ class _CodeSampler(_VectorQuantisedGan):
             drawn = self.prior if prior == "learned" else self.histogram
             return self.from_tokens(drawn.sample(rng, temperature=temperature, top_k=top_k))
 
-    def complete(self, x: Tensor, missing: Tensor, rng: Rng) -> Tensor:
-        """Return x with the codes that missing pixels [B, 1, *spatial] touch drawn by the prior, and decoded."""
+    def inpaint(self, x: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        """Return x with new pixels where `mask` is True: the codes that they touch are drawn, each given those before
+        it in raster order.
+        """
+        mask = check_mask(mask, self.check(x))
         with self.inference():
-            codes = self.to_tokens(x)
-            return self.from_tokens(self.prior.resample(codes, touched(missing, codes.shape[1:]), rng))
+            codes = self.to_tokens(fill_hidden(x, mask))
+            drawn = self.prior.resample(codes, touched(mask, codes.shape[1:]), rng)
+            return self.from_tokens(drawn).where(mask, x).to(x.dtype)
 
 
 class CodeRestorer(_CodeSampler):

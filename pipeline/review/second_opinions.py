@@ -26,12 +26,12 @@ def find_withheld(session: Session, viewer: str, study_id: str = "") -> frozense
         .join(other, and_(other.study_id == pending.study_id, other.id != pending.id))
         .where(Decision.outcome == SECOND_OPINION, is_last())
     )
-    rows = session.scalars(beside.where(pending.study_id == study_id) if study_id else beside)
+    rows = set(session.scalars(beside.where(pending.study_id == study_id) if study_id else beside))
     said_by_others = select(Decision.finding_id).where(
         Decision.outcome.in_(CLOSED), Decision.reader != viewer, is_last()
     )
     return frozenset(
         finding_id
-        for part in chunks(set(rows))
+        for part in chunks(rows)
         for finding_id in session.scalars(said_by_others.where(Decision.finding_id.in_(part)))
     )

@@ -20,6 +20,7 @@ from pipeline.methods.capabilities import (
     Codec,
     Editor,
     Embedder,
+    Inpainter,
     LevelTokeniser,
     Purifier,
     Restorer,
@@ -28,6 +29,7 @@ from pipeline.methods.capabilities import (
     Translator,
 )
 from pipeline.nn.gradients import keep_gradients, unless_kept
+from pipeline.nn.hidden_pixels import check_mask
 from pipeline.nn.rng import Rng
 from pipeline.nn.sampling_options import require_between
 from pipeline.types import Batch
@@ -118,6 +120,27 @@ def law_of_restorers(method: Restorer, batch: Batch) -> None:
     refuses_what_is_not_finite(method.restore, batch)
 
 
+def law_of_inpainters(method: Inpainter, batch: Batch) -> None:
+    mask = torch.zeros(len(batch.ids), 1, *batch.images.shape[2:], dtype=torch.bool)
+    mask[..., 8:20, 12:24] = True
+
+    def inpaint(x: Tensor, rng: Rng) -> Tensor:
+        return method.inpaint(x, mask[: len(x)], rng)
+
+    images = rows_are_independent(method, batch, inpaint)
+    assert images.shape == batch.images.shape and images.dtype == torch.float32
+    assert torch.equal(images[~mask], batch.images[~mask])
+    hidden = batch.images.masked_fill(mask, 0.9)
+    assert torch.equal(images, inpaint(hidden, rng_of(batch))), "hidden pixels are not read"
+    assert not torch.equal(images, inpaint(batch.images, rng_of(batch).fork("other")))
+    refuses_what_is_not_finite(inpaint, batch)
+    try:
+        method.inpaint(batch.images, mask.float(), rng_of(batch))
+    except ConfigError:
+        return
+    raise AssertionError("took a mask of numbers")
+
+
 def law_of_purifiers(method: Purifier, batch: Batch) -> None:
     def purify(x: Tensor, rng: Rng) -> Tensor:
         return method.purify(x, rng, 0.3, steps=2)
@@ -190,6 +213,7 @@ LAWS: dict[type, Callable[[Any, Batch], None]] = {
     Tokeniser: law_of_tokenisers,
     LevelTokeniser: law_of_level_tokenisers,
     Restorer: law_of_restorers,
+    Inpainter: law_of_inpainters,
     Purifier: law_of_purifiers,
     Translator: law_of_translators,
     Embedder: law_of_embedders,
@@ -236,6 +260,10 @@ class Toy(nn.Module):
         check_finite(worse)
         return (worse + 0.1 * rng.normal(*worse.shape[1:])).clamp(-1, 1)
 
+    def inpaint(self, x: Tensor, mask: Tensor, rng: Rng) -> Tensor:
+        check_finite(x)
+        return rng.normal(*x.shape[1:]).where(check_mask(mask, x), x)
+
     def purify(self, x: Tensor, rng: Rng, time: float, steps: int = 5) -> Tensor:
         check_finite(x)
         require_between("time", time, 0, 1, above=True)
@@ -275,6 +303,9 @@ class Broken(Toy):
 
     def restore(self, worse: Tensor, rng: Rng, condition: Tensor | None = None) -> Tensor:  # answers to NaN
         return worse.nan_to_num()
+
+    def inpaint(self, x: Tensor, mask: Tensor, rng: Rng) -> Tensor:  # reads what is hidden
+        return (super().inpaint(x, mask, rng) + x.mean(dim=(1, 2, 3), keepdim=True)).where(mask, x)
 
     def purify(self, x: Tensor, rng: Rng, time: float, steps: int = 5) -> Tensor:  # the same noise for every key
         return super().purify(x, Rng([0] * len(x)), time, steps)
@@ -322,5 +353,6 @@ def test_the_registry_has_samplers_codecs_tokenisers_and_embedders(all_small: li
     assert having["Embedder"] == {"diff_ae", "stylegan2", "infogan", "pca"}
     assert having["Editor"] == {"diff_ae", "stylegan2", "pca"}
     assert having["Restorer"] == {"regression_unet", "conditional_ddpm", "conditional_gan"}
+    assert having["Inpainter"] == {"var", "vq_vae2"}  # and vqgan with a transformer
     assert having["Purifier"] == {"ddpm", "rectified_flow"}
     assert having["Translator"] == {"cycle_gan"}

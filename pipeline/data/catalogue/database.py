@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 BUSY_SECONDS = 60.0
+Id = TypeVar("Id", int, str)
 CHUNK = 5_000  # pseudonyms per query; SQLite allows 32 766 variables, PostgreSQL 65 535
 # One lock for all writers makes PostgreSQL behave like SQLite, which has a single writer.
 _WRITER_LOCK = 0x6E69676874  # "night"
@@ -180,9 +181,9 @@ def revisions() -> ScriptDirectory:
     return ScriptDirectory(str(Path(migrations.__file__).parent))
 
 
-def chunks(pseudonyms: Collection[str]) -> Iterator[list[str]]:
-    """Split sorted pseudonyms into parts small enough for one query."""
-    ordered = sorted(pseudonyms)
+def chunks(ids: Collection[Id]) -> Iterator[list[Id]]:
+    """Split sorted pseudonyms, or numbers of rows, into parts small enough for one query."""
+    ordered = sorted(ids)
     return (ordered[start : start + CHUNK] for start in range(0, len(ordered), CHUNK))
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.corruption.degrade import Blur, CartesianLines, DegradationConfig, Downsample, RadialSpokes
 from pipeline.corruption.degrade_masks import MaskConfig
+from pipeline.nn.hidden_pixels import fill_hidden
 from pipeline.nn.rng import Rng
 from pipeline.stages.generate.restoration.classical_denoisers import (
     CUT_OFFS,
@@ -75,10 +76,7 @@ def enlarge(degradation: KnownDegradation, batch: Batch, rng: Rng) -> Tensor:
 
 def fill_with_mean(batch: Batch, rng: Rng) -> Tensor:
     """Return the images with the mean of their other pixels in the hole."""
-    missing = missing_of(batch)
-    axes = tuple(range(2, batch.images.ndim))
-    mean = (batch.images * (1 - missing)).sum(axes, keepdim=True) / (1 - missing).sum(axes, keepdim=True)
-    return torch.where(missing > 0, mean, batch.images)
+    return fill_hidden(batch.images, missing_of(batch) > 0)
 
 
 def fill_smoothly(batch: Batch, rng: Rng) -> Tensor:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from pipeline.config import Settings
 from pipeline.corruption.added_noise import AddedNoiseConfig, add_noise
+from pipeline.corruption.degrade import DegradationConfig
+from pipeline.corruption.degrade_fields import RestoringFields
+from pipeline.corruption.degrade_noise import GaussianNoise
+from pipeline.methods.base import Method
 from pipeline.nn.rng import Rng
 from pipeline.stages.generate.restoration.classical_denoisers import TUNED_ON, keep, tune_denoisers
 from pipeline.stages.generate.restoration.model_answer import answer_of, require_answer
 from pipeline.stages.generate.restoration.paired import Degrade, Problem, read_held_out
 from pipeline.stages.generate.restoration.run_paired import open_watch, run_paired
+from pipeline.stages.generate.restoration.run_restoration import say_unlearned
 from pipeline.stages.generate.task_config import DenoiseTask
 from pipeline.stages.generate.task_report import TaskReport
 from pipeline.stages.generate.trained_model import TrainedModel, find_run, train_for
@@ -40,7 +45,19 @@ def run_denoise(
     watch = open_watch(config, find_run(config, settings), settings)
     trained = train_for(config, settings, require_answer, progress)
     problems = make_problems(config, trained, settings)
-    return run_paired(config, trained, problems, settings, watch, on_progress)
+    warnings = tuple(warn_of_strengths(config, trained.model.method))
+    return run_paired(config, trained, problems, settings, watch, on_progress, warnings)
+
+
+def warn_of_strengths(config: DenoiseTask, method: Method) -> Iterator[str]:
+    """Yield a sentence for each strength of noise that a method which learns degradations never learned to remove."""
+    if not isinstance(method.config, RestoringFields):
+        return
+    learned = method.config.ways
+    for std in config.strengths:
+        way = DegradationConfig(noise=GaussianNoise(std=std))
+        if config.noise != "gaussian" or way not in learned:
+            yield say_unlearned(method, f"{config.noise} noise {std:g}", learned)
 
 
 def make_problems(config: DenoiseTask, trained: TrainedModel, settings: Settings) -> list[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,25 +15,16 @@ from pipeline.diffusion.ddrm import Spectrum, draw_ddrm
 from pipeline.diffusion.posterior import PosteriorConfig, draw_posterior, repaint, require_gaussian
 from pipeline.errors import ConfigError
 from pipeline.methods.base import Method
-from pipeline.methods.capabilities import Reconstructor, Restorer
+from pipeline.methods.capabilities import Inpainter, Reconstructor, Restorer
 from pipeline.methods.ddpm import DiffusionModel
 from pipeline.nn.repair import mean_of_draws
 from pipeline.nn.rng import Rng
 from pipeline.stages.generate.draw import device_of
-from pipeline.stages.generate.restoration.classical_restorers import fill_with_mean, missing_of
+from pipeline.stages.generate.restoration.classical_restorers import missing_of
 from pipeline.stages.generate.restoration.known_degradation import KnownDegradation
 from pipeline.stages.generate.restoration.model_answer import answer_of
 from pipeline.stages.generate.restoration.paired import Answer
 from pipeline.types import Batch
-
-
-@runtime_checkable
-class Completer(Protocol):
-    """A model of codes whose prior draws those of missing pixels."""
-
-    def complete(self, x: Tensor, missing: Tensor, rng: Rng) -> Tensor:
-        """Return x with its missing pixels [B, 1, *spatial] drawn, [B, C, *spatial]."""
-        ...
 
 
 def require_restorer(method: Method) -> None:
@@ -58,8 +49,8 @@ def answers_of_model(method: Method, degradation: KnownDegradation, config: Post
             answers[f"{name}, repaint"] = _repainted(method, config)
     else:
         answers = draws_of(method)
-        if degradation.only_hides and isinstance(method, Completer):
-            answers[f"{name}, codes drawn"] = _completed(method)
+        if degradation.only_hides and isinstance(method, Inpainter):
+            answers[f"{name}, codes drawn"] = _inpainted(method)
     return {key: put_back(one) for key, one in answers.items()} if degradation.only_hides else answers
 
 
@@ -109,13 +100,11 @@ def _by_ddrm(method: DiffusionModel, degradation: KnownDegradation, config: Post
     return _by(method, answer)
 
 
-def _completed(method: Completer) -> Answer:
-    """Return an answer that draws a hole's codes; before that it is filled with the mean, as codes see beyond it."""
-
+def _inpainted(method: Inpainter) -> Answer:
     def answer(worse: Batch, rng: Rng) -> Tensor:
+        """Return the images with what the method draws in the hole."""
         device = device_of(cast(Method, method))
-        x, missing = fill_with_mean(worse, rng).to(device), missing_of(worse).to(device)
-        return method.complete(x, missing, Rng(rng.keys, device))
+        return method.inpaint(worse.images.to(device), missing_of(worse).to(device) > 0, Rng(rng.keys, device))
 
     return answer
 

@@ -67,11 +67,16 @@ def warn_of_unlearned(methods: Sequence[Method], ways: Sequence[DegradationConfi
         learned = method.config.ways if isinstance(method.config, RestoringFields) else ways
         for way in ways:
             if way not in learned:
-                yield (
-                    f"{way.label}: {method.config.name} never learned to undo this; it learned "
-                    f"{', '.join(one.label for one in learned)}, perhaps with other settings. Train it for the task by "
-                    "`run` in place of `trained`, or ask for what it learned."
-                )
+                yield say_unlearned(method, way.label, learned)
+
+
+def say_unlearned(method: Method, asked: str, learned: Sequence[DegradationConfig]) -> str:
+    """Return the sentence that a method is asked to undo what it never learned."""
+    return (
+        f"{asked}: {method.config.name} never learned to undo this; it learned "
+        f"{', '.join(one.label for one in learned)}, perhaps with other settings. Train it for the task "
+        "by `run` in place of `trained`, or ask for what it learned."
+    )
 
 
 def teach_ways(config: RestorationTask) -> RestorationTask:

@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.corruption.degrade import DegradationConfig
+from pipeline.corruption.degrade_noise import GaussianNoise
 from pipeline.errors import ArtefactError, ConfigError
+from pipeline.methods.regression_unet import RegressionUnetConfig
 from pipeline.nn.rng import Rng
 from pipeline.stages.generate.gallery import write_gallery
 from pipeline.stages.generate.restoration.classical_denoisers import keep
-from pipeline.stages.generate.restoration.denoise import make_problems
+from pipeline.stages.generate.restoration.denoise import make_problems, warn_of_strengths
 from pipeline.stages.generate.restoration.lesion_survival import Watch, judge_survival
 from pipeline.stages.generate.restoration.model_answer import require_answer
 from pipeline.stages.generate.restoration.paired import HeldOut, Problem, read_held_out, solve_all
@@ -26,6 +29,12 @@ from pipeline.stages.generate.trained_model import TrainedModel, find_run, train
 from pipeline.tracking.experiment import connect
 from pipeline.types import Batch, RunRef
 from tests.stages.conftest import Hospital
+
+TINY = {
+    "name": "r",
+    "data": {"route": "phantom-mr", "normaliser": {"kind": "mr_percentile", "image_size": 32}},
+    "method": {"name": "vae"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +83,16 @@ def test_the_gallery_shows_its_pictures_and_both_tables(report: TaskReport, hosp
     section = next(part for part in page.split("<section>") if f"{report.task_id}-sweep.png" in part)
     assert f"{report.task_id}-sheet.png" in section and section.count("<table>") == 2
     assert all((tmp_path / f"{report.task_id}-{name}.png").is_file() for name in ("sheet", "sweep"))
+
+
+@pytest.mark.parametrize(("noise", "warned"), [("gaussian", ["0.3"]), ("coarse", ["0.2", "0.3"])])
+def test_a_restorer_is_warned_of_noise_that_it_never_learned(noise: str, warned: list[str]) -> None:
+    learned = (DegradationConfig(noise=GaussianNoise(std=0.2)),)
+    method = RegressionUnetConfig(widths=(8, 8, 8, 16, 16, 8), degradations=learned).build(32, 1, 2)
+    task = DenoiseTask.model_validate({"name": "d", "run": TINY, "noise": noise, "strengths": [0.2, 0.3]})
+    said = list(warn_of_strengths(task, method))
+    assert [one.split(":")[0] for one in said] == [f"{noise} noise {std}" for std in warned]
+    assert all("regression_unet never learned to undo this; it learned gaussian 0.2" in one for one in said)
 
 
 def test_the_filters_beat_doing_nothing(report: TaskReport) -> None:
