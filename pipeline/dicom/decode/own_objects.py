@@ -32,6 +32,7 @@ NOT_FOR_DIAGNOSIS = "Not for diagnosis: an unsupervised detector's statement of 
 # Frames of these classes are statements about images (PS3.3 A.51, A.75): they can be decoded, but are never scored.
 STATEMENTS = {str(SegmentationStorage): "segmentation", str(ParametricMapStorage): "parametric map"}
 CAPTURES = frozenset({str(SecondaryCaptureImageStorage), str(MultiFrameTrueColorSecondaryCaptureImageStorage)})
+ANY_CAPTURE = str(SecondaryCaptureImageStorage)  # begins the UIDs of the multi-frame forms, too (PS3.4 B.5)
 _SEARCHED = frozenset({*STATEMENTS, *CAPTURES, str(KeyObjectSelectionDocumentStorage)})
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."  # structured reports and key objects
 _TEXTS = (SCHEME.encode(), NOT_FOR_DIAGNOSIS[:60].encode())

@@ -16,7 +16,7 @@ from pydicom.uid import UID
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
 from pipeline.dicom.decode.fields import has, read_text
 from pipeline.dicom.decode.header import read_attributes, read_identity
-from pipeline.dicom.decode.own_objects import CAPTURES, made_here, refuse_own
+from pipeline.dicom.decode.own_objects import ANY_CAPTURE, made_here, refuse_own
 from pipeline.dicom.decode.own_pictures import is_stamped
 from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.pixels import decode
@@ -84,7 +84,8 @@ def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, Instance
 
 
 def _refuse_own_picture(stored: np.ndarray, attributes: InstanceAttributes) -> None:
-    if attributes.sop_class_uid in CAPTURES and any(map(is_stamped, stored)):
+    lossy = attributes.lossy and attributes.sop_class_uid.startswith(ANY_CAPTURE)
+    if any(is_stamped(frame, lossy) for frame in stored):
         raise made_here("the stamp in its pixels")
 
 
