@@ -13,6 +13,7 @@ from pipeline.dicom.decode.fields import (
     malformed,
     read_code,
     read_first_item,
+    read_integer,
     read_items,
     read_number,
     read_numbers,
@@ -29,6 +30,7 @@ FURTHEST_MM = 1e6  # from the origin of a frame of reference
 _THICKNESS_MM = (0.0, SPACING_MM[1])
 _BETWEEN_MM = (-SPACING_MM[1], SPACING_MM[1])  # negative in some NM (PS3.3 C.8.4.15)
 _WIDEST = 1000.0  # a window this many times as wide as the values that it may show is almost one grey
+_FEWEST, _FEW_BITS = 8, 3  # steps of stored values that a window covers at least, in images of more than 3 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def frame_attributes(ds: Dataset, frames: int, ignored: list[str]) -> tuple[dict
     """
     groups, assumed = Groups.read(ds, frames), list[str]()
     values = _values(groups, frames)
-    voi = _voi(groups, input_range(ds, values), assumed, ignored)
+    voi = _voi(groups, input_range(ds, values), _narrowest(ds, values), assumed, ignored)
     return {**_spacing(groups, ignored), **_plane(groups, frames), **values, **voi}, assumed
 
 
@@ -182,11 +184,21 @@ def _rescale(ds: Dataset | None) -> tuple[float, float] | None:
     return (1.0 if slope is None else slope, 0.0 if intercept is None else intercept)
 
 
-def _voi(groups: Groups, inputs: tuple[float, float], assumed: list[str], ignored: list[str]) -> dict[str, Any]:
+def _narrowest(ds: Dataset, values: dict[str, Any]) -> float:
+    """Return the least width of a window, in output units: a rescale of slope 1e9 leaves one of 400 two greys."""
+    bits = read_integer(ds, "BitsStored")
+    if bits is None or bits <= _FEW_BITS or values["modality_lut"] is not None:
+        return 0.0  # floats, or an image of few greys
+    return _FEWEST * min((abs(slope) for slope, _ in values["rescale"]), default=1.0)
+
+
+def _voi(
+    groups: Groups, inputs: tuple[float, float], narrowest: float, assumed: list[str], ignored: list[str]
+) -> dict[str, Any]:
     sources = [groups.ds]
     if groups.enhanced:
         sources = [item for item in groups.read_each("FrameVOILUTSequence") if item is not None] or [groups.ds]
-    windows = [_windows(item, inputs, ignored) for item in sources]
+    windows = [_windows(item, inputs, narrowest, ignored) for item in sources]
     same, varied = _constant(windows)
     function = read_text(sources[0], "VOILUTFunction").upper()
     table = read_voi_lut(groups.ds, inputs, assumed)
@@ -199,15 +211,17 @@ def _voi(groups: Groups, inputs: tuple[float, float], assumed: list[str], ignore
     }
 
 
-def _windows(ds: Dataset, inputs: tuple[float, float], ignored: list[str]) -> tuple[tuple[float, float], ...]:
-    """Return the usable windows; one that is malformed, or shows none of the possible values, counts as absent."""
+def _windows(
+    ds: Dataset, inputs: tuple[float, float], narrowest: float, ignored: list[str]
+) -> tuple[tuple[float, float], ...]:
+    """Return the usable windows; one that is malformed, or shows none or few of the values, counts as absent."""
     try:
         centres, widths = read_numbers(ds, "WindowCenter") or (), read_numbers(ds, "WindowWidth") or ()
     except Rejected:
         ignored.append("WindowCenter")
         return ()
     given = list(zip(centres, widths, strict=False))
-    usable = tuple(window for window in given if window[1] > 0 and _shows(window, inputs))
+    usable = tuple(window for window in given if window[1] > 0 and window[1] >= narrowest and _shows(window, inputs))
     ignored += ["WindowCenter"] if len(usable) < len(given) else []
     return usable
 

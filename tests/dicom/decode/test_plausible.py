@@ -86,6 +86,40 @@ def test_what_an_image_can_do_without_is_ignored_and_recorded(
     assert np.ptp(for_display(physical, one.attributes)) == 255
 
 
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"RescaleSlope": "1e9", "RescaleIntercept": "0", "WindowCenter": "2e10", "WindowWidth": "400"},
+        {"RescaleSlope": "-1e9", "RescaleIntercept": "0", "WindowCenter": "-2e10", "WindowWidth": "2e9"},
+        {"RescaleSlope": "1", "RescaleIntercept": "0", "WindowCenter": "20", "WindowWidth": "1"},
+        {"WindowCenter": "20", "WindowWidth": "3", "VOILUTFunction": "SIGMOID"},
+    ],
+)
+@pytest.mark.parametrize("modality", ["MR", "CT", "CR"])
+def test_a_window_that_shows_a_few_greys_is_ignored_and_recorded(
+    read: Callable, elements: dict[str, Any], modality: str
+) -> None:
+    one = read(Modality=modality, **elements)
+    assert "ignored:WindowCenter" in one.attributes.assumed and one.attributes.windows == ()
+    picture = for_display(to_physical(one.stored, one.attributes), one.attributes)
+    assert len(np.unique(picture)) > 40
+
+
+@pytest.mark.parametrize(
+    ("elements", "width"),
+    [
+        ({"RescaleSlope": "1e9", "RescaleIntercept": "0", "WindowCenter": "2e10", "WindowWidth": "2e10"}, 2e10),
+        ({"WindowCenter": "20", "WindowWidth": "8"}, 8.0),
+        ({"RescaleSlope": "1e-3", "RescaleIntercept": "0", "WindowCenter": "0.02", "WindowWidth": "0.02"}, 0.02),
+        ({"BitsStored": 1, "HighBit": 0, "PixelRepresentation": 0, "WindowCenter": "1", "WindowWidth": "1"}, 1.0),
+    ],
+)
+def test_a_narrow_window_of_several_greys_or_of_a_mask_is_used(
+    read: Callable, elements: dict[str, Any], width: float
+) -> None:
+    assert [one[1] for one in read(Modality="MR", **elements).attributes.windows] == [width]
+
+
 def test_the_next_window_is_used_where_the_first_shows_nothing(read: Callable) -> None:
     one = read(Modality="CR", WindowCenter=["1e6", "32"], WindowWidth=["10", "64"])
     assert one.attributes.windows == ((32.0, 64.0),)
