@@ -10,9 +10,9 @@ from pipeline.review.refusals import NotAllowed
 _READING = frozenset({"list", "view", "decide", "night", "model"})
 PERMISSIONS: dict[str, frozenset[str]] = {
     "reader": _READING,
-    "lead": _READING | {"assign", "undo_any", "search_accession", "identify"},
+    "lead": _READING | {"assign", "undo_any", "search_accession", "identify", "trace"},
     "admin": frozenset({"users", "night", "model"}),
-    "auditor": frozenset({"audit", "export_audit", "night", "model"}),
+    "auditor": frozenset({"audit", "export_audit", "trace", "night", "model"}),
 }
 ROLES = tuple(PERMISSIONS)
 

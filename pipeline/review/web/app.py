@@ -21,6 +21,7 @@ from pipeline.review.web import (
     slice_pixels,
     strip_page,
     thumbnails,
+    trail_page,
     users_page,
     worklist_page,
 )
@@ -31,7 +32,7 @@ from pipeline.review.web.security import STATIC as STATIC_PATH
 from pipeline.review.web.security import Guard
 
 SCAN_PAGES = (reading, drafting, assigning, slice_pixels, strip_page, earlier, thumbnails, similar_page)
-MODULES = (login, worklist_page, *SCAN_PAGES, overview, users_page)
+MODULES = (login, worklist_page, *SCAN_PAGES, overview, trail_page, users_page)
 TITLES = {403: "Not allowed", 404: "Not found", 409: "That did not work", 422: "Not valid", 503: "Try again"}
 
 

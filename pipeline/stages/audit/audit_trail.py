@@ -10,6 +10,7 @@ from sqlalchemy import or_, select
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.effective_decision import standing
+from pipeline.data.catalogue.erasure_schema import Erasure
 from pipeline.data.catalogue.operations_schema import PromotionRow
 from pipeline.data.catalogue.review_schema import Decision
 from pipeline.data.catalogue.schema import ExportRow, FindingRow, RunRow
@@ -17,7 +18,7 @@ from pipeline.detection.conformal import Calibration
 from pipeline.detection.detector_file import DetectorFile, read_detector
 from pipeline.errors import ArtefactError, TooFewNormals
 from pipeline.sealed_folder import MANIFEST, WEIGHTS, Sealed, read_object
-from pipeline.stages.audit.reproduce import read_erased_on
+from pipeline.stages.audit.flag_models import FORGOTTEN
 from pipeline.stages.run.learned_patients import fingerprint_patients, list_runs_behind, read_patients_of
 from pipeline.stages.run.run_folder import RunFolder
 
@@ -33,7 +34,7 @@ def read_audit_trail(catalogue: Catalogue, settings: Settings, row: FindingRow) 
         settings: the workspace.
         row: the finding.
     """
-    run, problems = catalogue.run(row.run_id), []
+    run, problems, trainings = catalogue.run(row.run_id), [], {one.run_id: one for one in catalogue.list_runs("train")}
     folder = RunFolder(settings.absolute(run.folder))
     try:
         detector: DetectorFile | None = read_detector(folder.detector, row.model_sha256)
@@ -43,17 +44,27 @@ def read_audit_trail(catalogue: Catalogue, settings: Settings, row: FindingRow) 
         problems.append(str(error))
     return {
         "finding": _describe_finding(row),
-        "erased_on": read_erased_on(catalogue, row.patient_id),
+        "retention": _describe_retention(catalogue, row.patient_id),
         "scored_by": _describe_run(run),
         "detector": {"sha256": row.model_sha256, **({} if detector is None else _describe_detector(detector))},
         "models": models,
-        "training": [_describe_training(one, catalogue) for one in list_runs_behind(folder)],
+        "training": [_describe_training(one, trainings.get(one.run_id)) for one in list_runs_behind(folder)],
         "threshold": {} if detector is None else _describe_threshold(detector),
         "decisions": list_decisions_of(catalogue, row.id),
         "promotions": list_promotions(catalogue, row.model_sha256),
         "sent": _list_exports(catalogue, row.id),
+        "commands": {"again": f"nightread reproduce {row.id}", "trail": f"nightread audit show {row.id} --json"},
         "problems": problems,
     }
+
+
+def _describe_retention(catalogue: Catalogue, patient_id: str) -> dict[str, Any]:
+    """Return the days on which the patient's data was asked to be erased, was erased, and came in again."""
+    with catalogue.reading() as session:
+        erasure = session.get(Erasure, patient_id)
+    moments = ("requested", "finished", "readmitted")
+    days = {name: None if erasure is None else getattr(erasure, f"{name}_at") for name in moments}
+    return {f"erasure_{name}_on": None if day is None else f"{day:%Y-%m-%d}" for name, day in days.items()}
 
 
 def _describe_finding(row: FindingRow) -> dict[str, Any]:
@@ -88,8 +99,8 @@ def _describe_detector(detector: DetectorFile) -> dict[str, Any]:
     return {"written_by": detector.spec.get("versions", {}), "seed": detector.spec.get("seed")}
 
 
-def _describe_training(folder: RunFolder, catalogue: Catalogue) -> dict[str, Any]:
-    """Return what one run learned from, and by which code."""
+def _describe_training(folder: RunFolder, row: RunRow | None) -> dict[str, Any]:
+    """Return what one run learned from, by which code, and how many of its patients were erased since."""
     data, patients = _read(folder, "data.json"), read_patients_of(folder)
     counts = {name: value for name, value in data.items() if isinstance(value, Mapping)}
     return {
@@ -100,7 +111,8 @@ def _describe_training(folder: RunFolder, catalogue: Catalogue) -> dict[str, Any
         "patients": {name: fingerprint_patients(ids) for name, ids in patients.items()},
         "slices": {name: {"slices": one.get("slices"), "sha256": one.get("sha256")} for name, one in counts.items()},
         "mlflow_run": folder.read_tracked().get("run_id", ""),
-        "ended": next((run.state for run in catalogue.list_runs("train") if run.run_id == folder.run_id), ""),
+        "ended": "" if row is None else row.state,
+        "erased_patients": 0 if row is None else len(row.summary.get(FORGOTTEN, {})),
     }
 
 
@@ -171,8 +183,7 @@ def write_trail(trail: Mapping[str, Any]) -> Iterator[str]:
     flag = "flagged" if finding["flagged"] else "not flagged"
     yield f"Finding {finding['id']}: study {finding['study_id'][:12]} on {finding['route']}"
     yield f"  score {finding['score']:.9g}{p_value}, {flag} ({finding['rule'] or 'no rule'}), {finding['scored_at']}"
-    if trail["erased_on"]:
-        yield f"  the patient's data was erased on {trail['erased_on']}"
+    yield from (f"  {one}" for one in write_retention(trail))
     yield f"Detector {detector['sha256']}"
     for model in trail["models"]:
         weights = f"weights {model['weights_sha256'][:16]}…"
@@ -189,6 +200,19 @@ def write_trail(trail: Mapping[str, Any]) -> Iterator[str]:
         yield "No decision yet."
     yield from (f"Sent: {one['kind']} to {one['destination']}, {one['state']}" for one in trail["sent"])
     yield from (f"PROBLEM: {problem}" for problem in trail["problems"])
+
+
+def write_retention(trail: Mapping[str, Any]) -> Iterator[str]:
+    """Yield sentences on the patient's own data, and on models that learned from patients who were erased since."""
+    days = trail["retention"]
+    if days["erasure_requested_on"]:
+        unfinished = "" if days["erasure_finished_on"] else ", which is not finished: run nightread forget again"
+        yield f"the patient's data was erased on {days['erasure_requested_on']}{unfinished}"
+    if days["erasure_readmitted_on"]:
+        yield f"the patient's scans were taken in again on {days['erasure_readmitted_on']}"
+    for one in trail["training"]:
+        if count := one["erased_patients"]:
+            yield f"{one['run']} learned from {count} patients who were erased since, and cannot unlearn"
 
 
 def _write_trainings(trainings: list[dict[str, Any]]) -> Iterator[str]:
