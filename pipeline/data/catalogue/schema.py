@@ -123,7 +123,8 @@ class InstanceVersion(Base):
 class SourceFile(Base):
     """A file that was read: size and time let the next ingest skip it. The path itself is in the crosswalk.
 
-    `path_id` is the pseudonym of the path; `outcome` is "accepted", "same" or a rejection code.
+    `path_id` is the pseudonym of the path; `outcome` is "accepted", "same" or a rejection code; `rules` names those by
+    which the file was judged (`ingest.reading_rules`), "" before they were recorded.
     """
 
     __tablename__ = "source_files"
@@ -133,6 +134,7 @@ class SourceFile(Base):
     outcome: Mapped[str] = mapped_column(String(40), index=True)
     instance_id: Mapped[str | None] = mapped_column(String(64), index=True)
     seen_at: Mapped[datetime] = mapped_column(default=now)
+    rules: Mapped[str] = mapped_column(String(16), default="", server_default=text("''"))
 
 
 class RejectionRow(Base):

@@ -16,6 +16,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.database import reason_of
 from pipeline.data.catalogue.exports import find_pushed
 from pipeline.data.catalogue.schema import Instance, Series, SourceFile, now
+from pipeline.data.ingest.reading_rules import reading_rules
 from pipeline.data.ingest.sources import Refused, Seen
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.decode.attributes import InstanceAttributes, RawIdentity
@@ -62,11 +63,12 @@ _BAD_VALUE = (DataError, IntegrityError, ValueError, OverflowError)
 def find_settled(catalogue: Catalogue, store: PixelStore, files: Sequence[Seen]) -> set[str]:
     """Return the path pseudonyms of the files that have not changed since they were last entered or refused.
 
-    An accepted file whose object is missing from the (local) store is not settled, nor is one whose refusal may pass.
+    An accepted file whose object is missing from the (local) store is not settled, nor is one whose refusal may pass,
+    or one that other rules than today's refused: another version of Nightread, or of a decoder.
     """
     source = SourceFile
     query = (
-        select(source.path_id, source.size_bytes, source.modified_ns, source.outcome, Instance.pixel_key)
+        select(source.path_id, source.size_bytes, source.modified_ns, source.outcome, source.rules, Instance.pixel_key)
         .outerjoin(Instance, Instance.instance_id == source.instance_id)
         .where(source.path_id.in_({file.path_id for file in files}))
     )
@@ -79,7 +81,7 @@ def _is_settled(file: Seen, row: Any, store: PixelStore) -> bool:
     if (file.size_bytes, file.modified_ns) != (row.size_bytes, row.modified_ns):
         return False
     if row.outcome not in (ACCEPTED, SAME):
-        return row.outcome not in _PASSING
+        return row.outcome not in _PASSING and row.rules == reading_rules()
     # A remote store would cost a round trip per file; use `verify` there.
     return row.pixel_key is not None and (not store.is_local or store.exists(row.pixel_key))
 
@@ -222,6 +224,7 @@ def _row(seen: Seen, outcome: str, instance_id: str | None = None) -> dict[str, 
         "outcome": outcome,
         "instance_id": instance_id,
         "seen_at": now(),
+        "rules": reading_rules(),
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -11,15 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+import pipeline
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import Instance, InstanceVersion, Patient, Series, SourceFile
+from pipeline.data.ingest import enter_batch
 from pipeline.data.ingest.ingest import ingest
+from pipeline.data.ingest.reading_rules import reading_rules
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.identity.pseudonyms import Pseudonyms
+from pipeline.errors import Rejected, RejectionCode
 
 State = Callable[[Settings], dict[str, Any]]
 WriteFile = Callable[..., Path]
@@ -145,6 +151,57 @@ def test_a_file_that_becomes_readable_is_accepted_and_its_rejection_stays(
         assert [(row.subject, row.code) for row in catalogue.list_rejections()] == [
             (pseudonyms.path(file), "not-dicom")
         ]
+
+
+def test_what_older_rules_refused_is_read_again_once(
+    in_process: ModuleType, tmp_path: Path, settings: Settings, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(tmp_path / "in" / "accepted.dcm")
+    broken = write_file(tmp_path / "in" / "broken.dcm", 2)
+    broken.write_bytes(broken.read_bytes()[:-40])
+    assert ingest([tmp_path / "in"], settings).rejected == {"truncated-pixel-data": 1}
+    assert ingest([tmp_path / "in"], settings).skipped == 2
+    for older in ("older", ""):  # another version, and one that did not record its rules
+        with Catalogue.open(settings) as catalogue, catalogue.session() as session:
+            session.execute(update(SourceFile).values(rules=older))
+        again = ingest([tmp_path / "in"], settings)
+        assert (again.skipped, again.rejected) == (1, {"truncated-pixel-data": 1}), "accepted ones are not read again"
+        assert ingest([tmp_path / "in"], settings).skipped == 2
+
+
+def test_what_today_accepts_enters_though_it_was_refused(
+    in_process: ModuleType, tmp_path: Path, settings: Settings, write_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> None:
+        raise Rejected(RejectionCode.NOT_AN_IMAGE, "An older version did not read this.")
+
+    with monkeypatch.context() as older:
+        older.setattr(in_process, "refuse_statement", refuse)
+        older.setattr(enter_batch, "reading_rules", lambda: "older")
+        write_file(tmp_path / "a.dcm")
+        assert ingest([tmp_path / "a.dcm"], settings).rejected == {"not-an-image": 1}
+    assert ingest([tmp_path / "a.dcm"], settings).added == 1
+    assert outcomes(settings) == {"a.dcm": "accepted"}
+
+
+@pytest.mark.parametrize("changed", ["code", "decoder"])
+def test_rules_follow_code_and_decoders(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name_rules = reading_rules.__wrapped__
+    before = name_rules()
+    assert before == name_rules() == reading_rules() and len(before) == 16
+    if changed == "decoder":
+        version = importlib.metadata.version
+        newer = lambda name: version(name) + (".1" if name == "pyjpegls" else "")  # noqa: E731
+        monkeypatch.setattr(importlib.metadata, "version", newer)
+    else:
+        package = Path(pipeline.__file__).parent
+        for room in ("dicom", "data"):
+            shutil.copytree(package / room, tmp_path / room)
+        monkeypatch.setattr(pipeline, "__file__", str(tmp_path / "__init__.py"))
+        assert name_rules() == before, "the place of the package does not count"
+        with (tmp_path / "dicom" / "decode" / "plausible.py").open("a") as file:
+            file.write("_MOST_VALUES = 2\n")
+    assert name_rules() != before
 
 
 def test_burned_in_text_follows_the_policy_of_the_day(

@@ -22,6 +22,7 @@ from pipeline.errors import IdentityError
 _OTHER_TEXT = {
     *("patients.set_name", "patients.set_reason", "series.modality", "instances.content_hash"),
     *("instances.attributes_hash", "instances.pixel_key", "instance_versions.attributes_hash", "source_files.outcome"),
+    "source_files.rules",
     *("rejections.level", "rejections.code", "rejections.sentence", "labels.level", "labels.label", "labels.source"),
     *("labels.reader", "labels.labelled_on", "labels.official_set", "labels.mask_key", "runs.run_id", "runs.kind"),
     *("runs.route", "runs.folder", "runs.sha256", "runs.state", "findings.route", "findings.model_sha256"),
