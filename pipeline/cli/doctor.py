@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shlex
 import shutil
+import stat
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -114,6 +116,20 @@ def _disk(settings: Settings) -> Iterator[Check]:
     free = shutil.disk_usage(_nearest(settings.workspace)).free / 2**30
     yield _check("disk", free >= LOWEST_FREE_GIB, f"{free:.1f} GiB free (at least {LOWEST_FREE_GIB:g} GiB needed)")
     yield _writable("workspace", settings.workspace / "settings.yaml", "created on first use")
+    if os.name == "posix" and settings.workspace.is_dir():
+        yield _private(settings.workspace)
+
+
+def _private(workspace: Path) -> Check:
+    """Check who may open the workspace: one that was made beforehand keeps its mode."""
+    mode = stat.S_IMODE(workspace.stat().st_mode)
+    if mode & stat.S_IRWXO:
+        command = f"chmod -R o-rwx {shlex.quote(str(workspace.absolute()))}"
+        detail = f"mode {mode:04o}: every user of this machine may open it. Run: {command}"
+    else:
+        shared = mode & stat.S_IRWXG
+        detail = f"mode {mode:04o}: its owner{' and its group' if shared else ' only'}"
+    return _check("workspace is private", not mode & stat.S_IRWXO, detail)
 
 
 def _places(settings: Settings) -> Iterator[Check]:

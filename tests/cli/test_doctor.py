@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
+import stat
+import subprocess
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,23 @@ def test_a_key_that_others_can_read(nightread: Any, tmp_path: Path) -> None:
     rows = checks(nightread("doctor", "--json"))
     assert not rows["pseudonym key"]["ok"]
     assert "chmod 600" in rows["pseudonym key"]["detail"]
+
+
+@pytest.mark.parametrize(("mode", "private"), [(0o700, True), (0o2770, True), (0o755, False), (0o701, False)])
+def test_who_may_open_the_workspace(nightread: Any, tmp_path: Path, mode: int, private: bool) -> None:
+    """A folder that was made beforehand keeps its mode, so the command that closes it is given, and works."""
+    workspace = tmp_path / "work space"
+    workspace.mkdir()
+    (workspace / "catalogue.txt").touch(0o644)
+    workspace.chmod(mode)
+    done = nightread("doctor", "--json", workspace=workspace)
+    row = checks(done)["workspace is private"]
+    assert row["ok"] == private and f"mode {mode:04o}" in row["detail"]
+    if not private:
+        assert done.exit_code == 1
+        subprocess.run(row["detail"].partition("Run: ")[2], shell=True, check=True)
+        assert stat.S_IMODE((workspace / "catalogue.txt").stat().st_mode) == 0o640
+        assert checks(nightread("doctor", "--json", workspace=workspace))["workspace is private"]["ok"]
 
 
 def test_a_key_that_is_damaged(nightread: Any, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ writes never decides on stale rows. Readers never wait.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,11 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from pipeline.data.catalogue import erasure_schema, operations_schema, review_schema, watch_schema  # noqa: F401
 from pipeline.data.catalogue.admission import Arrival, Outcome, admit
-from pipeline.data.catalogue.database import lock_writers, migrate, open_engine, translate_errors, writing
+from pipeline.data.catalogue.database import BUSY_SECONDS, lock_writers, migrate, open_engine, translate_errors, writing
 from pipeline.data.catalogue.run_records import RunRecords
 from pipeline.data.catalogue.schema import RejectionRow, now
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.errors import Rejected, RejectionCode
+from pipeline.errors import CatalogueError, Rejected, RejectionCode
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -33,6 +34,7 @@ class Catalogue(RunRecords):
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._write = sessionmaker(writing(engine), expire_on_commit=False)
+        self._writers = threading.Lock()
         self._read = sessionmaker(engine, expire_on_commit=False)
 
     @classmethod
@@ -71,9 +73,26 @@ class Catalogue(RunRecords):
         Raises:
             CatalogueError: any error of the database, without bound values.
         """
-        with translate_errors("be written"), self._write.begin() as session:
+        with translate_errors("be written"), self._turn(), self._write.begin() as session:
             lock_writers(session.connection())
             yield session
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for this process's other writers without a connection, so that those who read find one.
+
+        Raises:
+            CatalogueError: another writer holds the catalogue for longer than the database would wait for it.
+        """
+        if not self._writers.acquire(timeout=BUSY_SECONDS):
+            raise CatalogueError(
+                f"The catalogue could not be written: another task of this process has been writing for more than "
+                f"{BUSY_SECONDS:g} seconds. Nothing of this step was saved; repeat it."
+            )
+        try:
+            yield
+        finally:
+            self._writers.release()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 BUSY_SECONDS = 60.0
+# One connection for each of the web server's 40 threads; who waits for one waits as long as for the database.
+_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 30, "pool_timeout": BUSY_SECONDS}
 Id = TypeVar("Id", int, str)
 CHUNK = 5_000  # pseudonyms per query; SQLite allows 32 766 variables, PostgreSQL 65 535
 # One lock for all writers makes PostgreSQL behave like SQLite, which has a single writer.
@@ -37,10 +39,10 @@ def open_engine(url: str) -> Engine:
     """
     target = _parsed(url)
     if target.get_backend_name() == "postgresql":
-        return create_engine(target, pool_pre_ping=True, hide_parameters=True)
+        return create_engine(target, pool_pre_ping=True, hide_parameters=True, **_POOL)
     if target.database and target.database != ":memory:" and not target.database.startswith("file:"):
         _make_private(Path(target.database))
-    engine = create_engine(target, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True)
+    engine = create_engine(target, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True, **_POOL)
     event.listen(engine, "connect", _set_pragmas)
     event.listen(engine, "begin", _begin)
     return engine

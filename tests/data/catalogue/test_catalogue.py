@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
 
 from pipeline.config import Settings
+from pipeline.data.catalogue import catalogue as catalogue_module
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.database import open_engine, revisions, run_revisions
 from pipeline.data.catalogue.schema import Base, Patient
@@ -61,6 +63,37 @@ def test_threads_make_catalogues_while_others_migrate_by_alembic(tmp_path: Path)
         done = [pool.submit(theirs, 0), *[pool.submit(ours, number) for number in range(12)]]
     for one in done:
         one.result()
+
+
+def test_readers_never_wait_for_writers_that_wait(catalogue: Catalogue) -> None:
+    """Writers in line hold no connection: fifty of them once left none for anybody, until the pool gave up."""
+    done: list[int] = []
+
+    def write(number: int) -> None:
+        with catalogue.session() as session:
+            session.execute(text("SELECT 1"))
+            done.append(number)
+
+    with ThreadPoolExecutor(50) as pool:
+        with catalogue.session():
+            waiting = [pool.submit(write, number) for number in range(50)]
+            time.sleep(0.5)
+            assert catalogue.engine.pool.checkedout() == 1
+            with catalogue.reading() as session:
+                assert session.scalar(text("SELECT 1")) == 1
+            assert done == []
+        for one in waiting:
+            one.result()
+    assert sorted(done) == list(range(50))
+
+
+def test_a_writer_that_never_ends_is_named(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_module, "BUSY_SECONDS", 0.05)
+    refused = pytest.raises(CatalogueError, match="another task of this process")
+    with catalogue.session(), refused, catalogue.session():
+        pass
+    with catalogue.session() as session:
+        assert session.scalar(text("SELECT 1")) == 1
 
 
 def test_a_newer_catalogue_is_refused(any_settings: Settings) -> None:
