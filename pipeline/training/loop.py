@@ -124,7 +124,7 @@ def _descend(state: TrainState, phase: Phase, total: Tensor) -> float:
     parameters = optimiser.param_groups[0]["params"]
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+        parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient)
     _share(state, parameters)
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if not torch.isfinite(norm):
@@ -135,6 +135,17 @@ def _descend(state: TrainState, phase: Phase, total: Tensor) -> float:
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     return float(norm)
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """Return the gradient with the parameter's strides.
+
+    A second derivative (a gradient penalty) may come in another memory layout, which `backward` would mend and
+    `autograd.grad` does not. The fused optimiser walks through memory: it would move each weight by the gradient of
+    another one.
+    """
+    same = gradient.stride() == parameter.stride()
+    return gradient if same else torch.empty_like(parameter).copy_(gradient)
 
 
 def _share(state: TrainState, parameters: list[Tensor]) -> None:

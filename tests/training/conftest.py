@@ -26,6 +26,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "ae": {"widths": (4, 8), "hidden": 16, "latent": 4},
     "vae": {"widths": (4, 8), "latent": 4},
     "dae": {"widths": (8, 8, 8, 8, 8, 8)},
+    "wgan_gp": {"widths": (8, 16, 16), "latent": 8},
+    "f_anogan": {"widths": (8, 16, 16), "latent": 8},
+    "stylegan2": {"widths": (8, 16), "latent": 8, "mapping": 2},
     "vq_vae": {"widths": (4, 8), "entries": 8, "code_width": 4},
     "ddpm": {"denoiser": {"widths": (8, 8), "attention": (False, False)}, "noise": "coarse"},
 }

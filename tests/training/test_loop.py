@@ -37,6 +37,23 @@ def test_it_trains_like_a_bare_adam_loop(build: Callable, pictures: Callable) ->
         assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["wgan_gp", "f_anogan", "stylegan2"])
+def test_second_derivatives_move_their_own_weights(name: str, build: Callable, pictures: Callable) -> None:
+    """A gradient penalty's gradient may have other strides than its weight, which a fused optimiser would mix up."""
+    data, trained, bare = pictures(10), build(name), build(name)
+    state, first = TrainState(trained, TrainingConfig(images=4000, batch_size=4, seed=3)), trained.phases[0]
+    bare = bare.to(memory_format=torch.channels_last).train()
+    optimiser = torch.optim.Adam(bare.parameters_of(first), lr=first.lr, betas=first.betas)
+    (record,) = train(state, data, 4)
+    batch = collate(data, draw_indices(3, 0, 4, 10))
+    terms = bare.loss(batch.to(torch.device("cpu"), bare.layout), first.name, Rng.training(3, 0, 4))
+    terms["total"].backward(inputs=bare.parameters_of(first))
+    optimiser.step()
+    assert record.terms["total"] == pytest.approx(terms["total"].item(), rel=1e-3)
+    for a, b in zip(state.method.parameters_of(first), bare.parameters_of(first), strict=True):
+        assert_close(a, b, rtol=1e-4, atol=first.lr / 20)
+
+
 def test_averaged_weights_by_hand(build: Callable, pictures: Callable) -> None:
     # Decay after step n is min(0.3, (1 + n) / (10 + n)): 2/11, 3/12, 4/13 > 0.3.
     state = TrainState(build("toy"), TrainingConfig(batch_size=5, images=15, ema_decay=0.3))
