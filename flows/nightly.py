@@ -29,7 +29,7 @@ from flows.night_log import (
 from flows.outcome import ended, settled
 from flows.policies import QUIET
 from flows.request import find_request, hold_request, read_request
-from flows.score import score
+from flows.score import score_with
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.errors import NightreadError
@@ -65,7 +65,7 @@ def _run_parts(request: str, workspace: str, settings: Settings) -> dict[str, An
     trained, untrained_failures = settled([train(config, workspace, return_state=True) for config in configs])
     log_lines(train_lines(configs, trained))
     log_lines(["3 of 5: scoring scans that nobody has read."])
-    scored, unscored = settled([cast(Any, score)(workspace, return_state=True)])
+    scored, unscored = _score(settings)
     log_lines(line for part in scored for line in score_lines(part["reports"]))
     log_lines(["4 of 5: measuring every champion on labelled scans."])
     measured, unmeasured = settled([cast(Any, evaluate)(workspace, return_state=True)])
@@ -81,6 +81,15 @@ def _run_parts(request: str, workspace: str, settings: Settings) -> dict[str, An
     log_lines(cut_lines(report["cut_short"]))
     log_lines([f"The night has ended with {len(failures)} failures. The artifact `night` is its report."])
     return report
+
+
+def _score(settings: Settings) -> tuple[list[Any], list[str]]:
+    """Score with the task runner of the settings; one that cannot be had is a failure of this part."""
+    try:
+        flow_of_runner = score_with(settings)
+    except NightreadError as error:
+        return [], [f"{type(error).__name__}: {error}"]
+    return settled([flow_of_runner(str(settings.workspace), return_state=True)])
 
 
 def _untrained(request: str, settings: Settings) -> tuple[list[str], list[str]]:

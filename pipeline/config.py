@@ -196,6 +196,19 @@ class ReviewPolicy(Config):
     failure_minutes: float = Field(15.0, gt=0, description="length of that window")
 
 
+class ScoringPolicy(Config):
+    """Processes that share the scoring of a night; see `docs/how-to/machines.md`."""
+
+    runner: Literal["threads", "dask", "ray", "pool"] = Field(
+        "threads",
+        description="who scores: this process, a Dask or Ray cluster, or the other workers of the Prefect work pool",
+    )
+    workers: int = Field(1, ge=1, description="processes (with `threads`: threads) that score a night at once")
+    address: str | None = Field(
+        None, description="address of the Dask scheduler or Ray cluster; default: one is started for the night"
+    )
+
+
 class Settings(Config):
     """Locations and house rules. Read from `<workspace>/settings.yaml` and `NIGHTREAD_*`."""
 
@@ -213,6 +226,7 @@ class Settings(Config):
     routes: Path | None = Field(None, description="folder of the routes; default: the shipped `configs/routes`")
     decode: DecodeLimits = DecodeLimits()
     workers: int = Field(2, ge=1, description="decode workers of an ingest")
+    scoring: ScoringPolicy = ScoringPolicy()
     review: ReviewPolicy = ReviewPolicy()
 
     @classmethod

@@ -104,6 +104,8 @@ class RejectionCode(StrEnum):
     PARTLY_NORMAL = "partly-normal"
     # before scoring
     OUT_OF_DOMAIN = "out-of-domain"
+    # during scoring
+    SCORING_CRASHED = "scoring-crashed"
 
 
 class Rejected(NightreadError):

@@ -12,7 +12,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.chain import Chain
 from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.erasure_schema import Erasure
-from pipeline.data.catalogue.operations_schema import ScanMeasures
+from pipeline.data.catalogue.operations_schema import ScanMeasures, ScoringClaim
 from pipeline.data.catalogue.review_schema import AuditEntry, Decision, Draft, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import (
     FindingRow,
@@ -117,6 +117,7 @@ def _targets(lists: Lists) -> list[tuple[str, Any, Any, list[Any]]]:
         ("labels", LabelRow, LabelRow.subject, subjects),
         ("refusals", RejectionRow, RejectionRow.subject, [*subjects, *lists["paths"]]),
         ("refusals", NotScored, NotScored.series_id, lists["series"]),
+        ("claims", ScoringClaim, ScoringClaim.study_id, lists["studies"]),
         ("measures", ScanMeasures, ScanMeasures.study_id, lists["studies"]),
         ("files", SourceFile, SourceFile.instance_id, lists["instances"]),
         ("versions", InstanceVersion, InstanceVersion.instance_id, lists["instances"]),

@@ -1,7 +1,7 @@
-"""Tables of operations: promotions, notices for whoever watches the nights, and measures of the scored scans.
+"""Tables of operations: promotions, notices for whoever watches the nights, measures of scans, claims of studies.
 
-`promotions` is append-only and chained (`pipeline.data.catalogue.chain`). Only `scan_measures` holds a pseudonym, the
-study's, which follows it through a key rotation.
+`promotions` is append-only and chained (`pipeline.data.catalogue.chain`). Only `scan_measures` and `scoring_claims`
+hold pseudonyms, which follow their study through a key rotation.
 """
 
 from __future__ import annotations
@@ -63,3 +63,23 @@ class ScanMeasures(Base):
     measures: Mapped[dict[str, Any]]
     measured_at: Mapped[datetime] = mapped_column(default=now)
     __table_args__ = (UniqueConstraint("study_id", "route", "model_sha256"), Index(None, "route"))
+
+
+class ScoringClaim(Base):
+    """A study of a scoring run that has not ended; the claims of a run go when it ends.
+
+    `state` is open, taken (by `worker`, until `expires_at`) or done. `result` is what became of a study that is done:
+    {} without a finding. `deaths` counts the workers that died with nothing else in hand.
+    """
+
+    __tablename__ = "scoring_claims"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.run_id"))
+    study_id: Mapped[str] = mapped_column(ForeignKey("studies.study_id", onupdate="CASCADE"))
+    model_sha256: Mapped[str] = mapped_column(String(64), index=True)
+    state: Mapped[str] = mapped_column(String(16), default="open")
+    worker: Mapped[str] = mapped_column(String(64), default="")
+    expires_at: Mapped[datetime | None]
+    deaths: Mapped[int] = mapped_column(default=0)
+    result: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    __table_args__ = (UniqueConstraint("study_id", "model_sha256"), Index(None, "run_id", "state"))

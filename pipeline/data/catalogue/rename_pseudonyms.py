@@ -39,10 +39,16 @@ PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
     "not_scored": {"series_id": "series"},
     "decisions": {"region_instance_id": "instance"},
     "scan_measures": {"study_id": "study"},
+    "scoring_claims": {"study_id": "study"},
     "erasures": {"patient_id": "patient"},
 }
 # JSON that may hold pseudonyms anywhere, alone or as `<instance>/<frame>`.
-PSEUDONYM_JSON: dict[str, str] = {"findings": "evidence", "runs": "summary", "erasures": "record"}
+PSEUDONYM_JSON: dict[str, str] = {
+    "findings": "evidence",
+    "runs": "summary",
+    "erasures": "record",
+    "scoring_claims": "result",
+}
 # Tables whose rows later ingests must recognise: an unknown pseudonym in them stops the rotation.
 _OWNERS = frozenset({"patients", "merged_patients", "studies", "series", "instances"})
 _OF_LEVEL = {"file": "path", "patient-study": "study"}  # kinds of pseudonym where the level has another name

@@ -35,11 +35,8 @@ class RunRecords:
         With `run_id`, that run continues where an earlier process stopped, or begins under that id. `folder` is the run
         folder as returned by `Settings.relative`.
         """
-        run_id = run_id or f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
         with self.session() as session:
-            row = session.merge(RunRow(run_id=run_id, kind=kind, route=route, folder=folder, state="running"))
-            row.summary, row.ended_at = row.summary or {}, None
-        return run_id
+            return begin_run(session, kind, route, folder, run_id)
 
     def finish_run(
         self, run_id: str, state: str = "done", summary: dict[str, Any] | None = None, sha256: str = ""
@@ -68,12 +65,7 @@ class RunRecords:
         """Store findings; each replaces the same model's earlier one for the study and route, so none counts twice."""
         with self.session() as session:
             _run(session, run_id)
-            rows = _known_findings(session, model_sha256, {finding.study_id for finding in findings})
-            for finding in findings:
-                key = (finding.study_id, finding.route)
-                row = rows.setdefault(key, FindingRow(model_sha256=model_sha256))
-                _fill(row, run_id, finding)
-                session.add(row)
+            write_findings(session, run_id, findings, model_sha256)
 
     def list_findings(self, run_id: str | None = None, flagged: bool | None = None) -> list[FindingRow]:
         """Return findings, the most unusual first: by p-value where there is one, then by raw score."""
@@ -139,6 +131,23 @@ class RunRecords:
         """Return every opening of the test set, oldest first."""
         with self.reading() as session:
             return list(session.scalars(select(TestOpening).order_by(TestOpening.id)))
+
+
+def begin_run(session: Session, kind: str, route: str, folder: str, run_id: str = "") -> str:
+    """Begin a run, or continue one, within a writing transaction; see `RunRecords.start_run`."""
+    run_id = run_id or f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    row = session.merge(RunRow(run_id=run_id, kind=kind, route=route, folder=folder, state="running"))
+    row.summary, row.ended_at = row.summary or {}, None
+    return run_id
+
+
+def write_findings(session: Session, run_id: str, findings: Sequence[Finding], model_sha256: str) -> None:
+    """Store findings within a writing transaction; see `RunRecords.add_findings`."""
+    rows = _known_findings(session, model_sha256, {finding.study_id for finding in findings})
+    for finding in findings:
+        row = rows.setdefault((finding.study_id, finding.route), FindingRow(model_sha256=model_sha256))
+        _fill(row, run_id, finding)
+        session.add(row)
 
 
 def _run(session: Session, run_id: str) -> RunRow:

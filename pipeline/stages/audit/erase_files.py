@@ -39,7 +39,7 @@ def list_files_of(
     runs = [RunFolder(folder) for folder in sorted(settings.runs.glob("*/"))]
     folders = (settings.runs, settings.generated, settings.workspace / "mlflow")
     return {
-        "heatmaps": [file for run in runs for one in lists["studies"] if (file := _heatmap(run, one)).is_file()],
+        "heatmaps": [file for run in runs for one in lists["studies"] for file in _heatmaps(run, one)],
         "cached": [one for one in (settings.workspace / "cache", *(run.path / "grid" for run in runs)) if one.is_dir()],
         "harvested": [file for run in runs for file in _harvested(run, lists["patients"])],
         "pictures": [file for folder in folders for file in _pictures(folder, since)],
@@ -62,8 +62,10 @@ def erase_files(files: Mapping[str, Iterable[Path]]) -> dict[str, int]:
     return dict(counts)
 
 
-def _heatmap(run: RunFolder, study_id: str) -> Path:
-    return run.path / "heatmaps" / f"{study_id}.npz"
+def _heatmaps(run: RunFolder, study_id: str) -> list[Path]:
+    """Return a study's file of heatmaps, and those of scoring runs that have not ended."""
+    name = f"{study_id}.npz"
+    return [file for folder in ("heatmaps", "scoring/*") for file in run.path.glob(f"{folder}/{name}")]
 
 
 def _harvested(run: RunFolder, patients: Collection[str]) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from pipeline.data.catalogue.schema import FindingRow, RunRow
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import CatalogueError
 from pipeline.stages.audit.find_finding import find_finding
-from pipeline.stages.detect.score import study_p_values
+from pipeline.stages.detect.score_shard import study_p_values
 from pipeline.stages.run.environment import read_environment
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_folder import RunFolder

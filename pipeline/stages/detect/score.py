@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass, replace
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.reading_list import draw_reading_lists
-from pipeline.data.catalogue.scan_measures import add_measures
-from pipeline.data.images.dataset import SliceDataset, fingerprint
+from pipeline.data.catalogue.run_records import write_findings
+from pipeline.data.catalogue.scan_measures import write_measures
+from pipeline.data.catalogue.scoring_claims import Claims, join_run, list_unscored
+from pipeline.data.images.dataset import fingerprint
 from pipeline.data.sets.selection import NotScoredSeries, Selection
 from pipeline.detection.detector_file import read_detector
+from pipeline.detection.domain_gate import DomainGate
 from pipeline.detection.exported_detector import EXPORT
 from pipeline.detection.flag import Flagged, flag
-from pipeline.detection.scorer import Scorer
 from pipeline.detection.stored_detector import load_detector
-from pipeline.errors import Rejected
 from pipeline.sealed_folder import hash_file
+from pipeline.stages.detect.pending_maps import PendingMaps
+from pipeline.stages.detect.score_shard import ShardScorer, not_held, read_finding, unread
 from pipeline.stages.detect.usable_champion import find_usable_champion
 from pipeline.stages.run.environment import read_environment
 from pipeline.stages.run.open_run import OpenRun
-from pipeline.stages.run.route_gate import OUT_OF_DOMAIN, load_gate_of_run, screen
-from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.route_gate import load_gate_of_run
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import OnProgress, findings, score_dataset
+from pipeline.stages.run.score_slices import OnProgress
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import list_routes_with_champions
-from pipeline.types import Finding, RunRef, SliceResult, SliceScore
+from pipeline.types import RunRef
 
-HEATMAPS_A_STUDY = 3  # maps are stored for this many most anomalous slices of a flagged study
+POLL_SECONDS = 1.0  # between looks at whether others have ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,15 @@ def score(
     """Score the studies of the run's route that nobody has labelled and that it has not scored yet.
 
     A labelled study has been read, so it belongs to training or evaluation, not to tonight's list. A series that cannot
-    be scored is listed with its code and does not stop the rest. A run writes all its findings at its end: a
-    stopped run leaves none, and the next one scores them all.
+    be scored is listed with its code and does not stop the rest. Processes that score with the same detector at once
+    share the studies and report one run; one that is killed leaves its studies to the others, or to the next call. The
+    findings appear together, at the end of the run.
 
     Args:
         run: a calibrated run.
         settings: the workspace.
         again: also score studies that already have a finding of this detector.
-        on_progress: called with (slices done, total slices).
+        on_progress: called with (slices done here, total slices of the run).
         exported: folder of an export of this very detector (`nightread export`), which then computes the scores.
 
     Raises:
@@ -106,132 +107,115 @@ def score(
         opened = OpenRun.load(run, catalogue, settings)
         if exported is not None:
             opened = opened.using(load_detector(exported, run.sha256))
-        run_id = catalogue.start_run("score", opened.route, settings.relative(opened.folder.path))
+        gate = load_gate_of_run(opened.folder)
+        selection, labelled = _choose(opened, gate, again)
+        studies = dict.fromkeys(ref.study_id for ref in selection.slices)
+        folder = settings.relative(opened.folder.path)
+        claims = join_run(catalogue, opened.route, folder, run.sha256, studies, again)
+        total, not_scored = len(selection.slices), selection.not_scored
+        del selection  # at a large site it is large, and each share is chosen again
         try:
-            report, scored = _score_in(opened, run_id, again, on_progress)
-            report = replace(report, exported="" if exported is None else hash_file(exported / EXPORT))
+            _list_not_scored(claims, not_scored)
+            shards = ShardScorer(opened, gate, claims, again)
+            while True:
+                with claims.renewed():
+                    _work(shards, on_progress, total)
+                report = _end(opened, claims, labelled, "" if exported is None else hash_file(exported / EXPORT))
+                if report is not None:
+                    return report
         except BaseException:
-            catalogue.finish_run(run_id, "failed")
+            claims.fail()
             raise
-        catalogue.finish_run(run_id, "done", {**report.to_json(), "environment": read_environment()}, run.sha256)
-    _log(report, opened, scored)
+
+
+def _choose(opened: OpenRun, gate: DomainGate | None, again: bool) -> tuple[Selection, int]:
+    """Choose what this detector has to score, and return it with the number of studies that have a label.
+
+    Series that came after their study was scored are looked at, too, so that they are listed if they cannot be used.
+    """
+    if again:
+        return unread(opened.choose())
+    fresh, later = list_unscored(opened.catalogue, opened.ref.sha256)
+    selection, labelled = unread(opened.choose(study_ids=fresh | later))
+    unscored = replace(selection, slices=tuple(ref for ref in selection.slices if ref.study_id in fresh))
+    return (unscored if gate is None else not_held(unscored, opened, again)), labelled
+
+
+def _work(shards: ShardScorer, on_progress: OnProgress | None, total: int) -> None:
+    """Score until no study of the run is left; while others hold the last ones, wait for them or for their leases."""
+    done = 0
+
+    def advance(count: int, _: int | None) -> None:
+        if on_progress is not None:
+            on_progress(done + count, total)
+
+    while (slices := shards.score_next(advance)) is not None or shards.claims.count_left():
+        if slices is None:
+            time.sleep(POLL_SECONDS)
+        done += slices or 0
+
+
+def _list_not_scored(claims: Claims, rows: Sequence[NotScoredSeries]) -> None:
+    claims.catalogue.add_not_scored(claims.run_id, [(row.series_id, row.code, row.sentence) for row in rows])
+
+
+def _end(opened: OpenRun, claims: Claims, labelled: int, exported: str) -> ScoreReport | None:
+    """End the run that is complete, or report it as another worker ended it; None if it has got new studies."""
+    results = claims.read_results()
+    scored = [read_finding(result["finding"]) for result in results.values() if "finding" in result]
+    flagged = flag(scored, opened.config.require_detection().flagging)
+    maps = PendingMaps(opened.folder.path, claims.run_id)
+    # Before the findings, which are there at once for everybody; writing a heatmap twice changes nothing.
+    maps.publish([one.study_id for one in flagged.findings if one.flagged], opened.detector)
+    report = replace(_report(opened, claims, flagged, labelled), exported=exported)
+    with claims.closing(len(results)) as ending:
+        if ending is not None:
+            session, run = ending
+            write_findings(session, claims.run_id, flagged.findings, opened.ref.sha256)
+            measures = {study: result["measures"] for study, result in results.items() if "measures" in result}
+            write_measures(session, opened.route, opened.ref.sha256, measures)
+            run.summary, run.sha256 = {**report.to_json(), "environment": read_environment()}, opened.ref.sha256
+    if ending is None:
+        return _read_report(claims)
+    maps.remove()
+    draw_reading_lists(claims.catalogue, opened.settings.review)
+    _log(report, opened, [one.study_id for one in flagged.findings])
     return report
 
 
-def _score_in(
-    opened: OpenRun, run_id: str, again: bool, on_progress: OnProgress | None
-) -> tuple[ScoreReport, Selection]:
-    """Return the report and what was to be scored."""
-    config, detector, catalogue = opened.config, opened.detector, opened.catalogue
-    done = {row.study_id for row in catalogue.list_findings() if row.model_sha256 == opened.ref.sha256 and not again}
-    gate = load_gate_of_run(opened.folder)
-    selection, labelled = _unread(opened.choose(), done)
-    strangers: tuple[NotScoredSeries, ...] = ()
-    measures: dict[str, dict[str, float]] = {}
-    if gate is not None:
-        screened = screen(opened, gate, _not_held(selection, opened, again))
-        selection, strangers, measures = screened.selection, screened.held, screened.measures
-    data = opened.dataset(selection, cache="none")
-    keeper = _Heatmaps(opened.folder.path / "heatmaps", data)
-    scores, rejected = score_dataset(detector, data, keeper.offer, on_progress)
-    results, refused = findings(detector, scores)
-    flagged = flag(study_p_values(results, detector, config), config.require_detection().flagging)
-    rows = [(s.series_id, s.code, s.sentence) for s in (*selection.not_scored, *strangers, *rejected)]
-    rows += _refused(refused, scores)
-    news = catalogue.add_not_scored(run_id, rows)
-    catalogue.add_findings(run_id, flagged.findings, opened.ref.sha256)
-    add_measures(catalogue, opened.route, opened.ref.sha256, measures)
-    draw_reading_lists(catalogue, opened.settings.review)
-    keeper.write({finding.study_id for finding in flagged.findings if finding.flagged}, detector)
-    return _report(run_id, config, flagged, news, labelled), selection
+def _read_report(claims: Claims) -> ScoreReport | None:
+    """Return the report of the worker that ended the run; None if nobody has."""
+    run = claims.catalogue.run(claims.run_id)
+    if run.state != "done":
+        return None
+    return ScoreReport(**{field.name: run.summary[field.name] for field in fields(ScoreReport)})
 
 
-def _unread(selection: Selection, done: set[str]) -> tuple[Selection, int]:
-    """Leave out studies that are done or have any label; also return how many have a label."""
-    read = {ref.study_id for ref in selection.slices if ref.label != "unknown"}
-    rest = tuple(ref for ref in selection.slices if ref.study_id not in done | read)
-    return replace(selection, slices=rest), len(read)
-
-
-def _not_held(selection: Selection, opened: OpenRun, again: bool) -> Selection:
-    """Leave out series that this very detector's gate held before, which would be held again each night."""
-    if again:
-        return selection
-    held = opened.catalogue.list_held(opened.ref.sha256, OUT_OF_DOMAIN)
-    return replace(selection, slices=tuple(ref for ref in selection.slices if ref.series_id not in held))
-
-
-def study_p_values(results: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
-    """Return the findings; if the calibration unit is a slice, Bonferroni-correct each study's smallest p-value."""
-    if config.unit == "study" or detector.calibration is None:
-        return results
-    calibration = detector.calibration
-    merged = []
-    for finding in results:
-        best = float(np.min(calibration.p_values([slice_.score for slice_ in finding.evidence])))
-        merged.append(replace(finding, p_value=min(1.0, best * len(finding.evidence))))
-    return merged
-
-
-def _refused(refused: dict[str, Rejected], scores: list[SliceScore]) -> list[tuple[str, str, str]]:
-    series = {score.study_id: score.series_id for score in scores}
-    return [(series[study], error.code.value, error.sentence) for study, error in refused.items()]
-
-
-def _report(run_id: str, config: RunConfig, flagged: Flagged, not_scored: int, labelled: int) -> ScoreReport:
+def _report(opened: OpenRun, claims: Claims, flagged: Flagged, labelled: int) -> ScoreReport:
     nothing = "There was nothing new to score."
     if labelled:
         nothing += f" {labelled} studies have a label, so they are not scored but measured: nightread evaluate"
     statement = flagged.statement if flagged.findings else nothing
-    return ScoreReport(run_id, config.data.route, len(flagged.findings), flagged.count, not_scored, statement)
+    not_scored = len(claims.catalogue.list_not_scored(claims.run_id))
+    return ScoreReport(claims.run_id, opened.route, len(flagged.findings), flagged.count, not_scored, statement)
 
 
-def _log(report: ScoreReport, opened: OpenRun, scored: Selection) -> None:
+def _log(report: ScoreReport, opened: OpenRun, studies: Sequence[str]) -> None:
     """Log the decisions with the data, the configuration and the model that made them."""
     folder, settings = opened.folder, opened.settings
     about = f"Scans of one night, scored by `{folder.run_id}`: {report.studies} studies, {report.flagged} flagged."
     parent = folder.read("mlflow.json")["run_id"]
     with track(settings, report.route, report.run_id, parent=parent, about=about) as tracked:
         tracked.log_config(opened.config)
-        tracked.log_data(fingerprint(scored.slices), "scoring")
+        tracked.log_data(fingerprint(opened.choose(study_ids=studies).slices), "scoring")
         models = [str(item["sha256"]) for item in read_detector(folder.detector, opened.ref.sha256).spec["models"]]
         tags = {"detector_sha256": opened.ref.sha256, "model_sha256": ", ".join(dict.fromkeys(models))}
         tracked.log_tags({**tags, "run_id": folder.run_id, "score_run_id": report.run_id})
         tracked.log_metrics({"studies": report.studies, "flagged": report.flagged, "not_scored": report.not_scored})
         tracked.log_text(json.dumps(report.to_json(), indent=2), "score.json")
-        with Catalogue.open(settings) as catalogue:
-            rows = catalogue.list_findings(report.run_id)
+        rows = opened.catalogue.list_findings(report.run_id)
         decisions = [
             {"study": r.study_id, "score": r.score, "p_value": r.p_value, "flagged": r.flagged, "rule": r.rule}
             for r in rows
         ]
         tracked.log_text(json.dumps(decisions, indent=1), "decisions.json")
-
-
-class _Heatmaps:
-    """Keep the maps of each study's most anomalous slices, and write those of the flagged studies."""
-
-    def __init__(self, folder: Path, data: SliceDataset) -> None:
-        self.folder, self.data = folder, data
-        self._best: dict[str, list[SliceResult]] = {}
-
-    def offer(self, item: SliceResult) -> None:
-        """Keep the slice as long as it is among its study's highest."""
-        if math.isnan(item.score) or item.values is None:
-            return
-        best = self._best.setdefault(self.data.ref(item.id).study_id, [])
-        best.append(item)
-        best.sort(key=lambda one: (-one.score, one.id))
-        del best[HEATMAPS_A_STUDY:]
-
-    def write(self, studies: set[str], detector: Scorer) -> None:
-        """Write one npz file per flagged study: float16 [H, W] on the native grid, by `instance.frame`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for study in sorted(studies & self._best.keys()):
-            arrays: dict[str, Any] = {}
-            for item in self._best[study]:
-                ref, values = self.data.ref(item.id), detector.native(item, reconstruction=False).values
-                if values is not None:
-                    arrays[f"{ref.instance_id}.{ref.frame}"] = values.astype(np.float16)
-            with durable.writing(self.folder / f"{study}.npz") as part, part.open("wb") as stream:
-                np.savez_compressed(stream, **arrays)

@@ -19,7 +19,7 @@ KINDS: dict[str, tuple[Code, ...]] = {
     "Pixels that cannot be decoded": (
         *(Code.UNSUPPORTED_PIXELS, Code.UNSUPPORTED_TRANSFER_SYNTAX, Code.TRUNCATED_PIXELS, Code.FRAME_COUNT),
         *(Code.TOO_MANY_PIXELS, Code.DECOMPRESSION_BOMB, Code.DECODE_FAILED, Code.DECODE_TIMEOUT),
-        *(Code.DECODE_MEMORY, Code.DECODER_CRASHED, Code.NON_FINITE),
+        *(Code.DECODE_MEMORY, Code.DECODER_CRASHED, Code.NON_FINITE, Code.SCORING_CRASHED),
     ),
     "Signals that cannot be read": (
         *(Code.NO_SAMPLING_FREQUENCY, Code.WAVEFORM_LENGTH, Code.UNSUPPORTED_WAVEFORM, Code.NO_UNIT),

@@ -7,6 +7,7 @@
     model/                                   the trained model; missing in a run that uses other runs' models
     uncalibrated/  detector/                 the detector before and after calibration: JSON that names models
     scores/  heatmaps/  evaluation/          outputs of the detector
+    scoring/                                 maps of scoring runs that have not ended
 """
 
 from __future__ import annotations

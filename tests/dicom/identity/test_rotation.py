@@ -43,6 +43,7 @@ _OTHER_TEXT = {
     *(f"promotions.{name}" for name in ("replaced_version", "replaced_sha256", "who", "why", "report_sha256")),
     *("promotions.chain_hash", "notices.key", "notices.severity", "notices.sentence"),
     *("scan_measures.route", "scan_measures.model_sha256"),
+    *(f"scoring_claims.{name}" for name in ("run_id", "model_sha256", "state", "worker")),
     *("schedules.name", "nights.schedule", "nights.state", "beats.name"),
     *("alerts.key", "alerts.severity", "alerts.sentence", "alerts.state"),
     *(f"alert_messages.{name}" for name in ("event", "receiver", "state", "reason")),
