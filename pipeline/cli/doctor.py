@@ -154,7 +154,10 @@ def _database(settings: Settings) -> Iterator[Check]:
 
 def _store(settings: Settings) -> Iterator[Check]:
     if "://" in settings.store:
-        yield _check("pixel store", True, "remote; not checked")
+        from pipeline.data.store.pixel_store import PixelStore
+
+        PixelStore(settings.store).exists("0" * 64)
+        yield _check("pixel store", True, "remote; it answers")
         return
     yield _writable("pixel store", Path(settings.store), "writable")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from pipeline import durable
 from pipeline.errors import CatalogueError, ConfigError
@@ -22,7 +24,7 @@ class ObjectStorage(Protocol):
         """Open for reading with seek; raises OSError (FileNotFoundError where it is missing)."""
 
     def exists(self, name: str) -> bool:
-        """Return whether the object exists."""
+        """Return whether the object exists; raises OSError where the storage does not answer."""
 
     def list_names(self, suffix: str) -> Iterator[str]:
         """Yield the names that end with `suffix`."""
@@ -44,7 +46,8 @@ def open_objects(url: str) -> ObjectStorage:
     import fsspec
 
     try:
-        system, root = fsspec.core.url_to_fs(url)
+        # A listing kept in memory would not show what other machines write or erase.
+        system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise ConfigError(f"store_url cannot be used: {error}. Install its fsspec driver, or set a folder.") from None
     return RemoteObjects(system, root)
@@ -104,18 +107,27 @@ class LocalObjects:
             self._swept = True
 
 
+SMALL_BYTES = 8 * 2**20  # an object up to this size is fetched in one request
+
+
 class RemoteObjects:
-    """Objects of an fsspec file system; object stores guarantee that a single put is atomic."""
+    """Objects of an fsspec file system.
+
+    Object stores have no rename and need none: a put makes an object visible whole or not at all, and answers when it
+    is durable; S3 shows it to every reader from then on (strong consistency, December 2020). An upload in parts that a
+    kill cuts off is never visible; a lifecycle rule of the bucket removes its parts.
+    """
 
     def __init__(self, system: Any, root: str) -> None:
         self._system = system
         self._root = root.rstrip("/")
+        self._folders: set[str] = set()
 
     def write(self, name: str, data: bytes) -> None:
         """See ObjectStorage."""
-        path = f"{self._root}/{name}"
+        path = self._path(name)
         try:
-            self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._make_folder(path.rpartition("/")[0])
             self._system.pipe_file(path, data)
         except Exception as error:  # every driver raises its own types
             raise CatalogueError(
@@ -123,24 +135,51 @@ class RemoteObjects:
             ) from None
 
     def open(self, name: str) -> IO[bytes]:
-        """See ObjectStorage."""
-        return self._system.open(f"{self._root}/{name}", "rb")
+        """See ObjectStorage. A small object takes one request, and so does its absence."""
+        path = self._path(name)
+        with _as_os_error():
+            start: bytes = self._system.cat_file(path, start=0, end=SMALL_BYTES)
+            if len(start) < SMALL_BYTES:
+                return io.BytesIO(start)
+            return cast(IO[bytes], self._system.open(path, "rb"))
 
     def exists(self, name: str) -> bool:
         """See ObjectStorage."""
-        return self._system.exists(f"{self._root}/{name}")
+        with _as_os_error():
+            return bool(self._system.exists(self._path(name)))
 
     def list_names(self, suffix: str) -> Iterator[str]:
         """See ObjectStorage."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _as_os_error():
             for path in self._system.find(self._root):
                 if path.endswith(suffix):
                     yield path.removeprefix(self._root).lstrip("/")
 
     def delete(self, name: str) -> bool:
-        """See ObjectStorage."""
-        try:
-            self._system.rm_file(f"{self._root}/{name}")
-        except FileNotFoundError:
+        """See ObjectStorage; S3 itself does not say whether there was anything to delete."""
+        if not self.exists(name):
             return False
+        with _as_os_error():
+            self._system.rm_file(self._path(name))
         return True
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _make_folder(self, folder: str) -> None:
+        """Make a folder once, for file systems that have folders: on S3 it costs a request that checks the bucket."""
+        if folder not in self._folders:
+            self._system.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Raise every driver's own errors as OSError, without their text: it may hold an address or a credential."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise OSError(errno.EIO, reason or f"the remote storage failed ({type(error).__name__})") from None

@@ -78,8 +78,17 @@ class PixelStore:
                 raise CatalogueError(_damaged(key, type(error).__name__)) from None
 
     def exists(self, key: str) -> bool:
-        """Return whether an object with this key exists; its content is not checked."""
-        return self._objects.exists(_name(key))
+        """Return whether an object with this key exists; its content is not checked.
+
+        Raises:
+            CatalogueError: the storage does not answer.
+        """
+        try:
+            return self._objects.exists(_name(key))
+        except OSError as error:
+            raise CatalogueError(
+                f"The pixel store does not answer: {error.strerror}. Check store_url, its credentials and the network."
+            ) from None
 
     def delete(self, key: str) -> bool:
         """Delete an object, and return whether it was there: only for the erasure of a patient and for retention.
