@@ -166,9 +166,7 @@ class DecodeLimits(Config):
     memory_bytes: int = Field(6 * 2**30, gt=0, description="address space of the decode worker, above its start")
     seconds: float = Field(60.0, gt=0, description="wall time for one file")
     sequence_depth: int = Field(32, gt=0, description="deepest nesting of sequences")
-    settle_seconds: float = Field(
-        0.0, ge=0, description="a file changed more recently than this counts as still being written"
-    )
+    settle_seconds: float = Field(0.0, ge=0, description="a file changed more recently is still being written")
 
 
 class ReviewPolicy(Config):
@@ -199,14 +197,9 @@ class ReviewPolicy(Config):
 class ScoringPolicy(Config):
     """Processes that share the scoring of a night; see `docs/how-to/machines.md`."""
 
-    runner: Literal["threads", "dask", "ray", "pool"] = Field(
-        "threads",
-        description="who scores: this process, a Dask or Ray cluster, or the other workers of the Prefect work pool",
-    )
+    runner: Literal["threads", "dask", "ray", "pool"] = Field("threads", description="who scores with this process")
     workers: int = Field(1, ge=1, description="processes (with `threads`: threads) that score a night at once")
-    address: str | None = Field(
-        None, description="address of the Dask scheduler or Ray cluster; default: one is started for the night"
-    )
+    address: str | None = Field(None, description="of the Dask scheduler or Ray cluster; default: a local one")
 
 
 class Settings(Config):
@@ -214,9 +207,7 @@ class Settings(Config):
 
     workspace: Path = Field(Path("nightread-data"), description="folder that holds everything below")
     catalogue_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in the workspace")
-    crosswalk_url: str | None = Field(
-        None, description="SQLAlchemy URL of the crosswalk; default: an SQLite file of its own"
-    )
+    crosswalk_url: str | None = Field(None, description="SQLAlchemy URL of the crosswalk; default: its own SQLite file")
     store_url: str | None = Field(None, description="fsspec URL or folder of the pixel store")
     mlflow_uri: str | None = Field(None, description="MLflow tracking URI; default: SQLite in the workspace")
     site: str = Field("local", min_length=1, description="issuer of patient IDs where a file names none")
