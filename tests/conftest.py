@@ -21,7 +21,7 @@ os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "300"
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="nightread-prefect-")
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +204,53 @@ def scored(
     report = score(run, settings)
     assert report.flagged == 2
     return ScoredNight(settings, report.run_id, phantom_night.planted)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedWorkspace:
+    """A workspace with a champion, and a challenger whose written gate report passes; runs by id."""
+
+    settings: Settings
+    champion: str
+    challenger: str
+
+
+@pytest.fixture(scope="session")
+def first_judged(
+    trained: TrainedWorkspace, phantom_night: PhantomNight, tmp_path_factory: pytest.TempPathFactory
+) -> JudgedWorkspace:
+    """A copy of the trained workspace with a second model; its report is written by hand, as there is no gate set."""
+    from pipeline.config import load_config
+    from pipeline.stages.detect.calibrate import calibrate
+    from pipeline.stages.detect.train import train
+    from pipeline.stages.operations.gate_report import REPORT, GateReport
+    from pipeline.stages.operations.promotion import read_gates
+    from pipeline.stages.operations.promotion_gates import GateLine
+    from pipeline.stages.run.run_config import RunConfig
+    from pipeline.stages.run.run_folder import RunFolder
+
+    settings = Settings(workspace=tmp_path_factory.mktemp("judged") / "workspace", workers=1)
+    shutil.copytree(trained.settings.workspace, settings.workspace)
+    config = load_config(phantom_night.config, RunConfig, ["method={name: pca, directions: 4}"])
+    run, champion = calibrate(train(config, settings), settings).run, trained.report.run
+    folder, before = RunFolder.open(run), Path(champion.path).name
+    lines = (
+        GateLine("AUROC", True, "AUROC +0.012 (95 % interval -0.010 to 0.034), not inferior by a margin of 0.03."),
+        GateLine("shadow", True, "On 60 studies of the last 14 nights the challenger flags 6.7%, the champion 5.0%."),
+    )
+    data = {"units": 48, "patients": 48, "patients_by_label": {"abnormal": 23, "normal": 25}, "sha256": "0" * 64}
+    gates = read_gates().model_dump(mode="json")
+    about = ("phantom-mr", folder.run_id, before, "2026-11-30T01:00:00Z", gates, lines, data)
+    folder.write_text(REPORT, GateReport(*about, run.sha256, champion.sha256).text())
+    return JudgedWorkspace(settings, before, folder.run_id)
+
+
+@pytest.fixture
+def judged(first_judged: JudgedWorkspace, tmp_path: Path) -> JudgedWorkspace:
+    """A copy of it, as promotions change it."""
+    place = tmp_path / "judged"
+    shutil.copytree(first_judged.settings.workspace, place, ignore=shutil.ignore_patterns("pixels", "cache"))
+    return replace(first_judged, settings=Settings(workspace=place, workers=1))
 
 
 @pytest.fixture

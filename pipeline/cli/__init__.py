@@ -11,7 +11,7 @@ import click
 from pipeline import __version__
 from pipeline.cli.admin import backup, identity, restore, serve
 from pipeline.cli.audit_findings import audit, reproduce
-from pipeline.cli.champions import promote, promotions, retrain, rollback
+from pipeline.cli.champions import promote, promotions, refuse, retrain, rollback
 from pipeline.cli.choosing import compare, grid
 from pipeline.cli.code_tasks import CODE_TASKS
 from pipeline.cli.degraded_images import RESTORATIONS
@@ -36,7 +36,7 @@ from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
 COMMANDS = (
     *(ingest, wrap, labels, series, train, score, evaluate, flagged, nightly, status),
-    *(retrain, promote, rollback, promotions, drift),
+    *(retrain, promote, refuse, rollback, promotions, drift),
     *(listen, pull, push),
     review,
     *(audit, reproduce, forget),

@@ -1,4 +1,4 @@
-"""Commands that change which model the night uses, and list who changed it: promote, rollback, promotions."""
+"""Commands that change which model the night uses, or refuse to, and list who did: promote, rollback, promotions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from pipeline.cli.output import find_shipped, json_option, print_json, print_rows, progress_bar, settings_of
 
 if TYPE_CHECKING:
-    from pipeline.stages.operations.promotion import Approval
+    from pipeline.stages.operations.promotion_move import Approval
 
 approve_option = click.option("--approve", "who", help="Name of the person who approves; recorded for good.")
 why_option = click.option("--why", help="The reason, in words; recorded for good.")
@@ -83,6 +83,34 @@ def rollback(context: click.Context, route: str, who: str | None, why: str | Non
     click.echo(f"{promotion.sentence()} Now: nightread score")
 
 
+@click.command(
+    short_help="Record that a challenger is not to become champion.",
+    epilog='Example: nightread refuse phantom-mr-dae-1f --approve "A. Meyer" --why "trained before the new coil"',
+)
+@click.argument("run")
+@approve_option
+@why_option
+@json_option
+@click.pass_context
+def refuse(context: click.Context, run: str, who: str | None, why: str | None, as_json: bool) -> None:
+    """Record that a challenger is not to become champion: who refused it, why, and on which gate report.
+
+    Nothing moves. The review app lists it no longer as waiting; nightread promote can still promote it.
+    """
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.stages.operations.approvals import refuse as record_refusal
+
+    approval, settings = _approval(who, why), settings_of(context)
+    if approval is None:
+        raise click.UsageError("A refusal is recorded: give --approve NAME and --why TEXT.")
+    with Catalogue.open(settings) as catalogue:
+        record = record_refusal(settings, catalogue, run, approval)
+    if as_json:
+        print_json(record.to_json())
+        return
+    click.echo(f"{record.champion.run}, version {record.champion.version}, is refused. The champion is as it was.")
+
+
 @click.command(short_help="List who made which model champion, and why.", epilog="Example: nightread promotions --json")
 @click.option("--route", help="Only this route.")
 @click.option("--verify", is_flag=True, help="Also check the chain of hashes; the exit code is 13 if it was altered.")
@@ -93,7 +121,7 @@ def promotions(context: click.Context, route: str | None, verify: bool, as_json:
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.data.catalogue.chain import Chain
     from pipeline.data.catalogue.promotion_records import list_promotions, verify_promotions
-    from pipeline.stages.operations.promotion import list_outside_moves
+    from pipeline.stages.operations.promotion_move import list_outside_moves
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue:
@@ -157,7 +185,7 @@ def retrain(
 
 
 def _approval(who: str | None, why: str | None) -> Approval | None:
-    from pipeline.stages.operations.promotion import Approval
+    from pipeline.stages.operations.promotion_move import Approval
 
     if who is None and why is None:
         return None

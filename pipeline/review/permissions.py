@@ -11,7 +11,7 @@ _READING = frozenset({"list", "view", "decide", "night", "model"})
 PERMISSIONS: dict[str, frozenset[str]] = {
     "reader": _READING,
     "lead": _READING | {"assign", "undo_any", "search_accession", "identify", "trace"},
-    "admin": frozenset({"users", "night", "model"}),
+    "admin": frozenset({"users", "promote", "night", "model"}),
     "auditor": frozenset({"audit", "export_audit", "trace", "night", "model"}),
 }
 ROLES = tuple(PERMISSIONS)

@@ -16,11 +16,12 @@ from pipeline.data.catalogue.schema import Base, now
 
 
 class PromotionRow(Base):
-    """One move of a route's alias `champion`: who moved it, when, why, and on which gate report.
+    """One move of a route's alias `champion`, or the refusal of a challenger: who, when, why, on which gate report.
 
-    `action` is promote, override (against the gates) or rollback. `run` and `version` are the new champion's, the
-    columns `replaced_*` those of the one before, "" for the first. `report_sha256` is the gate report's, "" for a
-    rollback.
+    `action` is promote, override (against the gates), rollback or refuse. `run` and `version` are the new champion's,
+    or the refused challenger's; the columns `replaced_*` those of the champion before, "" for the first and for a
+    refusal.
+    `report_sha256` is the gate report's, "" for a rollback.
     """
 
     __tablename__ = "promotions"
@@ -38,6 +39,14 @@ class PromotionRow(Base):
     why: Mapped[str]
     report_sha256: Mapped[str] = mapped_column(String(64), default="")
     chain_hash: Mapped[str] = mapped_column(String(64))
+
+
+class PromotionForm(Base):
+    """The token of a browser's form that has written a record, so that a form sent twice writes once."""
+
+    __tablename__ = "promotion_forms"
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    promotion_id: Mapped[int] = mapped_column(ForeignKey("promotions.id"))
 
 
 class NoticeRow(Base):

@@ -1,4 +1,4 @@
-"""Records of promotions: an append-only, hash-chained history of each route's champions."""
+"""Records of promotions and refusals: an append-only, hash-chained history of each route's champions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.data.catalogue.chain import Chain, Verdict
 from pipeline.data.catalogue.operations_schema import PromotionRow
 from pipeline.data.catalogue.schema import now
 
-Action = Literal["promote", "override", "rollback"]
+Action = Literal["promote", "override", "rollback", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,10 @@ class Champion:
 
 @dataclass(frozen=True, slots=True)
 class PromotionRecord:
-    """One line of the history; `before` is None for the first champion that it names."""
+    """One line of the history; `before` is None for a route's first champion, and for a refusal.
+
+    The `champion` of a refusal is the challenger that was refused.
+    """
 
     id: int
     at: datetime
@@ -40,6 +43,11 @@ class PromotionRecord:
     who: str
     why: str
     report_sha256: str
+
+    @property
+    def is_move(self) -> bool:
+        """Whether the champion changed."""
+        return self.action != "refuse"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, the time with zone."""
@@ -78,8 +86,9 @@ def earlier_champions(records: list[PromotionRecord], present: str) -> Iterator[
 
     After a rollback, the champion that was rolled back comes last.
     """
-    bad = [record.before for record in records if record.action == "rollback" and record.before is not None]
-    order = [one for record in records for one in (record.champion, record.before) if one is not None]
+    moves = [record for record in records if record.is_move]
+    bad = [record.before for record in moves if record.action == "rollback" and record.before is not None]
+    order = [one for record in moves for one in (record.champion, record.before) if one is not None]
     seen = {present}
     for one in (*(one for one in order if one not in bad), *bad):
         if one.sha256 not in seen:

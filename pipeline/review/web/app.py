@@ -16,6 +16,7 @@ from pipeline.review.web import (
     earlier,
     login,
     overview,
+    promotions_page,
     reading,
     similar_page,
     slice_pixels,
@@ -32,7 +33,7 @@ from pipeline.review.web.security import STATIC as STATIC_PATH
 from pipeline.review.web.security import Guard
 
 SCAN_PAGES = (reading, drafting, assigning, slice_pixels, strip_page, earlier, thumbnails, similar_page)
-MODULES = (login, worklist_page, *SCAN_PAGES, overview, trail_page, users_page)
+MODULES = (login, worklist_page, *SCAN_PAGES, overview, promotions_page, trail_page, users_page)
 TITLES = {403: "Not allowed", 404: "Not found", 409: "That did not work", 422: "Not valid", 503: "Try again"}
 
 

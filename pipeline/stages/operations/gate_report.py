@@ -31,6 +31,7 @@ from pipeline.stages.operations.promotion_gates import (
     judge_speed,
 )
 from pipeline.stages.run.open_run import OpenRun
+from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress, score_dataset
 from pipeline.types import NORMAL_SETS, RunRef
 
@@ -48,6 +49,8 @@ class GateReport:
         gates: the limits.
         lines: one per gate.
         data: units, patients and hash of the gate set.
+        challenger_sha256, champion_sha256: of the detectors; "" for a missing champion, and in reports from before
+            these fields.
     """
 
     route: str
@@ -57,6 +60,8 @@ class GateReport:
     gates: dict[str, Any]
     lines: tuple[GateLine, ...]
     data: dict[str, Any]
+    challenger_sha256: str = ""
+    champion_sha256: str = ""
 
     @property
     def passed(self) -> bool:
@@ -123,7 +128,28 @@ def measure_gates(
         gates.model_dump(mode="json"),
         tuple(lines),
         _describe(frame),
+        challenger.sha256,
+        "" if champion is None else champion.sha256,
     )
+
+
+def read_gate_report(folder: RunFolder) -> tuple[GateReport, str]:
+    """Return the report in a run's folder with the SHA-256 of its bytes; whether it passes is judged from its lines.
+
+    Raises:
+        ArtefactError: the gates were not measured, or the file is damaged.
+    """
+    again = f"Measure them: nightread promote {folder.run_id}"
+    try:
+        data = (folder.path / REPORT).read_bytes()
+    except OSError:
+        raise ArtefactError(f"The gates of {folder.run_id} were not measured yet. {again}") from None
+    try:
+        values = {name: value for name, value in json.loads(data).items() if name != "passed"}
+        report = GateReport(**{**values, "lines": tuple(GateLine(**line) for line in values["lines"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise ArtefactError(f"The gate report of {folder.run_id} is damaged. {again}") from None
+    return report, hashlib.sha256(data).hexdigest()
 
 
 def refuse_learned(challenger: OpenRun, gate_set: Selection) -> None:

@@ -12,27 +12,24 @@ from typing import Any
 
 from pipeline.config import Settings, find_shipped_file, load_config
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.chain import Chain
+from pipeline.data.catalogue.promotion_forms import SeenState, read_written
 from pipeline.data.catalogue.promotion_records import (
     Action,
     Champion,
-    PromotionRecord,
-    add_promotion,
     earlier_champions,
     list_promotions,
 )
-from pipeline.data.catalogue.schema import now
 from pipeline.detection.detector_file import check_detector, read_detector
 from pipeline.errors import ArtefactError, EmptySelection, PromotionRefused
 from pipeline.stages.operations.gate_report import REPORT, GateReport, measure_gates
 from pipeline.stages.operations.promotion_gates import PromotionGates
+from pipeline.stages.operations.promotion_move import Approval, Move, make_move
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.run.score_slices import OnProgress
-from pipeline.tracking.registry import find_champion, find_version, promote, read_aliases
+from pipeline.tracking.registry import find_champion, find_version, read_aliases
 from pipeline.types import RunRef
 
 GATES = "configs/promotion/gates.yaml"
-NAME_CHARACTERS, REASON_CHARACTERS = 64, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,22 +52,6 @@ class Promotion:
         """Return a sentence on the new champion and the version that it replaced."""
         replaced = f" in place of version {self.replaced}" if self.replaced not in (None, self.version) else ""
         return f"Version {self.version} ({self.run}) is the champion of {self.route}{replaced}."
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """The person who approves a move, and why; both are recorded for good."""
-
-    who: str
-    why: str
-
-    def __post_init__(self) -> None:
-        for name, text, most in (("name", self.who, NAME_CHARACTERS), ("reason", self.why, REASON_CHARACTERS)):
-            if not text.strip() or len(text) > most or not text.isprintable():
-                raise PromotionRefused(
-                    f"The {name} {text[:20]!r} cannot be recorded: it must have 1 to {most} printable characters. Give "
-                    "--approve NAME --why TEXT."
-                )
 
 
 def promote_run(
@@ -99,6 +80,38 @@ def promote_run(
         ArtefactError: no run or several match; the run registered no model; the registry does not respond.
         PromotionRefused: a gate is not passed, nobody approved, or the run is of another route.
     """
+    one = check_candidate(settings, run, route)
+    own, folder, version = one.route, one.folder, one.version
+    before = read_aliases(settings, own).get("champion")
+    if before == version:
+        return Promotion(own, folder.run_id, version, before)
+    with Catalogue.open(settings) as catalogue:
+        champion = find_champion(settings, own)
+        runs = RunRef(str(folder.path), one.detector), champion
+        report = _judge(catalogue, settings, runs, gates, override, on_progress)
+        if report is not None:
+            folder.write_text(REPORT, report.text())
+        _refuse(report, approval, override, folder.run_id)
+        if approval is None:
+            raise PromotionRefused("Nobody approved.")  # `_refuse` has said so
+        action: Action = "promote" if report is not None and report.passed else "override"
+        moved = Move(own, action, Champion(folder.run_id, version, one.detector))
+        make_move(catalogue, settings, moved, approval, "" if report is None else report.sha256)
+    return Promotion(own, folder.run_id, version, before, action, report)
+
+
+def check_candidate(settings: Settings, run: str, route: str | None = None) -> Candidate:
+    """Return a run that may become champion of its route, whatever its gates say.
+
+    Args:
+        settings: settings of the workspace.
+        run: the run's id, or an unambiguous prefix.
+        route: the route that is meant, if one is.
+
+    Raises:
+        ArtefactError: no run or several match; the run registered no model; the registry does not respond.
+        PromotionRefused: the run learned from labelled patients in gate, or is of another route.
+    """
     folder = RunFolder.find(settings, run)
     config = folder.read_config()
     own = config.data.route
@@ -109,26 +122,18 @@ def promote_run(
             "promote that run."
         )
     _refuse_other_route(folder, own, route)
-    before, version = read_aliases(settings, own).get("champion"), find_version(settings, own, str(folder.path))
-    if before == version:
-        return Promotion(own, folder.run_id, version, before)
-    with Catalogue.open(settings) as catalogue:
-        champion = find_champion(settings, own)
-        challenger = folder.read_calibrated()
-        report = _judge(catalogue, settings, (challenger, champion), gates, override, on_progress)
-        if report is not None:
-            folder.write_text(REPORT, report.text())
-        _refuse(report, approval, override, folder.run_id)
-        if approval is None:
-            raise PromotionRefused("Nobody approved.")  # `_refuse` has said so
-        action: Action = "promote" if report is not None and report.passed else "override"
-        moved = _Move(own, action, Champion(folder.run_id, version, challenger.sha256))
-        _move(catalogue, settings, moved, champion, approval, "" if report is None else report.sha256)
-    return Promotion(own, folder.run_id, version, before, action, report)
+    version = find_version(settings, own, str(folder.path))
+    return Candidate(folder, own, version, folder.read_calibrated().sha256)
 
 
-def rollback(settings: Settings, route: str, approval: Approval) -> Promotion:
+def rollback(settings: Settings, route: str, approval: Approval, seen: SeenState | None = None) -> Promotion:
     """Make the champion before the present one the champion again; the next night uses it.
+
+    Args:
+        settings: settings of the workspace.
+        route: whose champion.
+        approval: who goes back, and why.
+        seen: the browser's form; one that is sent twice moves once.
 
     Raises:
         PromotionRefused: the route has no earlier champion.
@@ -139,15 +144,30 @@ def rollback(settings: Settings, route: str, approval: Approval) -> Promotion:
     if champion is None or before is None:
         raise PromotionRefused(f"The route {route!r} has no champion. `nightread runs` lists the models.")
     with Catalogue.open(settings) as catalogue:
-        earlier = next(earlier_champions(list_promotions(catalogue, route), champion.sha256), None)
+        earlier = _read_goal(catalogue, seen) or next(
+            earlier_champions(list_promotions(catalogue, route), champion.sha256), None
+        )
         if earlier is None:
             raise PromotionRefused(
                 f"The route {route!r} has had one champion only, version {before}, so nothing can be rolled back to. "
                 "Promote another run: nightread promote RUN"
             )
-        check_detector(RunFolder(settings.runs / earlier.run).detector, earlier.sha256)
-        _move(catalogue, settings, _Move(route, "rollback", earlier), champion, approval, "")
+        move = Move(route, "rollback", earlier)
+
+        def _check(_: RunRef | None) -> None:
+            if seen is not None and seen.basis != earlier.sha256:
+                raise PromotionRefused(f"A rollback of {route} leads to another champion by now. Load the page again.")
+            check_detector(RunFolder(settings.runs / earlier.run).detector, earlier.sha256)
+
+        make_move(catalogue, settings, move, approval, "", seen, _check)
     return Promotion(route, earlier.run, earlier.version, before, "rollback")
+
+
+def _read_goal(catalogue: Catalogue, seen: SeenState | None) -> Champion | None:
+    """Return where a form that was recorded before has gone back to: after it, a rollback leads elsewhere."""
+    with catalogue.reading() as session:
+        row = None if seen is None else read_written(session, seen)
+        return None if row is None else Champion(row.run, row.version, row.detector_sha256)
 
 
 def read_gates(path: Path | None = None) -> PromotionGates:
@@ -156,30 +176,13 @@ def read_gates(path: Path | None = None) -> PromotionGates:
 
 
 @dataclass(frozen=True, slots=True)
-class _Move:
-    """Where the alias goes."""
+class Candidate:
+    """A run that may become champion: its folder, route and registered version, and the SHA-256 of its detector."""
 
+    folder: RunFolder
     route: str
-    action: Action
-    to: Champion
-
-
-def _move(
-    catalogue: Catalogue, settings: Settings, move: _Move, champion: RunRef | None, approval: Approval, report: str
-) -> None:
-    """Record the move and make it, in one transaction: if the registry refuses, nothing is recorded."""
-    before = None
-    if champion is not None:
-        version = read_aliases(settings, move.route)["champion"]
-        before = Champion(Path(champion.path).name, version, champion.sha256)
-    record = PromotionRecord(
-        0, now(), move.route, move.action, move.to, before, approval.who.strip(), approval.why.strip(), report
-    )
-    chain = Chain.open(settings, catalogue)
-    with catalogue.session() as session:
-        add_promotion(session, chain, record)
-        session.flush()
-        promote(settings, move.route, move.to.version)
+    version: str
+    detector: str
 
 
 def _judge(
@@ -220,19 +223,3 @@ def _refuse_other_route(folder: RunFolder, own: str, named: str | None) -> None:
                 f"{folder.run_id} is of the route {own!r}, not of {other!r}. A champion scores its own route only; "
                 "name a run of that route (nightread runs)."
             )
-
-
-def list_outside_moves(settings: Settings, catalogue: Catalogue) -> list[str]:
-    """Return a sentence for each route whose alias is not where the last recorded move left it."""
-    sentences, seen = [], set()
-    for record in list_promotions(catalogue):
-        if record.route in seen:
-            continue
-        seen.add(record.route)
-        version = read_aliases(settings, record.route).get("champion")
-        if version != record.champion.version:
-            sentences.append(
-                f"The champion of {record.route} is version {version or 'none'}, but the last recorded move made it "
-                f"version {record.champion.version}: somebody moved it in MLflow, without a record."
-            )
-    return sentences

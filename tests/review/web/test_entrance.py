@@ -12,7 +12,15 @@ from pipeline.review.web.config import WebConfig
 
 Open = Callable[..., Any]
 PAGES = ("/", "/scan/1", "/night", "/models", "/model/0123456789abcdef", "/audit", "/audit.jsonl", "/scan/1/similar")
-PAGES += ("/users", "/password", "/scan/1/earlier/0", "/scan/1/viewer", "/scan/1/draft", "/audit/finding")
+PAGES += (
+    "/users",
+    "/password",
+    "/scan/1/earlier/0",
+    "/scan/1/viewer",
+    "/scan/1/draft",
+    "/audit/finding",
+    "/promotions",
+)
 PIXELS = ("/scan/1/pixels/0/0", "/scan/1/heat/0/0", "/scan/1/reconstruction/0/0", "/scan/1/similar/0.png")
 PIXELS += ("/scan/1/thumbnail.png", "/scan/1/strip/0/0.svg", "/scan/1/earlier/0/pixels/0/0")
 FORMS = (
@@ -20,7 +28,7 @@ FORMS = (
     "/accession",
     *(f"/scan/1/{what}" for what in ("decision", "undo", "hold", "release", "draft", "draft/discard", "heatmap")),
 )
-FORMS += ("/scan/1/assign", "/scan/1/unassign", "/users", "/users/ben/disable", "/password")
+FORMS += ("/scan/1/assign", "/scan/1/unassign", "/users", "/users/ben/disable", "/password", "/promotions")
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -18,8 +18,9 @@ from pipeline.data.catalogue.notices import list_notices
 from pipeline.data.catalogue.promotion_records import list_promotions, verify_promotions
 from pipeline.errors import ArtefactError, PromotionRefused
 from pipeline.stages.operations.gate_report import REPORT
-from pipeline.stages.operations.promotion import Approval, Promotion, list_outside_moves, promote_run, rollback
+from pipeline.stages.operations.promotion import Promotion, promote_run, rollback
 from pipeline.stages.operations.promotion_gates import PromotionGates
+from pipeline.stages.operations.promotion_move import Approval, list_outside_moves
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.stages.watch.site_config import SiteConfig
 from pipeline.stages.watch.troubles import find_conditions
