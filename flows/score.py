@@ -28,7 +28,7 @@ HELPER = "score-helper/scoring"  # deployment of `help_score`
 def score_route(run: dict[str, str], workspace: str) -> dict[str, Any]:
     """Score with one detector; studies that it has already scored are skipped, so a retry repeats nothing."""
     with keep_discreet(), log_progress("Scoring", "slices") as advance:
-        return score_stage(RunRef(**run), Settings.load(workspace), on_progress=advance).to_json()
+        return score_stage(RunRef(**run), Settings.load(workspace), on_progress=advance, for_report=True).to_json()
 
 
 @task(name="show-flagged", timeout_seconds=HOUR, **STEADY)

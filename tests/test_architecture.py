@@ -43,6 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("stages.auto", "stages.choose", "stages.generate", "stages.operations", "stages.watch"),
     ("stages.audit",),
     ("stages.benchmark", "stages.pacs", "stages.up"),
+    ("stages.reliability",),
     ("review",),
     ("review.web",),
     ("cli", "flows"),

@@ -16,6 +16,7 @@ from pipeline.cli.benchmark import (
     benchmark_diffusion,
     benchmark_drift,
     benchmark_modes,
+    benchmark_reliability,
     benchmark_retrieval,
     benchmark_run,
 )
@@ -235,6 +236,7 @@ benchmark.add_command(benchmark_anomalib)
 benchmark.add_command(benchmark_modes)
 benchmark.add_command(benchmark_retrieval)
 benchmark.add_command(benchmark_drift)
+benchmark.add_command(benchmark_reliability)
 
 
 @benchmark.command(

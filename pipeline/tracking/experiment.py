@@ -207,6 +207,7 @@ def track(
     parent: str | None = None,
     system_metrics: bool = True,
     about: str = "",
+    one_of_its_name: bool = False,
 ) -> Iterator[TrackedRun]:
     """Open (or, with `run_id`, reopen) a run and close it as FINISHED, or as FAILED if the block raises.
 
@@ -218,10 +219,13 @@ def track(
         parent: id of the parent run.
         system_metrics: log CPU, memory, disk, network and GPU while the block runs.
         about: description of a new run, in Markdown.
+        one_of_its_name: continue the run of this name that a killed process left unfinished.
     """
     connect(settings)
     import mlflow
 
+    if one_of_its_name and run_id is None:
+        run_id = _find_unfinished(settings, experiment, name)
     fresh = run_id is None
     with mlflow.start_run(
         run_id=run_id,
@@ -230,9 +234,18 @@ def track(
         parent_run_id=parent if fresh else None,
         log_system_metrics=system_metrics,
     ) as run:
-        if fresh:
+        if fresh or one_of_its_name:
             mlflow.set_tags(git_state() | versions() | ({NOTE: about} if about else {}))
         yield TrackedRun(run.info.run_id)
+
+
+def _find_unfinished(settings: Settings, experiment: str, name: str) -> str | None:
+    """Return the id of the newest run of an experiment and name that has not ended well; None without one."""
+    from mlflow import MlflowClient
+
+    query = f"attributes.run_name = '{name}' and attributes.status != 'FINISHED'"
+    runs = MlflowClient().search_runs([_experiment(experiment, settings)], query, max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def log_headline(settings: Settings, run_id: str, values: Mapping[str, float], tags: Mapping[str, str]) -> None:

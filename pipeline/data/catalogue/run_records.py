@@ -9,13 +9,15 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.schema import FindingRow, NotScored, RunRow, Series, TestOpening, now
 from pipeline.errors import CatalogueError
 from pipeline.types import Finding
+
+PENDING = "pending"  # key of a run's summary: what is still to be done with its result, should its process die first
 
 
 class RunRecords:
@@ -45,6 +47,22 @@ class RunRecords:
         with self.session() as session:
             run = _run(session, run_id)
             run.state, run.summary, run.sha256, run.ended_at = state, summary or {}, sha256, now()
+
+    def settle(self, run_ids: Sequence[str], step: str) -> None:
+        """Record that a step which was still to be done with these runs is done."""
+        with self.session() as session:
+            for run_id in run_ids:
+                run = _run(session, run_id)
+                rest = [one for one in run.summary.get(PENDING, ()) if one != step]
+                run.summary = {**run.summary, PENDING: rest}
+
+    def list_pending(self, kind: str, step: str, route: str | None = None) -> list[RunRow]:
+        """Return the ended runs of a kind with a step that is still to be done (`PENDING`), oldest first."""
+        query = select(RunRow).where(RunRow.kind == kind, RunRow.state == "done")
+        query = query.where(cast(RunRow.summary[PENDING], String).contains(f'"{step}"'))
+        query = query.order_by(RunRow.started_at, RunRow.run_id)
+        with self.reading() as session:
+            return list(session.scalars(query if route is None else query.where(RunRow.route == route)))
 
     def run(self, run_id: str) -> RunRow:
         """Return one run.

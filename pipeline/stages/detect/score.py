@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.reading_list import draw_reading_lists
-from pipeline.data.catalogue.run_records import write_findings
+from pipeline.data.catalogue.run_records import PENDING, write_findings
 from pipeline.data.catalogue.scan_measures import write_measures
+from pipeline.data.catalogue.schema import RunRow
 from pipeline.data.catalogue.scoring_claims import Claims, join_run, list_unscored
 from pipeline.data.images.dataset import fingerprint
 from pipeline.data.sets.selection import NotScoredSeries, Selection
@@ -35,6 +36,7 @@ from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import list_routes_with_champions
 from pipeline.types import RunRef
 
+LOG, REPORT = "log", "report"  # what is still to be done with a run after its findings are stored
 POLL_SECONDS = 1.0  # between looks at whether others have ended
 
 
@@ -84,13 +86,15 @@ def score(
     again: bool = False,
     on_progress: OnProgress | None = None,
     exported: Path | None = None,
+    for_report: bool = False,
 ) -> ScoreReport:
     """Score the studies of the run's route that nobody has labelled and that it has not scored yet.
 
     A labelled study has been read, so it belongs to training or evaluation, not to tonight's list. A series that cannot
     be scored is listed with its code and does not stop the rest. Processes that score with the same detector at once
     share the studies and report one run; one that is killed leaves its studies to the others, or to the next call. The
-    findings appear together, at the end of the run.
+    findings appear together, at the end of the run. What was killed before it was logged in MLflow is logged by the
+    next run of the detector.
 
     Args:
         run: a calibrated run.
@@ -98,6 +102,7 @@ def score(
         again: also score studies that already have a finding of this detector.
         on_progress: called with (slices done here, total slices of the run).
         exported: folder of an export of this very detector (`nightread export`), which then computes the scores.
+        for_report: a night's report is to follow; if it does not come, the next one says what this run did.
 
     Raises:
         ArtefactError: the detector is not the registered one, or the export is of another detector, or altered.
@@ -120,12 +125,25 @@ def score(
             while True:
                 with claims.renewed():
                     _work(shards, on_progress, total)
-                report = _end(opened, claims, labelled, "" if exported is None else hash_file(exported / EXPORT))
+                sealed = "" if exported is None else hash_file(exported / EXPORT)
+                report = _end(opened, claims, labelled, sealed, [LOG, REPORT] if for_report else [LOG])
                 if report is not None:
                     return report
         except BaseException:
             claims.fail()
             raise
+
+
+def list_unreported(settings: Settings, beside: Collection[str]) -> list[dict[str, Any]]:
+    """Return the reports of earlier runs that no night's report mentions, since their night was stopped before it.
+
+    Args:
+        settings: the workspace.
+        beside: runs that are left out, such as tonight's.
+    """
+    with Catalogue.open(settings) as catalogue:
+        waiting = catalogue.list_pending("score", REPORT)
+    return [_report_of(run).to_json() for run in waiting if run.run_id not in beside]
 
 
 def _choose(opened: OpenRun, gate: DomainGate | None, again: bool) -> tuple[Selection, int]:
@@ -159,7 +177,7 @@ def _list_not_scored(claims: Claims, rows: Sequence[NotScoredSeries]) -> None:
     claims.catalogue.add_not_scored(claims.run_id, [(row.series_id, row.code, row.sentence) for row in rows])
 
 
-def _end(opened: OpenRun, claims: Claims, labelled: int, exported: str) -> ScoreReport | None:
+def _end(opened: OpenRun, claims: Claims, labelled: int, exported: str, pending: Sequence[str]) -> ScoreReport | None:
     """End the run that is complete, or report it as another worker ended it; None if it has got new studies."""
     results = claims.read_results()
     scored = [read_finding(result["finding"]) for result in results.values() if "finding" in result]
@@ -174,20 +192,33 @@ def _end(opened: OpenRun, claims: Claims, labelled: int, exported: str) -> Score
             write_findings(session, claims.run_id, flagged.findings, opened.ref.sha256)
             measures = {study: result["measures"] for study, result in results.items() if "measures" in result}
             write_measures(session, opened.route, opened.ref.sha256, measures)
-            run.summary, run.sha256 = {**report.to_json(), "environment": read_environment()}, opened.ref.sha256
+            about = {"environment": read_environment(), PENDING: list(pending)}
+            run.summary, run.sha256 = report.to_json() | about, opened.ref.sha256
     if ending is None:
         return _read_report(claims)
     maps.remove()
     draw_reading_lists(claims.catalogue, opened.settings.review)
-    _log(report, opened, [one.study_id for one in flagged.findings])
+    _log_pending(opened)
     return report
+
+
+def _log_pending(opened: OpenRun) -> None:
+    """Log every run of this detector that was not logged yet: this one, and those that were killed before it."""
+    catalogue, folder = opened.catalogue, opened.settings.relative(opened.folder.path)
+    for run in catalogue.list_pending("score", LOG, opened.route):
+        if run.folder == folder and run.sha256 == opened.ref.sha256:
+            _log(_report_of(run), opened, [row.study_id for row in catalogue.list_findings(run.run_id)])
+            catalogue.settle([run.run_id], LOG)
 
 
 def _read_report(claims: Claims) -> ScoreReport | None:
     """Return the report of the worker that ended the run; None if nobody has."""
     run = claims.catalogue.run(claims.run_id)
-    if run.state != "done":
-        return None
+    return _report_of(run) if run.state == "done" else None
+
+
+def _report_of(run: RunRow) -> ScoreReport:
+    """Return the report of a run that has ended."""
     return ScoreReport(**{field.name: run.summary[field.name] for field in fields(ScoreReport)})
 
 
@@ -205,7 +236,7 @@ def _log(report: ScoreReport, opened: OpenRun, studies: Sequence[str]) -> None:
     folder, settings = opened.folder, opened.settings
     about = f"Scans of one night, scored by `{folder.run_id}`: {report.studies} studies, {report.flagged} flagged."
     parent = folder.read("mlflow.json")["run_id"]
-    with track(settings, report.route, report.run_id, parent=parent, about=about) as tracked:
+    with track(settings, report.route, report.run_id, parent=parent, about=about, one_of_its_name=True) as tracked:
         tracked.log_config(opened.config)
         tracked.log_data(fingerprint(opened.choose(study_ids=studies).slices), "scoring")
         models = [str(item["sha256"]) for item in read_detector(folder.detector, opened.ref.sha256).spec["models"]]

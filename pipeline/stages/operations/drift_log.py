@@ -24,7 +24,8 @@ def log_drift(settings: Settings, watch: DriftWatch, routes: Collection[str]) ->
             continue
         statistics = [one for one in watch.statistics if one.route == route]
         about = " ".join(one.sentence() for one in streams if not one.group)
-        with track(settings, route, f"drift {now():%Y-%m-%d}", system_metrics=False, about=about) as tracked:
+        name = f"drift {now():%Y-%m-%d}"
+        with track(settings, route, name, system_metrics=False, about=about, one_of_its_name=True) as tracked:
             for number, one in enumerate(streams):
                 tracked.log_text(draw_evidence(one.chart(), f"stream-{number}"), f"drift/{number:02d}.svg")
             whole = next(one.evidence for one in streams if not one.group)

@@ -15,6 +15,7 @@ from pipeline.data.sets.selection import count_studies_by_route
 from pipeline.data.sets.series_kind import SeriesKind
 from pipeline.detection.detector_file import check_detector
 from pipeline.errors import ArtefactError
+from pipeline.stages.detect.score import REPORT, list_unreported
 from pipeline.stages.detect.usable_champion import find_usable_champion
 from pipeline.stages.operations.drift import read_drift_of_runs
 from pipeline.stages.operations.drift_log import log_drift
@@ -70,7 +71,11 @@ def build_night_report(
     evaluated: Sequence[dict[str, Any]],
     failures: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the night's report as JSON: counts, flagged scans, and the page itself as `markdown`."""
+    """Return the night's report as JSON: counts, flagged scans, and the page itself as `markdown`.
+
+    It also shows what an earlier night scored that was stopped before its own report.
+    """
+    scored = [*list_unreported(settings, {report["run_id"] for report in scored}), *scored]
     with Catalogue.open(settings) as catalogue:
         flagged = [row for report in scored for row in list_flagged(catalogue, report["run_id"])]
         refused = catalogue.count_rejections()
@@ -99,6 +104,8 @@ def build_night_report(
         "failures": list(failures),
         "notices": [notice.to_json() for notice in notices],
     }
+    with Catalogue.open(settings) as catalogue:
+        catalogue.settle(run_ids, REPORT)
     return report | {"markdown": _page(report)}
 
 

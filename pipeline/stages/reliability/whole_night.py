@@ -1,0 +1,118 @@
+"""One whole small night on phantoms: ingest, score, reading list, report, and objects into a folder.
+
+It runs the stages of `flows.nightly` without Prefect, whose own state does not belong to the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import ReviewPolicy, Settings, load_config
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.exports import list_exports
+from pipeline.data.ingest.ingest import ingest
+from pipeline.data.labels.labels import import_labels
+from pipeline.dicom.network.send import Folder
+from pipeline.dicom.phantom.folder import write_labels, write_phantoms
+from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.detect.score import find_detectors_to_run, score
+from pipeline.stages.detect.train import train
+from pipeline.stages.operations.night_report import build_night_report
+from pipeline.stages.pacs.push import push
+from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.watch.nights import record_night, summarise
+
+RUN = """
+name: reliability
+data:
+  route: phantom-mr
+  normaliser: {kind: mr_percentile, image_size: 32}
+  splits:
+    normals: {train: 0.4, validate: 0.1, calibrate: 0.3, develop: 0.2}
+    others: {develop: 1.0}
+method: {name: ae, widths: [8, 16, 16], hidden: 64}
+training: {images: 200, batch_size: 16, validate_every_images: 100}
+detection: {flagging: {rule: capacity, capacity: 2, alpha: 0.2}}
+evaluation: {resamples: 100}
+"""
+PHASES = ("ingest", "score", "report", "push")
+READ_ALL = ReviewPolicy(sample_share=1.0)  # the sample is drawn by lot, so two nights can be compared only without it
+
+OnPhase = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hospital:
+    """A prepared workspace with a champion, and what arrives tonight; `outbox` gets the objects."""
+
+    workspace: Path
+    inbox: Path
+    outbox: Path
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the workspace."""
+        return Settings(workspace=self.workspace, workers=1, review=READ_ALL)
+
+
+def prepare(folder: Path, tonight: int = 6) -> Hospital:
+    """Write phantoms, train a tiny champion on 48 labelled ones, read one earlier night, and write tonight's inbox.
+
+    Args:
+        folder: empty or missing.
+        tonight: number of studies that arrive tonight; half of them have a lesion.
+    """
+    hospital = Hospital(folder / "workspace", folder / "inbox", folder / "outbox")
+    settings = hospital.settings
+    studies = write_phantoms(folder / "archive", 48, "MR", 1 / 6, 5, size=32).studies
+    ingest([folder / "archive"], settings)
+    import_labels(write_labels(studies, folder / "labels"), settings)
+    (folder / "run.yaml").write_text(RUN, encoding="utf-8")
+    calibrate(train(load_config(folder / "run.yaml", RunConfig), settings), settings)
+    write_phantoms(folder / "earlier", 6, "MR", 0.5, 6, size=32, grades=(3,))
+    run_night(settings, [folder / "earlier"], hospital.outbox)
+    write_phantoms(hospital.inbox, tonight, "MR", 0.5, 7, size=32, grades=(3,))
+    return hospital
+
+
+def run_night(
+    settings: Settings, roots: Sequence[Path], outbox: Path, on_phase: OnPhase = lambda _: None
+) -> dict[str, Any]:
+    """Run the parts of a night in the order of `flows.nightly`, then send what it flagged; return the night's report.
+
+    Args:
+        settings: of a workspace with a champion.
+        roots: folders to ingest.
+        outbox: folder that receives the objects.
+        on_phase: called with the name of each part as it begins (`PHASES`), and with "" at the end.
+    """
+    with record_night(settings, "nightly") as night:
+        on_phase("ingest")
+        taken = ingest(list(roots), settings)
+        on_phase("score")
+        scored = [score(champion, settings, for_report=True) for champion in find_detectors_to_run(settings)]
+        on_phase("report")
+        report = build_night_report(settings, [taken.to_json()], [one.to_json() for one in scored], [])
+        night.summary = summarise(report)
+        on_phase("push")
+        send_flagged(settings, outbox)
+    on_phase("")
+    return report
+
+
+def send_flagged(settings: Settings, outbox: Path) -> None:
+    """Send the objects of every scoring run whose flagged findings were not all sent yet."""
+    with Catalogue.open(settings) as catalogue:
+        runs = [run.run_id for run in catalogue.list_runs("score")]
+        pending = [run_id for run_id in runs if _is_unsent(catalogue, run_id)]
+    for run_id in reversed(pending):
+        push(run_id, settings, Folder(outbox))
+
+
+def _is_unsent(catalogue: Catalogue, run_id: str) -> bool:
+    exports = list_exports(catalogue, run_id)
+    sent = {row.finding_id for row in exports} - {row.finding_id for row in exports if row.state != "sent"}
+    return any(finding.id not in sent for finding in catalogue.list_findings(run_id, flagged=True))
