@@ -39,9 +39,9 @@ Example:
 def up(context: click.Context, only: Sequence[Any], site_file: Path | None, as_json: bool, **ports: int | None) -> None:
     """Start Prefect's server, the schedules, MLflow's pages, the reading list, the DICOM listener and the watch.
 
-    Once each is healthy, their addresses are printed. One that dies is restarted. Everything stops with Ctrl-C or
-    SIGTERM, and nothing is left behind. All listen on 127.0.0.1 unless site.yaml says otherwise. --json prints one line
-    per event.
+    Once each is healthy, their addresses are printed. One that dies or hangs is restarted. Everything stops with Ctrl-C
+    or SIGTERM, and nothing is left behind. All listen on 127.0.0.1 unless site.yaml says otherwise. --json prints
+    one line per event.
     """
     from pipeline.stages.up.parts import plan
     from pipeline.stages.up.run_site import running_site
@@ -61,7 +61,7 @@ def up(context: click.Context, only: Sequence[Any], site_file: Path | None, as_j
         signal.signal(number, lambda *_: ended.set())
     tell = _teller(as_json)
     tell("", f"Starting {', '.join(part.name for part in parts)}")
-    with running_site(settings, parts, tell, ended) as running:
+    with running_site(settings, parts, tell, ended, site.watch.restart_seconds) as running:
         if not ended.is_set():
             _print_addresses(parts, as_json)
             running.keep(ended)

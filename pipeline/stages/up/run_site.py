@@ -23,6 +23,7 @@ from pipeline.stages.watch.components import FOLDER, RUNNING, write_running
 
 HEALTHY_SECONDS = 600.0
 LOOK_SECONDS = 1.0
+CHECK_SECONDS = 5.0  # between two health checks, of one component after the other
 AGAIN_SECONDS = 300.0  # after which a component that the process manager gave up is started again
 LOG_LINES = 15
 TRIES = 2  # of a component that has never been healthy, before its configuration counts as wrong
@@ -31,7 +32,9 @@ Tell = Callable[[str, str], None]  # name of a component, what happened to it
 
 
 @contextmanager
-def running_site(settings: Settings, parts: Sequence[Part], tell: Tell, ended: threading.Event) -> Iterator[Site]:
+def running_site(
+    settings: Settings, parts: Sequence[Part], tell: Tell, ended: threading.Event, restart_seconds: float = 0.0
+) -> Iterator[Site]:
     """Start the components and yield once all are healthy; stop everything at the end, and leave no process behind.
 
     Args:
@@ -39,6 +42,7 @@ def running_site(settings: Settings, parts: Sequence[Part], tell: Tell, ended: t
         parts: the components, in the order of starting.
         tell: called with the name of a component and what happened to it.
         ended: set when the user asks for the end, also while it is still starting.
+        restart_seconds: a component that runs and does not answer for so long is restarted; 0 leaves it.
 
     Raises:
         ConfigError: another `up` runs on this workspace, a port is in use, or a component does not become healthy.
@@ -51,7 +55,7 @@ def running_site(settings: Settings, parts: Sequence[Part], tell: Tell, ended: t
         Catalogue.open(settings).close()  # its tables are made once, and not by all components at once
         started_at = now()
         with managing(settings, parts) as manager:
-            site = Site(settings, parts, manager, tell, started_at)
+            site = Site(settings, parts, manager, tell, started_at, restart_seconds)
             write_running(settings, tuple(part.component for part in parts), started_at)
             try:
                 site.start(ended)
@@ -88,10 +92,15 @@ class Site:
     manager: Manager
     tell: Tell
     started_at: datetime
+    restart_seconds: float = 0.0
     pids: dict[str, int] = field(default_factory=dict)
     given_up: dict[str, float] = field(default_factory=dict)
     tries: dict[str, set[int]] = field(default_factory=dict)  # process ids of each component
     recovering: dict[str, datetime] = field(default_factory=dict)
+    silent: dict[str, tuple[int, float]] = field(default_factory=dict)  # process id, and since when it does not answer
+    answered: dict[str, int] = field(default_factory=dict)  # process id that has answered
+    checks: int = 0
+    checked_at: float = 0.0
 
     def start(self, ended: threading.Event) -> None:
         """Start every component and wait until all are healthy, or the end is requested."""
@@ -131,8 +140,36 @@ class Site:
         Raises:
             ConfigError: the process manager itself died.
         """
+        self.answered = dict(self.pids)
         while not ended.wait(LOOK_SECONDS):
             self._look()
+            if self.restart_seconds and time.monotonic() - self.checked_at >= CHECK_SECONDS:
+                self.check_next(time.monotonic())
+
+    def check_next(self, moment: float) -> None:
+        """Ask the next component whether it is healthy, and kill one that was silent too long: it is then restarted.
+
+        A process that has never answered has the time of a start (`HEALTHY_SECONDS`) before it counts as hung.
+
+        Args:
+            moment: seconds of the monotonic clock.
+        """
+        part, self.checked_at = self.parts[self.checks % len(self.parts)], moment
+        self.checks += 1
+        name, pid = part.name, self.pids.get(part.name, 0)
+        if not pid or part.component.is_up(self.settings):
+            self.answered[name] = pid
+            self.silent.pop(name, None)
+            return
+        before, since = self.silent.get(name, (pid, moment))
+        self.silent[name] = (pid, since if before == pid else moment)
+        patience = (
+            self.restart_seconds if self.answered.get(name) == pid else max(self.restart_seconds, HEALTHY_SECONDS)
+        )
+        if moment - self.silent[name][1] >= patience:
+            del self.silent[name]
+            self.tell(name, f"runs but does not answer for {patience:g} seconds: it is killed, and starts again")
+            self.manager.kill(name)
 
     def _look(self) -> None:
         """Say what died and what runs again; start again what was given up a while ago."""

@@ -95,6 +95,11 @@ class Manager:
         with suppress(xmlrpc.client.Fault):
             self.call("startProcess", name, False)
 
+    def kill(self, name: str) -> None:
+        """Kill a component, which is then started again like one that died; one that does not run is left alone."""
+        with suppress(xmlrpc.client.Fault):
+            self.call("signalProcess", name, "KILL")
+
     def states(self) -> dict[str, tuple[str, int]]:
         """Return (state in supervisor's words, process id) of each component.
 

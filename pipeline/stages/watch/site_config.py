@@ -71,6 +71,9 @@ class WatchConfig(Config):
 
     every_seconds: float = Field(60.0, gt=0, description="pause between two looks")
     down_seconds: float = Field(90.0, ge=0, description="a component that does not answer for so long is down")
+    restart_seconds: float = Field(
+        180.0, ge=0, description="a component of `up` that does not answer for so long is restarted; 0: never"
+    )
     stalled_minutes: float = Field(15.0, gt=0, description="a running night without a heartbeat for so long is dead")
     refused_share: float = Field(0.5, ge=0, le=1, description="share of refused files above which there is an alert")
     expect_scans: bool = Field(True, description="a night in which nothing arrived is worth an alert")
