@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic.operations import Operations
 
-revision = "1.0009"
-down_revision = "1.0008"
+revision = "1.0010"
+down_revision = "1.0009"
 branch_labels = None
 depends_on = None
 
