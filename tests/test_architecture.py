@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -270,6 +271,17 @@ def test_no_room_exports_a_name_that_one_of_its_files_has() -> None:
         if (room.parent / f"{name.name}.py").is_file() and (node.module or "").split(".")[-1] != name.name
     ]
     assert hidden == []
+
+
+def test_revisions_of_the_catalogue_are_one_line() -> None:
+    """Two that were written at the same time, each after the same one, would let no catalogue open."""
+    from pipeline.data.migrations import HEAD
+
+    files = sorted((ROOT / "pipeline/data/migrations/versions").glob("rev_*.py"))
+    values = [dict(re.findall(r'^(\w*revision) = "?([\w.]+)"?$', file.read_text(), re.MULTILINE)) for file in files]
+    revisions = [one["revision"] for one in values]
+    assert [one["down_revision"] for one in values] == ["None", *revisions[:-1]]
+    assert revisions[-1] == HEAD
 
 
 def print_counts() -> None:
