@@ -1,4 +1,4 @@
-"""Flows of the schedules beside the night: retraining, benchmarks, generative tasks and refreshed indices."""
+"""Flows of the schedules beside the night: retraining, benchmarks, generative tasks, indices and retention."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from flows.outcome import ended, settled
 from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from flows.request import read_request
 from pipeline.config import Settings, load_config
+from pipeline.stages.audit.retention import retain
+from pipeline.stages.audit.retention_policy import read_retention_policy
 from pipeline.stages.operations.promotion import read_gates
 from pipeline.stages.operations.retraining import retrain
 from pipeline.stages.run.run_config import RunConfig
@@ -62,3 +64,19 @@ def generate_scheduled(request: str, workspace: str) -> Any:
     """Run each generative task, such as one that refreshes an index of similar images."""
     files = read_request(request).tasks
     return _run_each(request, workspace, files, lambda file: generate(file, workspace, return_state=True))
+
+
+@task(name="retain", timeout_seconds=12 * HOUR, **STEADY)
+def retain_data(workspace: str) -> str:
+    """Remove what the policy of the workspace no longer keeps."""
+    settings = Settings.load(workspace)
+    with keep_discreet():
+        report = retain(settings, read_retention_policy(settings))
+        log_text(report.sentences())
+        return report.sentences()
+
+
+@flow(name="retention-scheduled", flow_run_name=name_schedule, **QUIET)
+def retention_scheduled(request: str, workspace: str) -> Any:
+    """Remove what the policy no longer keeps; without a policy of the site, nothing."""
+    return _run_each(request, workspace, ["policy"], lambda _: retain_data(workspace, return_state=True))

@@ -151,10 +151,13 @@ def _deployment(served: Served, settings: Settings) -> RunnerDeployment:
     from prefect.schedules import Cron
 
     from flows.nightly import nightly
-    from flows.scheduled import benchmark_scheduled, generate_scheduled, train_scheduled
+    from flows.scheduled import benchmark_scheduled, generate_scheduled, retention_scheduled, train_scheduled
 
     schedule = served.schedule
-    flows: dict[str, Any] = {"train": train_scheduled, "benchmark": benchmark_scheduled, "generate": generate_scheduled}
+    flows: dict[str, Any] = {
+        **{"train": train_scheduled, "benchmark": benchmark_scheduled, "generate": generate_scheduled},
+        "retention": retention_scheduled,
+    }
     parts = (schedule.roots, schedule.configs, schedule.labels, schedule.tasks)
     paths = ([str(Path(p).absolute()) for p in part] for part in parts)
     deployment: RunnerDeployment = flows.get(schedule.flow, nightly).to_deployment(

@@ -90,6 +90,7 @@ class RejectionCode(StrEnum):
     CONFLICTING_DUPLICATE = "conflicting-duplicate"
     DUPLICATE_ACROSS_SETS = "duplicate-across-sets"
     FORGOTTEN = "patient-forgotten"
+    REMOVED = "removed-by-retention"
     # series to volume
     MIXED_ORIENTATION = "mixed-orientation"
     MIXED_SIZES = "mixed-sizes"

@@ -10,6 +10,7 @@ import click
 
 from pipeline import __version__
 from pipeline.cli.admin import backup, identity, restore, serve
+from pipeline.cli.apply_retention import retention
 from pipeline.cli.audit_findings import audit, reproduce
 from pipeline.cli.champions import promote, promotions, refuse, retrain, rollback
 from pipeline.cli.choosing import compare, grid
@@ -39,7 +40,7 @@ COMMANDS = (
     *(retrain, promote, refuse, rollback, promotions, drift),
     *(listen, pull, push),
     review,
-    *(audit, reproduce, forget),
+    *(audit, reproduce, forget, retention),
     *(up, serve, watch, runs, compare, grid, export, benchmark, generate, gallery, spoil),
     *(rejections, identity, backup, restore, doctor),
 )

@@ -16,6 +16,7 @@ from pipeline.data.sets.routes import Route
 from pipeline.detection.score_grid import GridConfig
 from pipeline.monitoring.config import DriftPolicy
 from pipeline.review.hanging import HangingList
+from pipeline.stages.audit.retention_policy import RetentionPolicy
 from pipeline.stages.benchmark.config import BenchmarkConfig
 from pipeline.stages.generate.restoration.restoration_tasks import (
     InpaintTask,
@@ -120,6 +121,7 @@ def document() -> str:
         GridConfig,
         PromotionGates,
         DriftPolicy,
+        RetentionPolicy,
         Settings,
         FindingList,
         HangingList,

@@ -73,11 +73,15 @@ def test_the_commands_of_the_documents_are_understood(words: list[str], monkeypa
     monkeypatch.setattr(click.Path, "convert", lambda _self, value, *_: value)  # the paths are examples
     command: Command = group
     context = Context(group)
-    while isinstance(command, Group):
+    while isinstance(command, Group) and not (command.invoke_without_command and _names_no_command(words)):
         _, inner, words = command.resolve_command(context, words)
         assert inner is not None
         command = inner
     command.make_context(str(command.name), words, parent=context)
+
+
+def _names_no_command(words: list[str]) -> bool:
+    return not words or words[0].startswith("-")
 
 
 def test_every_configuration_that_the_documents_name_exists() -> None:

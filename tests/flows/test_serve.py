@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,28 @@ def test_the_weekly_training_retrains_and_leaves_its_record(trained: Any, phanto
     with Catalogue.open(settings) as catalogue:
         row = last_night(catalogue, "weekly-training")
     assert row is not None and (row.state, row.summary["done"]) == ("done", 1)
+
+
+def test_the_weekly_retention_follows_the_policy_of_the_workspace(scored: Any, tmp_path: Path) -> None:
+    from flows.request import write_request
+    from flows.scheduled import retention_scheduled
+
+    settings = Settings(workspace=tmp_path / "site")
+    shutil.copytree(scored.settings.workspace, settings.workspace, ignore=shutil.ignore_patterns("prefect"))
+    (settings.workspace / "retention.yaml").write_text("logs_days: 30")
+    log = settings.workspace / "up" / "logs" / "serve.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("a line")
+    os.utime(log, (0, 0))
+    request = write_request(settings, [], [], [], schedule="weekly-retention")
+    assert retention_scheduled(str(request), str(settings.workspace)) == {"done": 1, "failures": []}
+    assert not log.exists()
+    (settings.workspace / "retention.yaml").write_text("logs_days: -30")
+    failed = retention_scheduled(str(request), str(settings.workspace), return_state=True)
+    assert failed.is_failed()
+    with Catalogue.open(settings) as catalogue:
+        row = last_night(catalogue, "weekly-retention")
+    assert row is not None and (row.state, row.summary["errors"]) == ("failed", ["ConfigError"])
 
 
 def test_a_missed_firing_is_caught_up_once(settings: Settings) -> None:

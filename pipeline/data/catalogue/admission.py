@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from pipeline.data.catalogue.content_hash import draw_of, hashes, shared_attributes
 from pipeline.data.catalogue.erasure_schema import Erasure
+from pipeline.data.catalogue.refuse_again import refuse_erased, refuse_removed
+from pipeline.data.catalogue.removed_pixels import read_removals
 from pipeline.data.catalogue.schema import Base, Instance, InstanceVersion, MergedPatient, Patient, Series, Study
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.errors import Rejected, RejectionCode
@@ -58,6 +61,7 @@ class _State:
 
     merged: dict[str, str] = field(default_factory=dict)
     erased: set[str] = field(default_factory=set)
+    removed: dict[str, datetime] = field(default_factory=dict)
     patients: set[str] = field(default_factory=set)
     studies: dict[str, str] = field(default_factory=dict)
     series: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
@@ -129,6 +133,7 @@ def _load(session: Session, arrivals: Sequence[Arrival]) -> _State:
     patients |= set(state.merged.values())
     erased = select(Erasure.patient_id).where(Erasure.patient_id.in_(patients), Erasure.readmitted_at.is_(None))
     state.erased = set(session.scalars(erased))
+    state.removed = read_removals(session, {i.series_id for i in ids})
     state.patients = set(session.scalars(select(Patient.patient_id).where(Patient.patient_id.in_(patients))))
     state.studies = dict(rows(Study.study_id, {i.study_id for i in ids}, Study.study_id, Study.patient_id).all())
     columns = (Series.series_id, Series.study_id, Series.attributes)
@@ -149,6 +154,8 @@ def _decide(state: _State, arrival: Arrival) -> Outcome:
     patient_id = state.merged.get(ids.patient_id, ids.patient_id)
     if patient_id in state.erased:
         raise refuse_erased(patient_id)
+    if ids.series_id in state.removed:
+        raise refuse_removed(state.removed[ids.series_id])
     _check_owner("study", state.studies.get(ids.study_id, patient_id), patient_id)
     _check_owner("series", state.series.get(ids.series_id, (ids.study_id,))[0], ids.study_id)
     row = _new_row(arrival)
@@ -161,15 +168,6 @@ def _decide(state: _State, arrival: Arrival) -> Outcome:
     state.instances[ids.instance_id] = row
     state.new[Instance].append(row)
     return Outcome.ADDED
-
-
-def refuse_erased(patient_id: str) -> Rejected:
-    """Return the refusal of a file of a patient whose data was erased."""
-    return Rejected(
-        RejectionCode.FORGOTTEN,
-        f"The data of the patient {patient_id[:12]} was erased, so their files are not taken in again. To take "
-        f"them in on purpose, run nightread forget {patient_id} --readmit first.",
-    )
 
 
 def _check_modality(attributes: InstanceAttributes) -> None:

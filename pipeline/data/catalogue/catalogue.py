@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
-from pipeline.data.catalogue import erasure_schema, operations_schema, review_schema, watch_schema  # noqa: F401
+from pipeline.data.catalogue import (  # noqa: F401
+    erasure_schema,
+    operations_schema,
+    retention_schema,
+    review_schema,
+    watch_schema,
+)
 from pipeline.data.catalogue.admission import Arrival, Outcome, admit
 from pipeline.data.catalogue.database import BUSY_SECONDS, lock_writers, migrate, open_engine, translate_errors, writing
 from pipeline.data.catalogue.run_records import RunRecords

@@ -13,6 +13,7 @@ from pipeline.data.catalogue.chain import Chain
 from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.erasure_schema import Erasure
 from pipeline.data.catalogue.operations_schema import ScanMeasures, ScoringClaim
+from pipeline.data.catalogue.retention_schema import RemovedSeries
 from pipeline.data.catalogue.review_schema import AuditEntry, Decision, Draft, Lease, ReadingEntry
 from pipeline.data.catalogue.schema import (
     FindingRow,
@@ -44,7 +45,7 @@ def list_rows_of(session: Session, patient_id: str) -> Lists:
     labelled = [patient_id, *studies, *series, *instances]
     masks = [key for key in _all(session, LabelRow.mask_key, LabelRow.subject, labelled) if key]
     keys = sorted({*_all(session, Instance.pixel_key, Instance.series_id, series), *masks})
-    shared = _held_by_others(session, keys, set(series), set(labelled))
+    shared = find_shared_pixels(session, keys, set(series), set(labelled))
     return {
         "patients": [patient_id, *absorbed],
         "studies": studies,
@@ -65,8 +66,8 @@ def _all(session: Session, read: Any, column: Any, values: Iterable[str]) -> lis
     return sorted(rows - {None})
 
 
-def _held_by_others(session: Session, keys: list[str], series: set[str], labelled: set[str]) -> set[str]:
-    """Return the keys of pixels or masks that belong to another patient, too."""
+def find_shared_pixels(session: Session, keys: list[str], series: set[str], labelled: set[str]) -> set[str]:
+    """Return the keys of pixels or masks that belong to other series, or to labels of other subjects, too."""
     shared: set[str] = set()
     for part in chunks(set(keys)):
         rows = session.execute(select(Instance.pixel_key, Instance.series_id).where(Instance.pixel_key.in_(part)))
@@ -122,6 +123,7 @@ def _targets(lists: Lists) -> list[tuple[str, Any, Any, list[Any]]]:
         ("files", SourceFile, SourceFile.instance_id, lists["instances"]),
         ("versions", InstanceVersion, InstanceVersion.instance_id, lists["instances"]),
         ("instances", Instance, Instance.instance_id, lists["instances"]),
+        ("removals", RemovedSeries, RemovedSeries.series_id, lists["series"]),
         ("series", Series, Series.series_id, lists["series"]),
     ]
 

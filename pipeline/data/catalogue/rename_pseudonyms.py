@@ -12,6 +12,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, and_, litera
 
 from pipeline.data.catalogue import (  # noqa: F401  (they add their tables to Base)
     operations_schema,
+    retention_schema,
     review_schema,
     watch_schema,
 )
@@ -41,6 +42,8 @@ PSEUDONYM_COLUMNS: dict[str, dict[str, str]] = {
     "scan_measures": {"study_id": "study"},
     "scoring_claims": {"study_id": "study"},
     "erasures": {"patient_id": "patient"},
+    "legal_holds": {"patient_id": "patient"},
+    "removed_series": {"series_id": "series"},
 }
 # JSON that may hold pseudonyms anywhere, alone or as `<instance>/<frame>`.
 PSEUDONYM_JSON: dict[str, str] = {

@@ -15,6 +15,7 @@ from pipeline.data.catalogue.admission import Arrival, Outcome, admit
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.database import reason_of
 from pipeline.data.catalogue.exports import find_pushed
+from pipeline.data.catalogue.retention_schema import RemovedSeries
 from pipeline.data.catalogue.schema import Instance, Series, SourceFile, now
 from pipeline.data.ingest.reading_rules import reading_rules
 from pipeline.data.ingest.sources import Refused, Seen
@@ -63,13 +64,16 @@ _BAD_VALUE = (DataError, IntegrityError, ValueError, OverflowError)
 def find_settled(catalogue: Catalogue, store: PixelStore, files: Sequence[Seen]) -> set[str]:
     """Return the path pseudonyms of the files that have not changed since they were last entered or refused.
 
-    An accepted file whose object is missing from the (local) store is not settled, nor is one whose refusal may pass,
-    or one that other rules than today's refused: another version of Nightread, or of a decoder.
+    An accepted file whose object is missing from the (local) store is not settled, unless retention removed it, nor is
+    one whose refusal may pass, or one that other rules than today's refused: another version of Nightread, or of a
+    decoder.
     """
     source = SourceFile
     query = (
         select(source.path_id, source.size_bytes, source.modified_ns, source.outcome, source.rules, Instance.pixel_key)
+        .add_columns(RemovedSeries.removed_at)
         .outerjoin(Instance, Instance.instance_id == source.instance_id)
+        .outerjoin(RemovedSeries, RemovedSeries.series_id == Instance.series_id)
         .where(source.path_id.in_({file.path_id for file in files}))
     )
     with catalogue.reading() as session:
@@ -83,6 +87,8 @@ def _is_settled(file: Seen, row: Any, store: PixelStore) -> bool:
     if row.outcome not in (ACCEPTED, SAME):
         return row.outcome not in _PASSING and row.rules == reading_rules()
     # A remote store would cost a round trip per file; use `verify` there.
+    if row.removed_at is not None:
+        return True
     return row.pixel_key is not None and (not store.is_local or store.exists(row.pixel_key))
 
 

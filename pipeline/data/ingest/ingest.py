@@ -17,14 +17,19 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+from cachetools import LRUCache
+
 from pipeline.config import Settings
-from pipeline.data.catalogue.admission import Outcome, refuse_erased
+from pipeline.data.catalogue.admission import Outcome
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.erase_rows import list_erased
+from pipeline.data.catalogue.refuse_again import refuse_erased, refuse_removed
+from pipeline.data.catalogue.removed_pixels import read_removals
 from pipeline.data.ingest.enter_batch import Accepted, enter, find_settled
 from pipeline.data.ingest.sources import Item, Refused, Seen, Unchanged, find, seen_of
 from pipeline.data.ingest.write_pixels import Decoded, group_in_batches, in_store
@@ -90,6 +95,7 @@ class _Intake:
         self._stack = contextlib.ExitStack()
         self._counts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
+        self._removals: LRUCache[str, datetime | None] = LRUCache(_LOOKUP)
 
     def __enter__(self) -> _Intake:
         with contextlib.ExitStack() as stack:
@@ -169,9 +175,17 @@ class _Intake:
             ids = self._pseudonyms.of(result.identity, self._settings.site)
             if ids.patient_id in self._erased:  # before their pixels reach the store; `admit` asks again
                 raise refuse_erased(ids.patient_id)
+            if removed_at := self._find_removal(ids.series_id):
+                raise refuse_removed(removed_at)
         except Rejected as rejected:
             return Refused(seen, rejected)
         return Decoded(Accepted(seen, ids, result.identity, result.attributes, ""), result.stored)
+
+    def _find_removal(self, series_id: str) -> datetime | None:
+        if series_id not in self._removals:
+            with self._catalogue.reading() as session:
+                self._removals[series_id] = read_removals(session, [series_id]).get(series_id)
+        return self._removals[series_id]
 
     def _count(self, outcomes: Sequence[Outcome | Rejected]) -> None:
         for outcome in outcomes:

@@ -12,6 +12,8 @@ from sqlalchemy import Row, or_, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.database import chunks
+from pipeline.data.catalogue.refuse_again import refuse_removed
+from pipeline.data.catalogue.removed_pixels import read_removals
 from pipeline.data.catalogue.schema import Patient, Series, Study
 from pipeline.data.labels.effective_label import StandingLabels
 from pipeline.data.sets.order_stacks import order_stacks
@@ -126,7 +128,7 @@ def select_slices(
         in_sets = _asked(
             _series(session, modality, sets if sets_of is None else ALL_SETS, study_ids), sets, sets_of or {}
         )
-        on_route = _on_route(in_sets, route, routes, not_scored)
+        on_route = _without_removed(session, _on_route(in_sets, route, routes, not_scored), not_scored)
         ordered: dict[str, list[SliceRef]] = {}
         for row, result in order_stacks(session, on_route, allowed, lambda own: _reason(own, route, routes)):
             if isinstance(result, NotScoredReason):
@@ -211,6 +213,18 @@ def _on_route(
         elif route is None or result.name == route:
             on_route.append(row)
     return on_route
+
+
+def _without_removed(session: Session, series: list[Row], not_scored: list[NotScoredSeries]) -> list[Row]:
+    """Return the series that still have pixels; the others are listed with the day on which retention removed them."""
+    removals = read_removals(session, [row.series_id for row in series])
+    reasons = {series_id: refuse_removed(at) for series_id, at in removals.items()}
+    not_scored += [
+        NotScoredSeries(row.series_id, row.study_id, reasons[row.series_id].code.value, reasons[row.series_id].sentence)
+        for row in series
+        if row.series_id in reasons
+    ]
+    return [row for row in series if row.series_id not in reasons]
 
 
 def _reason(attributes: InstanceAttributes, route: str | None, routes: Sequence[Route]) -> NotScoredReason | None:

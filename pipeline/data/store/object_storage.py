@@ -26,6 +26,9 @@ class ObjectStorage(Protocol):
     def exists(self, name: str) -> bool:
         """Return whether the object exists; raises OSError where the storage does not answer."""
 
+    def size(self, name: str) -> int:
+        """Return the size in bytes; 0 where the object is missing."""
+
     def list_names(self, suffix: str) -> Iterator[str]:
         """Yield the names that end with `suffix`."""
 
@@ -83,6 +86,11 @@ class LocalObjects:
     def exists(self, name: str) -> bool:
         """See ObjectStorage."""
         return (self._root / name).is_file()
+
+    def size(self, name: str) -> int:
+        """See ObjectStorage."""
+        file = self._root / name
+        return file.stat().st_size if file.is_file() else 0
 
     def list_names(self, suffix: str) -> Iterator[str]:
         """See ObjectStorage; temporary files are not listed."""
@@ -147,6 +155,13 @@ class RemoteObjects:
         """See ObjectStorage."""
         with _as_os_error():
             return bool(self._system.exists(self._path(name)))
+
+    def size(self, name: str) -> int:
+        """See ObjectStorage."""
+        try:
+            return int(self._system.info(f"{self._root}/{name}")["size"] or 0)
+        except FileNotFoundError:
+            return 0
 
     def list_names(self, suffix: str) -> Iterator[str]:
         """See ObjectStorage."""

@@ -90,6 +90,10 @@ class PixelStore:
                 f"The pixel store does not answer: {error.strerror}. Check store_url, its credentials and the network."
             ) from None
 
+    def size_bytes(self, key: str) -> int:
+        """Return the size of an object; 0 where it is missing."""
+        return self._objects.size(_name(key))
+
     def delete(self, key: str) -> bool:
         """Delete an object, and return whether it was there: only for the erasure of a patient and for retention.
 

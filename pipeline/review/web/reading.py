@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from pipeline.data.catalogue.removed_pixels import read_removed_on, say_removed
 from pipeline.errors import NightreadError
 from pipeline.review.decisions import Form, Told
 from pipeline.review.drafts import Typed
@@ -81,7 +82,10 @@ def scan_page(
         **_decision(room, finding_id, viewer, taking=True),
     }
     if not stacks.stacks:
-        context["problem"] = "The images of this scan are no longer in the catalogue. Ingest the scan again to see it."
+        with room.catalogue.reading() as session:
+            day = read_removed_on(session, finding.study_id)
+        missing = "The images of this scan are no longer in the catalogue. Ingest the scan again to see it."
+        context["problem"] = say_removed(day) if day else missing
     return page(request, room, viewer, "scan.html", "list", **context)
 
 

@@ -12,6 +12,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.effective_decision import standing
 from pipeline.data.catalogue.erasure_schema import Erasure
 from pipeline.data.catalogue.operations_schema import PromotionRow
+from pipeline.data.catalogue.removed_pixels import find_removal_of
 from pipeline.data.catalogue.review_schema import Decision
 from pipeline.data.catalogue.schema import ExportRow, FindingRow, RunRow
 from pipeline.detection.conformal import Calibration
@@ -44,7 +45,7 @@ def read_audit_trail(catalogue: Catalogue, settings: Settings, row: FindingRow) 
         problems.append(str(error))
     return {
         "finding": _describe_finding(row),
-        "retention": _describe_retention(catalogue, row.patient_id),
+        "retention": _describe_retention(catalogue, row),
         "scored_by": _describe_run(run),
         "detector": {"sha256": row.model_sha256, **({} if detector is None else _describe_detector(detector))},
         "models": models,
@@ -58,13 +59,16 @@ def read_audit_trail(catalogue: Catalogue, settings: Settings, row: FindingRow) 
     }
 
 
-def _describe_retention(catalogue: Catalogue, patient_id: str) -> dict[str, Any]:
-    """Return the days on which the patient's data was asked to be erased, was erased, and came in again."""
+def _describe_retention(catalogue: Catalogue, row: FindingRow) -> dict[str, Any]:
+    """Return the days on which the patient's data was asked to be erased, was erased, and came in again, and that on
+    which retention removed the pixels that the finding rests on.
+    """
     with catalogue.reading() as session:
-        erasure = session.get(Erasure, patient_id)
+        erasure, removed = session.get(Erasure, row.patient_id), find_removal_of(session, row)
     moments = ("requested", "finished", "readmitted")
     days = {name: None if erasure is None else getattr(erasure, f"{name}_at") for name in moments}
-    return {f"erasure_{name}_on": None if day is None else f"{day:%Y-%m-%d}" for name, day in days.items()}
+    erased = {f"erasure_{name}_on": None if day is None else f"{day:%Y-%m-%d}" for name, day in days.items()}
+    return {**erased, "pixels_removed_on": removed}
 
 
 def _describe_finding(row: FindingRow) -> dict[str, Any]:
@@ -208,6 +212,8 @@ def write_retention(trail: Mapping[str, Any]) -> Iterator[str]:
     if days["erasure_requested_on"]:
         unfinished = "" if days["erasure_finished_on"] else ", which is not finished: run nightread forget again"
         yield f"the patient's data was erased on {days['erasure_requested_on']}{unfinished}"
+    if days["pixels_removed_on"]:
+        yield f"the scan's pixels were removed by retention on {days['pixels_removed_on']}"
     if days["erasure_readmitted_on"]:
         yield f"the patient's scans were taken in again on {days['erasure_readmitted_on']}"
     for one in trail["training"]:

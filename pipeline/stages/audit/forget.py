@@ -18,6 +18,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.chain import Chain
 from pipeline.data.catalogue.erase_rows import erase_rows, list_frames_of_others, list_rows_of, read_erasure
 from pipeline.data.catalogue.erasure_schema import Erasure
+from pipeline.data.catalogue.removed_pixels import refuse_held
 from pipeline.data.catalogue.schema import Patient, now
 from pipeline.data.catalogue.scrub import scrub
 from pipeline.data.store.pixel_store import PixelStore
@@ -169,6 +170,7 @@ def _collect(catalogue: Catalogue, crosswalk: Crosswalk, settings: Settings, pat
                 "audit show FINDING --json prints it, or run nightread forget without an argument and type the Patient "
                 "ID, or ID^^^ISSUER."
             )
+        refuse_held(session, patient_id)
         lists, since, set_name = list_rows_of(session, patient_id), patient.first_seen_at, patient.set_name or ""
     names = {*lists["patients"], *list_former_ids(crosswalk, lists["patients"])}
     models = [one.to_json() for one in list_models_of(catalogue, settings, names, set_name)]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.erasure_schema import Erasure
+from pipeline.data.catalogue.removed_pixels import find_removal_of
 from pipeline.data.catalogue.schema import FindingRow, RunRow
 from pipeline.detection.scorer import Scorer
 from pipeline.errors import CatalogueError
@@ -21,7 +22,7 @@ from pipeline.stages.run.score_slices import findings, score_dataset
 from pipeline.types import Finding, RunRef
 
 TOLERANCE = 1e-5  # absolute up to a score of 1, relative above; float32 keeps seven digits
-State = Literal["reproduced", "differs", "erased"]
+State = Literal["reproduced", "differs", "erased", "removed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Reproduction:
     Attributes:
         finding, study, route: which finding; the study's pseudonym.
         state: "reproduced" where the two scores agree within `TOLERANCE` and rest on the same slices, "erased" where
-            the patient's data was erased, else "differs".
+            the patient's data was erased, "removed" where retention removed the study's pixels, else "differs".
         score, computed: the recorded raw score, and the one of now; None where it was not computed.
         p_value, p_computed: likewise; None without calibration.
         detector_sha256: of the detector, which was checked byte by byte with its models.
@@ -89,7 +90,11 @@ def reproduce(settings: Settings, name: str) -> Reproduction:
     with Catalogue.open(settings) as catalogue:
         row = find_finding(catalogue, name)
         if (erased := read_erased_on(catalogue, row.patient_id)) is not None:
-            return _say_erased(row, erased)
+            return _say_gone(row, "erased", f"erased on {erased}")
+        with catalogue.reading() as session:
+            removed = find_removal_of(session, row)
+        if removed is not None:
+            return _say_gone(row, "removed", f"removed by retention on {removed}")
         run = catalogue.run(row.run_id)
         folder = RunFolder(settings.absolute(run.folder))
         opened = OpenRun.load(RunRef(str(folder.path), row.model_sha256), catalogue, settings)
@@ -103,11 +108,11 @@ def read_erased_on(catalogue: Catalogue, patient_id: str) -> str | None:
         return None if erasure is None else f"{erasure.requested_at:%Y-%m-%d}"
 
 
-def _say_erased(row: FindingRow, day: str) -> Reproduction:
+def _say_gone(row: FindingRow, state: State, gone: str) -> Reproduction:
     what = f"Finding {row.id} ({row.route}, study {row.study_id[:12]})"
-    sentence = f"{what}: erased on {day}, so its score cannot be computed again."
+    sentence = f"{what}: {gone}, so its score cannot be computed again."
     return Reproduction(
-        row.id, row.study_id, row.route, "erased", row.score, None, row.p_value, None, row.model_sha256, {}, [sentence]
+        row.id, row.study_id, row.route, state, row.score, None, row.p_value, None, row.model_sha256, {}, [sentence]
     )
 
 

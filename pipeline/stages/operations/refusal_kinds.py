@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[Code, ...]] = {
     "Images without content": (Code.EMPTY_FOREGROUND, Code.NO_CONTRAST),
     "Contradicting identities": (Code.CONFLICTING_DUPLICATE, Code.DUPLICATE_ACROSS_SETS),
     "Patients whose data was erased": (Code.FORGOTTEN,),
+    "Scans whose pixels were removed by retention": (Code.REMOVED,),
     "Series that are not one stack": (
         *(Code.MIXED_ORIENTATION, Code.MIXED_SIZES, Code.MIXED_SPACING, Code.IRREGULAR_SPACING),
         *(Code.MISSING_SLICES, Code.DUPLICATE_SLICES, Code.GANTRY_TILT, Code.NO_GEOMETRY, Code.NOT_A_VOLUME),

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config import Config, ZoneName
 
-FLOWS = ("nightly", "train", "benchmark", "generate")
+FlowName = Literal["nightly", "train", "benchmark", "generate", "retention"]
 TIMING = ("flow", "cron", "timezone", "windows", "catch_up", "grace_minutes", "deadline_hours")
 _FIELDS = "minute, hour, day, month and weekday"
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24):([0-5]\d)")
@@ -24,7 +24,7 @@ class Schedule(Config):
     """Schedule of a flow and its inputs: `configs/schedules/*.yaml`."""
 
     name: str = Field("nightly", pattern=r"^[\w.-]{1,64}$", description="name of the deployment in Prefect")
-    flow: Literal["nightly", "train", "benchmark", "generate"] = Field("nightly", description="what is run")
+    flow: FlowName = Field("nightly", description="what is run")
     cron: str = Field("30 1 * * *", description="minute hour day month weekday")
     timezone: ZoneName = Field("UTC", description="IANA time zone of the cron line and of the windows")
     windows: tuple[str, ...] = Field(

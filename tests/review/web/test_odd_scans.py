@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from pipeline.config import Settings
+from pipeline.data.catalogue.removed_pixels import mark_removed
+from pipeline.data.catalogue.schema import Series, now
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.config import WebConfig
 
@@ -143,3 +146,14 @@ def test_a_scan_that_grew_is_not_shown_or_marked_by_numbers_that_moved(
 def scan_data(page: str) -> dict[str, Any]:
     """Return the data that a page hands to its viewer."""
     return json.loads(page.split('id="scan-data">')[1].split("</script>")[0])
+
+
+def test_a_scan_whose_pixels_were_removed_says_so(browser: Open, room: Room) -> None:
+    finding = room.catalogue.list_findings()[0]
+    with room.catalogue.session() as session:
+        series = list(session.scalars(select(Series.series_id).where(Series.study_id == finding.study_id)))
+        mark_removed(session, series, "20260301T120000")
+    page = browser("ann").get(f"/scan/{finding.id}")
+    assert page.status_code == 200
+    assert f"removed by retention on {now():%Y-%m-%d}" in page.text
+    assert browser("ben").get(f"/scan/{finding.id}/pixels/0/0").status_code == 404
