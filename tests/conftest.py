@@ -6,6 +6,7 @@ import logging
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -328,7 +329,7 @@ def postgres() -> Iterator[str]:
             wait_until_ready(f"host={folder} user=nightread dbname=postgres", server, log)
             yield str(folder)
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients, such as MLflow's pool in this process
             server.wait(20)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
