@@ -15,6 +15,7 @@ from pipeline.cli.benchmark import (
     benchmark_anomalib,
     benchmark_diffusion,
     benchmark_drift,
+    benchmark_groups,
     benchmark_modes,
     benchmark_reliability,
     benchmark_retrieval,
@@ -237,6 +238,7 @@ benchmark.add_command(benchmark_modes)
 benchmark.add_command(benchmark_retrieval)
 benchmark.add_command(benchmark_drift)
 benchmark.add_command(benchmark_reliability)
+benchmark.add_command(benchmark_groups)
 
 
 @benchmark.command(

@@ -9,6 +9,7 @@ from pydantic import Field
 from pipeline.config import Config
 from pipeline.detection.aggregate import AggregateConfig
 from pipeline.detection.flag import FlaggingConfig
+from pipeline.detection.mondrian import GroupingConfig
 from pipeline.detection.residual import ResidualConfig
 from pipeline.detection.tiles import TileConfig
 
@@ -24,6 +25,9 @@ class DetectionConfig(Config):
         "than normal is unusual too",
     )
     flagging: FlaggingConfig = Field(FlaggingConfig(), description="rule that flags findings of a night")
+    groups: GroupingConfig = Field(
+        GroupingConfig(), description="groups of scans that get thresholds of their own; none by default"
+    )
     tiles: TileConfig = Field(
         TileConfig(),
         description="for volumes: layout and blending of the model's cubes",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -63,6 +63,13 @@ class Threshold:
     guarantee: str
 
 
+class CalibrationGroup(Config):
+    """The scores of the units of one group of scans (`pipeline.detection.mondrian`), among those of the calibration."""
+
+    name: str = Field(description="attributes and their values, such as `scanner PHANTOM MR 3T, sex F`")
+    scores: tuple[float, ...] = Field(min_length=1, description="raw scores of its units, ascending")
+
+
 class Calibration(Config):
     """The scores of held-out normals, frozen with their detector.
 
@@ -73,6 +80,8 @@ class Calibration(Config):
     design: Design = Field("independent", description="independent: one unit per patient; clustered: no guarantee")
     patients: int = Field(ge=1, description="patients behind the units")
     pixels: PixelQuantiles | None = Field(None, description="in-body residual quantiles of the same normals")
+    groups: tuple[CalibrationGroup, ...] = Field((), description="the same scores by group, largest first")
+    group_least: int = Field(0, ge=0, description="units from which on a group has a threshold of its own")
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
@@ -82,6 +91,8 @@ class Calibration(Config):
             raise ValueError("calibration scores must be ascending")
         if self.design == "independent" and self.patients != len(self.scores):
             raise ValueError("independent units must be one per patient")
+        if self.groups and sorted(score for one in self.groups for score in one.scores) != list(self.scores):
+            raise ValueError("the groups must hold every calibration score once")
         return self
 
     @classmethod
@@ -92,6 +103,8 @@ class Calibration(Config):
         clustered: bool = False,
         pixels: PixelQuantiles | None = None,
         trained_on: Collection[str] = (),
+        groups: Mapping[str, str] | None = None,
+        group_least: int = 0,
     ) -> Calibration:
         """Calibrate on normal units; of several studies of a patient, only the one with the smallest hash is used.
 
@@ -100,6 +113,8 @@ class Calibration(Config):
             clustered: keep every unit, and give up the guarantee.
             pixels: pixel quantiles to store with the scores.
             trained_on: patients that the model has seen (train, validate): none of them may be among the units.
+            groups: unit id -> name of its group; None does without groups.
+            group_least: units from which on a group has a threshold of its own.
 
         Raises:
             TooFewNormals: there are no units.
@@ -114,6 +129,8 @@ class Calibration(Config):
             design="clustered" if clustered else "independent",
             patients=len({unit.patient_id for unit in independent}),
             pixels=pixels,
+            groups=() if groups is None else _split(independent, groups),
+            group_least=group_least,
         )
 
     @property
@@ -124,7 +141,7 @@ class Calibration(Config):
     @property
     def guarantee(self) -> str:
         """The guarantee of the p-values, in words to print beside them."""
-        return GUARANTEES[self.design]
+        return GUARANTEES[self.design] + (", pooled over all groups" if self.groups else "")
 
     @cached_property
     def _ascending(self) -> np.ndarray:
@@ -183,6 +200,14 @@ def one_per_patient(units: Iterable[Unit]) -> list[Unit]:
     for unit in units:
         groups[unit.patient_id].append(unit)
     return [min(group, key=lambda unit: hashlib.sha256(unit.unit_id.encode()).digest()) for group in groups.values()]
+
+
+def _split(units: Iterable[Unit], groups: Mapping[str, str]) -> tuple[CalibrationGroup, ...]:
+    scores: dict[str, list[float]] = defaultdict(list)
+    for unit in units:
+        scores[groups[unit.unit_id]].append(float(unit.score))
+    largest_first = sorted(scores, key=lambda name: (-len(scores[name]), name))
+    return tuple(CalibrationGroup(name=name, scores=tuple(sorted(scores[name]))) for name in largest_first)
 
 
 def _check(units: Sequence[Unit], trained_on: Collection[str]) -> None:

@@ -17,6 +17,7 @@ from pipeline.data.catalogue.review_schema import Decision
 from pipeline.data.catalogue.schema import ExportRow, FindingRow, RunRow
 from pipeline.detection.conformal import Calibration
 from pipeline.detection.detector_file import DetectorFile, read_detector
+from pipeline.detection.mondrian import describe_groups
 from pipeline.errors import ArtefactError, TooFewNormals
 from pipeline.sealed_folder import MANIFEST, WEIGHTS, Sealed, read_object
 from pipeline.stages.audit.flag_models import FORGOTTEN
@@ -135,12 +136,13 @@ def _describe_threshold(detector: DetectorFile) -> dict[str, Any]:
         return {"flagging": flagging, "calibration": None}
     calibration = Calibration.model_validate(stored)
     facts = {"n": calibration.n, "patients": calibration.patients, "guarantee": calibration.guarantee}
+    alpha = float(flagging.get("alpha", 0.05))
+    values: dict[str, Any] = {"flagging": flagging, "calibration": facts, "groups": describe_groups(calibration, alpha)}
     try:
-        threshold = calibration.threshold(float(flagging.get("alpha", 0.05)))
+        threshold = calibration.threshold(alpha)
     except TooFewNormals as refusal:
-        return {"flagging": flagging, "calibration": facts, "threshold": None, "refusal": str(refusal)}
-    value = {"value": threshold.value, "alpha": threshold.alpha, "interval": threshold.interval}
-    return {"flagging": flagging, "calibration": facts, "threshold": value}
+        return values | {"threshold": None, "refusal": str(refusal)}
+    return values | {"threshold": {"value": threshold.value, "alpha": threshold.alpha, "interval": threshold.interval}}
 
 
 def list_decisions_of(catalogue: Catalogue, finding_id: int) -> list[dict[str, Any]]:
@@ -184,6 +186,7 @@ def write_trail(trail: Mapping[str, Any]) -> Iterator[str]:
     """Yield the trail as lines for a terminal; its JSON has more."""
     finding, detector, threshold = trail["finding"], trail["detector"], trail["threshold"]
     p_value = "" if finding["p_value"] is None else f", p = {finding['p_value']:.4g}"
+    p_value += f" ({finding['guarantee']})" if p_value and finding["guarantee"] else ""
     flag = "flagged" if finding["flagged"] else "not flagged"
     yield f"Finding {finding['id']}: study {finding['study_id'][:12]} on {finding['route']}"
     yield f"  score {finding['score']:.9g}{p_value}, {flag} ({finding['rule'] or 'no rule'}), {finding['scored_at']}"
@@ -249,3 +252,6 @@ def _write_threshold(threshold: Mapping[str, Any]) -> Iterator[str]:
     limit = f"threshold {value['value']:.6g} at alpha {value['alpha']:g}, " if value else ""
     units = f"{calibration['n']} units of {calibration['patients']} patients"
     yield f"Calibration: {limit}{units}, {calibration['guarantee']}"
+    for one in threshold["groups"]:
+        own = f"{one['threshold']:.6g}" if one["own"] else "the pooled one"
+        yield f"  {one['group']}: threshold {own}, {one['n']} units"

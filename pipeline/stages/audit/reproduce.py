@@ -123,7 +123,7 @@ def _score_again(row: FindingRow, opened: OpenRun) -> Finding:
     selection = replace(chosen, slices=tuple(ref for ref in chosen.slices if ref.series_id in series))
     scores, rejected = score_dataset(opened.detector, opened.dataset(selection, cache="none"))
     results, refused = findings(opened.detector, scores)
-    again = study_p_values(results, opened.detector, opened.config)
+    again = study_p_values(results, opened.detector, opened.config, selection.slices)
     if not again:
         reasons = [one.sentence for one in (*selection.not_scored, *rejected)]
         reasons += [error.sentence for error in refused.values()]

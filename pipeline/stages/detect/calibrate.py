@@ -11,9 +11,11 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.dataset import SliceDataset, fingerprint
 from pipeline.data.images.normalise import SignalRange
+from pipeline.data.sets.selection import Selection
 from pipeline.data.sets.splits import check_disjoint
 from pipeline.detection.conformal import Calibration, Unit
 from pipeline.detection.detector_file import check_detector
+from pipeline.detection.mondrian import count_needed, describe_groups, write_groups
 from pipeline.detection.pixel_threshold import PixelHistogram
 from pipeline.detection.scorer import Scorer
 from pipeline.detection.stored_detector import save_detector
@@ -29,6 +31,7 @@ from pipeline.stages.run.preflight import count_sets
 from pipeline.stages.run.route_gate import fit_gate_of_run
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
+from pipeline.stages.run.scan_groups import name_groups
 from pipeline.stages.run.score_slices import findings, score_dataset
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import register
@@ -50,6 +53,8 @@ class CalibrationReport:
         alpha, threshold, interval: the configured false-positive rate, its threshold and the 95 % interval of the
             realised rate; None if n is too small, in which case `refusal` says how many are needed.
         cut_short: that the training's cap ended it early, "" if it did not.
+        groups: size and threshold of each group of `detection.groups`, see `describe_groups`.
+        group_least: calibration units from which on a group has a threshold of its own.
     """
 
     run: RunRef
@@ -63,6 +68,8 @@ class CalibrationReport:
     interval: tuple[float, float] | None
     refusal: str = ""
     cut_short: str = ""
+    groups: tuple[dict[str, Any], ...] = ()
+    group_least: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -75,8 +82,10 @@ class CalibrationReport:
         cut = f" {self.cut_short}" if self.cut_short else ""
         if self.threshold is None:
             return f"{head}. {self.refusal}{cut}"
+        grouped = write_groups(self.groups, self.group_least)
         worth = f"95 % interval {self.interval[0]:.3f} to {self.interval[1]:.3f}" if self.interval else self.guarantee
-        return f"{head} ({self.guarantee}); threshold {self.threshold:.5g} for {100 * self.alpha:g} % ({worth}).{cut}"
+        value = f"threshold {self.threshold:.5g} for {100 * self.alpha:g} % ({worth})"
+        return f"{head} ({self.guarantee}); {value}.{grouped}{cut}"
 
 
 def calibrate(run: RunRef, settings: Settings, to_registry: bool = True) -> CalibrationReport:
@@ -123,7 +132,7 @@ def _calibrate_in(opened: OpenRun) -> CalibrationReport:
         )
     check_disjoint({"learned": learned.slices, "calibrate": selection.slices})
     detector, data = centre(opened), opened.dataset(selection, cache="none")
-    calibration = _calibration(detector, data, opened.config, {ref.patient_id for ref in learned.slices})
+    calibration = _calibration(detector, data, opened.config, selection, {ref.patient_id for ref in learned.slices})
     record_patients(opened.folder, {"calibrate": selection})
     gate_sha256 = fit_gate_of_run(opened)
     return _save(opened.using(detector.calibrated(calibration)), fingerprint(selection.slices), gate_sha256)
@@ -143,7 +152,9 @@ def centre(opened: OpenRun) -> Scorer:
     return detector.centred(TwoSided.fit([s.score for s in scores], [s.patient_id for s in scores]))
 
 
-def _calibration(detector: Scorer, data: SliceDataset, config: RunConfig, learned: set[str]) -> Calibration:
+def _calibration(
+    detector: Scorer, data: SliceDataset, config: RunConfig, selection: Selection, learned: set[str]
+) -> Calibration:
     pixels = PixelHistogram()
 
     def take_pixels(item: SliceResult) -> None:
@@ -153,11 +164,15 @@ def _calibration(detector: Scorer, data: SliceDataset, config: RunConfig, learne
 
     scores, _ = score_dataset(detector, data, take_pixels if detector.has_maps else None)
     clustered = config.unit == "slice" or config.data.splits.mixed_patients
+    grouping, alpha = detector.config.groups, detector.config.flagging.alpha
+    groups = name_groups(findings(detector, scores)[0], selection.slices, grouping.by) if grouping.by else None
     return Calibration.fit(
         units(detector, scores, config),
         clustered=clustered,
         pixels=pixels.quantiles() if detector.has_maps else None,
         trained_on=learned,
+        groups=groups,
+        group_least=count_needed(alpha, grouping.margin) if grouping.by else 0,
     )
 
 
@@ -207,11 +222,15 @@ def _report(run: RunRef, detector: Scorer, config: RunConfig) -> CalibrationRepo
     if calibration is None:
         raise TooFewNormals(0, 1, "A calibration")
     facts = (run, config.data.route, "", calibration.n, calibration.patients, calibration.guarantee, alpha)
+    groups: dict[str, Any] = {
+        "groups": tuple(describe_groups(calibration, alpha)),
+        "group_least": calibration.group_least,
+    }
     try:
         threshold = calibration.threshold(alpha)
     except TooFewNormals as refusal:
-        return CalibrationReport(*facts, None, None, str(refusal))
-    return CalibrationReport(*facts, threshold.value, threshold.interval)
+        return CalibrationReport(*facts, None, None, str(refusal), **groups)
+    return CalibrationReport(*facts, threshold.value, threshold.interval, **groups)
 
 
 def _write(folder: RunFolder, report: CalibrationReport) -> None:
@@ -226,6 +245,7 @@ def _read_whole(folder: RunFolder) -> CalibrationReport | None:
         values = folder.read("calibration.json")
         interval = tuple(values["interval"]) if values["interval"] else None
         run = RunRef(str(folder.path), check_detector(folder.detector, values.pop("sha256")))
-        return CalibrationReport(**{**values, "run": run, "interval": interval})
+        groups = tuple(values.get("groups", ()))
+        return CalibrationReport(**{**values, "run": run, "interval": interval, "groups": groups})
     except (ArtefactError, KeyError, TypeError):
         return None

@@ -37,6 +37,10 @@ from pipeline.stages.run.score_slices import OnProgress
 from pipeline.tracking.experiment import TrackedRun
 from pipeline.types import NORMAL_SETS, RunRef, SetName
 
+POOLED = (
+    "Thresholds and p-values of this report are pooled over all groups of scans; a night flags a scan by the threshold "
+    "of its own group where the group has one (detection.groups)."
+)
 ALPHAS = (0.01, 0.05, 0.10)  # reported in addition to the configured false-positive rate
 
 
@@ -161,7 +165,7 @@ class _Evaluation:
             n_calibration=calibration.n if calibration else None,
             cases=cases if masked else None,
             pixel_alpha=self._alpha(cases) if masked and cases is not None else None,
-            notes=list_cuts(self.folder),
+            notes=[*list_cuts(self.folder), *([POOLED] if calibration and calibration.groups else [])],
             openings=[
                 Opening(opened_at=str(o.opened_at), purpose=o.purpose)
                 for o in self.opened.catalogue.list_test_openings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,8 +19,9 @@ from pipeline.stages.detect.pending_maps import BestSlices, PendingMaps
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.route_gate import OUT_OF_DOMAIN, screen
 from pipeline.stages.run.run_config import RunConfig
+from pipeline.stages.run.scan_groups import rank_within_groups
 from pipeline.stages.run.score_slices import OnProgress, findings, score_dataset
-from pipeline.types import Finding, SliceScore
+from pipeline.types import Finding, SliceRef, SliceScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class ShardScorer:
         opened.catalogue.add_not_scored(self.claims.run_id, rows)
         best.write(PendingMaps(opened.folder.path, self.claims.run_id))  # before the result that makes them needed
         results: dict[str, dict[str, Any]] = {study: {"measures": values} for study, values in measures.items()}
-        for one in study_p_values(scored, opened.detector, opened.config):
+        for one in study_p_values(scored, opened.detector, opened.config, selection.slices):
             results.setdefault(one.study_id, {})["finding"] = asdict(one)
         return results, len(selection.slices)
 
@@ -101,11 +102,19 @@ def not_held(selection: Selection, opened: OpenRun, again: bool) -> Selection:
     return replace(selection, slices=tuple(ref for ref in selection.slices if ref.series_id not in held))
 
 
-def study_p_values(results: list[Finding], detector: Scorer, config: RunConfig) -> list[Finding]:
-    """Return the findings; if the calibration unit is a slice, Bonferroni-correct each study's smallest p-value."""
-    if config.unit == "study" or detector.calibration is None:
-        return results
+def study_p_values(
+    results: list[Finding], detector: Scorer, config: RunConfig, slices: Sequence[SliceRef]
+) -> list[Finding]:
+    """Return the findings with the p-values that a night flags by.
+
+    If the calibration unit is a slice, each study's smallest p-value is Bonferroni-corrected; if the calibration has
+    groups, each study is ranked within its own. `slices` are those that were scored.
+    """
     calibration = detector.calibration
+    if calibration is not None and calibration.groups:
+        return rank_within_groups(results, slices, calibration, detector.config.groups.by)
+    if config.unit == "study" or calibration is None:
+        return results
     merged = []
     for finding in results:
         best = float(np.min(calibration.p_values([slice_.score for slice_ in finding.evidence])))

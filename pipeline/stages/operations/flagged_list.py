@@ -24,7 +24,8 @@ def in_words(p_value: float | None, n_calibration: int, guarantee: str) -> str:
     if p_value is None:
         return "not calibrated"
     exceeded = round(p_value * (n_calibration + 1)) - 1  # number of calibration scores at least as high
-    kind = "normal scans" if guarantee == "conformal" else "normal slices (no guarantee)"
+    kind = "normal scans" if guarantee.startswith("conformal") else "normal slices (no guarantee)"
+    kind += f" ({guarantee.removeprefix('conformal within ')})" if guarantee.startswith("conformal within ") else ""
     if exceeded <= 0:
         return f"more unusual than all {n_calibration} {kind}"
     return f"more unusual than {100 * (1 - exceeded / n_calibration):.1f} % of {n_calibration} {kind}"

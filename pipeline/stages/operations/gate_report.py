@@ -21,6 +21,7 @@ from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.errors import ArtefactError, EmptySelection, PromotionRefused
 from pipeline.evaluation.subgroups import GROUPINGS
 from pipeline.stages.detect.calibrate import units
+from pipeline.stages.detect.score_shard import study_p_values
 from pipeline.stages.operations.promotion_gates import (
     CHALLENGER,
     CHAMPION,
@@ -32,7 +33,7 @@ from pipeline.stages.operations.promotion_gates import (
 )
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import OnProgress, score_dataset
+from pipeline.stages.run.score_slices import OnProgress, findings, score_dataset
 from pipeline.types import NORMAL_SETS, RunRef
 
 REPORT = "gate_report.json"
@@ -226,18 +227,20 @@ def _units(selection: Selection, unit: str) -> pd.DataFrame:
 
 def _shadow(new: OpenRun, old: OpenRun, gates: PromotionGates) -> GateLine:
     """Score the studies of the last nights with the challenger, and compare what either would flag."""
-    findings = _last_nights(new.catalogue, old.ref.sha256, gates.shadow_nights)
-    champion = {row.study_id: row for row in findings}
+    champion = {row.study_id: row for row in _last_nights(new.catalogue, old.ref.sha256, gates.shadow_nights)}
     if not champion:
         return judge_shadow(pd.DataFrame({CHAMPION: [], CHALLENGER: []}), 0, gates)
-    data = new.dataset(new.choose(study_ids=set(champion)), cache="none")
-    scores, _ = score_dataset(new.detector, data)
+    chosen = new.choose(study_ids=set(champion))
+    scores, _ = score_dataset(new.detector, new.dataset(chosen, cache="none"))
     config = new.config.model_copy(update={"unit": "study"})
     scored = {unit.unit_id: unit.score for unit in units(new.detector, scores, config)}
     alpha, calibration = new.config.require_detection().flagging.alpha, new.detector.calibration
     p_values = (
         {} if calibration is None else dict(zip(scored, calibration.p_values(list(scored.values())), strict=True))
     )
+    if calibration is not None and calibration.groups:  # as a night would flag them
+        ranked = study_p_values(findings(new.detector, scores)[0], new.detector, config, chosen.slices)
+        p_values = {one.study_id: one.p_value for one in ranked}
     rows = [
         {CHAMPION: bool((champion[study].p_value or 1.0) <= alpha), CHALLENGER: bool(p_values.get(study, 1.0) <= alpha)}
         for study in sorted(scored)

@@ -249,6 +249,16 @@ class RunConfig(Config):
             )
 
     @model_validator(mode="after")
+    def _groups_are_of_patients(self) -> Self:
+        grouped = self.detection is not None and self.detection.groups.by
+        if grouped and (self.unit == "slice" or self.data.splits.mixed_patients):
+            raise ValueError(
+                "detection.groups.by needs independent patients, but the calibration unit here is a slice, or patients "
+                "are mixed, which has no guarantee. Remove it, or calibrate with `unit: study`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fits(self) -> Self:
         if not isinstance(self.method, EnsembleConfig):
             try:
