@@ -29,6 +29,7 @@ from pipeline.review.locks import SECOND_OPINION, check_free, drop_lease
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import BadInput, HeldByAnother, NotAllowed, check_id, unknown
 from pipeline.review.region import check_region, check_there
+from pipeline.review.second_opinions import require_told
 from pipeline.review.text import clean_text
 
 
@@ -146,9 +147,8 @@ class Decisions:
         """Withdraw the last decision by adding a row; the decision before it is valid again.
 
         Raises:
-            StaleDecision: another decision was made since.
-            BadInput: there is no decision, or it was withdrawn already.
-            NotAllowed: it is somebody else's, and the actor is not a lead.
+            StaleDecision, BadInput: another decision was made since, or none is left to withdraw.
+            NotAllowed: it is somebody else's, and the actor is not a lead, or see `require_told`.
         """
         actor.require("decide")
         check_token(token)
@@ -165,6 +165,7 @@ class Decisions:
                 )
             if last.reader != actor.name and not actor.may("undo_any"):
                 raise NotAllowed("Only the reader who decided, or a lead, may withdraw a decision. Ask one of them.")
+            require_told(session, finding, actor.name)
             outcome = valid[-2].outcome if len(valid) > 1 else NEW
             values = {**_EMPTY, "outcome": outcome, "withdraws": last.id, "blind": False}
             return self._write(session, finding, last, token, actor, values)

@@ -8,7 +8,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow
 from pipeline.data.catalogue.study_reading import read_study
-from pipeline.review.hidden_studies import find_hidden
+from pipeline.review.hidden_studies import find_hidden, list_hidden_runs
 from pipeline.review.locks import SECOND_OPINION
 from pipeline.review.permissions import Actor
 from pipeline.review.refusals import NotAllowed
@@ -20,6 +20,12 @@ UNSETTLED = (
     "This study is still being read: one of its rows on the list is read blind and not decided, or awaits a second "
     "opinion. Your role may decide, and this page would say what the list hides. Open it again once every row of the "
     "study is decided, or ask an auditor."
+)
+
+
+NIGHT_OPEN = (
+    "Other scans of this run are still read blind, and this page says how many it flagged and by which rule. Your role "
+    "may decide. Open it again once the run's scans are decided, or ask an auditor."
 )
 
 
@@ -37,7 +43,8 @@ def read_finding_trail(
 
     Raises:
         CatalogueError: no finding has this name, or several do.
-        NotAllowed: the actor may not ask, or may still decide on the study without knowing its result.
+        NotAllowed: the actor may not ask, or may still decide on the study, or on another of its run, without knowing
+            the result.
         UnknownFinding: the actor decides, and the finding is not on the list.
     """
     actor.require("trace")
@@ -53,5 +60,8 @@ def _refuse_unsettled(catalogue: Catalogue, row: FindingRow) -> None:
     with catalogue.reading() as session:
         hidden = find_hidden(session, [row.study_id])
         outcomes = read_study(session, row.study_id).outcomes().values()
+        open_runs = list_hidden_runs(session)
     if hidden or SECOND_OPINION in outcomes:
         raise NotAllowed(UNSETTLED)
+    if row.run_id in open_runs:
+        raise NotAllowed(NIGHT_OPEN)

@@ -13,7 +13,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.effective_decision import read_what_readers_said
 from pipeline.data.catalogue.review_schema import Decision, ReadingEntry
 from pipeline.data.catalogue.schema import RunRow, now
-from pipeline.review.refusals import HeldByAnother
+from pipeline.review.refusals import HeldByAnother, NotAllowed
 from pipeline.review.services import Review
 from pipeline.review.worklist import STATES, WorklistQuery
 
@@ -203,6 +203,24 @@ def states_as_seen(review: Review, numbers: tuple[int, ...], viewer: str) -> dic
     for number in numbers:
         assert number in seen[review.worklist.read_row(number, viewer).state]
     return seen
+
+
+def test_a_withheld_decision_is_not_opened_by_withdrawing_it(
+    review: Review, twice: tuple[int, int], people: Any, form: Any
+) -> None:
+    first, second = twice
+    review.decisions.decide(form(second), people["ann"])
+    seen = review.worklist.read_row(second).decision_id
+    review.decisions.decide(form(second, "dismissed", seen=seen), people["ben"])
+    review.decisions.decide(form(first, "second-opinion"), people["ann"])
+    before = review.worklist.read_row(second, "lea")
+    assert (before.state, before.decided_by) == ("second-opinion", "")
+    with pytest.raises(NotAllowed, match="awaits a second opinion"):
+        undo(review, second, people["lea"])
+    undo(review, second, people["ben"])  # of his own
+    for viewer in ("ben", "lea"):
+        row = review.worklist.read_row(second, viewer)
+        assert (row.state, row.decided_by) == ("second-opinion", ""), "what is valid now is what ann said"
 
 
 @pytest.mark.parametrize("outcome", ["confirmed", "dismissed", "unsure"])

@@ -29,7 +29,10 @@ SPACING_MM = (1e-5, 1e4)  # from microscopes to whole bodies
 FURTHEST_MM = 1e6  # from the origin of a frame of reference
 _THICKNESS_MM = (0.0, SPACING_MM[1])
 _BETWEEN_MM = (-SPACING_MM[1], SPACING_MM[1])  # negative in some NM (PS3.3 C.8.4.15)
-_WIDEST = 1000.0  # a window this many times as wide as the values that it may show is almost one grey
+_WIDEST = 32.0  # a window this many times as wide as all values that it may show leaves them 8 of 256 greys
+# Defined terms of PS3.3 C.11.1.1.2; any other is free text, which may hold a name. `content` judges what it says.
+RESCALE_TYPES = frozenset({"OD", "HU", "US", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
+_UNSPECIFIED = "US"
 _FEWEST, _FEW_BITS = 8, 3  # steps of stored values that a window covers at least, in images of more than 3 bits
 
 
@@ -170,6 +173,7 @@ def _values(groups: Groups, frames: int) -> dict[str, Any]:
         raise malformed("RescaleSlope", "either all frames must have it or no frame")
     rescale = tuple(present[:1]) if len(set(present)) <= 1 else tuple(present)
     kind = next((read_code(item, "RescaleType") for item in sources if item is not None), "")
+    kind = kind if kind in RESCALE_TYPES or not kind else _UNSPECIFIED
     return {"rescale": rescale, "rescale_type": kind, "modality_lut": read_modality_lut(groups.ds)}
 
 

@@ -31,7 +31,7 @@ from pipeline.dicom.decode.fields import (
 from pipeline.dicom.decode.frames import frame_attributes, read_spare_pair
 from pipeline.dicom.decode.stack_facts import StackFacts, read_stack_facts
 from pipeline.dicom.decode.vendors import TYPE_TOKENS, Assumed
-from pipeline.dicom.decode.vocabulary import TOKENS, VIEW_CODES, tokens_of
+from pipeline.dicom.decode.vocabulary import LUT_SHAPES, MODALITIES, OTHER, TOKENS, VIEW_CODES, tokens_of
 from pipeline.dicom.decode.waveform import has_waveform, waveform_attributes
 from pipeline.errors import Rejected, RejectionCode
 
@@ -203,9 +203,11 @@ def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, An
         )
     personal = personal_words(ds)
     burned_in = read_code(ds, "BurnedInAnnotation")
+    sop_class = read_text(ds, "SOPClassUID")
+    require_valid_uids({"SOPClassUID": sop_class} if sop_class else {})
     return {
-        "sop_class_uid": read_text(ds, "SOPClassUID"),
-        "modality": modality,
+        "sop_class_uid": sop_class,
+        "modality": modality if modality in MODALITIES else OTHER,
         "body_part": _clean(_body_part(ds), personal),
         "view": _clean(_view(ds), personal),
         "laterality": _laterality(ds),
@@ -217,7 +219,7 @@ def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, An
         "conversion_type": read_code(ds, "ConversionType"),
         "imager_pixel_spacing_mm": read_spare_pair(ds, "ImagerPixelSpacing", ignored),
         "gantry_tilt_degrees": read_spare_number(ds, "GantryDetectorTilt", ignored, within=(-90.0, 90.0)),
-        "presentation_lut_shape": read_code(ds, "PresentationLUTShape"),
+        "presentation_lut_shape": shape if (shape := read_code(ds, "PresentationLUTShape")) in LUT_SHAPES else "",
         "burned_in": {"YES": True, "NO": False}.get(burned_in),
         "ultrasound_regions": tuple(_regions(ds)) if modality == "US" else (),
     }

@@ -17,6 +17,7 @@ from pipeline.dicom.decode.waveform import to_physical_signal
 from pipeline.types import Step
 
 DISPLAY_PERCENTILES = (0.5, 99.5)
+FEWEST_GREYS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
         signal, inside, sensitivity = to_physical_signal(stored, attributes.waveforms)
         return Physical(signal, inside, (sensitivity,), waveforms=attributes.waveforms)
     valid = _valid(stored, attributes)
-    pixels, step = _modality(stored, attributes)
+    pixels, step = apply_modality(stored, attributes)
     steps = [step] if step else []
     if attributes.is_projection:
         pixels, presentation = _presentation(pixels, attributes)
@@ -66,17 +67,26 @@ def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
 def for_display(physical: Physical, attributes: InstanceAttributes) -> np.ndarray:
     """Return the picture that a viewer shows: uint8 [F, H, W], 255 bright, padding 0.
 
-    It uses the window of the file. Without one, or where it shows all of the values as one grey, it uses the 0.5 to
-    99.5 % range of the valid pixels of all frames.
+    It uses the window of the file. Without one, or where it shows one grey, or fewer than 8 and there are more to
+    show, it uses the 0.5 to 99.5 % range of the valid pixels of all frames.
     """
     if attributes.is_projection:
         bright = physical.pixels if voi_step(attributes) else _robust(physical)
     else:
         bright = apply_voi(physical.pixels, attributes) if voi_step(attributes) else _robust(physical)
-        bright = _robust(physical) if bright.size and bright.min() == bright.max() else bright
+        bright = _robust(physical) if _is_dim(bright, physical) else bright
         bright = 1.0 - bright if is_inverted(attributes) else bright
     picture = np.rint(np.clip(bright, 0.0, 1.0) * 255.0).astype(np.uint8)
     return picture if physical.valid is None else np.where(physical.valid, picture, np.uint8(0))
+
+
+def _is_dim(bright: np.ndarray, physical: Physical) -> bool:
+    greys = _count_greys(bright)
+    return greys == 1 or 1 < greys < FEWEST_GREYS <= _count_greys(_robust(physical))
+
+
+def _count_greys(bright: np.ndarray) -> int:
+    return len(np.unique(np.rint(np.clip(bright, 0.0, 1.0) * 255.0).astype(np.uint8)))
 
 
 def _valid(stored: np.ndarray, attributes: InstanceAttributes) -> np.ndarray | None:
@@ -87,7 +97,10 @@ def _valid(stored: np.ndarray, attributes: InstanceAttributes) -> np.ndarray | N
     return (stored < low) | (stored > high)
 
 
-def _modality(stored: np.ndarray, attributes: InstanceAttributes) -> tuple[np.ndarray, Step | None]:
+def apply_modality(stored: np.ndarray, attributes: InstanceAttributes) -> tuple[np.ndarray, Step | None]:
+    """Return float32 [F, H, W], what the modality LUT or rescale makes of stored values, and the step, if any (PS3.3
+    C.11.1).
+    """
     if attributes.modality_lut is not None:
         table = attributes.modality_lut
         return table.apply(stored), Step("modality-lut", {"first": table.first, "bits": table.bits})

@@ -66,7 +66,7 @@ def read_instance(path: Path, limits: DecodeLimits) -> DecodedInstance:
         else:
             stored, attributes, steps = decode(ds, attributes, syntax, limits)
             _refuse_own_picture(stored, attributes)
-            check_values(stored, attributes)
+            attributes = check_values(stored, attributes)
     first += [Step("assume", {"deviations": list(attributes.assumed)})] if attributes.assumed else []
     return DecodedInstance(identity, attributes, stored, (*first, *steps))
 

@@ -98,6 +98,17 @@ _SYNONYMS = {
 }
 TOKENS = {spelling: token for token, others in _SYNONYMS.items() for spelling in (token, *others.split())}
 
+# Defined terms of Modality (PS3.3 C.7.3.1.1.1, with retired ones); any other is free text, which may hold a name.
+_MODALITIES = """
+ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DMS DG DOC DX ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER
+KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE
+RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC
+AS CD CF CP CS DD DF DM DS EC FA FS HISTG LP MA MS OPR ST VF
+"""
+MODALITIES = frozenset(_MODALITIES.split())
+OTHER = "OT"
+LUT_SHAPES = frozenset({"IDENTITY", "INVERSE"})  # PS3.3 C.11.6
+
 # Words are split at everything but letters, digits and the + and * of C+ and T2*.
 _SPLIT = re.compile(r"[^A-Z0-9+*]+")
 

@@ -277,3 +277,32 @@ def test_no_descriptor_is_left_open(limits: DecodeLimits, real_files: dict[str, 
         except Rejected:
             continue
     assert not before or len(list(descriptors.iterdir())) <= before
+
+
+@pytest.mark.parametrize(
+    ("keyword", "field", "read_as"),
+    [
+        ("RescaleType", "rescale_type", "US"),
+        ("PresentationLUTShape", "presentation_lut_shape", ""),
+        ("Modality", "modality", "OT"),
+    ],
+)
+def test_a_name_in_a_code_is_not_taken_over(
+    limits: DecodeLimits, make_dataset: Make, write_dataset: Write, keyword: str, field: str, read_as: str
+) -> None:
+    ds = make_dataset(GREY)
+    setattr(ds, keyword, "ZYXW ANNA")
+    attributes = read_instance(write_dataset(ds), limits).attributes
+    assert getattr(attributes, field) == read_as and "ZYXW" not in str(attributes)
+
+
+def test_a_class_that_is_not_a_uid_is_refused(limits: DecodeLimits, make_dataset: Make, write_dataset: Write) -> None:
+    ds = make_dataset(GREY)
+    path, wrong = write_dataset(ds), b"1.2.ZYXWNAME"
+    data = path.read_bytes()
+    at = data.rfind(b"\x08\x00\x16\x00UI") + 8
+    length = int.from_bytes(data[at - 2 : at], "little")
+    path.write_bytes(data[:at] + wrong.ljust(length, b"\0") + data[at + length :])
+    with pytest.raises(Rejected) as refused:
+        read_instance(path, limits)
+    assert refused.value.code is RejectionCode.INVALID_UID and "ZYXW" not in refused.value.sentence

@@ -49,7 +49,6 @@ def read(make_dataset: Callable, write_dataset: Callable) -> Callable[..., Any]:
         ({"PixelSpacing": ["1e-30", "1"]}, MALFORMED, "it is 1e-30 mm"),
         ({"ImagePositionPatient": ["0", "-1e300", "0"]}, MALFORMED, "it is -1e+300 mm"),
         ({"PixelPaddingValue": -5, "PixelPaddingRangeLimit": 5000}, RejectionCode.EMPTY_FOREGROUND, "-5 to"),
-        ({"Modality": "CR", "WindowCenter": "1000", "WindowWidth": "10"}, IN_ONE, "WindowCenter 1000 with WindowWidth"),
         ({"BitsStored": 12, "HighBit": 40}, MALFORMED, "HighBit is malformed: it is 40"),
         ({"NumberOfFrames": "1.5"}, MALFORMED, ""),
     ],
@@ -84,6 +83,44 @@ def test_what_an_image_can_do_without_is_ignored_and_recorded(
     physical = to_physical(one.stored, one.attributes)
     assert np.isfinite(physical.pixels).all() and np.ptp(physical.pixels) == 63
     assert np.ptp(for_display(physical, one.attributes)) == 255
+
+
+def _table(values: np.ndarray, first: int, keyword: str) -> dict[str, Any]:
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [len(values), first, 16])
+    item.add_new("LUTData", "US", values.astype(int).tolist())
+    return {keyword: [item]} | ({"RescaleSlope": None, "RescaleIntercept": None} if "Modality" in keyword else {})
+
+
+MANY = np.linspace(9, 4087, 64 * 64).astype(np.int16).reshape(64, 64)
+
+
+def test_a_rescale_that_rounds_many_values_to_few_is_refused(read: Callable) -> None:
+    with pytest.raises(Rejected, match=r"RescaleIntercept 1e\+10 takes all stored values, 9 to 4087, to 5 values"):
+        read(MANY, RescaleSlope="1", RescaleIntercept="1e10")
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"WindowCenter": "4092", "WindowWidth": "8", "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": "2000", "WindowWidth": "200000", "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": "30000", "WindowWidth": "10"},
+        {"WindowCenter": "2000", "WindowWidth": "1e6"},
+        {"WindowCenter": "2000", "WindowWidth": "4e6"},
+        _table(np.arange(4096), 0, "ModalityLUTSequence") | {"WindowCenter": "2000", "WindowWidth": "2"},
+        _table(np.array([0, 65535]), 2000, "VOILUTSequence"),
+        _table(np.repeat([0, 1, 65535], [4080, 8, 8]), 0, "VOILUTSequence"),
+    ],
+)
+@pytest.mark.parametrize("modality", ["MR", "CR"])
+def test_a_presentation_that_leaves_few_greys_is_not_used(read: Callable, modality: str, elements: dict) -> None:
+    one = read(MANY, Modality=modality, **elements)
+    if modality == "CR":
+        assert {"ignored:WindowCenter", "ignored:VOILUTSequence"} & set(one.attributes.assumed)
+    physical = to_physical(one.stored, one.attributes)
+    assert len(np.unique(physical.pixels)) > 2000
+    assert len(np.unique(for_display(physical, one.attributes))) >= (200 if modality == "CR" else 8)
 
 
 @pytest.mark.parametrize(
