@@ -34,6 +34,8 @@ MAY_WRITE_IN_PLACE = {
     "pipeline/stages/up/supervise.py": "into the temporary folder of one process manager",
     "flows/overhead.py": "one measurement's output",
     "pipeline/stages/speed/anomalib_half.py": "into the temporary folder of one measurement",
+    "pipeline/stages/reliability/forked.py": "into the temporary folder of one measurement",
+    "pipeline/stages/reliability/whole_night.py": "into the temporary folder of one measurement",
     "pipeline/stages/speed/side_by_side.py": "into the temporary folder of one measurement",
 }
 

@@ -85,7 +85,8 @@ def test_a_wrong_name_takes_as_long_as_a_wrong_password(catalogue: Catalogue, an
     review = Review(catalogue, any_settings, hasher=PasswordHasher(2, 16_384, 1))
     review.users.add("ann", "reader", PASSWORD, HOUSE)
     review.users.add("proxied", "reader", None, HOUSE)
-    times = {name: min(_refusal_s(review, name) for _ in range(4)) for name in ("ann", "nobody", "proxied")}
+    rounds = [{name: _refusal_s(review, name) for name in ("ann", "nobody", "proxied")} for _ in range(6)]
+    times = {name: min(one[name] for one in rounds) for name in rounds[0]}  # in turn, as other load comes and goes
     assert max(times.values()) < 2 * min(times.values()), times
     assert min(times.values()) > 0.01
 

@@ -47,7 +47,7 @@ _OTHER_TEXT = {
     *("schedules.name", "nights.schedule", "nights.state", "beats.name"),
     *("alerts.key", "alerts.severity", "alerts.sentence", "alerts.state"),
     *(f"alert_messages.{name}" for name in ("event", "receiver", "state", "reason")),
-    "redactions.seal",
+    *("redactions.seal", "removed_series.run", "legal_holds.why", "promotion_forms.token"),
 }
 _OTHER_JSON = {"series.attributes", "instances.attributes", "instance_versions.attributes"}
 _OTHER_JSON |= {"decisions.region", "audit_log.detail", "scan_measures.measures"}
