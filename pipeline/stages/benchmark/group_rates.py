@@ -41,7 +41,7 @@ def measure_group_rates(patients: int, fresh: int, alpha: float, seed: int = 0) 
     """Return a row for each scanner of the CT phantoms, and one for all.
 
     The score is the mean absolute difference between a slice and its median-filtered copy, which keeps anatomy and
-    loses noise: it depends on the scanner, as the residual of every model does that cannot predict noise. All patients
+    loses noise: it depends on the scanner, as every residual does in which noise is left. All patients
     are normal and independent.
 
     Args:
