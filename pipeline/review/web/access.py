@@ -167,7 +167,12 @@ def _speaks_for_users(request: Request) -> bool:
 
 
 def send_to_login(request: Request) -> Response:
-    """Redirect a page to the login; a script gets 401 and reloads its page."""
+    """Redirect a page to the login; a script gets 401 and reloads its page.
+
+    Similar cases load by themselves: they must not take the page from somebody who is typing.
+    """
+    if request.url.path.endswith("/similar") and request.headers.get("hx-request"):
+        return Response(status_code=401)
     if "text/html" not in request.headers.get("accept", "") or request.headers.get("hx-request"):
         page = urlsplit(request.headers.get("hx-current-url", "/"))
         back = own_path(page.path + (f"?{page.query}" if page.query else ""))

@@ -485,6 +485,33 @@ def test_a_session_that_ended_elsewhere_loses_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["401", "a proxy leads to its log-in", "the reader comes back to the window"])
+def test_the_end_of_a_session_is_said_at_the_next_save(
+    person: Person, room: Any, listed: list[int], complaints: list[str], how: str
+) -> None:
+    """Not only at the signature, up to a minute of typing later."""
+    page = person("ann")
+    page.goto(f"/scan/{listed[0]}")
+    ready(page)
+    page.wait_for_load_state("networkidle")  # a part of the page that loads late leads to the log-in itself
+    if how == "a proxy leads to its log-in":
+        page.route("**/draft", lambda route: route.fulfill(status=302, headers={"location": "http://127.0.0.1:9/"}))
+    else:
+        room.review.sessions.end_all("ann")
+    if how == "the reader comes back to the window":
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    else:
+        page.fill("#comment", "as large as a plum")
+    page.wait_for_selector("#unsigned:not([hidden])", timeout=READY_MS)
+    assert page.inner_text("#unsigned-title") == "NOT SIGNED"
+    assert "session has ended" in page.inner_text("#unsigned-words")
+    assert page.locator("[data-reload]").is_visible()
+    if how == "401":
+        assert "as large as a plum" in page.evaluate("JSON.stringify(Object.values(sessionStorage))")
+    complaints[:] = [said for said in complaints if "401" not in said]
+
+
+@pytest.mark.slow
 def test_the_first_look_is_without_heatmap(person: Person, room: Any, enter: Callable[..., int]) -> None:
     """No heatmap is drawn or asked for before the key; the outcome chosen until then is kept as the first look."""
     ramp = np.add.outer(np.arange(64, dtype=np.uint16), np.arange(64, dtype=np.uint16)) * 30 + 200

@@ -61,7 +61,7 @@ function notSigned(words, { title = "NOT SIGNED", reload = false } = {}) {
 const drafts = new Drafts(
   room,
   (words) => notSigned(words),
-  (words) => notSigned(words, { title: "NOT KEPT" }),
+  (words, options) => notSigned(words, { title: "NOT KEPT", ...options }),
 );
 watchLengths();
 

@@ -10,6 +10,7 @@ const FIELDS = ["outcome", "code", "text", "comment", "region"];
 const PAUSE_MS = 700;
 const AGAIN_MS = 5_000;
 const NEWER = "A newer text from another window is shown.";
+const PAGE_ONLY = "Your session has ended, and this browser keeps nothing: copy what you typed before you log in again.";
 const KEEPALIVE_BYTES = 60_000; // a page that is left may send no more than 64 KiB
 
 const same = (one, other) => FIELDS.every((name) => (one[name] || "").trim() === (other[name] || "").trim());
@@ -20,8 +21,8 @@ function freshName() {
 }
 
 export class Drafts {
-  // `room` is the element of the scan; `told(words)` is called when a draft was put back into the form, `unkept(words)`
-  // when the server refuses to keep one.
+  // `room` is the element of the scan; `told(words)` is called when a draft was put back into the form, `unkept(words)`,
+  // with further options when the server refuses to keep one, or the session has ended.
   constructor(room, told, unkept) {
     Object.assign(this, { room, told, unkept, timer: null, saving: null, again: false, failed: false, unstored: false });
     this.key = `draft ${document.querySelector(".who").firstChild.textContent.trim()} ${room.dataset.scan}`;
@@ -134,9 +135,15 @@ export class Drafts {
       this.show(answer.drafts);
     } catch (failure) {
       this.failed = true;
-      if (failure.status >= 400 && failure.status < 500 && failure.status !== 401) this.unkept(failure.message);
-      else if (!failure.reload) this.timer = setTimeout(() => this.save(), AGAIN_MS);
+      this.say(failure);
+      if (!failure.status || failure.status >= 500) this.timer = setTimeout(() => this.save(), AGAIN_MS);
     }
+  }
+
+  // Say at once what no further attempt will change: the session has ended, or the server refuses the draft.
+  say(failure) {
+    if (failure.status === 401) this.unkept(this.unstored ? PAGE_ONLY : failure.message, { title: "NOT SIGNED", reload: !this.unstored });
+    else if (failure.status >= 400 && failure.status < 500) this.unkept(failure.message, { reload: failure.reload });
   }
 
   async ask(what, fields, options) {
@@ -220,7 +227,7 @@ export class Drafts {
   // Ask what other windows hold, when the reader comes back to this one.
   async look() {
     if (this.closed || !this.form()) return;
-    const drafts = await this.list().catch(() => null); // without an answer, what is offered stays
+    const drafts = await this.list().catch((failure) => failure.status === 401 && this.say(failure)); // without an answer, what is offered stays
     if (drafts) this.show(drafts);
   }
 

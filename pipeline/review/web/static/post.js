@@ -30,13 +30,14 @@ export async function read(path) {
 async function ask(path, options) {
   const answer = await fetch(path, {
     credentials: "same-origin",
-    redirect: "error",
+    redirect: "manual", // nothing here leads elsewhere but a proxy's way to its log-in
     headers: { "HX-Request": "true", Accept: "*/*" },
     signal: AbortSignal.timeout(PATIENCE_MS),
     ...options,
   }).catch(() => {
     throw new Failure(NO_ANSWER, 0);
   });
+  if (answer.type === "opaqueredirect") throw new Failure(WORDS[401], 401);
   if (answer.ok) return answer;
   throw new Failure(WORDS[answer.status] || (await said(answer)), answer.status);
 }
