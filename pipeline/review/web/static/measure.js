@@ -16,6 +16,7 @@ export function lengthWords({ spacing, measured }, from, to) {
 
 // The value of a pixel of an image, in words: position and physical value, with its unit where that is known.
 export function valueWords(image, point, unit) {
+  if (!image) return ""; // it is still loading
   const { reduced, box, slope, intercept, exact } = image.about;
   const column = Math.floor((point.x - box[1]) / reduced);
   const row = Math.floor((point.y - box[0]) / reduced);
@@ -120,6 +121,7 @@ export class Measure {
 
   // Fit the scale bar to the zoom.
   scale() {
+    if (!this.pane.image) return undefined;
     const { spacing, measured } = this.pane.image.about;
     const bar = this.bar.querySelector("i");
     bar.hidden = !spacing;

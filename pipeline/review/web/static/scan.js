@@ -292,6 +292,7 @@ const actions = {
   },
   async part() {
     const image = panes.main.image;
+    if (!image) return undefined;
     if (state.part) return show(state.stack, state.index).then(() => panes.main.fit());
     if (image.about.reduced === 1) return say("This image is already at full resolution.");
     const { x, y } = middle(panes.main);

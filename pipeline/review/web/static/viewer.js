@@ -69,8 +69,9 @@ export class Pane {
     this.afterResize();
   }
 
-  // Convert a point of the page to pixels of the stored image.
+  // Convert a point of the page to pixels of the stored image; null before there is one.
   point(event) {
+    if (!this.image) return null;
     const { x, y } = cornerstone.pageToPixel(this.element, event.pageX, event.pageY);
     const { box, reduced } = this.image.about;
     const inside = (value, edge) => Math.min(Math.max(value, 0), edge);
@@ -85,6 +86,7 @@ export class Pane {
   }
 
   rendered(detail) {
+    if (!this.image) return;
     const context = detail.canvasContext;
     const { box, reduced } = this.image.about;
     cornerstone.setToPixelCoordinateSystem(detail.enabledElement, context);
