@@ -52,9 +52,11 @@ def test_forms_are_for_those_who_are_logged_in(browser: Open, path: str) -> None
 
 def test_a_part_of_a_page_leads_back_to_its_page_after_the_log_in(browser: Open) -> None:
     one, headers = browser(), {"hx-request": "true", "hx-current-url": "https://reading.example/scan/3?state=all"}
-    assert one.get("/scan/3/similar", **headers).headers["hx-redirect"] == "/login?next=%2Fscan%2F3%3Fstate%3Dall"
+    assert one.get("/scan/3", **headers).headers["hx-redirect"] == "/login?next=%2Fscan%2F3%3Fstate%3Dall"
+    by_itself = one.get("/scan/3/similar", **headers)
+    assert by_itself.status_code == 401 and "hx-redirect" not in by_itself.headers, "somebody may be typing"
     headers["hx-current-url"] = "https://evil.example//evil.example/x"
-    assert one.get("/scan/3/similar", **headers).headers["hx-redirect"] == "/login?next=%2F"
+    assert one.get("/scan/3", **headers).headers["hx-redirect"] == "/login?next=%2F"
 
 
 def test_every_route_is_among_those_tested(room: Any) -> None:
