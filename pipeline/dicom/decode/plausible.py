@@ -13,13 +13,13 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.physical import apply_modality
+from pipeline.dicom.decode.physical import FEWEST_GREYS, apply_modality
 from pipeline.dicom.decode.voi import apply_voi, voi_step
 from pipeline.errors import Rejected, RejectionCode
 
 LARGEST = float(np.finfo(np.float32).max)
 _MOST_VALUES = 65536
-_MANY, _FEWEST = 64, 8  # an image of so many stored values must keep so many greys of 256
+_MANY = 64  # an image of so many stored values must keep FEWEST_GREYS of 256
 _TRIED = 65  # values along the range, and along the window
 _ADVICE = "Correct the element at its source and send the image again."
 
@@ -53,7 +53,7 @@ def check_values(stored: np.ndarray, attributes: InstanceAttributes) -> Instance
         _check_finite(low, high, own)
         if low < high:
             values = apply_modality(_between(low, high, own)[None, None], own)[0]
-            needed = _FEWEST if low.dtype.kind not in "iu" or int(high) - int(low) >= _MANY else 2
+            needed = FEWEST_GREYS if low.dtype.kind not in "iu" or int(high) - int(low) >= _MANY else 2
             lost.append(_find_lost_contrast(low, high, own, values, needed))
             dim.append(own.is_projection and voi_step(own) is not None and _count_greys(values, own) < needed)
     if lost and lost[0] is not None and all(lost):
