@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from pipeline.data.catalogue.schema import now
 from pipeline.errors import RejectionCode
 from pipeline.review.web.access import Reader, RoomHere, require_permission
-from pipeline.review.web.night_charts import draw_trends, draw_watch, fold_reasons
+from pipeline.review.night_charts import draw_trends, draw_watch, fold_reasons
 from pipeline.review.web.pages import page
 from pipeline.stages.operations.drift import find_nights_beside, list_nights, read_drift, read_night
 from pipeline.stages.operations.drift_watch import read_policy, recall_watch

@@ -12,7 +12,7 @@ import pytest
 from pipeline.data.catalogue.reading_list import draw_reading_lists
 from pipeline.data.catalogue.schema import FindingRow, RunRow, now
 from pipeline.errors import RejectionCode
-from pipeline.review.web.night_charts import draw_trends
+from pipeline.review.night_charts import draw_trends
 from pipeline.stages.operations.trends import read_trends
 from pipeline.types import Finding, SliceScore
 
