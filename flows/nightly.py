@@ -28,10 +28,12 @@ from flows.night_log import (
 )
 from flows.outcome import ended, settled
 from flows.policies import QUIET
+from flows.publish_night import publish_night
 from flows.request import find_request, hold_request, read_request
 from flows.score import score_with
 from flows.train import train
 from pipeline.config import Settings
+from pipeline.data.catalogue.schema import now
 from pipeline.errors import NightreadError
 from pipeline.stages.operations.night_report import build_night_report, find_untrained
 from pipeline.stages.watch.nights import find_due_time, record_night, summarise
@@ -46,12 +48,13 @@ def nightly(request: str, workspace: str, date: str = "") -> Any:
     `request` is the path of the file that describes the night (see `flows.request`); `date` (YYYY-MM-DD) says which
     missed night this one makes up for.
     """
-    settings, schedule = Settings.load(workspace), read_request(request).name
+    settings, schedule, began = Settings.load(workspace), read_request(request).name, now()
     due_at = find_due_time(settings, schedule, calendar_date.fromisoformat(date)) if date else read_due_time()
     with record_night(settings, schedule, due_at) as night:
         report = _run_parts(request, workspace, settings)
         night.summary, night.failures = summarise(report), len(report["failures"])
     create_markdown_artifact(key="night", markdown=report["markdown"], description="The night in one page")
+    publish_night((began.date(), now().date()), workspace)
     return ended(report)
 
 

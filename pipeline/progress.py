@@ -58,7 +58,7 @@ def _write_lines(write_line: WriteLine, label: str, unit: str) -> Iterator[Advan
         last, now = _line(label, unit, done, total), time.monotonic()
         first = first or (done, now)
         if done == total and now - began >= FIRST_S:
-            write_line(f"{last}, after {_duration(now - began)}")
+            write_line(f"{last}, after {duration_words(now - began)}")
             last = ""
         elif now >= due:
             write_line(f"{last}{_speed(done - first[0], now - first[1], None if total is None else total - done)}")
@@ -66,7 +66,7 @@ def _write_lines(write_line: WriteLine, label: str, unit: str) -> Iterator[Advan
 
     yield advance
     if last and time.monotonic() - began >= FIRST_S:
-        write_line(f"{last}, after {_duration(time.monotonic() - began)}")
+        write_line(f"{last}, after {duration_words(time.monotonic() - began)}")
 
 
 def _speed(done: int, seconds: float, left: int | None) -> str:
@@ -74,7 +74,7 @@ def _speed(done: int, seconds: float, left: int | None) -> str:
     if done <= 0 or seconds <= 0:
         return ""
     speed = done / seconds
-    return f", {speed:.3g} per second" + (f", {_duration(left / speed)} left" if left is not None else "")
+    return f", {speed:.3g} per second" + (f", {duration_words(left / speed)} left" if left is not None else "")
 
 
 def _line(label: str, unit: str, done: int, total: int | None) -> str:
@@ -82,7 +82,8 @@ def _line(label: str, unit: str, done: int, total: int | None) -> str:
     return f"{label}: {counted} {unit}".rstrip()
 
 
-def _duration(seconds: float) -> str:
+def duration_words(seconds: float) -> str:
+    """Return a duration as a person says it."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

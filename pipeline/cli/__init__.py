@@ -27,6 +27,7 @@ from pipeline.cli.model import benchmark, evaluate, nightly, score
 from pipeline.cli.pacs import listen, push
 from pipeline.cli.pull import pull
 from pipeline.cli.purification import ROBUSTNESS
+from pipeline.cli.report_night import report
 from pipeline.cli.review import review
 from pipeline.cli.signals import SIGNALS
 from pipeline.cli.text_prompts import WORDS
@@ -36,7 +37,7 @@ from pipeline.cli.watch import status, watch
 from pipeline.errors import DEBUG, NightreadError, UnforeseenError, to_own_error
 
 COMMANDS = (
-    *(ingest, wrap, labels, series, train, score, evaluate, flagged, nightly, status),
+    *(ingest, wrap, labels, series, train, score, evaluate, flagged, nightly, status, report),
     *(retrain, promote, refuse, rollback, promotions, drift),
     *(listen, pull, push),
     review,

@@ -37,7 +37,7 @@ SYNTAXES = {
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check packages, decoders, disk, database, pixels, MLflow and Prefect. Exit code 1 if a check fails."""
     settings = settings_of(context)
-    parts = (_packages, _decoders, _disk, _places, _database, _store, _identity, _routes, _mlflow, _prefect)
+    parts = (_packages, _decoders, _disk, _places, _database, _store, _identity, _routes, _mlflow, _prefect, _pdf)
     checks = [check for part in parts for check in _guarded(part, settings)]
     print_rows(checks, as_json, "")
     wrong = [check["check"] for check in checks if not check["ok"]]
@@ -62,6 +62,18 @@ def _guarded(part: Callable[[Settings], Iterator[Check]], settings: Settings) ->
     except Exception as error:
         text = str(error).splitlines()[0][:200] if str(error) else ""
         return [_check(part.__name__.strip("_"), False, f"{type(error).__name__}: {text}")]
+
+
+def _pdf(_: Settings) -> Iterator[Check]:
+    """Check what draws the reports of nights as PDF, if this site has it: a page of one letter."""
+    from importlib.util import find_spec
+
+    from pipeline.review.night_pdf import write_pdf
+
+    detail = "not installed (extra pdf): reports of nights are pages of HTML"
+    if find_spec("weasyprint") is not None:
+        detail = f"reports of nights: a page of {len(write_pdf('<html lang=en><title>A</title><p>A</p></html>'))} bytes"
+    yield _check("pdf", True, detail)
 
 
 def _packages(_: Settings) -> Iterator[Check]:

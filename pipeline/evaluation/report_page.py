@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
+from pipeline.charts.html_page import write_document, write_list, write_table
 from pipeline.charts.svg import element
 from pipeline.evaluation.chart_data import ChartData
 from pipeline.evaluation.headline import headline_sentence
@@ -100,19 +101,18 @@ def _threshold_table(report: EvaluationReport) -> PageTable:
 
 def write_page(report: EvaluationReport, charts: ChartData) -> str:
     """Return the page; it loads nothing from elsewhere."""
-    title = escape(f"Evaluation: {report.title}")
+    title = f"Evaluation: {report.title}"
     figures = "".join(_figure(name, svg) for name, svg in charts.draw("chart").items())
     body = [
-        f"<h1>{title}</h1>",
+        element("h1", escape(title)),
         *(f"<p>{escape(line)}</p>" for line in (headline_sentence(report), *_facts(report))),
         f'<div class="charts">{figures}</div>',
         "<h2>Tables</h2>",
         *map(_folded, page_tables(report)),
-        *(["<h2>Notes</h2>", _list(report.notes)] if report.notes else []),
+        *(["<h2>Notes</h2>", write_list(report.notes)] if report.notes else []),
         "<p>Research software. Not a medical device; not for diagnosis.</p>",
     ]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{chr(10).join(body)}\n</body></html>\n'
+    return write_document(title, STYLE, body)
 
 
 def _facts(report: EvaluationReport) -> Iterator[str]:
@@ -127,14 +127,4 @@ def _figure(name: str, svg: str) -> str:
 def _folded(table: PageTable) -> str:
     above = element("p", escape(table.above)) if table.above else ""
     summary = element("summary", escape(table.title))
-    return f"<details>{summary}{above}{_table(table.heads, table.rows)}{_list(table.lines)}</details>"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(element("th", escape(one), scope="col") for one in heads)
-    body = "".join(element("tr", *(f"<td>{escape(cell)}</td>" for cell in row)) for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _list(lines: Sequence[str]) -> str:
-    return element("ul", *(element("li", escape(line)) for line in lines)) if lines else ""
+    return f"<details>{summary}{above}{write_table(table.heads, table.rows)}{write_list(table.lines)}</details>"

@@ -12,6 +12,7 @@ from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.effective_decision import is_last
 from pipeline.data.catalogue.review_schema import CLOSED, Decision, ReadingEntry, ReadingFrame
 from pipeline.data.catalogue.schema import FindingRow, RunRow
+from pipeline.errors import RejectionCode
 
 
 def find_hidden(session: Session, study_ids: Collection[str]) -> set[str]:
@@ -43,6 +44,13 @@ def list_hidden_runs(session: Session) -> frozenset[str]:
         for run_id, route, started in runs
         if any(route == of and begin <= started <= end for of, begin, end in spans)
     )
+
+
+def list_hidden_codes(is_blind: bool) -> tuple[str, ...]:
+    """Return the codes of refusals that readers are not told of: objects of ours, and while a scan is read blind also
+    reports, segmentations and the like of any maker, since a gateway may have taken our marks off some of them.
+    """
+    return (RejectionCode.MADE_HERE.value, *((RejectionCode.NOT_AN_IMAGE.value,) if is_blind else ()))
 
 
 def find_other_rows(session: Session, finding_id: int) -> list[tuple[int, bool]]:

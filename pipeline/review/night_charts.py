@@ -1,4 +1,4 @@
-"""Charts of the page of the night, and its reasons folded by kind."""
+"""Charts of the night, for its page and its report, and its reasons folded by kind."""
 
 from __future__ import annotations
 
@@ -12,6 +12,25 @@ from pipeline.stages.operations.refusal_kinds import kind_of
 from pipeline.stages.operations.trends import Trends
 
 MOST_STREAMS = 8
+LAST_COLUMN = "The last column is this night."
+DASHED = (
+    "A dashed column is not shown until the scans of that day that are read blind are decided; p-values of their runs "
+    "are left out."
+)
+BOXES = (
+    "Boxes: middle half of a day's p-values, with the median; lines: 5 to 95 %. As long as scans resemble the "
+    "calibration normals, a box spans 0.25 to 0.75 (dotted) and one scan in ten has p ≤ 0.1; sinking boxes mean that "
+    "the scanner, the protocol or the patients have changed."
+)
+EVIDENCE = (
+    "All nights until now. The line is the capital of a bet against the claim that nothing has changed; it alarms at "
+    "the dashed line, and the dotted line marks the likely day of the change."
+)
+
+
+def describe_trends(has_boxes: bool, held_back: bool) -> list[str]:
+    """Return sentences that say how the charts of `draw_trends` are read."""
+    return [LAST_COLUMN + (f" {DASHED}" if held_back else ""), *([BOXES] if has_boxes else [])]
 
 
 def draw_trends(trends: Trends) -> list[dict[str, str]]:

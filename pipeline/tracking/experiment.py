@@ -36,6 +36,8 @@ ABOUT = (
     "(`_low`, `_high`), that of the best trivial control, the realised false-positive rate, and `training_seconds` of "
     "processor time. Beneath it (expand the row): its evaluations, and the nights that it scored."
 )
+NIGHTS = "nights"  # the experiment of the nights' reports
+ABOUT_NIGHTS = "A run per night: its report as one page (`night.html`) and, where it was made, as PDF, in Artifacts."
 BATCH = 1000  # MLflow's limit of metrics in one call
 SOURCE = Path(__file__).resolve().parents[2]
 KIND, NOTE = "mlflow.experimentKind", "mlflow.note.content"
@@ -81,7 +83,8 @@ def _experiment(name: str, settings: Settings) -> str:
         number, tags = mlflow.create_experiment(name, artifact_location=folder), {}
     else:
         number, tags = experiment.experiment_id, experiment.tags
-    ours = {KIND: "custom_model_development", NOTE: ABOUT.format(name=name), SHARED_VIEW: _shared_view()}
+    models = {NOTE: ABOUT.format(name=name), SHARED_VIEW: _shared_view()}
+    ours = {KIND: "custom_model_development"} | ({NOTE: ABOUT_NIGHTS} if name == NIGHTS else models)
     for tag, value in ours.items():
         if tag not in tags:  # what a person wrote there is kept
             MlflowClient().set_experiment_tag(number, tag, value)
@@ -219,13 +222,13 @@ def track(
         parent: id of the parent run.
         system_metrics: log CPU, memory, disk, network and GPU while the block runs.
         about: description of a new run, in Markdown.
-        one_of_its_name: continue the run of this name that a killed process left unfinished.
+        one_of_its_name: continue the run of this name that a killed process left unfinished, or the night's own.
     """
     connect(settings)
     import mlflow
 
     if one_of_its_name and run_id is None:
-        run_id = _find_unfinished(settings, experiment, name)
+        run_id = _find_run(settings, experiment, name)
     fresh = run_id is None
     with mlflow.start_run(
         run_id=run_id,
@@ -239,11 +242,12 @@ def track(
         yield TrackedRun(run.info.run_id)
 
 
-def _find_unfinished(settings: Settings, experiment: str, name: str) -> str | None:
-    """Return the id of the newest run of an experiment and name that has not ended well; None without one."""
+def _find_run(settings: Settings, experiment: str, name: str) -> str | None:
+    """Return the id of the newest run of an experiment and name to continue; None without one."""
     from mlflow import MlflowClient
 
-    query = f"attributes.run_name = '{name}' and attributes.status != 'FINISHED'"
+    unfinished = "" if experiment == NIGHTS else " and attributes.status != 'FINISHED'"
+    query = f"attributes.run_name = '{name}'{unfinished}"
     runs = MlflowClient().search_runs([_experiment(experiment, settings)], query, max_results=1)
     return str(runs[0].info.run_id) if runs else None
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from pydicom.pixels import decoders
 
+from pipeline.errors import ConfigError
+
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -46,6 +48,16 @@ def test_a_missing_package(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> N
     assert not rows["fastapi"]["ok"]  # there, but of a version that silently breaks Prefect
     assert "0.155.0" in rows["fastapi"]["detail"]
     assert "Failed: fastapi, zarr" in nightread("doctor").stdout or "Failed: " in nightread("doctor").stdout
+
+
+def test_a_missing_library_of_pdf(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(page: str) -> bytes:
+        raise ConfigError("A PDF needs the library Pango")
+
+    monkeypatch.setattr("pipeline.review.night_pdf.write_pdf", refuse)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    row = checks(nightread("doctor", "--json"))["pdf"]
+    assert not row["ok"] and "Pango" in row["detail"]
 
 
 def test_a_missing_decoder(nightread: Any, monkeypatch: pytest.MonkeyPatch) -> None:

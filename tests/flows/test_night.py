@@ -110,6 +110,20 @@ def test_the_artefacts_are_a_page_a_list_and_pictures(night: Night, artefacts: A
     assert len(png) > 2000
 
 
+def test_the_report_of_the_night_is_published(night: Night, artefacts: Any) -> None:
+    settings, _ = night
+    (folder,) = {file.parent for file in settings.workspace.glob("reports/*.html")}
+    text = artefacts()["night-report"][0].data
+    assert all(f"`reports/{file.name}`" in text for file in folder.iterdir()) and str(settings.workspace) not in text
+    connect(settings)
+    from mlflow import MlflowClient
+
+    nights = MlflowClient().get_experiment_by_name("nights")
+    runs = MlflowClient().search_runs([nights.experiment_id])
+    reports = {Path(one.path).name for run in runs for one in MlflowClient().list_artifacts(run.info.run_id, "report")}
+    assert reports == {file.name for file in folder.iterdir()}
+
+
 def test_flow_runs_have_names_that_a_person_can_read(night: Night, flow_runs: Any) -> None:
     names = set(flow_runs())
     when = r"\d{4}-\d\d-\d\d \d\d:\d\d"

@@ -6,15 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from pipeline.data.catalogue.schema import now
-from pipeline.errors import RejectionCode
+from pipeline.review.hidden_studies import list_hidden_codes
+from pipeline.review.night_charts import EVIDENCE, describe_trends, draw_trends, draw_watch, fold_reasons
+from pipeline.review.night_document import name_report, write_night_document
+from pipeline.review.night_facts import read_night_facts
+from pipeline.review.night_pdf import write_pdf
 from pipeline.review.web.access import Reader, RoomHere, require_permission
-from pipeline.review.night_charts import draw_trends, draw_watch, fold_reasons
 from pipeline.review.web.pages import page
 from pipeline.stages.operations.drift import find_nights_beside, list_nights, read_drift, read_night
 from pipeline.stages.operations.drift_watch import read_policy, recall_watch
@@ -22,6 +25,7 @@ from pipeline.stages.operations.model_card import list_scored_models, read_model
 from pipeline.stages.operations.trends import read_trends
 
 SHOWN = 100  # entries of the audit log on a page
+MEDIA = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
 
 router = APIRouter()
 NightReader = Annotated[Reader, Depends(require_permission("night"))]
@@ -41,7 +45,7 @@ def night_page(
     # Whoever decides must not learn from counts what the list hides: in a run of one study the count is the answer,
     # and an object of ours that came back belongs to a flagged scan.
     hidden = room.review.worklist.list_blind_runs() if reader.may("decide") else frozenset[str]()
-    codes = _hidden_codes(bool(hidden)) if reader.may("decide") else ()
+    codes = list_hidden_codes(bool(hidden)) if reader.may("decide") else ()
     days = list_nights(room.catalogue, codes) or [now().date()]
     chosen = _day(day) or days[0]
     before, after = find_nights_beside(room.catalogue, chosen, codes)
@@ -52,13 +56,13 @@ def night_page(
     watch = recall_watch(room.catalogue, read_policy(room.settings), hidden)
     context: dict[str, Any] = {
         "found": night,
-        "held_back": bool(hidden),
         "days": sorted({*days, chosen}, reverse=True),
         "before": before,
         "after": after,
         "empty": not (night["files"] or night["new"] or night["rejected"] or night["runs"]),
         "charts": draw_trends(trends),
-        "boxes": bool(trends.p_values),
+        "legend": describe_trends(bool(trends.p_values), bool(hidden)),
+        "evidence_legend": EVIDENCE,
         "refusals": fold_reasons(night["refusals"], trends.refusals),
         "unscored": fold_reasons(night["unscored"], {}),
         "drifts": sorted(read_drift(room.catalogue, hidden).items()),
@@ -68,11 +72,16 @@ def night_page(
     return page(request, room, reader, "night.html", "night", **context)
 
 
-def _hidden_codes(is_blind: bool) -> tuple[str, ...]:
-    """Return the codes of refusals that readers are not told of: objects of ours, and while a scan is read blind also
-    reports, segmentations and the like of any maker, since a gateway may have taken our marks off some of them.
-    """
-    return (RejectionCode.MADE_HERE.value, *((RejectionCode.NOT_AN_IMAGE.value,) if is_blind else ()))
+@router.get("/night/report.{kind}")
+def night_report(
+    room: RoomHere, reader: NightReader, kind: Literal["html", "pdf"], day: Annotated[str, Query(max_length=10)] = ""
+) -> Response:
+    """Send the report of a night as one file to save or print; it says what a reader may see, to everybody."""
+    facts = read_night_facts(room.catalogue, room.settings, _day(day))
+    document = write_night_document(facts)
+    content: str | bytes = document if kind == "html" else write_pdf(document)
+    headers = {"Content-Disposition": f'attachment; filename="{name_report(facts.day)}.{kind}"'}
+    return Response(content, media_type=MEDIA[kind], headers=headers)
 
 
 def _day(text: str) -> date | None:

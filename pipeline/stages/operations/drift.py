@@ -162,6 +162,7 @@ def _reasons(rows: Any) -> list[dict[str, Any]]:
 def _run(run: RunRow, hidden: bool) -> dict[str, Any]:
     statement = str(run.summary.get("statement", "")) or "The run has not finished."
     return {
+        "run_id": run.run_id,
         "route": run.route,
         "at": run.started_at,
         "state": run.state,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ PAGES += (
     "/scan/1/draft",
     "/audit/finding",
     "/promotions",
+    "/night/report.html",
+    "/night/report.pdf",
 )
 PIXELS = ("/scan/1/pixels/0/0", "/scan/1/heat/0/0", "/scan/1/reconstruction/0/0", "/scan/1/similar/0.png")
 PIXELS += ("/scan/1/thumbnail.png", "/scan/1/strip/0/0.svg", "/scan/1/earlier/0/pixels/0/0")
@@ -67,6 +70,7 @@ def test_every_route_is_among_those_tested(room: Any) -> None:
     for path in (*PAGES, *PIXELS, *FORMS):
         named = path.replace("/scan/1", "/scan/{finding_id}").replace("0123456789abcdef", "{sha256}")
         named = named.replace("/ben/disable", "/{name}/{what}").replace("/earlier/0", "/earlier/{number}")
+        named = re.sub(r"/night/report\.\w+", "/night/report.{kind}", named)
         stated.add(named.replace("/0/0", "/{stack}/{index}").replace("/0.png", "/{number}.png"))
     assert paths == stated
 

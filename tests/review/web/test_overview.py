@@ -7,7 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.stages.operations.drift import read_drift, read_night
 from pipeline.stages.operations.model_card import LIMITS, list_scored_models, read_model_card
 from pipeline.stages.operations.trends import read_trends
@@ -64,3 +66,29 @@ def test_any_night_can_be_chosen_and_one_without_events_says_so(room: Any, score
     for wrong in ("2026-02-30", "yesterday", "20260101", "2026-W48-7", "2026-1-002", "٢٠٢٦-01-01", "' OR 1=1"):
         page = ann.get(f"/night?day={quote(wrong)}")
         assert page.status_code == 422 and "YYYY-MM-DD" in page.text and wrong not in page.text
+
+
+@pytest.mark.parametrize("name", ["ann", "aud"])
+def test_the_report_of_a_night_is_one_file_and_tells_nobody_what_is_read_blind(
+    room: Any, scored: Any, browser: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, one = room.catalogue.run(scored.run_id).started_at.date(), browser(name)
+    assert f"/night/report.pdf?day={day}" in one.get(f"/night?day={day}").text
+    answer = one.get(f"/night/report.html?day={day}")
+    assert answer.headers["content-disposition"] == f'attachment; filename="nightread-night-{day}.html"'
+    hidden = bool(room.review.worklist.list_blind_runs())
+    assert ("<b>?</b> flagged, held back" in answer.text) == hidden and "6</b> studies scored" in answer.text
+    monkeypatch.setattr("pipeline.review.web.overview.write_pdf", lambda page: page[:8].encode())
+    answer = one.get(f"/night/report.pdf?day={day}")
+    assert (answer.headers["content-type"], answer.content) == ("application/pdf", b"<!doctyp")
+    assert one.get("/night/report.pdf?day=9999-12-31").status_code == 409
+    assert one.get("/night/report.exe").status_code in (404, 422)
+
+
+def test_a_report_without_pango_says_what_to_install(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(page: str) -> bytes:
+        raise ConfigError("A PDF needs the library Pango. Install it")
+
+    monkeypatch.setattr("pipeline.review.web.overview.write_pdf", refuse)
+    answer = browser("ann").get("/night/report.pdf")
+    assert answer.status_code == 409 and "the library Pango. Install it" in answer.text
