@@ -210,6 +210,7 @@ class Settings(Config):
     crosswalk_url: str | None = Field(None, description="SQLAlchemy URL of the crosswalk; default: its own SQLite file")
     store_url: str | None = Field(None, description="fsspec URL or folder of the pixel store")
     mlflow_uri: str | None = Field(None, description="MLflow tracking URI; default: SQLite in the workspace")
+    database_wait_seconds: float = Field(60.0, gt=0, description="how long a writer waits for another one (SQLite)")
     site: str = Field("local", min_length=1, description="issuer of patient IDs where a file names none")
     burned_in: Literal["reject", "no-figures", "accept"] = Field(
         "no-figures", description="policy for (0028,0301) BurnedInAnnotation = YES"

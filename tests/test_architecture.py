@@ -22,7 +22,7 @@ SOURCES = sorted([*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "flows").rglob("*
 WRITTEN = [f for f in SOURCES if "versions" not in f.parts]  # migrations are generated, and never edited afterwards
 # From the bottom to the top; rooms of one tuple lie side by side. A room that has sub-rooms is listed by them.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "config", "durable", "nested", "progress", "sealed_folder", "invalid_values"),
+    ("types", "errors", "config", "durable", "nested", "progress", "sealed_folder", "invalid_values", "wall_clock"),
     ("charts",),
     ("dicom.decode",),
     ("dicom.identity", "dicom.intake"),

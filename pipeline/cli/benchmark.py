@@ -227,43 +227,6 @@ def benchmark_drift(years: int, scans: int, seed: int, as_json: bool) -> None:
 
 
 @click.command(
-    "reliability",
-    short_help="Kill whole nights at random moments, and compare.",
-    epilog="""\b
-Example:
-  nightread benchmark reliability --kills 200
-  nightread benchmark reliability --kills 200 --minutes 30 --folder /dev/shm""",
-)
-@click.option("--kills", type=click.IntRange(min=1), default=20, show_default=True, help="Nights to kill.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Begin no night after that time.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the moments.")
-@click.option(
-    "--folder", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Where the nights write; 30 MB."
-)
-@json_option
-@click.pass_context
-def benchmark_reliability(
-    context: click.Context, kills: int, minutes: float | None, seed: int, folder: Path | None, as_json: bool
-) -> None:
-    """Kill whole nights of phantoms (SIGKILL) at uniformly random moments, run each again, and compare.
-
-    Catalogue, pixels, heatmaps, MLflow's runs, hash chains and objects for the PACS must be those of a night that
-    nobody disturbed; the exit code is 1 if one differs. A night takes 2 to 5 seconds of processor time.
-    """
-    import math
-
-    from pipeline.stages.reliability.killed_nights import measure_kills, show_kills
-
-    done = measure_kills(kills, seed, folder, math.inf if minutes is None else minutes)
-    print_rows(show_kills(done), as_json, "No night was killed.")
-    for one in done:
-        for difference in one.differences:
-            click.echo(f"Killed during {one.phase} after {one.seconds:.2f} s: {difference}", err=True)
-    if any(one.differences for one in done):
-        context.exit(1)
-
-
-@click.command(
     "groups",
     short_help="Count false alarms of each scanner with pooled thresholds and its own.",
     epilog="""\b

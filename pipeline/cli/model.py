@@ -17,7 +17,6 @@ from pipeline.cli.benchmark import (
     benchmark_drift,
     benchmark_groups,
     benchmark_modes,
-    benchmark_reliability,
     benchmark_retrieval,
     benchmark_run,
 )
@@ -31,6 +30,7 @@ from pipeline.cli.output import (
     settings_of,
     use_workspace,
 )
+from pipeline.cli.reliability import benchmark_reliability
 from pipeline.errors import DEBUG, ArtefactError, to_own_error
 
 if TYPE_CHECKING:

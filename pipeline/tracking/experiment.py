@@ -5,19 +5,19 @@ MLflow's own defaults phone home (see `pipeline.tracking`) and write into the wo
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pipeline import durable
 from pipeline.config import Config, Settings
 from pipeline.errors import ConfigError
 from pipeline.tracking.relocate import artifact_root, relocate
+from pipeline.tracking.software import git_state, versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,6 @@ ABOUT = (
 NIGHTS = "nights"  # the experiment of the nights' reports
 ABOUT_NIGHTS = "A run per night: its report as one page (`night.html`) and, where it was made, as PDF, in Artifacts."
 BATCH = 1000  # MLflow's limit of metrics in one call
-SOURCE = Path(__file__).resolve().parents[2]
 KIND, NOTE = "mlflow.experimentKind", "mlflow.note.content"
 SAMPLE_SECONDS, SAMPLES = 2, 3  # system metrics: one row every six seconds, the mean of three samples
 
@@ -65,10 +64,19 @@ def connect(settings: Settings) -> str:
     try:
         mlflow.search_experiments(max_results=1)
     except Exception as error:  # mlflow wraps SQLAlchemy, HTTP and file errors in its own types
-        raise ConfigError(
-            f"MLflow cannot open its store ({type(error).__name__}). Check NIGHTREAD_MLFLOW_URI."
-        ) from error
+        raise _lost(settings, error, "cannot open its store") from error
     return settings.mlflow
+
+
+def _lost(settings: Settings, error: Exception, what: str) -> ConfigError:
+    """Return the error of a store that fails; an address is named without user and password."""
+    place = urlsplit(settings.mlflow_uri or "")
+    where = f" at {place.scheme}://{place.hostname}:{place.port}" if place.hostname else ""
+    step = "Start its server" if where else "Make the workspace writable and free some space on its disk"
+    return ConfigError(
+        f"MLflow{where} {what} ({type(error).__name__}). {step}, or correct mlflow_uri (NIGHTREAD_MLFLOW_URI), and "
+        "repeat this step: what was not logged is logged then."
+    )
 
 
 def _experiment(name: str, settings: Settings) -> str:
@@ -222,32 +230,39 @@ def track(
         parent: id of the parent run.
         system_metrics: log CPU, memory, disk, network and GPU while the block runs.
         about: description of a new run, in Markdown.
-        one_of_its_name: continue the run of this name that a killed process left unfinished, or the night's own.
+        one_of_its_name: continue the run of this name that an earlier attempt left, even one that has ended: a killed
+            process, or a server that died before its last answer, could not note that it was logged.
+
+    Raises:
+        ConfigError: the tracking store cannot be opened, or is lost while the block runs.
     """
     connect(settings)
     import mlflow
+    from mlflow.exceptions import MlflowException
 
-    if one_of_its_name and run_id is None:
-        run_id = _find_run(settings, experiment, name)
-    fresh = run_id is None
-    with mlflow.start_run(
-        run_id=run_id,
-        experiment_id=_experiment(experiment, settings) if fresh else None,
-        run_name=name if fresh else None,
-        parent_run_id=parent if fresh else None,
-        log_system_metrics=system_metrics,
-    ) as run:
-        if fresh or one_of_its_name:
-            mlflow.set_tags(git_state() | versions() | ({NOTE: about} if about else {}))
-        yield TrackedRun(run.info.run_id)
+    try:
+        if one_of_its_name and run_id is None:
+            run_id = _find_named(settings, experiment, name)
+        fresh = run_id is None
+        with mlflow.start_run(
+            run_id=run_id,
+            experiment_id=_experiment(experiment, settings) if fresh else None,
+            run_name=name if fresh else None,
+            parent_run_id=parent if fresh else None,
+            log_system_metrics=system_metrics,
+        ) as run:
+            if fresh or one_of_its_name:
+                mlflow.set_tags(git_state() | versions() | ({NOTE: about} if about else {}))
+            yield TrackedRun(run.info.run_id)
+    except MlflowException as error:
+        raise _lost(settings, error, f"failed while {name!r} was logged") from error
 
 
-def _find_run(settings: Settings, experiment: str, name: str) -> str | None:
-    """Return the id of the newest run of an experiment and name to continue; None without one."""
+def _find_named(settings: Settings, experiment: str, name: str) -> str | None:
+    """Return the id of the newest run of an experiment and name; None without one."""
     from mlflow import MlflowClient
 
-    unfinished = "" if experiment == NIGHTS else " and attributes.status != 'FINISHED'"
-    query = f"attributes.run_name = '{name}'{unfinished}"
+    query = f"attributes.run_name = '{name}'"
     runs = MlflowClient().search_runs([_experiment(experiment, settings)], query, max_results=1)
     return str(runs[0].info.run_id) if runs else None
 
@@ -267,34 +282,3 @@ def log_headline(settings: Settings, run_id: str, values: Mapping[str, float], t
     stamp = int(time.time() * 1000)
     metrics = [Metric(name, float(value), stamp, 0) for name, value in values.items()]
     MlflowClient().log_batch(run_id, metrics=metrics, tags=[RunTag(name, text) for name, text in tags.items()])
-
-
-def git_state(folder: Path = SOURCE) -> dict[str, str]:
-    """Return commit and cleanliness of the running checkout, or "not a checkout".
-
-    An installed package may be inside another repository, whose commit would be meaningless and is not used.
-    """
-    try:
-        ours = _git(folder, "ls-files", "--error-unmatch", "pipeline/tracking/experiment.py") != ""
-        commit = _git(folder, "rev-parse", "HEAD") if ours else ""
-        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no")) if commit else False
-    except (OSError, subprocess.TimeoutExpired):
-        commit, dirty = "", False
-    return {"git.commit": commit or "not a checkout", "git.dirty": str(dirty).lower() if commit else "unknown"}
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def versions() -> dict[str, str]:
-    """Return the versions with the most influence on results."""
-    names = ("nightread", "torch", "monai", "pydicom", "scikit-learn", "mlflow", "prefect")
-    versions_by_tag = {}
-    for name in names:
-        try:
-            versions_by_tag[f"version.{name}"] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions_by_tag[f"version.{name}"] = "not installed"
-    return versions_by_tag

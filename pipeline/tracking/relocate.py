@@ -54,8 +54,9 @@ def relocate(workspace: Path, database: Path) -> int:
             return changed
     except sqlite3.Error as error:
         raise ConfigError(
-            f"The MLflow store {database.name} of the workspace cannot be read or written ({error}). Make it and its "
-            "folder writable, or restore it from a backup with nightread restore FILE"
+            f"The MLflow store {database.name} of the workspace cannot be read or written ({error}). End what "
+            "locks it, make it and its folder writable, free some space on its disk, or restore it from a backup: "
+            "nightread restore FILE"
         ) from None
 
 

@@ -13,11 +13,13 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from pipeline.config import Config, Settings
 from pipeline.errors import ConfigError
 from pipeline.tracking import experiment
-from pipeline.tracking.experiment import connect, git_state, track, versions
+from pipeline.tracking.experiment import connect, track
+from pipeline.tracking.software import git_state, versions
 
 
 class _Inner(Config):
@@ -133,3 +135,32 @@ def test_a_store_that_cannot_be_opened_is_a_configuration_error(tmp_path: Path, 
     with pytest.raises(ConfigError, match="NIGHTREAD_MLFLOW_URI"):
         connect(broken)
     connect(tracked.settings)
+
+
+def test_a_store_that_is_lost_while_a_run_is_logged_is_named_without_its_password(settings_of_server: Settings) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"at http://127\.0\.0\.1:9 failed while 'score-1' was logged") as caught,
+        track(settings_of_server, "route", "score-1", system_metrics=False),
+    ):
+        raise MlflowException("connection refused")
+    assert "secret" not in str(caught.value) and "Start its server" in str(caught.value)
+
+
+@pytest.fixture
+def settings_of_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that name a server; what is logged goes to a file of the test."""
+    local = Settings(workspace=tmp_path / "local")
+    monkeypatch.setattr(experiment, "connect", lambda _: connect(local))
+    return Settings(workspace=tmp_path, mlflow_uri="http://user:secret@127.0.0.1:9")
+
+
+def test_a_run_of_a_name_is_logged_once_even_after_it_has_ended(tmp_path: Path) -> None:
+    settings = Settings(workspace=tmp_path)
+    ids = []
+    for value in (1.0, 2.0):
+        with track(settings, "route", "drift 2026-01-01", system_metrics=False, one_of_its_name=True) as run:
+            run.log_metrics({"drift/alarms": value})
+            ids.append(run.run_id)
+    assert ids[0] == ids[1]
+    logged = MlflowClient().get_run(ids[0])
+    assert logged.data.metrics["drift/alarms"] == 2.0 and logged.info.status == "FINISHED"

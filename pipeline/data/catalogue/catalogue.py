@@ -51,7 +51,7 @@ class Catalogue(RunRecords):
             CatalogueError: the database cannot be reached or written, or was written by a newer version.
             ConfigError: the URL is not valid.
         """
-        engine = open_engine(settings.catalogue)
+        engine = open_engine(settings.catalogue, settings.database_wait_seconds)
         try:
             with translate_errors("be opened"):
                 migrate(engine)

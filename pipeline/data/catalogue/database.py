@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,8 +32,12 @@ _WRITER_LOCK = 0x6E69676874  # "night"
 _BEGIN = "nightread_begin"
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, wait_seconds: float = BUSY_SECONDS) -> Engine:
     """Return an engine for an SQLite or PostgreSQL URL; its errors never show bound values.
+
+    Args:
+        url: the database.
+        wait_seconds: how long an SQLite database that another process is writing is waited for.
 
     Raises:
         ConfigError: the URL is not valid, or names another database.
@@ -42,8 +47,8 @@ def open_engine(url: str) -> Engine:
         return create_engine(target, pool_pre_ping=True, hide_parameters=True, **_POOL)
     if target.database and target.database != ":memory:" and not target.database.startswith("file:"):
         _make_private(Path(target.database))
-    engine = create_engine(target, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True, **_POOL)
-    event.listen(engine, "connect", _set_pragmas)
+    engine = create_engine(target, connect_args={"timeout": wait_seconds}, hide_parameters=True, **_POOL)
+    event.listen(engine, "connect", partial(_set_pragmas, wait_seconds))
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -73,23 +78,23 @@ def _make_private(file: Path) -> None:
         raise CatalogueError(sentence) from None
 
 
-def _set_pragmas(connection: Any, _record: Any) -> None:
+def _set_pragmas(wait_seconds: float, connection: Any, _record: Any) -> None:
     # The driver must not open transactions itself: it would do so too late for BEGIN IMMEDIATE.
     connection.isolation_level = None
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
-    _enter_wal_mode(cursor)
+    cursor.execute(f"PRAGMA busy_timeout={int(wait_seconds * 1000)}")
+    _enter_wal_mode(cursor, wait_seconds)
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA synchronous=FULL")  # in WAL mode a power cut may lose commits otherwise
     cursor.close()
 
 
-def _enter_wal_mode(cursor: sqlite3.Cursor) -> None:
+def _enter_wal_mode(cursor: sqlite3.Cursor, wait_seconds: float) -> None:
     """Switch a new database to WAL, again and again while others do the same.
 
     SQLite answers SQLITE_BUSY at once there, whatever the busy timeout: two who upgrade their locks would never end.
     """
-    deadline = time.monotonic() + BUSY_SECONDS
+    deadline = time.monotonic() + wait_seconds
     while True:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")

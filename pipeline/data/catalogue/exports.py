@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import ExportRow, FindingRow, now
@@ -44,6 +45,15 @@ def note_export(
         row.finding_id, row.run_id, row.kind = finding.id, finding.run_id, kind
         row.state, row.reason, row.changed_at = state, reason, now()
         row.attempts += attempts
+
+
+def count_unsent(catalogue: Catalogue, before: datetime) -> dict[str, tuple[int, str]]:
+    """Return, by destination, how many objects failed, or have been pending since `before`, and their oldest run."""
+    waiting = (ExportRow.state == "failed") | ((ExportRow.state == "pending") & (ExportRow.changed_at < before))
+    query = select(ExportRow.destination, func.count(), func.min(ExportRow.run_id)).where(waiting)
+    with catalogue.reading() as session:
+        rows = session.execute(query.group_by(ExportRow.destination).order_by(ExportRow.destination))
+        return {destination: (count, run_id) for destination, count, run_id in rows}
 
 
 def list_exports(catalogue: Catalogue, run_id: str | None = None) -> Sequence[ExportRow]:

@@ -6,7 +6,6 @@ import contextlib
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import String, cast, select
@@ -16,6 +15,7 @@ from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.schema import FindingRow, NotScored, RunRow, Series, TestOpening, now
 from pipeline.errors import CatalogueError
 from pipeline.types import Finding
+from pipeline.wall_clock import read_utc
 
 PENDING = "pending"  # key of a run's summary: what is still to be done with its result, should its process die first
 
@@ -153,7 +153,7 @@ class RunRecords:
 
 def begin_run(session: Session, kind: str, route: str, folder: str, run_id: str = "") -> str:
     """Begin a run, or continue one, within a writing transaction; see `RunRecords.start_run`."""
-    run_id = run_id or f"{kind}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    run_id = run_id or f"{kind}-{read_utc():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     row = session.merge(RunRow(run_id=run_id, kind=kind, route=route, folder=folder, state="running"))
     row.summary, row.ended_at = row.summary or {}, None
     return run_id

@@ -6,11 +6,13 @@ Ids (`patient_id`, `study_id`, `series_id`, `instance_id`) are keyed pseudonyms 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, MetaData, String, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from pipeline.wall_clock import read_stored_time
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 def now() -> datetime:
     """Return the current time in UTC without time zone, as stored in every `*_at` column."""
-    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    return read_stored_time()
 
 
 class Base(DeclarativeBase):

@@ -15,7 +15,7 @@ import threading
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
@@ -26,6 +26,7 @@ from pipeline.data.catalogue.database import chunks
 from pipeline.data.catalogue.operations_schema import ScoringClaim
 from pipeline.data.catalogue.run_records import begin_run
 from pipeline.data.catalogue.schema import FindingRow, RunRow, Series, Study, now
+from pipeline.wall_clock import read_utc
 
 LEASE_SECONDS = 120.0
 MOST = 32  # studies that a worker takes at once
@@ -234,4 +235,4 @@ def read_clock(session: Session) -> datetime:
     """Return the time (UTC without time zone) by the server's clock on PostgreSQL: those of machines differ."""
     if session.get_bind().dialect.name == "postgresql":
         return session.scalars(select(func.timezone("UTC", func.clock_timestamp()))).one()
-    return datetime.now(UTC).replace(tzinfo=None)
+    return read_utc().replace(tzinfo=None)

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, Table, bindparam, func, select
 
 from pipeline.config import Settings
 from pipeline.dicom.decode.attributes import RawIdentity
-from pipeline.dicom.identity.crosswalk_database import bind_key, open_engine, read_current_key, upsert
+from pipeline.dicom.identity.crosswalk_database import bind_key, open_engine, read_current_key, translate_errors, upsert
 from pipeline.dicom.identity.crosswalk_rows import rows_of
 from pipeline.dicom.identity.crosswalk_tables import (
     FormerId,
@@ -61,13 +61,14 @@ class Crosswalk:
             read_key(settings.key_file)  # before a database is made: nothing is written under a key that is not there
         engine = open_engine(settings)
         try:
-            current = read_current_key(engine)
+            with translate_errors():
+                current = read_current_key(engine)
             if current and not settings.key_file.exists():
                 raise IdentityError(
                     "The pseudonym key is missing, but the crosswalk holds pseudonyms made with it. Restore the key "
                     "file from your backup; a new key would give every known patient a second pseudonym."
                 )
-            with Pseudonyms.open(settings) as pseudonyms:
+            with Pseudonyms.open(settings) as pseudonyms, translate_errors():
                 bind_key(engine, pseudonyms.key_id)
                 return cls(engine, settings, pseudonyms.key_id)
         except BaseException:
@@ -91,7 +92,7 @@ class Crosswalk:
             yield self._open
             return
         try:
-            with self.engine.begin() as connection:
+            with translate_errors(), self.engine.begin() as connection:
                 self._open = connection
                 yield connection
         except BaseException:

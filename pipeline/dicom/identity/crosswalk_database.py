@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -21,7 +22,6 @@ from pipeline.dicom.identity.keyfile import check_private, make_private_folder
 from pipeline.errors import ConfigError, IdentityError
 
 _INSERTS = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
-_BUSY_SECONDS = 30
 _CREATOR_LOCK = 0x63726F7373  # any fixed number that no other advisory lock uses: "cross" in ASCII
 
 
@@ -40,33 +40,33 @@ def open_engine(settings: Settings) -> Engine:
     if url.drivername == "postgresql":  # SQLAlchemy would take psycopg2, which is not a dependency
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite":
-        return _open_file(url)
+        return _open_file(url, settings.database_wait_seconds)
     engine = create_engine(url, hide_parameters=True)
     _create_tables(engine)
     return engine
 
 
-def _open_file(url: URL) -> Engine:
+def _open_file(url: URL, wait_seconds: float) -> Engine:
     path = Path(url.database or "")
     make_private_folder(path.parent)
-    with _alone(path):
+    with _alone(path, wait_seconds):
         _private_file(path)
         # The driver sets the busy timeout on connecting, before the pragmas run, which may have to wait for a lock.
-        engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS}, hide_parameters=True)
+        engine = create_engine(url, connect_args={"timeout": wait_seconds}, hide_parameters=True)
         event.listen(engine, "connect", _pragmas)
         _create_tables(engine)
     return engine
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path, wait_seconds: float) -> Iterator[None]:
     """Let one process at a time create the file: SQLite does not wait for others when it changes the journal mode."""
-    lock = FileLock(f"{path}.lock", timeout=_BUSY_SECONDS, mode=0o600, poll_interval=0.01)
+    lock = FileLock(f"{path}.lock", timeout=wait_seconds, mode=0o600, poll_interval=0.01)
     try:
         lock.acquire()
     except Timeout:
         raise IdentityError(
-            f"The crosswalk has been locked by another process for {_BUSY_SECONDS} s. Find the nightread process that "
+            f"The crosswalk has been locked by another process for {wait_seconds:g} s. Find the nightread process that "
             "hangs, stop it, and run the command again."
         ) from None
     try:
@@ -83,8 +83,27 @@ def _create_tables(engine: Engine) -> None:
             metadata.create_all(connection)
     except DBAPIError as error:
         engine.dispose()
+        sqlite = isinstance(error.orig, sqlite3.Error)
+        step = "Free the disk, or end what locks the file" if sqlite else "Check that its database is running"
         raise IdentityError(
-            f"The crosswalk cannot be opened ({type(error.orig).__name__}). Check that its database is running."
+            f"The crosswalk cannot be opened ({type(error.orig).__name__}). {step}, and run the command again."
+        ) from None
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Turn errors of the database into an IdentityError without bound values, which are real identifiers.
+
+    Raises:
+        IdentityError: the database is locked, full, read-only or unreachable.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        reason = str(error.orig).strip().split("\n")[0] if isinstance(error.orig, sqlite3.Error) else ""
+        raise IdentityError(
+            f"The crosswalk could not be used: {reason or type(error.orig).__name__}. Nothing of this step was saved "
+            "in it; remove the cause and repeat the step."
         ) from None
 
 

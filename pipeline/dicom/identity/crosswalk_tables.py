@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from sqlalchemy import ForeignKey, LargeBinary, String
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from pipeline.wall_clock import read_stored_time
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def now() -> datetime:
     """Return the current time in UTC, without time zone."""
-    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    return read_stored_time()
 
 
 class CrosswalkBase(DeclarativeBase):

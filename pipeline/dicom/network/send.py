@@ -58,9 +58,14 @@ class Peer(Address):
             if association.is_established:
                 association.release()
         if answer is None:
-            raise SendError(f"{self.name} closed the association without an answer.", passing=True)
+            raise SendError(
+                f"{self.name} closed the association without an answer. Check whether it is running, and push again.",
+                passing=True,
+            )
         if answer != 0 and answer >> 12 != 0xB:  # 0xBxxx: accepted with a warning
-            raise SendError(f"{self.name} answered {answer:#06x}.", passing=answer in PASSING)
+            passing = answer in PASSING
+            why = "it is out of resources, such as disk space: free some there" if passing else "look into its log"
+            raise SendError(f"{self.name} answered {answer:#06x}: {why}, and push again.", passing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,17 @@ class Folder:
                 ds.save_as(part, enforce_file_format=True)
         except OSError as error:
             raise SendError(
-                f"The folder cannot be written: {error.strerror}. Check its permissions and the disk.", passing=False
+                f"The folder cannot be written: {_reason(error)}. Check its permissions, free some space on its disk, "
+                "and push again.",
+                passing=False,
             ) from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the system says; pydicom wraps its error in one of its own without a number."""
+    while not getattr(error, "strerror", None) and (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return str(getattr(error, "strerror", None) or type(error).__name__)
 
 
 def require_destination(

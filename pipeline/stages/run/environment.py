@@ -10,7 +10,7 @@ def read_environment() -> dict[str, Any]:
     """Return the commit, the package versions, the processor and the threads of this process, by name."""
     import torch
 
-    from pipeline.tracking.experiment import git_state, versions
+    from pipeline.tracking.software import git_state, versions
     from pipeline.training.precision import name_processor
 
     packages = {name.removeprefix("version."): version for name, version in versions().items()}

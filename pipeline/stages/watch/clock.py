@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.wall_clock import read_epoch_seconds
+
 JUMP_SECONDS = 60.0
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -24,7 +26,7 @@ class Tick:
     def now(cls) -> Tick:
         """Read both clocks. The steady one counts time asleep where the system offers such a clock."""
         steady = time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-        return cls(_BOOT.read_text().strip() if _BOOT.exists() else "", time.time(), steady)
+        return cls(_BOOT.read_text().strip() if _BOOT.exists() else "", read_epoch_seconds(), steady)
 
     @classmethod
     def read(cls, values: Mapping[str, Any] | None) -> Tick | None:

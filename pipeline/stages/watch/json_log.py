@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import UTC, datetime
+
+from pipeline.wall_clock import read_utc
 
 LOG = "NIGHTREAD_LOG"
 
@@ -17,7 +18,7 @@ def is_json_log() -> bool:
 
 def json_line(level: str, logger: str, message: str, **run: str | None) -> str:
     """Return one line: time (UTC), level, logger, message, and what is not empty of the run that it belongs to."""
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    moment = read_utc().isoformat(timespec="milliseconds")
     values = {"time": moment, "level": level, "logger": logger, "message": message}
     return json.dumps(values | {name: value for name, value in run.items() if value}, ensure_ascii=False)
 

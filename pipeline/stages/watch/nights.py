@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from filelock import FileLock, Timeout
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
@@ -20,6 +21,7 @@ from pipeline.data.catalogue.schema import now
 from pipeline.data.catalogue.watch_schema import BeatRow, NightRow, ScheduleRow
 from pipeline.errors import CatalogueError, ConfigError
 from pipeline.stages.watch.schedule import Schedule
+from pipeline.wall_clock import read_utc
 
 BEAT_SECONDS = 60.0
 
@@ -37,8 +39,8 @@ class Night:
 def record_night(settings: Settings, schedule: str, due_at: datetime | None = None) -> Iterator[Night]:
     """Record a night while the block runs, with a heartbeat every minute from a thread; one at a time per schedule.
 
-    The record is for the watch and the night does not depend on it: a catalogue that cannot be written leaves the
-    record out. Durations are measured by the monotonic clock, so a clock that jumps does not change them.
+    The record is for the watch and the night does not depend on it: a catalogue that cannot be written gets the
+    record later, or not at all. Durations are measured by the monotonic clock, which nobody moves.
 
     Args:
         settings: settings of the workspace.
@@ -67,8 +69,9 @@ def record_night(settings: Settings, schedule: str, due_at: datetime | None = No
 @contextmanager
 def _beating(settings: Settings, schedule: str, due_at: datetime | None) -> Iterator[Night]:
     night, began, ended, state = Night(schedule), time.monotonic(), threading.Event(), "failed"
-    number = _begin(settings, schedule, due_at)
-    thread = threading.Thread(target=_beat, args=(settings, number, ended), daemon=True, name="heartbeat")
+    record = _Record(settings, schedule, due_at or now(), now())
+    record.write()
+    thread = threading.Thread(target=record.beat, args=(ended,), daemon=True, name="heartbeat")
     thread.start()
     try:
         yield night
@@ -80,33 +83,47 @@ def _beating(settings: Settings, schedule: str, due_at: datetime | None) -> Iter
         ended.set()
         thread.join(timeout=5)
         seconds = round(time.monotonic() - began, 1)
-        values = {"state": state, "ended_at": now(), "beat_at": now()}
         summary = night.summary | {"seconds": seconds, "failures": night.failures}
-        _write_night(settings, number, values | {"summary": summary})
+        record.write(state=state, ended_at=now(), beat_at=now(), summary=summary)
 
 
-def _begin(settings: Settings, schedule: str, due_at: datetime | None) -> int | None:
-    """Add the night's row; those that are still running by their state died without a word, since the lock is ours."""
-    with suppress(CatalogueError), Catalogue.open(settings) as catalogue, catalogue.session() as session:
-        dead = update(NightRow).where(NightRow.schedule == schedule, NightRow.state == "running")
+@dataclass
+class _Record:
+    """The night's row; one that could not be added when the night began is added later."""
+
+    settings: Settings
+    schedule: str
+    due_at: datetime
+    started_at: datetime
+    number: int | None = None
+
+    def write(self, **values: Any) -> None:
+        """Write values into the row; a catalogue that cannot be written is tried again with the next ones."""
+        with suppress(CatalogueError), Catalogue.open(self.settings) as catalogue, catalogue.session() as session:
+            if self.number is not None:
+                session.execute(update(NightRow).where(NightRow.id == self.number).values(**values))
+            else:
+                self.number = self._add(session, values)
+
+    def _add(self, session: Session, values: Mapping[str, Any]) -> int:
+        """Add the row; those still running by their state died without a word, since the schedule's lock is ours."""
+        dead = update(NightRow).where(NightRow.schedule == self.schedule, NightRow.state == "running")
         session.execute(dead.values(state="crashed", ended_at=NightRow.beat_at))
-        row = NightRow(schedule=schedule, due_at=due_at or now(), summary={})
+        about: dict[str, Any] = {
+            "schedule": self.schedule,
+            "due_at": self.due_at,
+            "started_at": self.started_at,
+            "summary": {},
+        }
+        row = NightRow(**about | {"summary": {}} | dict(values))
         session.add(row)
         session.flush()
         return row.id
-    return None
 
-
-def _beat(settings: Settings, number: int | None, ended: threading.Event) -> None:
-    while not ended.wait(BEAT_SECONDS):
-        _write_night(settings, number, {"beat_at": now()})
-
-
-def _write_night(settings: Settings, number: int | None, values: Mapping[str, Any]) -> None:
-    if number is None:
-        return
-    with suppress(CatalogueError), Catalogue.open(settings) as catalogue, catalogue.session() as session:
-        session.execute(update(NightRow).where(NightRow.id == number).values(**values))
+    def beat(self, ended: threading.Event) -> None:
+        """Write a heartbeat every minute until the night has ended."""
+        while not ended.wait(BEAT_SECONDS):
+            self.write(beat_at=now())
 
 
 def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,8 +170,9 @@ def find_due_time(settings: Settings, schedule: str, day: date) -> datetime:
     with Catalogue.open(settings) as catalogue:
         expected = {one.name: one for one, _ in list_schedules(catalogue)}.get(schedule)
     zone = ZoneInfo(expected.timezone) if expected else UTC
-    if day > datetime.now(zone).date():
-        raise ConfigError(f"The night of {day} has not come yet. Give a date up to today, {datetime.now(zone).date()}.")
+    today = read_utc().astimezone(zone).date()
+    if day > today:
+        raise ConfigError(f"The night of {day} has not come yet. Give a date up to today, {today}.")
     start = datetime.combine(day, datetime.min.time(), zone).astimezone(UTC).replace(tzinfo=None)
     firing = expected.next_firing(start - timedelta(seconds=1)) if expected else start
     return min(firing, now()) if firing < start + timedelta(days=1) else start

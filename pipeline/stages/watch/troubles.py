@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.exports import count_unsent
 from pipeline.data.catalogue.notices import list_notices
 from pipeline.data.catalogue.schema import now
 from pipeline.data.catalogue.watch_schema import NightRow
@@ -17,6 +18,7 @@ from pipeline.stages.watch.schedule import Schedule
 from pipeline.stages.watch.site_config import SiteConfig, WatchConfig
 
 CRITICAL, WARNING = "critical", "warning"
+SENDING_MINUTES = 15  # an object that has been pending for longer was being sent by a process that died
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def find_conditions(
     conditions += _disk(settings, site.watch)
     with Catalogue.open(settings) as catalogue:
         conditions += [Condition(one.key, one.severity, one.sentence) for one in list_notices(catalogue)]
+        conditions += _unsent(catalogue, moment)
         schedules = list_schedules(catalogue)
         for schedule, since in schedules:
             conditions += _missed(catalogue, schedule, since, moment)
@@ -65,6 +68,15 @@ def _disk(settings: Settings, watch: WatchConfig) -> list[Condition]:
         return []
     rule = f"{free:.1f} GiB are free on the disk of the workspace, fewer than {watch.least_free_gib:g}"
     return [Condition("disk", CRITICAL, f"{rule}. Free some space, or the next night cannot store what it reads.")]
+
+
+def _unsent(catalogue: Catalogue, moment: datetime) -> Iterator[Condition]:
+    """Yield a condition for each destination that has not taken an object, however often it was sent since."""
+    waiting = count_unsent(catalogue, moment - timedelta(minutes=SENDING_MINUTES))
+    for destination, (objects, run_id) in waiting.items():
+        sentence = f"{objects} object{'s' * (objects != 1)} of flagged findings did not reach {destination}."
+        step = f"Send them again: nightread push {run_id} --to {destination}"
+        yield Condition(f"unsent:{destination}", WARNING, f"{sentence} {step}")
 
 
 def _missed(catalogue: Catalogue, schedule: Schedule, since: datetime, moment: datetime) -> Iterator[Condition]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.schema import Base
@@ -152,6 +151,6 @@ def test_errors_and_logs_show_no_identifier(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     metadata.drop_all(crosswalk.engine)
-    with pytest.raises(SQLAlchemyError) as caught:
+    with pytest.raises(IdentityError, match="no such table") as caught:
         crosswalk.remember(keys.of(RAW, "local"), RAW)
     assert "MRN-1" not in str(caught.value) + caplog.text and "1.2.3" not in str(caught.value) + caplog.text

@@ -13,7 +13,6 @@ from sqlalchemy import event
 
 from pipeline.config import Settings
 from pipeline.dicom.decode.attributes import RawIdentity
-from pipeline.dicom.identity import crosswalk_database
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.identity.pseudonyms import Ids, Pseudonyms
 from pipeline.errors import IdentityError
@@ -66,11 +65,9 @@ def test_a_new_crosswalk_is_opened_by_several_processes_at_once(settings: Settin
     assert {stat.S_IMODE(path.stat().st_mode) for path in settings.key_file.parent.iterdir()} == {0o600}
 
 
-def test_a_process_that_hangs_in_the_middle_is_named_and_not_waited_for_for_ever(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_hangs_in_the_middle_is_named_and_not_waited_for_for_ever(settings: Settings) -> None:
+    settings = settings.model_copy(update={"database_wait_seconds": 0.1})
     Crosswalk.open(settings).close()
-    monkeypatch.setattr(crosswalk_database, "_BUSY_SECONDS", 0.1)
     with (
         FileLock(settings.key_file.parent / "crosswalk.db.lock"),
         pytest.raises(IdentityError, match=r"\b0\.1 s\b"),

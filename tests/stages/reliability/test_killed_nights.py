@@ -32,7 +32,7 @@ def test_a_child_returns_its_marks_and_result_or_its_error() -> None:
 
 
 def test_a_child_is_killed_at_its_moment() -> None:
-    killed = run_forked(lambda mark: [mark("begun"), time.sleep(60)][-1], kill_after=0.3)
+    killed = run_forked(lambda mark: [mark("begun"), time.sleep(60)][-1], after=0.3)
     assert killed.status == -signal.SIGKILL and killed.phase == "begun"
     assert 0.3 <= killed.seconds < 30
 

@@ -1,0 +1,40 @@
+"""Objects that a destination did not take are an alert until they are sent."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import update
+
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.data.catalogue.exports import note_export
+from pipeline.data.catalogue.schema import ExportRow, now
+from pipeline.stages.watch.site_config import SiteConfig, WatchConfig
+from pipeline.stages.watch.troubles import find_conditions
+
+PACS = "ARCHIVE@pacs.example:104"
+SITE = SiteConfig(watch=WatchConfig(least_free_gib=0))
+
+
+def test_objects_that_were_not_taken_are_one_condition_until_they_are_sent(scored: Any, tmp_path: Path) -> None:
+    shutil.copytree(scored.settings.workspace, tmp_path / "site")
+    settings = Settings(workspace=tmp_path / "site")
+    before = {one.key for one in find_conditions(settings, SITE, [])}
+    with Catalogue.open(settings) as catalogue:
+        finding = catalogue.list_findings()[0]
+        for number, state in enumerate(("failed", "pending", "pending", "sent")):
+            note_export(catalogue, finding, "sr", f"1.2.{number}", PACS, state)
+        with catalogue.session() as session:  # its process has died since, unlike that of the other one
+            died = update(ExportRow).where(ExportRow.object_uid == "1.2.1")
+            session.execute(died.values(changed_at=now() - timedelta(hours=1)))
+    (condition,) = (one for one in find_conditions(settings, SITE, []) if one.key not in before)
+    assert (condition.key, condition.severity) == (f"unsent:{PACS}", "warning")
+    assert "2 objects" in condition.sentence
+    assert f"nightread push {finding.run_id} --to {PACS}" in condition.sentence
+    with Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        session.execute(update(ExportRow).values(state="sent"))
+    assert {one.key for one in find_conditions(settings, SITE, [])} == before
