@@ -15,7 +15,7 @@ from flows.policies import HOUR, QUIET, STEADY, keep_discreet
 from pipeline.config import Settings
 from pipeline.stages.auto.train_auto import train_run
 from pipeline.stages.detect.calibrate import calibrate
-from pipeline.stages.detect.train import read_model_report
+from pipeline.stages.detect.model_report import read_model_report
 from pipeline.stages.run.auto_config import load_run
 from pipeline.types import RunRef
 

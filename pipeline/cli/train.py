@@ -52,7 +52,7 @@ def train(
     file = find_shipped(AUTO_FILE if config == AUTO else config)
     from pipeline.stages.auto.train_auto import train_run
     from pipeline.stages.detect.calibrate import calibrate
-    from pipeline.stages.detect.train import read_model_report
+    from pipeline.stages.detect.model_report import read_model_report
     from pipeline.stages.run.auto_config import load_run
 
     settings, quiet = settings_of(context), as_json

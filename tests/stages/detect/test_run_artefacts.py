@@ -17,9 +17,10 @@ from pipeline.detection.config import DetectionConfig
 from pipeline.errors import ArtefactError, ConfigError
 from pipeline.methods import load_model
 from pipeline.stages.detect.calibrate import CalibrationReport, calibrate
+from pipeline.stages.detect.model_report import read_model_report
 from pipeline.stages.detect.rescore import rescore
 from pipeline.stages.detect.score import find_detectors_to_run
-from pipeline.stages.detect.train import read_model_report, train
+from pipeline.stages.detect.train import train
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import connect
