@@ -54,10 +54,13 @@ def train(
     from pipeline.stages.detect.calibrate import calibrate
     from pipeline.stages.detect.model_report import read_model_report
     from pipeline.stages.run.auto_config import load_run
+    from pipeline.training.processes import leads
 
-    settings, quiet = settings_of(context), as_json
+    settings, quiet = settings_of(context), as_json or not leads()
     say = (lambda text: None) if quiet else click.echo
     trained = train_run(load_run(file, asked), settings, again=again, progress=not quiet, say=say)
+    if not leads():
+        return
     report = read_model_report(trained) or calibrate(trained, settings)
     if as_json:
         print_json(report.to_json())

@@ -24,6 +24,7 @@ from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import track
+from pipeline.training.processes import refuse_several
 from pipeline.types import RunRef
 
 Say = Callable[[str], None]
@@ -61,10 +62,12 @@ def train_auto(
         say: receives what was chosen and why before training begins, and the weights after it.
 
     Raises:
+        ConfigError: several processes were launched to train it.
         EmptySelection: the route has no scans.
         TooFewNormals: there are fewer normals than a detector needs.
         TrainingDiverged: NaN or infinity in a loss.
     """
+    refuse_several("train auto")
     plan = make_plan(config, settings, again)
     say(plan.sentence())
     trained = train_members(plan.run, cast(EnsembleConfig, plan.run.method), settings, progress)

@@ -51,6 +51,7 @@ from pipeline.tracking.registry import register_model
 from pipeline.training.fitting import FitResult, TrainingRecord, fit
 from pipeline.training.order import Images
 from pipeline.training.precision import choose_precision, name_processor
+from pipeline.training.processes import agree, leader_first, leads, wait_for_all
 from pipeline.training.state import get_accelerator
 from pipeline.training.with_findings import WithFindings
 from pipeline.training.with_masks import WithMasks
@@ -91,8 +92,10 @@ def train(
     """
     refuse_few_for_gate(config, settings)
     if isinstance(config.method, EnsembleConfig):
-        return assemble(train_members(config, config.method, settings, progress, say, purpose), settings, again)
-    with Catalogue.open(settings) as catalogue:
+        whole = train_members(config, config.method, settings, progress, say, purpose)
+        with leader_first(config.training):
+            return assemble(whole, settings, again and leads())
+    with leader_first(config.training), Catalogue.open(settings) as catalogue:
         assign_sets(catalogue, config.data.splits, list_patients_of(config, settings, catalogue))
         sets = learning_sets(config, settings, catalogue)
         check_disjoint({name: list(chosen.slices) for name, chosen in sets.items()})
@@ -101,14 +104,17 @@ def train(
         if not name_run_folder(config, sets, settings, again, beside)[0].is_trained():
             _check_normals(config, settings, catalogue, say, purpose)
         refuse_nothing_new(sets, unlabelled, config)
-        folder = make_run_folder(config, sets, settings, again, beside)
-    if folder.is_trained() and _is_tracked(folder, config):
+        folder = make_run_folder(config, sets, settings, again and leads(), beside)
+    folder = RunFolder(agree(folder.path, config.training))
+    if agree(folder.is_trained() and _is_tracked(folder, config), config.training):
         return folder.read_trained()
     source = None
-    if unlabelled is not None and not has_findings(folder):
+    if unlabelled is not None and agree(not has_findings(folder), config.training):
         source = Source(train(config.build_teacher_run(), settings, progress=progress, purpose="model"), unlabelled)
     with Catalogue.open(settings) as catalogue:
-        _train_in(OpenFolder(folder, config, catalogue, settings), sets, beside, source, progress)
+        train_here = _train_in if leads() else _help_in
+        train_here(OpenFolder(folder, config, catalogue, settings), sets, beside, source, progress)
+        wait_for_all(config.training)
     if cut := describe_cut(folder):
         say(cut)
     return folder.read_trained()
@@ -131,7 +137,8 @@ def train_members(
     for member in method.members:
         if member.train is not None:
             run = train(config.build_member_run(member.train), settings, False, progress, say, purpose)
-            run = calibrate(run, settings, to_registry=False).run
+            with leader_first(config.training):
+                run = calibrate(run, settings, to_registry=False).run
             member = MemberConfig(run=RunFolder.open(run).run_id, sha256=run.sha256, weight=member.weight)
         members.append(member)
     return config.model_copy(update={"method": method.model_copy(update={"members": tuple(members)})})
@@ -163,6 +170,7 @@ def _train_in(
             folder.write("mlflow.json", {"run_id": tracked.run_id})
             components = read_components(opened.config, settings)
             data = _read_lessons(opened, sets, beside, source, tracked)
+            wait_for_all(opened.config.training)
             result = _fit(opened, data, build_untrained(opened.config, components), tracked, progress)
             _log(tracked, opened, result)
             write_budget(folder, opened.config.training, result)
@@ -178,6 +186,19 @@ def _train_in(
     summary = {"images_seen": result.images_seen, "stopped": result.stopped, "model_sha256": sha256, **seconds}
     summary |= {"cut_short": cut} if (cut := describe_cut(folder)) else {}
     catalogue.finish_run(folder.run_id, "done", summary)
+
+
+def _help_in(
+    opened: OpenFolder,
+    sets: dict[SetName, Selection],
+    beside: Mapping[str, Selection],
+    source: Source | None,
+    progress: bool,
+) -> None:
+    """Share the steps of the leader's training, and write nothing."""
+    wait_for_all(opened.config.training)  # for the lessons that the leader prepares
+    data = _read_lessons(opened, sets, beside, None, None)
+    _fit(opened, data, build_untrained(opened.config, read_components(opened.config, opened.settings)), None, progress)
 
 
 def _register(opened: OpenFolder, sha256: str, tracked: TrackedRun) -> None:
@@ -197,7 +218,7 @@ def _read_lessons(
     sets: dict[SetName, Selection],
     beside: Mapping[str, Selection],
     source: Source | None,
-    tracked: TrackedRun,
+    tracked: TrackedRun | None,
 ) -> dict[SetName, Images]:
     """Return the training data of each set; with findings to paste, harvested first if there is a source."""
     data: dict[SetName, Images] = {}
@@ -207,7 +228,8 @@ def _read_lessons(
         else:
             other, needed = beside[name_target(name)], name == "train"
             data[name] = lessons_towards(chosen, other, opened.config, opened.settings, needed)
-        tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
+        if tracked is not None:
+            tracked.log_data(fingerprint(chosen.slices), LEARNING[name])
     if opened.config.masks is not None:
         return {**data, "train": WithMasks(cast(SliceDataset, data["train"]))}
     if opened.config.captions is not None:
@@ -217,21 +239,26 @@ def _read_lessons(
     if source is not None:
         harvest_findings(opened, source, opened.config.unlabelled.harvest, len(data["train"]))
     findings, teacher_sha256 = read_findings(opened.folder)
-    tracked.log_metrics({"findings": len(findings)})
-    tracked.log_tags({"teacher_sha256": teacher_sha256})
+    if tracked is not None:
+        tracked.log_metrics({"findings": len(findings)})
+        tracked.log_tags({"teacher_sha256": teacher_sha256})
     return {**data, "train": WithFindings(data["train"], findings)}
 
 
 def _fit(
-    opened: OpenFolder, data: dict[SetName, Images], method: Method, tracked: TrackedRun, progress: bool
+    opened: OpenFolder, data: dict[SetName, Images], method: Method, tracked: TrackedRun | None, progress: bool
 ) -> FitResult:
+    def log(record: TrainingRecord) -> None:
+        if tracked is not None:
+            tracked.log_terms([(record.images_seen, _terms(record))])
+
     return fit(
         method,
         data["train"],
         data["validate"] if len(data["validate"]) else None,
         opened.config.training,
         opened.folder.training,
-        on_record=lambda record: tracked.log_terms([(record.images_seen, _terms(record))]),
+        on_record=log,
         progress=progress,
     )
 
