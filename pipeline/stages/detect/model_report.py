@@ -1,4 +1,4 @@
-"""What stage `train` reports of a run that ends with its model."""
+"""Report of a run that ends with its model."""
 
 from __future__ import annotations
 
