@@ -26,10 +26,10 @@ def settled(states: Iterable[State[Any]]) -> tuple[list[Any], list[str]]:
     return done, failures
 
 
-def of_every_champion(step: Task[..., Any], workspace: str) -> tuple[list[Any], list[str]]:
+def of_every_champion(step: Task[..., Any], workspace: str, **more: Any) -> tuple[list[Any], list[str]]:
     """Run a step (detector, workspace) for each route's champion in turn; return the same as `settled`."""
     champions = find_detectors_to_run(Settings.load(workspace))
-    return settled([cast(Any, step)(asdict(champion), workspace, return_state=True) for champion in champions])
+    return settled([cast(Any, step)(asdict(champion), workspace, **more, return_state=True) for champion in champions])
 
 
 def ended(value: dict[str, Any]) -> dict[str, Any] | State[Any]:

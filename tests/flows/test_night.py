@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.stages.watch.nights import last_night
+from pipeline.stages.watch.nights import last_night, register_schedules
+from pipeline.stages.watch.schedule import Schedule
 from pipeline.tracking.experiment import connect
 from pipeline.tracking.registry import list_registered
 
@@ -52,6 +53,20 @@ def test_the_night_after_repeats_nothing(night: Night, phantom_night: Any) -> No
         assert evaluation_runs(settings) == evaluations and len(evaluations) == 1
         assert len(catalogue.list_runs("train")) == 1
         assert len(catalogue.list_findings()) == 6
+
+
+def test_a_night_past_its_deadline_begins_nothing_more(night: Night, phantom_night: Any) -> None:
+    from flows.nightly import run_nightly
+
+    settings, _ = night
+    register_schedules(settings, [Schedule(deadline_hours=1e-6)])
+    try:
+        late = run_nightly([str(phantom_night.inbox)], [str(phantom_night.config)], [], str(settings.workspace))
+    finally:
+        register_schedules(settings, [])
+    assert late["stopped"] == "The night stopped at its deadline. Left to the next one: 1 evaluation."
+    assert late["failures"] == late["evaluated"] == [] and late["stopped"] in late["markdown"]
+    assert run_nightly([], [], [], str(settings.workspace))["stopped"] == ""
 
 
 def evaluation_runs(settings: Settings) -> dict[str, int]:

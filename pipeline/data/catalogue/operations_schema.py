@@ -77,8 +77,8 @@ class ScanMeasures(Base):
 class ScoringClaim(Base):
     """A study of a scoring run that has not ended; the claims of a run go when it ends.
 
-    `state` is open, taken (by `worker`, until `expires_at`) or done. `result` is what became of a study that is done:
-    {} without a finding. `deaths` counts the workers that died with nothing else in hand.
+    `state` is open, taken (by `worker`, until `expires_at`), done, or left to a later run. `result` is what became of
+    a study that is done: {} without a finding. `deaths` counts the workers that died with nothing else in hand.
     """
 
     __tablename__ = "scoring_claims"

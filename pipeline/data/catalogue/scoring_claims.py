@@ -32,7 +32,7 @@ LEASE_SECONDS = 120.0
 MOST = 32  # studies that a worker takes at once
 DEATHS = 3  # workers that may die over one study before it is given up
 
-OPEN, TAKEN, DONE = "open", "taken", "done"
+OPEN, TAKEN, DONE, LEFT = "open", "taken", "done", "left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,13 @@ class Claims:
         with self.catalogue.session() as session:
             session.execute(update(ScoringClaim).where(*self._held()).values(state=OPEN, worker="", expires_at=None))
 
+    def leave(self) -> None:
+        """Leave what nobody holds to a later run; a worker that joins this one before its end takes it up again."""
+        with self.catalogue.session() as session:
+            free = (ScoringClaim.state == OPEN) | _lapsed(read_clock(session))
+            rest = update(ScoringClaim).where(ScoringClaim.run_id == self.run_id, free)
+            session.execute(rest.values(state=LEFT, worker="", expires_at=None))
+
     def renew(self) -> None:
         """Extend the lease of everything that this worker holds."""
         with self.catalogue.session() as session:
@@ -115,10 +122,12 @@ class Claims:
             thread.join(timeout=5)
 
     def count_left(self) -> int:
-        """Return the number of studies without a result, whoever holds them."""
-        query = select(func.count()).where(ScoringClaim.run_id == self.run_id, ScoringClaim.state != DONE)
-        with self.catalogue.reading() as session:
-            return session.scalar(query) or 0
+        """Return the number of studies that have no result yet and are not left to a later run, whoever holds them."""
+        return self._count(ScoringClaim.state.in_((OPEN, TAKEN)))
+
+    def count_left_to_later(self) -> int:
+        """Return the number of studies that `leave` has left to a later run."""
+        return self._count(ScoringClaim.state == LEFT)
 
     def read_results(self) -> dict[str, dict[str, Any]]:
         """Return the results by study."""
@@ -134,8 +143,9 @@ class Claims:
         with self.catalogue.session() as session:
             run = session.get_one(RunRow, self.run_id)
             ours = ScoringClaim.run_id == self.run_id
-            left = session.scalar(select(func.count()).where(ours, ScoringClaim.state != DONE))
-            if run.state == DONE or left or results != session.scalar(select(func.count()).where(ours)):
+            busy = session.scalar(select(func.count()).where(ours, ScoringClaim.state.in_((OPEN, TAKEN))))
+            done = select(func.count()).where(ours, ScoringClaim.state == DONE)
+            if run.state == DONE or busy or results != session.scalar(done):
                 yield None
                 return
             yield session, run
@@ -151,6 +161,11 @@ class Claims:
             run = session.get_one(RunRow, self.run_id)
             if run.state != DONE and not busy:
                 run.state, run.ended_at = "failed", now()
+
+    def _count(self, condition: Any) -> int:
+        query = select(func.count()).where(ScoringClaim.run_id == self.run_id, condition)
+        with self.catalogue.reading() as session:
+            return session.scalar(query) or 0
 
     def _held(self) -> tuple[Any, ...]:
         return (
@@ -178,6 +193,8 @@ def join_run(
     with catalogue.session() as session:
         opened = select(ScoringClaim.run_id).where(ScoringClaim.model_sha256 == model_sha256).limit(1)
         run_id = begin_run(session, "score", route, folder, session.scalar(opened) or "")
+        again_open = update(ScoringClaim).where(ScoringClaim.run_id == run_id, ScoringClaim.state == LEFT)
+        session.execute(again_open.values(state=OPEN))
         # Asked here, in the transaction: another worker may have ended its run since the studies were chosen.
         left_out = _claimed(session, model_sha256, studies)
         left_out |= set() if again else list_scored(session, model_sha256, studies)

@@ -31,7 +31,7 @@ from pipeline.stages.run.environment import read_environment
 from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.route_gate import load_gate_of_run
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.stages.run.score_slices import OnProgress
+from pipeline.stages.run.score_slices import OnProgress, Stop
 from pipeline.tracking.experiment import track
 from pipeline.tracking.registry import list_routes_with_champions
 from pipeline.types import RunRef
@@ -45,7 +45,7 @@ class ScoreReport:
     """Result of one scoring run on one route.
 
     `not_scored` counts series that no earlier run had listed; `exported` is the SHA-256 of the export that was used
-    (`export.json`), "" without one.
+    (`export.json`), "" without one; `left` counts studies that a stop left to the next run.
     """
 
     run_id: str
@@ -55,6 +55,7 @@ class ScoreReport:
     not_scored: int
     statement: str
     exported: str = ""
+    left: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -66,6 +67,12 @@ class ScoreReport:
             f", {self.not_scored} more series cannot be scored (see nightread rejections)" if self.not_scored else ""
         )
         return f"{self.route}: {self.studies} studies scored, {self.flagged} flagged{unread}.\n  {self.statement}"
+
+
+def tell_left(count: int) -> str:
+    """Return a sentence about studies that a run left to the next one; "" for none."""
+    studies = "1 study is" if count == 1 else f"{count} studies are"
+    return f"The deadline came first: {studies} left to the next run." if count else ""
 
 
 def find_detectors_to_run(settings: Settings, route: str | None = None, run_id: str | None = None) -> list[RunRef]:
@@ -87,6 +94,7 @@ def score(
     on_progress: OnProgress | None = None,
     exported: Path | None = None,
     for_report: bool = False,
+    stop: Stop | None = None,
 ) -> ScoreReport:
     """Score the studies of the run's route that nobody has labelled and that it has not scored yet.
 
@@ -103,6 +111,7 @@ def score(
         on_progress: called with (slices done here, total slices of the run).
         exported: folder of an export of this very detector (`nightread export`), which then computes the scores.
         for_report: a night's report is to follow; if it does not come, the next one says what this run did.
+        stop: asked again and again; once true, the run ends with the study in hand, and leaves the rest to the next.
 
     Raises:
         ArtefactError: the detector is not the registered one, or the export is of another detector, or altered.
@@ -121,7 +130,7 @@ def score(
         del selection  # at a large site it is large, and each share is chosen again
         try:
             _list_not_scored(claims, not_scored)
-            shards = ShardScorer(opened, gate, claims, again)
+            shards = ShardScorer(opened, gate, claims, again, stop)
             while True:
                 with claims.renewed():
                     _work(shards, on_progress, total)
@@ -160,14 +169,23 @@ def _choose(opened: OpenRun, gate: DomainGate | None, again: bool) -> tuple[Sele
 
 
 def _work(shards: ShardScorer, on_progress: OnProgress | None, total: int) -> None:
-    """Score until no study of the run is left; while others hold the last ones, wait for them or for their leases."""
+    """Score until no study of the run is left; while others hold the last ones, wait for them or for their leases.
+
+    After a stop nothing more is taken, and what nobody holds is left to the next run.
+    """
     done = 0
 
     def advance(count: int, _: int | None) -> None:
         if on_progress is not None:
             on_progress(done + count, total)
 
-    while (slices := shards.score_next(advance)) is not None or shards.claims.count_left():
+    while True:
+        is_over = shards.stop is not None and shards.stop()
+        if is_over:
+            shards.claims.leave()
+        slices = None if is_over else shards.score_next(advance)
+        if slices is None and not shards.claims.count_left():
+            return
         if slices is None:
             time.sleep(POLL_SECONDS)
         done += slices or 0
@@ -219,16 +237,19 @@ def _read_report(claims: Claims) -> ScoreReport | None:
 
 def _report_of(run: RunRow) -> ScoreReport:
     """Return the report of a run that has ended."""
-    return ScoreReport(**{field.name: run.summary[field.name] for field in fields(ScoreReport)})
+    names = {field.name for field in fields(ScoreReport)}
+    return ScoreReport(**{name: value for name, value in run.summary.items() if name in names})
 
 
 def _report(opened: OpenRun, claims: Claims, flagged: Flagged, labelled: int) -> ScoreReport:
-    nothing = "There was nothing new to score."
+    left = claims.count_left_to_later()
+    nothing = "Nothing was scored." if left else "There was nothing new to score."
     if labelled:
         nothing += f" {labelled} studies have a label, so they are not scored but measured: nightread evaluate"
-    statement = flagged.statement if flagged.findings else nothing
+    statement = f"{flagged.statement if flagged.findings else nothing} {tell_left(left)}".rstrip()
     not_scored = len(claims.catalogue.list_not_scored(claims.run_id))
-    return ScoreReport(claims.run_id, opened.route, len(flagged.findings), flagged.count, not_scored, statement)
+    counts = len(flagged.findings), flagged.count, not_scored
+    return ScoreReport(claims.run_id, opened.route, *counts, statement, left=left)
 
 
 def _log(report: ScoreReport, opened: OpenRun, studies: Sequence[str]) -> None:

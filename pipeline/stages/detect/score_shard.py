@@ -20,7 +20,7 @@ from pipeline.stages.run.open_run import OpenRun
 from pipeline.stages.run.route_gate import OUT_OF_DOMAIN, screen
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.scan_groups import rank_within_groups
-from pipeline.stages.run.score_slices import OnProgress, findings, score_dataset
+from pipeline.stages.run.score_slices import OnProgress, Stop, find_unfinished, findings, score_dataset
 from pipeline.types import Finding, SliceRef, SliceScore
 
 
@@ -33,12 +33,14 @@ class ShardScorer:
         gate: its out-of-domain gate, if it has one.
         claims: this worker's.
         again: also series that the gate held before.
+        stop: asked again and again; once true, a share ends with the study in hand, and the rest of it is free again.
     """
 
     opened: OpenRun
     gate: DomainGate | None
     claims: Claims
     again: bool
+    stop: Stop | None = None
 
     def score_next(self, on_progress: OnProgress | None = None) -> int | None:
         """Take the next studies and score them; return how many slices they had, None if no study is free."""
@@ -47,11 +49,16 @@ class ShardScorer:
         if not taken.studies:
             return None
         selection = unread(self.opened.choose(study_ids=taken.studies))[0]
-        results, count = self._score(selection, on_progress)
-        self.claims.complete({study: results.get(study, {}) for study in taken.studies})
-        return count
+        results, unfinished = self._score(selection, on_progress)
+        self.claims.complete({study: results.get(study, {}) for study in taken.studies if study not in unfinished})
+        if unfinished:
+            self.claims.release()
+        return len(selection.slices)
 
-    def _score(self, selection: Selection, on_progress: OnProgress | None) -> tuple[dict[str, dict[str, Any]], int]:
+    def _score(
+        self, selection: Selection, on_progress: OnProgress | None
+    ) -> tuple[dict[str, dict[str, Any]], set[str]]:
+        """Return the results by study, and the studies that a stop has left unfinished."""
         opened = self.opened
         strangers: tuple[NotScoredSeries, ...] = ()
         measures: dict[str, dict[str, float]] = {}
@@ -60,7 +67,9 @@ class ShardScorer:
             selection, strangers, measures = screened.selection, screened.held, screened.measures
         data = opened.dataset(selection, cache="none")
         best = BestSlices(data)
-        scores, rejected = score_dataset(opened.detector, data, best.offer, on_progress)
+        scores, rejected = score_dataset(opened.detector, data, best.offer, on_progress, self.stop)
+        unfinished = set() if self.stop is None or not self.stop() else find_unfinished(data, scores)
+        scores = [score for score in scores if score.study_id not in unfinished]
         scored, refused = findings(opened.detector, scores)
         rows = [(s.series_id, s.code, s.sentence) for s in (*strangers, *rejected)] + _refused(refused, scores)
         opened.catalogue.add_not_scored(self.claims.run_id, rows)
@@ -68,7 +77,7 @@ class ShardScorer:
         results: dict[str, dict[str, Any]] = {study: {"measures": values} for study, values in measures.items()}
         for one in study_p_values(scored, opened.detector, opened.config, selection.slices):
             results.setdefault(one.study_id, {})["finding"] = asdict(one)
-        return results, len(selection.slices)
+        return results, unfinished
 
     def _give_up(self, studies: tuple[str, ...]) -> None:
         if not studies:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import FindingRow, Instance, NotScored, RejectionRow, RunRow, SourceFile
+from pipeline.stages.detect.score import tell_left
 
 NIGHTS = 14  # number of latest nights in the menu; every other is reached by its date
 RUNS = 20  # number of runs per route in the drift chart
@@ -166,8 +167,14 @@ def _run(run: RunRow, hidden: bool) -> dict[str, Any]:
         "route": run.route,
         "at": run.started_at,
         "state": run.state,
-        "statement": f"{run.summary.get('studies', 0)} studies scored. {HIDDEN}" if hidden else statement,
+        "statement": _hide(run) if hidden else statement,
     }
+
+
+def _hide(run: RunRow) -> str:
+    """Return what may be said of a run whose results are hidden."""
+    left = tell_left(int(run.summary.get("left", 0)))
+    return f"{run.summary.get('studies', 0)} studies scored. {HIDDEN} {left}".rstrip()
 
 
 def read_drift(catalogue: Catalogue, hidden_runs: Collection[str] = ()) -> dict[str, list[Drift]]:

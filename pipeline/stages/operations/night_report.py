@@ -70,10 +70,12 @@ def build_night_report(
     scored: Sequence[dict[str, Any]],
     evaluated: Sequence[dict[str, Any]],
     failures: Sequence[str] = (),
+    skipped: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the night's report as JSON: counts, flagged scans, and the page itself as `markdown`.
 
-    It also shows what an earlier night scored that was stopped before its own report.
+    It also shows what an earlier night scored that was stopped before its own report. `skipped` names what the night
+    did not begin because its deadline had passed.
     """
     scored = [*list_unreported(settings, {report["run_id"] for report in scored}), *scored]
     with Catalogue.open(settings) as catalogue:
@@ -85,6 +87,7 @@ def build_night_report(
         cuts = _list_cuts(catalogue, settings, scored)
         watch = update_drift(catalogue, read_policy(settings))
         notices = list_notices(catalogue)
+    left = sum({report["route"]: report.get("left", 0) for report in scored}.values())  # tonight's run is the last
     log_drift(settings, watch, {report["route"] for report in scored if report.get("studies")})
     report: dict[str, Any] = {
         "files": sum(r["files"] for r in ingested),
@@ -102,11 +105,20 @@ def build_night_report(
         "flagged": flagged,
         "evaluated": [r["sentence"] for r in evaluated],
         "failures": list(failures),
+        "left": left,
+        "stopped": _tell_stop(left, skipped),
         "notices": [notice.to_json() for notice in notices],
     }
     with Catalogue.open(settings) as catalogue:
         catalogue.settle(run_ids, REPORT)
     return report | {"markdown": _page(report)}
+
+
+def _tell_stop(left: int, skipped: Sequence[str]) -> str:
+    """Return what a night that reached its deadline left to the next one; "" for one that did not."""
+    studies = [f"{left} {'study' if left == 1 else 'studies'} without a score"] if left else []
+    rest = ", ".join([*studies, *skipped])
+    return f"The night stopped at its deadline. Left to the next one: {rest}." if rest else ""
 
 
 def _list_cuts(catalogue: Catalogue, settings: Settings, scored: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
@@ -120,7 +132,7 @@ def _page(report: dict[str, Any]) -> str:
     counts = f"{report['files']} files: {report['new']} new, {report['seen_before']} seen before"
     parts = ["# The night", f"{counts}, {sum(report['rejected_tonight'].values())} rejected."]
     parts += [_codes("Rejected so far", report["rejected_ever"]), _codes("Series not scored", report["not_scored"])]
-    parts += [in_words(report["without_model"])]
+    parts += [report["stopped"], in_words(report["without_model"])]
     parts += [f"**{route['route']}**: {route['statement']}" for route in report["scored"]]
     parts += [f"**{route}**: {cut}" for route, cuts in report["cut_short"].items() for cut in cuts]
     parts += report["drift_sentences"]

@@ -40,6 +40,16 @@ class Tick:
         """Return a plain dictionary for JSON."""
         return asdict(self)
 
+    def after(self, seconds: float) -> Tick:
+        """Return the moment so many seconds later."""
+        return Tick(self.boot, self.wall + seconds, self.steady + seconds)
+
+    def has_passed(self, later: Tick) -> bool:
+        """Whether another moment is this one or later, by the clock that nobody moves; of another machine, by the wall
+        clock.
+        """
+        return later.steady >= self.steady if self.boot == later.boot else later.wall >= self.wall
+
 
 def jump_between(earlier: Tick | None, later: Tick) -> float:
     """Return by how many seconds somebody moved the wall clock between two ticks; 0 for less than a minute.

@@ -20,6 +20,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import now
 from pipeline.data.catalogue.watch_schema import BeatRow, NightRow, ScheduleRow
 from pipeline.errors import CatalogueError, ConfigError
+from pipeline.stages.watch.clock import Tick
 from pipeline.stages.watch.schedule import Schedule
 from pipeline.wall_clock import read_utc
 
@@ -138,6 +139,8 @@ def summarise(report: Mapping[str, Any]) -> dict[str, Any]:
         "not_scored": sum(report["not_scored"].values()),
         "routes": {route["route"]: route["studies"] for route in report["scored"]},
         "errors": sorted({str(failure).partition(":")[0][:60] for failure in report["failures"]}),
+        "left": report.get("left", 0),
+        **({"stopped": report["stopped"]} if report.get("stopped") else {}),
     }
 
 
@@ -159,6 +162,21 @@ def list_schedules(catalogue: Catalogue) -> list[tuple[Schedule, datetime]]:
     query = select(ScheduleRow).where(ScheduleRow.active.is_(True)).order_by(ScheduleRow.name)
     with catalogue.reading() as session:
         return [(Schedule.model_validate(row.definition), row.since) for row in session.scalars(query)]
+
+
+def find_deadline(settings: Settings, request: Schedule) -> Tick | None:
+    """Return when a run that begins now must end, by its registered schedule or else by its request; None for never."""
+    hours = request.deadline_hours if "deadline_hours" in request.model_fields_set else None
+    with suppress(CatalogueError), Catalogue.open(settings) as catalogue:
+        registered = {one.name: one.deadline_hours for one, _ in list_schedules(catalogue)}
+        hours = registered.get(request.name, hours)
+    return None if hours is None else Tick.now().after(3600 * hours)
+
+
+def is_over(deadline: Mapping[str, Any] | None) -> bool:
+    """Whether a deadline (`Tick.to_json`) has passed; None never does."""
+    moment = Tick.read(deadline)
+    return moment is not None and moment.has_passed(Tick.now())
 
 
 def find_due_time(settings: Settings, schedule: str, day: date) -> datetime:

@@ -32,7 +32,7 @@ class Schedule(Config):
     )
     catch_up: bool = Field(True, description="after an outage, run once for the firings that were missed")
     grace_minutes: float = Field(30.0, gt=0, description="a run that has not begun by then is missed")
-    deadline_hours: float = Field(6.0, gt=0, description="a run that has not ended by then is late")
+    deadline_hours: float = Field(6.0, gt=0, description="a night stops by then, another run is late")
     roots: tuple[str, ...] = Field(
         (), description="folders and archives to ingest, besides scans received over the network"
     )

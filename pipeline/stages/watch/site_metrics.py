@@ -25,6 +25,7 @@ _COUNTS = {
     "scored": "Studies that the last night scored",
     "flagged": "Studies that the last night flagged",
     "refused": "Files that the last night refused",
+    "left": "Studies that the last night left to the next one at its deadline",
     "failures": "Parts of the last night that failed",
     "seconds": "Duration of the last night",
 }

@@ -79,6 +79,7 @@ class Status:
 def night_sentence(night: dict[str, Any]) -> str:
     """Return one sentence about a night: when, how it ended, and its counts."""
     counts = [f"{night[key]} {word}" for key, word in COUNTS.items() if night.get(key) is not None]
+    counts += [f"{night['left']} left to the next night"] if night.get("left") else []
     took = f" after {_span(night['seconds'])}" if night.get("seconds") is not None else ""
     began = f"{night['schedule']} of {night['started_at']} UTC: {night['state']}{took}"
     return f"{began}. {', '.join(counts).capitalize()}." if counts else f"{began}."

@@ -102,6 +102,8 @@ def judge_night(night: NightRow, schedule: Schedule, watch: WatchConfig, moment:
         yield Condition(f"stalled:{name}", CRITICAL, f"{began} ended without a word: its process is dead.")
     elif night.state == "running" and moment - night.started_at > late:
         yield Condition(f"late:{name}", WARNING, f"{began} is still running after {schedule.deadline_hours:g} hours.")
+    elif night.summary.get("stopped"):
+        yield Condition(f"late:{name}", WARNING, f"{began} was too short. {night.summary['stopped']}")
     if night.state == "failed":
         errors = ", ".join(night.summary.get("errors", ())) or "no details"
         failures = night.summary.get("failures") or 1

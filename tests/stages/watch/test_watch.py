@@ -52,6 +52,7 @@ def expect(settings: Settings, schedule: Schedule, since_hours: float = 48) -> N
         ({"state": "running", "ended_at": None}, "stalled:nightly"),
         ({"state": "running", "ended_at": None, "beat_at": now()}, None),
         ({"state": "running", "ended_at": None, "beat_at": now(), "hours": 7}, "late:nightly"),
+        ({"stopped": "The night stopped at its deadline."}, "late:nightly"),
     ],
 )
 def test_each_bad_night_is_one_condition(
