@@ -35,6 +35,7 @@ MAY_WRITE_IN_PLACE = {
     "flows/overhead.py": "one measurement's output",
     "pipeline/stages/speed/anomalib_half.py": "into the temporary folder of one measurement",
     "pipeline/stages/reliability/forked.py": "into the temporary folder of one measurement",
+    "pipeline/stages/reliability/simulated_year.py": "into the temporary folder of one measurement",
     "pipeline/stages/reliability/whole_night.py": "into the temporary folder of one measurement",
     "pipeline/stages/speed/side_by_side.py": "into the temporary folder of one measurement",
 }

@@ -31,6 +31,7 @@ from pipeline.cli.output import (
     use_workspace,
 )
 from pipeline.cli.reliability import benchmark_reliability
+from pipeline.cli.simulated_nights import benchmark_nights
 from pipeline.errors import DEBUG, ArtefactError, to_own_error
 
 if TYPE_CHECKING:
@@ -238,6 +239,7 @@ benchmark.add_command(benchmark_modes)
 benchmark.add_command(benchmark_retrieval)
 benchmark.add_command(benchmark_drift)
 benchmark.add_command(benchmark_reliability)
+benchmark.add_command(benchmark_nights)
 benchmark.add_command(benchmark_groups)
 
 

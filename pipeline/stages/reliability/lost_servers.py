@@ -71,9 +71,13 @@ class PrefectGone(Fault):
 
     @contextlib.contextmanager
     def broken(self, hospital: Hospital, share: float, seconds: float, number: int) -> Iterator[Blow]:
-        """End the server at a moment."""
+        """End the server at a moment; the night tries each request once more, and not for a minute."""
         with self._serving(hospital) as server:
-            yield Blow(share * seconds, lambda _: server.kill())
+            yield Blow(
+                share * seconds,
+                lambda _: server.kill(),
+                lambda: os.environ.update({"PREFECT_CLIENT_MAX_RETRIES": "1"}),
+            )
 
     def night(self, hospital: Hospital, mark: Mark) -> None:
         """Run `nightread nightly`, and send what it flagged.
