@@ -64,7 +64,8 @@ def is_complete(frame: bytes, syntax: UID) -> bool:
     has_marker = (
         syntax in JPEG2000TransferSyntaxes or syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes
     )
-    return not has_marker or _END in frame[-64:]  # encoders and archives append padding after the marker
+    # Encoders and archives append padding after the marker: zeros in any number, up to whole blocks, or a few others.
+    return not has_marker or _END in frame.rstrip(b"\0")[-64:]
 
 
 def with_whole_scans(frame: bytes) -> bytes:

@@ -122,7 +122,7 @@ def _by_units(groups: Groups, attributes: InstanceAttributes) -> str:
     if attributes.modality == "CT":
         monochromatic = has(groups.ds, "MonoenergeticEnergyEquivalent")
         return Content.SPECTRAL if units - vendors.HOUNSFIELD or monochromatic else ""
-    return Content.MAP if units & vendors.QUANTITY_UNITS or codes & vendors.MAP_CODES else ""
+    return Content.MAP if any(map(vendors.is_quantity, units)) or codes & vendors.MAP_CODES else ""
 
 
 def _units(groups: Groups) -> Iterator[str]:

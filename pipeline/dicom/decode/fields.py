@@ -24,6 +24,7 @@ _MEANING = {
     **{"UI": "a UID", "CS": "a code of capitals, digits, blanks and underscores", "SQ": "a sequence of items"},
     **{"US": "unsigned 16-bit numbers", "SS": "signed 16-bit numbers", "FD": "64-bit floats", "FL": "32-bit floats"},
 }
+_IS_LIMIT = 2**31
 _SIZED = (str, bytes, Sequence)
 _SINGLE = (str, bytes, int, float)
 _TEXT = frozenset({"AS", "CS", "DA", "DS", "IS", "LO", "PN", "SH", "UI"})
@@ -218,6 +219,8 @@ def read_integer(ds: Dataset, keyword: str) -> int | None:
     value = read_number(ds, keyword)
     if value is not None and value != int(value):
         raise malformed(keyword, f"it is {value:g} and must be a whole number")
+    if value is not None and abs(value) >= _IS_LIMIT and _vr(tag_of(keyword)) == "IS" and value != -_IS_LIMIT:
+        raise malformed(keyword, f"it is {value:g} and must lie in {-_IS_LIMIT} to {_IS_LIMIT - 1} (IS, PS3.5 6.2)")
     return None if value is None else int(value)
 
 

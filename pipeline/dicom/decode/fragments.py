@@ -16,7 +16,7 @@ _TRAILING = (b"\xfc\xff\xfc\xff", b"\xfa\xff\xfa\xff")  # (FFFC,FFFC) padding an
 
 
 def split_frames(data: bytes, frames: int, segments: int, syntax: UID) -> tuple[list[bytes], bool]:
-    """Return the coded frames, and whether RLE frames were in several fragments.
+    """Return the coded frames, and whether RLE frames were in several fragments, of which some may be empty.
 
     Args:
         data: the value of the pixel data element.
@@ -30,7 +30,8 @@ def split_frames(data: bytes, frames: int, segments: int, syntax: UID) -> tuple[
     offsets = parse_basic_offsets(data)
     count = parse_fragments(data[8 + 4 * len(offsets) :])[0]
     if syntax == RLELossless and count != frames:
-        groups = _group_rle(list(generate_fragments(data[8 + 4 * len(offsets) :])), segments)
+        filled = [fragment for fragment in generate_fragments(data[8 + 4 * len(offsets) :]) if fragment]
+        groups = _group_rle(filled, segments)
         if len(groups) == frames:
             return groups, True
     wrong_table = bool(offsets) and len(offsets) != frames

@@ -30,7 +30,7 @@ from pipeline.dicom.decode.fields import (
 )
 from pipeline.dicom.decode.frames import frame_attributes, read_spare_pair
 from pipeline.dicom.decode.stack_facts import StackFacts, read_stack_facts
-from pipeline.dicom.decode.vendors import TYPE_TOKENS, Assumed
+from pipeline.dicom.decode.vendors import LOSSY_SYNTAXES, TYPE_TOKENS, Assumed
 from pipeline.dicom.decode.vocabulary import LUT_SHAPES, MODALITIES, OTHER, TOKENS, VIEW_CODES, tokens_of
 from pipeline.dicom.decode.waveform import has_waveform, waveform_attributes
 from pipeline.errors import Rejected, RejectionCode
@@ -122,7 +122,7 @@ def read_attributes(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes
         transfer_syntax_uid=transfer_syntax_uid,
         frames=frames,
         instance_number=_instance_number(ds, placed, ignored),
-        **{**_context(ds, facts, ignored), **(signal or _pixel_attributes(ds))},
+        **{**_context(ds, facts, ignored), **(signal or _pixel_attributes(ds, transfer_syntax_uid))},
         **_subject(ds),
         stack_facts=facts,
         **by_frame,
@@ -139,7 +139,7 @@ def _instance_number(ds: Dataset, placed: bool, ignored: list[str]) -> int | Non
     return None if number is None else int(number)
 
 
-def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
+def _pixel_attributes(ds: Dataset, syntax: str) -> dict[str, Any]:
     photometric = read_text(ds, "PhotometricInterpretation").upper()
     if not photometric:
         raise Rejected(
@@ -157,7 +157,7 @@ def _pixel_attributes(ds: Dataset) -> dict[str, Any]:
         "pixel_representation": require_integer(ds, "PixelRepresentation", 0, 1) if has_integers else signed,
         "photometric": photometric,
         "original_photometric": photometric,
-        "lossy": read_text(ds, "LossyImageCompression") == "01",
+        "lossy": read_text(ds, "LossyImageCompression") == "01" or syntax in LOSSY_SYNTAXES,
         **_padding(ds, allocated),
     }
 
@@ -227,13 +227,24 @@ def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, An
 
 def _description(ds: Dataset, modality: str, facts: StackFacts) -> tuple[str, ...]:
     """Return the tokens of the descriptions; for MR also the weighting that other elements name (`vendors`)."""
-    tokens = set(tokens_of(*(read_optional_text(ds, name) for name in ("SeriesDescription", "ProtocolName"))))
+    series, protocol = (read_optional_text(ds, name) for name in ("SeriesDescription", "ProtocolName"))
+    tokens = set(tokens_of(series, protocol))
     if modality == "MR":
+        tokens |= {"MAP"} if _is_adc(series, protocol) else set()
         types = (value.upper().replace(" ", "_") for value in read_optional_text(ds, "ImageType").split("\\"))
         tokens |= {TYPE_TOKENS[value] for value in types if value in TYPE_TOKENS}
         weighted = any(isinstance(b, float) and b > 0 for b in dict(facts).get("DiffusionBValue", ()))
         tokens |= {"DWI"} if weighted else set()
     return tuple(sorted(tokens))
+
+
+def _is_adc(series: str, protocol: str) -> bool:
+    """Return whether the series is named for its ADC, and not as its protocol, whose weighted images bear that too."""
+    own = set(tokens_of(series))
+    if "ADC" not in own:
+        return False
+    last = re.split(r"[^A-Z0-9]+", series.upper().strip())[-1]
+    return "DWI" not in own or (last == "ADC" and "ADC" not in tokens_of(protocol) and protocol != "")
 
 
 def _regions(ds: Dataset) -> Iterator[tuple[int, int, int, int]]:

@@ -1,8 +1,9 @@
 """Numbers of a header that would turn an image to infinity, to few greys or to nothing are refused by name and value.
 
-Stored values become 32-bit floats by rescale and tables. That step is tried on values from the least to the greatest of
-every frame, so that what passes stays finite, and an image of many values keeps several. The window or table of a
-projection is tried too; one that leaves few greys is ignored and recorded, as an image can do without it.
+Stored values become 32-bit floats by rescale and tables. That step is tried on the least and greatest value of every
+frame and on a sample of its pixels, so that what passes stays finite, and an image of many values keeps several. The
+window or table of a projection is tried too; one that leaves few greys is ignored and recorded, as an image can do
+without it. What 99 % of the pixels show decides: a marker of lead at the end of the range decides nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.physical import FEWEST_GREYS, apply_modality
+from pipeline.dicom.decode.physical import DISPLAY_PERCENTILES, FEWEST_GREYS, apply_modality
 from pipeline.dicom.decode.voi import apply_voi, voi_step
 from pipeline.errors import Rejected, RejectionCode
 
 LARGEST = float(np.finfo(np.float32).max)
-_MOST_VALUES = 65536
-_MANY = 64  # an image of so many stored values must keep FEWEST_GREYS of 256
-_TRIED = 65  # values along the range, and along the window
+_SEVERAL = 16  # an image of so many values, or of so many greys without its window, must keep FEWEST_GREYS of them
+_SAMPLED = 16384  # pixels of a frame that are looked at, and up to twice as many
+_BULK = 0.99  # share of the pixels that decides
 _ADVICE = "Correct the element at its source and send the image again."
 
 
@@ -35,27 +36,28 @@ def check_values(stored: np.ndarray, attributes: InstanceAttributes) -> Instance
 
     Raises:
         Rejected: NON_FINITE, values of 3.4e38 or more; NO_CONTRAST or EMPTY_FOREGROUND, no frame of different values
-            keeps them apart: rescale or Modality LUT leave one, or fewer than 8 of many, or they are all declared
-            padding.
+            keeps them apart: rescale or Modality LUT leave one, or 99 % of the pixels, which had 16, have fewer
+            than 8 left, or they are all declared padding.
     """
     if attributes.waveforms or stored.size == 0:
         return attributes
     lost: list[Rejected | None] = []
     dim: list[bool] = []
     for frame, own in enumerate(_attributes_of_frames(attributes)):
-        low, high = stored[frame].min(), stored[frame].max()
+        inside = stored[frame]
+        low, high = inside.min(), inside.max()
         if own.padding_value is not None:
-            inside = _not_padding(stored[frame], own)
+            inside = _not_padding(inside, own)
             if not inside.size:
                 lost += [_all_padding(own)] if low < high else []
                 continue
             low, high = inside.min(), inside.max()
         _check_finite(low, high, own)
         if low < high:
-            values = apply_modality(_between(low, high, own)[None, None], own)[0]
-            needed = FEWEST_GREYS if low.dtype.kind not in "iu" or int(high) - int(low) >= _MANY else 2
-            lost.append(_find_lost_contrast(low, high, own, values, needed))
-            dim.append(own.is_projection and voi_step(own) is not None and _count_greys(values, own) < needed)
+            seen = np.append(_sample(inside), [low, high])
+            values = apply_modality(seen[None, None], own)[0][0, 0]
+            lost.append(_find_lost_contrast(seen, values, own))
+            dim.append(own.is_projection and voi_step(own) is not None and _is_dim(values, own))
     if lost and lost[0] is not None and all(lost):
         raise lost[0]
     return _without_voi(attributes) if dim and all(dim) else attributes
@@ -85,22 +87,29 @@ def _check_finite(low: np.generic, high: np.generic, attributes: InstanceAttribu
         )
 
 
-def _find_lost_contrast(
-    low: np.generic, high: np.generic, attributes: InstanceAttributes, values: np.ndarray, needed: int
-) -> Rejected | None:
-    left = len(np.unique(values))
-    if left >= min(needed, values.size):
+def _find_lost_contrast(seen: np.ndarray, values: np.ndarray, attributes: InstanceAttributes) -> Rejected | None:
+    """Return the rejection of a frame whose stored values `seen` become one grey, or most of several a few."""
+    left = _bulk(values)
+    if left >= FEWEST_GREYS or (values.min() < values.max() and _bulk(seen) < _SEVERAL):
         return None
-    reached = "one grey" if left == 1 else f"{left} values, where at least {needed} are needed"
+    share = "all" if len(np.unique(values)) == left else f"{_BULK:.0%} of the"
+    reached = "one grey" if left == 1 else f"{left} values, where at least {FEWEST_GREYS} are needed"
     cause = "The Modality LUT" if attributes.modality_lut is not None else _rescale(attributes)
     return Rejected(
         RejectionCode.NO_CONTRAST,
-        f"{cause} takes all stored values, {low:g} to {high:g}, to {reached}. {_ADVICE}",
+        f"{cause} takes {share} stored values, {seen.min():g} to {seen.max():g}, to {reached}. {_ADVICE}",
     )
 
 
-def _count_greys(values: np.ndarray, attributes: InstanceAttributes) -> int:
-    return len(np.unique(np.rint(apply_voi(values, attributes) * 255)))
+def _is_dim(values: np.ndarray, attributes: InstanceAttributes) -> bool:
+    """Return whether window or table show one grey, or few in most pixels of an image that has several."""
+    greys = np.rint(apply_voi(values[None, None], attributes) * 255)
+    if greys.min() == greys.max():
+        return True
+    if _bulk(greys) >= FEWEST_GREYS:
+        return False
+    low, high = np.percentile(values, DISPLAY_PERCENTILES)
+    return low < high and _bulk(np.rint(np.clip((values - low) / (high - low), 0, 1) * 255)) >= _SEVERAL
 
 
 def _without_voi(attributes: InstanceAttributes) -> InstanceAttributes:
@@ -119,28 +128,16 @@ def _reached(low: np.generic, high: np.generic, attributes: InstanceAttributes) 
         return tuple(float(np.float64(slope) * end + intercept) for end in ends)  # type: ignore[return-value]
 
 
-def _between(low: np.generic, high: np.generic, attributes: InstanceAttributes) -> np.ndarray:
-    """Return values that show whether contrast remains: all of them where a table may bend back, else many along the
-    range and along the window.
-    """
-    tables = attributes.modality_lut is not None or bool(attributes.voi_luts)
-    is_whole = low.dtype.kind in "iu"
-    if tables and is_whole and int(high) - int(low) < _MOST_VALUES:
-        return np.arange(int(low), int(high) + 1).astype(low.dtype)
-    ends = float(low), float(high)
-    values = np.concatenate([np.linspace(*ends, _TRIED), *_in_window(attributes)])
-    values = np.clip(np.rint(values) if is_whole else values, *ends)
-    return np.unique(np.concatenate([values.astype(low.dtype), np.array([low, high], dtype=low.dtype)]))
+def _sample(values: np.ndarray) -> np.ndarray:
+    """Return at most 32768 of the values of a frame, evenly spread over it."""
+    flat = values.ravel()
+    return flat[:: max(1, flat.size // _SAMPLED)]
 
 
-def _in_window(attributes: InstanceAttributes) -> Iterator[np.ndarray]:
-    """Yield stored values across a projection's window, and as far again beyond, since a sigmoid has tails."""
-    windows = attributes.frame_windows or attributes.windows[:1]
-    if not attributes.is_projection or not windows or attributes.modality_lut is not None:
-        return
-    slope, intercept = attributes.rescale[0] if attributes.rescale else (1.0, 0.0)
-    centre, width = windows[0]
-    yield (np.linspace(centre - width, centre + width, _TRIED) - intercept) / slope
+def _bulk(values: np.ndarray) -> int:
+    """Return how many different values, the most frequent first, hold 99 % of them: a marker adds few or none."""
+    counts = np.sort(np.unique(values, return_counts=True)[1])[::-1]
+    return int(np.searchsorted(np.cumsum(counts), _BULK * values.size)) + 1
 
 
 def _rescale(attributes: InstanceAttributes) -> str:

@@ -22,6 +22,7 @@ from pipeline.dicom.decode.payload import PIXEL_KEYWORDS
 from pipeline.dicom.decode.pixels import decode
 from pipeline.dicom.decode.plausible import check_values
 from pipeline.dicom.decode.source import guard, open_dataset, quietly
+from pipeline.dicom.decode.vendors import PERHAPS_LOSSY_SYNTAXES
 from pipeline.dicom.decode.waveform import decode_waveforms, has_waveform
 from pipeline.errors import Rejected, RejectionCode
 from pipeline.types import Step
@@ -84,7 +85,8 @@ def read_header(path: Path, limits: DecodeLimits) -> tuple[RawIdentity, Instance
 
 
 def _refuse_own_picture(stored: np.ndarray, attributes: InstanceAttributes) -> None:
-    lossy = attributes.lossy and attributes.sop_class_uid.startswith(ANY_CAPTURE)
+    lost = attributes.lossy or attributes.transfer_syntax_uid in PERHAPS_LOSSY_SYNTAXES
+    lossy = lost and attributes.sop_class_uid.startswith(ANY_CAPTURE)
     if any(is_stamped(frame, lossy) for frame in stored):
         raise made_here("the stamp in its pixels")
 

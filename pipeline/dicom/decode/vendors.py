@@ -8,6 +8,8 @@ the pixels; `pipeline.dicom.decode.content` applies them.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from enum import StrEnum
 
 
@@ -121,15 +123,29 @@ MAP_WORDS = _words(
 MAP_PAIRS = (
     "T1 MAP", "T2 MAP", "T2* MAP", "R2* MAP", "R2 MAP", "T1 MAPPING", "T2 MAPPING", "FAT FRACTION", "FA MAP",
     "FRACTIONAL ANISOTROPY", "MEAN DIFFUSIVITY", "APPARENT DIFFUSION", "DIFFUSION COEFFICIENT", "PARAMETRIC MAP",
-    "PERFUSION MAP", "K TRANS", "T2STAR MAP",
+    "PERFUSION MAP", "K TRANS", "T2STAR MAP", "PERFUSION FRACTION", "IVIM F", "IVIM D", "IVIM D*", "IVIM DSTAR",
+    "DTI FA", "TENSOR FA", "DTI MD",
 )  # fmt: skip
+# "dADC", "eADC", "rADC": every one is computed. The bare word, or one that names the weighted images too, may be the
+# name of a protocol that gives both.
+MAP_END, MAP_END_SHARED = "ADC", ("DWI", "DIFF", "TRACE")
 # Units of MR values that are a quantity and not a signal, as Rescale Type or as UCUM codes of a Real World Value
-# Mapping (PS3.3 C.7.6.16.2.11): diffusivity, relaxation, angle, frequency, speed, flow, share.
+# Mapping (PS3.3 C.7.6.16.2.11): diffusivity, relaxation, angle, frequency, speed, flow, share. They are written without
+# blanks here, and diffusivity has too many spellings to list ("10^-6 mm2/s", "um^2/ms", "x10-3 mm²/s").
+DIFFUSIVITY = re.compile(r"[MU\N{GREEK CAPITAL LETTER MU}]M\^?2/(S|MS|SEC)\b")
 QUANTITY_UNITS = _words(
-    "MM2/S UM2/S 10-6.MM2/S 10-3.MM2/S 10^-6 MM2/S 10^-3 MM2/S 1E-6MM2/S MS S 1/S /S S-1 1/MS RAD RADS RADIANS "
+    "MS S 1/S /S S-1 1/MS RAD RADS RADIANS "
     "MRAD DEG DEGREES HZ PPM PPB CM/S M/S MM/S ML/100G/MIN ML/MIN/100G ML/100ML/MIN ML/100ML ML/100G PCT % KPA "
     "CEL MT UT ML/MIN/100ML 1/MIN /MIN"
 )
+
+
+def is_quantity(unit: str) -> bool:
+    """Return whether a unit in capitals, blanks and all, is that of a quantity and not of a signal."""
+    compact = unicodedata.normalize("NFKC", "".join(unit.split())).upper()
+    return compact in QUANTITY_UNITS or DIFFUSIVITY.search(compact) is not None
+
+
 # Codes (DCM) of quantities, PS3.16 CID 7180: as derivation, or as the quantity of a Real World Value Mapping.
 MAP_CODES = _words(
     "113041 113044 113045 113050 113052 113054 113055 113056 113057 113058 113059 113060 113061 113063 113064 "
@@ -139,6 +155,14 @@ MAP_CODES = _words(
     "129105 129106"
 )
 PARAMETRIC_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.30"
+
+# Transfer syntaxes that always lose (PS3.5 A.4.1 to A.4.3, A.4.5 to A.4.7: JPEG baseline and extended, JPEG-LS near
+# lossless, MPEG). Their images have lost whether or not Lossy Image Compression (0028,2110) says so.
+LOSSY_SYNTAXES = frozenset(
+    f"1.2.840.10008.1.2.4.{one}" for one in ("50", "51", "52", "53", "81", *map(str, range(100, 109)))
+)
+# These may lose: JPEG 2000, its part 2, high-throughput JPEG 2000, JPEG XL (A.4.4, A.4.8).
+PERHAPS_LOSSY_SYNTAXES = LOSSY_SYNTAXES | {f"1.2.840.10008.1.2.4.{one}" for one in ("91", "93", "203", "112")}
 
 # Many slices tiled into one picture, for diffusion and fMRI: Siemens marks it in Image Type, counts it in (0019,100A);
 # United Imaging writes VFRAME. A viewer needs the tiles' geometry, which is private.

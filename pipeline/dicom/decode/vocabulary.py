@@ -113,6 +113,9 @@ LUT_SHAPES = frozenset({"IDENTITY", "INVERSE"})  # PS3.3 C.11.6
 _SPLIT = re.compile(r"[^A-Z0-9+*]+")
 
 
+_MAP = re.compile(r"(?<![A-Z])MAPS?(?![A-Z])")
+_BRACKETS = re.compile(r"[(\[]([^)\]]+)[)\]]")
+
 # Two words in a row that mean what neither means alone: "arterial phase" is a time, "phase map" is not.
 _PAIRS = {
     pair: token
@@ -135,7 +138,21 @@ def tokens_of(*free_text: str) -> tuple[str, ...]:
             tokens.add("SCOUT")
         if any(word.endswith(vendors.SPECTRAL_END) for word in words):
             tokens.add("SPECTRAL")
+        if any(map(_names_map, words)) or _has_units_of_map(_plain(text)):
+            tokens.add("MAP")
     return tuple(sorted(tokens))
+
+
+def _names_map(word: str) -> bool:
+    return len(word) > 3 and word.endswith(vendors.MAP_END) and not word.startswith(vendors.MAP_END_SHARED)
+
+
+def _has_units_of_map(text: str) -> bool:
+    """Return whether text has a diffusivity, or the word "map" and the unit of a quantity in brackets behind it."""
+    if vendors.DIFFUSIVITY.search(text):
+        return True
+    units = _BRACKETS.findall(text[match.end() :]) if (match := _MAP.search(text)) else ()
+    return any(map(vendors.is_quantity, units))
 
 
 def _plain(text: str) -> str:

@@ -15,7 +15,8 @@ def apply_window(values: np.ndarray, centre: float, width: float, function: str 
     section forbids a LINEAR width below 1; it is treated as a step.
     """
     if function == "SIGMOID":
-        return (1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width))).astype(np.float32)
+        with np.errstate(over="ignore"):  # e to a large number is infinite, and its inverse the 0 that is right
+            return (1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width))).astype(np.float32)
     if function == "LINEAR_EXACT":
         return np.clip((values - centre) / width + 0.5, 0.0, 1.0).astype(np.float32)
     if width <= 1.0:

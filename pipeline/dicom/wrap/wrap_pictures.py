@@ -21,11 +21,13 @@ LUMINANCE = "RGB to luminance (ITU-R BT.601)"
 _GREY = {"1", "L", "I;16", "I;16B", "I;16L", "I", "F"}
 _COLOUR = {"P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"}
 # TIFF 6.0 section 8; Pillow inverts WhiteIsZero for up to 8 bits only, and does not open these deeper ones at all.
-_BITS, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274
+_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339
 _WHITE_IS_ZERO = 0
+_UNSIGNED = 1  # Sample Format, and its default; Pillow opens unsigned values of 32 bits as signed ones
 for _order, _end in ((b"MM", "B"), (b"II", "")):
     TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, (1,), 1, (16,), ()), (f"I;16{_end}", f"I;16{_end}"))
     TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, (2,), 1, (16,), ()), ("I", f"I;16{_end}S"))
+    TiffImagePlugin.OPEN_INFO.setdefault((_order, 1, (1,), 1, (32,), ()), ("I", f"I;32{_end}S"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ def _read_page(frame: Image.Image) -> tuple[np.ndarray, list[str]]:
     mode = frame.mode
     upright, turned = _upright(frame, tags.get(_ORIENTATION))
     values, coloured = to_grey(upright)
+    if mode == "I" and bits == 32 and tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
+        values = values.view(np.uint32)
     inverted = ""
     if white_is_zero and mode not in ("1", "L"):
         values, inverted = _inverted(values, mode, bits), "white was zero"

@@ -157,6 +157,44 @@ def test_a_narrow_window_of_several_greys_or_of_a_mask_is_used(
     assert [one[1] for one in read(Modality="MR", **elements).attributes.windows] == [width]
 
 
+def _marked(low: int, high: int) -> np.ndarray:
+    """A radiograph of 12 bits within [low, high], with a marker at the end of the range in 0.4 % of the pixels."""
+    values = np.linspace(low, high, 64 * 64).astype(np.int16).reshape(64, 64)
+    values[2:4, 2:10] = 4095
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "elements"),
+    [
+        (_marked(150, 1800), {"WindowCenter": "3500", "WindowWidth": "1000"}),
+        (_marked(150, 1800), {"WindowCenter": "3900", "WindowWidth": "100", "VOILUTFunction": "SIGMOID"}),
+        (_marked(150, 1800), _table(np.r_[np.zeros(3000), np.linspace(0, 65535, 1096)], 0, "VOILUTSequence")),
+        (_marked(0, 49), {"WindowCenter": "2048", "WindowWidth": "4096"}),
+        (np.arange(2500, dtype=np.int16).reshape(50, 50) // 50, {"WindowCenter": "2048", "WindowWidth": "4096"}),
+    ],
+)
+def test_a_radiograph_that_is_black_but_for_a_marker_is_shown_without_its_window(
+    read: Callable, values: np.ndarray, elements: dict[str, Any], recwarn: pytest.WarningsRecorder
+) -> None:
+    one = read(values, Modality="DX", **elements)
+    assert {"ignored:WindowCenter", "ignored:VOILUTSequence"} & set(one.attributes.assumed)
+    picture = for_display(to_physical(one.stored, one.attributes), one.attributes)
+    assert len(np.unique(picture)) >= 40 and not recwarn.list
+
+
+def test_a_table_that_is_flat_but_for_a_marker_is_refused(read: Callable) -> None:
+    table = _table(np.r_[np.zeros(2000), np.arange(2096)], 0, "ModalityLUTSequence")
+    with pytest.raises(Rejected, match=r"Modality LUT takes 99% of the stored values, 150 to 4095, to one grey"):
+        read(_marked(150, 1800), Modality="DX", **table)
+
+
+@pytest.mark.parametrize(("centre", "width"), [("900", "400"), ("1750", "100"), ("2048", "4096"), ("100", "300")])
+def test_a_window_of_part_of_a_marked_radiograph_is_used(read: Callable, centre: str, width: str) -> None:
+    one = read(_marked(150, 1800), Modality="DX", WindowCenter=centre, WindowWidth=width)
+    assert one.attributes.windows == ((float(centre), float(width)),) and one.attributes.assumed == ()
+
+
 def test_the_next_window_is_used_where_the_first_shows_nothing(read: Callable) -> None:
     one = read(Modality="CR", WindowCenter=["1e6", "32"], WindowWidth=["10", "64"])
     assert one.attributes.windows == ((32.0, 64.0),)

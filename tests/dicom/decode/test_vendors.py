@@ -205,6 +205,35 @@ def test_rle_frames_in_several_fragments(count: int, table: bool, make_dataset: 
     assert instance.attributes.assumed == ("rle-fragments",)
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_an_empty_fragment_of_an_rle_frame(at: int, make_dataset: Make, write_dataset: Write) -> None:
+    ds = make_dataset(RAMP)
+    ds.compress(RLELossless, RAMP, generate_instance_uid=False)
+    fragments = [next(iter(generate_frames(ds.PixelData, number_of_frames=1)))]
+    fragments.insert(at, b"")
+    items = (b"\xfe\xff\x00\xe0" + len(part).to_bytes(4, "little") + part for part in (b"", *fragments))
+    ds.PixelData = b"".join(items)
+    instance = read_instance(write_dataset(ds, syntax=RLELossless), LIMITS)
+    np.testing.assert_array_equal(instance.stored[0], RAMP)
+    assert instance.attributes.assumed == ("rle-fragments",)
+
+
+@pytest.mark.parametrize("zeros", [62, 64, 1000])
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless])
+def test_zeros_of_any_number_may_follow_the_end_marker(
+    syntax: str, zeros: int, make_dataset: Make, write_dataset: Write
+) -> None:
+    ds = make_dataset(RAMP)
+    ds.compress(syntax, RAMP, generate_instance_uid=False)
+    frame = next(iter(generate_frames(ds.PixelData, number_of_frames=1))).rstrip(b"\0")
+    ds.PixelData = encapsulate([frame + b"\0" * zeros])
+    instance = read_instance(write_dataset(ds, syntax=syntax), LIMITS)
+    np.testing.assert_array_equal(instance.stored[0], RAMP)
+    ds.PixelData = encapsulate([frame[:-2] + b"\0" * zeros])
+    with pytest.raises(Rejected):
+        read_instance(write_dataset(ds, syntax=syntax), LIMITS)
+
+
 @pytest.mark.parametrize("tail", [b"", b"\xfe\xff\xdd", b"\0" * 6, b"\xfc\xff\xfc\xffOB\0\0\x02\0\0\0\0\0"])
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
 def test_a_stream_without_its_final_delimiter(
@@ -236,6 +265,7 @@ def test_equal_content_has_equal_hashes_however_it_was_coded(make_dataset: Make,
     [
         ("InstanceNumber", "IS", b"abc "),
         ("InstanceNumber", "IS", b"7.5 "),
+        ("InstanceNumber", "IS", b"9e19"),
         ("SliceThickness", "DS", b"thin"),
         ("SpacingBetweenSlices", "DS", b"2,50"),
         ("GantryDetectorTilt", "DS", b"none"),

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.uid import DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DigitalXRayImageStorageForPresentation,
+    JPEGBaseline8Bit,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.luminance import weigh
@@ -181,11 +187,20 @@ def test_a_stamp_outlives_compression_with_loss(picture: np.ndarray, quality: in
     assert not is_stamped(np.where(changed > changed.mean(), 200, 7), lossy=True)
 
 
-def test_a_capture_with_loss_is_searched_with_tolerance(make: Callable, tmp_path: Path, picture: np.ndarray) -> None:
+@pytest.mark.parametrize("declared", ["by the attribute", "by the transfer syntax"])
+def test_a_capture_with_loss_is_searched_with_tolerance(
+    make: Callable, tmp_path: Path, picture: np.ndarray, declared: str
+) -> None:
     ds, buffer = make()["sc"], BytesIO()
     without_any_name(ds)
     Image.fromarray(picture).save(buffer, "JPEG", quality=75)
-    ds.PixelData, ds.LossyImageCompression = np.asarray(Image.open(buffer)).tobytes(), "01"
+    ds.LossyImageCompression = None
+    if declared == "by the attribute":
+        ds.PixelData, ds.LossyImageCompression = np.asarray(Image.open(buffer)).tobytes(), "01"
+    else:
+        ds.file_meta.TransferSyntaxUID, ds.PhotometricInterpretation = JPEGBaseline8Bit, "YBR_FULL_422"
+        ds.PixelData = encapsulate([buffer.getvalue()])
+        ds["PixelData"].is_undefined_length = True
     ds.Rows, ds.Columns = picture.shape[:2]
     (tmp_path / "sc").write_bytes(as_file(ds))
     with pytest.raises(Rejected, match="the stamp in its pixels"):

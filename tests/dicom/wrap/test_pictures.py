@@ -57,6 +57,13 @@ def test_white_is_zero_is_inverted(stored: np.ndarray, right: np.ndarray, order:
     assert notes == ()
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint32, np.int32])
+def test_values_of_32_bits_have_the_sign_that_the_file_says(dtype: type, order: str, tmp_path: Path) -> None:
+    values = (GREY.astype(np.int64) * 2**26 + 3 - (2**30 if dtype is np.int32 else 0)).astype(dtype)
+    np.testing.assert_array_equal(read(tiff(tmp_path / "a.tif", [values], 1, order))[0][0], values)
+
+
 def test_white_is_zero_of_a_compressed_tiff(tmp_path: Path) -> None:
     Image.fromarray(DEEP).save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={262: 0})
     with Image.open(tmp_path / "a.tif") as image:
