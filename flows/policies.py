@@ -24,7 +24,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from prefect.tasks import Task, exponential_backoff
 
 from flows.home import make_home
-from pipeline.errors import DEBUG, CatalogueError, NightreadError, UnforeseenError
+from pipeline.errors import DEBUG, CatalogueError, IdentityError, NightreadError, UnforeseenError
 
 # Here and not in `flows`, which is often imported without starting a flow. Prefect itself creates the last level only.
 make_home()
@@ -52,7 +52,8 @@ async def is_passing(task: Task[..., Any], task_run: TaskRun, state: State[Any])
     A task that timed out is not retried either, since it would only time out again.
     """
     error = await state.aresult(raise_on_failure=False)
-    return isinstance(error, (OSError, CatalogueError)) and not isinstance(error, TaskRunTimeoutError)
+    passing = isinstance(error, (OSError, CatalogueError)) or (isinstance(error, IdentityError) and error.passing)
+    return passing and not isinstance(error, TaskRunTimeoutError)
 
 
 STEADY: dict[str, Any] = {

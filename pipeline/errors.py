@@ -130,9 +130,10 @@ class Rejected(NightreadError):
 
 
 class IdentityError(NightreadError):
-    """Key file, crosswalk or pseudonyms cannot be used as they are."""
+    """Key file, crosswalk or pseudonyms cannot be used as they are; `passing` says whether trying again may help."""
 
     exit_code = 4
+    passing = False
 
 
 class CatalogueError(NightreadError):

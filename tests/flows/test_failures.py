@@ -21,7 +21,7 @@ from flows.policies import STEADY, keep_discreet
 from flows.request import hold_request
 from pipeline.config import Settings
 from pipeline.data.ingest.ingest import IngestReport
-from pipeline.errors import CatalogueError, ConfigError, UnforeseenError
+from pipeline.errors import CatalogueError, ConfigError, IdentityError, UnforeseenError
 
 DONE = IngestReport(files=1, added=1, same=0, new_versions=0, skipped=0)
 Calls = dict[str, int]
@@ -72,6 +72,15 @@ def test_input_output_faults_are_tried_again(ingesting: Any, tmp_path: Path) -> 
     assert state.is_completed()
     assert value["failures"] == []
     assert [report["added"] for report in value["reports"]] == [1]
+
+
+def test_a_locked_crosswalk_is_tried_again_and_a_missing_key_is_not(ingesting: Any, tmp_path: Path) -> None:
+    locked, missing = IdentityError("database is locked"), IdentityError("the key is missing")
+    locked.passing = True
+    calls = ingesting({"a": [locked], "b": [missing]})
+    state, value = ingest(["a", "b"], tmp_path)
+    assert calls == {"a": 2, "b": 1}
+    assert value["failures"] == ["IdentityError: the key is missing"]
 
 
 def test_a_wrong_configuration_is_not_tried_again_and_stops_no_other_folder(ingesting: Any, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pipeline.stages.reliability.faults import Blow, ClockJumped, DatabaseLocked
 from pipeline.stages.reliability.final_state import compare
 from pipeline.stages.reliability.forked import Ended, run_forked
 from pipeline.stages.reliability.lost_servers import MlflowGone, PrefectGone
-from pipeline.stages.reliability.ward import Ward
+from pipeline.stages.reliability.ward import Ward, prepare_template
 from pipeline.stages.reliability.whole_night import Hospital
 from pipeline.stages.watch.nights import last_night
 from pipeline.stages.watch.site_config import SiteConfig, WatchConfig
@@ -29,7 +29,7 @@ from pipeline.stages.watch.troubles import find_conditions
 
 KINDS: tuple[type[Fault], ...] = (DiskFull, DatabaseLocked, ClockJumped, PacsGone, MlflowGone, PrefectGone)
 FAULTS = {kind.name: kind for kind in KINDS}
-UNDISTURBED = 2
+UNDISTURBED = 1  # one that differed by itself would differ from the healed nights, too
 LATER = timedelta(hours=1)  # when the watch judges: a night without a heartbeat is dead by then
 
 
@@ -80,10 +80,11 @@ def measure_faults(
         ConfigError: a fault cannot be brought about on this machine.
     """
     end, done = time.monotonic() + 60 * minutes, list[FaultyNight]()
-    for name in names:
-        rng = np.random.default_rng(seed)
-        with tempfile.TemporaryDirectory(prefix="nightread-faults-", dir=folder) as place:
-            ward = Ward(Path(place), FAULTS[name](), UNDISTURBED)
+    with tempfile.TemporaryDirectory(prefix="nightread-faults-", dir=folder) as place:
+        template = prepare_template(Path(place) / "template")
+        for name in names:
+            rng = np.random.default_rng(seed)
+            ward = Ward(Path(place), template, FAULTS[name](), UNDISTURBED)
             for number in range(nights):
                 if time.monotonic() > end:
                     break

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.stages.reliability.faults import Fault
 from pipeline.stages.reliability.final_state import compare
 from pipeline.stages.reliability.forked import run_forked
-from pipeline.stages.reliability.ward import Ward, succeeded
+from pipeline.stages.reliability.ward import Ward, prepare_template, succeeded
 from pipeline.stages.reliability.whole_night import PHASES
 
 OnProgress = Callable[[int, int], None]
@@ -56,7 +56,7 @@ def measure_kills(
     """
     with tempfile.TemporaryDirectory(prefix="nightread-kills-", dir=folder) as place:
         end = time.monotonic() + 60 * minutes
-        ward = Ward(Path(place), Fault())
+        ward = Ward(Path(place), prepare_template(Path(place) / "template"), Fault())
         rng, done = np.random.default_rng(seed), list[Kill]()
         while len(done) < kills and time.monotonic() < end:
             kill = _kill_once(ward, float(rng.uniform(0, ward.seconds)))

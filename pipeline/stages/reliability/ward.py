@@ -30,6 +30,7 @@ class Ward:
 
     Args:
         folder: where the workspaces are made.
+        template: a prepared hospital (`prepare_template`), which stays as it is.
         fault: what will disturb its nights; the undisturbed ones run with the same services.
         undisturbed: nights whose states must be the same, and whose median length is `seconds`.
 
@@ -37,11 +38,8 @@ class Ward:
         UnforeseenError: undisturbed nights fail or differ.
     """
 
-    def __init__(self, folder: Path, fault: Fault, undisturbed: int = 3) -> None:
-        self.folder, self.fault = folder, fault
-        template = folder / "template"
-        succeeded(import_like(lambda _: prepare(template) and None))
-        self.template = Hospital(template / "workspace", template / "inbox", template / "outbox")
+    def __init__(self, folder: Path, template: Hospital, fault: Fault, undisturbed: int = 3) -> None:
+        self.folder, self.template, self.fault = folder, template, fault
         nights = [self._undisturbed() for _ in range(undisturbed)]
         self.expected = nights[0].result["state"]
         self.seconds = statistics.median(night.marks[-1][1] for night in nights)
@@ -75,6 +73,16 @@ class Ward:
         with Catalogue.open(hospital.settings) as catalogue, catalogue.session() as session:
             session.execute(update(ScoringClaim).values(expires_at=now() - timedelta(days=1)))
         return self._night_and_state(hospital, mark)
+
+
+def prepare_template(folder: Path) -> Hospital:
+    """Prepare a hospital in a forked child, and import here whatever that imported, so that the nights need not.
+
+    Raises:
+        UnforeseenError: it cannot be prepared.
+    """
+    succeeded(import_like(lambda _: prepare(folder) and None))
+    return Hospital(folder / "workspace", folder / "inbox", folder / "outbox")
 
 
 def succeeded(night: Ended) -> Ended:

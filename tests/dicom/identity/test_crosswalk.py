@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sqlite3
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -154,3 +156,19 @@ def test_errors_and_logs_show_no_identifier(
     with pytest.raises(IdentityError, match="no such table") as caught:
         crosswalk.remember(keys.of(RAW, "local"), RAW)
     assert "MRN-1" not in str(caught.value) + caplog.text and "1.2.3" not in str(caught.value) + caplog.text
+
+
+def test_a_lock_of_another_process_is_an_error_that_may_pass(settings: Settings, keys: Pseudonyms) -> None:
+    quick = settings.model_copy(update={"database_wait_seconds": 0.1})
+    with (
+        Crosswalk.open(quick) as crosswalk,
+        contextlib.closing(sqlite3.connect(crosswalk.engine.url.database)) as other,
+    ):
+        other.isolation_level = None
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(IdentityError, match="database is locked") as caught:
+            crosswalk.remember(keys.of(RAW, "local"), RAW)
+        assert caught.value.passing
+        other.execute("ROLLBACK")
+        crosswalk.remember(keys.of(RAW, "local"), RAW)
+        assert crosswalk.count("patient") == 1
