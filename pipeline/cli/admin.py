@@ -95,11 +95,11 @@ Example:
 @json_option
 @click.pass_context
 def backup(context: click.Context, file: Path, identity: Path | None, without_outside: bool, as_json: bool) -> None:
-    """Save the workspace into FILE, a tar archive with the SHA-256 of everything in it; it may be in use meanwhile.
+    """Save the workspace, which may be in use, into FILE: a tar archive with the SHA-256 of everything in it.
 
-    FILE holds nothing that identifies a person: with the pseudonym key or the crosswalk, anybody who finds the backup
-    could identify every patient. These go into the file of --identity only, which belongs in a different, safer place.
-    Without that file, a restored workspace shows its results but cannot ingest scans.
+    FILE identifies nobody. With the pseudonym key or the crosswalk, anybody who finds a backup could identify every
+    patient, so these go only into the file of --identity, which belongs in a different, safer place. Without that file,
+    a restored workspace shows its results but cannot ingest scans.
     """
     from pipeline.stages.operations.backup import back_up
 

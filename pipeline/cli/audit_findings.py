@@ -26,9 +26,9 @@ Example (number of a finding, or its study as nightread flagged prints it):
 @json_option
 @click.pass_context
 def audit_show(context: click.Context, finding: str, as_json: bool) -> None:
-    """Show all that led to FINDING, with the SHA-256 of every part, and what was decided about it.
+    """Show everything that led to FINDING, with the SHA-256 of every part, and the decisions about it.
 
-    Every model is read byte by byte meanwhile. Exit code 7 if one is missing or was altered.
+    Every byte of the models is checked. Exit code 7 if one is missing or was altered.
     """
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.errors import ArtefactError
@@ -59,8 +59,8 @@ Example:
 def reproduce(context: click.Context, finding: str, as_json: bool) -> None:
     """Compute the score of FINDING again, from its model, its detector and the stored pixels; nothing is written.
 
-    Exit code 0 if it agrees to 1e-5, else 1. Printed beside it: which versions, commit and processor differ from those
-    of the score. A model or detector whose SHA-256 is not the recorded one is refused (exit code 7).
+    Exit code 0 if it agrees to 1e-5, else 1. The versions, commit and processor that have changed since are also
+    printed. A model or detector whose SHA-256 is not the recorded one is refused (exit code 7).
     """
     from pipeline.stages.audit.reproduce import reproduce as score_again
 
@@ -87,7 +87,8 @@ Example:
 def audit_export(context: click.Context, file: Path, day: datetime | None, as_json: bool) -> None:
     """Write the audit into FILE for somebody outside: tables, flagged findings, hashes of the chains, a signature.
 
-    It holds pseudonyms and no free text. Send the printed fingerprint of the key by another way than the file.
+    It contains pseudonyms and no free text. Send the printed fingerprint of the key by a different channel from the
+    file.
     """
     from pipeline.stages.audit.export_audit import export_audit
 

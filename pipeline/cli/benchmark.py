@@ -138,7 +138,8 @@ Example:
 def benchmark_anomalib(
     context: click.Context, runs: tuple[str, ...], python: Path, models: tuple[str, ...], rounds: int, as_json: bool
 ) -> None:
-    """Score the labelled slices of develop by calibrated RUNS and by anomalib, on one thread: speed and AUROC of each.
+    """Score the labelled slices of develop with calibrated RUNS and with anomalib, on one thread: speed and AUROC of
+    each.
 
     anomalib's models learn from the same normals as the runs, which must share them, on the backbone EfficientNet-lite0
     with the weights that Nightread uses. "With its pictures" is anomalib's default: it draws every scan.
@@ -151,7 +152,7 @@ def benchmark_anomalib(
 
 @click.command(
     "modes",
-    short_help="Count the modes that each GAN finds of 25 Gaussians.",
+    short_help="Count how many of 25 Gaussian modes each GAN finds.",
     epilog="""\b
 Example:
   nightread benchmark modes --seeds 1 --points 200000""",
@@ -160,9 +161,9 @@ Example:
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings of each GAN.")
 @json_option
 def benchmark_modes(points: int, seeds: int, as_json: bool) -> None:
-    """Train each GAN on 25 Gaussians in the plane: the modes that it finds, and how many samples are near one.
+    """Train each GAN on 25 Gaussians in the plane; count the modes that it finds and the samples near one.
 
-    Losses, turns and optimisers are those of the methods; only the networks are small.
+    The losses, alternation and optimisers are those of the methods; only the networks are small.
     Two million points take each of the five about two CPU minutes.
     """
     from dataclasses import asdict
@@ -193,7 +194,7 @@ Example:
 def benchmark_retrieval(codes: int, kinds: tuple[str, ...], as_json: bool) -> None:
     """Build an index over synthetic codes of 64 numbers, and query it one by one.
 
-    The table has the time and peak memory of building, what an open index takes in memory, milliseconds of a query, and
+    The table has the build time and its peak memory, the memory of an open index, the milliseconds per query, and
     recall@10 against exact search. A graph of a million codes takes some minutes to build.
     """
     from pipeline.stages.speed.million_codes import measure_codes
@@ -215,8 +216,9 @@ Example:
 def benchmark_drift(years: int, scans: int, seed: int, as_json: bool) -> None:
     """Compare tests of drift on simulated years: false alarms, and the delay after a change.
 
-    A scanner upgrade, a change of one protocol, a slow gain drift and seasons of the case mix, and steady years;
-    conformal martingale and CUSUM against fixed windows. 200 years of 10 scans per night take about two minutes.
+    The years have a scanner upgrade, a change of one protocol, a slow gain drift, a seasonal case mix, or no change.
+    Conformal martingale and CUSUM are compared with fixed windows. 200 years of 10 scans per night take about two
+    minutes.
     """
     from dataclasses import asdict
 
@@ -228,18 +230,20 @@ def benchmark_drift(years: int, scans: int, seed: int, as_json: bool) -> None:
 
 @click.command(
     "groups",
-    short_help="Count false alarms of each scanner with pooled thresholds and its own.",
+    short_help="Count false alarms of each scanner with the pooled threshold and its own.",
     epilog="""\b
 Example:
   nightread benchmark groups --patients 1500""",
 )
 @click.option("--patients", type=click.IntRange(min=100), default=1500, show_default=True, help="Calibration normals.")
-@click.option("--fresh", type=click.IntRange(min=100), default=3000, show_default=True, help="Normals to flag or not.")
-@click.option("--alpha", type=click.FloatRange(0.001, 0.5), default=0.05, show_default=True, help="Promised rate.")
+@click.option("--fresh", type=click.IntRange(min=100), default=3000, show_default=True, help="Fresh normals to test.")
+@click.option(
+    "--alpha", type=click.FloatRange(0.001, 0.5), default=0.05, show_default=True, help="Promised false-positive rate."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the phantom patients.")
 @json_option
 def benchmark_groups(patients: int, fresh: int, alpha: float, seed: int, as_json: bool) -> None:
-    """Count the false alarms of each scanner on normal CT phantoms, with 95 % intervals: pooled threshold, and its own.
+    """Count each scanner's false alarms on normal CT phantoms, with 95 % intervals: pooled threshold, and its own.
 
     With the defaults this takes about a minute.
     """

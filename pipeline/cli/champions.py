@@ -27,8 +27,8 @@ Example (the run's id as listed by `nightread runs`, or its beginning):
 @approve_option
 @why_option
 @click.option("--gates", type=click.Path(path_type=Path), help="Limits; default: configs/promotion/gates.yaml.")
-@click.option("--route", help="The route that is meant; a run of another one is refused.")
-@click.option("--override", is_flag=True, help="Promote although a gate is not passed; recorded as an override.")
+@click.option("--route", help="The intended route; a run of another one is refused.")
+@click.option("--override", is_flag=True, help="Promote although a gate fails; recorded as an override.")
 @json_option
 @click.pass_context
 def promote(
@@ -61,7 +61,7 @@ def promote(
 
 
 @click.command(
-    short_help="Make the champion before the present one champion again.",
+    short_help="Make the previous champion the champion again.",
     epilog='Example: nightread rollback phantom-mr --approve "A. Meyer" --why "flags every scan of scanner 2"',
 )
 @click.argument("route")
@@ -70,7 +70,7 @@ def promote(
 @json_option
 @click.pass_context
 def rollback(context: click.Context, route: str, who: str | None, why: str | None, as_json: bool) -> None:
-    """Make the champion before the present one the champion of a route again; the next night uses it."""
+    """Make the previous champion of a route its champion again; the next night uses it."""
     from pipeline.stages.operations.promotion import rollback as run
 
     approval = _approval(who, why)
@@ -84,7 +84,7 @@ def rollback(context: click.Context, route: str, who: str | None, why: str | Non
 
 
 @click.command(
-    short_help="Record that a challenger is not to become champion.",
+    short_help="Record that a challenger will not become champion.",
     epilog='Example: nightread refuse phantom-mr-dae-1f --approve "A. Meyer" --why "trained before the new coil"',
 )
 @click.argument("run")
@@ -93,9 +93,10 @@ def rollback(context: click.Context, route: str, who: str | None, why: str | Non
 @json_option
 @click.pass_context
 def refuse(context: click.Context, run: str, who: str | None, why: str | None, as_json: bool) -> None:
-    """Record that a challenger is not to become champion: who refused it, why, and on which gate report.
+    """Record that a challenger will not become champion: who refused it, why, and on which gate report.
 
-    Nothing moves. The review app lists it no longer as waiting; nightread promote can still promote it.
+    The champion stays. The review app no longer lists the challenger as waiting; nightread promote can still promote
+    it.
     """
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.stages.operations.approvals import refuse as record_refusal
@@ -153,11 +154,13 @@ def promotions(context: click.Context, route: str | None, verify: bool, as_json:
 
 
 @click.command(
-    short_help="Train a challenger from the normals that came since.",
+    short_help="Train a challenger from newly arrived normals.",
     epilog="Example: nightread retrain configs/runs/mr-brain.yaml --least-new 50",
 )
 @click.argument("configs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--least-new", type=click.IntRange(min=0), default=20, show_default=True, help="Fewest new patients.")
+@click.option(
+    "--least-new", type=click.IntRange(min=0), default=20, show_default=True, help="Minimum number of new patients."
+)
 @click.option("--gates", type=click.Path(path_type=Path), help="Limits; default: configs/promotion/gates.yaml.")
 @json_option
 @click.pass_context
@@ -166,8 +169,8 @@ def retrain(
 ) -> None:
     """Train, calibrate and judge a challenger for each configuration whose route has enough new normal patients.
 
-    New normals come from imported reports and from readers' decisions on unflagged scans; a flag that a reader
-    dismissed makes nobody a normal to learn from. Nothing is promoted: that is nightread promote, by a person.
+    New normals come from imported reports and from readers' decisions on unflagged scans; a dismissed flag does not
+    turn a patient into a normal to learn from. Nothing is promoted: a person does that, with nightread promote.
     """
     from pipeline.config import load_config
     from pipeline.stages.operations.promotion import read_gates

@@ -21,7 +21,7 @@ Example:
 )
 @task_command
 def walk(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Draw images on the way between held-out ones, along the line between their codes, and log them to MLflow.
+    """Draw the steps from one held-out image to another, along the line between their codes, and log them to MLflow.
 
     CONFIG is the file of a walk, or of a task `sample` whose model has codes. The path length says how evenly the
     images change on the way (arXiv:1812.04948): shorter is smoother.
@@ -39,7 +39,7 @@ Example:
 )
 @task_command
 def traverse(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Draw a row of images for each dimension of a code, changed alone, and log them to MLflow.
+    """Draw a row of images for each dimension of a code, changing only that one, and log them to MLflow.
 
     CONFIG is the file of a traversal, or of a task `sample` whose model has codes. With `factors`, the mutual
     information gap (arXiv:1802.04942) says whether each of these attributes has a dimension of its own.
@@ -87,8 +87,8 @@ Example:
 def codes(context: click.Context, run: str, attributes: tuple[Any, ...], as_json: bool) -> None:
     """Sort the images of develop by the categories of RUN, an infogan, and by k-means on pixels and frozen features.
 
-    No label is used to sort; a category is called by the most frequent class of the training images in it. Accuracy is
-    the share of images with the class of their category, information the normalised mutual information of both.
+    No label is used to sort; a category is named after the most frequent class of the training images in it. Accuracy
+    is the share of images with the class of their category, information the normalised mutual information of both.
     """
     from dataclasses import asdict
 

@@ -39,7 +39,7 @@ Example:
 def inpaint(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Hide parts of held-out images, fill them with a model, and compare with the biharmonic equation.
 
-    Masks are strokes, a box, a border, tiles, or given rectangles. PSNR is that of the hole within the body.
+    Masks are strokes, a box, a border, tiles, or given rectangles. PSNR is computed in the hole, within the body.
     """
     run_kind(context, "inpaint", config, overrides, as_json)
 
@@ -69,7 +69,7 @@ def restore(context: click.Context, config: Path, overrides: tuple[str, ...], as
     """Blur held-out images, make them noisy or leave out k-space, restore them, and compare with classical filters.
 
     Noise is Gaussian, Rician (MR) or Poisson (X-ray, CT); k-space is left out in lines or between spokes. The filters
-    are Wiener, Richardson-Lucy, non-local means and total variation, each set on training images.
+    are Wiener, Richardson-Lucy, non-local means and total variation, each tuned on training images.
     """
     run_kind(context, "restore", config, overrides, as_json)
 
@@ -86,9 +86,9 @@ Example:
 def translate(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Translate held-out images to another domain, and compare with the same slices there and with matched histograms.
 
-    The run's `towards` names the second domain. cycle_gan sees one domain only of each patient; methods
-    that restore learn from pairs. With `judge.detector`, a calibrated run of the second domain says whether it reads
-    translated images better than those of the first domain as they are.
+    The run's `towards` names the second domain. cycle_gan sees only one domain of each patient; methods that restore
+    learn from pairs. With `judge.detector`, a calibrated run of the second domain says whether it reads translated
+    images of the first domain better than untranslated ones.
     """
     run_kind(context, "translate", config, overrides, as_json)
 
@@ -105,8 +105,8 @@ Example:
 def control(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Draw an image for each held-out mask of a lesion, or for the edges of each held-out image, with a controlnet.
 
-    A segmenter that learned from real images says whether the lesion is in the mask; one that learned from the drawn
-    images says what they are worth as training data, beside flat lesions on normal images.
+    A segmenter trained on real images checks whether the lesion is in the mask; one trained on the drawn images shows
+    what they are worth as training data, compared with flat lesions on normal images.
     """
     run_kind(context, "control", config, overrides, as_json)
 

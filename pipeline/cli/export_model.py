@@ -21,7 +21,7 @@ Example:
 @json_option
 @click.pass_context
 def export(context: click.Context, run: str, out: Path, kind: str, as_json: bool) -> None:
-    """Export the calibrated detector of RUN with all that its score needs, for onnxruntime.
+    """Export the calibrated detector of RUN with everything that its score needs, for onnxruntime.
 
     Nothing is written unless raw scores of held-out normals differ by less than 1e-4 and their p-values are equal.
     """

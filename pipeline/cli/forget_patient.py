@@ -42,10 +42,10 @@ def forget(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Erase the data of PATIENT everywhere in this workspace's reach, and list what it cannot reach.
+    """Erase the data of PATIENT everywhere within this workspace's reach, and list what is beyond it.
 
     PATIENT is a pseudonym. Without it, or with - for standard input, a Patient ID (or ID^^^ISSUER) may be given.
-    Removed are pixels, identifiers, pictures, caches, entries of indices, labels, drafts and free texts; findings,
+    It removes pixels, identifiers, pictures, caches, entries of indices, labels, drafts and free text; findings,
     decisions and the audit log stay under the pseudonym. This cannot be undone. If it is interrupted, run it again to
     continue. Later files of the patient are refused (patient-forgotten).
     """

@@ -32,9 +32,9 @@ Example:
   nightread generate sample configs/tasks/phantom-mr.yaml""",
 )
 def generate() -> None:
-    """Generative tasks: new images from a model, judged against held-out real ones and beside a plain baseline.
+    """Generative tasks: new images from a model, judged against held-out real ones and beside a simple baseline.
 
-    Every image is synthetic and says so. None of them enters a training set unless its configuration asks for it.
+    Every image is marked as synthetic. None of them enters a training set unless its configuration asks for it.
     """
 
 
@@ -64,7 +64,7 @@ Example:
 @json_option
 @click.pass_context
 def sample(context: click.Context, config: Path, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
-    """Train the task's model if it is not trained yet, draw its images, judge them, and log all of it to MLflow.
+    """Train the task's model if necessary, draw its images, judge them, and log everything to MLflow.
 
     An interrupted task continues where it stopped; a finished one is judged again from the same images.
     """
@@ -79,7 +79,7 @@ def sample(context: click.Context, config: Path, overrides: tuple[str, ...], out
 
 @generate.command(
     "denoise",
-    short_help="Remove noise of stated strength.",
+    short_help="Remove noise of a stated strength.",
     epilog="""\b
 Example:
   nightread generate denoise configs/tasks/phantom-denoise.yaml
@@ -87,7 +87,7 @@ Example:
 )
 @task_command
 def denoise(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Add noise to held-out images, remove it with a model, and compare with plain filters and the originals.
+    """Add noise to held-out images, remove it with a model, and compare with simple filters and the originals.
 
     CONFIG is the file of such a task, or of a task `sample` whose model reconstructs. With `judge.detector`, a
     calibrated run of the same route says whether lesions survive, and whether normal images are flagged more often.
@@ -168,7 +168,11 @@ Example:
 @config_argument
 @click.option("--only", multiple=True, metavar="SAMPLER", help="Compare this sampler only; can be repeated.")
 @click.option(
-    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Samplers at once, each in its own process."
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Samplers to run at once, each in its own process.",
 )
 @json_option
 @click.pass_context

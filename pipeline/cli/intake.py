@@ -95,7 +95,7 @@ def wrap(
     """Turn PNG, JPEG, TIFF, NIfTI or npz images with a CSV manifest into valid DICOM (Secondary Capture).
 
     MANIFEST has the columns `file` and, where known, patient_id, label, mask, modality, split, slice_index,
-    relative_position. A medmnist-style .npz is taken in place of a manifest. No geometry is invented; labels and masks
+    relative_position. A medmnist-style .npz can replace the manifest. No geometry is invented; labels and masks
     go into labels.csv, never into the pixels.
     """
     from pipeline.dicom.wrap.wrap import wrap as run

@@ -49,7 +49,7 @@ def _short(row: dict[str, Any], everything: bool) -> dict[str, Any]:
 
 
 @click.command(
-    short_help="List the series, and why one is not learned from.",
+    short_help="List the series, and why some are not trained on.",
     epilog="""\b
 Example:
   nightread series --unused
@@ -66,10 +66,10 @@ Example:
 @json_option
 @click.pass_context
 def series(context: click.Context, route: str | None, unused: bool, file: Path | None, as_json: bool) -> None:
-    """List what the catalogue holds, series by series, or stack by stack where a series has several.
+    """List the catalogue series by series, or stack by stack where a series has several.
 
-    The reason says why a series is not learned from. Series that only lack a label are scored all the same; those that
-    no route reads, or whose geometry is refused, are not.
+    The reason says why a series is not used for training. Series that only lack a label are still scored; those that no
+    route reads, or whose geometry is refused, are not.
     """
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.data.sets.series_list import count_causes

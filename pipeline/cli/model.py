@@ -50,14 +50,14 @@ Report = TypeVar("Report")
 @click.option(
     "--exported",
     type=click.Path(path_type=Path),
-    help="Let this export (nightread export) of the detector compute the scores; with --route or --run.",
+    help="Compute the scores with this export (nightread export) of the detector; needs --route or --run.",
 )
 @json_option
 @click.pass_context
 def score(
     context: click.Context, route: str | None, run_id: str | None, again: bool, exported: Path | None, as_json: bool
 ) -> None:
-    """Score the studies without a label that the current model has not scored yet, and flag the unusual ones.
+    """Score unlabelled studies that the current model has not scored yet, and flag the unusual ones.
 
     A detector that cannot be used is reported and does not stop the others; the exit code then reports the failure.
     """
@@ -136,8 +136,8 @@ def evaluate(
 ) -> None:
     """Evaluate detectors on labelled scans: AUROC, AP and Dice with intervals, beside the trivial controls.
 
-    With --prospective, on the scans that readers decided. A detector that cannot be used is reported and does not stop
-    the others; the exit code then reports the failure.
+    With --prospective, it uses the scans that readers have decided. A detector that cannot be used is reported and does
+    not stop the others; the exit code then reports the failure.
     """
     from pipeline.stages.detect.evaluate import evaluate as run
     from pipeline.stages.detect.prospective import estimate_prospective as run_in_use
@@ -192,8 +192,8 @@ def nightly(
 ) -> None:
     """Run the whole night once, as a Prefect flow: ingest, train if needed, calibrate, score, evaluate, list.
 
-    Every night reads what earlier ones left, so one run makes up for all missed ones; --date says so to the watch, and
-    without PATHS and --config it reads what the schedule that was served last reads.
+    Every night reads what earlier ones left, so one run makes up for all missed ones; --date tells the watch. Without
+    PATHS and --config, the folders and configurations are those of the schedule that was served last.
 
     No server has to be started first. A failing part is reported and does not stop the rest; the exit code is then 1.
     """
@@ -228,7 +228,7 @@ def benchmark() -> None:
     """Compare methods, scores and seeds: `nightread benchmark FILE` is short for `nightread benchmark run FILE`.
 
     `speed` measures speed against bare loops, `diffusion` the cost of a diffusion model, `anomalib` both programs side
-    by side: ratios within one run. `modes` counts what GANs find of a grid of Gaussians. `drift` simulates years.
+    by side: ratios within one run. `modes` counts how many of 25 Gaussians GANs find. `drift` simulates years.
     """
 
 

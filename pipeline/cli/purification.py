@@ -19,7 +19,7 @@ Example:
 )
 @task_command
 def purify(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Attack a classifier and a detector, purify the images by a diffusion model, and log what is left of both.
+    """Attack a classifier and a detector, purify the images with a diffusion model, and log how well both still work.
 
     CONFIG is the file of such a task, or of a task `sample` whose model is a ddpm or rectified_flow. Every defence is
     measured without an attack, under one that does not know it, and under one that goes through it. A median filter and
@@ -40,24 +40,24 @@ def out_of_domain(context: click.Context, config: Path, overrides: tuple[str, ..
     """Fit a gate for each domain of a route, show it other classes, corrupted and attacked images, and log the result.
 
     CONFIG is the file of such a task, or of a task `sample` whose model is a ddpm or rectified_flow: the change by its
-    purification is a second opinion. The gates are kept in the task's folder, each with its threshold.
+    purification is a second opinion. The gates are saved in the task's folder, with their thresholds.
     """
     run_kind(context, "out-of-domain", config, overrides, as_json)
 
 
 @click.command(
     "synthesise-training",
-    short_help="Teach a detector with synthetic images, too.",
+    short_help="Train a detector with synthetic images, too.",
     epilog="""\b
 Example:
   nightread generate synthesise-training configs/tasks/phantom-synthesise-training.yaml""",
 )
 @task_command
 def synthesise_training(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Teach a detector with real images alone, with synthetic normals, synthetic lesions, and both, and compare.
+    """Train a detector with real images alone, with synthetic normals, synthetic lesions, and both, and compare.
 
-    Each on shares of the patients, against plain augmentation at equal CPU time; every patient is held out once. The
-    synthetic images are used in this task alone, because its configuration says so, and are never ingested.
+    Each learns from shares of the patients, against plain augmentation at equal CPU time; every patient is held out
+    once. The synthetic images are used only in this task, because its configuration says so, and are never ingested.
     """
     run_kind(context, "synthesise-training", config, overrides, as_json)
 

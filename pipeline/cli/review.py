@@ -147,9 +147,9 @@ Example:
 @json_option
 @click.pass_context
 def verify(context: click.Context, decisions_head: str, audit_head: str, as_json: bool) -> None:
-    """Verify that the decisions and the audit log are as they were written; exit code 11 if not.
+    """Verify that the decisions and the audit log were not altered; exit code 11 if they were.
 
-    Keep the printed hashes somewhere else: pass them to a later call to detect rows cut off the end since then.
+    Store the printed hashes elsewhere: passed to a later call, they reveal rows that were removed from the end since.
     """
     from pipeline.errors import ReviewError
 

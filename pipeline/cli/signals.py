@@ -21,8 +21,8 @@ def tokenise_signal(context: click.Context, config: Path, overrides: tuple[str, 
     """Write held-out recordings in the units of a codec, and judge the units beside those of k-means.
 
     The truth says what each stretch of a recording is. ABX says whether units tell phonemes apart across speakers; bits
-    per second, purity, and what units say of the speaker are listed too. With `method.style`, utterances are said again
-    in another speaker's style.
+    per second, purity, and how much the units reveal about the speaker are listed too. With `method.style`, utterances
+    are repeated in another speaker's style.
     """
     run_kind(context, "tokenise-signal", config, overrides, as_json)
 

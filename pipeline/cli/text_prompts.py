@@ -21,7 +21,7 @@ Example:
 def text_to_image(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Draw images from prompts, and judge whether they show what they should.
 
-    A classifier that was trained on real images only says which words an image shows, with its own accuracy beside.
+    A classifier trained only on real images says which words an image shows; its own accuracy is listed too.
     Combinations of words that were left out of the training are drawn too. Each value of `guidance` is a row.
     """
     run_kind(context, "text-to-image", config, overrides, as_json)
@@ -37,10 +37,10 @@ Example:
 )
 @task_command
 def personalise(context: click.Context, config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Learn a rare word for one scanner or one patient from a few images, and measure whether it means them.
+    """Learn a rare word for one scanner or one patient from a few images, and measure whether the word draws them.
 
-    The model draws images of its own before, and goes on learning them, so that other prompts keep what they meant
-    (DreamBooth); it is measured with and without them. The task's model stays as it is.
+    The model first draws images of its own and keeps learning them too, so that other prompts keep their meaning
+    (DreamBooth); it is measured with and without them. The task's own model does not change.
     """
     run_kind(context, "personalise", config, overrides, as_json)
 

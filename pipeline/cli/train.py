@@ -41,7 +41,7 @@ def train(
 ) -> None:
     """Learn normality from normal scans, calibrate on held-out normals, log and register the model.
 
-    CONFIG is a file, or `auto`: then the scans of the route decide on an ensemble, which is printed with its reasons
+    CONFIG is a file, or `auto`: then the scans of the route determine an ensemble, which is printed with its reasons
     before it trains.
 
     A run without `detection` ends with its model. An interrupted run resumes where it stopped; a finished run with the

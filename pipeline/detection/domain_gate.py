@@ -201,7 +201,7 @@ def load_gate(folder: Path, sha256: str | None = None) -> DomainGate:
         route, images = str(sealed.spec["route"]), dict(sealed.spec["images"])
         size, backbone = int(sealed.spec["size"]), sealed.spec["backbone_sha256"]
     except (KeyError, TypeError, ValueError, ValidationError):
-        raise ArtefactError(f"{folder} holds another artefact than a gate. Fit the gate again.") from None
+        raise ArtefactError(f"{folder} contains an artefact that is not a gate. Fit the gate again.") from None
     if backbone != LITE0_SHA256:
         raise ArtefactError(f"This gate of {route} was fitted on another frozen network. Fit it again.")
     return DomainGate(config, route, images, size, load_file(folder / WEIGHTS), calibration, sealed.sha256)

@@ -95,7 +95,7 @@ def read_networks(stored: DetectorFile) -> list[Model]:
     facts = read_object(stored.folder / EXPORT)
     refuse_format(facts, "export")
     if facts.get("detector") != stored.sha256:
-        raise ArtefactError(f"{DETECTOR} is not the one that was exported, by its SHA-256. {AGAIN}")
+        raise ArtefactError(f"{DETECTOR} is not the one that was exported: its SHA-256 differs. {AGAIN}")
     names = [str(item["sha256"]) for item in stored.spec["models"]]
     distinct = {name: _read_network(stored.folder, name, facts) for name in dict.fromkeys(names)}
     return [distinct[name] for name in names]
@@ -121,4 +121,4 @@ def _refuse_altered(place: Path, expected: dict[str, str]) -> None:
         if not (place / name).is_file():
             raise ArtefactError(f"{NETWORKS}/{place.name}/{name} is missing. {AGAIN}")
         if hash_file(place / name) != sha256:
-            raise ArtefactError(f"{NETWORKS}/{place.name}/{name} was altered: its SHA-256 is another. {AGAIN}")
+            raise ArtefactError(f"{NETWORKS}/{place.name}/{name} was altered: its SHA-256 differs. {AGAIN}")

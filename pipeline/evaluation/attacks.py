@@ -80,8 +80,8 @@ def slope(objective: Objective, x: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         value = objective(x, rng)
         if not value.requires_grad:
             raise ConfigError(
-                "What is attacked has no gradient with respect to the image, so PGD cannot follow one. Attack a "
-                "method that is differentiable, or pass its defence by (BPDA)."
+                "The attacked function has no gradient with respect to the image, which PGD needs. Attack a "
+                "differentiable method, or bypass its defence (BPDA)."
             )
         (gradient,) = torch.autograd.grad(value.sum(), x)
     return value.detach().float(), gradient

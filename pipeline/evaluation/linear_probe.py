@@ -94,8 +94,8 @@ class CrossProbe:
         fewest = min(len(np.unique(patient[positive == side])) for side in (False, True))
         if fewest < FOLDS:
             raise EmptySelection(
-                f"One side has {fewest} patients; {FOLDS} are needed, since every probe is tried on others. Add images "
-                "of more patients, or ask for another attribute."
+                f"One side has {fewest} patients; {FOLDS} are needed, since every probe is tested on other patients. "
+                "Add images of more patients, or choose another attribute."
             )
         cut = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
         fold, probes = np.zeros(len(positive), int), []

@@ -60,7 +60,8 @@ def require_control(table: ScoreTable, name: str) -> np.ndarray:
     if f"{CONTROL}{name}" not in table.columns:
         names = ", ".join(column.removeprefix(CONTROL) for column in table.columns if column.startswith(CONTROL))
         raise ConfigError(
-            f"evaluation.matched names the control {name!r}, but these units have {names or 'none'}. Choose of them."
+            f"evaluation.matched names the control {name!r}, but these units have {names or 'none'}. Choose one of "
+            "these."
         )
     return table.scores(f"{CONTROL}{name}")
 

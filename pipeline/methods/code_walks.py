@@ -29,7 +29,7 @@ def interpolate(method: Method, a: Tensor, b: Tensor, count: int) -> Tensor:
     """
     codec = _codec_of(method)
     if count < 2:
-        raise ConfigError(f"{count} images cannot go from one to another. Ask for at least 2.")
+        raise ConfigError(f"{count} images were requested, but a walk goes from one to another. Give at least 2.")
     with method.inference():
         first, last = codec.to_code(method.check(a)), codec.to_code(method.check(b))
         return torch.stack([codec.from_code(first.lerp(last, k / (count - 1))) for k in range(count)], dim=1)

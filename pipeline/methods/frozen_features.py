@@ -92,8 +92,8 @@ class FrozenFeatures(Method):
         """
         if not int(self.fitted):
             raise ArtefactError(
-                f"{self.config.name} has nothing to compare with, which is gathered at the end of training. Train it "
-                "first."
+                f"{self.config.name} has nothing to compare with yet: its memory is filled at the end of training. "
+                "Train it first."
             )
         with self.inference(), torch.autocast(x.device.type, enabled=False):
             return enlarged(self.distance(self.features(self.check(x).float()))[:, None], x.shape)

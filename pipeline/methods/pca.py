@@ -74,7 +74,9 @@ class Pca(Method):
             ArtefactError: `finish` has not been called.
         """
         if not int(self.fitted):
-            raise ArtefactError("pca has no eigen-images, which are taken at the end of training. Train it first.")
+            raise ArtefactError(
+                "pca has no eigen-images yet: they are computed at the end of training. Train it first."
+            )
         with self.inference(), torch.autocast(self.mean.device.type, enabled=False):
             yield
 

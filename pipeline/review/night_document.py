@@ -80,7 +80,7 @@ def _body(facts: NightFacts) -> Iterator[str]:
     if facts.held_back:
         yield f"<p class='notice' role='note'>{escape(HELD_BACK)}</p>"
     yield _counts(facts.counts)
-    yield _section("The four weeks until this night", _figures(facts.charts) + _legend(facts.legend))
+    yield _section("The four weeks up to this night", _figures(facts.charts) + _legend(facts.legend))
     heads: tuple[str, ...] = ("Time", "Route", "State", "Took", "Result")
     yield _section("Scoring", _rows(heads, facts.scoring, "Nothing was scored on this day."))
     yield _section("Refused", _reasons(facts.refusals))

@@ -46,6 +46,6 @@ def require_told(session: Session, finding: FindingRow, viewer: str) -> None:
     """
     if finding.id in find_withheld(session, viewer, finding.study_id):
         raise NotAllowed(
-            "This study awaits a second opinion in another row, and what others decided here is kept from you, since "
-            "you may give it. Withdraw this decision once the second opinion is given."
+            "This study awaits a second opinion in another row, and other readers' decisions here are hidden from "
+            "you, since you may give it. Withdraw this decision once the second opinion is given."
         )

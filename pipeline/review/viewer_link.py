@@ -57,7 +57,8 @@ class ViewerLink:
         if not self.may_offer(actor) or not self.is_open(row):
             self._audit.record("site-viewer", actor, subject, {"refused": True})
             raise NotAllowed(
-                "The site's viewer opens once the scan is decided: it may show what was sent there of flagged scans."
+                "The site's viewer opens once the scan is decided: it may show results that were sent there for "
+                "flagged scans."
                 if self.may_offer(actor)
                 else f"Your role, {actor.role}, may not see real identifiers, which this link needs. Ask an admin."
             )

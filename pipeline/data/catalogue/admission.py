@@ -209,7 +209,7 @@ def _again(state: _State, old: dict[str, Any], row: dict[str, Any]) -> Outcome:
     if old["pixel_key"] != row["pixel_key"]:
         raise Rejected(
             RejectionCode.CONFLICTING_DUPLICATE,
-            f"The SOP instance exists with other pixels (stored {old['pixel_key'][:12]}, this file "
+            f"The SOP instance already exists with different pixels (stored {old['pixel_key'][:12]}, this file "
             f"{row['pixel_key'][:12]}). The first one is kept and nothing was overwritten. Send changed pixels under a "
             "new SOP Instance UID.",
         )

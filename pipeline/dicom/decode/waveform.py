@@ -183,8 +183,8 @@ def _multiplex(group: Dataset) -> Multiplex:
     if rate is None or not rate > 0:
         raise Rejected(
             RejectionCode.NO_SAMPLING_FREQUENCY,
-            f"SamplingFrequency is {'missing' if rate is None else rate}; it must be above 0, since without it nobody "
-            "knows how fast the signal is. Export the recording again from its source.",
+            f"SamplingFrequency is {'missing' if rate is None else rate}; it must be above 0, since the speed of the "
+            "signal is unknown without it. Export the recording again from its source.",
         )
     channels = read_items(group, "ChannelDefinitionSequence")
     if len(channels) != count:

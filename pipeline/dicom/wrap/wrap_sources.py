@@ -82,7 +82,7 @@ def _read(address: Address, limits: DecodeLimits) -> Picture:
     if name.endswith((".npz", ".npy")):
         return _from_array(_array(address, limits))
     if address.member or address.index is not None:
-        raise bad_row("Only npz and npy files have members and indices. Name the file alone.")
+        raise bad_row("Only npz and npy files have members and indices. Give only the file name.")
     if name.endswith((".nii", ".nii.gz")):
         return _nifti(address.path, limits)
     if address.path.suffix.lower() in _PICTURES:

@@ -76,7 +76,7 @@ def retain(
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise ConfigError("Retention is at work in this workspace already. Wait for its end") from None
+        raise ConfigError("Retention is already running in this workspace. Wait until it ends") from None
     with lock, Catalogue.open(settings) as catalogue:
         work = _Work(catalogue, settings, on_step or (lambda _: None))
         resumed = work.resume(policy, at or now())

@@ -56,7 +56,7 @@ def _choose_sets(config: AutoConfig, settings: Settings, catalogue: Catalogue) -
     if not every.slices:
         raise EmptySelection(
             f"The route {config.data.route!r} has no scans here that a detector of slices can learn from."
-            f"{every.left_out()} See why single series are not used with nightread rejections, or ingest scans of the "
+            f"{every.left_out()} nightread rejections says why single series are not used. Or ingest scans of the "
             "route and import labels that say which are normal."
         )
     return _given(config) or rules.choose_sets(People.count(every.slices))

@@ -109,8 +109,8 @@ def _check_report(report: GateReport, detector: str, champion: RunRef | None) ->
     present = "" if champion is None else champion.sha256
     if (report.challenger_sha256, report.champion_sha256) != (detector, present):
         raise PromotionRefused(
-            f"The gates of {run} were measured against {report.champion or 'no champion'}, by detectors that are not "
-            f"those of now. Measure them again: nightread promote {run}"
+            f"The gates of {run} were measured against {report.champion or 'no champion'}, with detectors that have "
+            f"changed since. Measure them again: nightread promote {run}"
         )
     if not report.passed:
         missed = ", ".join(line.gate for line in report.lines if not line.passed)

@@ -144,7 +144,7 @@ def read_gate_report(folder: RunFolder) -> tuple[GateReport, str]:
     try:
         data = (folder.path / REPORT).read_bytes()
     except OSError:
-        raise ArtefactError(f"The gates of {folder.run_id} were not measured yet. {again}") from None
+        raise ArtefactError(f"The gates of {folder.run_id} have not been measured yet. {again}") from None
     try:
         values = {name: value for name, value in json.loads(data).items() if name != "passed"}
         report = GateReport(**{**values, "lines": tuple(GateLine(**line) for line in values["lines"])})
@@ -195,7 +195,7 @@ def _score_both(
         columns.append(scores.to_frame(name))
     frame = _units(selection, new.config.unit).join(pd.concat(columns, axis=1), how="inner").dropna()
     if frame.empty:
-        raise ArtefactError("No unit of the gate set has a score of both detectors. Check `nightread rejections`.")
+        raise ArtefactError("No unit of the gate set has scores of both detectors. Check `nightread rejections`.")
     return frame.reset_index(), [seconds.get(CHAMPION, 0.0), seconds[CHALLENGER]], len(selection.slices)
 
 

@@ -156,7 +156,7 @@ def rollback(settings: Settings, route: str, approval: Approval, seen: SeenState
 
         def _check(_: RunRef | None) -> None:
             if seen is not None and seen.basis != earlier.sha256:
-                raise PromotionRefused(f"A rollback of {route} leads to another champion by now. Load the page again.")
+                raise PromotionRefused(f"A rollback of {route} now leads to another champion. Load the page again.")
             check_detector(RunFolder(settings.runs / earlier.run).detector, earlier.sha256)
 
         make_move(catalogue, settings, move, approval, "", seen, _check)

@@ -86,7 +86,7 @@ def _complete(file: Path, folder: Path, on_progress: OnProgress | None) -> Resto
     token = read_withheld_token(key_file)
     if token is None:
         raise ConfigError(
-            f"{file.name} holds an identity only, and {folder} is not a workspace that was restored without one. "
+            f"{file.name} contains only an identity, and {folder} is not a workspace that was restored without one. "
             "Restore the workspace's archive first, with nightread restore FILE FOLDER --identity IDENTITY"
         )
     with tempfile.TemporaryDirectory(prefix=".identity-", suffix=durable.PART, dir=folder) as place:

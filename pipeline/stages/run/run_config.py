@@ -191,7 +191,7 @@ class RunConfig(Config):
                 "defaults, or remove the method's `pasting`"
             )
         raise ValueError(
-            "the method does not paste what is found in unlabelled scans. Set its `pasting` to {} (or its "
+            "the method does not paste findings from unlabelled scans. Set its `pasting` to {} (or its "
             "painting.pasting), or remove `unlabelled`"
         )
 

@@ -74,7 +74,7 @@ def test_a_promotion_a_rollback_and_what_the_page_says_then(enter: Any, ward: Ro
     (record,) = list_promotions(ward.catalogue)
     assert (record.who, record.why) == ("ada", "more normals of the new <b>scanner</b>")
     page = ada.get("/promotions").text
-    assert "<b>scanner</b>" not in page and "&lt;b&gt;scanner" in page and "No model waits" in page
+    assert "<b>scanner</b>" not in page and "&lt;b&gt;scanner" in page and "No challenger is waiting" in page
     back = fill(page, "phantom-mr", hidden, route="phantom-mr", action="rollback", why="too many flags")
     assert ada.post("/promotions", back, **{"hx-request": "true"}).status_code == 200
     assert [one.action for one in list_promotions(ward.catalogue)] == ["rollback", "promote"]
@@ -87,7 +87,7 @@ def test_a_refusal_leaves_the_champion(enter: Any, ward: Room, judged: Any, hidd
     form = fill(ada.get("/promotions").text, judged.challenger, hidden, run=judged.challenger, action="refuse")
     assert ada.post("/promotions", {**form, "why": "trained before the new coil"}).status_code == 303
     page = ada.get("/promotions").text
-    assert "No model waits" in page and "trained before the new coil" in page and "Roll back" not in page
+    assert "No challenger is waiting" in page and "trained before the new coil" in page and "Roll back" not in page
 
 
 @pytest.mark.parametrize("change", [

@@ -64,8 +64,8 @@ def _read_ends(config: WalkTask, trained: TrainedModel, settings: Settings) -> T
     images = read_real(ends, trained.run, settings, trained.model).images
     if len(images) < 2 * config.pairs:
         raise EmptySelection(
-            f"{config.pairs} pairs need an image that may be shown of {2 * config.pairs} patients, and "
-            f"{len(images)} have one. Ask for fewer pairs, or see the setting burned_in for images with text."
+            f"{config.pairs} pairs need images that may be shown from {2 * config.pairs} patients, and "
+            f"{len(images)} have one. Request fewer pairs, or see the setting burned_in for images with text."
         )
     return images
 

@@ -19,7 +19,8 @@ def require_answer(method: Method) -> None:
     """Refuse a method that gives no image for an image (ConfigError)."""
     if not isinstance(method, Restorer | Reconstructor | Codec):
         raise ConfigError(
-            f"{method.config.name} gives no image for an image, so it cannot remove anything from one. Choose a method "
+            f"{method.config.name} does not turn an image into an image, so it cannot remove anything from one. "
+            "Choose a method "
             "that reconstructs, such as vae, dae or ddpm."
         )
 

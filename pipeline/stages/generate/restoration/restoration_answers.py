@@ -33,7 +33,8 @@ def require_restorer(method: Method) -> None:
         require_gaussian(method.process)
     elif not isinstance(method, Restorer | Reconstructor):
         raise ConfigError(
-            f"{method.config.name} gives no image for an image, so it cannot restore one. Choose regression_unet, "
+            f"{method.config.name} does not turn an image into an image, so it cannot restore one. Choose "
+            "regression_unet, "
             "conditional_ddpm, conditional_gan, a ddpm of Gaussian noise, or a method that reconstructs."
         )
 

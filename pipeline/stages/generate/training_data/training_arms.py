@@ -118,7 +118,7 @@ def some_patients(chosen: Selection, share: float, seed: int) -> tuple[Selection
     count = int(share * len(patients) + 1e-9)
     if not count:
         raise EmptySelection(
-            f"{100 * share:g} % of {len(patients)} training patients leave none to learn from. Choose a share of at "
+            f"{100 * share:g} % of {len(patients)} training patients leaves none to learn from. Choose a share of at "
             f"least {1 / max(len(patients), 1):.3g}, or add patients."
         )
     few = set(patients[:count])

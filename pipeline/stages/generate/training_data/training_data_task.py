@@ -58,7 +58,9 @@ class SynthesiseTrainingTask(TaskConfig):
                 "`run`, not `trained`"
             )
         if isinstance(self.detector.method, EnsembleConfig) or self.detector.unlabelled is not None:
-            raise ValueError("the detector must be one method, taught by normals. Leave out members and `unlabelled`")
+            raise ValueError(
+                "the detector must be a single method, trained on normals. Leave out members and `unlabelled`"
+            )
         if self.detector.detection is None or self.detector.whole:
             raise ValueError("the detector needs `detection`, without adjacent, hysteresis and volumes")
         for name in ("route", "normaliser", "splits"):
@@ -73,5 +75,7 @@ class SynthesiseTrainingTask(TaskConfig):
         except ConfigError as error:
             raise ValueError(f"lesions: {error}") from None
         if changed == self.detector.method:
-            raise ValueError("lesions changes nothing, so both arms would be one. Give what paints lesions")
+            raise ValueError(
+                "lesions changes nothing, so both arms would be the same. Set the fields that paint lesions"
+            )
         return self

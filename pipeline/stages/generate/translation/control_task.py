@@ -30,7 +30,8 @@ class ControlTask(HeldOutTask):
             return self
         if not isinstance(self.run.method, ControlnetConfig):
             raise ValueError(
-                f"{self.run.method.name} follows no picture. Choose the method controlnet, with control edges or lesion"
+                f"{self.run.method.name} cannot follow a picture. Choose the method controlnet, with control edges or "
+                "lesion"
             )
         if both := sorted(set(self.of) & set(self.run.labelled_in)):
             raise ValueError(

@@ -112,7 +112,7 @@ def refuse_learned(config: ControlTask, trained: TrainedModel) -> None:
 def require_control(method: Method) -> None:
     """Refuse a method that follows no picture (ConfigError)."""
     if not isinstance(method, Controlnet):
-        raise ConfigError(f"{method.config.name} follows no picture. Choose the method controlnet.")
+        raise ConfigError(f"{method.config.name} cannot follow a picture. Choose the method controlnet.")
 
 
 def draw_following(

@@ -130,7 +130,7 @@ def find_subject(config: PersonaliseTask, held_out: Captioned) -> Subject:
         listed = ", ".join(f"{one} ({len(some)})" for one, some in sorted(places.items())) or "none"
         raise EmptySelection(
             f"The {config.subject} {name or 'of the task'!r} has {len(own)} held-out normal images; {config.images} "
-            f"are learned, and at least one more is needed to judge. Ask for fewer, or choose among: "
+            f"are learned, and at least one more is needed to judge. Request fewer, or choose among: "
             f"{listed if config.subject == 'scanner' else 'patients with more slices'}."
         )
     return Subject(
