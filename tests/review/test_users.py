@@ -92,10 +92,10 @@ def test_a_wrong_name_takes_as_long_as_a_wrong_password(catalogue: Catalogue, an
 
 
 def _refusal_s(review: Review, name: str) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(LoginRefused):
         review.logins.log_in(name, "not the password", "::1")
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def test_after_ten_failures_the_right_password_waits_too(review: Review, ann: Any, later: Any) -> None:
