@@ -28,6 +28,7 @@ Keep = Callable[[Tensor, Tensor], Tensor]  # (x_t, its time [B]) -> x_t with its
 Solver = Literal["euler", "heun"]
 Prediction = Literal["velocity", "x0"]
 MOST_STEPS = 1000
+TIME_SCALE = 1000.0  # the networks embed times as 0 .. 1000
 
 
 class FlowConfig(Config):

@@ -16,6 +16,7 @@ from pipeline.methods.base import Method, MethodConfig
 from pipeline.methods.code_surprise import CodeSurpriseConfig
 from pipeline.methods.cold_diffusion import ColdDiffusionConfig
 from pipeline.methods.conditional_ddpm import ConditionalDdpmConfig
+from pipeline.methods.conditional_flow import ConditionalFlowConfig
 from pipeline.methods.conditional_gan import ConditionalGanConfig
 from pipeline.methods.conditional_vae import ConditionalVaeConfig
 from pipeline.methods.conditioned_ddpm import ConditionedDdpmConfig
@@ -68,6 +69,7 @@ AnyMethodConfig = Annotated[
     | ConditionedDdpmConfig
     | RegressionUnetConfig
     | ConditionalDdpmConfig
+    | ConditionalFlowConfig
     | ConditionalGanConfig
     | CycleGanConfig
     | VqVaeConfig

@@ -22,15 +22,13 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.diffusion.denoiser import DenoiserConfig, UnetConfig, build_denoiser
-from pipeline.diffusion.flow import MOST_STEPS, Flow, FlowConfig, Solver, follow, on_path
+from pipeline.diffusion.flow import MOST_STEPS, TIME_SCALE, Flow, FlowConfig, Solver, follow, on_path
 from pipeline.diffusion.guidance import GuidanceFields
 from pipeline.methods.base import Method, MethodConfig, Phase, require_size
 from pipeline.nn.condition import About
 from pipeline.nn.rng import Rng
 from pipeline.nn.sampling_options import require_between
 from pipeline.types import Batch
-
-TIME_SCALE = 1000.0  # the networks embed times as 0 .. 1000
 
 
 class RectifiedFlowConfig(GuidanceFields, FlowConfig, MethodConfig):

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from pipeline.data.images.captions import GRAMMAR, LESION, NO_FINDING, Caption, describe, parse_caption
 from pipeline.diffusion.denoiser import UnetConfig
-from pipeline.diffusion.flow import MOST_STEPS, Flow, FlowConfig, Keep, Solver, follow, on_path
+from pipeline.diffusion.flow import MOST_STEPS, TIME_SCALE, Flow, FlowConfig, Keep, Solver, follow, on_path
 from pipeline.diffusion.guidance import STRONGEST, guided
 from pipeline.diffusion.sampling import Denoiser
 from pipeline.diffusion.worded_unet import WordedUnet
@@ -40,7 +40,6 @@ from pipeline.nn.rng import Rng
 from pipeline.nn.sampling_options import require_between
 from pipeline.types import Batch
 
-TIME_SCALE = 1000.0  # the network embeds times as 0 .. 1000
 UNNAMED = "MR brain"  # what an image is called whose files say nothing
 CLASSES = tuple(
     Caption(image="MR", third=third, finding=finding, side=side, size=size).write().partition(", ")[2]

@@ -352,7 +352,7 @@ def test_the_registry_has_samplers_codecs_tokenisers_and_embedders(all_small: li
     }  # fmt: skip
     assert having["Embedder"] == {"diff_ae", "stylegan2", "infogan", "pca"}
     assert having["Editor"] == {"diff_ae", "stylegan2", "pca"}
-    assert having["Restorer"] == {"regression_unet", "conditional_ddpm", "conditional_gan"}
+    assert having["Restorer"] == {"regression_unet", "conditional_ddpm", "conditional_flow", "conditional_gan"}
     assert having["Inpainter"] == {"var", "vq_vae2"}  # and vqgan with a transformer
     assert having["Purifier"] == {"ddpm", "rectified_flow"}
     assert having["Translator"] == {"cycle_gan"}

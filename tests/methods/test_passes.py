@@ -34,6 +34,7 @@ CASES: dict[str, tuple[dict[str, Any], int]] = {
     "gated_dae": ({}, 1),
     "regression_unet": ({}, 1),
     "conditional_ddpm, tiles": ({"asked": {"steps": [{"kind": "tiles"}]}, "steps": 3, "draws": 2}, 12),
+    "conditional_flow": ({"steps": 3, "draws": 2, "solver": "heun"}, 10),
     "var": ({"samples": 3}, 12),
     "var, raster": ({"samples": 1, "transformer": {"width": 8, "layers": 1, "heads": 2, "order": "raster"}}, 85),
 }

@@ -16,7 +16,7 @@ from pipeline.methods.conditional_ddpm import ConditionalDdpm
 from pipeline.nn.rng import Rng
 from pipeline.types import Batch
 
-NAMES = ("regression_unet", "conditional_ddpm", "conditional_gan")
+NAMES = ("regression_unet", "conditional_ddpm", "conditional_flow", "conditional_gan")
 TILES = {"steps": [{"kind": "tiles", "count": 4}]}
 BOX = {"steps": [{"kind": "box"}]}
 
@@ -72,11 +72,11 @@ def test_each_image_is_degraded_in_one_of_the_ways() -> None:
 
 
 @pytest.mark.slow
-def test_a_draw_of_diffusion_is_an_image_and_the_regression_is_their_mean(small: dict[str, Any]) -> None:
+def test_a_draw_is_an_image_and_the_regression_is_their_mean(small: dict[str, Any]) -> None:
     """A hole in an image that is +0.5 or -0.5 as often, nothing of which is left to see: p(x | y) has two modes."""
     everything = {"steps": [{"kind": "rectangles", "boxes": [[0, 0, 1, 0.97]]}]}
     batch, trained = two_levels(16), {}
-    for name in ("regression_unet", "conditional_ddpm"):
+    for name in ("regression_unet", "conditional_ddpm", "conditional_flow"):
         method = make(name, small, degradations=[everything]).train()
         optimiser = torch.optim.Adam(method.parameters(), 0.003)
         for step in range(150):
@@ -88,10 +88,11 @@ def test_a_draw_of_diffusion_is_an_image_and_the_regression_is_their_mean(small:
     missing = torch.zeros(16, 1, 32, 32)
     missing[..., :31] = 1
     worse = torch.zeros(16, 1, 32, 32)
-    draws = trained["conditional_ddpm"].restore(worse, Rng(range(16)), missing, steps=20)[..., :28].mean(dim=(1, 2, 3))
     flat = trained["regression_unet"].restore(worse, Rng(range(16)), missing)[..., :28].mean(dim=(1, 2, 3))
-    assert draws.abs().median() > 0.3 and draws.min() < -0.2 and draws.max() > 0.2
     assert flat.abs().max() < 0.3
+    for name in ("conditional_ddpm", "conditional_flow"):
+        draws = trained[name].restore(worse, Rng(range(16)), missing, steps=20)[..., :28].mean(dim=(1, 2, 3))
+        assert draws.abs().median() > 0.3 and draws.min() < -0.2 and draws.max() > 0.2, name
 
 
 def hide_edge(batch: Batch) -> Batch:

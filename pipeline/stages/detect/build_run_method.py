@@ -26,7 +26,7 @@ def build_untrained(config: RunConfig, components: Mapping[str, Model]) -> Metho
     if config.towards is not None and not isinstance(method, Restorer | Translator):
         raise ConfigError(
             f"{config.method.name} gives no image of another domain, so it cannot learn `towards`. Choose cycle_gan, "
-            "regression_unet, conditional_gan or conditional_ddpm."
+            "regression_unet, conditional_gan, conditional_ddpm or conditional_flow."
         )
     return method
 

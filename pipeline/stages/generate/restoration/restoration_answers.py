@@ -34,8 +34,8 @@ def require_restorer(method: Method) -> None:
     elif not isinstance(method, Restorer | Reconstructor):
         raise ConfigError(
             f"{method.config.name} does not turn an image into an image, so it cannot restore one. Choose "
-            "regression_unet, "
-            "conditional_ddpm, conditional_gan, a ddpm of Gaussian noise, or a method that reconstructs."
+            "regression_unet, conditional_ddpm, conditional_flow, conditional_gan, a ddpm of Gaussian noise, or a "
+            "method that reconstructs."
         )
 
 

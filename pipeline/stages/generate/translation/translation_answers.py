@@ -25,7 +25,7 @@ def require_translator(method: Method) -> None:
     if not isinstance(method, Restorer | Translator):
         raise ConfigError(
             f"{method.config.name} gives no image of another domain, so it cannot translate. Choose cycle_gan, "
-            "regression_unet, conditional_gan or conditional_ddpm."
+            "regression_unet, conditional_gan, conditional_ddpm or conditional_flow."
         )
 
 
