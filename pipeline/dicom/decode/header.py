@@ -13,10 +13,8 @@ from pydicom.dataset import Dataset
 from pipeline.dicom.decode.attributes import NAN_PADDING, InstanceAttributes, RawIdentity
 from pipeline.dicom.decode.content import read_content
 from pipeline.dicom.decode.fields import (
-    MODEL_NAME,
     has,
     read_code,
-    read_first_item,
     read_identifier,
     read_integer,
     read_items,
@@ -24,20 +22,25 @@ from pipeline.dicom.decode.fields import (
     read_optional_text,
     read_spare_number,
     read_text,
-    read_texts,
     read_value,
     require_integer,
 )
 from pipeline.dicom.decode.frames import frame_attributes, read_spare_pair
 from pipeline.dicom.decode.stack_facts import StackFacts, read_stack_facts
+from pipeline.dicom.decode.terms import (
+    personal_words,
+    read_body_part,
+    read_conversion,
+    read_image_type,
+    read_laterality,
+    read_model,
+    read_view,
+)
 from pipeline.dicom.decode.vendors import LOSSY_SYNTAXES, TYPE_TOKENS, Assumed
-from pipeline.dicom.decode.vocabulary import LUT_SHAPES, MODALITIES, OTHER, TOKENS, VIEW_CODES, tokens_of
+from pipeline.dicom.decode.vocabulary import LUT_SHAPES, MODALITIES, OTHER, tokens_of
 from pipeline.dicom.decode.waveform import has_waveform, waveform_attributes
 from pipeline.errors import Rejected, RejectionCode
 
-# Attributes may not contain any word of these elements: a name typed into a code field is removed.
-_PERSONAL = ("PatientName", "PatientID", "ReferringPhysicianName", "OperatorsName", "PerformingPhysicianName")
-_WORD = re.compile(r"[^A-Z0-9]+")
 MAX_FRAMES = 2**31 - 1
 OLDEST_NAMED_AGE = 89
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -208,15 +211,15 @@ def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, An
     return {
         "sop_class_uid": sop_class,
         "modality": modality if modality in MODALITIES else OTHER,
-        "body_part": _clean(_body_part(ds), personal),
-        "view": _clean(_view(ds), personal),
-        "laterality": _laterality(ds),
-        "image_type": tuple(filter(None, (_clean(part.upper(), personal) for part in read_texts(ds, "ImageType")))),
+        "body_part": read_body_part(ds, personal),
+        "view": read_view(ds, personal),
+        "laterality": read_laterality(ds),
+        "image_type": read_image_type(ds, personal),
         "description": _description(ds, modality, facts),
-        "manufacturer": _model(ds, "Manufacturer", personal),
-        "scanner": _model(ds, "ManufacturerModelName", personal),
-        "kernel": _model(ds, "ConvolutionKernel", personal),
-        "conversion_type": read_code(ds, "ConversionType"),
+        "manufacturer": read_model(ds, "Manufacturer", personal),
+        "scanner": read_model(ds, "ManufacturerModelName", personal),
+        "kernel": read_model(ds, "ConvolutionKernel", personal),
+        "conversion_type": read_conversion(ds),
         "imager_pixel_spacing_mm": read_spare_pair(ds, "ImagerPixelSpacing", ignored),
         "gantry_tilt_degrees": read_spare_number(ds, "GantryDetectorTilt", ignored, within=(-90.0, 90.0)),
         "presentation_lut_shape": shape if (shape := read_code(ds, "PresentationLUTShape")) in LUT_SHAPES else "",
@@ -265,34 +268,3 @@ def _subject(ds: Dataset) -> dict[str, Any]:
         years = int(int(age[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[age[2]])
         years = years if years <= OLDEST_NAMED_AGE else OLDEST_NAMED_AGE + 1
     return {"sex": sex if sex in ("F", "M", "O") else "", "age_years": years}
-
-
-def personal_words(ds: Dataset) -> frozenset[str]:
-    """Return the words of a data set that name a person."""
-    joined = " ".join(read_optional_text(ds, name) for name in _PERSONAL).upper()
-    return frozenset(
-        word for word in _WORD.split(joined) if len(word) > 2 and word not in TOKENS
-    )  # names such as Head stay allowed
-
-
-def _clean(value: str, personal: frozenset[str]) -> str:
-    return "" if personal.intersection(_WORD.split(value.upper())) else value
-
-
-def _model(ds: Dataset, keyword: str, personal: frozenset[str]) -> str:
-    value = read_optional_text(ds, keyword).replace("\\", "/")
-    return _clean(value, personal) if MODEL_NAME.fullmatch(value) else ""
-
-
-def _body_part(ds: Dataset) -> str:
-    return read_code(ds, "BodyPartExamined")
-
-
-def _view(ds: Dataset) -> str:
-    item = read_first_item(ds, "ViewCodeSequence")
-    return read_code(ds, "ViewPosition") or VIEW_CODES.get(read_text(item, "CodeValue") if item is not None else "", "")
-
-
-def _laterality(ds: Dataset) -> str:
-    value = read_code(ds, "ImageLaterality") or read_code(ds, "Laterality")
-    return value if value in ("L", "R", "B", "U") else ""

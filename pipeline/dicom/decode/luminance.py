@@ -12,7 +12,7 @@ from pydicom.pixels import apply_color_lut
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.fields import read_code
-from pipeline.dicom.decode.header import personal_words
+from pipeline.dicom.decode.terms import personal_words
 from pipeline.errors import Rejected, RejectionCode
 from pipeline.types import Step
 
