@@ -31,6 +31,7 @@ TITLES = {
     "lgg-textbook-repair": "LGG, the textbook methods repairing",
     "lgg-repair-rest": "LGG, codes and coarse noise",
     "lgg-family": "LGG, the rest of the family",
+    "lgg-samplers-as-detectors": "LGG, samplers as detectors",
     "nih": "NIH chest radiographs",
     "nih-features": "NIH, features between images alike in noise",
     "nih-painting": "NIH, lesions painted within the lungs",
