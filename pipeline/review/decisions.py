@@ -46,7 +46,7 @@ class Form:
         text: finding in free text.
         comment: anything else.
         region: `{"instance_id", "frame", "points": [[x, y], ...]}` in stored pixels, or None; other keys are ignored.
-        window: name of the one that sends it; `typed`: the form as it was typed, as drafts hold it.
+        windows: names of the one that sends it; `typed`: the form as it was typed, as drafts hold it.
     """
 
     finding_id: int
@@ -57,7 +57,7 @@ class Form:
     text: str = ""
     comment: str = ""
     region: Mapping[str, Any] | None = None
-    window: str = ""
+    windows: tuple[str, ...] = ("",)
     typed: Typed = field(default_factory=Typed)
 
 
@@ -135,12 +135,12 @@ class Decisions:
             if _is_used(session, form.token):
                 values |= self._drawn(session, finding, form)
                 return _repeat(session, form.token, form.finding_id, actor, values)
-            last = self._check_turn(session, form.finding_id, form.seen, actor)
+            last = self._check_turn(session, finding, form.seen, actor)
             check_there(session, finding, self._has_pixels)
             values |= self._drawn(session, finding, form)
             values["blind"] = _is_blind(session, finding)
             decided = self._write(session, finding, last, form.token, actor, values)
-            drop_signed(session, finding.id, actor.name, form.typed, form.window)
+            drop_signed(session, finding.id, actor.name, form.typed, form.windows)
             return decided
 
     def undo(self, finding_id: int, seen: int, token: str, actor: Actor) -> Decided:
@@ -157,7 +157,8 @@ class Decisions:
                 return _repeat(session, token, finding_id, actor, {})
             finding, rows = _finding(session, finding_id), _rows(session, finding_id)
             last = rows[-1] if rows else None
-            check_seen(last, seen)
+            require_told(session, finding, actor.name)
+            check_seen(session, finding, last, seen, actor.name)
             valid = standing(rows)
             if last is None or not valid or valid[-1].id != last.id:
                 raise BadInput(
@@ -165,7 +166,6 @@ class Decisions:
                 )
             if last.reader != actor.name and not actor.may("undo_any"):
                 raise NotAllowed("Only the reader who decided, or a lead, may withdraw a decision. Ask one of them.")
-            require_told(session, finding, actor.name)
             outcome = valid[-2].outcome if len(valid) > 1 else NEW
             values = {**_EMPTY, "outcome": outcome, "withdraws": last.id, "blind": False}
             return self._write(session, finding, last, token, actor, values)
@@ -219,10 +219,10 @@ class Decisions:
         region, instance_id = check_region(session, finding, form.region, self._policy.region_points)
         return {"region": region, "region_instance_id": instance_id}
 
-    def _check_turn(self, session: Session, finding_id: int, seen: int, actor: Actor) -> Decision | None:
-        last = read_last_decision(session, finding_id)
-        check_seen(last, seen)
-        held = check_free(session, finding_id, actor.name, now())
+    def _check_turn(self, session: Session, finding: FindingRow, seen: int, actor: Actor) -> Decision | None:
+        last = read_last_decision(session, finding.id)
+        check_seen(session, finding, last, seen, actor.name)
+        held = check_free(session, finding.id, actor.name, now())
         if held is not None and held.holder != actor.name:
             doing = "has" if held.assigned else "is reading"
             raise HeldByAnother(

@@ -6,6 +6,7 @@ copy: that other draft stays until its reader discards it, or signs its very wor
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -54,11 +55,20 @@ class Drafts:
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
 
-    def save(self, finding_id: int, typed: Typed, token: str, actor: Actor, window: str = "") -> int:
+    def save(
+        self,
+        finding_id: int,
+        typed: Typed,
+        token: str,
+        actor: Actor,
+        window: str = "",
+        drawn: Mapping[str, Any] | None = None,
+    ) -> int:
         """Save a window's draft in place of its earlier one; return its version, 0 if nothing is left to keep.
 
         An empty draft deletes the earlier one, and so does one that says what was signed: nothing is left to sign. One
-        that bears the `token` of a form that was signed arrives late, and is ignored.
+        that bears the `token` of a form that was signed arrives late, and is ignored. `drawn` is the region of `typed`
+        with its image, see `draws`; None if nothing was drawn, or nobody can tell on which image.
 
         Raises:
             UnknownFinding: the finding is not on the list.
@@ -73,7 +83,7 @@ class Drafts:
             if token and session.scalar(select(Decision.id).where(Decision.token == token)) is not None:
                 return 0
             session.execute(delete(DraftRow).where(_of(finding_id, actor.name), DraftRow.window_name == window))
-            if not any(values.values()) or _is_signed(session, finding_id, values, actor.name):
+            if not any(values.values()) or _is_signed(session, finding_id, values, drawn, actor.name):
                 return 0
             row = DraftRow(finding_id=finding_id, reader=actor.name, window_name=window, saved_at=now(), **values)
             session.add(row)
@@ -108,9 +118,11 @@ class Drafts:
             return list(dict.fromkeys((row[0], row[1]) for row in session.execute(query)))
 
 
-def drop_signed(session: Session, finding_id: int, reader: str, typed: Typed, window: str) -> None:
-    """Delete the draft of the window that signed, and those that say the same; what else was typed is kept."""
-    mine = or_(DraftRow.window_name == window, _says(_values(typed)))
+def drop_signed(session: Session, finding_id: int, reader: str, typed: Typed, windows: Collection[str]) -> None:
+    """Delete the drafts of the window that signed, under each of its names, and those that say the same; what else was
+    typed is kept.
+    """
+    mine = or_(DraftRow.window_name.in_(windows), _says(_values(typed)))
     session.execute(delete(DraftRow).where(_of(finding_id, reader), mine))
 
 
@@ -119,13 +131,19 @@ def _kept(row: DraftRow) -> Kept:
     return Kept(Typed(**fields), row.saved_at, row.version, row.window_name)
 
 
-def _is_signed(session: Session, finding_id: int, values: dict[str, Any], reader: str) -> bool:
+def _is_signed(
+    session: Session, finding_id: int, values: dict[str, Any], drawn: Mapping[str, Any] | None, reader: str
+) -> bool:
     """Return whether a reader's draft says what they decided last, in words and drawn region."""
     last = read_last_decision(session, finding_id)
     if last is None or last.reader != reader or last.withdraws is not None:
         return False
     says = {"outcome": last.outcome, "code": last.code, "text": last.free_text, "comment": last.comment}
-    return all(values[name] == value for name, value in says.items()) and draws(values["region"], last.region)
+    if any(values[name] != value for name, value in says.items()):
+        return False
+    if not values["region"] or last.region is None:
+        return not values["region"] and last.region is None
+    return drawn is not None and draws(drawn, last.region, last.region_instance_id)
 
 
 def _values(typed: Typed) -> dict[str, Any]:

@@ -16,17 +16,19 @@ from pipeline.review.services import Review
 from pipeline.stages.audit.audit_trail import read_audit_trail
 from pipeline.stages.audit.find_finding import find_finding
 
-UNSETTLED = (
-    "This study is still being read: one of its rows on the list is read blind and not decided, or awaits a second "
-    "opinion. Your role may decide, and this page would say what the list hides. Open it again once every row of the "
-    "study is decided, or ask an auditor."
-)
-
-
-NIGHT_OPEN = (
-    "Other scans of this run are still read blind, and this page says how many it flagged and by which rule. Your role "
-    "may decide. Open it again once the run's scans are decided, or ask an auditor."
-)
+STUDY_OPEN = "Its audit page opens once every row of the study is decided."
+NIGHT_OPEN = "Its audit page opens once all scans of its run are decided that are still read blind."
+REFUSALS = {
+    STUDY_OPEN: (
+        "This study is still being read: one of its rows on the list is read blind and not decided, or awaits a second "
+        "opinion. Your role may decide, and this page would say what the list hides. Open it again once every row of "
+        "the study is decided, or ask an auditor."
+    ),
+    NIGHT_OPEN: (
+        "Other scans of this run are still read blind, and this page says how many it flagged and by which rule. Your "
+        "role may decide. Open it again once the run's scans are decided, or ask an auditor."
+    ),
+}
 
 
 def read_finding_trail(
@@ -51,17 +53,21 @@ def read_finding_trail(
     row = find_finding(catalogue, name)
     if actor.may("decide"):
         review.worklist.read_row(row.id, actor.name)
-        _refuse_unsettled(catalogue, row)
+    if reason := find_closed_reason(catalogue, row.id, actor):
+        raise NotAllowed(REFUSALS[reason])
     review.audit.record("trace", actor, f"finding:{row.id}")
     return read_audit_trail(catalogue, settings, row)
 
 
-def _refuse_unsettled(catalogue: Catalogue, row: FindingRow) -> None:
+def find_closed_reason(catalogue: Catalogue, finding_id: int, actor: Actor) -> str:
+    """Return why the audit page of a finding does not open for somebody yet, in one sentence; "" if it does."""
+    if not actor.may("decide"):
+        return ""
     with catalogue.reading() as session:
+        row = session.get_one(FindingRow, finding_id)
         hidden = find_hidden(session, [row.study_id])
         outcomes = read_study(session, row.study_id).outcomes().values()
         open_runs = list_hidden_runs(session)
     if hidden or SECOND_OPINION in outcomes:
-        raise NotAllowed(UNSETTLED)
-    if row.run_id in open_runs:
-        raise NotAllowed(NIGHT_OPEN)
+        return STUDY_OPEN
+    return NIGHT_OPEN if row.run_id in open_runs else ""

@@ -6,8 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from pipeline.data.catalogue.review_schema import Decision
+from pipeline.data.catalogue.schema import FindingRow
 from pipeline.review.refusals import BadInput, StaleDecision
+from pipeline.review.second_opinions import find_withheld
 
 _SIGNED = ("outcome", "code", "free_text", "comment", "region", "region_instance_id")
 _TOKEN = re.compile(r"[\w-]{8,64}", re.ASCII)
@@ -21,11 +25,17 @@ def check_token(token: str) -> None:
         )
 
 
-def check_seen(last: Decision | None, seen: int) -> None:
-    """Raise StaleDecision unless `last` is the decision that the form was rendered with."""
-    if seen != (last.id if last else 0):
-        who = f"{last.reader} decided at {last.decided_at:%H:%M} UTC" if last else "The last decision has changed"
-        raise StaleDecision(f"{who}, after this form was loaded. Load the page again, then decide.")
+def check_seen(session: Session, finding: FindingRow, last: Decision | None, seen: int, viewer: str) -> None:
+    """Raise StaleDecision unless `last` is the decision that the form was rendered with.
+
+    A viewer is not told who decided where the page withholds it from them.
+    """
+    if seen == (last.id if last else 0):
+        return
+    who = "The last decision has changed"
+    if last is not None and finding.id not in find_withheld(session, viewer, finding.study_id):
+        who = f"{last.reader} decided at {last.decided_at:%H:%M} UTC"
+    raise StaleDecision(f"{who}, after this form was loaded. Load the page again, then decide.")
 
 
 def check_repeated(row: Decision, finding_id: int, reader: str, values: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -53,15 +52,11 @@ def check_region(session: Session, finding: FindingRow, region: Mapping[str, Any
     return {"pixel_key": image.pixel_key, "frame": frame, "points": points}, image.instance_id
 
 
-def draws(typed: str, stored: Mapping[str, Any] | None) -> bool:
-    """Return whether a region as the page sends it has the corners of a stored one; without both, they are the same."""
-    if not typed or stored is None:
-        return not typed and stored is None
-    try:
-        corners = [[round(float(value), _DIGITS) for value in point] for point in json.loads(typed)["points"]]
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        return False
-    return corners == stored["points"]
+def draws(drawn: Mapping[str, Any], stored: Mapping[str, Any], instance_id: str | None) -> bool:
+    """Return whether a drawn region, as `check_region` takes it, is a stored one: on the same image, by its corners."""
+    corners = [[round(float(value), _DIGITS) for value in point] for point in drawn["points"]]
+    image = (drawn["instance_id"], drawn["frame"])
+    return (*image, corners) == (instance_id, stored["frame"], stored["points"])
 
 
 def _image(session: Session, finding: FindingRow, instance_id: str) -> Instance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.effective_decision import read_what_readers_said
 from pipeline.data.catalogue.review_schema import Decision, ReadingEntry
 from pipeline.data.catalogue.schema import RunRow, now
-from pipeline.review.refusals import HeldByAnother, NotAllowed
+from pipeline.review.refusals import HeldByAnother, NotAllowed, StaleDecision
 from pipeline.review.services import Review
 from pipeline.review.worklist import STATES, WorklistQuery
 
@@ -217,6 +218,10 @@ def test_a_withheld_decision_is_not_opened_by_withdrawing_it(
     assert (before.state, before.decided_by) == ("second-opinion", "")
     with pytest.raises(NotAllowed, match="awaits a second opinion"):
         undo(review, second, people["lea"])
+    for attempt in (review.decisions.decide, lambda form, who: review.decisions.undo(second, 0, "u" * 12, who)):
+        with pytest.raises((StaleDecision, NotAllowed)) as refused:
+            attempt(form(second, seen=0), people["lea"])
+        assert "ben" not in str(refused.value) and not re.search(r"\d\d:\d\d", str(refused.value))
     undo(review, second, people["ben"])  # of his own
     for viewer in ("ben", "lea"):
         row = review.worklist.read_row(second, viewer)

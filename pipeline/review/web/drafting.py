@@ -15,9 +15,11 @@ from pipeline.errors import NightreadError
 from pipeline.review.drafts import WINDOW, Kept, Typed
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere
 from pipeline.review.web.app_state import Room
+from pipeline.review.web.drawn_region import read_region
 from pipeline.review.web.words import age
 
 router = APIRouter(prefix="/scan/{finding_id}/draft")
+FORMER = 20  # names of one window, at most
 DIGITS = 9  # of a version, at most
 
 
@@ -30,9 +32,7 @@ def drafts(finding_id: FindingId, room: RoomHere, reader: Decider) -> JSONRespon
 @router.post("")
 async def save(finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> JSONResponse:
     """Save what is typed and not signed; the answer has its version, and what other windows hold."""
-    version = await run_in_threadpool(
-        room.review.drafts.save, finding_id, typed(form), str(form.get("token", ""))[:64], reader.actor, window_of(form)
-    )
+    version = await run_in_threadpool(_save, room, finding_id, form, str(form.get("token", ""))[:64], reader)
     held = await run_in_threadpool(list_drafts, room, finding_id, reader)
     return JSONResponse({"version": version, "drafts": held})
 
@@ -55,6 +55,21 @@ def window_of(form: FormData) -> str:
     return str(form.get("window", ""))[:WINDOW]
 
 
+def windows_of(form: FormData) -> tuple[str, ...]:
+    """Return the names of the window that sent a form: today's, and those under which it sent it without an answer."""
+    former = str(form.get("former", ""))[: FORMER * (WINDOW + 1)].split()
+    return (window_of(form), *(name[:WINDOW] for name in former[:FORMER]))
+
+
+def _save(room: Room, finding_id: int, form: FormData, token: str, reader: Reader) -> int:
+    fields = typed(form)
+    try:
+        drawn = read_region(fields.region, room.stacks.read(room.read_finding(finding_id).study_id))
+    except NightreadError:
+        drawn = None  # it is kept as it was typed all the same, and refused when it is signed
+    return room.review.drafts.save(finding_id, fields, token, reader.actor, window_of(form), drawn)
+
+
 def keep_refused(room: Room, finding_id: int, form: FormData, reader: Reader) -> tuple[Typed, int, str]:
     """Save a form that was not accepted as a draft; return it for the page, with its version and what became of it.
 
@@ -62,7 +77,7 @@ def keep_refused(room: Room, finding_id: int, form: FormData, reader: Reader) ->
     """
     fields = typed(form)
     try:
-        version = room.review.drafts.save(finding_id, fields, "", reader.actor, window_of(form))
+        version = _save(room, finding_id, form, "", reader)
     except NightreadError as error:
         return fields, _number(form, "base"), f"What you typed is on this page only: {error}"
     return fields, version, "What you typed is kept as a draft." if version else ""

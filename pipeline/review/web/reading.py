@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -15,14 +13,15 @@ from pipeline.data.catalogue.removed_pixels import read_removed_on, say_removed
 from pipeline.errors import NightreadError
 from pipeline.review.decisions import Form, Told
 from pipeline.review.drafts import Typed
+from pipeline.review.finding_trail import find_closed_reason
 from pipeline.review.locks import Claim
 from pipeline.review.refusals import BadInput
 from pipeline.review.row_facts import NOTHING, read_scan_facts
 from pipeline.review.scan_data import scan_data, worst_places
-from pipeline.review.stacks import CHANGED, Stacks
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere, Viewer, new_token
 from pipeline.review.web.app_state import Room
-from pipeline.review.web.drafting import keep_refused, list_kept, shown_draft, typed, window_of
+from pipeline.review.web.drafting import keep_refused, list_kept, shown_draft, typed, window_of, windows_of
+from pipeline.review.web.drawn_region import read_region
 from pipeline.review.web.earlier import earlier_words
 from pipeline.review.web.listing import ListQuery, shown_row, taken_words
 from pipeline.review.web.pages import page
@@ -37,17 +36,6 @@ OUTCOMES = (
 )
 
 router = APIRouter(prefix="/scan/{finding_id}")
-
-
-class Region(BaseModel):
-    """A drawn line as sent by the browser: the image, and points (column, row); 0 is the centre of the first pixel."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    stack: int = Field(ge=0)
-    index: int = Field(ge=0)
-    layout: str = ""
-    points: list[tuple[float, float]] = Field(min_length=3, max_length=2000)
 
 
 @router.get("")
@@ -76,6 +64,7 @@ def scan_page(
         "other_rows": room.review.worklist.list_other_rows(finding_id),
         "left_out": "; ".join(series.sentence for series in stacks.left_out),
         "left_out_count": len(stacks.left_out),
+        "trail_closed": find_closed_reason(room.catalogue, finding_id, viewer.actor) if viewer.may("trace") else "",
         "previous": previous,
         "following": following,
         "around": filters.filters(),
@@ -139,8 +128,8 @@ def _decide(request: Request, finding_id: int, room: Room, reader: Reader, form:
             code=_text(form, "code", 200),
             text=str(form.get("text", "")),
             comment=str(form.get("comment", "")),
-            region=_region(str(form.get("region", "")), stacks),
-            window=window_of(form),
+            region=read_region(str(form.get("region", "")), stacks),
+            windows=windows_of(form),
             typed=typed(form),
         )
         room.review.decisions.decide(filled, reader.actor)
@@ -263,23 +252,3 @@ def _number(form: FormData, name: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise BadInput("The form is incomplete. Load the page again.")
     return int(text)
-
-
-def _region(text: str, stacks: Stacks) -> dict[str, Any] | None:
-    """Return a drawn region with the image that it lies on; None if nothing was drawn.
-
-    Raises:
-        BadInput: it is not a region, or lies on an image that the scan does not have.
-    """
-    if not text:
-        return None
-    try:
-        region = Region.model_validate(json.loads(text))
-    except (ValueError, ValidationError, RecursionError):
-        raise BadInput("The drawn region cannot be read. Draw it again.") from None
-    if region.layout not in ("", stacks.layout):
-        raise BadInput(CHANGED)
-    ref = stacks.ref(region.stack, region.index)
-    if ref is None:
-        raise BadInput("The region lies on an image that this scan does not have. Draw it again.")
-    return {"instance_id": ref.instance_id, "frame": ref.frame, "points": [list(point) for point in region.points]}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from html import unescape
 from typing import Any
 
+import numpy as np
 import pytest
 
 Open = Callable[..., Any]
@@ -139,27 +140,55 @@ def test_a_signature_ends_every_draft_of_its_very_words(browser: Open, listed: l
     assert one.client.get(f"/scan/{number}/draft", headers={"accept": "*/*"}).json() == {"drafts": []}
 
 
+@pytest.mark.parametrize(("former", "left"), [("w1 w2", ["another's"]), ("", ["sent", "another's"])])
+def test_a_signature_ends_the_drafts_of_the_windows_former_names(
+    browser: Open, listed: list[int], former: str, left: list[str]
+) -> None:
+    """It was sent under them without an answer; what was typed in it before is not another text."""
+    one, number = browser("ann"), listed[0]
+    save(one, number, "w9", comment="another's")
+    save(one, number, "w2", comment="sent")
+    one.decide(number, "unsure", comment="sent and signed", window="w3", former=former)
+    assert texts(one.client.get(f"/scan/{number}/draft", headers={"accept": "*/*"}).json()) == left
+
+
 OTHER_REGION = json.dumps({"stack": 0, "index": 0, "layout": "", "points": [[5, 4], [12, 4], [12, 12.5]]})
 
 
-@pytest.mark.parametrize(("signed", "drawn", "left"), [(REGION, OTHER_REGION, 1), (REGION, "", 1), (REGION, REGION, 0)])
+OTHER_IMAGE = json.dumps({**json.loads(REGION), "index": 1})
+UNREADABLE = json.dumps({**json.loads(REGION), "layout": "images were added"})
+
+
+@pytest.mark.parametrize(
+    ("signed", "drawn", "left"),
+    [
+        (REGION, OTHER_REGION, 1),
+        (REGION, "", 1),
+        (REGION, REGION, 0),
+        (REGION, OTHER_IMAGE, 1),
+        (REGION, UNREADABLE, 1),
+        ("", UNREADABLE, 1),
+    ],
+)
 def test_a_region_that_was_drawn_again_is_a_draft(
-    browser: Open, listed: list[int], signed: str, drawn: str, left: int
+    browser: Open, enter: Open, signed: str, drawn: str, left: int
 ) -> None:
-    one, number = browser("ann"), listed[0]
+    one, number = browser("ann"), enter("two images", [np.ones((2, 64, 64), np.uint16)], modality="MR")
     one.decide(number, "confirmed", comment="", region=signed)
     held = save(one, number, "w9", outcome="confirmed", region=drawn)["drafts"]
     assert [draft["region"] for draft in held] == [drawn] * left
 
 
 def test_a_form_that_is_sent_again_with_another_region_is_not_a_double_click(
-    browser: Open, listed: list[int], room: Any
+    browser: Open, enter: Open, room: Any
 ) -> None:
-    one, number, token = browser("ann"), listed[0], "a-token-of-this-form"
+    one, number = browser("ann"), enter("two images", [np.ones((2, 64, 64), np.uint16)], modality="MR")
+    token = "a-token-of-this-form"
     one.decide(number, "confirmed", comment="", region=REGION, token=token)
-    for region, again in ((REGION, "1"), ("", None), (OTHER_REGION, None)):
+    for region, again in ((REGION, "1"), ("", None), (OTHER_IMAGE, None), (OTHER_REGION, None)):
         answer = one.decide(number, "confirmed", comment="", region=region, token=token, seen=_last(one, number))
         assert answer.headers.get("x-decided") == again
+        assert ("kept as a draft" in answer.text) is (again is None)
     left = one.client.get(f"/scan/{number}/draft", headers={"accept": "*/*"}).json()["drafts"]
     assert [draft["region"] for draft in left] == [OTHER_REGION]
     assert len(room.review.decisions.read_history(number, _ann())) == 1

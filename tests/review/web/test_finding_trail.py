@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_whoever_may_still_decide_is_refused_until_the_study_is_settled(
     study = room.read_finding(listed[0]).study_id
     again = list_again(study)
     lea, address = browser("lea"), f"/audit/finding?name={listed[0]}"
+    reasons = []
 
     def refused() -> bool:
         answer = lea.get(address)
@@ -55,6 +57,9 @@ def test_whoever_may_still_decide_is_refused_until_the_study_is_settled(
         said = "still being read" in answer.text or "still read blind" in answer.text
         assert said is (answer.status_code == 403)
         assert ("reproduce" in answer.text) is (answer.status_code == 200)
+        scan = lea.get(f"/scan/{listed[0]}").text
+        assert (f'href="{address}"' in scan) is (answer.status_code == 200), "a link leads where it opens"
+        reasons.extend(re.findall("Its audit page opens once [^<]*", scan))
         return bool(answer.status_code == 403)
 
     assert refused()
@@ -67,7 +72,7 @@ def test_whoever_may_still_decide_is_refused_until_the_study_is_settled(
     for number in listed[1:]:
         lea.decide(number, "dismissed")
     assert not refused()
-    assert f'href="{address}"' in lea.get(f"/scan/{listed[0]}").text
+    assert ["its run" in reason for reason in reasons] == [False, False, False, True]
     assert "Audit of this score" not in browser("ann").get(f"/scan/{listed[0]}").text
 
 

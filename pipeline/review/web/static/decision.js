@@ -73,6 +73,7 @@ async function send(form) {
   button.dataset.words = button.textContent;
   const isDecision = form.id === "decide";
   const fields = new FormData(form);
+  if (isDecision) fields.set("former", drafts.former.join(" "));
   const typedSince = isDecision ? drafts.signing() : () => false;
   try {
     const answer = await post(form.getAttribute("action"), fields);

@@ -11,6 +11,7 @@ const PAUSE_MS = 700;
 const AGAIN_MS = 5_000;
 const NEWER = "A newer text from another window is shown.";
 const PAGE_ONLY = "Your session has ended, and this browser keeps nothing: copy what you typed before you log in again.";
+const FORMER = 20; // names of this window that a signature may end
 const KEEPALIVE_BYTES = 60_000; // a page that is left may send no more than 64 KiB
 
 const same = (one, other) => FIELDS.every((name) => (one[name] || "").trim() === (other[name] || "").trim());
@@ -27,6 +28,7 @@ export class Drafts {
     Object.assign(this, { room, told, unkept, timer: null, saving: null, again: false, failed: false, unstored: false });
     this.key = `draft ${document.querySelector(".who").firstChild.textContent.trim()} ${room.dataset.scan}`;
     this.closed = false; // signed: nothing is left to keep
+    this.former = []; // names under which this window sent this very form without an answer
     this.adopt();
     this.entry = this.resume();
     this.restore();
@@ -52,8 +54,8 @@ export class Drafts {
     return Object.fromEntries(FIELDS.map((name) => [name, String(data.get(name) || "")]));
   }
 
-  // What this window keeps: `typed`, the `window` to save it under, `saved` (its version, 0 before), `at`, and `left`
-  // once its page is gone: without that, another tab may hold the same.
+  // What this window keeps: `typed`, the `window` to save it under, its `former` names, `saved` (its version, 0 before),
+  // `at`, and `left` once its page is gone: without that, another tab may hold the same.
   resume() {
     let entry = null;
     try {
@@ -62,7 +64,8 @@ export class Drafts {
       this.unstored = true; // blocked, or damaged
     }
     if (!entry) return null;
-    return this.store({ ...entry, window: entry.left ? entry.window : this.window, left: false });
+    const own = entry.left ? {} : { window: this.window, former: [] };
+    return this.store({ ...entry, ...own, left: false });
   }
 
   store(entry) {
@@ -106,7 +109,7 @@ export class Drafts {
   changed() {
     const typed = this.closed ? null : this.read();
     if (!typed || (this.entry && same(typed, this.entry.typed))) return; // left, and not changed
-    this.store({ typed, window: this.window, saved: 0, at: Date.now() });
+    this.store({ typed, window: this.window, former: this.former, saved: 0, at: Date.now() });
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.save(), PAUSE_MS);
   }
@@ -159,11 +162,11 @@ export class Drafts {
   async restore() {
     const entry = this.entry;
     if (!entry) return;
-    if (entry.saved && entry.saved === this.version) return this.goBy(entry.window);
+    if (entry.saved && entry.saved === this.version) return this.goBy(entry.window, entry.former);
     const shown = this.read();
     if (!entry.saved && shown) {
       this.fill(entry.typed);
-      this.goBy(entry.window);
+      this.goBy(entry.window, entry.former);
     }
     let answer;
     try {
@@ -179,11 +182,11 @@ export class Drafts {
     const now = this.read();
     if (now && shown && !same(now, entry.saved ? shown : entry.typed)) return this.changed(); // meanwhile: let it be
     if (mine && !newer) {
-      this.take(mine, entry.window, "What you typed was kept, but it is not signed. Check it, then sign.");
-      this.store({ typed: this.read() || mine, window: entry.window, saved: mine.version, at: Date.now() });
+      this.take(mine, entry, "What you typed was kept, but it is not signed. Check it, then sign.");
+      this.store({ ...entry, typed: this.read() || mine, saved: mine.version, at: Date.now() });
     } else {
       this.store(null);
-      if (newer) this.take(newer, freshName(), NEWER + (mine ? " Yours is kept below it; neither is signed." : " It is not signed."));
+      if (newer) this.take(newer, { window: freshName() }, NEWER + (mine ? " Yours is kept below it; neither is signed." : " It is not signed."));
       else if (shown) this.fill(shown);
     }
     this.show(answer.drafts);
@@ -196,17 +199,17 @@ export class Drafts {
     return this.ask("draft", { ...this.fields(), ...entry.typed, window: entry.window, token: "" });
   }
 
-  goBy(name) {
-    this.window = name;
+  goBy(name, former = []) {
+    Object.assign(this, { window: name, former });
     const form = this.form();
     if (form) form.elements.window.value = name;
   }
 
   // Show a draft, and go on under a name: its own where this window typed it, else a fresh one.
-  take(one, name, words) {
+  take(one, { window, former }, words) {
     this.fill(one);
     this.version = one.version;
-    this.goBy(name);
+    this.goBy(window, former);
     const form = this.form();
     if (form) form.elements.base.value = one.version;
     this.told(words);
@@ -264,10 +267,15 @@ export class Drafts {
     return (typed = this.read()) => Boolean(typed) && !same(typed, sent) && !isEmpty(typed);
   }
 
-  // It was not signed. An answer says so, and the form goes on under its name; without one it may be signed yet.
+  // It was not signed. An answer says so, and the form goes on under its name. Without one it may be signed yet: the form
+  // goes on under another, and the signature of that ends what the server holds under the former.
   refused(answered) {
     const form = this.form();
-    if (form) this.goBy(answered ? form.elements.window.value : this.window);
+    if (!form) return;
+    const sent = form.elements.window.value;
+    if (answered) this.goBy(sent, this.former);
+    else this.goBy(this.window, [...this.former, sent].slice(-FORMER));
+    if (this.entry) this.store({ ...this.entry, former: this.former });
   }
 
   // The server has the signature: there is nothing left to keep.
