@@ -13,7 +13,10 @@ export function bindMouse(element, view, spot) {
     element.focus({ preventScroll: true });
     const tool = event.button === 1 ? "pan" : event.button === 2 ? "zoom" : state.tool;
     last = { x: event.pageX, y: event.pageY, tool: tool === "region" && !spot.draws ? "window" : tool };
-    if (last.tool === "region") regions.begin(spot.pane.point(event));
+    if (last.tool === "region") {
+      view.stay();
+      regions.begin(spot.pane.point(event));
+    }
     if (last.tool === "ruler") spot.measure.begin(spot.pane.point(event));
   });
   element.addEventListener("pointermove", (event) => {
@@ -23,20 +26,22 @@ export function bindMouse(element, view, spot) {
     const moved = { x: event.pageX - last.x, y: event.pageY - last.y };
     Object.assign(last, { x: event.pageX, y: event.pageY });
     const lead = spot.lead();
-    const viewport = lead.viewport;
     if (last.tool === "region") regions.extend(spot.pane.point(event));
     else if (last.tool === "ruler") spot.measure.extend(spot.pane.point(event));
     else if (last.tool === "zoom") lead.zoom(1 - moved.y / 200);
-    else if (last.tool === "pan") {
+    else if (last.tool === "pan" && lead.image) {
+      const viewport = lead.viewport;
       const { x, y } = viewport.translation;
       lead.change({ translation: { x: x + moved.x / viewport.scale, y: y + moved.y / viewport.scale } });
     } else level(moved.y / 16, moved.x / 16, lead);
   });
-  element.addEventListener("pointerup", () => {
-    if (last && last.tool === "region") regions.end();
-    if (last && last.tool === "ruler") spot.measure.end();
-    last = null;
-  });
+  for (const event of ["pointerup", "pointercancel"]) {
+    element.addEventListener(event, () => {
+      if (last && last.tool === "region") regions.end();
+      if (last && last.tool === "ruler") spot.measure.end();
+      last = null;
+    });
+  }
   element.addEventListener("pointerleave", () => spot.pane.image && spot.measure.probe(null));
   element.addEventListener("contextmenu", (event) => event.preventDefault());
   let turned = 0;

@@ -66,6 +66,7 @@ export class Measure {
 
   // Move the cross by whole pixels; null takes it away.
   cross(point) {
+    if (!this.pane.image) return;
     const { rows, columns, about } = this.pane.image;
     const inside = (value, first, count) => Math.min(Math.max(value, first + 0.5), first + count * about.reduced - 0.5);
     this.cursor = point && { x: inside(point.x, about.box[1], columns), y: inside(point.y, about.box[0], rows) };

@@ -1,7 +1,9 @@
 // A region drawn by the reader on one image: a closed line in pixels of the stored image, inside it. In a decision, 0 is
-// the centre of the first pixel, unlike on a canvas, where it is its edge.
+// the centre of the first pixel, unlike on a canvas, where it is its edge. A line that is being drawn is a stroke: it
+// becomes the region when it ends and encloses something. Until then, the region is what it was, or what a draft brings.
 
 const FIELD = "region";
+const FEWEST = 3; // points that enclose something
 const MOST = 2000;
 const NEAREST = 1.5; // least distance in pixels between two points of the line
 
@@ -11,13 +13,14 @@ function thinned(points) {
   return points.filter((_, place) => place % step === 0);
 }
 
+function encloses(line) {
+  return line !== null && line.points.length >= FEWEST;
+}
+
 export class Regions {
+  // `where()` is the place, [stack, index], of the image on display.
   constructor(scan, where, changed) {
-    this.scan = scan;
-    this.where = where;
-    this.changed = changed;
-    this.region = null;
-    this.drawing = false;
+    Object.assign(this, { scan, where, changed, region: null, stroke: null });
     this.load();
     for (const event of ["decision-shown", "draft-shown"]) document.addEventListener(event, () => this.load());
     document.addEventListener("click", (event) => {
@@ -39,29 +42,33 @@ export class Regions {
     if (words && region && !this.region) words.textContent = "images were added since it was drawn: draw it again";
   }
 
+  get drawing() {
+    return this.stroke !== null;
+  }
+
   begin(point) {
     const [stack, index] = this.where();
-    this.drawing = true;
-    this.region = { stack, index, points: [[point.x, point.y]] };
+    this.stroke = { stack, index, points: [[point.x, point.y]] };
   }
 
   extend(point) {
-    if (!this.drawing) return;
-    const last = this.region.points[this.region.points.length - 1];
+    if (!this.stroke) return;
+    const last = this.stroke.points[this.stroke.points.length - 1];
     if (Math.hypot(last[0] - point.x, last[1] - point.y) < NEAREST) return;
-    this.region.points.push([point.x, point.y]);
+    this.stroke.points.push([point.x, point.y]);
     this.changed();
   }
 
   end() {
-    this.drawing = false;
-    if (this.region && this.region.points.length < 3) this.region = null;
+    if (encloses(this.stroke)) this.region = this.stroke;
+    this.stroke = null;
     this.keep();
     this.changed();
   }
 
   clear() {
     this.region = null;
+    this.stroke = null;
     this.keep();
     this.changed();
   }
@@ -87,7 +94,8 @@ export class Regions {
     for (const kept of this.scan.regions) {
       this.line(context, pixel, { ...kept, points: kept.points.map(([x, y]) => [x + 0.5, y + 0.5]) }, "#ffd479", [6, 4]);
     }
-    if (this.region) this.line(context, pixel, this.region, "#7dff9a", []);
+    const latest = encloses(this.stroke) ? [this.stroke] : [this.region, this.stroke];
+    for (const one of latest) if (one) this.line(context, pixel, one, "#7dff9a", []);
   }
 
   line(context, pixel, region, colour, dashes) {
@@ -95,7 +103,7 @@ export class Regions {
     if (region.stack !== stack || region.index !== index) return;
     context.beginPath();
     for (const [x, y] of region.points) context.lineTo(x, y);
-    if (region !== this.region || !this.drawing) context.closePath();
+    if (region !== this.stroke) context.closePath();
     context.lineWidth = 2 * pixel;
     context.setLineDash(dashes.map((length) => length * pixel));
     context.strokeStyle = colour;

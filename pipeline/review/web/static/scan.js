@@ -40,7 +40,17 @@ let beside = [];
 let layouts = null;
 let measure = null;
 let cine = null;
-const regions = new Regions(scan, () => [state.stack, state.index], () => panes.main && panes.main.redraw());
+const regions = new Regions(scan, here, () => panes.main && panes.main.redraw());
+
+// An image knows its place, so that what is drawn on it is filed under it, whatever else is being loaded.
+function located(image, stack, index, part = null) {
+  return Object.assign(image, { at: [stack, index], part });
+}
+
+// The place of the image on display.
+function here() {
+  return panes.main && panes.main.image ? panes.main.image.at : [state.stack, state.index];
+}
 
 function stackNow() {
   return scan.stacks[state.stack];
@@ -65,7 +75,9 @@ let flicker = null;
 
 async function imageNow(original) {
   const { stack, index } = state;
-  return original ? loaders[stack].get(index) : (await maps.reconstruction(stack, index)).image;
+  const image = original ? await loaders[stack].get(index) : (await maps.reconstruction(stack, index)).image;
+  const isLate = stack !== state.stack || index !== state.index;
+  return isLate ? imageNow(original) : located(image, stack, index);
 }
 
 function drawOver(context, pane, pixel) {
@@ -98,6 +110,7 @@ function drawHeat(context, pixel) {
 }
 
 async function show(stack, index, { keepPart = false } = {}) {
+  if (regions.drawing) return refuse();
   const ticket = (state.shown += 1);
   const changed = stack !== state.stack;
   state.stack = stack;
@@ -107,7 +120,7 @@ async function show(stack, index, { keepPart = false } = {}) {
   try {
     const image = await loaders[stack].get(state.index);
     if (ticket !== state.shown) return;
-    pane(image, changed);
+    pane(located(image, stack, state.index), changed);
     by("viewer").dataset.ready = `${stack}/${state.index}`;
     if (!window.firstImage) window.firstImage = performance.now();
     loaders[stack].prefetch();
@@ -120,6 +133,23 @@ async function show(stack, index, { keepPart = false } = {}) {
   }
   for (const one of beside) one.scrolled();
   showHeat(ticket);
+}
+
+// While a line is drawn, no other image comes under the pen.
+function refuse() {
+  label();
+  return showHeat(state.shown);
+}
+
+// A line begins: what plays stops, and an image that is being loaded does not replace the one on display.
+function stay() {
+  cine.stop();
+  if (flicker.on) flicker.stop();
+  const [stack, index] = here();
+  if (stack === state.stack && index === state.index) return;
+  Object.assign(state, { stack, index, part: panes.main.image.part, shown: state.shown + 1 });
+  label();
+  say("");
 }
 
 function pane(image, changed) {
@@ -214,6 +244,12 @@ async function endFirstLook() {
   return true;
 }
 
+// Actions that need an image do nothing until there is one, by whichever key or button they are asked for.
+function onImage(actions_) {
+  const later = (act) => (...about) => (panes.main.image ? act(...about) : undefined);
+  return Object.fromEntries(Object.entries(actions_).map(([name, act]) => [name, later(act)]));
+}
+
 // Actions of keys and buttons
 function press(name, value) {
   const button = document.querySelector(`[data-do="${name}"]`);
@@ -265,53 +301,56 @@ const actions = {
     if (state.tool === "ruler") for (const one of [measure, ...beside.map((each) => each.measure)]) one.clear();
     else regions.clear();
   },
-  async flicker() {
-    if (!(await endFirstLook())) return;
-    if (flicker.on) flicker.stop();
-    else (state.part ? show(state.stack, state.index) : Promise.resolve()).then(() => flicker.start());
-  },
-  fit() {
-    panes.main.fit();
-    resetWindow();
-  },
-  invert() {
-    panes.main.change({ invert: !panes.main.viewport.invert });
-  },
-  preset() {
-    const presets = [{ name: "of the file", centre: panes.main.image.windowCenter, width: panes.main.image.windowWidth }, ...stackNow().presets];
-    state.preset = (state.preset + 1) % presets.length;
-    const { name, centre, width } = presets[state.preset];
-    panes.main.change({ voi: { windowCenter: centre, windowWidth: width } });
-    say(`window ${name}`);
-  },
   async worst() {
     if (!(await endFirstLook())) return;
     const places = scan.worst;
     const now = places.findIndex(([stack, index]) => stack === state.stack && index === state.index);
     if (places.length) show(...places[(now + 1) % places.length]);
   },
-  async part() {
-    const image = panes.main.image;
-    if (!image) return undefined;
-    if (state.part) return show(state.stack, state.index).then(() => panes.main.fit());
-    if (image.about.reduced === 1) return say("This image is already at full resolution.");
-    const { x, y } = middle(panes.main);
-    const edge = 2048;
-    const query = [y - edge / 2, x - edge / 2, edge, edge].map((value) => Math.max(Math.round(value), 0)).join(",");
-    say("loading full resolution ...");
-    try {
-      const url = `${scan.base}/pixels/${state.stack}/${state.index}?layout=${scan.layout}&box=${query}`;
-      const found = cornerstoneImage(url, await fetchImage(url));
-      const { voi } = panes.main.viewport;
-      state.part = query;
-      panes.main.show(found);
+  ...onImage({
+    async flicker() {
+      if (!(await endFirstLook())) return;
+      if (flicker.on) flicker.stop();
+      else (state.part ? show(state.stack, state.index) : Promise.resolve()).then(() => flicker.start());
+    },
+    fit() {
       panes.main.fit();
-      panes.main.change({ voi, scale: 1 });
-      say("");
-    } catch (error) {
-      say(error.message);
-    }
-  },
+      resetWindow();
+    },
+    invert() {
+      panes.main.change({ invert: !panes.main.viewport.invert });
+    },
+    preset() {
+      const presets = [{ name: "of the file", centre: panes.main.image.windowCenter, width: panes.main.image.windowWidth }, ...stackNow().presets];
+      state.preset = (state.preset + 1) % presets.length;
+      const { name, centre, width } = presets[state.preset];
+      panes.main.change({ voi: { windowCenter: centre, windowWidth: width } });
+      say(`window ${name}`);
+    },
+    async part() {
+      const image = panes.main.image;
+      const ticket = state.shown;
+      if (state.part) return show(state.stack, state.index).then(() => panes.main.fit());
+      if (image.about.reduced === 1) return say("This image is already at full resolution.");
+      const { x, y } = middle(panes.main);
+      const edge = 2048;
+      const query = [y - edge / 2, x - edge / 2, edge, edge].map((value) => Math.max(Math.round(value), 0)).join(",");
+      say("loading full resolution ...");
+      try {
+        const url = `${scan.base}/pixels/${state.stack}/${state.index}?layout=${scan.layout}&box=${query}`;
+        const found = cornerstoneImage(url, await fetchImage(url));
+        if (ticket !== state.shown || regions.drawing) return say(""); // another image, or a line is drawn on this one
+        const { voi } = panes.main.viewport;
+        state.part = query;
+        panes.main.show(located(found, state.stack, state.index, query));
+        panes.main.fit();
+        panes.main.change({ voi, scale: 1 });
+        say("");
+      } catch (error) {
+        say(error.message);
+      }
+    },
+  }),
   region() {
     tool(state.tool === "region" ? "window" : "region");
   },
@@ -326,6 +365,7 @@ function tool(name) {
 }
 
 function level(centre, width, pane_ = panes.main) {
+  if (!pane_.image) return;
   const { voi } = pane_.viewport;
   const step = Math.max(Math.abs(voi.windowWidth), Math.abs(pane_.image.slope)) * 0.08;
   pane_.change({
@@ -380,6 +420,7 @@ const view = {
   actions,
   maps,
   show,
+  stay,
   level,
   say,
   sayLength,
@@ -400,7 +441,7 @@ const view = {
 function startPanes() {
   panes.main = new Pane(by("pane-main"), drawOver);
   const elements = { words: by("probe-words"), bar: by("scale-bar"), unit: () => stackNow().unit, changed: sayLength };
-  measure = new Measure(panes.main, () => `${state.stack}/${state.index}`, elements);
+  measure = new Measure(panes.main, () => here().join("/"), elements);
   beside = [...document.querySelectorAll("[data-beside]")].map((element) => new Beside(element, view, sources));
   layouts = new Layouts(by("viewer"), beside, view);
   panes.main.element.addEventListener(window.cornerstone.EVENTS.IMAGE_RENDERED, () => {

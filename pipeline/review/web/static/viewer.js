@@ -82,6 +82,7 @@ export class Pane {
   }
 
   zoom(factor) {
+    if (!this.image) return;
     this.change({ scale: Math.min(Math.max(this.viewport.scale * factor, 0.02), 60) });
   }
 
