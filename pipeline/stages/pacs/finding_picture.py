@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.stages.pacs.map_colours import MapColours
 
 SIDE, HEADER, FOOTER, GAP = 1024, 108, 120, 6
-TITLE, TEXT = 36, 26  # pixels
+TITLE, TEXT, SMALLEST = 36, 26, 22  # pixels
 MARGIN = 0.04  # of the body's extent, around it
 WHITE, GREY, AMBER = (255, 255, 255), (190, 190, 190), (255, 191, 0)
 OUTLINE = (0, 229, 255)
@@ -71,7 +71,7 @@ def draw_finding(
     Args:
         panes: the most unusual slices, at least one.
         title: how unusual the study is, in words.
-        details: score, p-value, rule and model, in one line.
+        details: score, p-value, rule and model; they are broken at a semicolon where one line is too short for them.
         colours: colours of the map, with their legend.
         threshold: heatmap values above it are outlined; None draws no outline.
     """
@@ -79,7 +79,8 @@ def draw_finding(
     canvas = Image.new("RGB", (SIDE, SIDE))
     draw = ImageDraw.Draw(canvas)
     _write(draw, (12, 10), title, TITLE, WHITE, SIDE - 24)
-    _write(draw, (12, 62), details, TEXT, GREY, SIDE - 24)
+    for y, line, size in _detail_lines(draw, details):
+        _write(draw, (12, y), line, size, GREY, SIDE - 24)
     for pane, (outlined, mapped) in zip(panes, _boxes(panes), strict=True):
         edges = _fit_in(pane, outlined)
         canvas.paste(_outlined(pane, edges[2:], threshold), edges[:2])
@@ -190,11 +191,19 @@ def _footer(canvas: Image.Image, draw: ImageDraw.ImageDraw, colours: MapColours,
     draw.text((SIDE - 12, top + 74), WARNING, AMBER, ImageFont.load_default(28), "rm")
 
 
+def _detail_lines(draw: ImageDraw.ImageDraw, details: str) -> list[tuple[int, str, int]]:
+    """Return (y, words, size) of one line where it is wide enough, else of two."""
+    first, _, second = details.partition("; ")
+    if not second or draw.textlength(details, ImageFont.load_default(SMALLEST)) <= SIDE - 24:
+        return [(62, details, TEXT)]
+    return [(50, first, 24), (78, second, 24)]
+
+
 def _write(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], words: str, size: int, colour: tuple[int, int, int], width: int
 ) -> None:
     """Write one line, smaller if it is too long for the width, and shortened if it would become illegible."""
-    while size > 22 and draw.textlength(words, ImageFont.load_default(size)) > width:
+    while size > SMALLEST and draw.textlength(words, ImageFont.load_default(size)) > width:
         size -= 1
     font = ImageFont.load_default(size)
     while len(words) > 4 and draw.textlength(words, font) > width:

@@ -34,6 +34,7 @@ from pipeline.stages.run.run_folder import RunFolder
 from pipeline.types import SliceRef
 
 IMAGES_A_STUDY = 3  # the number that keep their heatmaps
+NAMES = 45  # letters of the methods of an ensemble, at most, as the picture has room for
 
 
 @dataclass(slots=True, repr=False)
@@ -197,7 +198,7 @@ class Pusher:
         words = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
         details = f"{p_value}score {finding.score:.4g}, flagged by {finding.rule}; "
         number, _, digest = self._version.rpartition(", ")
-        details += f"{'+'.join(self._detector.methods)} on {finding.route}, {f'version {number}' if number else digest}"
+        details += f"{_named(self._detector.methods)} on {finding.route}, {f'version {number}' if number else digest}"
         return draw_finding(panes, f"Nightread: {words}", details, colours, self._threshold)
 
     def _heatmaps(self, study_id: str) -> dict[str, np.ndarray]:
@@ -232,3 +233,9 @@ def _version(folder: RunFolder, sha256: str) -> str:
         noted = {}
     number = f"{noted['version']}, " if noted.get("version") and noted.get("sha256") == sha256 else ""
     return f"{number}sha256 {sha256[:12]}"
+
+
+def _named(methods: Sequence[str]) -> str:
+    """Return the names of a detector's methods; of a large ensemble the first, and how many more there are."""
+    names = "+".join(methods)
+    return names if len(names) <= NAMES else f"{methods[0]} and {len(methods) - 1} others"

@@ -306,14 +306,28 @@ def test_the_keys_are_shown_and_go_away(person: Person, listed: list[int]) -> No
     assert not help_.is_visible()
 
 
+OVERLAPS = """() => {
+  const pane = document.getElementById("pane-main");
+  for (const edge of pane.querySelectorAll(".edge")) edge.textContent = "P";
+  const boxes = [...pane.querySelectorAll(".edge, .note > span, .note > canvas, .pane-head > span")]
+    .map((part) => [part.id || part.className, part.getBoundingClientRect()])
+    .filter(([, box]) => box.width && box.height);
+  const meets = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const pairs = boxes.flatMap(([name, box], i) => boxes.slice(i + 1).map(([other, its]) => [name, box, other, its]));
+  return pairs.filter(([, box, , its]) => meets(box, its)).map(([name, , other]) => `${name} on ${other}`);
+}"""
+
+
 @pytest.mark.slow
-def test_a_narrow_window_shows_the_image_too(person: Person, listed: list[int]) -> None:
+@pytest.mark.parametrize("width", [700, 320])
+def test_a_narrow_window_shows_the_image_too(person: Person, listed: list[int], width: int) -> None:
     page = person("ann")
-    page.set_viewport_size({"width": 700, "height": 900})
+    page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"/scan/{listed[0]}")
     ready(page)
     assert page.locator("#pane-main").bounding_box()["height"] > 400
-    assert page.evaluate("document.documentElement.scrollWidth") <= 700
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(OVERLAPS) == []
 
 
 @pytest.mark.slow
@@ -443,6 +457,8 @@ def test_a_server_that_is_down_while_signing_loses_nothing(
         ready(page)
         page.wait_for_selector(".similar .thumbs img", timeout=60_000)  # nothing else is asked of the server
         page.uncheck("#go-on")
+        with page.expect_response(lambda answer: answer.url.endswith("/draft") and answer.request.method == "POST"):
+            page.fill("#comment", "as large")
     _type_and_sign(page)
     assert page.inner_text("#unsigned-title") == "NOT SIGNED"
     assert page.input_value("#comment") == "as large as a plum"
@@ -451,6 +467,7 @@ def test_a_server_that_is_down_while_signing_loses_nothing(
         page.click("[data-retry]")
         page.wait_for_selector(".history .comment")
         assert page.inner_text(".history .comment") == "as large as a plum"
+        assert page.locator("#draft-note").count() == 0, "what was saved before is what was signed since"
         assert not page.locator("#unsigned").is_visible()
         assert page.evaluate("Object.keys(sessionStorage).filter((key) => key.startsWith('draft'))") == []
         page.goto(f"{address}/models")  # nothing is asked of the server when it stops

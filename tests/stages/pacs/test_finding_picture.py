@@ -52,6 +52,15 @@ def test_without_a_threshold_nothing_is_outlined(colours: MapColours) -> None:
     assert not (draw_finding([pane()], "t", "d", colours) == OUTLINE).all(axis=-1).any()
 
 
+@pytest.mark.parametrize("methods", ["ssim_ae+gated_dae+ddpm", "gated_dae+gated_dae+conditional_ddpm+ssim_ae"])
+def test_the_details_are_written_to_their_end(methods: str, colours: MapColours) -> None:
+    """In two lines where one is too short, none of which is drawn over a slice."""
+    details = f"p = 0.0156, score 1.234, flagged by capacity; {methods} on phantom-mr-brain, version 1"
+    one, other, plain = (draw_finding([pane()], "t", words, colours) for words in (details, details + "2", ""))
+    assert (one != other).any(), "the end was cut off"
+    assert (one[108:] == plain[108:]).all()
+
+
 def test_proportions_follow_the_distances(colours: MapColours) -> None:
     tall = pane(spacing_mm=(2.0, 1.0))  # rows are twice as far apart as columns
     drawn = (draw_finding([tall], "t", "d", colours, threshold=0.5)[: SIDE - 120] == OUTLINE).all(axis=-1)
