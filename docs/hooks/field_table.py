@@ -25,11 +25,11 @@ hide: [navigation, toc]
 ---
 # The field in one table
 
-Every system of the field that has its place here, in the order in which the families appeared: the paper, the file that
-implements it, the command that makes its figure, and the plainest baseline on the same data. Figures have their 95 %
-intervals where the table that they come from has them. A system *beats* its baseline, or *loses* to it, where the two
-intervals are apart; one that is not shown to beat its baseline says so. Figures were made at the commits named on their
-pages.
+This table lists every system of the field that belongs here, in the order in which the families appeared: its paper,
+the file that implements it, the command that makes its figure, and the simplest baseline on the same data. Figures
+have 95 % intervals where the table that they come from has them. A system *beats* its baseline, or *loses* to it,
+where the two intervals do not overlap; otherwise the table says that it is not shown to beat it. Figures were made at
+the commits named on their pages.
 
 <div class="field"></div>
 

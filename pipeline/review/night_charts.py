@@ -14,8 +14,8 @@ from pipeline.stages.operations.trends import Trends
 MOST_STREAMS = 8
 LAST_COLUMN = "The last column is this night."
 DASHED = (
-    "A dashed column is not shown until the scans of that day that are read blind are decided; p-values of their runs "
-    "are left out."
+    "A dashed column stays hidden until all scans of that day that are being read blind are decided; p-values of "
+    "their runs are left out."
 )
 BOXES = (
     "Boxes: middle half of a day's p-values, with the median; lines: 5 to 95 %. As long as scans resemble the "
@@ -23,8 +23,8 @@ BOXES = (
     "the scanner, the protocol or the patients have changed."
 )
 EVIDENCE = (
-    "All nights until now. The line is the capital of a bet against the claim that nothing has changed; it alarms at "
-    "the dashed line, and the dotted line marks the likely day of the change."
+    "All nights until now. The line is the capital of a bet against the claim that nothing has changed; it raises an "
+    "alarm at the dashed line, and the dotted line marks the likely day of the change."
 )
 
 

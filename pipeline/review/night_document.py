@@ -21,8 +21,9 @@ COUNTS = {
     "not_scored": "series not scored",
 }
 HELD_BACK = (
-    "Scans of this workspace are still read blind. What would tell their result is left out: numbers of flagged scans "
-    "of their days, p-values and drift of their runs. Write the report again once they are decided."
+    "Some scans are still being read blind. Everything that would reveal their results is left out: the numbers of "
+    "flagged scans of their days, and the p-values and drift of their runs. Write the report again once they are "
+    "decided."
 )
 SCREEN = """
 body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #111; background: #fff; }
@@ -93,7 +94,7 @@ def _body(facts: NightFacts) -> Iterator[str]:
     heads = ("Since", "Severity", "State", "What")
     yield _section("Alerts", _rows(heads, facts.alerts, "No alert was open on this day."))
     heads = ("Schedule", "Due", "Began", "Took", "State", "Errors")
-    yield _section("Timings", _rows(heads, facts.schedules, "Nothing ran by a schedule on this day."))
+    yield _section("Timings", _rows(heads, facts.schedules, "No schedule ran on this day."))
     yield _section("Versions", _rows(("What", "Version"), facts.versions, ""))
 
 

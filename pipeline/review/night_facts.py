@@ -141,7 +141,7 @@ def _list_alerts(
     still = or_(AlertRow.recovered_at.is_(None), AlertRow.recovered_at >= begin)
     for row in session.scalars(select(AlertRow).where(AlertRow.opened_at <= end, still).order_by(AlertRow.id)):
         is_held_back = bool(hidden) and row.key.startswith("drift")
-        sentence = "Held back until the scans that are read blind are decided." if is_held_back else row.sentence
+        sentence = "Hidden until the scans that are being read blind are decided." if is_held_back else row.sentence
         ended = "open" if row.recovered_at is None else f"recovered {row.recovered_at:%d %b %H:%M}"
         yield f"{row.opened_at:%d %b %H:%M}", row.severity, ended, sentence
 

@@ -25,7 +25,7 @@ from pipeline.stages.operations.approvals import Challenger, RouteModels, approv
 from pipeline.stages.operations.promotion import read_gates, rollback
 from pipeline.stages.operations.promotion_move import REASON_CHARACTERS, Approval, list_outside_moves
 
-HIDDEN = "Hidden while scans of these nights are read blind, because it counts flags."
+HIDDEN = "Hidden while scans of these nights are being read blind, because it counts flags."
 
 router = APIRouter()
 ModelReader = Annotated[Reader, Depends(require_permission("model"))]
