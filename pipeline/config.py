@@ -8,11 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-from zoneinfo import ZoneInfo
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ConfigError
 from pipeline.invalid_values import explain
@@ -29,15 +28,6 @@ class Config(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _zone_name(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("is not an IANA time zone such as Europe/Berlin") from None
-    return name
-
-
-ZoneName = Annotated[str, AfterValidator(_zone_name)]
 FILES = (".yaml", ".yml")
 DEEPEST = 3  # files within files: a task names a run, which names its data and its method
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -273,6 +263,12 @@ class Settings(Config):
     def mlflow(self) -> str:
         """MLflow tracking URI."""
         return self.mlflow_uri or f"sqlite:///{self.workspace / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def mlflow_server(self) -> str | None:
+        """Address of an MLflow server, which keeps the artefacts itself; None if they are in the workspace."""
+        databases = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow opens by itself
+        return None if (self.mlflow_uri or "sqlite").startswith(databases) else self.mlflow_uri
 
     @property
     def routes_folder(self) -> Path:

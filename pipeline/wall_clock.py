@@ -8,8 +8,23 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator
 
 _moved = timedelta()
+
+
+def _zone_name(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("is not an IANA time zone such as Europe/Berlin") from None
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_zone_name)]
 
 
 def read_utc() -> datetime:

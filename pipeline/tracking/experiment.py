@@ -86,8 +86,8 @@ def _experiment(name: str, settings: Settings) -> str:
 
     experiment = mlflow.get_experiment_by_name(name)
     if experiment is None:
-        local = settings.mlflow_uri is None
-        folder = artifact_root(settings.workspace) if local else None
+        # without a server, MLflow would put them into the folder that the program happens to run in
+        folder = artifact_root(settings.workspace) if settings.mlflow_server is None else None
         number, tags = mlflow.create_experiment(name, artifact_location=folder), {}
     else:
         number, tags = experiment.experiment_id, experiment.tags

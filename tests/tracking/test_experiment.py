@@ -137,6 +137,34 @@ def test_a_store_that_cannot_be_opened_is_a_configuration_error(tmp_path: Path, 
     connect(tracked.settings)
 
 
+@pytest.mark.parametrize(
+    ("uri", "served"),
+    [
+        (None, False),
+        ("sqlite:////data/mlflow.db", False),
+        ("postgresql+psycopg://nightread@db/mlflow", False),
+        ("mysql+pymysql://nightread@db/mlflow", False),
+        ("http://mlflow:5000", True),
+        ("https://mlflow.example.org", True),
+    ],
+)
+def test_only_a_server_keeps_artefacts_elsewhere(tmp_path: Path, uri: str | None, served: bool) -> None:
+    assert Settings(workspace=tmp_path, mlflow_uri=uri).mlflow_server == (uri if served else None)
+
+
+def test_artefacts_are_in_the_workspace_whatever_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracked: Any
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    settings = Settings(workspace=tmp_path / "ws", mlflow_uri=f"sqlite:///{tmp_path}/shared.db")
+    with track(settings, "route", "score-1", system_metrics=False) as run:
+        run.log_config(settings)
+    assert list((tmp_path / "ws" / "mlflow").rglob("config.json"))
+    assert not list((tmp_path / "elsewhere").iterdir())
+    connect(tracked.settings)
+
+
 def test_a_store_that_is_lost_while_a_run_is_logged_is_named_without_its_password(settings_of_server: Settings) -> None:
     with (
         pytest.raises(ConfigError, match=r"at http://127\.0\.0\.1:9 failed while 'score-1' was logged") as caught,

@@ -9,8 +9,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config import Config, DecodeLimits, ZoneName
+from pipeline.config import Config, DecodeLimits
 from pipeline.dicom.network.pace import Window
+from pipeline.wall_clock import ZoneName
 
 # PS3.5 6.2, VR AE: 16 characters of the default repertoire, no backslash, no control characters, not only blanks.
 _AE_TITLE = re.compile(r"[\x20-\x5b\x5d-\x7e]{1,16}")

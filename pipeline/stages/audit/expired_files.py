@@ -136,7 +136,7 @@ def _list_exchanged(settings: Settings, place: str, holds: Holds, before: dateti
 
 def _list_evaluations(settings: Settings, holds: Holds, before: datetime) -> ExpiredFiles:
     expired = ExpiredFiles()
-    if settings.mlflow_uri is not None:  # its artefacts are on its own server
+    if settings.mlflow_server is not None:  # which keeps the artefacts
         return expired
     in_use = {run.read_tracked().get("run_id", "") for run in list_runs_in_use(settings).values()}
     for one in list_evaluations(settings):

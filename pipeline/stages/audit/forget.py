@@ -271,7 +271,7 @@ def _list_unreachable(
         f"{checkpoints} files of training states of these models": checkpoints,
         f"{len(lists['shared'])} images or masks that another patient has as well": lists["shared"],
         f"{archives} archives in inbox or outbox, in which no search sees": archives,
-        "MLflow's artefacts on its own server": settings.mlflow_uri,
+        "MLflow's artefacts on its own server": settings.mlflow_server,
         "older versions in the bucket of the pixel store, if it keeps versions": "://" in settings.store,
     }
     return [sentence for sentence, applies in sentences.items() if applies]

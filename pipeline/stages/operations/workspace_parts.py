@@ -40,11 +40,12 @@ class Part:
 def parts(settings: Settings) -> list[Part]:
     """Return every part that the settings may place elsewhere, and those that are always in the workspace."""
     folder, dump = settings.workspace, "pg_dump --format=custom"
+    served = settings.mlflow_server is not None
     return [
         _part("catalogue", settings.catalogue_url, folder / "catalogue.db", dump),
         _part("crosswalk", settings.crosswalk_url, folder / "identity/crosswalk.db", f"{dump}, kept apart"),
         _part("pixel store", settings.store_url, folder / "pixels", "a copy of its folder, or the object store's own"),
-        _part("MLflow", settings.mlflow_uri, folder / "mlflow", "its server's own backup"),
+        _part("MLflow", settings.mlflow_uri, folder / "mlflow", "its server's own backup" if served else dump),
         _part("runs", None, settings.runs, ""),
         _part("generated images", None, settings.generated, ""),
         _part("indices of similar images", None, settings.indices, ""),

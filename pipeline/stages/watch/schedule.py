@@ -12,7 +12,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config import Config, ZoneName
+from pipeline.config import Config
+from pipeline.wall_clock import ZoneName
 
 FlowName = Literal["nightly", "train", "benchmark", "generate", "retention"]
 TIMING = ("flow", "cron", "timezone", "windows", "catch_up", "grace_minutes", "deadline_hours")
