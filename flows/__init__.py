@@ -7,9 +7,12 @@ in `flows.policies`.
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from pathlib import Path
+
+from pipeline.stages.watch.json_log import is_json_log
 
 WORKSPACE = Path(os.environ.get("NIGHTREAD_WORKSPACE") or "nightread-data").absolute()
 
@@ -22,6 +25,10 @@ os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 # The night's own sentences go into Prefect's pages, and stay off the screen of whoever started it.
 os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "INFO")
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+if is_json_log():  # everything that this process writes to standard error, libraries' warnings included
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_CLASS"] = "flows.json_console.JsonConsole"
+    os.environ["MLFLOW_CONFIGURE_LOGGING"] = "false"
+    logging.captureWarnings(True)
 warnings.filterwarnings(
     "ignore", "Failed to create the Prefect home directory", UserWarning
 )  # it creates one level only

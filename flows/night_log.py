@@ -10,8 +10,9 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run, task_run
 
+from flows.json_console import WRITTEN
 from pipeline.progress import Advance, progress_into, show_progress
-from pipeline.stages.watch.json_log import write_json_line
+from pipeline.stages.watch.json_log import is_json_log, write_json_line
 
 
 def log_lines(lines: Iterable[str]) -> None:
@@ -21,7 +22,7 @@ def log_lines(lines: Iterable[str]) -> None:
     except MissingContextError:  # a flow's function that a test calls by itself
         return
     for line in lines:
-        logger.info(line)
+        logger.info(line, extra={WRITTEN: is_json_log()})
         _write("info", line)
 
 
@@ -37,7 +38,7 @@ def log_failures(failures: Iterable[str]) -> None:
     except MissingContextError:
         return
     for failure in failures:
-        logger.error(failure)
+        logger.error(failure, extra={WRITTEN: is_json_log()})
         _write("error", failure)
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows import WORKSPACE
@@ -38,6 +39,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.schema import now
 from pipeline.errors import NightreadError
 from pipeline.stages.operations.night_report import build_night_report, find_untrained
+from pipeline.stages.watch.json_log import log_within
 from pipeline.stages.watch.nights import find_deadline, find_due_time, is_over, record_night, summarise
 
 
@@ -53,12 +55,13 @@ def nightly(request: str, workspace: str, date: str = "") -> Any:
     """
     settings, schedule, began = Settings.load(workspace), read_request(request).name, now()
     due_at = find_due_time(settings, schedule, calendar_date.fromisoformat(date)) if date else read_due_time()
-    with record_night(settings, schedule, due_at) as night:
+    with log_within(night_run_id=flow_run.id), record_night(settings, schedule, due_at) as night:
         deadline = find_deadline(settings, read_request(request))
         report = _run_parts(request, workspace, settings, None if deadline is None else deadline.to_json())
         night.summary, night.failures = summarise(report), len(report["failures"])
     create_markdown_artifact(key="night", markdown=report["markdown"], description="The night in one page")
-    publish_night((began.date(), now().date()), workspace)
+    with log_within(night_run_id=flow_run.id):
+        publish_night((began.date(), now().date()), workspace)
     return ended(report)
 
 
