@@ -21,6 +21,8 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
 os.environ.setdefault("PREFECT_RESULTS_DEFAULT_SERIALIZER", "json")  # law 6: no pickles
+# Prefect keeps leases of concurrency slots in memory, and forgets them when the machine dies: its slots stay taken.
+os.environ.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", "prefect.server.concurrency.lease_storage.filesystem")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 # The night's own sentences go into Prefect's pages, and stay off the screen of whoever started it.
 os.environ.setdefault("PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL", "INFO")

@@ -98,6 +98,10 @@ def plan(
     return [makers[name](settings, site, "prefect" in chosen) for name in chosen]
 
 
+# Those in memory, the default, are lost with the machine: the slot of a night that died with it stays taken for ever.
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+
+
 def _nightread(settings: Settings, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "pipeline.cli", "-w", str(settings.workspace), *arguments)
 
@@ -111,6 +115,7 @@ def _prefect(settings: Settings, site: SiteConfig, _: bool) -> Part:
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),  # its pages ask the address that the variable says
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         "DO_NOT_TRACK": "1",
     }
     command = (sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port))

@@ -50,6 +50,7 @@ def test_every_component_has_a_plan_and_an_option(settings: Settings) -> None:
         assert "0.0.0.0" not in " ".join(part.command)
     assert next(part for part in parts if part.name == "schedules").after == "prefect"
     assert parts[0].environment["PREFECT_API_URL"].endswith(":4200/api")
+    assert parts[0].environment["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith(".filesystem")
 
 
 def test_servers_that_run_elsewhere_are_not_started(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
