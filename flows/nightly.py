@@ -34,6 +34,7 @@ from flows.policies import QUIET
 from flows.publish_night import publish_night
 from flows.request import find_request, hold_request, read_request
 from flows.score import Deadline, score_with
+from flows.server import name_lost_server
 from flows.train import train
 from pipeline.config import Settings
 from pipeline.data.catalogue.schema import now
@@ -144,12 +145,13 @@ def run_nightly(
     with (
         quick,
         nullcontext(str(served)) if served else hold_request(workspace, roots, configs, labels, tasks) as request,
+        name_lost_server(),
     ):
         report: dict[str, Any] = cast(Any, nightly)(request, workspace, day, return_state=True).result(
             raise_on_failure=False
         )
-    if isinstance(report, BaseException):
-        raise report
+        if isinstance(report, BaseException):
+            raise report
     return report
 
 

@@ -13,9 +13,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, MachineError
 
 READY_SECONDS = 300.0
+_CLIENTS = ("httpx", "httpcore")  # what Prefect asks its server with
+
+
+@contextmanager
+def name_lost_server() -> Iterator[None]:
+    """Say which server was lost, in place of the error of Prefect's client.
+
+    Raises:
+        MachineError: Prefect's server did not answer.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        address = os.environ.get("PREFECT_API_URL", "").rpartition("@")[2] or "this machine"
+        raise MachineError(
+            f"Prefect's server at {address} was lost in the middle of the night ({type(error).__name__}). Start it "
+            "again, or unset PREFECT_API_URL, and run the night again: it goes on where this one ended."
+        ) from None
 
 
 @contextmanager

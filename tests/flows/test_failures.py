@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect import flow, task
 from prefect.tasks import Task
@@ -19,9 +20,10 @@ from flows import ingest as ingest_module
 from flows.nightly import run_nightly
 from flows.policies import STEADY, keep_discreet
 from flows.request import hold_request
+from flows.server import name_lost_server
 from pipeline.config import Settings
 from pipeline.data.ingest.ingest import IngestReport
-from pipeline.errors import CatalogueError, ConfigError, IdentityError, UnforeseenError
+from pipeline.errors import CatalogueError, ConfigError, IdentityError, MachineError, UnforeseenError
 
 DONE = IngestReport(files=1, added=1, same=0, new_versions=0, skipped=0)
 Calls = dict[str, int]
@@ -180,3 +182,11 @@ def test_discreet_tells_kind_and_place_of_the_unforeseen() -> None:
 def test_discreet_lets_a_cancellation_through() -> None:
     with pytest.raises(asyncio.CancelledError), keep_discreet():
         raise asyncio.CancelledError
+
+
+def test_a_lost_server_is_named_and_other_errors_stay_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://user:secret@127.0.0.1:9/api")
+    with pytest.raises(MachineError, match=r"at 127\.0\.0\.1:9/api was lost .*ConnectError"), name_lost_server():
+        raise httpx.ConnectError("All connection attempts failed")
+    with pytest.raises(KeyError), name_lost_server():
+        raise KeyError("x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import ExportRow, FindingRow, now
@@ -54,6 +54,15 @@ def count_unsent(catalogue: Catalogue, before: datetime) -> dict[str, tuple[int,
     with catalogue.reading() as session:
         rows = session.execute(query.group_by(ExportRow.destination).order_by(ExportRow.destination))
         return {destination: (count, run_id) for destination, count, run_id in rows}
+
+
+def find_unsent_runs(catalogue: Catalogue) -> list[str]:
+    """Return the scoring runs with a flagged finding that has no object, or one that was not sent; oldest first."""
+    exported = exists().where(ExportRow.finding_id == FindingRow.id)
+    unsent = ~exported | exported.where(ExportRow.state != "sent")
+    query = select(FindingRow.run_id).where(FindingRow.flagged.is_(True), unsent).group_by(FindingRow.run_id)
+    with catalogue.reading() as session:
+        return list(session.scalars(query.order_by(func.min(FindingRow.id))))
 
 
 def list_exports(catalogue: Catalogue, run_id: str | None = None) -> Sequence[ExportRow]:

@@ -107,12 +107,11 @@ class PrefectGone(Fault):
 
 
 def _ended_with(done: subprocess.CompletedProcess[str]) -> NightreadError:
-    """Return an error with the exit code and the last words of a command; a traceback is a fault of ours."""
-    words = f"{done.stdout}\n{done.stderr}"
-    if "Traceback (most recent call last)" in done.stderr or done.returncode < 0:
-        return UnforeseenError(f"Exit code {done.returncode}: {done.stderr.strip()[-600:]}")
-    failures = [line for line in words.splitlines() if "Error" in line or "**Failed**" in line]
-    error = NightreadError((failures or words.strip().splitlines() or [""])[-1][:600])
+    """Return an error with the exit code and the last sentence of a command, whatever a library logged besides."""
+    sentence = done.stderr.rpartition("Error: ")[2].strip().split("\n")[0] or done.stdout.strip()[-600:]
+    if done.returncode < 0 or done.returncode == UnforeseenError.exit_code:
+        return UnforeseenError(f"Exit code {done.returncode}: {sentence}")
+    error = NightreadError(sentence)
     error.exit_code = done.returncode
     return error
 

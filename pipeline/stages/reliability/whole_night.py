@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import wall_clock
 from pipeline.config import ReviewPolicy, Settings, load_config
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.exports import list_exports
+from pipeline.data.catalogue.exports import find_unsent_runs
 from pipeline.data.catalogue.schema import now
 from pipeline.data.ingest.ingest import ingest
 from pipeline.data.labels.labels import import_labels
@@ -144,14 +144,7 @@ def send_flagged(settings: Settings, target: Destination) -> None:
         SendError: the destination did not take them all.
     """
     with Catalogue.open(settings) as catalogue:
-        runs = [run.run_id for run in catalogue.list_runs("score")]
-        pending = [run_id for run_id in runs if _is_unsent(catalogue, run_id)]
-    for run_id in reversed(pending):
+        pending = find_unsent_runs(catalogue)
+    for run_id in pending:
         if (report := push(run_id, settings, target)).failed:
             raise SendError(report.notes[-1], passing=True)
-
-
-def _is_unsent(catalogue: Catalogue, run_id: str) -> bool:
-    exports = list_exports(catalogue, run_id)
-    sent = {row.finding_id for row in exports} - {row.finding_id for row in exports if row.state != "sent"}
-    return any(finding.id not in sent for finding in catalogue.list_findings(run_id, flagged=True))

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.data.catalogue.exports import note_export
+from pipeline.data.catalogue.exports import find_unsent_runs, note_export
 from pipeline.data.catalogue.schema import ExportRow, now
 from pipeline.stages.watch.site_config import SiteConfig, WatchConfig
 from pipeline.stages.watch.troubles import find_conditions
@@ -38,3 +38,16 @@ def test_objects_that_were_not_taken_are_one_condition_until_they_are_sent(score
     with Catalogue.open(settings) as catalogue, catalogue.session() as session:
         session.execute(update(ExportRow).values(state="sent"))
     assert {one.key for one in find_conditions(settings, SITE, [])} == before
+
+
+def test_runs_with_an_unsent_finding_are_listed_until_all_their_objects_are_sent(scored: Any, tmp_path: Path) -> None:
+    shutil.copytree(scored.settings.workspace, tmp_path / "site")
+    with Catalogue.open(Settings(workspace=tmp_path / "site")) as catalogue:
+        flagged = [finding for finding in catalogue.list_findings() if finding.flagged]
+        runs = list(dict.fromkeys(finding.run_id for finding in flagged))
+        assert flagged and set(find_unsent_runs(catalogue)) == set(runs)
+        for number, finding in enumerate(flagged):
+            note_export(catalogue, finding, "sr", f"1.3.{number}", PACS, "sent")
+        assert find_unsent_runs(catalogue) == []
+        note_export(catalogue, flagged[0], "ko", "1.4.0", PACS, "failed")
+        assert find_unsent_runs(catalogue) == [flagged[0].run_id]
