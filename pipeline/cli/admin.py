@@ -62,7 +62,9 @@ def identity_merge(context: click.Context, keep: str, absorb: str, as_json: bool
     """Merge the patient ABSORB into KEEP, who is the same person: studies, labels, findings and set.
 
     If the two were in different sets, test takes precedence over all others, so that no later model learns from a test
-    patient. This cannot be undone. New files with the absorbed Patient ID will belong to KEEP.
+    patient. This cannot be undone. New files with the absorbed Patient ID will belong to KEEP, and files that were
+    refused because both patients claim their study are read again by the next ingest. Of ABSORB, every file may have
+    been refused.
     """
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.data.catalogue.patients import find_patient, merge_patients
@@ -70,8 +72,9 @@ def identity_merge(context: click.Context, keep: str, absorb: str, as_json: bool
 
     settings = settings_of(context)
     with Catalogue.open(settings) as catalogue, Crosswalk.open(settings) as crosswalk:
-        survivor, absorbed = (find_patient(catalogue, crosswalk, patient) for patient in (keep, absorb))
-        set_name = merge_patients(catalogue, survivor, absorbed)
+        survivor = find_patient(catalogue, crosswalk, keep)
+        absorbed = find_patient(catalogue, crosswalk, absorb, or_refused=True)
+        set_name = merge_patients(catalogue, survivor, absorbed, or_refused=True)
     if as_json:
         print_json({"patient": survivor, "absorbed": absorbed, "set": set_name})
         return

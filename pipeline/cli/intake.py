@@ -200,10 +200,14 @@ def labels_show(context: click.Context, as_json: bool) -> None:
     short_help="List rejected files and unscored series, with reasons.", epilog="Example: nightread rejections --reveal"
 )
 @click.option("--reveal", is_flag=True, help="Show the real paths from the crosswalk (identifying).")
+@click.option("--all", "everything", is_flag=True, help="Also list files that have been read since.")
 @json_option
 @click.pass_context
-def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
-    """List rejected files, and series that no detector could score, each with its reason."""
+def rejections(context: click.Context, reveal: bool, everything: bool, as_json: bool) -> None:
+    """List rejected files, and series that no detector could score, each with its reason.
+
+    A file that was corrected and has been read since is no longer listed, unless --all is given.
+    """
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.dicom.identity.crosswalk import Crosswalk
 
@@ -211,7 +215,7 @@ def rejections(context: click.Context, reveal: bool, as_json: bool) -> None:
     with Catalogue.open(settings) as catalogue:
         rows: list[dict[str, Any]] = [
             {"subject": r.subject, "level": r.level, "code": r.code, "sentence": r.sentence}
-            for r in catalogue.list_rejections()
+            for r in catalogue.list_rejections(with_settled=everything)
         ]
         rows += [
             {"subject": r.series_id, "level": "series", "code": r.code, "sentence": r.sentence}

@@ -20,7 +20,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from pipeline.data.catalogue.content_hash import draw_of, hashes, shared_attributes
 from pipeline.data.catalogue.erasure_schema import Erasure
-from pipeline.data.catalogue.refuse_again import refuse_erased, refuse_removed
+from pipeline.data.catalogue.refuse_again import refuse_erased, refuse_other_owner, refuse_removed
 from pipeline.data.catalogue.removed_pixels import read_removals
 from pipeline.data.catalogue.schema import Base, Instance, InstanceVersion, MergedPatient, Patient, Series, Study
 from pipeline.dicom.decode.attributes import InstanceAttributes
@@ -155,7 +155,7 @@ def _decide(state: _State, arrival: Arrival) -> Outcome:
     if patient_id in state.erased:
         raise refuse_erased(patient_id)
     if ids.series_id in state.removed:
-        raise refuse_removed(state.removed[ids.series_id])
+        raise refuse_removed(state.removed[ids.series_id], ids.study_id)
     _check_owner("study", state.studies.get(ids.study_id, patient_id), patient_id)
     _check_owner("series", state.series.get(ids.series_id, (ids.study_id,))[0], ids.study_id)
     row = _new_row(arrival)
@@ -181,12 +181,7 @@ def _check_modality(attributes: InstanceAttributes) -> None:
 
 def _check_owner(what: str, owner: str, claimed: str) -> None:
     if owner != claimed:
-        raise Rejected(
-            RejectionCode.CONFLICTING_DUPLICATE,
-            f"The {what} already belongs to {owner[:12]}, but this file claims {claimed[:12]}. The first one is kept "
-            "and nothing was overwritten. If two patients are one person, run `nightread identity merge`; otherwise "
-            "correct the sender.",
-        )
+        raise refuse_other_owner(what, owner, claimed)
 
 
 def _new_row(arrival: Arrival) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pipeline.data.catalogue import (  # noqa: F401
 from pipeline.data.catalogue.admission import Arrival, Outcome, admit
 from pipeline.data.catalogue.database import BUSY_SECONDS, lock_writers, migrate, open_engine, translate_errors, writing
 from pipeline.data.catalogue.run_records import RunRecords
-from pipeline.data.catalogue.schema import RejectionRow, now
+from pipeline.data.catalogue.schema import RejectionRow, SourceFile, now
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.errors import CatalogueError, Rejected, RejectionCode
 
@@ -149,7 +149,15 @@ class Catalogue(RunRecords):
         with self.reading() as session:
             return {code: count for code, count in session.execute(query)}
 
-    def list_rejections(self) -> list[RejectionRow]:
-        """Return every rejection, oldest first."""
+    def list_rejections(self, with_settled: bool = False) -> list[RejectionRow]:
+        """Return what is refused, oldest first.
+
+        A rejection stays on record when its file is read again and is accepted or refused for another reason; such ones
+        are returned `with_settled` only.
+        """
+        query = select(RejectionRow).order_by(RejectionRow.id)
+        if not with_settled:
+            query = query.outerjoin(SourceFile, SourceFile.path_id == RejectionRow.subject)
+            query = query.where(SourceFile.outcome.is_(None) | (SourceFile.outcome == RejectionRow.code))
         with self.reading() as session:
-            return list(session.scalars(select(RejectionRow).order_by(RejectionRow.id)))
+            return list(session.scalars(query))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from pipeline.data.catalogue.refuse_again import judge_again
 from pipeline.data.catalogue.schema import FindingRow, LabelRow, MergedPatient, Patient, Study
-from pipeline.errors import CatalogueError
+from pipeline.errors import CatalogueError, RejectionCode
 
 if TYPE_CHECKING:
     from pipeline.data.catalogue.catalogue import Catalogue
@@ -19,17 +20,29 @@ if TYPE_CHECKING:
 _PRECEDENCE = ("test", "gate", "develop", "train", "validate", "calibrate")
 
 
-def merge_patients(catalogue: Catalogue, keep: str, absorb: str) -> str | None:
+def merge_patients(catalogue: Catalogue, keep: str, absorb: str, or_refused: bool = False) -> str | None:
     """Join the patient `absorb` to `keep` (pseudonyms, or ones absorbed before); return the set of the joint patient.
 
     Files that still carry the absorbed identifier go to `keep` from now on. The draw of `keep` stays. A model trained
-    on a patient who is now in test keeps its weights: train it again before you trust its test figures.
+    on a patient who is now in test keeps its weights: train it again before you trust its test figures. Files that were
+    refused because both claim them are read again by the next ingest.
+
+    Args:
+        catalogue: of the patients.
+        keep: who remains.
+        absorb: who is joined to `keep`.
+        or_refused: `absorb` may be a patient whose every file was refused, so that the catalogue has nothing of theirs.
 
     Raises:
         CatalogueError: one of the two is not in the catalogue, or both are the same patient already.
     """
     with catalogue.session() as session:
-        survivor, absorbed = _patient(session, keep), _patient(session, absorb)
+        survivor = _patient(session, keep)
+        judge_again(session, RejectionCode.CONFLICTING_DUPLICATE)
+        if or_refused and find_merged(session, absorb) == absorb and session.get(Patient, absorb) is None:
+            session.add(MergedPatient(absorbed_id=absorb, patient_id=survivor.patient_id))
+            return survivor.set_name
+        absorbed = _patient(session, absorb)
         if survivor.patient_id == absorbed.patient_id:
             raise CatalogueError(
                 f"Both names are the same patient already ({survivor.patient_id[:12]}). No action is needed."
@@ -44,12 +57,13 @@ def merge_patients(catalogue: Catalogue, keep: str, absorb: str) -> str | None:
         return survivor.set_name
 
 
-def find_patient(catalogue: Catalogue, crosswalk: Crosswalk, who: str) -> str:
+def find_patient(catalogue: Catalogue, crosswalk: Crosswalk, who: str, or_refused: bool = False) -> str:
     """Return the pseudonym of the patient named by `who`.
 
     Args:
         who: a pseudonym (also one retired by a rotation or absorbed by a merge), a Patient ID, or `ID^^^ISSUER` as in
             HL7, where several issuers use the same Patient ID.
+        or_refused: it may be a patient whose every file was refused, so that only the crosswalk has them.
 
     Raises:
         CatalogueError: no patient, or more than one, has that name; the message does not repeat it.
@@ -59,6 +73,8 @@ def find_patient(catalogue: Catalogue, crosswalk: Crosswalk, who: str) -> str:
         candidates = [crosswalk.current_id(number), *crosswalk.find_patients(number, issuer)]
         named = {find_merged(session, candidate) for candidate in candidates}
         matches = sorted(name for name in named if session.get(Patient, name) is not None)
+    refused = [] if matches else sorted(name for name in named if crosswalk.has_patient(name))
+    matches = refused if or_refused and not matches else matches
     if len(matches) == 1:
         return matches[0]
     if matches:
@@ -66,6 +82,11 @@ def find_patient(catalogue: Catalogue, crosswalk: Crosswalk, who: str) -> str:
         raise CatalogueError(
             f"{len(matches)} patients have that Patient ID ({short}). Name the issuer as in ID^^^ISSUER, or give a "
             "pseudonym."
+        )
+    if refused:
+        raise CatalogueError(
+            "Every file of that patient was refused, so nothing of theirs is in the catalogue. To merge them with "
+            "another patient, give the other one first: `nightread identity merge OTHER THIS`."
         )
     raise CatalogueError(
         "No patient in the catalogue has that name. Give a Patient ID as in the scans' headers, ID^^^ISSUER, or a "

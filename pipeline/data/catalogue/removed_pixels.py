@@ -9,9 +9,10 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.database import chunks
+from pipeline.data.catalogue.refuse_again import judge_again
 from pipeline.data.catalogue.retention_schema import LegalHold, RemovedSeries
 from pipeline.data.catalogue.schema import FindingRow, Patient, Series, Study, now
-from pipeline.errors import CatalogueError
+from pipeline.errors import CatalogueError, RejectionCode
 
 
 def read_removals(session: Session, series_ids: Iterable[str]) -> dict[str, datetime]:
@@ -69,6 +70,7 @@ def readmit_study(session: Session, study_id: str) -> int:
             "nightread audit show FINDING --json prints it."
         )
     unmark_removed(session, removals)
+    judge_again(session, RejectionCode.REMOVED)
     return len(removals)
 
 

@@ -35,6 +35,8 @@ _PASSING = frozenset(
         RejectionCode.UNREADABLE,
         RejectionCode.FILE_TOO_LARGE,
         RejectionCode.TOO_MANY_PIXELS,
+        RejectionCode.DECOMPRESSION_BOMB,
+        RejectionCode.NESTED_TOO_DEEP,
         RejectionCode.BURNED_IN_TEXT,
         RejectionCode.DECODE_TIMEOUT,
         RejectionCode.DECODE_MEMORY,
@@ -66,7 +68,8 @@ def find_settled(catalogue: Catalogue, store: PixelStore, files: Sequence[Seen])
 
     An accepted file whose object is missing from the (local) store is not settled, unless retention removed it, nor is
     one whose refusal may pass, or one that other rules than today's refused: another version of Nightread, or of a
-    decoder.
+    decoder. A merge of patients and a readmission of a study end the refusals that they remedy
+    (`catalogue.refuse_again.judge_again`).
     """
     source = SourceFile
     query = (

@@ -176,7 +176,7 @@ class _Intake:
             if ids.patient_id in self._erased:  # before their pixels reach the store; `admit` asks again
                 raise refuse_erased(ids.patient_id)
             if removed_at := self._find_removal(ids.series_id):
-                raise refuse_removed(removed_at)
+                raise refuse_removed(removed_at, ids.study_id)
         except Rejected as rejected:
             return Refused(seen, rejected)
         return Decoded(Accepted(seen, ids, result.identity, result.attributes, ""), result.stored)

@@ -218,7 +218,8 @@ def _on_route(
 def _without_removed(session: Session, series: list[Row], not_scored: list[NotScoredSeries]) -> list[Row]:
     """Return the series that still have pixels; the others are listed with the day on which retention removed them."""
     removals = read_removals(session, [row.series_id for row in series])
-    reasons = {series_id: refuse_removed(at) for series_id, at in removals.items()}
+    studies = {row.series_id: row.study_id for row in series}
+    reasons = {series_id: refuse_removed(at, studies[series_id]) for series_id, at in removals.items()}
     not_scored += [
         NotScoredSeries(row.series_id, row.study_id, reasons[row.series_id].code.value, reasons[row.series_id].sentence)
         for row in series

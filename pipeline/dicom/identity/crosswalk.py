@@ -216,6 +216,12 @@ class Crosswalk:
         with self.transaction() as connection:
             return sorted(connection.execute(query).scalars())
 
+    def has_patient(self, pseudonym: str) -> bool:
+        """Return whether a patient has this pseudonym, also one whose every file was refused."""
+        query = select(Person.person_id).where(Person.person_id == pseudonym)
+        with self.transaction() as connection:
+            return connection.execute(query).scalar() is not None
+
     def current_id(self, pseudonym: str) -> str:
         """Return the pseudonym that replaced one retired by a key rotation; others are returned unchanged."""
         with self.transaction() as connection:

@@ -122,11 +122,18 @@ def test_files_that_come_again_are_refused_until_they_are_readmitted(site: Setti
     assert again.skipped == again.files, "what is still where it was is not read again"
     other = shutil.copytree(phantom_night.inbox, site.workspace.parent / "other")
     assert ingest([other], site).rejected == {"removed-by-retention": 4}
+    again = ingest([other], site)
+    assert again.skipped == again.files
+    with Catalogue.open(site) as catalogue:
+        assert any(f"readmit {first.study_id}," in one.sentence for one in catalogue.list_rejections())
     (key,) = keys_of(site, first.study_id)
     assert not PixelStore(site.store).exists(key)
     with pytest.raises(CatalogueError, match="No pixels of the study"):
         readmit(site, "0" * 32)
     assert readmit(site, first.study_id) == 1
+    copies = ingest([other], site)
+    assert copies.skipped == copies.files - 4, "what was refused meanwhile is judged again"
+    assert sum(copies.rejected.values()) < 4
     ingest([phantom_night.inbox], site)
     assert PixelStore(site.store).exists(key)
     assert reproduce(site, str(first.id)).agrees
