@@ -15,11 +15,12 @@ from itertools import combinations
 from math import inf
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.config import Config, load_config
 from pipeline.data.sets.series_kind import SeriesKind, kind_of
 from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.terms import is_body_part, is_view
 from pipeline.errors import ConfigError
 
 Patterns = tuple[str, ...]
@@ -100,6 +101,18 @@ class Route(Config):
     @classmethod
     def _upper(cls, patterns: Patterns) -> Patterns:
         return tuple(pattern.upper() for pattern in patterns)
+
+    @field_validator("body_part", "view")
+    @classmethod
+    def _recorded(cls, patterns: Patterns, info: ValidationInfo) -> Patterns:
+        enters = is_body_part if info.field_name == "body_part" else is_view
+        never = [one for one in patterns if not set(one) & set("*?[") and not enters(one)]
+        if never:
+            raise ValueError(
+                f"{', '.join(never)} never matches: the catalogue holds only words of anatomy and projections here, as "
+                "another word may be a name. Leave it out, and choose the series by `description`, `scanner` or `site`"
+            )
+        return patterns
 
     @field_validator("kinds")
     @classmethod

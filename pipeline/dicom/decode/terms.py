@@ -87,6 +87,16 @@ def _held_to(value: str, words: re.Pattern[str]) -> str:
     return value if all(map(words.fullmatch, parts)) else ""
 
 
+def is_body_part(value: str) -> bool:
+    """Return whether a body part enters the catalogue: it has no other words than those of anatomy."""
+    return bool(_held_to(value.upper(), _BODY_WORD))
+
+
+def is_view(value: str) -> bool:
+    """Return whether a view enters the catalogue: it has no other words than those of projections."""
+    return bool(_held_to(value.upper(), _VIEW_WORD))
+
+
 def personal_words(ds: Dataset) -> frozenset[str]:
     """Return the words of a data set that name a person."""
     joined = " ".join(read_optional_text(ds, name) for name in _PERSONAL).upper()

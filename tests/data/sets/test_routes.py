@@ -181,6 +181,24 @@ def test_a_required_token_that_the_other_excludes_keeps_two_routes_apart(tmp_pat
         load_routes(_write(tmp_path / "s", one=one, two=two.replace("\nexclude_description: [FLAIR]", "")))
 
 
+@pytest.mark.parametrize(
+    ("criteria", "refused"),
+    [
+        ({"body_part": ["head", "KOPF", "T12"], "view": ["PA", "rmlo"]}, ""),
+        ({"body_part": ["*SKULL*", "M?CKEL"]}, ""),  # a pattern may match what is recorded
+        ({"body_part": ["HEAD", "MUELLER"]}, "MUELLER never matches"),
+        ({"view": ["SUNSHINE"]}, "SUNSHINE never matches"),
+    ],
+)
+def test_a_word_that_the_catalogue_never_holds_is_refused(criteria: dict[str, list[str]], refused: str) -> None:
+    values = {"name": "route", "modality": ["CR"], **criteria}
+    if not refused:
+        assert Route.model_validate(values)
+        return
+    with pytest.raises(ValidationError, match=refused):
+        Route.model_validate(values)
+
+
 def test_routes_are_frozen_and_strict() -> None:
     with pytest.raises(ValidationError):
         Route(name="a", modality=("CT",), flavour="x")  # type: ignore[call-arg]
