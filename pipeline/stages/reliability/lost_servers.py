@@ -8,9 +8,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 from pipeline.errors import NightreadError, UnforeseenError
 from pipeline.stages.reliability.faults import HOST, Blow, Fault, Mark, free_port
@@ -19,33 +22,40 @@ from pipeline.stages.reliability.whole_night import Hospital, send_flagged
 READY_SECONDS = 300.0
 
 
-class MlflowGone(Fault):
-    """The tracking server ends."""
+class LostServer(Fault):
+    """A server that ends at a moment of the night, which tries each request once more, and not for minutes."""
 
-    name = "mlflow-gone"
+    patience: ClassVar[Mapping[str, str]]
 
     def __init__(self) -> None:
         self.port = free_port()
 
-    def furnish(self, hospital: Hospital) -> Hospital:
-        """Track on a server."""
-        return replace(hospital, mlflow_uri=f"http://{HOST}:{self.port}")
-
     @contextlib.contextmanager
     def healthy(self, hospital: Hospital) -> Iterator[None]:
-        """Run the server over the workspace's MLflow database."""
+        """Run the server."""
         with self._serving(hospital):
             yield
 
     @contextlib.contextmanager
     def broken(self, hospital: Hospital, share: float, seconds: float, number: int) -> Iterator[Blow]:
-        """End the server at a moment; the night tries each request once more, and not for four minutes."""
+        """End the server at a moment."""
         with self._serving(hospital) as server:
-            yield Blow(
-                share * seconds,
-                lambda _: server.kill(),
-                lambda: os.environ.update({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}),
-            )
+            yield Blow(share * seconds, lambda _: server.kill(), lambda: os.environ.update(self.patience))
+
+    @abstractmethod
+    def _serving(self, hospital: Hospital) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+        """Run the server while the block runs; yield its process once it answers."""
+
+
+class MlflowGone(LostServer):
+    """The tracking server, over the workspace's MLflow database, ends."""
+
+    name = "mlflow-gone"
+    patience = MappingProxyType({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"})
+
+    def furnish(self, hospital: Hospital) -> Hospital:
+        """Track on a server."""
+        return replace(hospital, mlflow_uri=f"http://{HOST}:{self.port}")
 
     def _serving(self, hospital: Hospital) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
         database = f"sqlite:///{hospital.workspace / 'mlflow' / 'mlflow.db'}"
@@ -55,29 +65,11 @@ class MlflowGone(Fault):
         return _serving(command, environment, f"http://{HOST}:{self.port}/health", hospital.workspace.parent)
 
 
-class PrefectGone(Fault):
-    """The server of Prefect's API ends, while `nightread nightly` runs the night as a flow."""
+class PrefectGone(LostServer):
+    """The server of Prefect's API, with its own database, ends while `nightread nightly` runs the night as a flow."""
 
     name = "prefect-gone"
-
-    def __init__(self) -> None:
-        self.port = free_port()
-
-    @contextlib.contextmanager
-    def healthy(self, hospital: Hospital) -> Iterator[None]:
-        """Run the server with a database of its own."""
-        with self._serving(hospital):
-            yield
-
-    @contextlib.contextmanager
-    def broken(self, hospital: Hospital, share: float, seconds: float, number: int) -> Iterator[Blow]:
-        """End the server at a moment; the night tries each request once more, and not for a minute."""
-        with self._serving(hospital) as server:
-            yield Blow(
-                share * seconds,
-                lambda _: server.kill(),
-                lambda: os.environ.update({"PREFECT_CLIENT_MAX_RETRIES": "1"}),
-            )
+    patience = MappingProxyType({"PREFECT_CLIENT_MAX_RETRIES": "1"})
 
     def night(self, hospital: Hospital, mark: Mark) -> None:
         """Run `nightread nightly`, and send what it flagged.
