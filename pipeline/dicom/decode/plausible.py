@@ -2,8 +2,9 @@
 
 Stored values become 32-bit floats by rescale and tables. That step is tried on the least and greatest value of every
 frame and on a sample of its pixels, so that what passes stays finite, and an image of many values keeps several. The
-window or table of a projection is tried too; one that leaves few greys is ignored and recorded, as an image can do
-without it. What 99 % of the pixels show decides: a marker of lead at the end of the range decides nothing.
+window or table of a projection is tried too; one that leaves few greys, or the greys of a sixteenth of the range, is
+ignored and recorded, as an image can do without it. Most of the pixels decide, those of a uniform border apart: a
+marker of lead at the end of the range decides nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ LARGEST = float(np.finfo(np.float32).max)
 _SEVERAL = 16  # an image of so many values, or of so many greys without its window, must keep FEWEST_GREYS of them
 _SAMPLED = 16384  # pixels of a frame that are looked at, and up to twice as many
 _BULK = 0.99  # share of the pixels that decides
+_MIDDLE = (5.0, 95.0)  # percentiles between which shown pixels span at least _SEVERAL of the 255 greys
+_BORDER = 0.1  # share of the pixels from which their most frequent value is a border, or exposed without a body
+_CRUSHED = 0.8  # share of the pixels that become one grey, although they span _QUARTER of the greys without window
+_QUARTER = 64
 _ADVICE = "Correct the element at its source and send the image again."
 
 
 def check_values(stored: np.ndarray, attributes: InstanceAttributes) -> InstanceAttributes:
     """Refuse an image whose header takes its values beyond 32-bit floats, or makes different values equal.
 
-    Returns the attributes, of a projection without a window or VOI LUT that leaves few greys in every frame.
+    Returns the attributes, of a projection without a window or VOI LUT that shows too little of most frames.
 
     Args:
         stored: [F, H, W], as decoded; of a signal, nothing is checked here.
@@ -42,7 +47,7 @@ def check_values(stored: np.ndarray, attributes: InstanceAttributes) -> Instance
     if attributes.waveforms or stored.size == 0:
         return attributes
     lost: list[Rejected | None] = []
-    dim: list[bool] = []
+    dim: list[tuple[float, bool]] = []
     for frame, own in enumerate(_attributes_of_frames(attributes)):
         inside = stored[frame]
         low, high = inside.min(), inside.max()
@@ -57,10 +62,11 @@ def check_values(stored: np.ndarray, attributes: InstanceAttributes) -> Instance
             seen = np.append(_sample(inside), [low, high])
             values = apply_modality(seen[None, None], own)[0][0, 0]
             lost.append(_find_lost_contrast(seen, values, own))
-            dim.append(own.is_projection and voi_step(own) is not None and _is_dim(values, own))
+            if own.is_projection and voi_step(own) is not None:
+                dim.append((_middle(_without_border(values, values)), _is_dim(values, own)))
     if lost and lost[0] is not None and all(lost):
         raise lost[0]
-    return _without_voi(attributes) if dim and all(dim) else attributes
+    return _without_voi(attributes) if _are_most_dim(dim) else attributes
 
 
 def _attributes_of_frames(attributes: InstanceAttributes) -> Iterator[InstanceAttributes]:
@@ -102,14 +108,50 @@ def _find_lost_contrast(seen: np.ndarray, values: np.ndarray, attributes: Instan
 
 
 def _is_dim(values: np.ndarray, attributes: InstanceAttributes) -> bool:
-    """Return whether window or table show one grey, or few in most pixels of an image that has several."""
-    greys = np.rint(apply_voi(values[None, None], attributes) * 255)
+    """Return whether window or table leave too little of an image that shows more without them.
+
+    Too little is one grey; fewer than 8 in most pixels; a span of fewer than 16 greys; or one grey in four fifths of
+    the pixels, which without the window span a quarter of the range.
+    """
+    greys = np.rint(apply_voi(values[None, None], attributes)[0, 0] * 255)
     if greys.min() == greys.max():
         return True
-    if _bulk(greys) >= FEWEST_GREYS:
-        return False
     low, high = np.percentile(values, DISPLAY_PERCENTILES)
-    return low < high and _bulk(np.rint(np.clip((values - low) / (high - low), 0, 1) * 255)) >= _SEVERAL
+    if low == high:
+        low, high = values.min(), values.max()
+    without = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255)
+    greys, without = _without_border(greys, values), _without_border(without, values)
+    if _bulk(greys) < FEWEST_GREYS and _bulk(without) >= _SEVERAL:
+        return True
+    if _middle(greys) < _SEVERAL <= _middle(without):
+        return True
+    seen, counts = np.unique(greys, return_counts=True)
+    most = greys == seen[counts.argmax()]
+    return bool(most.mean() > _CRUSHED and _middle(without[most]) >= _QUARTER)
+
+
+def _are_most_dim(frames: list[tuple[float, bool]]) -> bool:
+    """Return whether more than half of the frames are dim, given (spread of its values, is dim) of each.
+
+    A frame without contrast, as before the contrast medium arrives, has nothing to show and does not count.
+    """
+    greatest = max((spread for spread, _ in frames), default=0.0)
+    counted = [dim for spread, dim in frames if 4 * spread >= greatest]
+    return 2 * sum(counted) > len(counted)
+
+
+def _without_border(greys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the pixels of `greys` whose value is not that of a uniform border; all, where the rest is uniform too."""
+    different, counts = np.unique(values, return_counts=True)
+    if len(different) < 3 or counts.max() < _BORDER * values.size:
+        return greys
+    return greys[values != different[counts.argmax()]]
+
+
+def _middle(values: np.ndarray) -> float:
+    """Return how far 90 % of the values spread, from their 5th to their 95th percentile."""
+    low, high = np.percentile(values, _MIDDLE)
+    return float(high - low)
 
 
 def _without_voi(attributes: InstanceAttributes) -> InstanceAttributes:
