@@ -166,6 +166,7 @@ def valid_paths(room: Any, scans: list[int]) -> dict[str, Sequence[str]]:
         "sha256": (room.read_finding(scans[0]).model_sha256[:16],),
         "name": ("ben", "zoe"),
         "what": ("disable", "enable", "password"),
+        "kind": ("html", "pdf"),
     }
 
 
