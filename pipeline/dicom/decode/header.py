@@ -26,9 +26,9 @@ from pipeline.dicom.decode.fields import (
     require_integer,
 )
 from pipeline.dicom.decode.frames import frame_attributes, read_spare_pair
+from pipeline.dicom.decode.persons import personal_words
 from pipeline.dicom.decode.stack_facts import StackFacts, read_stack_facts
 from pipeline.dicom.decode.terms import (
-    personal_words,
     read_body_part,
     read_conversion,
     read_image_type,
@@ -119,13 +119,14 @@ def read_attributes(ds: Dataset, transfer_syntax_uid: str) -> InstanceAttributes
         )
     ignored: list[str] = []
     by_frame, assumed = frame_attributes(ds, frames, ignored)
-    facts = read_stack_facts(ds, frames)
+    personal = personal_words(ds)
+    facts = read_stack_facts(ds, frames, personal)
     placed = bool(by_frame["positions"]) and bool(by_frame["orientation"] or by_frame["orientations"])
     attributes = InstanceAttributes(
         transfer_syntax_uid=transfer_syntax_uid,
         frames=frames,
         instance_number=_instance_number(ds, placed, ignored),
-        **{**_context(ds, facts, ignored), **(signal or _pixel_attributes(ds, transfer_syntax_uid))},
+        **{**_context(ds, facts, ignored, personal), **(signal or _pixel_attributes(ds, transfer_syntax_uid))},
         **_subject(ds),
         stack_facts=facts,
         **by_frame,
@@ -197,14 +198,13 @@ def _float_padding(ds: Dataset, keyword: str) -> dict[str, Any]:
     }
 
 
-def _context(ds: Dataset, facts: StackFacts, ignored: list[str]) -> dict[str, Any]:
+def _context(ds: Dataset, facts: StackFacts, ignored: list[str], personal: frozenset[str]) -> dict[str, Any]:
     modality = read_code(ds, "Modality")
     if not modality:
         raise Rejected(
             RejectionCode.MISSING_ATTRIBUTE,
             "Modality is missing, so it is unknown what the values mean. Export the complete image.",
         )
-    personal = personal_words(ds)
     burned_in = read_code(ds, "BurnedInAnnotation")
     sop_class = read_text(ds, "SOPClassUID")
     require_valid_uids({"SOPClassUID": sop_class} if sop_class else {})

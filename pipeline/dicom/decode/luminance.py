@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +10,20 @@ from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.fields import read_code
-from pipeline.dicom.decode.terms import personal_words
+from pipeline.dicom.decode.fields import read_optional_text
 from pipeline.errors import Rejected, RejectionCode
 from pipeline.types import Step
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 LUMA_FIRST = ("YBR_FULL", "YBR_FULL_422")  # the first sample is the luminance (PS3.3 C.7.6.3.1.2)
 COLOUR = ("RGB", "YBR_RCT", "YBR_ICT", *LUMA_FIRST)
+# All terms of PS3.3 C.7.6.3.1.2, with the retired ones; anything else may be text that somebody typed.
+_DEFINED = {
+    *MONOCHROME,
+    *COLOUR,
+    *["HSV", "ARGB", "CMYK", "XYB", "YBR_PARTIAL_420", "YBR_PARTIAL_422"],
+    "PALETTE COLOR",
+}
 WEIGHTS = (299, 587, 114)  # of R, G, B in thousandths: the Y of YBR_FULL (PS3.3 C.7.6.3.1.2, from ITU-R BT.601)
 
 
@@ -85,10 +90,9 @@ def choose_luminance(ds: Dataset, attributes: InstanceAttributes, samples: int) 
 
 
 def _quotable(ds: Dataset) -> str:
-    """Return the value of PhotometricInterpretation, unless it is not a code string or names a person."""
-    code = read_code(ds, "PhotometricInterpretation")
-    named = personal_words(ds).intersection(re.split(r"[^A-Z0-9]+", code))
-    return f"{code!r}" if code and not named else "not a valid code string"
+    """Return PhotometricInterpretation where it is a term that the standard defines, else its length."""
+    code = read_optional_text(ds, "PhotometricInterpretation").upper()
+    return repr(code) if code in _DEFINED else f"no defined term but {len(code)} characters"
 
 
 def _palette(ds: Dataset, attributes: InstanceAttributes) -> Luminance:

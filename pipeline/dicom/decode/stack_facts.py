@@ -1,12 +1,14 @@
 """Facts that tell the stacks of one series apart: echo, b-value, phase, acquisition, one value per frame.
 
 Classic images hold them in the data set, enhanced ones in functional groups (PS3.3 C.7.6.16, C.8.13). Numbers and code
-strings only; a StackID that is not a number is free text and is left out. Before DiffusionBValue became standard,
+strings only, the latter held to the rules of Image Type (`terms`); a StackID that is not a short number may be anything
+and is left out. Before DiffusionBValue became standard,
 vendors wrote the b-value into private elements, which are read where their creator is present.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from pydicom.dataset import Dataset
@@ -21,6 +23,8 @@ from pipeline.dicom.decode.fields import (
     read_value,
 )
 from pipeline.dicom.decode.frames import Groups
+from pipeline.dicom.decode.persons import personal_words
+from pipeline.dicom.decode.terms import hold_image_type
 from pipeline.dicom.decode.vendors import GE_B_VALUE_OFFSET, PRIVATE_B_VALUES
 from pipeline.errors import Rejected
 
@@ -30,21 +34,33 @@ Read = Callable[[Groups, int], "float | str | None"]
 
 _BLOCKS = range(0x10, 0x14)  # where a creator may reserve its block (PS3.5 7.8.1); devices take the first ones
 _CREATORS = {(group, block): Tag(group, block) for group, *_ in PRIVATE_B_VALUES for block in _BLOCKS}
+_STACK_NUMBER = re.compile(r"[0-9]{1,4}")  # a longer one may be a birth date or the number of a patient
 _STACKED = frozenset({"CT", "MR", "NM", "PT"})
 
 
-def read_stack_facts(ds: Dataset, frames: int) -> StackFacts:
-    """Return the facts that the image has, in the order in which they are tried; a malformed one counts as absent."""
+def read_stack_facts(ds: Dataset, frames: int, personal: frozenset[str] | None = None) -> StackFacts:
+    """Return the facts that the image has, in the order in which they are tried; a malformed one counts as absent.
+
+    `personal` are the words that name a person, where they are at hand; no fact contains one.
+    """
     if read_optional_text(ds, "Modality") not in _STACKED:
         return ()
     groups = Groups.read(ds, frames)
     facts = []
     for name, read in _READERS.items():
         values = [_value(read, groups, frame) for frame in range(frames if groups.frames else 1)]
+        if name == "FrameType":
+            values = _held(values, personal_words(ds) if personal is None else personal)
         given = [value for value in values if value is not None]
         if len(given) == len(values):
             facts.append((name, tuple(given[:1] if len(set(given)) == 1 else given)))
     return tuple(facts)
+
+
+def _held(values: Sequence[Fact | None], personal: frozenset[str]) -> list[Fact | None]:
+    """Return Frame Types by the rules of Image Type, each different one held once."""
+    held = {value: "\\".join(hold_image_type(str(value).split("\\"), personal)) for value in set(values) if value}
+    return [held.get(value) or None if value else None for value in values]
 
 
 def _value(read: Read, groups: Groups, frame: int) -> Fact | None:
@@ -70,7 +86,7 @@ def _of(keyword: str, *nested: tuple[str, str]) -> Read:
 def _stack_id(groups: Groups, frame: int) -> Fact | None:
     item = groups.read_macro("FrameContentSequence", frame)
     text = "" if item is None else read_optional_text(item, "StackID")
-    return float(text) if text.isascii() and text.isdigit() else None
+    return float(text) if _STACK_NUMBER.fullmatch(text) else None
 
 
 def _b_value(groups: Groups, frame: int) -> Fact | None:

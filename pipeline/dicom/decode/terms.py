@@ -7,6 +7,7 @@ element without any (model, kernel, the later values of Image Type) loses a valu
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from pydicom.dataset import Dataset
@@ -20,14 +21,9 @@ from pipeline.dicom.decode.fields import (
     read_text,
     read_texts,
 )
-from pipeline.dicom.decode.vocabulary import OTHER, TOKENS, VIEW_CODES
+from pipeline.dicom.decode.persons import clean
+from pipeline.dicom.decode.vocabulary import OTHER, VIEW_CODES
 
-# Attributes may not contain any word of these elements: a name typed into a code field is removed.
-_PERSONAL = (
-    *("PatientName", "PatientID", "OtherPatientNames", "OtherPatientIDs", "PatientBirthName"),
-    *("PatientMotherBirthName", "ResponsiblePerson", "ReferringPhysicianName", "RequestingPhysician"),
-    *("OperatorsName", "PerformingPhysicianName", "NameOfPhysiciansReadingStudy"),
-)
 _WORD = re.compile(r"[^A-Z0-9]+")
 # Conversion Type (0008,0064), PS3.3 C.8.6.1; Image Type (0008,0008), values 1 and 2, PS3.3 C.7.6.1.1.2 and C.8.16.1.
 _CONVERSIONS = frozenset({"DV", "DI", "DF", "WSD", "SD", "SI", "DRW", "SYN"})
@@ -97,19 +93,6 @@ def is_view(value: str) -> bool:
     return bool(_held_to(value.upper(), _VIEW_WORD))
 
 
-def personal_words(ds: Dataset) -> frozenset[str]:
-    """Return the words of a data set that name a person."""
-    joined = " ".join(read_optional_text(ds, name) for name in _PERSONAL).upper()
-    return frozenset(
-        word for word in _WORD.split(joined) if len(word) > 2 and word not in TOKENS
-    )  # names such as Head stay allowed
-
-
-def clean(value: str, personal: frozenset[str]) -> str:
-    """Return a value, "" if one of its words names a person."""
-    return "" if personal.intersection(_WORD.split(value.upper())) else value
-
-
 def read_model(ds: Dataset, keyword: str, personal: frozenset[str]) -> str:
     """Return the name of a maker, model or kernel, which is free text of few characters."""
     value = read_optional_text(ds, keyword).replace("\\", "/")
@@ -143,10 +126,28 @@ def read_conversion(ds: Dataset) -> str:
 
 def read_image_type(ds: Dataset, personal: frozenset[str]) -> tuple[str, ...]:
     """Return Image Type in capitals: the first two values as defined, the later ones, which makers define, cleaned."""
-    values = [value.upper() for value in read_texts(ds, "ImageType")]
-    held = [value if value in _TYPES or _names_localiser(value) else OTHER for value in values[:2]]
-    return tuple(filter(None, (*held, *(clean(value, personal) for value in values[2:]))))
+    return hold_image_type(read_texts(ds, "ImageType"), personal)
 
 
-def _names_localiser(value: str) -> bool:
-    return not value or value in vendors.LOCALISER_WORDS or any(part in value for part in vendors.LOCALISER_PARTS)
+def hold_image_type(values: Sequence[str], personal: frozenset[str]) -> tuple[str, ...]:
+    """Return the values of an Image Type or Frame Type by the rules of `read_image_type`."""
+    first, later = values[:2], values[2:]
+    held = [_held_type(value.upper()) for value in first]
+    return tuple(filter(None, (*held, *(clean(value.upper(), personal) for value in later))))
+
+
+@lru_cache(maxsize=1024)
+def _held_type(value: str) -> str:
+    """Return a defined first or second value, of one that names a localiser the words that do, otherwise `OTHER`."""
+    if not value or value in _TYPES:
+        return value
+    words = [word for word in _WORD.split(value) if _LOCALISER.fullmatch(word)]
+    if words:
+        return " ".join(words)
+    return "LOCALIZER" if any(part in value for part in vendors.LOCALISER_PARTS) else OTHER
+
+
+_LOCALISER = re.compile(
+    rf"{'|'.join(vendors.LOCALISER_WORDS)}"
+    rf"|(?:{'|'.join(vendors.LOCALISER_PARTS)})(?:S|E|ERS?|ED|ATION|ATOR|ATEUR|IERUNG|PE|PH|PHY|PHIE|M|MM|MS|ME|MA|FIA)?"
+)

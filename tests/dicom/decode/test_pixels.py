@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
@@ -20,7 +21,8 @@ from pydicom.uid import (
 )
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.decode.luminance import weigh
+from pipeline.dicom.decode.attributes import InstanceAttributes
+from pipeline.dicom.decode.luminance import choose_luminance, weigh
 from pipeline.dicom.decode.read import DecodedInstance, read_instance
 from pipeline.errors import Rejected, RejectionCode
 
@@ -181,3 +183,12 @@ def test_a_file_without_meta_information_records_the_assumption(
     instance = read_instance(path, DecodeLimits())
     assert [step.name for step in instance.history] == ["assume-transfer-syntax", "decode"]
     np.testing.assert_array_equal(instance.stored[0], GREY)
+
+
+@pytest.mark.parametrize(("code", "quoted"), [("MUELLER ANNA", "12 characters"), ("HSV", "'HSV'"), ("müller", "6 c")])
+def test_a_refusal_quotes_only_a_defined_interpretation(code: str, quoted: str) -> None:
+    ds = Dataset()
+    ds.PhotometricInterpretation = code
+    with pytest.raises(Rejected) as refused:
+        choose_luminance(ds, InstanceAttributes(original_photometric=code.upper()), 1)
+    assert quoted in refused.value.sentence and "ANNA" not in refused.value.sentence.upper()

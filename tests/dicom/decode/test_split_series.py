@@ -219,6 +219,23 @@ def test_frames_of_an_enhanced_image_are_told_apart_by_functional_groups() -> No
     assert attributes_of(image, 0).image_type[-1] == "ADC"
 
 
+def test_the_patients_own_name_is_no_frame_type() -> None:
+    """Nor is it a number of a stack: what tells stacks apart is printed and stored."""
+    values = [(0.0, 0.0, "NONE"), (1.0, 0.0, "ANNA ZIMMERMANN"), (2.0, 0.0, "MAGNITUDE")]
+    ds = enhanced(values)
+    ds.PatientName = "ZIMMERMANN^ANNA"
+    ds.PerFrameFunctionalGroupsSequence[0].MRImageFrameTypeSequence[0].FrameType = ["ZIMMERMANN", "SCOUT ANNA", "M"]
+    for item in ds.PerFrameFunctionalGroupsSequence:
+        item.FrameContentSequence[0].StackID = "19700101"
+    facts = dict(read_stack_facts(ds, len(values)))
+    assert facts["FrameType"] == (
+        "OT\\SCOUT\\M",
+        "ORIGINAL\\PRIMARY\\DIFFUSION",
+        "ORIGINAL\\PRIMARY\\DIFFUSION\\MAGNITUDE",
+    )
+    assert "StackID" not in facts
+
+
 def numbered(frames: Sequence[str], heights: Sequence[float]) -> tuple[Series, dict[str, str]]:
     images = series(*(one(z, instance_number=number) for number, z in enumerate(heights, 1)))
     return images, {f"i{number:04d}": frame for number, frame in enumerate(frames)}

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from pipeline.config import DecodeLimits
+from pipeline.dicom.decode.persons import clean, personal_words
 from pipeline.dicom.decode.read import read_header
 
 FIELDS = {
@@ -63,3 +65,76 @@ def test_a_name_of_anybody_is_not_a_defined_term(keyword: str, read: Callable) -
 def test_what_scanners_write_passes(keyword: str, values: list, read: Callable) -> None:
     for value in values:
         assert read(keyword, list(value) if isinstance(value, tuple) else value) == value
+
+
+@pytest.mark.parametrize("keyword", sorted(FREE | {"ImageType", "BodyPartExamined", "ViewPosition"}))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LI^NG", "LI NG"),
+        ("M\u00dcLLER^ANNA", "MUELLER"),
+        ("MUELLER^ANNA", "MULLER"),
+        ("S\u00d8RENSEN^\u00c5SE", "SORENSEN"),
+        ("MUELLER^ANNA", "MUELLERANNA"),
+        ("MUELLER^ANNA", "ANNAMUELLER 2"),
+        ("O'BRIEN^PAT", "OBRIEN"),
+        ("HAND^ANN", "HAND"),
+        ("DUPONT^ARMAND", "ARMAND"),
+        ("TAN^LI", "TAN"),
+    ],
+)
+def test_the_patients_own_name_passes_in_no_spelling(keyword: str, name: str, value: str, read: Callable) -> None:
+    written = ["ORIGINAL", "PRIMARY", value] if keyword == "ImageType" else value
+    more = {"PatientName": name, "SpecificCharacterSet": "ISO_IR 100"}
+    assert value not in str(read(keyword, written, **more))
+
+
+@pytest.mark.parametrize("name", ["HEAD^PHANTOM", "HEAD-001", "HEAD", "BRAIN^TEST", "CT^HEAD", "AP^ANNA"])
+def test_a_placeholder_for_a_name_hides_no_anatomy(name: str, read: Callable) -> None:
+    assert read("BodyPartExamined", "HEAD", PatientName=name) == "HEAD"
+    assert read("ViewPosition", "AP", PatientName=name) == "AP"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [
+        ("SCOUT MUELLER", "SCOUT"),
+        ("LOCALIZ MUELLER", "LOCALIZ"),
+        ("SCOUTMUELLER", "LOCALIZER"),
+        ("TOPOGRAMM", "TOPOGRAMM"),
+        ("MUELLER", "OT"),
+    ],
+)
+def test_the_first_values_of_image_type_hold_no_name(first: int, value: str, held: str, read: Callable) -> None:
+    values = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    values[first] = value
+    assert read("ImageType", values)[first] == held
+
+
+def person(name: str, keyword: str = "PhysiciansOfRecord") -> Dataset:
+    ds = Dataset()
+    setattr(ds, keyword, name)
+    return ds
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"PhysiciansOfRecord": "MUELLER^HANS"},
+        {"ConsultingPhysicianName": "M\u00dcLLER^HANS"},
+        {"RequestAttributesSequence": [person("MUELLER^HANS", "RequestingPhysician")]},
+        {"ContributingEquipmentSequence": [person("MUELLER", "OperatorsName")]},
+    ],
+)
+def test_every_person_of_the_data_set_counts(more: dict, read: Callable) -> None:
+    assert read("ManufacturerModelName", "MUELLER", SpecificCharacterSet="ISO_IR 100", **more) == ""
+    assert read("ManufacturerModelName", "Ingenia", **more) == "Ingenia"
+
+
+def test_the_frames_are_not_searched_for_persons() -> None:
+    ds = Dataset()
+    ds.PatientName = "ZIMMERMANN^ANNA"
+    ds.PerFrameFunctionalGroupsSequence = [person("MUELLER")] * 3
+    assert personal_words(ds) == {"ZIMMERMANN", "ANNA"}
+    assert clean("ANNA_ZIMMERMANN", personal_words(ds)) == "" and clean("MUELLER", personal_words(ds)) == "MUELLER"
