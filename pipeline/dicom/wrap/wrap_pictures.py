@@ -5,6 +5,7 @@ A format that Pillow would silently reduce or misread (16-bit colour, inverted f
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ _COLOUR = {"P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr"}
 # TIFF 6.0 section 8; Pillow inverts WhiteIsZero for up to 8 bits only, and does not open these deeper ones at all.
 _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339
 _WHITE_IS_ZERO = 0
-_UNSIGNED = 1  # Sample Format, and its default; Pillow opens unsigned values of 32 bits as signed ones
+_UNSIGNED, _SIGNED = 1, 2  # Sample Format, 1 by default; Pillow swaps them at 32 bits, and opens 8 bits as unsigned
+_FORMATS = {1: "unsigned integers", 2: "signed integers", 3: "floats"}
 for _order, _end in ((b"MM", "B"), (b"II", "")):
     TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, (1,), 1, (16,), ()), (f"I;16{_end}", f"I;16{_end}"))
     TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, (2,), 1, (16,), ()), ("I", f"I;16{_end}S"))
@@ -71,11 +73,11 @@ def read_pages(path: Path, limits: DecodeLimits) -> Picture:
                 if image.width * image.height * count * 4 > limits.decoded_bytes:
                     raise too_many(limits)
                 _refuse_deep_colour(image, path)
+                _refuse_transparent_grey(image, path)
                 ratio = _lossy_ratio(image, path)
                 pages = [_read_page(frame) for frame in ImageSequence.Iterator(image)]
         except UnidentifiedImageError:
-            sentence = "The file is not a PNG, JPEG or TIFF, or it is damaged. Create it again."
-            raise Rejected(RejectionCode.DECODE_FAILED, sentence) from None
+            raise _unidentified(path) from None
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
             raise too_many(limits) from None
     if len({frame.shape for frame, _ in pages}) > 1:
@@ -94,8 +96,11 @@ def _read_page(frame: Image.Image) -> tuple[np.ndarray, list[str]]:
     mode = frame.mode
     upright, turned = _upright(frame, tags.get(_ORIENTATION))
     values, coloured = to_grey(upright)
-    if mode == "I" and bits == 32 and tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED:
+    sample = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
+    if mode == "I" and bits == 32 and sample == _UNSIGNED:
         values = values.view(np.uint32)
+    if mode == "L" and bits == 8 and sample == _SIGNED:
+        values = values.view(np.int8)
     inverted = ""
     if white_is_zero and mode not in ("1", "L"):
         values, inverted = _inverted(values, mode, bits), "white was zero"
@@ -120,6 +125,43 @@ def _inverted(values: np.ndarray, mode: str, bits: int) -> np.ndarray:
             "unknown range. Save it with PhotometricInterpretation 1.",
         )
     return -1 - values if mode == "I" else np.invert(values)
+
+
+def _unidentified(path: Path) -> Rejected:
+    """Return the rejection of a file that Pillow does not open: of a TIFF, with the properties that it lacks."""
+    try:
+        with path.open("rb") as stream:
+            directory = TiffImagePlugin.ImageFileDirectory_v2(stream.read(8))
+            stream.seek(directory.next)
+            directory.load(stream)
+            bits, sample = directory[_BITS], directory.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+            numbers = _FORMATS.get(sample[0], f"SampleFormat {sample[0]}")
+            photometric = directory[_PHOTOMETRIC]
+    except (OSError, SyntaxError, struct.error, ValueError, LookupError, TypeError):
+        sentence = "The file is not a PNG, JPEG or TIFF, or it is damaged. Create it again."
+        return Rejected(RejectionCode.DECODE_FAILED, sentence)
+    return Rejected(
+        RejectionCode.UNSUPPORTED_PIXELS,
+        f"The TIFF holds {bits[0]}-bit {numbers} with PhotometricInterpretation {photometric}, which is not supported. "
+        "Save it with PhotometricInterpretation 1 as integers of 8, 16 or 32 bits or floats of 32 bits.",
+    )
+
+
+def _refuse_transparent_grey(image: Image.Image, path: Path) -> None:
+    """Refuse a grey PNG whose pixels use the value that its tRNS chunk makes transparent (PNG 11.3.2.1)."""
+    value = image.info.get("transparency")
+    if image.format != "PNG" or image.mode not in _GREY or not isinstance(value, int):
+        return
+    with path.open("rb") as stream:
+        depth = stream.read(26)[24]
+    if depth in (2, 4):  # Pillow widens the pixels to 8 bits, but not the value
+        value *= 255 // (2**depth - 1)
+    if np.any(np.asarray(image.convert("L") if image.mode == "1" else image) == value):
+        raise Rejected(
+            RejectionCode.UNSUPPORTED_PIXELS,
+            f"The image is partly transparent: its tRNS chunk makes the grey {value} transparent. Flatten it before "
+            "wrapping.",
+        )
 
 
 def _refuse_deep_colour(image: Image.Image, path: Path) -> None:

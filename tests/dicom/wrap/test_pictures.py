@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,70 @@ def test_white_is_zero_of_a_compressed_tiff(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.tif") as image:
         assert image.tag_v2[262] == 0 and image.info["compression"] == "tiff_lzw"
     np.testing.assert_array_equal(read(tmp_path / "a.tif")[0][0], 65535 - DEEP)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_signed_values_of_8_bits_stay_signed(tmp_path: Path, order: str) -> None:
+    stored = (GREY.astype(int) * 5 - 100).astype(np.int8)
+    np.testing.assert_array_equal(read(tiff(tmp_path / "a.tif", [stored], 1, order))[0][0].astype(int), stored)
+
+
+@pytest.mark.parametrize(
+    ("stored", "photometric", "kind", "words"),
+    [
+        (GREY.astype(np.float64), 1, 3, "64-bit floats with PhotometricInterpretation 1"),
+        (GREY.astype(np.float16), 1, 3, "16-bit floats"),
+        (GREY.astype(np.uint32), 0, 1, "32-bit unsigned integers with PhotometricInterpretation 0"),
+        (GREY.astype(np.int8), 0, 2, "8-bit signed integers with PhotometricInterpretation 0"),
+        (DEEP, 1, 4, "16-bit SampleFormat 4"),
+    ],
+)
+def test_a_tiff_of_unsupported_numbers_says_which(
+    tmp_path: Path, stored: np.ndarray, photometric: int, kind: int, words: str
+) -> None:
+    path = tiff(tmp_path / "a.tif", [stored], photometric)
+    tag = struct.pack("<HHI", 339, 4, 1)
+    whole = path.read_bytes()
+    at = whole.index(tag) + len(tag)
+    path.write_bytes(whole[:at] + struct.pack("<I", kind) + whole[at + 4 :])
+    with pytest.raises(Rejected, match=words) as refused:
+        read(path)
+    assert refused.value.code == RejectionCode.UNSUPPORTED_PIXELS and "Save it with" in refused.value.sentence
+
+
+def test_a_damaged_tiff_is_still_called_damaged(tmp_path: Path) -> None:
+    path = tiff(tmp_path / "a.tif", [GREY.astype(np.float64)], 1)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(Rejected, match="it is damaged"):
+        read(path)
+
+
+def _grey_png(path: Path, depth: int, row: bytes, width: int, transparent: int) -> Path:
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, 1, depth, 0, 0, 0, 0), b"tRNS": struct.pack(">H", transparent)}
+    chunks |= {b"IDAT": zlib.compress(b"\0" + row), b"IEND": b""}
+    out = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks.items():
+        out += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(out)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "width", "used", "unused"),
+    [
+        (1, b"\x00", 8, 0, 1),
+        (2, b"\x19", 4, 2, 3),  # 0 1 2 1
+        (4, b"\x1f", 2, 15, 2),
+        (8, b"\1\2", 2, 2, 3),
+        (16, b"\1\0\0\2", 2, 256, 1),
+    ],
+)
+def test_grey_that_a_png_makes_transparent_is_refused_where_it_occurs(
+    tmp_path: Path, depth: int, row: bytes, width: int, used: int, unused: int
+) -> None:
+    assert read(_grey_png(tmp_path / "a.png", depth, row, width, unused))[0].shape == (1, 1, width)
+    with pytest.raises(Rejected, match="partly transparent"):
+        read(_grey_png(tmp_path / "b.png", depth, row, width, used))
 
 
 def test_white_is_zero_of_floats_has_no_range(tmp_path: Path) -> None:
