@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from pydicom.dataset import Dataset
 from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.persons import clean, personal_words
 from pipeline.dicom.decode.read import read_header
+from pipeline.dicom.decode.terms import is_body_part, is_view
 
 FIELDS = {
     "ConversionType": "conversion_type",
@@ -138,3 +141,54 @@ def test_the_frames_are_not_searched_for_persons() -> None:
     ds.PerFrameFunctionalGroupsSequence = [person("MUELLER")] * 3
     assert personal_words(ds) == {"ZIMMERMANN", "ANNA"}
     assert clean("ANNA_ZIMMERMANN", personal_words(ds)) == "" and clean("MUELLER", personal_words(ds)) == "MUELLER"
+
+
+def test_all_terms_of_annex_l_are_body_parts() -> None:
+    """PS3.16 annex L, as the package highdicom ships it; the table is read without importing the package."""
+    spec = importlib.util.find_spec("highdicom")
+    assert spec is not None and spec.submodule_search_locations
+    table = Path(spec.submodule_search_locations[0]) / "_standard" / "anatomic_regions.json"
+    if not table.exists():
+        pytest.skip("this version of highdicom has no table of anatomic regions")
+    assert [term for term in json.loads(table.read_text()) if not is_body_part(term)] == []
+
+
+BODY_PARTS = """
+CTA_HEAD HEADANGIO CHESTPA CHEST_LAT LOW_EXTREMITY LOWER_EXT NNH PNS PARANASAL PETROUSBONE NECKANGIO RUNOFF SCAPHOID
+CALCANEUM PUBIS BONEAGE BONE_AGE CAP TAP CRANIO COLUNA JOELHO OBERARM KNIEGELENK RIPPEN CHEVILLE POIGNET RACHISLOMBAIRE
+BEKKEN HOOFD HEAD_AND_NECK CHESTANDABDOMEN LONGLEG LT_KNEE KNEE_RT L_HAND ROUTINE_HEAD L5 T12 C2 LSPINE_LAT LEXTREMITY
+"""
+VIEWS = """
+CHEST_PA AP_PORT RLAT LLAT PROFIL FRONTALE LATERALE SCAPULAR_Y INFEROSUPERIOR AXIOLATERAL BITEWING INSPIRATION
+OPEN_MOUTH CROSS_TABLE_LATERAL WEIGHT_BEARING_AP KNEE_SUNRISE
+"""
+# Frequent family names of many languages, and some that begin like a body part.
+FAMILIES = """
+SMITH JOHNSON WILLIAMS BROWN JONES MILLER DAVIS WILSON ANDERSON TAYLOR GARCIA RODRIGUEZ MARTINEZ HERNANDEZ LOPEZ
+GONZALEZ MUELLER SCHMIDT SCHNEIDER FISCHER WEBER MEYER WAGNER BECKER SCHULZ HOFFMANN MARTIN BERNARD DUBOIS DURAND
+LEROY MOREAU ROSSI RUSSO FERRARI ESPOSITO BIANCHI SILVA SANTOS OLIVEIRA COSTA PEREIRA JANSEN BAKKER VISSER NOWAK
+KOWALSKI IVANOV NGUYEN TRAN PHAM WANG ZHANG CHEN LIU KIM LEE PARK CHOI SATO SUZUKI TANAKA KUMAR SINGH KHAN ALI AHMED
+HANSEN JOHANSSON LARSEN VIRTANEN YILMAZ COHEN LEVY LI WU NG HU LE HANDEL ARMAND ARMSTRONG LEGRAND HEADLEY HALSEY
+MAINARDI REARDON
+"""
+
+
+@pytest.mark.parametrize("value", BODY_PARTS.split())
+def test_joined_and_qualified_body_parts_pass(value: str) -> None:
+    assert is_body_part(value) and is_body_part(value.replace("_", " ").lower())
+
+
+@pytest.mark.parametrize("value", VIEWS.split())
+def test_joined_and_qualified_views_pass(value: str) -> None:
+    assert is_view(value) and is_view(value.replace("_", " ").lower())
+
+
+@pytest.mark.parametrize("name", FAMILIES.split())
+def test_a_family_name_is_neither_body_part_nor_view(name: str) -> None:
+    assert not is_body_part(name) and not is_view(name)
+    assert not is_body_part(f"HEAD {name}") and not is_view(f"LATERAL {name}")
+
+
+@pytest.mark.parametrize("value", ["AND", "LOW", "LONG", "ROUTINE", "ANGIO", "AP PORT", "CT"])
+def test_a_word_that_only_qualifies_a_body_part_is_dropped_alone(value: str) -> None:
+    assert not is_body_part(value)
