@@ -206,7 +206,9 @@ def labels_show(context: click.Context, as_json: bool) -> None:
 def rejections(context: click.Context, reveal: bool, everything: bool, as_json: bool) -> None:
     """List rejected files, and series that no detector could score, each with its reason.
 
-    A file that was corrected and has been read since is no longer listed, unless --all is given.
+    A file that was corrected and has been read since under the same name is no longer listed, unless --all is given,
+    nor is a series whose images have all arrived again in other series of its study. A file that was corrected under
+    another name stays listed: nothing in it says which one it replaces. So does an archive refused as a whole.
     """
     from pipeline.data.catalogue.catalogue import Catalogue
     from pipeline.dicom.identity.crosswalk import Crosswalk

@@ -205,8 +205,9 @@ def _again(state: _State, old: dict[str, Any], row: dict[str, Any]) -> Outcome:
         raise Rejected(
             RejectionCode.CONFLICTING_DUPLICATE,
             f"The SOP instance already exists with different pixels (stored {old['pixel_key'][:12]}, this file "
-            f"{row['pixel_key'][:12]}). The first one is kept and nothing was overwritten. Send changed pixels under a "
-            "new SOP Instance UID.",
+            f"{row['pixel_key'][:12]}). The first one is kept and nothing was overwritten. If the pixels were "
+            "changed on purpose, send the whole series again with new Series and SOP Instance UIDs: beside the "
+            "first in its series, a changed image would be a second slice at one position.",
         )
     if (old["content_hash"], old["attributes_hash"]) == (row["content_hash"], row["attributes_hash"]):
         former, frame = old["frame_of_reference_id"], row["frame_of_reference_id"]

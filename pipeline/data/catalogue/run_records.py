@@ -12,10 +12,15 @@ from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.database import chunks
-from pipeline.data.catalogue.schema import FindingRow, NotScored, RunRow, Series, TestOpening, now
-from pipeline.errors import CatalogueError
+from pipeline.data.catalogue.schema import FindingRow, Instance, NotScored, RunRow, Series, TestOpening, now
+from pipeline.errors import CatalogueError, RejectionCode
 from pipeline.types import Finding
 from pipeline.wall_clock import read_utc
+
+_TO_SEND_APART = {
+    *(RejectionCode.MIXED_SIZES, RejectionCode.MIXED_ORIENTATION, RejectionCode.MIXED_SPACING),
+    RejectionCode.DUPLICATE_SLICES,
+}
 
 PENDING = "pending"  # key of a run's summary: what is still to be done with its result, should its process die first
 
@@ -129,7 +134,11 @@ class RunRecords:
             return set(session.scalars(query))
 
     def list_still_not_scored(self) -> list[NotScored]:
-        """Return the latest reason for every series that no detector has ever read, by series."""
+        """Return the latest reason for every series that no detector has ever read, by series.
+
+        A series that is not one stack is left out as soon as its images have all arrived again in series of its study
+        that are not listed.
+        """
         latest = {row.series_id: row for row in self.list_not_scored()}
         with self.reading() as session:
             for part in chunks(set(latest)):
@@ -137,6 +146,9 @@ class RunRecords:
                 for evidence in session.scalars(select(FindingRow.evidence).where(FindingRow.study_id.in_(studies))):
                     for scored in evidence:
                         latest.pop(scored.get("series_id"), None)
+            for series_id in _sent_again(session, set(latest)):
+                if latest[series_id].code in _TO_SEND_APART:
+                    del latest[series_id]
         return list(latest.values())
 
     def open_test(self, run_id: str, purpose: str) -> None:
@@ -166,6 +178,24 @@ def write_findings(session: Session, run_id: str, findings: Sequence[Finding], m
         row = rows.setdefault((finding.study_id, finding.route), FindingRow(model_sha256=model_sha256))
         _fill(row, run_id, finding)
         session.add(row)
+
+
+def _sent_again(session: Session, listed: set[str]) -> set[str]:
+    """Return the listed series whose pixels are all held by series of their study that are not listed."""
+    sent: set[str] = set()
+    columns = (Series.study_id, Instance.series_id, Instance.pixel_key)
+    for part in chunks(listed):
+        studies = select(Series.study_id).where(Series.series_id.in_(part))
+        query = select(*columns).join(Series, Series.series_id == Instance.series_id)
+        pixels: dict[str, set[tuple[str, str]]] = {}
+        elsewhere: set[tuple[str, str]] = set()
+        for study_id, series_id, key in session.execute(query.where(Series.study_id.in_(studies))):
+            if series_id not in listed:
+                elsewhere.add((study_id, key))
+            else:
+                pixels.setdefault(series_id, set()).add((study_id, key))
+        sent |= {series_id for series_id, held in pixels.items() if held <= elsewhere}
+    return sent
 
 
 def _run(session: Session, run_id: str) -> RunRow:

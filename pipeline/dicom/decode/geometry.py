@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import numpy as np
 
 from pipeline.dicom.decode.attributes import Cosines, InstanceAttributes, Vector
-from pipeline.dicom.decode.slice_distance import SPACING_TOLERANCE, measure_distance, rounding_mm
+from pipeline.dicom.decode.slice_distance import SPACING_TOLERANCE, measure_distance, rounding_mm, send_apart
 from pipeline.errors import Rejected, RejectionCode
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def _refuse_mixed(frames: list[Frame]) -> None:
         listed = ", ".join(f"{rows} x {columns}" for rows, columns in sizes[:3])
         raise Rejected(
             RejectionCode.MIXED_SIZES,
-            f"The slices have {len(sizes)} sizes ({listed}); a stack must have one. Send each size as its own series.",
+            f"The slices have {len(sizes)} sizes ({listed}); a stack must have one. {send_apart('size')}",
         )
     cosines = np.array([frame.cosines for frame in frames])
     spread = float(np.ptp(cosines, axis=0).max())
@@ -230,7 +230,7 @@ def _refuse_mixed(frames: list[Frame]) -> None:
         sentence = (
             f"Direction cosines vary by {spread:.4f}, more than {COSINE_TOLERANCE}; a stack must have one orientation."
         )
-        raise Rejected(RejectionCode.MIXED_ORIENTATION, sentence + " Send each orientation as its own series.")
+        raise Rejected(RejectionCode.MIXED_ORIENTATION, f"{sentence} {send_apart('orientation')}")
     spacings = [frame.spacing for frame in frames if frame.spacing is not None]
     uneven = spacings and np.any(np.ptp(spacings, axis=0) > SPACING_TOLERANCE * np.min(spacings, axis=0))
     if uneven or 0 < len(spacings) < len(frames):
@@ -241,7 +241,7 @@ def _refuse_mixed(frames: list[Frame]) -> None:
         )
         raise Rejected(
             RejectionCode.MIXED_SPACING,
-            sentence + "a stack must have one. Send each spacing as its own series.",
+            f"{sentence}a stack must have one. {send_apart('spacing')}",
         )
 
 

@@ -57,8 +57,17 @@ def _refuse_duplicates(gaps: np.ndarray) -> None:
     duplicates = int(np.sum(gaps <= ROUNDING_MM))
     if duplicates:
         of = f"{duplicates} of {len(gaps) + 1}"
-        sentence = f"{of} slices have the position of another; a stack has one per position. Send them separately."
+        sentence = f"{of} slices have the position of another; a stack has one per position. "
+        sentence += send_apart("set of positions")
         raise Rejected(RejectionCode.DUPLICATE_SLICES, sentence)
+
+
+def send_apart(what: str) -> str:
+    """Return the advice to send one series as several; the same UIDs would contradict what has arrived."""
+    return (
+        f"Send each {what} as its own series, with new Series and SOP Instance UIDs; once all images have arrived so, "
+        "this series is no longer listed."
+    )
 
 
 def _uneven(gaps: np.ndarray, step: float, missing: int) -> Rejected:

@@ -267,6 +267,38 @@ def test_a_series_that_is_not_scored_is_news_once(
     assert [row.code for row in catalogue.list_still_not_scored()] == ["localiser"]
 
 
+@pytest.mark.parametrize(
+    ("study", "keys", "refused", "listed"),
+    [
+        ("S", "ab", False, ["mixed-sizes"]),
+        ("S", "abc", False, []),
+        ("S", "abc", True, ["mixed-sizes", "no-contrast"]),
+        ("T", "abc", False, ["mixed-sizes"]),
+    ],
+    ids=["one image missing", "all sent again", "refused again", "another study"],
+)
+def test_a_refused_series_leaves_the_list_when_its_images_have_arrived_in_others(
+    catalogue: Catalogue,
+    ids_of: Callable[..., Ids],
+    attributes: InstanceAttributes,
+    study: str,
+    keys: str,
+    refused: bool,
+    listed: list[str],
+) -> None:
+    sent = [("S", "old", key) for key in "abc"] + [(study, f"new {key}", key) for key in keys]
+    many = [ids_of(f"{series} {key}", study=study, series=series) for study, series, key in sent]
+    with catalogue.session() as session:
+        for ids, (_, _, key) in zip(many, sent, strict=True):
+            catalogue.add_instance(session, ids, attributes, pixel_key=key * 64)
+    run = catalogue.start_run("score", "ct")
+    catalogue.add_not_scored(run, [(many[0].series_id, "mixed-sizes", "Two sizes.")])
+    if refused:
+        catalogue.add_not_scored(run, [(many[-1].series_id, "no-contrast", "One grey.")])
+    assert sorted(row.code for row in catalogue.list_still_not_scored()) == listed
+    assert len(catalogue.list_not_scored()) == 1 + refused
+
+
 def test_opening_the_test_set_is_on_record(catalogue: Catalogue) -> None:
     run_id = catalogue.start_run("evaluate")
     catalogue.open_test(run_id, "final table")
