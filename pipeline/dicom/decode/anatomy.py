@@ -108,9 +108,7 @@ class Lexicon:
     def allows(self, value: str) -> bool:
         """Return whether all words of a code in capitals are allowed; one letter (C of a spine) always is."""
         parts = [part for part in _SPLIT.split(value) if len(part) > 1]
-        named = [
-            bool(_compiled(self.word).fullmatch(part)) or (self.short_suffices and part in self.short) for part in parts
-        ]
+        named = [self._suffices(part) for part in parts]
         if not any(named):
             return not parts
         return all(has or self._is_beside(part) for has, part in zip(named, parts, strict=True))

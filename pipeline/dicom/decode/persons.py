@@ -25,6 +25,7 @@ _LONG = frozenset(
     map(tag_of, ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "WaveformSequence"))
 )
 _DEEPEST, _MOST_ITEMS = 3, 20
+_SHORTEST_JOINED = 5
 _WORD = re.compile(r"[^A-Z0-9]+")
 _COMPONENT = re.compile(r"[\\^=]+")
 _LETTERS = str.maketrans({"Ø": "O", "Æ": "AE", "Œ": "OE", "Ł": "L", "Đ": "D", "Ð": "D", "Þ": "TH", "ẞ": "SS"})
@@ -96,15 +97,22 @@ def clean(value: str, personal: frozenset[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _names_person(value: str, personal: frozenset[str]) -> bool:
-    pattern = _pattern(personal)
-    return any(word in personal or pattern.fullmatch(word) for word in _split(value))
+    return any(word in personal or _is_joined(word, personal) for word in _split(value))
 
 
-@lru_cache(maxsize=256)
-def _pattern(personal: frozenset[str]) -> re.Pattern[str]:
-    """Return the pattern of two personal words or more, joined, one of which has three letters."""
-    words = "|".join(sorted((word for word in personal if word.isalpha()), key=len, reverse=True))
-    return re.compile(rf"(?=.{{5}})(?:{words})(?:{words})+" if words else r"(?!)")
+def _is_joined(word: str, personal: frozenset[str]) -> bool:
+    """Return whether a word of five letters or more is made of personal words.
+
+    Each place is reached once, so that a name of equal letters costs no more than another one.
+    """
+    if len(word) < _SHORTEST_JOINED or not word.isalpha():
+        return False
+    reached = [True] + [False] * len(word)
+    for start in (place for place in range(len(word)) if reached[place]):
+        for part in personal:
+            if word.startswith(part, start):
+                reached[start + len(part)] = True
+    return reached[-1]
 
 
 def _person_names(ds: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:

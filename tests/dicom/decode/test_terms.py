@@ -192,3 +192,8 @@ def test_a_family_name_is_neither_body_part_nor_view(name: str) -> None:
 @pytest.mark.parametrize("value", ["AND", "LOW", "LONG", "ROUTINE", "ANGIO", "AP PORT", "CT"])
 def test_a_word_that_only_qualifies_a_body_part_is_dropped_alone(value: str) -> None:
     assert not is_body_part(value)
+
+
+def test_a_name_of_equal_letters_costs_no_more() -> None:
+    personal = frozenset({"BBB", "BB", "BBBB"})
+    assert clean("B" * 63 + "C", personal) and not clean("B" * 64, personal)
