@@ -24,6 +24,7 @@ def scan_data(
     history: Sequence[Told] = (),
     heatmap: bool = True,
     hanging: Hanging = NO_HANGING,
+    most_points: int = 0,
 ) -> dict[str, Any]:
     """Return the viewer's data as JSON; it has no pseudonyms; series and slices are numbered.
 
@@ -34,6 +35,7 @@ def scan_data(
         history: decisions that the reader may see; the regions of those that are valid are shown.
         heatmap: whether the reader may see what the model saw; else the most unusual images are not named either.
         hanging: layout and window with which the page opens.
+        most_points: corners that a drawn region may have.
     """
     scored = scored_series(finding)
     worst = worst_places(finding, stacks) if heatmap else []
@@ -51,6 +53,7 @@ def scan_data(
         ],
         "hanging": hanging.model_dump(mode="json"),
         "layout": stacks.layout,
+        "most_points": most_points,
         "regions": [region for decision in history if (region := _region(decision, stacks)) is not None],
     }
 

@@ -19,7 +19,7 @@ class Region(BaseModel):
     stack: int = Field(ge=0)
     index: int = Field(ge=0)
     layout: str = ""
-    points: list[tuple[float, float]] = Field(min_length=3, max_length=2000)
+    points: list[tuple[float, float]] = Field(min_length=3)
 
 
 def read_region(text: str, stacks: Stacks) -> dict[str, Any] | None:

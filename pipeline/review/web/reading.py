@@ -52,9 +52,10 @@ def scan_page(
     if not room.review.policy.first_look:
         room.review.first_looks.end(finding_id, "", viewer.actor)
     heatmap = room.review.first_looks.has_ended(finding_id, viewer.actor)
+    hanging, most_points = room.review.hangings.of(finding.route), room.review.policy.region_points
     context = {
         "scan": {
-            **scan_data(finding, stacks, row.revealed, history, heatmap, room.review.hangings.of(finding.route)),
+            **scan_data(finding, stacks, row.revealed, history, heatmap, hanging, most_points),
             "earlier": earlier_words(room, finding.study_id, viewer),
         },
         "patient": read_scan_facts(room.catalogue, [finding.study_id]).get(finding.study_id, NOTHING).patient,

@@ -56,13 +56,13 @@ def scan(enter: Callable[..., int]) -> int:
     return enter("drawn", [np.stack([ramp] * 5)], modality="MR")
 
 
-def to_draw(page: Any, number: int = 0) -> Any:
+def to_draw(page: Any, number: int = 0, ready: str = "0/2") -> Any:
     """Open a scan, or load the page again, and take the pen."""
     if number:
         page.goto(f"/scan/{number}")
     else:
         page.reload()
-    page.wait_for_selector("#viewer[data-ready='0/2']", timeout=READY_MS)
+    page.wait_for_selector(f"#viewer[data-ready='{ready}']", timeout=READY_MS)
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("g")
     return page
@@ -185,3 +185,113 @@ def test_no_key_or_button_fails_before_the_first_image(page: Any, scan: int) -> 
     assert page.get_attribute("#viewer", "data-ready") is None, "an image was there too early for this test"
     page.evaluate("sessionStorage.clear()")
     page.wait_for_selector("#viewer[data-ready]", timeout=READY_MS)
+
+
+def test_a_line_that_is_being_drawn_is_not_signed_around(page: Any, scan: int, room: Any) -> None:
+    to_draw(page, scan)
+    with saved(page):
+        before = draw(page, -150)
+    page.keyboard.press("c")
+    x, y = press(page)
+    for right, down in ((90, 0), (90, 90)):
+        page.mouse.move(x + right, y + down, steps=4)
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#unsigned:not([hidden])")
+    assert "NOT SIGNED" in page.inner_text("#unsigned") and "A line is being drawn." in page.inner_text("#unsigned")
+    page.mouse.up()
+    drawn = region(page)
+    assert drawn["points"][0] != before["points"][0]
+    with page.expect_response(re.compile("/decision$")):
+        page.keyboard.press("Enter")
+    page.wait_for_selector("#last-decided:not([hidden])", timeout=READY_MS)
+    from pipeline.review.permissions import Actor
+
+    [decision] = room.review.decisions.read_history(scan, Actor("ann", "reader"))
+    assert decision.region["points"] == drawn["points"]
+
+
+def test_a_region_of_other_images_stays_in_its_own_draft(page: Any, scan: int, room: Any) -> None:
+    from pipeline.review.drafts import Typed
+    from pipeline.review.permissions import Actor
+
+    other = {"stack": 0, "index": 1, "points": [[1, 1], [9, 1], [9, 9]], "layout": "of other images"}
+    to_draw(page, scan)
+    room.review.drafts.save(scan, Typed(comment="other", region=json.dumps(other)), "", Actor("ann", "reader"), "other")
+    with saved(page):
+        own = draw(page)
+    with saved(page):
+        page.click("text=Put this into the form")
+    press(page)
+    page.mouse.up()
+    page.wait_for_timeout(900)  # a draft would be saved by now
+    assert page.input_value("#comment") == "other" and region(page) == other
+    assert "draw it again" in page.inner_text("#region-words")
+    assert {json.dumps(one) for one in drafts(room, scan)} == {json.dumps(other), json.dumps(own)}
+    to_draw(page)
+    page.wait_for_timeout(900)
+    assert region(page) == other and other in drafts(room, scan)
+    with saved(page):
+        page.click("[data-erase]")
+    assert region(page) is None and page.inner_text("#region-words") == "none drawn"
+
+
+def test_the_words_about_a_region_name_its_series(page: Any, enter: Callable[..., int]) -> None:
+    images = np.stack([np.full((64, 64), 900, np.uint16)] * 5)
+    to_draw(page, enter("two series", [images, images], modality="MR"))
+    draw(page)
+    assert page.inner_text("#region-words").startswith("drawn on image 3 of series 1 (MR")
+    page.keyboard.press("v")
+    page.wait_for_selector("#viewer[data-ready^='1/']", timeout=READY_MS)
+    assert page.inner_text("#region-words").startswith("drawn on image 3 of series 1 (MR"), "it is not on display"
+    drawn = draw(page)
+    assert page.inner_text("#region-words").startswith(f"drawn on image {drawn['index'] + 1} of series 2 (MR")
+
+
+def test_nothing_moves_under_the_pen(page: Any, enter: Callable[..., int]) -> None:
+    """Not by the wheel, a key, another layout, or a second finger, which does not end the line either."""
+    place = "(({scale, translation}) => [scale, translation.x, translation.y])(cornerstone.getViewport(main))"
+    place = f"(() => {{ const main = document.getElementById('pane-main'); return {place}; }})()"
+    image = np.add.outer(np.arange(64, dtype=np.uint16), np.arange(64, dtype=np.uint16)) * 30 + 200
+    to_draw(page, enter("one image", [image[None]], modality="DX"), ready="0/0")
+    page.keyboard.press("+")
+    before = page.evaluate(place)
+    x, y = press(page)
+    page.mouse.move(x + 90, y, steps=4)
+    page.mouse.wheel(0, 100)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    finger = page.context.new_cdp_session(page)
+    for kind, points in (
+        ("touchStart", [(x - 200, y - 90)]), ("touchMove", [(x - 150, y)]), ("touchEnd", []),
+    ):  # fmt: skip
+        touched = [{"x": across, "y": down} for across, down in points]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touched})
+    for key in ("+", "-", "-", "0", "2"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(300)
+    assert page.evaluate(place) == before
+    page.mouse.move(x + 90, y + 90, steps=4)
+    page.mouse.up()
+    corners = np.array(region(page)["points"])
+    assert corners[:, 0].min() > 30 and len(corners) >= 3, "the finger is left of where the line begins"
+    page.wait_for_timeout(300)
+    width = page.evaluate("document.querySelector('#pane-main canvas.cornerstone-canvas').width")
+    assert abs(width - page.locator("#pane-main").bounding_box()["width"]) <= 2, "the pane is smaller by now"
+    page.keyboard.press("1")
+    page.keyboard.press("-")
+    assert page.evaluate(place) != before
+
+
+def test_a_line_has_no_more_corners_than_may_be_signed(
+    page: Any, scan: int, room: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = room.review.policy.model_copy(update={"region_points": 4})
+    monkeypatch.setattr(room.review, "policy", policy)
+    monkeypatch.setattr(room.review.decisions, "_policy", policy)
+    to_draw(page, scan)
+    assert len(draw(page)["points"]) == 4
+    page.keyboard.press("c")
+    with page.expect_response(re.compile("/decision$")) as answer:
+        page.keyboard.press("Enter")
+    assert answer.value.headers["x-decided"] == "1"

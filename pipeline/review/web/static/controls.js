@@ -8,11 +8,12 @@ export function bindMouse(element, view, spot) {
   const { state, regions, level } = view;
   let last = null;
   element.addEventListener("pointerdown", (event) => {
+    if (last || regions.drawing) return; // a further finger: the first one goes on
     if (event.target.closest("button, input, select, a") || !spot.pane.image) return;
     element.setPointerCapture(event.pointerId);
     element.focus({ preventScroll: true });
     const tool = event.button === 1 ? "pan" : event.button === 2 ? "zoom" : state.tool;
-    last = { x: event.pageX, y: event.pageY, tool: tool === "region" && !spot.draws ? "window" : tool };
+    last = { pointer: event.pointerId, x: event.pageX, y: event.pageY, tool: tool === "region" && !spot.draws ? "window" : tool };
     if (last.tool === "region") {
       view.stay();
       regions.begin(spot.pane.point(event));
@@ -20,7 +21,7 @@ export function bindMouse(element, view, spot) {
     if (last.tool === "ruler") spot.measure.begin(spot.pane.point(event));
   });
   element.addEventListener("pointermove", (event) => {
-    if (!spot.pane.image) return;
+    if (!spot.pane.image || (last && last.pointer !== event.pointerId)) return;
     spot.measure.probe(spot.pane.point(event));
     if (!last) return;
     const moved = { x: event.pageX - last.x, y: event.pageY - last.y };
@@ -35,10 +36,11 @@ export function bindMouse(element, view, spot) {
       lead.change({ translation: { x: x + moved.x / viewport.scale, y: y + moved.y / viewport.scale } });
     } else level(moved.y / 16, moved.x / 16, lead);
   });
-  for (const event of ["pointerup", "pointercancel"]) {
-    element.addEventListener(event, () => {
-      if (last && last.tool === "region") regions.end();
-      if (last && last.tool === "ruler") spot.measure.end();
+  for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    element.addEventListener(name, (event) => {
+      if (!last || last.pointer !== event.pointerId) return;
+      if (last.tool === "region") regions.end();
+      if (last.tool === "ruler") spot.measure.end();
       last = null;
     });
   }
@@ -49,7 +51,7 @@ export function bindMouse(element, view, spot) {
     "wheel",
     (event) => {
       event.preventDefault();
-      if (!spot.pane.image) return;
+      if (!spot.pane.image || regions.drawing) return;
       if (event.ctrlKey || spot.count() === 1) return spot.lead().zoom(event.deltaY < 0 ? 1.1 : 1 / 1.1);
       turned += event.deltaY;
       const steps = Math.trunc(turned / 40);

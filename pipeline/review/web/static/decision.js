@@ -67,11 +67,14 @@ watchLengths();
 
 async function send(form) {
   if (busy) return;
+  const isDecision = form.id === "decide";
+  const title = isDecision ? "NOT SIGNED" : "NOT WITHDRAWN";
+  const goes = document.dispatchEvent(new Event("decision-leaving", { cancelable: true }));
+  if (!goes) return notSigned("A line is being drawn. Finish it first: it is not part of the decision yet.", { title });
   busy = true;
   const button = form.querySelector("button[type=submit]");
   button.disabled = true;
   button.dataset.words = button.textContent;
-  const isDecision = form.id === "decide";
   const fields = new FormData(form);
   if (isDecision) fields.set("former", drafts.former.join(" "));
   const typedSince = isDecision ? drafts.signing() : () => false;
@@ -83,7 +86,7 @@ async function send(form) {
     swap(await answer.text(), typedSince);
   } catch (failure) {
     failed = form;
-    notSigned(failure.message, { title: isDecision ? "NOT SIGNED" : "NOT WITHDRAWN", reload: failure.reload });
+    notSigned(failure.message, { title, reload: failure.reload });
     if (isDecision) drafts.refused(Boolean(failure.status));
     if (isDecision) drafts.changed();
   } finally {

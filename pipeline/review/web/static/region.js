@@ -4,13 +4,12 @@
 
 const FIELD = "region";
 const FEWEST = 3; // points that enclose something
-const MOST = 2000;
 const NEAREST = 1.5; // least distance in pixels between two points of the line
 
 // Return evenly spaced points of the line, at most as many as a decision may hold.
-function thinned(points) {
-  const step = Math.ceil(points.length / MOST);
-  return points.filter((_, place) => place % step === 0);
+function thinned(points, most) {
+  const count = Math.min(points.length, most);
+  return Array.from({ length: count }, (_, place) => points[Math.floor((place * points.length) / count)]);
 }
 
 function encloses(line) {
@@ -23,23 +22,29 @@ export class Regions {
     Object.assign(this, { scan, where, changed, region: null, stroke: null });
     this.load();
     for (const event of ["decision-shown", "draft-shown"]) document.addEventListener(event, () => this.load());
+    document.addEventListener("decision-leaving", (event) => this.drawing && event.preventDefault());
     document.addEventListener("click", (event) => {
       if (event.target.closest("[data-erase]")) this.clear();
     });
   }
 
-  // Take over the region that a draft brought along.
+  // Take over the region that the form shows. One of other images cannot be drawn here: its draft keeps it as it is.
   load() {
     const field = document.querySelector(`[name=${FIELD}]`);
-    const region = JSON.parse((field && field.value) || "null");
-    if (field && !region) this.region = null;
-    if (region && region.layout === this.scan.layout) {
-      this.region = { ...region, points: region.points.map((point) => point.map((value) => value + 0.5)) };
-    }
-    this.keep();
+    if (!field) return;
+    const region = JSON.parse(field.value || "null");
+    const fits = Boolean(region) && region.layout === this.scan.layout;
+    this.region = fits
+      ? { ...region, points: region.points.map((point) => point.map((value) => value + 0.5)) }
+      : null;
+    if (fits || !region) this.keep();
+    else this.say("images were added since it was drawn: draw it again, or erase it");
     this.changed();
+  }
+
+  say(text) {
     const words = document.getElementById("region-words");
-    if (words && region && !this.region) words.textContent = "images were added since it was drawn: draw it again";
+    if (words) words.textContent = text;
   }
 
   get drawing() {
@@ -47,6 +52,7 @@ export class Regions {
   }
 
   begin(point) {
+    if (this.stroke) return;
     const [stack, index] = this.where();
     this.stroke = { stack, index, points: [[point.x, point.y]] };
   }
@@ -60,9 +66,12 @@ export class Regions {
   }
 
   end() {
-    if (encloses(this.stroke)) this.region = this.stroke;
+    const line = this.stroke;
     this.stroke = null;
-    this.keep();
+    if (encloses(line)) {
+      this.region = line;
+      this.keep();
+    }
     this.changed();
   }
 
@@ -79,14 +88,20 @@ export class Regions {
     const rounded = this.region && {
       ...this.region,
       layout: this.scan.layout,
-      points: thinned(this.region.points).map((point) => point.map((value) => Math.round((value - 0.5) * 10) / 10)),
+      points: thinned(this.region.points, this.scan.most_points).map((point) => point.map((value) => Math.round((value - 0.5) * 10) / 10)),
     };
     const value = rounded ? JSON.stringify(rounded) : "";
     const differs = value !== field.value;
     field.value = value;
     if (differs) field.dispatchEvent(new Event("change", { bubbles: true })); // so that the draft is saved
-    const words = document.getElementById("region-words");
-    if (words) words.textContent = rounded ? `drawn on image ${rounded.index + 1}` : "none drawn";
+    this.say(rounded ? `drawn on ${this.name(rounded)}` : "none drawn");
+  }
+
+  // The image of a region in words, with its series where the scan has several: it may not be the one on display.
+  name({ stack, index }) {
+    const image = `image ${index + 1}`;
+    const { stacks } = this.scan;
+    return stacks.length > 1 ? `${image} of series ${stack + 1} (${stacks[stack]?.title})` : image;
   }
 
   // Draw the current region, and dashed those of the valid decisions.

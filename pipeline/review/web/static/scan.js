@@ -311,7 +311,7 @@ const actions = {
     async flicker() {
       if (!(await endFirstLook())) return;
       if (flicker.on) flicker.stop();
-      else (state.part ? show(state.stack, state.index) : Promise.resolve()).then(() => flicker.start());
+      else (state.part ? show(state.stack, state.index) : Promise.resolve()).then(() => regions.drawing || flicker.start());
     },
     fit() {
       panes.main.fit();
@@ -440,6 +440,7 @@ const view = {
 
 function startPanes() {
   panes.main = new Pane(by("pane-main"), drawOver);
+  panes.main.isStill = () => regions.drawing;
   const elements = { words: by("probe-words"), bar: by("scale-bar"), unit: () => stackNow().unit, changed: sayLength };
   measure = new Measure(panes.main, () => here().join("/"), elements);
   beside = [...document.querySelectorAll("[data-beside]")].map((element) => new Beside(element, view, sources));

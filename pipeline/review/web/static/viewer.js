@@ -14,6 +14,8 @@ export class Pane {
     this.look = null; // saved window and inversion of the originals, while an image with its own values is shown
     this.draw = draw;
     this.afterResize = resized;
+    this.isStill = () => false; // while a line is drawn, the image stays where it is under the pen
+    this.resizes = false; // once it may move again
     cornerstone.enable(element);
     element.addEventListener(cornerstone.EVENTS.IMAGE_RENDERED, (event) => this.rendered(event.detail));
     new ResizeObserver(() => this.resized()).observe(element);
@@ -38,14 +40,19 @@ export class Pane {
     this.image = image;
     cornerstone.displayImage(this.element, image);
     const place = { x: translation.x / ratio, y: translation.y / ratio };
-    this.change({ scale: scale * ratio, translation: place, ...(image.own ? ownLook(image) : this.look) });
+    this.set({ scale: scale * ratio, translation: place, ...(image.own ? ownLook(image) : this.look) });
   }
 
   get viewport() {
     return this.image ? cornerstone.getViewport(this.element) : null;
   }
 
-  change(values) {
+  change({ scale, translation, ...look }) {
+    const place = Object.entries({ scale, translation }).filter(([, value]) => value !== undefined && !this.isStill());
+    this.set({ ...look, ...Object.fromEntries(place) });
+  }
+
+  set(values) {
     if (!this.image) return;
     const viewport = this.viewport;
     Object.assign(viewport, { ...values, voi: { ...viewport.voi, ...(values.voi || {}) } });
@@ -53,6 +60,7 @@ export class Pane {
   }
 
   fit() {
+    if (this.isStill()) return;
     cornerstone.resize(this.element, true);
     this.change({ translation: { x: 0, y: 0 } });
   }
@@ -65,6 +73,8 @@ export class Pane {
 
   resized() {
     if (!this.image || !this.element.clientWidth) return;
+    this.resizes = this.isStill();
+    if (this.resizes) return;
     cornerstone.resize(this.element, true);
     this.afterResize();
   }
@@ -98,7 +108,8 @@ export class Pane {
   }
 
   redraw() {
-    if (this.image) cornerstone.updateImage(this.element);
+    if (this.resizes && !this.isStill()) this.resized();
+    else if (this.image) cornerstone.updateImage(this.element);
   }
 }
 
