@@ -20,7 +20,7 @@ from pipeline.data.catalogue.review_schema import OUTCOMES, Decision, ReadingEnt
 from pipeline.data.catalogue.review_schema import Draft as DraftRow
 from pipeline.data.catalogue.schema import FindingRow, now
 from pipeline.review.permissions import Actor
-from pipeline.review.refusals import check_id, unknown
+from pipeline.review.refusals import Overtaken, check_id, unknown
 from pipeline.review.region import draws
 from pipeline.review.text import clean_text
 
@@ -63,17 +63,20 @@ class Drafts:
         actor: Actor,
         window: str = "",
         drawn: Mapping[str, Any] | None = None,
+        after: int | None = None,
     ) -> int:
         """Save a window's draft in place of its earlier one; return its version, 0 if nothing is left to keep.
 
         An empty draft deletes the earlier one, and so does one that says what was signed: nothing is left to sign. One
         that bears the `token` of a form that was signed arrives late, and is ignored. `drawn` is the region of `typed`
-        with its image, see `draws`; None if nothing was drawn, or nobody can tell on which image.
+        with its image, see `draws`; None if nothing was drawn, or nobody can tell on which image. `after` is the
+        version that the window knew when it sent this; None replaces any.
 
         Raises:
             UnknownFinding: the finding is not on the list.
             BadText: a text cannot be stored.
             NotAllowed: the actor may not decide.
+            Overtaken: the window has saved a version later than `after`, as when a page is left during a save.
         """
         actor.require("decide")
         values = _values(typed)
@@ -82,7 +85,11 @@ class Drafts:
                 raise unknown(finding_id)
             if token and session.scalar(select(Decision.id).where(Decision.token == token)) is not None:
                 return 0
-            session.execute(delete(DraftRow).where(_of(finding_id, actor.name), DraftRow.window_name == window))
+            own = and_(_of(finding_id, actor.name), DraftRow.window_name == window)
+            latest = session.scalar(select(DraftRow.version).where(own))
+            if after is not None and latest is not None and latest > after:
+                raise Overtaken(latest)
+            session.execute(delete(DraftRow).where(own))
             if not any(values.values()) or _is_signed(session, finding_id, values, drawn, actor.name):
                 return 0
             row = DraftRow(finding_id=finding_id, reader=actor.name, window_name=window, saved_at=now(), **values)

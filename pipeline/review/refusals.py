@@ -33,6 +33,20 @@ class BadInput(ReviewError):
     """A value is not an allowed value."""
 
 
+class Overtaken(ReviewError):
+    """A save of a draft arrived after a newer one of its window; `version` is the newer one's."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"A newer text of this window is kept already, as version {version}. Save again to replace it."
+        )
+        self.version = version
+
+    def __reduce__(self) -> tuple[type[Overtaken], tuple[int]]:
+        """Keep the version when the error crosses a process boundary."""
+        return type(self), (self.version,)
+
+
 class LoginRefused(ReviewError):
     """Name and password do not match; the message does not say which is wrong."""
 

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 from pipeline.data.catalogue.schema import now
 from pipeline.errors import NightreadError
 from pipeline.review.drafts import WINDOW, Kept, Typed
+from pipeline.review.refusals import Overtaken
 from pipeline.review.web.access import CheckedForm, Decider, FindingId, Reader, RoomHere
 from pipeline.review.web.app_state import Room
 from pipeline.review.web.drawn_region import read_region
@@ -31,10 +32,18 @@ def drafts(finding_id: FindingId, room: RoomHere, reader: Decider) -> JSONRespon
 
 @router.post("")
 async def save(finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> JSONResponse:
-    """Save what is typed and not signed; the answer has its version, and what other windows hold."""
-    version = await run_in_threadpool(_save, room, finding_id, form, str(form.get("token", ""))[:64], reader)
+    """Save what is typed and not signed; the answer has its version, and what other windows hold.
+
+    A save that a newer one of its window has overtaken changes nothing: the answer has the newer one's version, and
+    a window that is still open sends its text again.
+    """
+    overtaken = {}
+    try:
+        version = await run_in_threadpool(_save, room, finding_id, form, str(form.get("token", ""))[:64], reader)
+    except Overtaken as error:
+        version, overtaken = error.version, {"overtaken": True}
     held = await run_in_threadpool(list_drafts, room, finding_id, reader)
-    return JSONResponse({"version": version, "drafts": held})
+    return JSONResponse({"version": version, "drafts": held, **overtaken})
 
 
 @router.post("/discard")
@@ -67,7 +76,8 @@ def _save(room: Room, finding_id: int, form: FormData, token: str, reader: Reade
         drawn = read_region(fields.region, room.stacks.read(room.read_finding(finding_id).study_id))
     except NightreadError:
         drawn = None  # it is kept as it was typed all the same, and refused when it is signed
-    return room.review.drafts.save(finding_id, fields, token, reader.actor, window_of(form), drawn)
+    after = _number(form, "after") if "after" in form else None
+    return room.review.drafts.save(finding_id, fields, token, reader.actor, window_of(form), drawn, after)
 
 
 def keep_refused(room: Room, finding_id: int, form: FormData, reader: Reader) -> tuple[Typed, int, str]:

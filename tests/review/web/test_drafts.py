@@ -296,3 +296,15 @@ def test_a_draft_that_no_database_can_store_is_refused_in_words(browser: Open, l
     one = browser("ann")
     answer = one.post(f"/scan/{listed[0]}/draft", {"comment": "a \0 b", "csrf": one.csrf()}, accept="*/*")
     assert (answer.status_code, "NUL" in answer.json()["detail"]) == (409, True)
+
+
+def test_a_save_that_a_newer_one_overtook_changes_nothing(browser: Open, listed: list[int]) -> None:
+    one, number = browser("ann"), listed[0]
+    first = save(one, number, "w1", comment="n")["version"]
+    last = save(one, number, "w1", comment="nodule, upper")  # as the page is left: nothing may stop it
+    late = save(one, number, "w1", comment="nodule", after=str(first))
+    assert (late["overtaken"], late["version"]) == (True, last["version"]) and texts(late) == ["nodule, upper"]
+    again = save(one, number, "w1", comment="nodule", after=str(late["version"]))
+    assert texts(again) == ["nodule"] and "overtaken" not in again
+    other = save(one, number, "w2", comment="of another window", after="0")
+    assert texts(other) == ["of another window", "nodule"]

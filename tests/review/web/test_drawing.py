@@ -295,3 +295,19 @@ def test_a_line_has_no_more_corners_than_may_be_signed(
     with page.expect_response(re.compile("/decision$")) as answer:
         page.keyboard.press("Enter")
     assert answer.value.headers["x-decided"] == "1"
+
+
+def test_the_last_line_of_a_page_that_is_left_wins(page: Any, scan: int, room: Any) -> None:
+    """The save under way when it is left arrives after the last one, and does not replace it."""
+    held: list[Any] = []
+    to_draw(page, scan)
+    page.route("**/draft", lambda route: held.append(route) if not held else route.continue_())
+    draw(page, -150)
+    page.wait_for_timeout(900)
+    last = draw(page)
+    with saved(page):
+        page.evaluate("window.dispatchEvent(new Event('pagehide'))")
+    assert drafts(room, scan) == [last]
+    answer = held[0].fetch()
+    assert answer.json()["overtaken"] and drafts(room, scan) == [last]
+    held[0].fulfill(response=answer)

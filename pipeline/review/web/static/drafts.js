@@ -114,25 +114,28 @@ export class Drafts {
     this.timer = setTimeout(() => this.save(), PAUSE_MS);
   }
 
-  // One save after the other: an older one that arrives late must not replace a newer one.
+  // One save after the other: an older one that arrives late must not replace a newer one. When the page is left, the
+  // last text does not wait; then the server ignores the one under way, if that arrives after it.
   save(leaving = false) {
     clearTimeout(this.timer);
-    if (leaving) return this.send({ keepalive: true });
+    if (leaving) return this.send({}, { keepalive: true });
     this.again = Boolean(this.saving);
-    this.saving ||= this.send().finally(() => {
+    this.saving ||= this.send({ after: this.version }).finally(() => {
       this.saving = null;
       return this.again && this.save();
     });
     return this.saving;
   }
 
-  async send(options = {}) {
+  // `after` is the version that this text follows; without it, the text replaces whatever the server has.
+  async send(after, options = {}) {
     const entry = this.entry;
     if (!this.pending) return;
     try {
-      const answer = await this.ask("draft", this.fields(), options);
+      const answer = await this.ask("draft", { ...this.fields(), ...after }, options);
       this.failed = false;
       this.version = answer.version;
+      if (answer.overtaken) return await this.send({ after: this.version }); // the answer to an earlier save was lost
       const latest = this.entry;
       if (latest && same(latest.typed, entry.typed)) this.store(answer.version ? { ...latest, saved: answer.version } : null);
       this.show(answer.drafts);
