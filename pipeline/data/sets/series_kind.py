@@ -22,6 +22,7 @@ _FOR_PROCESSING = frozenset(
 )
 # Made from other images, whatever the first value of Image Type says.
 _REFORMATTED = frozenset({"MPR", "MIP", "MINIP", "PROJECTION IMAGE", "REFORMATTED", "AVERAGE", "SUB", "SUBTRACTION"})
+_NAMED_REFORMATTED = frozenset({"MPR", "MIP", "MINIP", "SUB"})
 # A processed radiograph ("for presentation") is DERIVED\PRIMARY: it is the image itself.
 _PROCESSED_IS_PRIMARY = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "US"})
 
@@ -58,16 +59,17 @@ def kind_of(attributes: InstanceAttributes) -> SeriesKind:
     """Return the kind of a series from the attributes that its instances share.
 
     A secondary capture (by SOP class or Conversion Type) stays one whatever else it claims, except that a dose page is
-    a dose page. A description with the token PHANTOM is a quality-control phantom. A radiograph "for processing" has
-    other values than the same one "for presentation", so a detector for one must not read the other. CT and MR images
-    whose values are not plain anatomy have kinds of their own (`pipeline.dicom.decode.content`).
+    a dose page. "Dose" alone in the description of an image is its technique ("low dose"), not a report. A description
+    with the token PHANTOM is a quality-control phantom. A radiograph "for processing" has other values than the same
+    one "for presentation", so a detector for one must not read the other. CT and MR images whose values are not plain
+    anatomy have kinds of their own (`pipeline.dicom.decode.content`).
     """
     types = {value.upper() for value in attributes.image_type}
     tokens = set(attributes.description)
-    if attributes.modality == "SR" or types & _DOSE or "DOSE" in tokens:
+    if attributes.modality == "SR" or types & _DOSE or {"DOSE", "REPORT"} <= tokens:
         return SeriesKind.DOSE
     if is_secondary_capture(attributes):
-        return SeriesKind.SECONDARY
+        return SeriesKind.DOSE if "DOSE" in tokens else SeriesKind.SECONDARY
     content = content_of(attributes)
     if content == Content.LOCALISER:
         return SeriesKind.LOCALISER
@@ -87,7 +89,8 @@ def is_secondary_capture(attributes: InstanceAttributes) -> bool:
 
 
 def _is_derived(attributes: InstanceAttributes, types: set[str]) -> bool:
-    if types & _REFORMATTED or {"MPR", "MIP", "MINIP", "SUB"} & set(attributes.description):
+    named = {"MPR", "MIP", "MINIP"} if attributes.modality == "CT" and "ORIGINAL" in types else _NAMED_REFORMATTED
+    if types & _REFORMATTED or named & set(attributes.description):
         return True
     second = attributes.image_type[1].upper() if len(attributes.image_type) > 1 else ""
     if second == "SECONDARY":

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.decode import vendors
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.fields import has, read_items, read_optional_text, read_private_integer
+from pipeline.dicom.decode.fields import has, read_items, read_optional_text, read_private_integer, read_texts
 from pipeline.dicom.decode.frames import Groups
+from pipeline.dicom.decode.quantity_units import is_hounsfield, is_quantity
 from pipeline.errors import Rejected
 
 _CROSS = frozenset({"CT", "MR"})
@@ -25,6 +27,7 @@ _LOWEST_HU = -200.0  # a range that starts above it holds neither air nor fat, s
 _SLOPES = (0.01, 100.0)  # HU per stored value: scanners write 1, and 0.1 to 10 for extended or finer scales
 _FURTHEST_INTERCEPT = 1e5  # HU
 _OFF_AXIAL = 0.5  # |z| of the normal of a plane more than 60 degrees off the axial one
+_TYPE_WORD = re.compile(r"[^A-Z0-9*]+")
 _TYPE_SPACE = re.compile(r"[ -]+")
 
 
@@ -53,7 +56,8 @@ def read_content(ds: Dataset, attributes: InstanceAttributes) -> str:
     Source: PS3.3 C.7.6.1.1.2 and C.8.16.1 (Image Type, Frame Type), C.11.1.1.2 (Rescale Type), C.8.13.3.1 (complex
     component), C.7.6.16.2.11 (real-world values), and the vendors' values in `vendors`.
     """
-    evidence = content_of(attributes)
+    values = tuple(value.upper() for value in read_texts(ds, "ImageType"))  # as sent: names are not yet removed
+    evidence = content_of(replace(attributes, image_type=values))
     if evidence or attributes.modality not in _CROSS:
         return evidence
     groups = Groups.read(ds, attributes.frames)
@@ -67,25 +71,49 @@ def _common(contents: set[str]) -> str:
 
 def _by_words(modality: str, image_type: Sequence[str], tokens: Sequence[str], sop_class: str) -> str:
     types = {_TYPE_SPACE.sub("_", value.upper()) for value in image_type[2:]} | set(image_type[2:])
-    if _names_localiser(image_type) or "SCOUT" in tokens:
+    if _names_localiser(image_type) or (modality in _CROSS and "SCOUT" in tokens):
         return Content.LOCALISER
     if sop_class == vendors.PARAMETRIC_MAP_STORAGE:
         return Content.MAP
-    if modality == "CT" and (types & vendors.SPECTRAL_TYPES or "SPECTRAL" in tokens):
+    words = {word for value in types for word in _TYPE_WORD.split(value)}
+    if modality == "CT" and ("SPECTRAL" in tokens or _names_spectral(types, words)):
         return Content.SPECTRAL
     if modality == "MR" and types & vendors.MOSAIC_TYPES:
         return Content.MOSAIC
-    if modality == "MR" and (types & vendors.PHASE_TYPES or "PHASE" in tokens) and not types & vendors.REAL_IR:
+    if modality == "MR" and ("PHASE" in tokens or _names_phase(types)) and not types & vendors.REAL_IR:
         return Content.PHASE
     enhanced = modality == "MR" and sop_class.startswith("1.2.840.10008.5.1.4.1.1.4.")
-    named = types & vendors.MAP_TYPES or (enhanced and set(image_type[3:4]) & vendors.ENHANCED_MAP_TYPES)
+    named = _names_map(modality, types, words) or (enhanced and set(image_type[3:4]) & vendors.ENHANCED_MAP_TYPES)
     lone_adc = "ADC" in tokens and "DWI" not in tokens  # a protocol "DWI ADC" names the weighted images too
     return Content.MAP if modality in _CROSS and (named or lone_adc or "MAP" in tokens) else ""
 
 
+def _names_spectral(types: set[str], words: set[str]) -> bool:
+    plain = {"WATER"} if any(map(vendors.PLAIN_WATER.fullmatch, types)) else set()
+    ends = any(word.endswith(vendors.SPECTRAL_END) for word in words)
+    return ends or bool((types - plain) & vendors.SPECTRAL_TYPES or words & vendors.SPECTRAL_TYPE_WORDS)
+
+
+def _names_phase(types: set[str]) -> bool:
+    return bool(types & vendors.PHASE_TYPES or (types & vendors.B0_TYPES and not types & vendors.DIFFUSION_TYPES))
+
+
+def _names_map(modality: str, types: set[str], words: set[str]) -> bool:
+    unspecified = {vendors.UNSPECIFIED.sub("", value) for value in types if vendors.UNSPECIFIED.search(value)}
+    return bool(
+        types & vendors.MAP_TYPES
+        or words & vendors.MAP_TYPE_WORDS
+        or any(map(vendors.MAP_TYPE_WORD.fullmatch, words))
+        or unspecified & (vendors.MAP_TYPES | vendors.ENHANCED_MAP_TYPES)
+        or types & vendors.STAR_MAP_TYPES
+        or (modality == "CT" and types & vendors.CT_MAP_TYPES)
+    )
+
+
 def _names_localiser(image_type: Sequence[str]) -> bool:
     values = [value.upper() for value in image_type]
-    return any(value in vendors.LOCALISER_WORDS for value in values) or any(
+    words = {word.rstrip("0123456789") for value in values for word in _TYPE_WORD.split(value)}
+    return bool(words & vendors.LOCALISER_WORDS) or any(
         part in value.replace(" ", "") for value in values for part in vendors.LOCALISER_PARTS
     )
 
@@ -99,19 +127,21 @@ def _frame_types(groups: Groups) -> Iterator[tuple[str, ...]]:
 
 def _by_values(groups: Groups, attributes: InstanceAttributes) -> str:
     if attributes.modality == "MR":
-        return _by_component(groups) or _by_units(groups, attributes)
-    if _is_ct_scout(attributes):
+        return _by_component(groups, attributes) or _by_units(groups, attributes)
+    if _is_ct_scout(groups.ds, attributes):
         return Content.LOCALISER
     return _by_units(groups, attributes) or (Content.UNSCALED if _is_unscaled(groups, attributes) else "")
 
 
-def _by_component(groups: Groups) -> str:
+def _by_component(groups: Groups, attributes: InstanceAttributes) -> str:
     """Return PHASE or MOSAIC where private or functional elements say so (`vendors`)."""
     items = [groups.ds, *groups.read_each("MRImageFrameTypeSequence")]
+    signed = vendors.REAL_IR.intersection(attributes.image_type) or "PSIR" in attributes.description
     components = {read_optional_text(item, "ComplexImageComponent").upper() for item in items if item is not None}
-    if components & {"PHASE", "REAL", "IMAGINARY", "MIXED"} or read_private_integer(
-        groups.ds, vendors.GE_COMPONENT
-    ) in (1, 2, 3):
+    number = read_private_integer(groups.ds, vendors.GE_COMPONENT)
+    if components & {"PHASE", "IMAGINARY", "MIXED"} or number in (1, 3):
+        return Content.PHASE
+    if not signed and ("REAL" in components or number == 2):  # GE: 2 is the real part
         return Content.PHASE
     return Content.MOSAIC if (read_private_integer(groups.ds, vendors.SIEMENS_TILES) or 0) > 1 else ""
 
@@ -121,8 +151,8 @@ def _by_units(groups: Groups, attributes: InstanceAttributes) -> str:
     units, codes = set(_units(groups)), set(_codes(groups))
     if attributes.modality == "CT":
         monochromatic = has(groups.ds, "MonoenergeticEnergyEquivalent")
-        return Content.SPECTRAL if units - vendors.HOUNSFIELD or monochromatic else ""
-    return Content.MAP if any(map(vendors.is_quantity, units)) or codes & vendors.MAP_CODES else ""
+        return Content.SPECTRAL if not all(map(is_hounsfield, units)) or monochromatic else ""
+    return Content.MAP if any(map(is_quantity, units)) or codes & vendors.MAP_CODES else ""
 
 
 def _units(groups: Groups) -> Iterator[str]:
@@ -155,8 +185,13 @@ def _items(ds: Dataset, keyword: str) -> Iterable[Dataset]:
         return ()
 
 
-def _is_ct_scout(attributes: InstanceAttributes) -> bool:
-    """Whether a CT calls itself acquired, not axial, and lies upright: only the scout's projection is acquired so."""
+def _is_ct_scout(ds: Dataset, attributes: InstanceAttributes) -> bool:
+    """Whether a CT without a description calls itself acquired, not axial, and lies upright.
+
+    Consoles name their scouts; an upright plane with another name is a direct coronal scan or a reformatted one.
+    """
+    if read_optional_text(ds, "SeriesDescription").strip():
+        return False
     types, cosines = [value.upper() for value in attributes.image_type], attributes.orientation
     if cosines is None or types[:1] != ["ORIGINAL"] or "AXIAL" in types:
         return False

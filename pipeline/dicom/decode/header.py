@@ -37,7 +37,7 @@ from pipeline.dicom.decode.terms import (
     read_view,
 )
 from pipeline.dicom.decode.vendors import LOSSY_SYNTAXES, TYPE_TOKENS, Assumed
-from pipeline.dicom.decode.vocabulary import LUT_SHAPES, MODALITIES, OTHER, tokens_of
+from pipeline.dicom.decode.vocabulary import LUT_SHAPES, MODALITIES, OF_THE_SERIES, OTHER, tokens_of
 from pipeline.dicom.decode.waveform import has_waveform, waveform_attributes
 from pipeline.errors import Rejected, RejectionCode
 
@@ -231,7 +231,7 @@ def _context(ds: Dataset, facts: StackFacts, ignored: list[str], personal: froze
 def _description(ds: Dataset, modality: str, facts: StackFacts) -> tuple[str, ...]:
     """Return the tokens of the descriptions; for MR also the weighting that other elements name (`vendors`)."""
     series, protocol = (read_optional_text(ds, name) for name in ("SeriesDescription", "ProtocolName"))
-    tokens = set(tokens_of(series, protocol))
+    tokens = set(tokens_of(series)) | set(_of_protocol(ds, modality, series, protocol))
     if modality == "MR":
         tokens |= {"MAP"} if _is_adc(series, protocol) else set()
         types = (value.upper().replace(" ", "_") for value in read_optional_text(ds, "ImageType").split("\\"))
@@ -241,13 +241,24 @@ def _description(ds: Dataset, modality: str, facts: StackFacts) -> tuple[str, ..
     return tuple(sorted(tokens))
 
 
+def _of_protocol(ds: Dataset, modality: str, series: str, protocol: str) -> set[str]:
+    """Return the tokens of the protocol; it decides what the pixels are only where it alone names an MR series.
+
+    CT systems and GE write the name of the whole examination there ("LIVER ELASTOGRAPHY").
+    """
+    tokens = set(tokens_of(protocol))
+    names_examination = modality != "MR" or read_optional_text(ds, "Manufacturer").upper().startswith("GE")
+    return tokens - OF_THE_SERIES if series.strip() or names_examination else tokens
+
+
 def _is_adc(series: str, protocol: str) -> bool:
     """Return whether the series is named for its ADC, and not as its protocol, whose weighted images bear that too."""
     own = set(tokens_of(series))
     if "ADC" not in own:
         return False
     last = re.split(r"[^A-Z0-9]+", series.upper().strip())[-1]
-    return "DWI" not in own or (last == "ADC" and "ADC" not in tokens_of(protocol) and protocol != "")
+    shared = tokens_of(protocol)
+    return "DWI" not in own or (last == "ADC" and "DWI" in shared and "ADC" not in shared)
 
 
 def _regions(ds: Dataset) -> Iterator[tuple[int, int, int, int]]:

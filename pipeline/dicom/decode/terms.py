@@ -81,7 +81,8 @@ def hold_image_type(values: Sequence[str], personal: frozenset[str]) -> tuple[st
     """Return the values of an Image Type or Frame Type by the rules of `read_image_type`."""
     first, later = values[:2], values[2:]
     held = [_held_type(value.upper()) for value in first]
-    return tuple(filter(None, (*held, *(clean(value.upper(), personal) for value in later))))
+    names = frozenset(word for word in personal - vendors.CODE_WORDS if not _LOCALISER.fullmatch(word))
+    return tuple(filter(None, (*held, *(clean(value.upper(), names) for value in later))))
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from pipeline.dicom.decode import vendors
+from pipeline.dicom.decode.phrases import content_tokens
 
 # Canonical token: other spellings with the same meaning.
 _SYNONYMS = {
@@ -87,11 +87,12 @@ _SYNONYMS = {
     "MINIP": "",
     "MPR": "REFORMAT",
     "SUB": "SUBTRACTION",
-    "SCOUT": " ".join(sorted(vendors.LOCALISER_WORDS)),
-    "SPECTRAL": " ".join(sorted(vendors.SPECTRAL_WORDS)),
-    "PHASE": " ".join(sorted(vendors.PHASE_WORDS)),
-    "MAP": " ".join(sorted(vendors.MAP_WORDS)),
-    "CALIBRATION": "CAL",
+    "PSIR": "PSMDE",
+    "SCOUT": "",
+    "SPECTRAL": "",
+    "PHASE": "",
+    "MAP": "",
+    "CALIBRATION": "",
     "DOSE": "",
     "REPORT": "",
     "PHANTOM": "",
@@ -112,47 +113,20 @@ LUT_SHAPES = frozenset({"IDENTITY", "INVERSE"})  # PS3.3 C.11.6
 # Words are split at everything but letters, digits and the + and * of C+ and T2*.
 _SPLIT = re.compile(r"[^A-Z0-9+*]+")
 
-
-_MAP = re.compile(r"(?<![A-Z])MAPS?(?![A-Z])")
-_BRACKETS = re.compile(r"[(\[]([^)\]]+)[)\]]")
-
-# Two words in a row that mean what neither means alone: "arterial phase" is a time, "phase map" is not.
-_PAIRS = {
-    pair: token
-    for token, pairs in (
-        ("SPECTRAL", vendors.SPECTRAL_PAIRS), ("PHASE", vendors.PHASE_PAIRS), ("MAP", vendors.MAP_PAIRS)
-    )
-    for pair in pairs
-}  # fmt: skip
-_AMBIGUOUS = frozenset({"PHASE", "MAP"})  # as single words they say too little
+# Tokens that say what the pixels are; `phrases` decides on the first four by the words around them.
+_BY_PHRASE = frozenset({"SCOUT", "SPECTRAL", "PHASE", "MAP"})
+OF_THE_SERIES = _BY_PHRASE | {"ADC", "CALIBRATION", "DOSE", "REPORT", "MIP", "MINIP", "MPR", "SUB"}
 
 
 def tokens_of(*free_text: str) -> tuple[str, ...]:
     """Return the vocabulary tokens of free text, sorted and unique; unlisted words are dropped."""
     tokens: set[str] = set()
     for text in free_text:
-        words = [word for word in _SPLIT.split(_plain(text)) if word]
-        tokens |= {TOKENS[word] for word in words if word in TOKENS and word not in _AMBIGUOUS}
-        tokens |= {_PAIRS[pair] for pair in map(" ".join, zip(words, words[1:], strict=False)) if pair in _PAIRS}
-        if any(part in word for word in words for part in vendors.LOCALISER_PARTS):
-            tokens.add("SCOUT")
-        if any(word.endswith(vendors.SPECTRAL_END) for word in words):
-            tokens.add("SPECTRAL")
-        if any(map(_names_map, words)) or _has_units_of_map(_plain(text)):
-            tokens.add("MAP")
+        plain = _plain(text)
+        words = [word for word in _SPLIT.split(plain) if word]
+        tokens |= {TOKENS[word] for word in words if word in TOKENS} - _BY_PHRASE
+        tokens |= content_tokens(plain, words)
     return tuple(sorted(tokens))
-
-
-def _names_map(word: str) -> bool:
-    return len(word) > 3 and word.endswith(vendors.MAP_END) and not word.startswith(vendors.MAP_END_SHARED)
-
-
-def _has_units_of_map(text: str) -> bool:
-    """Return whether text has a diffusivity, or the word "map" and the unit of a quantity in brackets behind it."""
-    if vendors.DIFFUSIVITY.search(text):
-        return True
-    units = _BRACKETS.findall(text[match.end() :]) if (match := _MAP.search(text)) else ()
-    return any(map(vendors.is_quantity, units))
 
 
 def _plain(text: str) -> str:
