@@ -223,9 +223,14 @@ def test_float_pixels_beyond_32_bits_are_refused(
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [("YBR_PARTIAL_420", "'YBR_PARTIAL_420'"), ("GREY", "'GREY'"), ("PATIENT X", "not a valid code"), ("RGB", "'RGB'")],
+    [
+        ("YBR_PARTIAL_420", "'YBR_PARTIAL_420'"),
+        ("GREY", "4 characters"),
+        ("PATIENT X", "9 characters"),
+        ("RGB", "'RGB'"),
+    ],
 )
-def test_an_unknown_photometric_interpretation_is_named_unless_it_names_a_person(
+def test_an_unknown_photometric_interpretation_is_named_where_the_standard_defines_it(
     read: Callable, value: str, words: str
 ) -> None:
     with pytest.raises(Rejected) as refused:
