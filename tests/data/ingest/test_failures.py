@@ -18,7 +18,7 @@ from pipeline.data.store.object_storage import LocalObjects
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.decode.read import read_instance
 from pipeline.dicom.identity.crosswalk import Crosswalk
-from pipeline.errors import CatalogueError
+from pipeline.errors import CatalogueError, IdentityError
 
 State = Callable[[Settings], dict[str, Any]]
 MakeSettings = Callable[[str], Settings]
@@ -88,7 +88,7 @@ def test_disk_full_in_a_database(
         event.listen(engine, "connect", lambda raw, _: raw.execute(f"PRAGMA max_page_count={pages + 1}"))
         return opened
 
-    with monkeypatch.context() as patch, pytest.raises(CatalogueError, match="full"):
+    with monkeypatch.context() as patch, pytest.raises((CatalogueError, IdentityError), match="full"):
         patch.setattr(in_process._Intake, "__enter__", limited)
         ingest([busy_folder], settings)
     ingest([busy_folder], settings)

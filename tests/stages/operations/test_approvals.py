@@ -98,7 +98,7 @@ def test_a_form_of_before_another_decision_is_refused(judged: Any, catalogue: Ca
     ({"challenger_sha256": "0" * 64}, "Measure them again"),
     ({"champion_sha256": "0" * 64}, "Measure them again"),
     ({"lines": 3}, "damaged"),
-    (None, "not measured yet"),
+    (None, "not been measured yet"),
 ])  # fmt: skip
 def test_what_stands_in_the_way_is_said_and_enforced(
     judged: Any, catalogue: Catalogue, change: dict[str, Any] | None, reason: str

@@ -118,14 +118,14 @@ def test_smaller_shares_are_parts_of_larger_ones(hospital: Hospital, task: Synth
         chosen = choose(catalogue, task.detector, hospital.settings, sets=("train",))
     few, many = ({ref.patient_id for ref in some_patients(chosen, share, 0)[0].slices} for share in (0.3, 0.6))
     assert few < many
-    with pytest.raises(EmptySelection, match="leave none"):
+    with pytest.raises(EmptySelection, match="leaves none"):
         some_patients(chosen, 0.001, 0)
 
 
 @pytest.mark.parametrize(
     ("overrides", "error", "names"),
     [
-        (["patients=[0.001]"], EmptySelection, "leave none"),
+        (["patients=[0.001]"], EmptySelection, "leaves none"),
         (["patients=[0]"], ConfigError, "patients"),
         (["patients=[1.5]"], ConfigError, "patients"),
         (["synthetic_share=0"], ConfigError, "synthetic_share"),
