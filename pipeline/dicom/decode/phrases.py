@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 from pipeline.dicom.decode import vendors
 from pipeline.dicom.decode.quantity_units import DIFFUSIVITY, is_quantity
@@ -102,12 +101,10 @@ def _names_map(text: str, words: Sequence[str]) -> bool:
         return True
     if len(words) == 1 and words[0] in vendors.LONE_MAP_WORDS:
         return True
-    angles = {f"{one} {two}" for one, two, three in zip(words, words[1:], words[2:], strict=False) if three.isdigit()}
-    if any(
-        one == ("TIME", "TO") and two in vendors.TIMES_TO for one, two in zip(pairwise(words), words[2:], strict=False)
-    ):
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    if any((one, two) == ("TIME", "TO") and three in vendors.TIMES_TO for one, two, three in triples):
         return True
-    flip_angles = {pair for pair in angles if pair.endswith(" FA")}
+    flip_angles = {f"{one} FA" for one, two, three in triples if two == "FA" and three.isdigit()}
     return bool((_pairs(words) - flip_angles) & vendors.MAP_PAIRS)
 
 

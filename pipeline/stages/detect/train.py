@@ -112,8 +112,7 @@ def train(
     if unlabelled is not None and agree(not has_findings(folder), config.training):
         source = Source(train(config.build_teacher_run(), settings, progress=progress, purpose="model"), unlabelled)
     with Catalogue.open(settings) as catalogue:
-        train_here = _train_in if leads() else _help_in
-        train_here(OpenFolder(folder, config, catalogue, settings), sets, beside, source, progress)
+        _train_in(OpenFolder(folder, config, catalogue, settings), sets, beside, source, progress)
         wait_for_all(config.training)
     if cut := describe_cut(folder):
         say(cut)
@@ -161,6 +160,9 @@ def _train_in(
     source: Source | None,
     progress: bool,
 ) -> None:
+    if not leads():
+        _help_in(opened, sets, beside)
+        return
     folder, catalogue, settings = opened.folder, opened.catalogue, opened.settings
     catalogue.start_run("train", opened.route, settings.relative(folder.path), run_id=folder.run_id)
     try:
@@ -188,17 +190,11 @@ def _train_in(
     catalogue.finish_run(folder.run_id, "done", summary)
 
 
-def _help_in(
-    opened: OpenFolder,
-    sets: dict[SetName, Selection],
-    beside: Mapping[str, Selection],
-    source: Source | None,
-    progress: bool,
-) -> None:
+def _help_in(opened: OpenFolder, sets: dict[SetName, Selection], beside: Mapping[str, Selection]) -> None:
     """Share the steps of the leader's training, and write nothing."""
     wait_for_all(opened.config.training)  # for the lessons that the leader prepares
     data = _read_lessons(opened, sets, beside, None, None)
-    _fit(opened, data, build_untrained(opened.config, read_components(opened.config, opened.settings)), None, progress)
+    _fit(opened, data, build_untrained(opened.config, read_components(opened.config, opened.settings)), None, False)
 
 
 def _register(opened: OpenFolder, sha256: str, tracked: TrackedRun) -> None:
