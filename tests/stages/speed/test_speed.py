@@ -70,4 +70,3 @@ def test_everything_is_measured() -> None:
         "first flow of a process",
     ):
         assert part in names
-    assert rows[-2]["ours"] > rows[-2]["bare"]  # Prefect costs something
