@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +113,28 @@ def test_the_command_says_it_in_json_and_by_its_exit_code(clone: Settings) -> No
     with Catalogue.open(clone) as catalogue, catalogue.session() as session:
         session.execute(update(FindingRow).where(FindingRow.id == row.id).values(score=row.score + 1))
     assert CliRunner().invoke(group, ["-w", str(clone.workspace), "reproduce", str(row.id)]).exit_code == 1
+
+
+@pytest.mark.slow
+def test_another_clone_reproduces_from_the_artefacts_and_later_says_erased(clone: Settings, tmp_path: Path) -> None:
+    """Processes of their own, with a copy of the code, another working directory, and the workspace without caches."""
+    root = Path(__file__).resolve().parents[3]
+    for name in ("pipeline", "flows", "configs"):
+        shutil.copytree(root / name, tmp_path / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NIGHTREAD_")}
+    environment |= {"PYTHONPATH": str(tmp_path / "code"), "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+    def nightread(*arguments: str) -> tuple[int, dict[str, Any]]:
+        command = [sys.executable, "-m", "pipeline.cli", "-w", "elsewhere", *arguments, "--json"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
+        assert done.returncode in (0, 1), done.stderr[-3000:]
+        return done.returncode, json.loads(done.stdout)
+
+    row = rows_of(clone)[0]
+    code, result = nightread("reproduce", str(row.id))
+    assert (code, result["state"]) == (0, "reproduced") and abs(result["difference"]) <= TOLERANCE
+    assert result["detector_sha256"] == row.model_sha256
+    assert nightread("forget", row.patient_id, "--yes")[1]["state"] == "finished"
+    code, result = nightread("reproduce", str(row.id))
+    assert (code, result["state"], result["computed"]) == (1, "erased", None)
+    assert "erased on 20" in result["notes"][0]
