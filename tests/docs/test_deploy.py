@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -44,7 +45,7 @@ def test_every_service_of_compose_starts_a_command_that_exists(name: str) -> Non
 
 def test_the_site_inside_compose_is_valid_and_checks_services_that_exist() -> None:
     site = SiteConfig.model_validate(yaml.safe_load(COMPOSE["configs"]["site"]["content"]))
-    hosts = {address.split("://")[1].split(":")[0] for address in site.watch.check.values()}
+    hosts = {urlsplit(address).hostname for address in site.watch.check.values()}
     assert hosts == set(site.watch.check) and hosts <= set(COMPOSE["services"])
 
 

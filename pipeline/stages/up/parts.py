@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigError
-from pipeline.stages.watch.components import FOLDER, Component, place_of
+from pipeline.stages.watch.components import CALLING, FOLDER, Component, place_of
 from pipeline.stages.watch.site_config import ComponentName, SiteConfig
 
 HOST = "127.0.0.1"
@@ -170,7 +171,12 @@ def _listener(settings: Settings, site: SiteConfig, _: bool) -> Part:
     if host == HOST and not any(option.startswith("--allow") for option in options):
         options = (*options, "--allow-any")  # nothing outside this machine reaches it
     command = _nightread(settings, "listen", "--port", str(port), *options)
-    return Part(Component("listener", f"{title}@{host}:{port}", f"tcp://{reached}:{port}"), command, port=port)
+    # The check calls by a title that may call; a listener with TLS is not asked for more than its greeting.
+    calling = quote(_option(options, "--allow") or CALLING)
+    check = f"dicom://{calling}:{quote(title)}@{reached}:{port}"
+    if _option(options, "--tls-cert"):
+        check = f"tls://{reached}:{port}"
+    return Part(Component("listener", f"{title}@{host}:{port}", check), command, port=port)
 
 
 def _watch(settings: Settings, site: SiteConfig, _: bool, file: Path | None) -> Part:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import socket
@@ -13,18 +14,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import now
+from pipeline.dicom.network.address import Address
+from pipeline.dicom.network.echo import answers_echo
 from pipeline.errors import CatalogueError
 from pipeline.stages.watch.nights import read_beat
 from pipeline.stages.watch.site_config import SiteConfig
 
 ANSWER_SECONDS = 10.0
 BEAT_AGE_SECONDS = 300.0
+CALLING = "NIGHTREAD"  # our AE title in a check, unless it names another
 FOLDER, RUNNING = "up", "running.json"
 
 
@@ -35,7 +39,8 @@ class Component:
     Attributes:
         name: its name.
         address: where people or machines reach it; "" if nobody does.
-        check: http(s)://... that answers, tcp://host:port that accepts, or beat:NAME that is recent.
+        check: http(s)://... that answers, dicom://[CALLING:]AETITLE@host:port that answers C-ECHO, tls://host:port that
+            greets, tcp://host:port that accepts, or beat:NAME that is recent.
     """
 
     name: str
@@ -47,7 +52,7 @@ class Component:
         kind, _, rest = self.check.partition(":")
         if kind == "beat":
             return _beats(settings, rest, since)
-        return _accepts(self.check) if kind == "tcp" else _answers(self.check)
+        return {"tcp": _accepts, "tls": _greets, "dicom": _echoes}.get(kind, _answers)(self.check)
 
 
 def _answers(url: str) -> bool:
@@ -72,6 +77,31 @@ def _accepts(address: str) -> bool:
     ):
         return True
     return False
+
+
+def _greets(address: str) -> bool:
+    """Whether a TLS server answers a handshake; a refusal, such as of a caller without a certificate, is an answer."""
+    place = urlsplit(address)
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((place.hostname or "", place.port or 0), timeout=ANSWER_SECONDS) as connection:
+            context.wrap_socket(connection, server_hostname=place.hostname).close()
+    except ssl.SSLError as error:
+        return not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _echoes(address: str) -> bool:
+    """Whether an application entity answers C-ECHO; without pynetdicom, whether its port accepts."""
+    if importlib.util.find_spec("pynetdicom") is None:
+        return _accepts(address)
+    titles, _, place = address.removeprefix("dicom://").rpartition("@")
+    calling, _, called = unquote(titles).rpartition(":")
+    parsed = Address.parse(f"{called}@{place}", calling or CALLING)
+    return parsed is not None and answers_echo(parsed, ANSWER_SECONDS)
 
 
 def _beats(settings: Settings, name: str, since: datetime | None) -> bool:

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 ComponentName = Literal["prefect", "schedules", "mlflow", "review", "listener", "watch"]
 COMPONENTS: tuple[ComponentName, ...] = ("prefect", "schedules", "mlflow", "review", "listener", "watch")
 FILE = "site.yaml"
-_ADDRESS = re.compile(r"(https?://\S+|tcp://[^\s/:]+:\d+)")
+_ADDRESS = re.compile(r"(https?://\S+|(tcp|tls)://[^\s/:@]+:\d+|dicom://[^\s/@]+@[^\s/:@]+:\d+)")
 
 
 class Ports(Config):
@@ -79,7 +79,7 @@ class WatchConfig(Config):
     expect_scans: bool = Field(True, description="a night in which nothing arrived is worth an alert")
     least_free_gib: float = Field(5.0, ge=0, description="free disk space below which there is an alert")
     check: dict[str, str] = Field(
-        {}, description="further components by name: http(s)://... or tcp://host:port, checked in every look"
+        {}, description="further components: http(s)://..., dicom://AETITLE@host:port, tcp://host:port, tls://host:port"
     )
 
     @field_validator("check")
@@ -87,7 +87,8 @@ class WatchConfig(Config):
     def _check_addresses(cls, check: dict[str, str]) -> dict[str, str]:
         for name, address in check.items():
             if not _ADDRESS.fullmatch(address):
-                raise ValueError(f"{name}: {address!r:.60} is neither http(s)://... nor tcp://host:port")
+                rule = "http(s)://... nor dicom://AETITLE@host:port, tcp://host:port or tls://host:port"
+                raise ValueError(f"{name}: {address!r:.60} is neither {rule}")
         return check
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -12,10 +14,10 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.data.catalogue.schema import now
-from pipeline.stages.up.parts import Part
+from pipeline.stages.up.parts import Part, plan
 from pipeline.stages.up.run_site import CHECK_SECONDS, HEALTHY_SECONDS, Site, running_site
 from pipeline.stages.watch.components import Component
-from pipeline.stages.watch.site_config import WatchConfig
+from pipeline.stages.watch.site_config import Ports, SiteConfig, WatchConfig
 
 
 @dataclass
@@ -76,16 +78,15 @@ def test_the_time_is_stated_in_the_site_and_may_be_never() -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_process_is_replaced(settings: Settings, free_command: Any) -> None:
-    """SIGSTOP leaves the port open and the process running by its state, as a deadlock does."""
-    import os
-    import signal
-
-    command, port = free_command
+def test_a_stopped_listener_is_replaced(settings: Settings) -> None:
+    """SIGSTOP leaves the port open and the process running by its state, as a deadlock does; C-ECHO tells."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     lines, ended = list[str](), threading.Event()
-    server = Part(Component("listener", "", f"http://127.0.0.1:{port}"), command, port=port)
-    with running_site(settings, [server], lambda _, what: lines.append(what), ended, 3.0) as site:
+    parts = plan(settings, SiteConfig(ports=Ports(listener=port)), ("listener",))
+    with running_site(settings, parts, lambda _, what: lines.append(what), ended, 3.0) as site:
         os.kill(site.pids["listener"], signal.SIGSTOP)
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()  # the port alone would say that all is well
         keeper = threading.Thread(target=site.keep, args=(ended,))
         keeper.start()
         deadline = time.monotonic() + 240
@@ -94,13 +95,3 @@ def test_a_stopped_process_is_replaced(settings: Settings, free_command: Any) ->
         ended.set()
         keeper.join(timeout=60)
     assert [what for what in lines if "does not answer" in what] and lines[-1] == "is ready again"
-
-
-@pytest.fixture
-def free_command() -> tuple[tuple[str, ...], int]:
-    """A web server on a free port."""
-    import sys
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    return (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)), port

@@ -72,8 +72,11 @@ def test_options_of_the_site_reach_the_components(settings: Settings) -> None:
     review, listener = plan(settings, site, ("review", "listener"))
     assert review.component.check == "https://127.0.0.1:8650/health"
     assert listener.component.address == "NIGHTREAD@0.0.0.0:11112" and "--allow-any" not in listener.command
+    assert listener.component.check == "dicom://CT01:NIGHTREAD@127.0.0.1:11112"
     (local,) = plan(settings, SiteConfig(), ("listener",))
     assert local.command[-1] == "--allow-any"  # nothing but this machine reaches it
+    (tls,) = plan(settings, SiteConfig(listen_options=("--tls-cert=a.pem", "--tls-key=a.key")), ("listener",))
+    assert tls.component.check == "tls://127.0.0.1:11112"
 
 
 def test_a_component_that_the_site_lacks_is_refused(settings: Settings) -> None:

@@ -88,7 +88,8 @@ def test_components_of_a_copied_workspace_are_those_of_the_original(settings: Se
         ("webhooks: [{name: a}]", "either url or url_env"),
         ("webhooks: [{name: a, url: 'http://x'}, {name: a, url: 'http://y'}]", "same name"),
         ("webhooks: [{name: email, url: 'http://x'}]", "same name"),
-        ("watch: {check: {pacs: 'pacs:104'}}", "neither http(s)://... nor tcp://host:port"),
+        ("watch: {check: {pacs: 'pacs:104'}}", "neither http(s)://... nor dicom://AETITLE@host:port"),
+        ("watch: {check: {pacs: 'dicom://10.0.0.5:104'}}", "neither http(s)://... nor dicom://AETITLE@host:port"),
         ("components: [prefect, grafana]", "must be 'prefect'"),
     ],
 )
