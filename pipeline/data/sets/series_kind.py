@@ -22,7 +22,9 @@ _FOR_PROCESSING = frozenset(
 )
 # Made from other images, whatever the first value of Image Type says.
 _REFORMATTED = frozenset({"MPR", "MIP", "MINIP", "PROJECTION IMAGE", "REFORMATTED", "AVERAGE", "SUB", "SUBTRACTION"})
-_NAMED_REFORMATTED = frozenset({"MPR", "MIP", "MINIP", "SUB"})
+_NAMED_REFORMATTED = frozenset({"MPR", "MIP", "MINIP", "SUB", "CAPTURE"})
+# "SUB 5mm" names a CT kernel or region, and "t1_mpr_sag" is how Siemens names an acquired MPRAGE.
+_NOT_OF_ACQUIRED = {"CT": frozenset({"SUB"}), "MR": frozenset({"MPR"})}
 # A processed radiograph ("for presentation") is DERIVED\PRIMARY: it is the image itself.
 _PROCESSED_IS_PRIMARY = frozenset({"CR", "DX", "MG", "RF", "XA", "IO", "PX", "US"})
 
@@ -89,7 +91,8 @@ def is_secondary_capture(attributes: InstanceAttributes) -> bool:
 
 
 def _is_derived(attributes: InstanceAttributes, types: set[str]) -> bool:
-    named = {"MPR", "MIP", "MINIP"} if attributes.modality == "CT" and "ORIGINAL" in types else _NAMED_REFORMATTED
+    acquired = _NOT_OF_ACQUIRED.get(attributes.modality, frozenset()) if "ORIGINAL" in types else frozenset()
+    named = _NAMED_REFORMATTED - acquired
     if types & _REFORMATTED or named & set(attributes.description):
         return True
     second = attributes.image_type[1].upper() if len(attributes.image_type) > 1 else ""

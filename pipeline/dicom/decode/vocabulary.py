@@ -7,9 +7,8 @@ pass, in their canonical spelling, so that routes can tell a T1 from a FLAIR and
 from __future__ import annotations
 
 import re
-import unicodedata
 
-from pipeline.dicom.decode.phrases import content_tokens
+from pipeline.dicom.decode.phrases import content_tokens, plain
 
 # Canonical token: other spellings with the same meaning.
 _SYNONYMS = {
@@ -86,13 +85,14 @@ _SYNONYMS = {
     "MIP": "",
     "MINIP": "",
     "MPR": "REFORMAT",
-    "SUB": "SUBTRACTION",
+    "SUB": "SUBTRACTION SUBTRACTED SUBTRAKTION SUBSTRACTION SOUSTRACTION SUSTRACCION SOTTRAZIONE",
     "PSIR": "PSMDE",
     "SCOUT": "",
     "SPECTRAL": "",
     "PHASE": "",
     "MAP": "",
-    "CALIBRATION": "",
+    "CALIBRATION": "REFSCAN",
+    "CAPTURE": "SCREENSHOT SCREENSHOTS SCREENSAVE SCREENCAPTURE BILDSCHIRMFOTO",
     "DOSE": "",
     "REPORT": "",
     "PHANTOM": "",
@@ -115,23 +115,18 @@ _SPLIT = re.compile(r"[^A-Z0-9+*]+")
 
 # Tokens that say what the pixels are; `phrases` decides on the first four by the words around them.
 _BY_PHRASE = frozenset({"SCOUT", "SPECTRAL", "PHASE", "MAP"})
-OF_THE_SERIES = _BY_PHRASE | {"ADC", "CALIBRATION", "DOSE", "REPORT", "MIP", "MINIP", "MPR", "SUB"}
+OF_THE_SERIES = _BY_PHRASE | {"ADC", "CALIBRATION", "DOSE", "REPORT", "MIP", "MINIP", "MPR", "SUB", "CAPTURE"}
 
 
 def tokens_of(*free_text: str) -> tuple[str, ...]:
     """Return the vocabulary tokens of free text, sorted and unique; unlisted words are dropped."""
     tokens: set[str] = set()
     for text in free_text:
-        plain = _plain(text)
-        words = [word for word in _SPLIT.split(plain) if word]
+        capitals = plain(text)
+        words = [word for word in _SPLIT.split(capitals) if word]
         tokens |= {TOKENS[word] for word in words if word in TOKENS} - _BY_PHRASE
-        tokens |= content_tokens(plain, words)
+        tokens |= content_tokens(capitals, words)
     return tuple(sorted(tokens))
-
-
-def _plain(text: str) -> str:
-    """Return text in capitals without accents, as consoles of other languages write it."""
-    return "".join(char for char in unicodedata.normalize("NFKD", text.upper()) if not unicodedata.combining(char))
 
 
 # Codes of PS3.16 CID 4010 and 4014 (SNOMED CT and the older SNOMED-RT) to terms of ViewPosition (0018,5101).
