@@ -93,6 +93,7 @@ TOWNES TRANSTHORACIC TRANSVERSE TUNNEL UNKNOWN UPRIGHT VALGUS VARUS VERTEX VERTI
 XCCL XCCM YVIEW
 """
 _BESIDE_VIEWS = "VIEW PORT CROSS TABLE OPEN WEIGHT AND WITH WITHOUT BOTH LONG LOW"
+_CLEAR_VIEWS = frozenset(["AP", "PA", "LL", "RL", "CC", "ML"])  # not names of two letters, beside another word
 _SHORT_VIEWS = "AP PA LL RL CC ML LM FB CV AT RM RI RS LT RT OM OF DP PD AX UP LO IS SI"
 
 
@@ -112,6 +113,10 @@ class Lexicon:
         if not any(named):
             return not parts
         return all(has or self._is_beside(part) for has, part in zip(named, parts, strict=True))
+
+    def hold(self, value: str) -> str:
+        """Return a code in capitals, of one with other words only those that are allowed by themselves."""
+        return _held_to(value, self)
 
     def _suffices(self, part: str) -> bool:
         return bool(_compiled(self.word).fullmatch(part)) or (self.short_suffices and part in self.short)
@@ -147,6 +152,8 @@ VIEWS = Lexicon(
 
 
 @lru_cache(maxsize=4096)
-def held_to(value: str, lexicon: Lexicon) -> str:
-    """Return a code in capitals of allowed words, "" otherwise."""
-    return value if lexicon.allows(value) else ""
+def _held_to(value: str, lexicon: Lexicon) -> str:
+    if lexicon.allows(value):
+        return value
+    parts = (part for part in _SPLIT.split(value) if part not in lexicon.short or part in _CLEAR_VIEWS)
+    return " ".join(part for part in parts if len(part) > 1 and lexicon._suffices(part))

@@ -1,4 +1,4 @@
-"""Words of a data set that name a person, to recognise codes and names that contain one.
+"""Words of a data set that name a person, or number one, to recognise codes and names that contain one.
 
 Umlauts and accents are folded on both sides, since a console without them writes Müller as MUELLER or MULLER.
 """
@@ -15,10 +15,11 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.decode import vendors
-from pipeline.dicom.decode.fields import read_optional_text, tag_of
+from pipeline.dicom.decode.fields import read_items, read_optional_text, tag_of
 from pipeline.dicom.decode.vocabulary import MODALITIES, TOKENS, VIEW_CODES
+from pipeline.errors import Rejected
 
-_NUMBERS = ("PatientID", "OtherPatientIDs")
+_NUMBERS = ("PatientID", "OtherPatientIDs", "AccessionNumber")
 _OWN_GROUP = 0x0010  # the group of the patient, whose own short names count, too
 # Sequences of one item per frame, and the signal itself: long, and without persons.
 _LONG = frozenset(
@@ -26,6 +27,8 @@ _LONG = frozenset(
 )
 _DEEPEST, _MOST_ITEMS = 3, 20
 _SHORTEST_JOINED = 5
+_SHORTEST_NUMBER = 6  # digits of a number that is looked for among other digits
+_MAKERS = frozenset({"PHILIPS"})  # not a person called Philip
 _WORD = re.compile(r"[^A-Z0-9]+")
 _COMPONENT = re.compile(r"[\\^=]+")
 _LETTERS = str.maketrans({"Ø": "O", "Æ": "AE", "Œ": "OE", "Ł": "L", "Đ": "D", "Ð": "D", "Þ": "TH", "ẞ": "SS"})
@@ -54,13 +57,27 @@ def personal_words(ds: Dataset) -> frozenset[str]:
     Words of the vocabulary, such as Head, count where the patient's name also has another word.
     """
     own, others = _person_names(ds)
-    numbers = tuple(read_optional_text(ds, name) for name in _NUMBERS)
-    return _words_of(own, others, numbers)
+    return _words_of(own, others, tuple(_numbers(ds)))
+
+
+def _numbers(ds: Dataset) -> Iterator[str]:
+    """Yield the numbers of the patient and the study, and the birth date in the orders in which it is written."""
+    yield from (read_optional_text(ds, name) for name in _NUMBERS)
+    try:
+        others = read_items(ds, "OtherPatientIDsSequence")
+    except Rejected:
+        others = ()
+    yield from (read_optional_text(item, "PatientID") for item in others)
+    born = read_optional_text(ds, "PatientBirthDate").replace(".", "")
+    if len(born) == 8:
+        year, month, day = born[:4], born[4:6], born[6:]
+        yield " ".join((born, f"{day}{month}{year}", f"{month}{day}{year}"))
 
 
 @lru_cache(maxsize=256)
 def _words_of(own: tuple[str, ...], others: tuple[str, ...], numbers: tuple[str, ...]) -> frozenset[str]:
     words = {word for text in (*own, *others, *numbers) for word in _split(text) if len(word) > 2}
+    words |= {"".join(_split(text)) for text in numbers if text.strip("0123456789. -/") == ""}
     for text in (*own, *others):
         words |= {squashed for part in _COMPONENT.split(text) if len(squashed := "".join(_split(part))) > 2}
     terms = {word for word in words if word in _FOLDED_TOKENS}
@@ -90,14 +107,38 @@ _FOLDED_TOKENS = frozenset(map(fold, TOKENS))
 _FOLDED_PLACEHOLDERS = frozenset(map(fold, _PLACEHOLDERS.split()))
 
 
-def clean(value: str, personal: frozenset[str]) -> str:
-    """Return a value, "" if one of its words names a person, or is made of such words, as in MUELLERANNA."""
-    return "" if value and personal and _names_person(value, personal) else value
+def clean(value: str, personal: frozenset[str], terms_only: bool = False) -> str:
+    """Return a value, "" if one of its words names a person, or is made of such words, as in MUELLERANNA.
+
+    Where a value may hold more than terms (`terms_only`), a name of five letters is recognised also within other
+    letters, apart, cut short, or with digits (`DRMUELLER`, `MUEL LER`, `MUELL`, `MUELLER2`), and so are numbers.
+    """
+    named = bool(value and personal) and (
+        _names_person(value, personal) or (not terms_only and _contains_person(value, personal))
+    )
+    return "" if named else value
 
 
 @lru_cache(maxsize=4096)
 def _names_person(value: str, personal: frozenset[str]) -> bool:
     return any(word in personal or _is_joined(word, personal) for word in _split(value))
+
+
+@lru_cache(maxsize=4096)
+def _contains_person(value: str, personal: frozenset[str]) -> bool:
+    words = [word for word in _split(value) if word not in _MAKERS]
+    letters = [word.strip("0123456789") for word in words]
+    if any(len(word) > 2 and word in personal for word in letters):
+        return True
+    joined, digits = "".join(letters), "".join(filter(str.isdigit, "".join(words)))
+    cut = [word for word in letters if len(word) >= _SHORTEST_JOINED and word not in _FOLDED_TOKENS]
+    for one in personal:
+        if one.isdigit():
+            if len(one) >= _SHORTEST_NUMBER and one in digits:
+                return True
+        elif len(one) >= _SHORTEST_JOINED and (one in joined or any(map(one.startswith, cut))):
+            return True
+    return False
 
 
 def _is_joined(word: str, personal: frozenset[str]) -> bool:

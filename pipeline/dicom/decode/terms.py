@@ -13,7 +13,7 @@ from functools import lru_cache
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.decode import vendors
-from pipeline.dicom.decode.anatomy import BODY, VIEWS, held_to
+from pipeline.dicom.decode.anatomy import BODY, VIEWS
 from pipeline.dicom.decode.fields import (
     MODEL_NAME,
     read_code,
@@ -33,12 +33,12 @@ _TYPES = frozenset({"ORIGINAL", "DERIVED", "MIXED", "PRIMARY", "SECONDARY"})
 
 def is_body_part(value: str) -> bool:
     """Return whether a body part enters the catalogue: it has no other words than those of anatomy."""
-    return bool(held_to(value.upper(), BODY))
+    return BODY.allows(value.upper())
 
 
 def is_view(value: str) -> bool:
     """Return whether a view enters the catalogue: it has no other words than those of projections."""
-    return bool(held_to(value.upper(), VIEWS))
+    return VIEWS.allows(value.upper())
 
 
 def read_model(ds: Dataset, keyword: str, personal: frozenset[str]) -> str:
@@ -48,16 +48,16 @@ def read_model(ds: Dataset, keyword: str, personal: frozenset[str]) -> str:
 
 
 def read_body_part(ds: Dataset, personal: frozenset[str]) -> str:
-    """Return Body Part Examined, "" where it has another word than those of anatomy."""
-    return clean(held_to(read_code(ds, "BodyPartExamined"), BODY), personal)
+    """Return the words of Body Part Examined that are those of anatomy."""
+    return clean(BODY.hold(read_code(ds, "BodyPartExamined")), personal, terms_only=True)
 
 
 def read_view(ds: Dataset, personal: frozenset[str]) -> str:
-    """Return View Position, "" where it has another word than those of projections; without one, the view's code."""
+    """Return the words of View Position that are those of projections; without one, the view's code."""
     position = read_code(ds, "ViewPosition")
     item = None if position else read_first_item(ds, "ViewCodeSequence")
     coded = VIEW_CODES.get(read_text(item, "CodeValue"), "") if item is not None else ""
-    return clean(held_to(position, VIEWS), personal) or coded
+    return clean(VIEWS.hold(position), personal, terms_only=True) or coded
 
 
 def read_laterality(ds: Dataset) -> str:

@@ -92,6 +92,38 @@ def test_the_patients_own_name_passes_in_no_spelling(keyword: str, name: str, va
     assert value not in str(read(keyword, written, **more))
 
 
+@pytest.mark.parametrize("keyword", sorted(FREE | {"ImageType"}))
+@pytest.mark.parametrize(
+    "value",
+    ["BRINKMEYER1", "XBRINKMEYER", "BRINK MEYER", "BRINKM", "KIM7", "19700102", "02.01.1970", "778812", "ACC99123"],
+)
+def test_a_name_or_number_passes_in_no_disguise(keyword: str, value: str, read: Callable) -> None:
+    other = Dataset()
+    other.PatientID = "KH-778812"
+    written = ["ORIGINAL", "PRIMARY", value] if keyword == "ImageType" else value
+    more = {"PatientBirthDate": "19700102", "AccessionNumber": "ACC99123", "OtherPatientIDsSequence": [other]}
+    assert value not in str(read(keyword, written, PatientName="Brinkmeyer^Kim", **more))
+
+
+def test_a_maker_is_not_a_person_called_philip(read: Callable) -> None:
+    assert read("Manufacturer", "Philips", PatientName="SMITH^PHILIP") == "Philips"
+    assert read("BodyPartExamined", "CHEST", PatientName="CHESTERTON^GIL") == "CHEST"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "held"),
+    [
+        ("BodyPartExamined", "CHEST 2 VIEWS", "CHEST"),
+        ("BodyPartExamined", "LIVER 3 PHASE", "LIVER"),
+        ("BodyPartExamined", "HEAD BRINKMEYER", "HEAD"),
+        ("ViewPosition", "PA INSP", "PA"),
+        ("ViewPosition", "XU OM", ""),
+    ],
+)
+def test_the_words_of_anatomy_stay_without_the_others(keyword: str, value: str, held: str, read: Callable) -> None:
+    assert read(keyword, value) == held
+
+
 @pytest.mark.parametrize("name", ["HEAD^PHANTOM", "HEAD-001", "HEAD", "BRAIN^TEST", "CT^HEAD", "AP^ANNA"])
 def test_a_placeholder_for_a_name_hides_no_anatomy(name: str, read: Callable) -> None:
     assert read("BodyPartExamined", "HEAD", PatientName=name) == "HEAD"
