@@ -16,7 +16,14 @@ from pydicom.dataset import Dataset
 
 from pipeline.dicom.decode import vendors
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.fields import has, read_items, read_optional_text, read_private_integer, read_texts
+from pipeline.dicom.decode.fields import (
+    has,
+    read_items,
+    read_number,
+    read_optional_text,
+    read_private_integer,
+    read_texts,
+)
 from pipeline.dicom.decode.frames import Groups
 from pipeline.dicom.decode.quantity_units import is_hounsfield, is_quantity
 from pipeline.errors import Rejected
@@ -199,16 +206,25 @@ def _is_ct_scout(ds: Dataset, attributes: InstanceAttributes) -> bool:
 
 
 def _is_unscaled(groups: Groups, attributes: InstanceAttributes) -> bool:
-    """Whether CT values cannot be HU: no rescale (type 1, PS3.3 C.8.2.1), an absurd one, or one beginning above air."""
+    """Whether CT values cannot be HU: no rescale (type 1, PS3.3 C.8.2.1), a half or absurd one, or one beginning above
+    air.
+    """
     if attributes.modality_lut is not None:
         return False
-    if not attributes.rescale:
+    if not attributes.rescale or _has_half_rescale(groups):
         return True
     if any(not _is_plausible(*rescale) for rescale in attributes.rescale):
         return True
     if not has(groups.ds, "PixelRepresentation") or attributes.pixel_representation == 1:
         return False
     return all(slope > 0 and intercept > _LOWEST_HU for slope, intercept in attributes.rescale)
+
+
+def _has_half_rescale(groups: Groups) -> bool:
+    """Return whether only one of slope and intercept is given: the other one is not 1 or 0 but unknown."""
+    sources = [groups.ds, *(groups.read_each("PixelValueTransformationSequence") if groups.enhanced else [])]
+    names = "RescaleSlope", "RescaleIntercept"
+    return any(sum(read_number(item, name) is None for name in names) == 1 for item in sources if item is not None)
 
 
 def _is_plausible(slope: float, intercept: float) -> bool:

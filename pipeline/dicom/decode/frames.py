@@ -20,7 +20,7 @@ from pipeline.dicom.decode.fields import (
     read_spare_number,
     read_text,
 )
-from pipeline.dicom.decode.tables import input_range, read_modality_lut, read_voi_lut
+from pipeline.dicom.decode.tables import input_range, read_modality_lut, read_voi_luts
 from pipeline.errors import Rejected
 
 Value = TypeVar("Value")
@@ -205,13 +205,12 @@ def _voi(
     windows = [_windows(item, inputs, narrowest, ignored) for item in sources]
     same, varied = _constant(windows)
     function = read_text(sources[0], "VOILUTFunction").upper()
-    table = read_voi_lut(groups.ds, inputs, assumed)
     one_each = varied and all(varied) and len(varied) == len(groups.frames)
     return {
         "windows": same or (),
         "frame_windows": tuple(item[0] for item in varied) if one_each else (),
         "voi_function": function if function in VOI_FUNCTIONS else "LINEAR",
-        "voi_luts": () if table is None else (table,),
+        "voi_luts": read_voi_luts(groups.ds, inputs, assumed),
     }
 
 

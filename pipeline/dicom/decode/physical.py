@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.dicom.decode.voi import apply_voi, is_inverted, voi_step
+from pipeline.dicom.decode.voi import apply_voi, is_inverted, next_voi, voi_step
 from pipeline.dicom.decode.waveform import to_physical_signal
 from pipeline.types import Step
 
@@ -67,17 +67,26 @@ def to_physical(stored: np.ndarray, attributes: InstanceAttributes) -> Physical:
 def for_display(physical: Physical, attributes: InstanceAttributes) -> np.ndarray:
     """Return the picture that a viewer shows: uint8 [F, H, W], 255 bright, padding 0.
 
-    It uses the window of the file. Without one, or where it shows one grey, or fewer than 8 and there are more to
-    show, it uses the 0.5 to 99.5 % range of the valid pixels of all frames.
+    It uses the first window of the file that shows more than one grey, and 8 or more if there are more to show. Without
+    one, it uses the 0.5 to 99.5 % range of the valid pixels of all frames.
     """
     if attributes.is_projection:
         bright = physical.pixels if voi_step(attributes) else _robust(physical)
     else:
-        bright = apply_voi(physical.pixels, attributes) if voi_step(attributes) else _robust(physical)
-        bright = _robust(physical) if _is_dim(bright, physical) else bright
+        bright = _through_voi(physical, attributes)
         bright = 1.0 - bright if is_inverted(attributes) else bright
     picture = np.rint(np.clip(bright, 0.0, 1.0) * 255.0).astype(np.uint8)
     return picture if physical.valid is None else np.where(physical.valid, picture, np.uint8(0))
+
+
+def _through_voi(physical: Physical, attributes: InstanceAttributes) -> np.ndarray:
+    voi: InstanceAttributes | None = attributes
+    while voi is not None and voi_step(voi):
+        bright = apply_voi(physical.pixels, voi)
+        if not _is_dim(bright, physical):
+            return bright
+        voi = next_voi(voi)
+    return _robust(physical)
 
 
 def _is_dim(bright: np.ndarray, physical: Physical) -> bool:

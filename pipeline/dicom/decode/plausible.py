@@ -3,20 +3,19 @@
 Stored values become 32-bit floats by rescale and tables. That step is tried on the least and greatest value of every
 frame and on a sample of its pixels, so that what passes stays finite, and an image of many values keeps several. The
 window or table of a projection is tried too; one that leaves few greys, or the greys of a sixteenth of the range, is
-ignored and recorded, as an image can do without it. Most of the pixels decide, those of a uniform border apart: a
-marker of lead at the end of the range decides nothing.
+ignored and recorded, and the next one is tried; an image can do without any. Most of the pixels decide, those of a
+uniform border apart: a marker of lead at the end of the range decides nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.physical import DISPLAY_PERCENTILES, FEWEST_GREYS, apply_modality
-from pipeline.dicom.decode.voi import apply_voi, voi_step
+from pipeline.dicom.decode.voi import apply_voi, next_voi, voi_step
 from pipeline.errors import Rejected, RejectionCode
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -33,7 +32,8 @@ _ADVICE = "Correct the element at its source and send the image again."
 def check_values(stored: np.ndarray, attributes: InstanceAttributes) -> InstanceAttributes:
     """Refuse an image whose header takes its values beyond 32-bit floats, or makes different values equal.
 
-    Returns the attributes, of a projection without a window or VOI LUT that shows too little of most frames.
+    Returns the attributes, of a projection without the windows and VOI LUTs, in their order, that show too little of
+    most frames.
 
     Args:
         stored: [F, H, W], as decoded; of a signal, nothing is checked here.
@@ -66,7 +66,8 @@ def check_values(stored: np.ndarray, attributes: InstanceAttributes) -> Instance
                 dim.append((_middle(_without_border(values, values)), _is_dim(values, own)))
     if lost and lost[0] is not None and all(lost):
         raise lost[0]
-    return _without_voi(attributes) if _are_most_dim(dim) else attributes
+    later = next_voi(attributes) if _are_most_dim(dim) else None
+    return attributes if later is None else check_values(stored, later)
 
 
 def _attributes_of_frames(attributes: InstanceAttributes) -> Iterator[InstanceAttributes]:
@@ -152,12 +153,6 @@ def _middle(values: np.ndarray) -> float:
     """Return how far 90 % of the values spread, from their 5th to their 95th percentile."""
     low, high = np.percentile(values, _MIDDLE)
     return float(high - low)
-
-
-def _without_voi(attributes: InstanceAttributes) -> InstanceAttributes:
-    """Return the attributes without window and VOI LUT, and with a note of which was ignored."""
-    ignored = "ignored:VOILUTSequence" if attributes.voi_luts else "ignored:WindowCenter"
-    return replace(attributes, windows=(), frame_windows=(), voi_luts=()).assuming(ignored)
 
 
 def _reached(low: np.generic, high: np.generic, attributes: InstanceAttributes) -> tuple[float, float]:

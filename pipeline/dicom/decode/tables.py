@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from pipeline.dicom.decode.attributes import LookupTable
-from pipeline.dicom.decode.fields import malformed, read_first_item, read_integer, read_numbers, read_value
+from pipeline.dicom.decode.fields import malformed, read_first_item, read_integer, read_items, read_numbers, read_value
 from pipeline.dicom.decode.vendors import Assumed
+from pipeline.errors import Rejected
 
 MAX_ENTRIES = 65536
+_MOST_TABLES = 8  # of a VOI LUT Sequence
 _MOST_BITS = 64
 _UNLIMITED = (-math.inf, math.inf)
 
@@ -44,17 +47,23 @@ def read_modality_lut(ds: Dataset) -> LookupTable | None:
     return LookupTable.pack(_signed(raw.first) if signed else raw.first, raw.bits, raw.values)
 
 
-def read_voi_lut(ds: Dataset, inputs: tuple[float, float], assumed: list[str]) -> LookupTable | None:
-    """Return the first VOI LUT, None where the image has none.
+def read_voi_luts(ds: Dataset, inputs: tuple[float, float], assumed: list[str]) -> tuple[LookupTable, ...]:
+    """Return the VOI LUTs, which are alternatives; () where the image has none.
 
     Args:
         ds: the data set.
         inputs: least and greatest possible output of the modality step.
         assumed: receives VOI_LUT_SIGN and VOI_LUT_BITS where the descriptor says something else (`vendors.SOURCES`).
     """
-    raw = _read_raw(ds, "VOILUTSequence")
-    if raw is None:
-        return None
+    items = read_items(ds, "VOILUTSequence")
+    raws = [_raw_table(ds, item) for item in items[:1]]
+    for item in items[1:_MOST_TABLES]:
+        with suppress(Rejected):  # the first one is enough
+            raws.append(_raw_table(ds, item))
+    return tuple(_voi_lut(raw, inputs, assumed) for raw in raws if raw is not None)
+
+
+def _voi_lut(raw: _Raw, inputs: tuple[float, float], assumed: list[str]) -> LookupTable:
     first, bits = _first_mapped(raw, inputs), int(raw.values.max()).bit_length() or raw.bits
     assumed += [Assumed.VOI_LUT_SIGN] if first != raw.first else []
     assumed += [Assumed.VOI_LUT_BITS] if bits != raw.bits else []
@@ -92,8 +101,11 @@ def _signed(value: int) -> int:
 
 def _read_raw(ds: Dataset, sequence: str) -> _Raw | None:
     item = read_first_item(ds, sequence)
-    descriptor = read_numbers(item, "LUTDescriptor", 3) if item is not None else None
-    data = read_value(item, "LUTData") if item is not None else None
+    return None if item is None else _raw_table(ds, item)
+
+
+def _raw_table(ds: Dataset, item: Dataset) -> _Raw | None:
+    descriptor, data = read_numbers(item, "LUTDescriptor", 3), read_value(item, "LUTData")
     if descriptor is None or data is None:
         return None
     length, first, bits = (int(value) for value in descriptor)

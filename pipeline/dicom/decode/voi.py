@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.dicom.decode.attributes import InstanceAttributes, LookupTable
 from pipeline.types import Step
+
+
+def next_voi(attributes: InstanceAttributes) -> InstanceAttributes | None:
+    """Return the attributes without the VOI LUT or window that is in use, so that the next one is; None without any.
+
+    Source: PS3.3 C.11.2.1.1 and C.11.2.1.2, several are alternatives.
+    """
+    if attributes.voi_luts:
+        return replace(attributes, voi_luts=attributes.voi_luts[1:]).assuming("ignored:VOILUTSequence")
+    if attributes.frame_windows or attributes.windows:
+        later = () if attributes.frame_windows else attributes.windows[1:]
+        return replace(attributes, windows=later, frame_windows=()).assuming("ignored:WindowCenter")
+    return None
 
 
 def apply_window(values: np.ndarray, centre: float, width: float, function: str = "LINEAR") -> np.ndarray:

@@ -131,3 +131,36 @@ def test_a_display_that_shows_a_radiograph_is_used(
     read: Callable, values: np.ndarray, elements: dict[str, Any]
 ) -> None:
     assert not any(one.startswith("ignored") for one in read(values.astype(np.uint16), elements).attributes.assumed)
+
+
+FLAT = _table([0] * 4095 + [4095], bits=12)["VOILUTSequence"]
+RAMP = _table(TWELVE, bits=12)["VOILUTSequence"]
+SHORT = Dataset()
+SHORT.add_new("LUTDescriptor", "US", [4096, 0, 16])
+SHORT.add_new("LUTData", "US", [1, 2, 3])
+SECOND = {"WindowCenter": ["60000", "2048"], "WindowWidth": ["120000", "4096"]}
+
+
+@pytest.mark.parametrize("modality", ["DX", "CT"])
+def test_the_next_window_is_tried_after_a_dim_one(modality: str, read: Callable[..., Any]) -> None:
+    instance = read(WIDE, {"Modality": modality, **SECOND})
+    picture = for_display(to_physical(instance.stored, instance.attributes), instance.attributes)
+    expected = np.clip((instance.stored - 2047.5) / 4095 + 0.5, 0, 1) * 255
+    assert np.abs(picture - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("more", "left"),
+    [
+        ({"VOILUTSequence": [*FLAT, *RAMP]}, (1, 0)),
+        ({"VOILUTSequence": FLAT, **_window(2048, 4096)}, (0, 1)),
+        ({"VOILUTSequence": FLAT, **SECOND}, (0, 1)),
+        ({"VOILUTSequence": FLAT, **_window(60000, 120000)}, (0, 0)),
+        ({"VOILUTSequence": [*RAMP, SHORT]}, (1, 0)),
+    ],
+)
+def test_the_next_alternative_is_tried_after_a_flat_table(
+    more: dict[str, Any], left: tuple[int, int], read: Callable[..., Any]
+) -> None:
+    attributes = read(WIDE, more).attributes
+    assert (len(attributes.voi_luts), len(attributes.windows)) == left

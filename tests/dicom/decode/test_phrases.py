@@ -221,3 +221,9 @@ def test_a_patient_with_the_name_of_a_code(
     assert (attributes.content, value in attributes.image_type) == (expected, True)
     assert "SCOUTEN" not in read(modality, value, "SCOUTEN", PatientName="SCOUTEN^ANNA").image_type
     assert "JONES" not in read(modality, value, "JONES", PatientID=f"JONES {patient}").image_type
+
+
+@pytest.mark.parametrize("half", [{"RescaleIntercept": None}, {"RescaleSlope": None}])
+def test_half_a_rescale_of_ct_is_not_one(half: dict[str, Any], read: Callable[..., InstanceAttributes]) -> None:
+    assert read("CT", "AXIAL", **half).content == "unscaled"
+    assert read("CT", "AXIAL").content == ""
