@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -49,6 +50,35 @@ evaluation: {resamples: 100}
 """
 
 
+# The slow files that take longest: with `--dist loadfile` a worker takes whole files, in this order.
+LONGEST = (
+    "notebooks/test_notebooks.py",
+    "detection/test_registry_guarantee.py",
+    "reliability/test_faulty_nights.py",
+    "flows/test_shared_night.py",
+    "identity/test_rotation_killed.py",
+    "web/test_speed.py",
+    "web/test_browser.py",
+    "speed/test_speed.py",
+    "web/test_pictures.py",
+    "flows/test_gallery.py",
+    "reliability/test_simulated_year.py",
+    "export/test_orthanc.py",
+    "up/test_up.py",
+    "flows/test_serve.py",
+    "flows/test_runners.py",
+    "benchmark/test_flow.py",
+    "flows/test_postgresql.py",
+    "review/test_scale.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no worker waits for one of them at the end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get("/".join(item.path.parts[-2:]), len(place)))
+
+
 def pytest_unconfigure() -> None:
     """Remove Prefect's home, and let its server stop without complaints to a screen that pytest has closed."""
     logging.raiseExceptions = False
@@ -80,6 +110,19 @@ def mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "relocate", begin)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_server() -> Iterator[None]:
+    """Prefect stops its server when Python ends; xdist kills a worker that needs ten seconds for its end."""
+    yield
+    if "prefect.server.api.server" in sys.modules:
+        from prefect.logging.handlers import APILogHandler
+        from prefect.server.api.server import SubprocessASGIServer
+
+        APILogHandler.flush()
+        for server in list(SubprocessASGIServer._instances.values()):
+            server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -262,7 +305,7 @@ def dciodvfy() -> Callable[[Path], list[str]]:
         pytest.skip("dciodvfy (Debian package dicom3tools) is not installed")
 
     def errors(path: Path) -> list[str]:
-        done = subprocess.run([tool, str(path)], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([tool, str(path)], capture_output=True, text=True, timeout=240, check=False)
         lines = (done.stdout + done.stderr).splitlines()
         assert lines, "dciodvfy said nothing, not even the object's name"
         return [line for line in lines if line.startswith("Error")]
@@ -274,6 +317,7 @@ def dciodvfy() -> Callable[[Path], list[str]]:
 PLACES = ("/usr/local/bin", "/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin")
 # PostgreSQL refuses to run as root; any unprivileged account will do.
 ACCOUNTS = ("postgres", "nobody")
+PATIENCE = 240.0
 
 
 def binary(name: str) -> str | None:
@@ -294,7 +338,8 @@ def account() -> dict[str, object]:
 def wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     import psycopg
 
-    for _ in range(200):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
         if server.poll() is not None:
             pytest.skip(f"PostgreSQL does not start here: {log.read_text()[-300:]}")
         try:
@@ -302,7 +347,7 @@ def wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> No
             return
         except psycopg.OperationalError:
             time.sleep(0.1)
-    pytest.fail(f"PostgreSQL was not ready in 20 s: {log.read_text()[-300:]}")
+    pytest.fail(f"PostgreSQL was not ready in {PATIENCE:.0f} s: {log.read_text()[-300:]}")
 
 
 @pytest.fixture(scope="session")
@@ -330,12 +375,12 @@ def postgres() -> Iterator[str]:
             yield str(folder)
         finally:
             server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients, such as MLflow's pool in this process
-            server.wait(20)
+            server.wait(PATIENCE)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_database(postgres: str) -> Callable[[], str]:
     """Makes an empty PostgreSQL database and returns its URL."""
     import psycopg

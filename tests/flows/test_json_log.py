@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from flows.json_console import WRITTEN, JsonConsole
-from pipeline.config import Settings
 from pipeline.stages.watch.json_log import LOG, json_line, log_within, write_json_line
 
 NIGHT = """
@@ -93,10 +92,8 @@ def test_lines_are_written_only_where_they_are_asked_for(
 
 
 @pytest.mark.slow
-def test_every_line_of_a_night_parses_and_names_the_night(
-    night: tuple[Settings, Any], phantom_night: Any, tmp_path: Path
-) -> None:
-    shutil.copytree(night[0].workspace, tmp_path / "site", ignore=shutil.ignore_patterns("prefect"))
+def test_every_line_of_a_night_parses_and_names_the_night(trained: Any, phantom_night: Any, tmp_path: Path) -> None:
+    shutil.copytree(trained.settings.workspace, tmp_path / "site")
     home = {"PREFECT_HOME": str(tmp_path / "site" / "prefect"), LOG: "json"}
     alone = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     done = subprocess.run(

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +59,27 @@ def outcome(settings: Settings) -> list[tuple[Any, ...]]:
         return [(row.study_id, row.score, row.p_value, row.flagged, row.rule) for row in rows]
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of one Prefect server for all runners."""
+    with run_server(tmp_path_factory.mktemp("server") / "log") as url:
+        yield url
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("runner", ["threads", "dask", "ray", "pool"])
-def test_two_workers_score_each_study_once(runner: str, trained: Any, scored: Any, tmp_path: Path) -> None:
+def test_two_workers_score_each_study_once(runner: str, trained: Any, scored: Any, server: str, tmp_path: Path) -> None:
     if runner in ("dask", "ray") and importlib.util.find_spec(f"prefect_{runner}") is None:
         pytest.skip(f"prefect-{runner} is not installed")
     shutil.copytree(trained.settings.workspace, tmp_path / "workspace")
     settings = Settings(workspace=tmp_path / "workspace")
-    with run_server(tmp_path / "server.log") as url:
-        environment = {
-            **os.environ, "PREFECT_API_URL": url, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "home"),
-            "NIGHTREAD_WORKSPACE": str(settings.workspace),
-            "NIGHTREAD_SCORING": json.dumps({"runner": runner, "workers": 2}),
-        }  # fmt: skip
-        command = [sys.executable, "-m", "flows.score"]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    environment = {
+        **os.environ, "PREFECT_API_URL": server, "PYTHONPATH": str(ROOT), "PREFECT_HOME": str(tmp_path / "home"),
+        "NIGHTREAD_WORKSPACE": str(settings.workspace),
+        "NIGHTREAD_SCORING": json.dumps({"runner": runner, "workers": 2}),
+    }  # fmt: skip
+    command = [sys.executable, "-m", "flows.score"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert outcome(settings) == outcome(scored.settings), done.stderr[-3000:]
     with Catalogue.open(settings) as catalogue:
         runs = catalogue.list_runs("score")

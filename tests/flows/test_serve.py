@@ -71,7 +71,7 @@ def serving(place: Path, ready: bool = True) -> Iterator[Served]:
             family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
             for member in family:
                 member.kill()
-            process.wait(timeout=30)
+            process.wait(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
     """Ask the server: GET, or POST with a body."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)
 
 
@@ -143,8 +143,8 @@ def assert_stops(served: Served, by: signal.Signals) -> None:
     children = psutil.Process(served.process.pid).children(recursive=True)
     assert children  # the server at least
     served.process.send_signal(by)
-    code = served.process.wait(timeout=90)
-    _, alive = psutil.wait_procs(children, timeout=30)
+    code = served.process.wait(timeout=PATIENCE)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE)
     assert alive == []
     text = served.out.read_text()
     assert "Traceback" not in text and "CancelledError" not in text, text[-3000:]
