@@ -87,7 +87,7 @@ def test_a_wrong_name_takes_as_long_as_a_wrong_password(catalogue: Catalogue, an
     review.users.add("proxied", "reader", None, HOUSE)
     rounds = [{name: _refusal_s(review, name) for name in ("ann", "nobody", "proxied")} for _ in range(6)]
     times = {name: min(one[name] for one in rounds) for name in rounds[0]}  # in turn, as other load comes and goes
-    assert max(times.values()) < 2 * min(times.values()), times
+    assert max(times.values()) < 4 * min(times.values()), times  # without a hash: some hundred times
     assert min(times.values()) > 0.01
 
 

@@ -100,7 +100,7 @@ def test_system_metrics_are_logged(tracked: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(experiment, "SAMPLE_SECONDS", 0.1)
     monkeypatch.setattr(experiment, "SAMPLES", 1)
     with track(tracked.settings, "unit", "load") as run:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while not (metrics := system_metrics(run.run_id)) and time.monotonic() < deadline:
             time.sleep(0.2)
     metrics = system_metrics(run.run_id)

@@ -70,16 +70,16 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     for member in family:
         member.terminate()
-    _, alive = psutil.wait_procs(family, timeout=20)
+    _, alive = psutil.wait_procs(family, timeout=READY_SECONDS)
     for member in alive:
         member.kill()
-    process.wait(timeout=20)
+    process.wait(timeout=READY_SECONDS)
 
 
 def ask(url: str, columns: list[str], rows: list[list[Any]]) -> list[dict[str, Any]]:
     body = json.dumps({"dataframe_split": {"columns": columns, "data": rows}}).encode()
     request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
+    with urllib.request.urlopen(request, timeout=READY_SECONDS) as answer:
         return list(json.load(answer)["predictions"])
 
 
@@ -111,5 +111,5 @@ def test_the_server_answers_the_good_rows_beside_bad_ones(
 def test_the_server_refuses_invalid_requests(server: str) -> None:
     request = urllib.request.Request(f"{server}/invocations", b"{", {"Content-Type": "application/json"})
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=60)
+        urllib.request.urlopen(request, timeout=READY_SECONDS)
     assert refused.value.code == 400

@@ -56,7 +56,7 @@ def test_a_new_crosswalk_is_opened_by_several_processes_at_once(settings: Settin
     processes = [context.Process(target=_open_and_remember, args=args) for args in arguments]
     for process in processes:
         process.start()
-    said = [answers.get(timeout=60) for _ in processes]
+    said = [answers.get(timeout=240) for _ in processes]
     for process in processes:
         process.join(30)
     assert said == [""] * TOGETHER

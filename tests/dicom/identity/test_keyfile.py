@@ -53,7 +53,7 @@ def test_processes_at_once_get_the_same_key(tmp_path: Path) -> None:
         children = [context.Process(target=_create, args=arguments) for _ in range(4)]
         for child in children:
             child.start()
-        keys = {answer.get(timeout=30) for _ in children}
+        keys = {answer.get(timeout=240) for _ in children}
         for child in children:
             child.join()
         assert len(keys) == 1

@@ -160,7 +160,7 @@ def test_a_hang_ends_at_the_time_limit(real_files: dict[str, Path], limits: Deco
         assert pool.read(real_files[CT]).stored.size
         started = time.monotonic()
         assert _read_while(pool, real_files[CT]).code == RejectionCode.DECODE_TIMEOUT
-        assert 2.0 <= time.monotonic() - started < 10
+        assert 2.0 <= time.monotonic() - started < 60
         assert pool.read(real_files[CT]).stored.size
 
 
@@ -214,7 +214,7 @@ def test_a_worker_ends_with_its_parent(real_files: dict[str, Path]) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    worker.wait(timeout=30)
+    worker.wait(timeout=240)
 
 
 def test_threads_share_a_pool(workers: DecodeWorkers, real_files: dict[str, Path]) -> None:

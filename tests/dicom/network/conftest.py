@@ -108,7 +108,7 @@ def dcmtk() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(tool: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} (Debian package dcmtk) is not installed")
-        return subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True, timeout=240, check=False)
 
     return run
 

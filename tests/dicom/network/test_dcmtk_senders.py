@@ -35,7 +35,7 @@ class Command:
     def stop(self) -> list[dict[str, Any]]:
         """End it as a service manager does; returns its events."""
         self.process.terminate()
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=240)
         assert (self.process.returncode, err) == (0, "")
         return [json.loads(line) for line in out.splitlines()]
 

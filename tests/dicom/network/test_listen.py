@@ -91,9 +91,9 @@ def test_idle_connections_do_not_keep_an_allowed_sender_out(
     """30 connections that never ask for anything are open, then more than may wait: the oldest ones are closed."""
     monkeypatch.setattr(listener, "_WAITING", 40)
     running = listen(associations=2)
-    idle = [socket.create_connection(("127.0.0.1", running.listener.port), timeout=20) for _ in range(30)]
+    idle = [socket.create_connection(("127.0.0.1", running.listener.port), timeout=240) for _ in range(30)]
     assert running.send(datasets[0]) == [0]
-    idle += [socket.create_connection(("127.0.0.1", running.listener.port), timeout=20) for _ in range(30)]
+    idle += [socket.create_connection(("127.0.0.1", running.listener.port), timeout=240) for _ in range(30)]
     assert running.send(datasets[1]) == [0]
     assert [connection.recv(1) for connection in idle[:19]] == [b""] * 19
     for connection in idle:
@@ -223,7 +223,9 @@ def test_a_dropped_association_leaves_nothing_behind(listen: Callable, datasets:
 
     association.dul.socket.socket = Cut()
     association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
-    time.sleep(0.3)
+    end = time.monotonic() + 240
+    while not (sent and not running.listener._ae.active_associations) and time.monotonic() < end:
+        time.sleep(0.05)
     assert sent and running.stored() == [] and list((running.inbox / "part").iterdir()) == []
     assert running.send(datasets[1]) == [0]
 
@@ -261,6 +263,6 @@ def test_the_command_stops_on_sigterm_and_reports_its_counts(
     port = json.loads(process.stdout.readline())["port"]
     assert dcmtk("storescu", "-R", "-aet", SENDER, "-aec", "NIGHTREAD", "127.0.0.1", port, *phantoms).returncode == 0
     process.terminate()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=240)
     assert json.loads(out.splitlines()[-1]) == {"event": "stopped", "stored": 12, "waiting studies": 4}
     assert process.returncode == 0 and err == "" and PLANTED not in out

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -224,7 +225,7 @@ def test_no_identifier_is_reported_or_part_of_a_name(pacs: Callable, tmp_path: P
 
 
 def test_several_studies_at_once(pacs: Callable, tmp_path: Path) -> None:
-    running = pacs(before_get=lambda: time.sleep(0.2))
+    running = pacs(before_get=threading.Barrier(2, timeout=240).wait)  # two fetches at a time, or none goes on
     assert numbers(pull(config(running, tmp_path / "inbox", associations=4))) == (4, 12, 0, 0)
     assert 2 <= running.largest <= 5
 

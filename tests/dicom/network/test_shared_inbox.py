@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom import Dataset
@@ -62,14 +63,21 @@ def test_both_move_one_study_at_the_same_time(tmp_path: Path) -> None:
     assert [*(tmp_path / "part").iterdir(), *(tmp_path / "part-pull").iterdir()] == []
 
 
-def test_the_listener_waits_for_a_study_that_a_pull_still_fills(tmp_path: Path) -> None:
+def test_the_listener_waits_for_a_study_that_a_pull_still_fills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = 0.0  # of the clock, in seconds
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead, time=lambda: time.time() + ahead)
+    monkeypatch.setattr("pipeline.dicom.network.inbox.time", clock)
     with Inbox.open(tmp_path) as listener, Inbox.open(tmp_path, "pull") as puller:
         add(listener, 1)
-        time.sleep(0.2)
+        ahead = 1000.0
         add(puller, 2)
-        assert listener.hand_over(0.15) == []
-        time.sleep(0.2)
-        assert [done.objects for done in listener.hand_over(0.15)] == [2]
+        (study,) = (tmp_path / "open").iterdir()
+        os.utime(study, (clock.time(), clock.time()))
+        assert listener.hand_over(500) == []
+        ahead = 2000.0
+        assert [done.objects for done in listener.hand_over(500)] == [2]
 
 
 def test_a_time_in_the_future_holds_nothing_back(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pipeline.data.labels.labels import list_labels
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 SIZE = {"width": 1440, "height": 900}
-READY_MS = 20_000
+READY_MS = 120_000
 Person = Callable[..., Any]
 
 
@@ -455,7 +455,7 @@ def test_a_server_that_is_down_while_signing_loses_nothing(
         page.fill("#password", "a long enough passphrase")
         page.keyboard.press("Enter")
         ready(page)
-        page.wait_for_selector(".similar .thumbs img", timeout=60_000)  # nothing else is asked of the server
+        page.wait_for_selector(".similar .thumbs img", timeout=READY_MS)  # nothing else is asked of the server
         page.uncheck("#go-on")
         with page.expect_response(lambda answer: answer.url.endswith("/draft") and answer.request.method == "POST"):
             page.fill("#comment", "as large")

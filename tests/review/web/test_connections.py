@@ -43,7 +43,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 def opened(port: int, data: bytes, address: str = "127.0.0.1") -> socket.socket:
     """Connect from an address of the loopback and send something."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(address, 0))
+    connection = socket.create_connection(("127.0.0.1", port), timeout=150, source_address=(address, 0))
     connection.sendall(data)
     return connection
 
@@ -70,7 +70,7 @@ def test_a_request_that_does_not_end_is_closed(port: int, data: bytes) -> None:
     begun = time.monotonic()
     with opened(port, data) as connection:
         assert is_closed(connection)
-    assert 0.5 < time.monotonic() - begun < 15
+    assert 0.5 < time.monotonic() - begun < 120
 
 
 def test_a_second_request_on_a_connection_has_its_time_too(port: int) -> None:

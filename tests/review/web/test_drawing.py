@@ -13,7 +13,7 @@ import pytest
 from pipeline.review.web.app_state import STATIC
 
 SIZE = {"width": 1440, "height": 900}
-READY_MS = 20_000
+READY_MS = 120_000
 pytestmark = pytest.mark.slow
 
 # Requests that wait, or find nobody, as the keys of the storage say.

@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.slow
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 NARROW = {"width": 1280, "height": 800}
-READY_MS = 20_000
+READY_MS = 120_000
 EDGE = 64
 RAMP = np.add.outer(np.arange(EDGE, dtype=np.uint16) * 20, np.arange(EDGE, dtype=np.uint16) * 4)
 CT = {"modality": "CT", "body_part": "HEAD", "rescale": ((1.0, -1024.0),), "windows": ((40.0, 400.0),)}

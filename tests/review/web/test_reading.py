@@ -286,7 +286,7 @@ def test_every_view_is_written_down(browser: Open, listed: list[int], room: Any)
 def test_the_normal_cases_beside_a_scan_are_views_too(browser: Open, listed: list[int], room: Any) -> None:
     one = browser("ann")
     one.end_first_look(listed[0])
-    for _ in range(200):
+    for _ in range(2000):
         if "thumbs" in one.get(f"/scan/{listed[0]}/similar").text:
             break
         time.sleep(0.1)

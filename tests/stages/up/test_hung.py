@@ -93,5 +93,5 @@ def test_a_stopped_listener_is_replaced(settings: Settings) -> None:
         while "is ready again" not in lines and time.monotonic() < deadline:
             time.sleep(0.2)
         ended.set()
-        keeper.join(timeout=60)
+        keeper.join(timeout=240)
     assert [what for what in lines if "does not answer" in what] and lines[-1] == "is ready again"

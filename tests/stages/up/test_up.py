@@ -188,8 +188,8 @@ def test_what_dies_comes_back_and_ctrl_c_leaves_nothing(settings: Settings) -> N
         assert {one["state"] for one in json.loads(done.output)["components"]} == {"up"}
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=90) == 0
-        _, alive = psutil.wait_procs(children, timeout=10)
+        assert process.wait(timeout=PATIENCE) == 0
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE)
         assert alive == [] and list_marked(mark_of(settings)) == []
         assert read_running(settings) is None and "Traceback" not in out.read_text()
 
@@ -199,7 +199,7 @@ def test_a_killed_site_leaves_no_process_and_a_critical_status(settings: Setting
     with running(settings.workspace, "--only", "listener", "--dicom-port", str(free_port())) as (process, _):
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
-        _, alive = psutil.wait_procs(children, timeout=60)
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE)
         assert alive == [] and list_marked(mark_of(settings)) == []
     done = CliRunner().invoke(group, ["-w", str(settings.workspace), "status"])
     assert done.exit_code == 2 and "listener does not answer" in done.output
