@@ -6,6 +6,7 @@ import logging
 import os
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -57,6 +58,8 @@ class Guard:
         refused = refusal(scope["method"], Headers(scope=scope), scope["path"])
         try:
             await (refused or self._app)(scope, receive, sending)
+        except ClientDisconnect:
+            return  # nobody waits for an answer: the page was left while its form was on its way
         except Exception as error:
             if os.environ.get(DEBUG):
                 raise

@@ -311,3 +311,40 @@ def test_the_last_line_of_a_page_that_is_left_wins(page: Any, scan: int, room: A
     answer = held[0].fetch()
     assert answer.json()["overtaken"] and drafts(room, scan) == [last]
     held[0].fulfill(response=answer)
+
+
+@pytest.mark.parametrize("key", ["j", "k", "l", "z"])
+def test_no_key_leaves_the_page_during_a_stroke(key: str, page: Any, scan: int, listed: list[int]) -> None:
+    page.evaluate(
+        "sessionStorage.decided = JSON.stringify("
+        "{path: '/', study: 'x', by: document.querySelector('.who').textContent, told: true})"
+    )
+    to_draw(page, scan)
+    x, y = press(page)
+    page.mouse.move(x + 90, y, steps=4)
+    page.keyboard.press(key)
+    page.wait_for_timeout(400)
+    assert f"/scan/{scan}" in page.url and "being drawn" in page.inner_text("#unsigned-words")
+    page.mouse.move(x + 90, y + 90, steps=4)
+    with saved(page):
+        page.mouse.up()
+    assert len(region(page)["points"]) >= 3
+    assert page.locator("#unsigned").is_hidden()
+
+
+def test_a_signature_waits_for_a_line_that_began_meanwhile(page: Any, scan: int, room: Any) -> None:
+    page.evaluate("sessionStorage.setItem('slow /decision', '800')")
+    to_draw(page, scan)
+    page.keyboard.press("c")
+    page.keyboard.press("Enter")
+    x, y = press(page)
+    page.mouse.move(x + 90, y, steps=4)
+    page.wait_for_timeout(1500)
+    assert room.review.worklist.read_row(scan).state == "confirmed" and f"/scan/{scan}" in page.url
+    page.mouse.move(x + 90, y + 90, steps=4)
+    page.evaluate("sessionStorage.removeItem('slow /decision')")
+    page.mouse.up()
+    page.wait_for_selector("#undo")
+    assert f"/scan/{scan}" in page.url
+    page.wait_for_timeout(1200)
+    assert len(drafts(room, scan)[0]["points"]) >= 3

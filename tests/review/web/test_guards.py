@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from pipeline.review.web.app import create_app
 from pipeline.review.web.config import WebConfig
 
 
@@ -34,3 +38,34 @@ def test_a_user_header_needs_listed_proxies() -> None:
     with pytest.raises(ValidationError):
         WebConfig(user_header="x-user", proxies=("not-an-address",))
     assert WebConfig(user_header="x-user", proxies=("10.0.0.9",)).proxies == ("10.0.0.9",)
+
+
+def test_a_page_that_is_left_while_its_form_is_on_its_way_is_not_a_fault(
+    browser: Any, room: Any, listed: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    cookies = "; ".join(f"{name}={value}" for name, value in browser("ann").client.cookies.items())
+    headers = {"cookie": cookies, "content-length": "1000", "content-type": "application/x-www-form-urlencoded"}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "https",
+        "path": f"/scan/{listed[0]}/draft",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "client": ("203.0.113.7", 50000),
+        "server": ("reading.example", 443),
+    }
+    messages = iter([{"type": "http.request", "body": b"csrf=", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(create_app(room)(scope, receive, send))
+    assert next(messages, None) is None, "the whole form was waited for"
+    assert (caplog.records, sent) == ([], [])

@@ -11,6 +11,18 @@ let left = false;
 
 const decide = () => document.getElementById("decide");
 
+// Whether the pen is off the image: until then, what it draws is part of nothing yet.
+const mayLeave = () => document.dispatchEvent(new Event("decision-leaving", { cancelable: true }));
+
+// A key may be pressed while the other hand draws; it must not take the page away.
+function whenDrawn(act) {
+  if (mayLeave()) return act();
+  const title = "NOT LEFT";
+  notSigned("A line is being drawn. Finish it first: leaving now would lose it.", { title });
+  const ended = () => document.getElementById("unsigned-title").textContent === title && (box.hidden = true);
+  document.addEventListener("stroke-ended", ended, { once: true });
+}
+
 function go(where) {
   const link = document.querySelector(`[data-go="${where}"]`);
   if (link) window.location.assign(link.href);
@@ -38,11 +50,11 @@ bind("n", "Decision", "write the finding", () => document.getElementById("text")
 bind("z", "Decision", "withdraw my decision; go back to the last one", () => {
   const undo = document.getElementById("undo");
   if (undo) undo.requestSubmit();
-  else goBack();
+  else whenDrawn(goBack);
 });
-bind("j", "Reading list", "next scan", () => go("next"));
-bind("k", "Reading list", "previous scan", () => go("previous"));
-bind("l", "Reading list", "back to the list", () => go("list"));
+bind("j", "Reading list", "next scan", () => whenDrawn(() => go("next")));
+bind("k", "Reading list", "previous scan", () => whenDrawn(() => go("previous")));
+bind("l", "Reading list", "back to the list", () => whenDrawn(() => go("list")));
 
 // A form is sent by script, so that whatever goes wrong is said, and nothing that was typed leaves the page before the
 // server has it.
@@ -69,8 +81,7 @@ async function send(form) {
   if (busy) return;
   const isDecision = form.id === "decide";
   const title = isDecision ? "NOT SIGNED" : "NOT WITHDRAWN";
-  const goes = document.dispatchEvent(new Event("decision-leaving", { cancelable: true }));
-  if (!goes) return notSigned("A line is being drawn. Finish it first: it is not part of the decision yet.", { title });
+  if (!mayLeave()) return notSigned("A line is being drawn. Finish it first: it is not part of the decision yet.", { title });
   busy = true;
   const button = form.querySelector("button[type=submit]");
   button.disabled = true;
@@ -82,7 +93,10 @@ async function send(form) {
     const answer = await post(form.getAttribute("action"), fields);
     box.hidden = true;
     failed = null;
-    if (answer.headers.get("X-Decided")) return signed(isDecision, typedSince());
+    if (answer.headers.get("X-Decided")) {
+      if (!mayLeave()) await new Promise((ended) => document.addEventListener("stroke-ended", ended, { once: true }));
+      return signed(isDecision, typedSince());
+    }
     swap(await answer.text(), typedSince);
   } catch (failure) {
     failed = form;

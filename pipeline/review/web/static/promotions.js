@@ -1,21 +1,24 @@
 // Promotions are sent by script, so that a failure is said beside the form and the reason stays where it was typed. It
 // also survives a reload and a new log-in in this window, until it is recorded.
 
+import { keep, kept } from "./last.js";
 import { post } from "./post.js";
 
+const who = document.querySelector(".who").firstChild.textContent.trim(); // another person may use this tab later
+
 for (const form of document.querySelectorAll("[data-decides]")) {
-  const key = `promotion:${form.dataset.decides}`;
+  const key = `promotion:${who}:${form.dataset.decides}`;
   const why = form.querySelector("[name=why]");
   const problem = form.querySelector("[data-problem]");
   let busy = false;
 
-  const kept = sessionStorage.getItem(key);
-  if (kept && !why.value) {
-    why.value = kept;
+  const typed = kept(key);
+  if (typed && !why.value) {
+    why.value = typed;
     const folded = form.closest("details");
     if (folded) folded.open = true;
   }
-  why.addEventListener("input", () => sessionStorage.setItem(key, why.value));
+  why.addEventListener("input", () => keep(key, why.value));
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -24,7 +27,7 @@ for (const form of document.querySelectorAll("[data-decides]")) {
     problem.hidden = true;
     try {
       await post(form.getAttribute("action"), new FormData(form, event.submitter));
-      sessionStorage.removeItem(key);
+      keep(key, "");
       window.location.reload();
     } catch (failure) {
       problem.textContent = failure.message;

@@ -23,6 +23,7 @@ export class Regions {
     this.load();
     for (const event of ["decision-shown", "draft-shown"]) document.addEventListener(event, () => this.load());
     document.addEventListener("decision-leaving", (event) => this.drawing && event.preventDefault());
+    window.addEventListener("beforeunload", (event) => this.drawing && event.preventDefault());
     document.addEventListener("click", (event) => {
       if (event.target.closest("[data-erase]")) this.clear();
     });
@@ -73,6 +74,7 @@ export class Regions {
       this.keep();
     }
     this.changed();
+    document.dispatchEvent(new Event("stroke-ended"));
   }
 
   clear() {
@@ -80,6 +82,7 @@ export class Regions {
     this.stroke = null;
     this.keep();
     this.changed();
+    document.dispatchEvent(new Event("stroke-ended"));
   }
 
   keep() {
