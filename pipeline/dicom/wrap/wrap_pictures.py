@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import warnings
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -70,12 +71,14 @@ def read_pages(path: Path, limits: DecodeLimits) -> Picture:
             # By name, Pillow 13 maps an uncompressed TIFF with the sides that its orientation swaps, and scrambles it.
             with path.open("rb") as stream, Image.open(stream, formats=("PNG", "JPEG", "TIFF")) as image:
                 count = getattr(image, "n_frames", 1)
+                left_out = count - 1 if image.format == "MPO" else 0  # CIPA DC-007: previews of the first picture
+                count -= left_out
                 if image.width * image.height * count * 4 > limits.decoded_bytes:
                     raise too_many(limits)
                 _refuse_deep_colour(image, path)
                 _refuse_transparent_grey(image, path)
                 ratio = _lossy_ratio(image, path)
-                pages = [_read_page(frame) for frame in ImageSequence.Iterator(image)]
+                pages = [_read_page(frame) for frame in islice(ImageSequence.Iterator(image), count)]
         except UnidentifiedImageError:
             raise _unidentified(path) from None
         except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -87,6 +90,7 @@ def read_pages(path: Path, limits: DecodeLimits) -> Picture:
             f"The pages of the file differ in size ({sizes}); a volume has one. Save each page as its own file.",
         )
     notes = sorted({note for _, notes in pages for note in notes})
+    notes += [f"without {left_out} further pictures of the JPEG file"] if left_out else []
     return Picture(np.stack([frame for frame, _ in pages]), count > 1, tuple(notes), ratio)
 
 
@@ -209,6 +213,6 @@ def to_grey(frame: Image.Image) -> tuple[np.ndarray, str]:
 
 def _lossy_ratio(image: Image.Image, path: Path) -> float | None:
     compression = str(image.info.get("compression", "")) if image.format == "TIFF" else ""
-    if image.format != "JPEG" and "jpeg" not in compression:
+    if image.format not in ("JPEG", "MPO") and "jpeg" not in compression:
         return None
     return round(max(1.0, image.width * image.height * len(image.getbands()) / path.stat().st_size), 2)

@@ -174,6 +174,15 @@ def test_an_orientation_tag_is_obeyed(orientation: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "deep.tif")[0][0], 65535 - right.astype(np.uint16) * 300)
 
 
+def test_a_jpeg_with_previews_is_its_first_picture_and_lossy(tmp_path: Path) -> None:
+    big, small = (Image.fromarray(np.kron(GREY, np.ones((size, size), np.uint8))) for size in (8, 4))
+    big.save(tmp_path / "phone.jpg", format="MPO", quality=100, save_all=True, append_images=[small, big])
+    picture = read_picture(Address.parse("phone.jpg", tmp_path), DecodeLimits())
+    assert (len(picture.frames), picture.volume, picture.lossy_ratio is None) == (1, False, False)
+    assert picture.notes == ("without 2 further pictures of the JPEG file",)
+    np.testing.assert_allclose(picture.frames[0, 4::8, 4::8].astype(int), GREY, atol=2)
+
+
 def test_deep_colour_is_refused_rather_than_reduced(tmp_path: Path) -> None:
     path = tmp_path / "rgb.tif"
     data = np.repeat(DEEP[..., None], 3, axis=2).astype("<u2").tobytes()
