@@ -140,3 +140,36 @@ def test_others_and_foreign_forms_are_refused(enter: Any, ward: Room, judged: An
     assert enter("ada").post("/promotions", form).status_code == 403, "the token of another session"
     assert enter("ada").post("/promotions", form, **{"sec-fetch-site": "cross-site"}).status_code == 403
     assert list_promotions(ward.catalogue) == []
+
+
+@pytest.mark.slow
+def test_a_reason_that_is_typed_stays_with_its_person(
+    chromium: Any, ward: Room, serving: Any, judged: Any, setup: Any
+) -> None:
+    ward.review.users.add("abe", "admin", PASSWORD, setup)
+    with serving(ward) as address:
+        window = chromium.new_context(base_url=address)
+        page, complaints = window.new_page(), []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+
+        def come_in(name: str) -> Any:
+            page.goto("/login")
+            page.fill("#name", name)
+            page.fill("#password", PASSWORD)
+            page.keyboard.press("Enter")
+            page.wait_for_selector(".who")
+            page.goto("/promotions")
+            return page.locator(f"[data-decides='{judged.challenger}'] [name=why]")
+
+        why = come_in("ada")
+        why.fill("flags fewer healthy scans")
+        window.set_offline(True)
+        page.click("text=Promote as ada")
+        page.wait_for_selector("[data-problem]:not([hidden])")
+        window.set_offline(False)
+        page.reload()
+        assert why.input_value() == "flags fewer healthy scans"
+        page.click("form[action='/logout'] button")
+        assert come_in("abe").input_value() == ""
+        window.close()
+    assert complaints == []
