@@ -87,7 +87,7 @@ def _by_words(modality: str, image_type: Sequence[str], tokens: Sequence[str], s
         return Content.SPECTRAL
     if modality == "MR" and types & vendors.MOSAIC_TYPES:
         return Content.MOSAIC
-    if modality == "MR" and ("PHASE" in tokens or _names_phase(types)) and not types & vendors.REAL_IR:
+    if modality == "MR" and _shows_phase(types, "PHASE" in tokens):
         return Content.PHASE
     enhanced = modality == "MR" and sop_class.startswith("1.2.840.10008.5.1.4.1.1.4.")
     named = _names_map(modality, types, words) or (enhanced and set(image_type[3:4]) & vendors.ENHANCED_MAP_TYPES)
@@ -99,6 +99,15 @@ def _names_spectral(types: set[str], words: set[str]) -> bool:
     plain = {"WATER"} if any(map(vendors.PLAIN_WATER.fullmatch, types)) else set()
     ends = any(word.endswith(vendors.SPECTRAL_END) for word in words)
     return ends or bool((types - plain) & vendors.SPECTRAL_TYPES or words & vendors.SPECTRAL_TYPE_WORDS)
+
+
+def _shows_phase(types: set[str], named: bool) -> bool:
+    """Return whether an MR image is a phase image; an inversion recovery with its sign is not, its phase is."""
+    if "PSIR" in types:
+        return False
+    if types & vendors.REAL_IR:
+        return _names_phase(types - vendors.REAL_TYPES)
+    return named or _names_phase(types)
 
 
 def _names_phase(types: set[str]) -> bool:
@@ -120,6 +129,8 @@ def _names_map(modality: str, types: set[str], words: set[str]) -> bool:
 def _names_localiser(image_type: Sequence[str]) -> bool:
     values = [value.upper() for value in image_type]
     words = {word.rstrip("0123456789") for value in values for word in _TYPE_WORD.split(value)}
+    if any(map(vendors.TOPOGRAM_TYPE.fullmatch, values)):
+        return True
     return bool(words & vendors.LOCALISER_WORDS) or any(
         part in value.replace(" ", "") for value in values for part in vendors.LOCALISER_PARTS
     )

@@ -74,6 +74,7 @@ LOCALISER_WORDS = SHARED_LOCALISER_WORDS | _words(
 BOLUS_WORDS = _words("PREMON PREMONITORING SMARTPREP TESTBOLUS")
 BOLUS_PAIRS = _lines("TEST BOLUS, TIMING BOLUS, BOLUS TIMING, BOLUS MONITORING, BOLUS MONITOR, CARE BOLUS")
 LOCALISER_PAIRS = _lines("PLAN SCAN, MODE RADIO, RADIO MODE")
+TOPOGRAM_TYPE = re.compile(r"CT_SOM[0-9]+[ _]TOP")  # beside LOCALIZER, or after an anonymiser without it
 LOCALISATION = re.compile(r"LO[CK]ALI[SZ]AT?IONS?|LOCALI[SZ]ED")
 IN_PLANES = re.compile(r"\b(3|THREE|DREI|TROIS|TRES|TRE)[ -]*(PLAN|EBENEN|PIANI)")
 NO_LOCALISER = _words(
@@ -92,7 +93,7 @@ SPECTRAL_TYPES = _words(
 )
 # Siemens names its beam hardening so; with dual energy the value is "CT_SOM5 SPI DUAL".
 PLAIN_WATER = re.compile(r"CT_SOM[0-9]+_SPI")
-SPECTRAL_TYPE_WORDS = _words("IODINEMAP VNC VNCA VMI MONO ZEFF LUNGPBV PBV SPECTRAL MONOE MONOPLUS")
+SPECTRAL_TYPE_WORDS = _words("IODINE IODINEMAP VNC VNCA VMI MONO ZEFF LUNGPBV PBV SPECTRAL MONOE MONOPLUS")
 SPECTRAL_WORDS = _words(
     "JODKARTE IODINEMAP JODBILD ZEFF VNC VNCA VMI MONOE MONOENERGETIC MONOPLUS MONOENERGETISCH ELEKTRONENDICHTE "
     "HARNSAURE HARNSAEURE PBV VUE"
@@ -124,6 +125,7 @@ PHASE_TYPES = _words(
     "UNWRAPPED FIELDMAP FIELD_MAP FMAP B0MAP B0_MAP B1 B1MAP B1_MAP PCA_P FLOW_ENCODED VELOCITY_ENCODED"
 )
 REAL_IR = frozenset({"R_IR", "PSIR", "IR"})  # inversion recovery shown with its sign: an anatomical image
+REAL_TYPES = _words("R REAL")  # its real part; its phase is a phase image
 B0_TYPES = _words("B0")  # a field map, except among diffusion images, where it is the one without weighting
 DIFFUSION_TYPES = _words("DWI DIFFUSION DTI TRACEW")
 PHASE_WORDS = _words("PHASEMAP PHA FIELDMAP FELDKARTE VELOCITY B0MAP B1MAP UNWRAPPED")
@@ -160,7 +162,7 @@ MAP_TYPES = _words(
 MAP_TYPE_WORDS = _words("ADC EADC CBF CBV MTT TTP TMAX KTRANS KEP STIFFNESS PDFF QSM MTR T1RHO")
 CT_MAP_TYPES = _words("PERFUSION")  # of MR it is the weighted image
 # Words of a value that end so are maps ("IODINEMAP", "ADC_MAP"), except for these.
-MAP_TYPE_WORD = re.compile(r"(?!ROADMAP|BITMAP)[A-Z0-9*]*MAPS?")
+MAP_TYPE_WORD = re.compile(r"(?!ROADMAP|BITMAP)[A-Z0-9*]*MAPS?|[A-Z]+FRACTION")
 # Philips repeats the quantity in value 3, with the sequence and cut to 16 characters: "T2_STAR_UNSPECIF".
 UNSPECIFIED = re.compile(r"_UNSP[A-Z]*$")
 # Value 4 of Image Type of enhanced MR objects names the quantity plainly (PS3.3 C.8.13.3.1.1).

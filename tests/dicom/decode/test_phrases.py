@@ -79,10 +79,12 @@ TYPES = {
     ("MR", "map"): [
         "T2_STAR_UNSPECIF", "T2_STAR", "R2_UNSPECIFIED", "T1_UNSPECIFIED", "STIFFNESS_MAP", "ADC_MAP", "CBV_MAP",
         "AVERAGE DC", "MTR", "T1RHO", "FAT FRACTION MAP", "EXPONENTIAL ADC",
+        "WATERFRACTION",
     ],
-    ("CT", "spectral"): ["IODINEMAP", "ZEFF_MAP", "DE_VNC", "MONO_70KEV", "VMI_40", "LUNGPBV", "SPECTRAL"],
+    ("CT", "spectral"): ["IODINEMAP", "ZEFF_MAP", "DE_VNC", "MONO_70KEV", "VMI_40", "LUNGPBV", "SPECTRAL",
+                           "DET_IODINE"],
     ("CT", "map"): ["PERFUSION", "DET_MTT"],
-    ("CT", "localiser"): ["TOPO512", "DUALSCOUT", "SCOUT_AP"],
+    ("CT", "localiser"): ["TOPO512", "DUALSCOUT", "SCOUT_AP", "CT_SOM5 TOP"],
     ("MR", ""): ["M_SE", "T2_SE", "W_UNSPECIFIED", "PERFUSION", "TENSOR_B0", "PHASE_CORR"],
     ("CT", ""): ["PLANNING"],
 }
@@ -192,6 +194,7 @@ def test_a_protocol_alone_names_a_series_but_on_ge_the_examination(read: Callabl
 
 def test_inversion_recovery_with_its_sign_is_anatomy(read: Callable[..., InstanceAttributes]) -> None:
     assert read("MR", "R_IR", "R", "IR", ComplexImageComponent="REAL").content == ""
+    assert read("MR", "P_IR", "P", "IR").content == "phase"
     assert read("MR", "R_SE", "R", "SE", ComplexImageComponent="REAL").content == "phase"
     real = (0x43, "GEMS_PARM_01", 0x2F, "SS", 2)
     assert read("MR", "OTHER", private=real, SeriesDescription="PSMDE SAX").content == ""
