@@ -100,7 +100,7 @@ def _befall(ward: Ward, share: float, number: int) -> FaultyNight:
             ended = run_forked(lambda mark: _night(fault, hospital, blow, mark), blow.after, blow.strike)
         with fault.healthy(hospital):
             judged = run_forked(lambda _: _judge(hospital))
-        again = ward.run_next(hospital)
+            again = ward.run_next(hospital)
     differing = compare(ward.expected, again.result["state"])
     state, alerts = judged.result
     return FaultyNight(

