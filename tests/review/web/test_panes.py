@@ -210,12 +210,14 @@ def test_the_film_plays_and_stops(reader: Any, enter: Any) -> None:
     open_scan(reader, enter("film", [stack(6)], **CT))
     reader.keyboard.press("p")
     seen = set()
-    for _ in range(40):
+    for _ in range(READY_MS // 50):
         seen.add(place(reader)[1])
+        if len(seen) > 3:
+            break
         reader.wait_for_timeout(50)
     assert len(seen) > 3
     reader.keyboard.press("p")
-    reader.wait_for_timeout(300)
+    reader.wait_for_timeout(1000)
     still = place(reader)
     reader.wait_for_timeout(500)
     assert place(reader) == still
