@@ -42,7 +42,7 @@ def night_logs() -> Callable[[], list[list[str]]]:
 
         with get_client(sync_client=True) as client:
             nights = [run for run in client.read_flow_runs(limit=200) if run.name.startswith("night of")]
-            for _ in range(60):  # logs are sent in the background
+            for _ in range(480):  # logs are sent in the background
                 filters = [LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])) for run in nights]
                 logs = [sorted(client.read_logs(one), key=lambda log: log.timestamp) for one in filters]
                 lines = [[log.message for log in night] for night in logs]

@@ -72,7 +72,7 @@ def test_killed_at_steps_again_and_again(name: str, training: Callable, in_child
     assert (tmp_path / "cut.sha256").read_text() == (tmp_path / "whole.sha256").read_text()
 
 
-@pytest.mark.parametrize("function", ["fsync", "rename"])
+@pytest.mark.parametrize("function", [pytest.param("fsync", marks=pytest.mark.slow), "rename"])
 def test_killed_at_every_moment_of_every_checkpoint(
     function: str, training: Callable, in_child: Callable, tmp_path: Path
 ) -> None:

@@ -60,7 +60,7 @@ def orthanc(scratch: Path) -> Iterator[None]:
     log = (scratch / "log").open("w")
     process = subprocess.Popen(["Orthanc", str(scratch / "orthanc.json")], stdout=log, stderr=log)
     try:
-        for _ in range(150):
+        for _ in range(1200):
             try:
                 httpx.get(f"{URL}/system", trust_env=False).raise_for_status()
                 break
@@ -69,7 +69,7 @@ def orthanc(scratch: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(240)
 
 
 def c_find(study_uid: str) -> list[str]:

@@ -37,7 +37,7 @@ def theirs(scratch: Path) -> Iterator[int]:
     """Run storescp, with one process per association."""
     scratch.mkdir()
     process = subprocess.Popen(["storescp", "--fork", "-od", str(scratch), "-aet", "NIGHTREAD", "11113"])
-    for _ in range(100):
+    for _ in range(2000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", 11113)) == 0:
                 break
