@@ -7,6 +7,7 @@ pass, in their canonical spelling, so that routes can tell a T1 from a FLAIR and
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pipeline.dicom.decode.phrases import content_tokens, plain
 
@@ -118,6 +119,7 @@ _BY_PHRASE = frozenset({"SCOUT", "SPECTRAL", "PHASE", "MAP"})
 OF_THE_SERIES = _BY_PHRASE | {"ADC", "CALIBRATION", "DOSE", "REPORT", "MIP", "MINIP", "MPR", "SUB", "CAPTURE"}
 
 
+@lru_cache(maxsize=4096)
 def tokens_of(*free_text: str) -> tuple[str, ...]:
     """Return the vocabulary tokens of free text, sorted and unique; unlisted words are dropped."""
     tokens: set[str] = set()

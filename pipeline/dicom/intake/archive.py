@@ -56,6 +56,7 @@ _FOREIGN = {
     b"MSCF": "Cabinet",
     b"xar!": "xar",
 }
+_DISC_MARK = 16 * 2048 + 1  # ECMA-119 8.1 and ECMA-167 2/9.1: after 16 sectors and a byte
 _BROKEN = (
     ZstdError,
     zipfile.BadZipFile,
@@ -108,10 +109,21 @@ def examine_file(path: Path) -> bool | Rejected:
         head = file.read(512)
     if has_dicom_magic(head):
         return False
-    if kind := next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), None):
+    if kind := next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), _hidden_kind(path, head)):
         sentence = f"The file is an archive of the format {kind}, which is not read. Unpack it, and ingest the folder."
         return Rejected(RejectionCode.ARCHIVE_UNREADABLE, sentence)
+    if head[:4] == b"PK\x05\x06":
+        return Rejected(RejectionCode.ARCHIVE_UNREADABLE, "The archive holds no file. Create it again.")
     return head[:4] == b"PK\x03\x04" or _opener(head) is not None or _is_tar(head)
+
+
+def _hidden_kind(path: Path, head: bytes) -> str:
+    """Return the kind of an archive that does not begin with its mark: an image of a disc, or a program with a zip."""
+    if head[:2] == b"MZ" and zipfile.is_zipfile(path):
+        return "self-extracting zip"
+    with path.open("rb") as file:
+        file.seek(_DISC_MARK)
+        return "disc image (ISO)" if file.read(5) in (b"CD001", b"BEA01") else ""
 
 
 def extract_members(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -162,7 +163,18 @@ def test_a_bomb_in_an_archive_is_measured_by_the_outermost(
     assert ingest([packed], settings).rejected["archive-bomb"] == 1
 
 
-@pytest.mark.parametrize("head", [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x01\x00", b"\x04\x22\x4d\x18"])
+def zipped(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.dcm", data)
+    return stream.getvalue()
+
+
+FOREIGN = [b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07\x01\x00", b"\x04\x22\x4d\x18", b"PK\x05\x06"]
+FOREIGN += [bytes(32769) + b"CD001", b"MZ" + bytes(300) + zipped(bytes(40))]
+
+
+@pytest.mark.parametrize("head", FOREIGN)
 @pytest.mark.parametrize("inside", [False, True])
 def test_archives_of_other_formats_are_named(
     in_process: ModuleType, tmp_path: Path, settings: Settings, head: bytes, inside: bool
