@@ -133,12 +133,12 @@ class Route(Config):
 
     def fits(self, attributes: InstanceAttributes) -> bool:
         """Return whether all criteria hold, apart from the kind of series."""
+        if not (_any((attributes.modality,), self.modality) and self._sized(attributes.rows)):
+            return False  # most routes end here
         tokens = _upper_all(attributes.description)
         types = _upper_all(attributes.image_type)
         return (
-            _any((attributes.modality,), self.modality)
-            and self._sized(attributes.rows)
-            and all(_any(_values(attributes, name), getattr(self, name)) for name in _CRITERIA if getattr(self, name))
+            all(_any(_values(attributes, name), getattr(self, name)) for name in _CRITERIA if getattr(self, name))
             and all(_any(tokens, (word,)) for word in self.description)
             and all(_any(types, (word,)) for word in self.image_type)
             and not _any(tokens, self.exclude_description)
@@ -234,7 +234,9 @@ def route_of(attributes: InstanceAttributes, routes: Sequence[Route]) -> Route |
     A series that two routes of equal rank take is not scored. `check_unambiguous` only detects what patterns reveal; a
     description may still name both chest and abdomen, and that must not stop a night.
     """
-    taking = sorted((route for route in routes if route.takes(attributes)), key=lambda route: route.rank, reverse=True)
+    kind = kind_of(attributes)  # once: it reads every word of the description, and a site has dozens of routes
+    fitting = (route for route in routes if kind in route.kinds and route.fits(attributes))
+    taking = sorted(fitting, key=lambda route: route.rank, reverse=True)
     if not taking:
         return _reason(attributes)
     if len(taking) > 1 and taking[0].rank == taking[1].rank:

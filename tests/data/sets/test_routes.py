@@ -253,3 +253,11 @@ def test_routes_of_other_sizes_do_not_meet() -> None:
     check_unambiguous([small, large])
     with pytest.raises(ConfigError, match=r"'s'.*'l'"):
         check_unambiguous([small, Route(name="l", modality=["CR"], min_rows=9)])
+
+
+def test_the_kind_of_a_series_is_determined_once_for_all_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night asks it for every series of the catalogue: once per route made late nights slower than early ones."""
+    asked = []
+    monkeypatch.setattr("pipeline.data.sets.routes.kind_of", lambda one: asked.append(one) or SeriesKind.PRIMARY)
+    several = [Route(name=f"ct-{rows}", modality=("CT",), min_rows=rows, precedence=rows) for rows in (1, 2, 3)]
+    assert _answer(_series("CT", rows=2), several) == "ct-2" and len(asked) == 1
