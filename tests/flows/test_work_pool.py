@@ -16,6 +16,9 @@ import pytest
 import yaml
 
 from flows.server import run_server
+from pipeline.config import Settings
+from pipeline.data.catalogue.catalogue import Catalogue
+from pipeline.stages.watch.nights import last_night
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "configs" / "prefect.yaml"
@@ -41,11 +44,13 @@ def test_every_entry_point_is_a_flow() -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_of_a_process_pool_runs_the_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_of_a_process_pool_runs_the_night_until_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     workspace, schedule = tmp_path / "ws", tmp_path / "night.yaml"
     workspace.mkdir()
-    schedule.write_text("name: nightly\n")
+    schedule.write_text("name: nightly\ncron: 30 1 * * *\ndeadline_hours: 0.0001\n")
     with run_server(tmp_path / "server.log") as url:
         environment = {
             **os.environ, "PREFECT_API_URL": url, "NIGHTREAD_WORKSPACE": str(workspace), "PYTHONPATH": str(ROOT),
@@ -76,4 +81,7 @@ def test_a_worker_of_a_process_pool_runs_the_night(tmp_path: Path, monkeypatch: 
             worker.wait()
             out.close()
         assert state == "COMPLETED", (tmp_path / "worker.log").read_text()[-3000:]
-        assert (workspace / "catalogue.db").exists()
+    with Catalogue.open(Settings(workspace=workspace)) as catalogue:
+        night = last_night(catalogue, "nightly")
+    assert night is not None and night.state == "done"
+    assert night.summary["stopped"] == "The night stopped at its deadline. Left to the next one: 1 evaluation."

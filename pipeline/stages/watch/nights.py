@@ -165,8 +165,12 @@ def list_schedules(catalogue: Catalogue) -> list[tuple[Schedule, datetime]]:
 
 
 def find_deadline(settings: Settings, request: Schedule) -> Tick | None:
-    """Return when a run that begins now must end, by its registered schedule or else by its request; None for never."""
-    hours = request.deadline_hours if "deadline_hours" in request.model_fields_set else None
+    """Return when a run that begins now must end, by its registered schedule or else by its request; None for never.
+
+    A request that states cron is a schedule file, as a work pool's deployment names it: its deadline counts even where
+    it is the default.
+    """
+    hours = None if request.model_fields_set.isdisjoint(("cron", "deadline_hours")) else request.deadline_hours
     with suppress(CatalogueError), Catalogue.open(settings) as catalogue:
         registered = {one.name: one.deadline_hours for one, _ in list_schedules(catalogue)}
         hours = registered.get(request.name, hours)

@@ -149,6 +149,7 @@ def test_the_deadline_is_that_of_the_schedule_and_a_jump_of_the_clock_does_not_m
 ) -> None:
     assert find_deadline(settings, Schedule()) is None and not is_over(None)
     assert find_deadline(settings, Schedule(deadline_hours=3)) is not None  # a request that states it
+    assert find_deadline(settings, Schedule(cron="0 1 * * *")) is not None  # a schedule file: six hours
     register_schedules(settings, [Schedule(deadline_hours=2)])
     deadline = find_deadline(settings, Schedule(deadline_hours=3))
     assert deadline is not None and not is_over(deadline.to_json())
