@@ -120,7 +120,7 @@ def prefect_server() -> Iterator[None]:
         from prefect.logging.handlers import APILogHandler
         from prefect.server.api.server import SubprocessASGIServer
 
-        APILogHandler.flush()
+        APILogHandler().flush()
         for server in list(SubprocessASGIServer._instances.values()):
             server.stop()
 
