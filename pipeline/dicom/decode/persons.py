@@ -28,7 +28,23 @@ _LONG = frozenset(
 _DEEPEST, _MOST_ITEMS = 3, 20
 _SHORTEST_JOINED = 5
 _SHORTEST_NUMBER = 6  # digits of a number that is looked for among other digits
-_MAKERS = frozenset({"PHILIPS"})  # not a person called Philip
+_LONG_NAME, _MORE_LETTERS = 7, 2  # MAGNETOM is not a person called Magne, but DRMUELLER is Müller
+# Not a person called Philip or Siemensma.
+_MAKERS = frozenset(
+    [
+        "PHILIPS",
+        "SIEMENS",
+        "CANON",
+        "TOSHIBA",
+        "HITACHI",
+        "KODAK",
+        "SAMSUNG",
+        "FUJIFILM",
+        "KONICA",
+        "HOLOGIC",
+        "SHIMADZU",
+    ]
+)
 _WORD = re.compile(r"[^A-Z0-9]+")
 _COMPONENT = re.compile(r"[\\^=]+")
 _LETTERS = str.maketrans({"Ø": "O", "Æ": "AE", "Œ": "OE", "Ł": "L", "Đ": "D", "Ð": "D", "Þ": "TH", "ẞ": "SS"})
@@ -136,8 +152,10 @@ def _contains_person(value: str, personal: frozenset[str]) -> bool:
         if one.isdigit():
             if len(one) >= _SHORTEST_NUMBER and one in digits:
                 return True
-        elif len(one) >= _SHORTEST_JOINED and (one in joined or any(map(one.startswith, cut))):
-            return True
+        elif len(one) >= _SHORTEST_JOINED:
+            close = len(one) >= _LONG_NAME or len(joined) <= len(one) + _MORE_LETTERS
+            if (close and one in joined) or any(map(one.startswith, cut)):
+                return True
     return False
 
 

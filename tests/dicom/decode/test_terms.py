@@ -95,18 +95,44 @@ def test_the_patients_own_name_passes_in_no_spelling(keyword: str, name: str, va
 @pytest.mark.parametrize("keyword", sorted(FREE | {"ImageType"}))
 @pytest.mark.parametrize(
     "value",
-    ["BRINKMEYER1", "XBRINKMEYER", "BRINK MEYER", "BRINKM", "KIM7", "19700102", "02.01.1970", "778812", "ACC99123"],
+    [
+        "BRINKMEYER1",
+        "XBRINKMEYER",
+        "BRINK MEYER",
+        "BRINKM",
+        "DRMAIER",
+        "KIM7",
+        "19700102",
+        "02.01.1970",
+        "778812",
+        "ACC99123",
+    ],
 )
 def test_a_name_or_number_passes_in_no_disguise(keyword: str, value: str, read: Callable) -> None:
     other = Dataset()
     other.PatientID = "KH-778812"
     written = ["ORIGINAL", "PRIMARY", value] if keyword == "ImageType" else value
     more = {"PatientBirthDate": "19700102", "AccessionNumber": "ACC99123", "OtherPatientIDsSequence": [other]}
-    assert value not in str(read(keyword, written, PatientName="Brinkmeyer^Kim", **more))
+    assert value not in str(read(keyword, written, PatientName="Brinkmeyer^Kim^Maier", **more))
 
 
-def test_a_maker_is_not_a_person_called_philip(read: Callable) -> None:
-    assert read("Manufacturer", "Philips", PatientName="SMITH^PHILIP") == "Philips"
+@pytest.mark.parametrize(
+    ("keyword", "value", "name"),
+    [
+        ("Manufacturer", "Philips", "SMITH^PHILIP"),
+        ("Manufacturer", "SIEMENS", "SIEMENSMA^JAN"),
+        ("ManufacturerModelName", "MAGNETOM Vida", "BERG^MAGNE"),
+        ("ImageType", ("ORIGINAL", "PRIMARY", "NORMALIZED"), "SMITH^NORMA"),
+    ],
+)
+def test_a_product_is_not_a_person_with_a_similar_name(
+    keyword: str, value: str | tuple[str, ...], name: str, read: Callable
+) -> None:
+    written = list(value) if isinstance(value, tuple) else value
+    assert read(keyword, written, PatientName=name) == value
+
+
+def test_a_part_of_the_body_may_begin_a_name(read: Callable) -> None:
     assert read("BodyPartExamined", "CHEST", PatientName="CHESTERTON^GIL") == "CHEST"
 
 
