@@ -16,8 +16,8 @@ import numpy as np
 from pipeline.data.images.load_slice import FrameStore, frame_attributes, pixel_shape
 from pipeline.dicom.decode.attributes import InstanceAttributes
 from pipeline.dicom.decode.luminance import MONOCHROME
-from pipeline.dicom.decode.physical import DISPLAY_PERCENTILES
-from pipeline.dicom.decode.voi import is_inverted
+from pipeline.dicom.decode.physical import DISPLAY_PERCENTILES, FEWEST_GREYS, count_greys
+from pipeline.dicom.decode.voi import apply_window, is_inverted
 from pipeline.errors import CatalogueError
 from pipeline.types import SliceRef
 
@@ -25,6 +25,7 @@ LARGEST_EDGE = 4096  # pixels; a larger image is sent reduced, and its parts at 
 HELD_BYTES = 512 * 2**20  # cache of decoded large images, so that requesting a part does not decode the whole again
 LARGE_BYTES = 32 * 2**20
 WHOLE_16_BITS = 2**16 - 1
+_SAMPLED = 16384  # pixels that decide whether a window shows the image
 NATIVE = {"bool": np.uint8, "int8": np.int16, "uint8": np.uint8, "int16": np.int16, "uint16": np.uint16}
 
 Box = tuple[int, int, int, int]
@@ -157,17 +158,22 @@ def line_of(attributes: InstanceAttributes) -> tuple[float, float]:
 
 
 def default_window(stored: np.ndarray, ref: SliceRef) -> tuple[float, float]:
-    """Return (centre, width) in physical units: the file's first window, else the range of the valid pixels."""
+    """Return (centre, width) in physical units: the file's first window that shows the image, else its range.
+
+    A window that leaves fewer than 8 greys of more is passed over; the range is that of the valid pixels.
+    """
     attributes = frame_attributes(ref.attributes, ref.frame)
-    windows = attributes.frame_windows or attributes.windows
-    if windows and windows[0][1] > 0:
-        return windows[0]
     valid = _modality_table(stored, attributes)[_unpadded(stored, attributes)]
     valid = valid[np.isfinite(valid)] if valid.dtype.kind == "f" else valid
     low, high = np.percentile(valid.astype(np.float32), DISPLAY_PERCENTILES) if valid.size else (0.0, 1.0)
     slope, intercept = line_of(attributes)
     low, high = sorted((low * slope + intercept, high * slope + intercept))
-    return float((low + high) / 2), float(max(high - low, abs(slope)))
+    whole = float((low + high) / 2), float(max(high - low, abs(slope)))
+    given = [window for window in attributes.frame_windows or attributes.windows if window[1] > 0]
+    seen = valid[:: max(1, valid.size // _SAMPLED)] * slope + intercept
+    most = count_greys(apply_window(seen, *whole)) if given and seen.size else 0
+    shows = (one for one in given if most < FEWEST_GREYS or count_greys(apply_window(seen, *one)) >= FEWEST_GREYS)
+    return next(shows, whole)
 
 
 def _unpadded(stored: np.ndarray, attributes: InstanceAttributes) -> np.ndarray:

@@ -79,6 +79,16 @@ def test_window_is_the_files_or_the_range_without_padding() -> None:
     assert 340 <= centre + width / 2 <= 350
 
 
+def test_a_window_that_shows_nothing_is_passed_over() -> None:
+    stored = np.arange(-500, 524, dtype=np.int16).reshape(32, 32)
+    black = (30000.0, 60.0)
+    assert Frames(Store(stored)).read(ref(stored, windows=(black, (40.0, 400.0)))).window == (40.0, 400.0)
+    centre, width = Frames(Store(stored)).read(ref(stored, windows=(black,))).window
+    assert abs(centre - 11.5) < 1 and 1000 <= width <= 1023
+    mask = (stored > 0).astype(np.int16)
+    assert Frames(Store(mask)).read(ref(mask, windows=((0.5, 1.0),))).window == (0.5, 1.0), "it has two values only"
+
+
 def test_low_values_are_bright_where_the_file_says_so() -> None:
     stored = np.arange(4, dtype=np.uint8).reshape(2, 2)
     assert Frames(Store(stored)).read(ref(stored, photometric="MONOCHROME1")).invert

@@ -90,11 +90,12 @@ def _through_voi(physical: Physical, attributes: InstanceAttributes) -> np.ndarr
 
 
 def _is_dim(bright: np.ndarray, physical: Physical) -> bool:
-    greys = _count_greys(bright)
-    return greys == 1 or 1 < greys < FEWEST_GREYS <= _count_greys(_robust(physical))
+    greys = count_greys(bright)
+    return greys == 1 or 1 < greys < FEWEST_GREYS <= count_greys(_robust(physical))
 
 
-def _count_greys(bright: np.ndarray) -> int:
+def count_greys(bright: np.ndarray) -> int:
+    """Return how many of 256 greys a picture in [0, 1] has."""
     return len(np.unique(np.rint(np.clip(bright, 0.0, 1.0) * 255.0).astype(np.uint8)))
 
 
