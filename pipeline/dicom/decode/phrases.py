@@ -99,7 +99,7 @@ def _names_spectral(words: Sequence[str]) -> bool:
         return True
     for place, word in enumerate(words):
         before, behind = _around(words, place)
-        if word in vendors.MONO_WORDS and behind.isdigit():
+        if (word in vendors.MONO_WORDS and behind.isdigit()) or (word == "VUE" and behind not in vendors.FRENCH_VIEW):
             return True
         if word not in vendors.IODINE_WORDS:
             continue

@@ -37,13 +37,16 @@ ANATOMY = {
         "T1 MPRAGE STEALTH LOCALIZATION", "PC MRV VENC 15", "TOF time to 5 min", "T2* GRE", "cor T2 (MS)",
         "T1 double dose", "DWI 1000 (s/mm2)", "t1_mpr_sag", "MAP kinase T2", "T2 Karteikarte 3 Kopf", "動脈優位相",
         "Т2 сагиттальная", "T2 cor in 3 planes",
+        "dolor localizado T2", "lésion localisée foie", "lokalisierter Schmerz LWS", "Tumorlokalisation T1 KM",
+        "localizzazione lesione T1", "masse localizada axial", "topographie tumorale T1",
     ],
     "CT": [
         "SANS IODE", "AVEC IODE", "KM Jod 300", "CON YODO", "IODINE ALLERGY", "abdomen apres iode", "Iode 350",
         "HEADC", "HEAD TRAUMA LOC", "MYELOMA SURVEY", "MS PILOT STUDY", "Head stereotactic localization",
         "Low Dose 1.0 Br58", "dose modulation", "Cal Score 3mm", "venous mono", "SUB 5mm",
         "100ml Iodine", "Thorax 80 ml Jod", "CTA after timing bolus", "map reading accident", "therapy monitoring",
-        "low dose protocol chest", "碘造影 腹部", "胸部平扫",
+        "low dose protocol chest", "碘造影 腹部", "胸部平扫", "vue coronale", "foyer localisé",
+        "IOD-haltiges KM Abdomen", "topographie sinus",
     ],
     "DX": ["BONE SURVEY SKULL LAT", "KUB SCOUT", "CHEST LOC TRAUMA", "CHEST PA PILOT", "BREAST LOCALIZATION",
            "CHEST LOW DOSE PA"],
@@ -67,11 +70,11 @@ NAMED = {
     ],
     ("CT", "localiser"): [
         "Mode radio", "Radio de centrage", "Planungsaufnahme", "Übersichtsradiogramm", "Pilot", "PreMonitoring 10.0",
-        "SmartPrep Series", "Test bolus", "定位像",
+        "SmartPrep Series", "Test bolus", "定位像", "Topogramme", "Topograma lat", "Localizador",
     ],
     ("CT", "spectral"): [
         "Mono 55", "Mono+ 40", "HAP(Water)", "GSI VUE", "Z effectif", "virtuell nativ", "Iodine no Water", "IODINE",
-        "Carte d'iode", "Mappa iodio", "Elektronendichte", "Harnsäure", "70keV",
+        "Carte d'iode", "Mappa iodio", "Elektronendichte", "Harnsäure", "70keV", "Ax VUE",
     ],
     ("CT", "map"): ["Blood Volume", "Mean Transit Time", "Tmax", "Débit sanguin"],
 }
