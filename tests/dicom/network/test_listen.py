@@ -86,18 +86,19 @@ def test_more_associations_than_allowed_are_rejected_as_transient(listen: Callab
 
 
 def test_idle_connections_do_not_keep_an_allowed_sender_out(
-    listen: Callable, datasets: list[Dataset], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, listen: Callable, datasets: list[Dataset]
 ) -> None:
-    """30 connections that never ask for anything are open, then more than may wait: the oldest ones are closed."""
-    monkeypatch.setattr(listener, "_WAITING", 40)
+    """10 connections that never ask for anything are open, then more than may wait: the oldest ones are closed."""
+    monkeypatch.setattr(listener, "_WAITING", 13)
     running = listen(associations=2)
-    idle = [socket.create_connection(("127.0.0.1", running.listener.port), timeout=240) for _ in range(30)]
+    idle = [socket.create_connection(("127.0.0.1", running.listener.port), timeout=240) for _ in range(10)]
     assert running.send(datasets[0]) == [0]
-    idle += [socket.create_connection(("127.0.0.1", running.listener.port), timeout=240) for _ in range(30)]
+    idle += [socket.create_connection(("127.0.0.1", running.listener.port), timeout=240) for _ in range(10)]
     assert running.send(datasets[1]) == [0]
-    assert [connection.recv(1) for connection in idle[:19]] == [b""] * 19
+    assert [connection.recv(1) for connection in idle[:6]] == [b""] * 6
     for connection in idle:
         connection.close()
+    monkeypatch.setattr(listener, "_HANDSHAKE_SECONDS", 0.1)  # the end of the test waits for none of them
 
 
 def test_a_refusal_says_who_called_and_why(listen: Callable) -> None:
