@@ -42,13 +42,22 @@ _OWN = "value_error"  # raised by a validator of ours, in a sentence already
 
 def explain(error: ValidationError, what: str) -> str:
     """Return one line for each invalid field of `what`: its place, the rule, and the value given."""
-    lines = [f"{what} is not valid:"]
+    rules: dict[tuple[str, str], list[str]] = {}
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "(top level)"
+        if item["type"] == "too_short" and _is_within(item["loc"], error):
+            continue  # only because the invalid entries do not count
+        # a field of several kinds (a word, or a section) has an error for each, whose place names the kind in brackets
+        where = ".".join(str(part) for part in item["loc"] if "[" not in str(part)) or "(top level)"
         # a section that contradicts itself is not repeated: its reason names the field
         given = "" if isinstance(item["input"], dict) or item["type"] == "missing" else f" (got {item['input']!r:.80})"
-        lines.append(f"  {where}: {state_rule(item)}{given}")
-    return "\n".join(lines)
+        rules.setdefault((where, given), []).append(state_rule(item))
+    lines = [f"  {where}: {', or '.join(reasons)}{given}" for (where, given), reasons in rules.items()]
+    return "\n".join([f"{what} is not valid:", *lines])
+
+
+def _is_within(loc: tuple[int | str, ...], error: ValidationError) -> bool:
+    """Return whether an entry of the list at this place is invalid itself."""
+    return any(other["loc"][: len(loc)] == loc and len(other["loc"]) > len(loc) for other in error.errors())
 
 
 def explain_options(error: ValidationError, options: Mapping[str, str] | None = None) -> str:

@@ -28,6 +28,8 @@ class Values(Config):
     code: str = Field("AB", pattern="^[A-Z]+$")
     several: tuple[int, ...] = Field((), max_length=2)
     own: str = ""
+    filled: tuple[int, ...] = Field((1,), min_length=1)
+    mixed: Literal["all"] | dict[str, int] = "all"
 
     @field_validator("own")
     @classmethod
@@ -47,6 +49,7 @@ CASES = {
     "code": [("ab", "^[A-Z]+$")],
     "several": [((1, 2, 3), "at most 2 entries")],
     "own": [("x", "is not ours: leave it out")],
+    "mixed": [("some", "must be 'all'"), ("some", "must be a section with names and values")],
     "unknown": [(1, "does not exist")],
 }
 
@@ -83,3 +86,12 @@ def test_commands_name_the_option(arguments: list[str], named: str, tmp_path: Pa
     assert named in done.output
     for raw in ("Input should", "Value error", "options:", "validation error", "`allowed`", "`everything`"):
         assert raw not in done.output
+
+
+def test_a_list_with_an_invalid_entry_is_not_called_empty() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Values(filled=("x",))  # type: ignore[arg-type]
+    assert explain(caught.value, "a.yaml").splitlines() == [
+        "a.yaml is not valid:",
+        "  filled.0: must be a whole number (got 'x')",
+    ]

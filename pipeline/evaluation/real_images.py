@@ -43,11 +43,7 @@ class RealImages:
                 f"{len(self.classes or ())} classes; each image needs one of each. Give them in the order of the "
                 "images."
             )
-        if len(self.images) < SMALLEST or len(set(self.patients)) < NEIGHBOURS + 1:
-            raise EmptySelection(
-                f"There are {len(self.images)} real images of {len(set(self.patients))} patients; judging needs at "
-                f"least {SMALLEST} of {NEIGHBOURS + 1}. Choose a set with more."
-            )
+        require_enough(len(self.images), len(set(self.patients)))
 
     @property
     def owners(self) -> np.ndarray:
@@ -58,6 +54,19 @@ class RealImages:
     def codes(self) -> np.ndarray:
         """Number of each image's class, int [N]; 0 without classes."""
         return codes_of(self.classes or [""] * len(self.images))
+
+
+def require_enough(images: int, patients: int) -> None:
+    """Check that this many real images can be judged by.
+
+    Raises:
+        EmptySelection: fewer than 8 images, or fewer than 4 patients.
+    """
+    if images < SMALLEST or patients < NEIGHBOURS + 1:
+        raise EmptySelection(
+            f"There are {images} real images of {patients} patients; judging needs at least {SMALLEST} of "
+            f"{NEIGHBOURS + 1}. Choose a set with more."
+        )
 
 
 def codes_of(names: Sequence[str]) -> np.ndarray:

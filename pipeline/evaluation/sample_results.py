@@ -110,7 +110,7 @@ class ImageQuality(Config):
             "copied": f"{memory.copied.value:.1%}",
             "nearer": memory.nearer.text(2) if memory.nearer else "",
             "class agreement": agreement.text(2) if agreement else "",
-            "seconds per image": _text(self.seconds_per_image, 3),
+            "seconds per image": "" if self.seconds_per_image is None else duration(self.seconds_per_image),
             "steps": "" if self.steps is None else str(self.steps),
             "faults": ", ".join(dict.fromkeys(verdict.code for verdict in self.verdicts)),
         }
@@ -150,6 +150,11 @@ class ImageQuality(Config):
             **{name: value for name, value in self if isinstance(value, float)},
         }
         return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def duration(seconds: float) -> str:
+    """Return seconds with three decimals, or with two digits where these would be 0: 0.00011."""
+    return f"{seconds:.3f}" if seconds >= 0.01 else f"{seconds:.2g}"
 
 
 def _text(value: float | None, digits: int = 2) -> str:

@@ -103,7 +103,8 @@ def _condition(quality: ImageQuality) -> SampleVerdict | None:
     classes = quality.classes
     if classes is None or classes.agreement is None:
         return None
-    chance = max(classes.real_shares.values())
+    shares = [share for share in classes.real_shares.values() if share > 0]
+    chance = max(shares) if len(shares) > 1 else 1 / len(classes.real_shares)  # all were asked for one class
     if (classes.agreement.high or 0) >= (chance + classes.real_accuracy.value) / 2:
         return None
     return SampleVerdict(

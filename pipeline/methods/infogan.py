@@ -130,16 +130,22 @@ class InfoGan(RegeneratingGan):
         Raises:
             ConfigError: a value out of range.
         """
+        self._require(category, number, place)
         z, categories, numbers = self.noise(rng, bound), *self.draw_code(rng)
         if category is not None:
-            require_between("category", category, 0, self.config.categories - 1)
             categories = torch.full_like(categories, category)
         if number is not None:
-            require_between("number", number, -1, 1)
-            require_between("place", place, 0, self.config.continuous - 1)
             numbers[:, place] = number
         with self.inference():
             return self.generator(self._joined(z, categories, numbers))
+
+    def _require(self, category: int | None, number: float | None, place: int) -> None:
+        if category is not None:
+            require_between("category", category, 0, self.config.categories - 1)
+        if number is not None:
+            require_between("number", number, -1, 1)
+        if number is not None or place:
+            require_between("place", place, 0, self.config.continuous - 1)
 
     def _joined(self, z: Tensor, category: Tensor, continuous: Tensor) -> Tensor:
         return torch.cat([z, F.one_hot(category, self.config.categories).to(z), continuous], dim=1)

@@ -170,10 +170,11 @@ class InvertedGan(Method):
         Raises:
             ConfigError: the bound is not positive.
         """
+        if bound is not None:
+            require_between("bound", bound, 0, above=True)
         z = rng.normal(self.config.latent)
         if bound is None:
             return z
-        require_between("bound", bound, 0, above=True)
         outside = torch.special.ndtr(torch.tensor(-bound, dtype=torch.float64))
         return torch.special.ndtri(outside + (1 - 2 * outside) * torch.special.ndtr(z.double())).float()
 

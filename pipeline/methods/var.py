@@ -160,6 +160,7 @@ class NextScalePrediction(Composite):
     ) -> Tensor:  # fmt: skip
         """Return the codes of new images, int64 [B, L]; see `sample`."""
         require_drawing(temperature, top_k, top_p)
+        self._require(about, guidance)
         u = rng.uniform(sum(self.codes.counts))
 
         def choose(scale: int, at: slice, f_hat: Tensor, logits: Tensor) -> Tensor:
@@ -217,13 +218,17 @@ class NextScalePrediction(Composite):
 
             return self.from_tokens(self._generate(choose, len(x), about)).where(mask, x).to(x.dtype)
 
-    def _generate(self, choose: Chooser, rows: int, about: About, guidance: float = 0.0) -> Tensor:
+    def _require(self, about: About, guidance: float) -> None:
+        """Check guidance and attributes (ConfigError)."""
         require_between("guidance", guidance, -1.0, STRONGEST)
         if self.conditions is None and (about or guidance):
             raise ConfigError(
                 f"This model has no conditions, so neither attributes nor guidance {guidance:g} have an effect. Leave "
                 "them out, or train a model with method.conditions."
             )
+
+    def _generate(self, choose: Chooser, rows: int, about: About, guidance: float = 0.0) -> Tensor:
+        self._require(about, guidance)
         nothing = self._condition((), rows) if guidance else None
         return self.transformer.generate(self.codes, rows, choose, self._condition(about, rows), nothing, guidance)
 

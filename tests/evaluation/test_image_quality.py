@@ -149,6 +149,24 @@ def test_conditions_that_are_followed_and_ignored(judge: ImageJudge) -> None:
     assert faults(judge.judge(images, classes=classes[1:] + classes[:1])) >= {SampleFault.IGNORES_CONDITION}
 
 
+def test_one_requested_class_is_followed_or_ignored(judge: ImageJudge) -> None:
+    names = judge.real.classes or ()
+    rows = [row for row, own in enumerate(names) if own == names[0]]
+    alike = RealImages(judge.real.images[rows], [judge.real.patients[row] for row in rows], [names[0]] * len(rows))
+    images, classes = draw(80, 3)
+    asked = images[[row for row, own in enumerate(classes) if own == names[0]]]
+    alone = ImageJudge(alike, judge.train, CONFIG)
+    assert SampleFault.IGNORES_CONDITION not in faults(alone.judge(asked, classes=[names[0]] * len(asked)))
+    assert SampleFault.IGNORES_CONDITION in faults(alone.judge(images, classes=[names[0]] * len(images)))
+
+
+def test_a_short_time_has_digits(honest: ImageQuality) -> None:
+    cells = {
+        s: honest.model_copy(update={"seconds_per_image": s}).row()["seconds per image"] for s in (1.23456, 1.1e-4)
+    }
+    assert list(cells.values()) == ["1.235", "0.00011"]
+
+
 def test_the_answer_does_not_depend_on_the_order_of_samples_and_has_no_hidden_randomness(judge: ImageJudge) -> None:
     images = draw(24, 3)[0]
     first, second, reverse = (judge.judge(part) for part in (images, images, images.flip(0)))

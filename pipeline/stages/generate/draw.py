@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from pipeline.methods.base import Method
 from pipeline.methods.capabilities import Sampler
 from pipeline.nn.condition import VOCABULARY, About
 from pipeline.nn.rng import Rng
+from pipeline.stages.generate.check_options import check_options
 
 FIXED = ("self", "rng", "about")  # arguments of `sample` that are not options
 
@@ -68,13 +69,14 @@ def check_request(method: Method, options: Mapping[str, Any], about: About) -> N
     """Check that a method can do what is asked of it.
 
     Raises:
-        ConfigError: it does not sample, has no such option, or has no conditions; the message lists what it has.
+        ConfigError: it does not sample, has no such option or no conditions (the message lists what it has), or a value
+            is of another type or out of range.
     """
     name = method.config.name
     if not isinstance(method, Sampler):
         raise ConfigError(
-            f"{name} does not draw new images. Choose a method that does, such as vae, ddpm or dcgan; nightread "
-            "generate list shows the shipped tasks."
+            f"{name}, as it is configured, does not draw new images. Choose a method that does, such as vae, ddpm or "
+            f"dcgan; nightread generate list shows the shipped tasks.{_way_to_sample(method)}"
         )
     has = options_of(method)
     if unknown := sorted(set(options) - has.keys()):
@@ -85,17 +87,26 @@ def check_request(method: Method, options: Mapping[str, Any], about: About) -> N
             f"{name} has no conditions, so it cannot draw images with chosen attributes. Set `about: none`, or choose "
             "a conditional method such as conditional_vae or ddpm with `conditions`."
         )
+    check_options(method, options, about, device_of(method))
+
+
+def _way_to_sample(method: Method) -> str:
+    """Return how another configuration of the same method samples; "" where none does."""
+    answer = type(method.config).model_fields.get("answer")
+    restores = answer is not None and "restoration" in get_args(answer.annotation)
+    return f" With `answer: restoration`, {method.config.name} also learns to draw." if restores else ""
 
 
 def check_words(about: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]) -> None:
     """Check that a condition is one that training images had, since a model has learned no other.
 
     Raises:
-        ConfigError: an attribute has a word that is not in the vocabulary, or that no training image had; the message
-            lists the words that they had.
+        ConfigError: an attribute has a word that is not in the vocabulary, or that no training image had (the message
+            lists the words that they had), or the relative position is not between 0 and 1.
     """
     for attribute, word in about.items():
         if attribute not in VOCABULARY:
+            _check_position(word)
             continue
         learned = sorted({str(one[attribute]) for one in seen if attribute in one})
         if word not in learned:
@@ -103,6 +114,29 @@ def check_words(about: Mapping[str, Any], seen: Sequence[Mapping[str, Any]]) -> 
                 f"No training image has the {attribute} {word!r}, so the model cannot draw one. Their "
                 f"{attribute} is {', '.join(learned) or 'unknown'}; set `about` to one of these."
             )
+
+
+def _check_position(value: Any) -> None:
+    """Refuse what is not a place along a series (ConfigError)."""
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(
+            f"relative_position is {value!r}, but it must be a number from 0, the first image of a series, to 1, the "
+            "last one. Change `about`."
+        )
+
+
+def check_attributes(method: Method, about: Mapping[str, Any]) -> None:
+    """Check that a conditional method uses the attributes of a condition, which it would ignore otherwise.
+
+    Raises:
+        ConfigError: it does not use one; the message lists those that it uses.
+    """
+    conditions = getattr(method.config, "conditions", None)
+    if conditions is not None and (unused := sorted(set(about) - set(conditions.use))):
+        raise ConfigError(
+            f"{method.config.name} is conditioned on {', '.join(conditions.use)}, and would ignore "
+            f"{', '.join(unused)}. Leave it out of `about`, or add it to conditions.use of the method and train again."
+        )
 
 
 def options_of(method: Method | type[Method]) -> dict[str, Any]:

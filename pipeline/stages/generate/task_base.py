@@ -46,6 +46,11 @@ class TaskConfig(Config):
         """Whether the pictures show synthetic images."""
         return True
 
+    @property
+    def begins_with(self) -> tuple[SetName, ...]:
+        """Sets whose normal slices it needs; () for none."""
+        return ()
+
     @model_validator(mode="after")
     def _names_one_model(self) -> Self:
         if (self.run is None) == (self.trained is None):
@@ -64,6 +69,11 @@ class HeldOutTask(TaskConfig):
         ("validate", "develop"), min_length=1, description="sets whose normal slices are the images"
     )
     count: int = Field(256, ge=2, le=MOST, description="most of these images, chosen by hash")
+
+    @property
+    def begins_with(self) -> tuple[SetName, ...]:
+        """Sets whose normal slices it needs."""
+        return self.of
 
     @model_validator(mode="after")
     def _is_held_out(self) -> Self:

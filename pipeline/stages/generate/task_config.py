@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
@@ -31,6 +31,8 @@ from pipeline.stages.generate.words.word_tasks import PersonaliseTask, TextToIma
 from pipeline.types import SetName
 
 Value = bool | int | float | str
+FEWEST = 8  # images that can be judged (`real_images.SMALLEST`, which takes a second to import)
+RUN_FIELDS = {"data", "method"}
 
 
 def _eigen_images() -> Any:
@@ -65,7 +67,7 @@ class SampleTask(TaskConfig):
     task: Literal["sample"] = "sample"
     count: int = Field(256, ge=1, le=MOST, description="number of images")
     batch: int = Field(32, ge=1, le=4096, description="images drawn at once; the images do not depend on it")
-    about: Literal["held-out", "none"] | dict[Attribute, str | float] = Field(
+    about: Literal["held-out", "none"] | Annotated[dict[Attribute, str | float], Field(min_length=1)] = Field(
         "held-out",
         description="condition of each image: those of the held-out ones, none, or the same attributes for all; a "
         "method without conditions has none",
@@ -80,9 +82,25 @@ class SampleTask(TaskConfig):
 
     @property
     def swept(self) -> tuple[dict[str, Value], ...]:
-        """The keywords of each drawing: the options as they are, then each value of the sweep."""
+        """The keywords of each drawing, none twice: the options as they are first, then each value of the sweep."""
         varied = [{**self.options, name: value} for name, values in self.sweep.items() for value in values]
-        return tuple(one for number, one in enumerate([self.options, *varied]) if one not in varied[: number - 1])
+        every = [self.options, *varied]
+        return tuple(one for number, one in enumerate(every) if one not in every[:number])
+
+    @property
+    def fixed(self) -> dict[str, Any] | None:
+        """The condition of all images, where it is the same; else None."""
+        return {str(name): word for name, word in self.about.items()} if isinstance(self.about, dict) else None
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> Self:
+        refuse_empty_sweep(self.sweep)
+        if self.judge is not None and self.count < FEWEST:
+            raise ValueError(
+                f"count is {self.count}, but judging needs at least {FEWEST} images, and 500 give useful numbers. "
+                "Draw more, or set judge=null"
+            )
+        return self
 
 
 class WalkTask(TaskConfig):
@@ -94,6 +112,11 @@ class WalkTask(TaskConfig):
     between: tuple[SetName, ...] = Field(
         ("validate", "develop"), min_length=1, description="sets whose normal slices are the ends"
     )
+
+    @property
+    def begins_with(self) -> tuple[SetName, ...]:
+        """Sets whose normal slices it needs."""
+        return self.between
 
 
 class TraverseTask(HeldOutTask):
@@ -149,6 +172,12 @@ class RetrieveTask(HeldOutTask):
         return False
 
 
+def refuse_empty_sweep(sweep: Mapping[str, Sequence[Value]]) -> None:
+    """Refuse a sweep of an option without values (ValueError)."""
+    if empty := [name for name, values in sweep.items() if not values]:
+        raise ValueError(f"sweep.{empty[0]} must not be empty; list its values, or leave out sweep")
+
+
 AnyTask = (
     SampleTask
     | WalkTask
@@ -193,8 +222,28 @@ def load_task_as(kind: type[TaskT], path: str | Path, overrides: Sequence[str] =
         ConfigError: see `pipeline.config.load_config`.
     """
     values = read_values(path)
+    _refuse_another_kind(kind, values, path)
     if kind is not SampleTask and values.get("task", "sample") == "sample":
         values = {name: value for name, value in values.items() if name in TaskConfig.model_fields}
     for override in overrides:
         apply_override(values, override)
     return parse_config(values, kind, path)
+
+
+def kind_of(values: Mapping[str, Any]) -> str:
+    """Return the kind of task that a file's values say, or that their fields show where they name none."""
+    return str(values.get("task", "compare" if "samplers" in values else "sample"))
+
+
+def _refuse_another_kind(kind: type[TaskConfig], values: dict[str, Any], path: str | Path) -> None:
+    """Refuse a file that belongs to another command, or that is not a task's (ConfigError)."""
+    own, named = cast(Any, kind).model_fields["task"].default, kind_of(values)
+    if named in (own, "sample") and ("task" in values or not values.keys() >= RUN_FIELDS):
+        return
+    if named == "compare" or (named in TASKS and "task" in values):
+        raise ConfigError(f"{path} is of the kind {named}, not {own}. Run it with nightread generate {named} {path}")
+    if "task" not in values:
+        raise ConfigError(
+            f"{path} is the configuration of a run: it says how a model is trained, and not what it draws. Name it in "
+            "the field `run` of a task, as configs/tasks/phantom-mr.yaml does."
+        )

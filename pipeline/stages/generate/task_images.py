@@ -14,9 +14,12 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.conditions import about_slice
 from pipeline.data.images.dataset import iterate_batches
 from pipeline.data.sets.selection import Selection
+from pipeline.data.sets.splits import assign_sets
 from pipeline.errors import ConfigError, EmptySelection
 from pipeline.methods import Model
+from pipeline.nn.condition import VOCABULARY
 from pipeline.nn.rng import row_key
+from pipeline.stages.run.learning_sets import list_patients_of
 from pipeline.stages.run.load_slices import choose, dataset
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.types import SetName, SliceRef
@@ -59,10 +62,42 @@ def choose_real(config: RunConfig, settings: Settings, catalogue: Catalogue, set
     if not chosen.slices:
         raise EmptySelection(
             f"The sets {', '.join(sets)} have no normal slices of the route {config.data.route}, so there are no "
-            "real images to compare with. Ingest and label more, or change judge.against and data.splits."
+            "real images to begin with or to compare with. Ingest and label more, choose other sets, or change "
+            "data.splits."
             f"{chosen.left_out()}"
         )
     return chosen
+
+
+def require_real(config: RunConfig, settings: Settings, sets: Sequence[SetName]) -> None:
+    """Check, before anything is trained, that sets have normal slices; a run without any to learn from says so itself.
+
+    Raises:
+        EmptySelection: they have no such slices.
+    """
+    with Catalogue.open(settings) as catalogue:
+        assign_sets(catalogue, config.data.splits, list_patients_of(config, settings, catalogue))
+        if choose(catalogue, config, settings, sets=("train",), labels=("normal",)).slices:
+            choose_real(config, settings, catalogue, sets)
+
+
+def choose_like(chosen: Selection, about: Mapping[str, Any] | None) -> Selection:
+    """Return the slices of a selection that have the words of a condition; None takes all of them.
+
+    Raises:
+        EmptySelection: none has them.
+    """
+    words = {name: word for name, word in (about or {}).items() if name in VOCABULARY}
+    alike = tuple(
+        ref for ref in chosen.slices if all(about_slice(ref).get(name) == word for name, word in words.items())
+    )
+    if chosen.slices and not alike:
+        listed = ", ".join(f"{name} {word}" for name, word in words.items())
+        raise EmptySelection(
+            f"No held-out image has {listed}, so there are no real images to compare with. Change `about` or "
+            "judge.against, or set judge=null."
+        )
+    return replace(chosen, slices=alike)
 
 
 def choose_some(chosen: Selection, count: int, seed: int) -> Selection:
@@ -77,10 +112,15 @@ def read_real(chosen: Selection, config: RunConfig, settings: Settings, model: M
 
     Raises:
         ConfigError: the model has another image size than the run's data, or sees volumes.
+        EmptySelection: none of the slices can be read.
     """
     if model.volumes is not None:
         raise ConfigError("The images of a model of volumes cannot be judged yet. Set `judge: null`.")
     data = dataset(chosen, config, settings, cache="none", whole=False)
     images = [batch.images.clone() for batch in iterate_batches(data, BATCH)]
+    if not images:
+        raise EmptySelection(
+            f"None of the {len(chosen.slices)} slices that were chosen can be used as an image.{chosen.left_out()}"
+        )
     refs = tuple(ref for ref in data.slices if not data.refuses(ref.stack_id))
     return Slices(torch.cat(images), refs)

@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.config import Config, load_config, merge, parse_config, read_values
-from pipeline.stages.generate.task_config import SampleTask, Value
+from pipeline.errors import ConfigError
+from pipeline.stages.generate.task_config import TASKS, SampleTask, Value, kind_of, refuse_empty_sweep
 
 NAME = r"^[\w.-]+$"
 
@@ -26,6 +27,11 @@ class SamplerEntry(Config):
     sweep: dict[str, tuple[Value, ...]] = Field({}, max_length=1, description="one of them with several values")
     about: Literal["held-out", "none"] | None = Field(None, description="conditions; null leaves those of the task")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds, each a row")
+
+    @model_validator(mode="after")
+    def _has_values(self) -> Self:
+        refuse_empty_sweep(self.sweep)
+        return self
 
 
 class TaskBase(Config):
@@ -55,8 +61,13 @@ def load_comparison(path: str | Path) -> Comparison:
     """Read a comparison.
 
     Raises:
-        ConfigError: see `pipeline.config.load_config`.
+        ConfigError: see `pipeline.config.load_config`, or the file is another task.
     """
+    named = kind_of(read_values(path))
+    if named in TASKS:
+        raise ConfigError(
+            f"{path} is one task of the kind {named}, not a comparison. Run it with nightread generate {named} {path}"
+        )
     return load_config(path, Comparison)
 
 

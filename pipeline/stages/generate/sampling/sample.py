@@ -14,20 +14,23 @@ from torch import Tensor
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.conditions import about_slice
-from pipeline.data.sets.routes import load_routes
-from pipeline.data.sets.selection import list_patients_on
+from pipeline.data.sets.selection import Selection
 from pipeline.data.sets.splits import assign_sets
+from pipeline.evaluation.real_images import require_enough
 from pipeline.methods import Model, load_model
 from pipeline.methods.base import Method
 from pipeline.nn.rng import row_key
 from pipeline.stages.detect.train import train
-from pipeline.stages.generate.draw import check_request, check_words, draw_part, is_conditional
+from pipeline.stages.generate.draw import check_attributes, check_request, check_words, draw_part, is_conditional
 from pipeline.stages.generate.task_config import SampleTask
 from pipeline.stages.generate.task_folder import TaskFolder
-from pipeline.stages.generate.task_images import choose_real
-from pipeline.stages.generate.trained_model import train_for
+from pipeline.stages.generate.task_images import choose_like, choose_real
+from pipeline.stages.generate.trained_model import find_run, train_for
+from pipeline.stages.run.learning_sets import list_patients_of
+from pipeline.stages.run.load_slices import choose
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
+from pipeline.types import SliceRef
 
 OnProgress = Callable[[int, int], None]
 PLAIN = "as configured"
@@ -53,31 +56,45 @@ def open_task(config: SampleTask, settings: Settings, progress: bool = False) ->
     Raises:
         ArtefactError: the trained run is missing, or its model has another SHA-256.
         ConfigError: the method cannot do what is asked of it; said before it is trained.
+        EmptySelection: there are too few real images to judge by; said before it is trained.
     """
+    same = [] if config.fixed is None else [config.fixed]
 
     def check(method: Method) -> None:
         """Refuse what the method cannot do."""
         for options in config.swept:
-            check_request(method, options, ())
+            check_request(method, options, same)
+        check_attributes(method, config.fixed or {})
+        check_words(config.fixed or {}, [about_slice(ref) for ref in learned])
+        if real is not None:
+            alike = choose_like(real, config.fixed).slices
+            require_enough(len(alike), len({ref.patient_id for ref in alike}))
 
+    learned, real = _choose_images(config, find_run(config, settings), settings)
     trained = train_for(config, settings, check, progress)
     about = _conditions(config, trained.run, settings, trained.model)
     return OpenTask(trained.make_folder(config, settings, about=about), config, trained.run, trained.model, settings)
 
 
+def _choose_images(
+    config: SampleTask, run: RunConfig, settings: Settings
+) -> tuple[tuple[SliceRef, ...], Selection | None]:
+    """Return the training slices, and the held-out ones unless nothing is judged by them."""
+    with Catalogue.open(settings) as catalogue:
+        assign_sets(catalogue, run.data.splits, list_patients_of(run, settings, catalogue))
+        train = choose(catalogue, run, settings, sets=("train",), labels=("normal",)).slices
+        if not train or config.judge is None:  # without training slices, the training says what is missing
+            return train, None
+        return train, choose_real(run, settings, catalogue, config.judge.against)
+
+
 def _conditions(config: SampleTask, run: RunConfig, settings: Settings, model: Model) -> list[dict[str, Any]]:
     """Return the condition of each image to draw; [] without conditions."""
-    given = config.about
-    if given == "none" or (given == "held-out" and not is_conditional(model.method)):
+    if config.fixed is not None:
+        return [config.fixed] * config.count
+    if config.about == "none" or not is_conditional(model.method):
         return []
     with Catalogue.open(settings) as catalogue:
-        patients = list_patients_on(catalogue, run.data.route, load_routes(settings.routes_folder))
-        assign_sets(catalogue, run.data.splits, patients)
-        if isinstance(given, dict):
-            same = {str(name): word for name, word in given.items()}
-            check_request(model.method, config.options, [same])
-            check_words(same, [about_slice(ref) for ref in choose_real(run, settings, catalogue, ("train",)).slices])
-            return [same] * config.count
         sets = ("validate", "develop") if config.judge is None else config.judge.against
         held_out = [about_slice(ref) for ref in choose_real(run, settings, catalogue, sets).slices]
     # shuffled once and repeated, so that the conditions are as frequent as they are in the held-out images

@@ -16,14 +16,17 @@ from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.ingest.ingest import ingest
 from pipeline.errors import ArtefactError, ConfigError, EmptySelection
 from pipeline.methods import Model, build_method, load_model, parse_method
+from pipeline.stages.generate import trained_model
 from pipeline.stages.generate.draw import check_words, draw_samples
 from pipeline.stages.generate.gallery import write_gallery
+from pipeline.stages.generate.judge import Court
 from pipeline.stages.generate.run_task import run_task
 from pipeline.stages.generate.sampling import sample as sample_stage
+from pipeline.stages.generate.sampling.comparison_config import load_comparison
 from pipeline.stages.generate.sampling.run_sample import finish_sample
 from pipeline.stages.generate.sampling.sample import OpenTask, draw_all, open_task
 from pipeline.stages.generate.sampling.write_out import write_images
-from pipeline.stages.generate.task_config import SampleTask, load_task
+from pipeline.stages.generate.task_config import TASKS, SampleTask, load_task, load_task_as
 from pipeline.stages.generate.task_list import list_all_tasks
 from pipeline.stages.run.run_folder import RunFolder
 from pipeline.tracking.experiment import connect
@@ -107,8 +110,67 @@ def test_synthetic_files_say_so_and_cannot_come_back(
 
 
 def test_a_sweep_draws_every_value_once(hospital: Hospital, task: SampleTask) -> None:
-    swept = task.model_copy(update={"options": {"a": 1}, "sweep": {"a": (1, 2, 3)}})
-    assert swept.swept == ({"a": 1}, {"a": 2}, {"a": 3})
+    for own in (1, 2, 3, 4):  # the task's own options come first, wherever the sweep has them, and never twice
+        swept = task.model_copy(update={"options": {"a": own}, "sweep": {"a": (1, 2, 3, 2)}}).swept
+        assert [one["a"] for one in swept] == [own, *(value for value in (1, 2, 3) if value != own)]
+
+
+def test_images_with_one_condition_are_judged_by_real_ones_that_have_it(hospital: Hospital, task_file: Path) -> None:
+    method = {"name": "conditional_vae", "widths": [8, 16], "latent": 4, "conditions": {"use": ["sex", "age_band"]}}
+    judge = {"classes": ["sex", "age_band"], "baseline": None}
+    changes = [f"run.method={json.dumps(method)}", f"judge={json.dumps(judge)}", "count=9"]
+    one = open_task(load_task(task_file, [*changes, "about={sex: F}"]), hospital.settings)
+    every = open_task(load_task(task_file, changes), hospital.settings)
+    court, whole = (Court.open(task, task.config.judge) for task in (one, every))  # type: ignore[arg-type]
+    assert {about["sex"] for about in court.held_out.about} == {"F"}
+    assert 0 < len(court.held_out.refs) < len(whole.held_out.refs)
+    assert len(court.learned.refs) == len(whole.learned.refs)  # copies are looked for among all of them
+    assert (set(court.judge.real.classes or ()), court.attributes) == ({"F"}, ("sex",))
+    (judged,) = court.judge_all(draw_all(one))
+    assert judged.quality.classes is not None and judged.quality.classes.agreement is not None
+
+
+@pytest.mark.parametrize(
+    ("about", "why"),
+    [
+        ("{sex: X}", "sex 'X'"),
+        ("{view: AP}", "ignore view"),
+        ("{relative_position: abc}", "'abc'"),
+        ("{relative_position: 5}", "5"),
+    ],
+)
+def test_a_condition_without_meaning_is_refused_before_it_trains(
+    hospital: Hospital, task_file: Path, about: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained_model, "train", lambda *args, **more: pytest.fail("it trained"))
+    words = ["sex", "relative_position"]
+    method = {"name": "conditional_vae", "widths": [8, 16], "latent": 4, "conditions": {"use": words}}
+    with pytest.raises(ConfigError, match=why):
+        changes = [f"run.method={json.dumps(method)}", "run.name=never", f"about={about}"]
+        open_task(load_task(task_file, changes), hospital.settings)
+
+
+@pytest.mark.parametrize("kind", ["sample", "walk", "denoise"])
+def test_missing_real_images_are_named_before_it_trains(
+    hospital: Hospital, task_file: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained_model, "train", lambda *args, **more: pytest.fail("it trained"))
+    sets = {"sample": "judge.against=[gate]", "walk": "between=[gate]", "denoise": "of=[gate]"}
+    task = load_task_as(TASKS[kind], task_file, ["run.name=never", sets[kind]])
+    with pytest.raises(EmptySelection, match="gate"):
+        run_task(task, hospital.settings)  # type: ignore[arg-type]
+
+
+def test_the_command_of_another_kind_of_file_is_named(task_file: Path) -> None:
+    shipped = task_file.parents[0] / "other.yaml"
+    for named, kind in {"walk": "sample", "compare": "sample", "denoise": "walk"}.items():
+        shipped.write_text(f"task: {named}\nname: x\n")
+        with pytest.raises(ConfigError, match=f"nightread generate {named} "):
+            load_task_as(TASKS[kind], shipped)
+    with pytest.raises(ConfigError, match="generate sample"):
+        load_comparison(task_file)
+    with pytest.raises(ConfigError, match="configuration of a run"):
+        load_task_as(SampleTask, task_file.with_name("run.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +184,7 @@ def test_a_sweep_draws_every_value_once(hospital: Hospital, task: SampleTask) ->
 def test_what_a_method_cannot_do_is_said_before_it_trains(
     hospital: Hospital, task_file: Path, change: dict[str, Any], names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if "about" not in change:
-        monkeypatch.setattr(sample_stage, "train", lambda *args, **more: pytest.fail("it trained"))
+    monkeypatch.setattr(trained_model, "train", lambda *args, **more: pytest.fail("it trained"))
     overrides = [f"{key}={json.dumps(value)}" for key, value in change.items() if key != "run"]
     if "run" in change:
         overrides.append(f"run.method={json.dumps(change['run']['method'])}")
@@ -142,6 +203,9 @@ def test_what_a_method_cannot_do_is_said_before_it_trains(
         "trained={run: x}",
         "run=null",
         "seed=-1",
+        "count=7",
+        "sweep={steps: []}",
+        "about={}",
     ],
 )
 def test_absurd_tasks_are_refused(task_file: Path, override: str) -> None:
