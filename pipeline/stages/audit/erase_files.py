@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Settings
-from pipeline.data.catalogue.scrub import scrub_file
 from pipeline.stages.run.learned_patients import read_patients_of
 from pipeline.stages.run.run_folder import RunFolder
 
@@ -134,11 +133,3 @@ def _holds(file: Path, patterns: Iterable[re.Pattern[bytes]]) -> bool:
         return False
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return any(one.search(content) for one in patterns)
-
-
-def erase_prefect_pictures(settings: Settings) -> int:
-    """Remove the pictures of flagged scans from the workspace's own Prefect database, and return how many."""
-    flagged = "type = 'image' AND key LIKE 'flagged-%'"
-    statements = [f"DELETE FROM {table} WHERE {flagged}" for table in ("artifact_collection", "artifact")]
-    files = sorted((settings.workspace / "prefect").glob("*.db"))
-    return sum(scrub_file(file, statements) for file in files)

@@ -27,12 +27,12 @@ from pipeline.dicom.identity.crosswalk_erasure import erase_identity, list_forme
 from pipeline.errors import CatalogueError
 from pipeline.stages.audit.erase_files import (
     erase_files,
-    erase_prefect_pictures,
     files_with,
     list_archives,
     list_files_of,
 )
 from pipeline.stages.audit.flag_models import Learned, flag_models, list_models_of
+from pipeline.stages.audit.prefect_pictures import erase_prefect_pictures
 from pipeline.stages.generate.retrieval.slice_index import forget_pixels
 
 STEPS = ("files", "indices", "pixels", "models", "rows", "crosswalk", "databases", "search")
@@ -221,7 +221,9 @@ class _Work:
 
     def _files(self, record: dict[str, Any], lists: dict[str, Any], identifiers: Collection[bytes]) -> None:
         files = list_files_of(self.settings, lists, identifiers, datetime.fromisoformat(record["since"]))
-        record["counts"] |= erase_files(files) | {"Prefect pictures": erase_prefect_pictures(self.settings)}
+        pictures, left = erase_prefect_pictures(self.settings)
+        record["counts"] |= erase_files(files) | {"Prefect records": pictures}
+        record["unreachable"] += left
 
     def _indices(self, record: dict[str, Any], lists: dict[str, Any], _: Collection[bytes]) -> None:
         record["counts"]["index entries"] = forget_pixels(self.settings, lists["pixels"])
