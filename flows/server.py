@@ -29,13 +29,19 @@ def name_lost_server() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+        if not _is_lost(error):
             raise
         address = os.environ.get("PREFECT_API_URL", "").rpartition("@")[2] or "this machine"
         raise MachineError(
             f"Prefect's server at {address} was lost in the middle of the night ({type(error).__name__}). Start it "
             "again, or unset PREFECT_API_URL, and run the night again: it goes on where this one ended."
         ) from None
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether an error is of Prefect's client, or what Prefect makes of it before a flow begins."""
+    of_client = type(error).__module__.partition(".")[0] in _CLIENTS
+    return of_client or (isinstance(error, RuntimeError) and "Failed to reach API" in str(error))
 
 
 @contextmanager

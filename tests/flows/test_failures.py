@@ -188,5 +188,9 @@ def test_a_lost_server_is_named_and_other_errors_stay_what_they_are(monkeypatch:
     monkeypatch.setenv("PREFECT_API_URL", "http://user:secret@127.0.0.1:9/api")
     with pytest.raises(MachineError, match=r"at 127\.0\.0\.1:9/api was lost .*ConnectError"), name_lost_server():
         raise httpx.ConnectError("All connection attempts failed")
+    with pytest.raises(MachineError, match="RuntimeError"), name_lost_server():  # as Prefect says it before a flow
+        raise RuntimeError("Failed to reach API at http://127.0.0.1:9/api/") from httpx.ConnectError("refused")
+    with pytest.raises(RuntimeError, match="another"), name_lost_server():
+        raise RuntimeError("another")
     with pytest.raises(KeyError), name_lost_server():
         raise KeyError("x")

@@ -100,7 +100,8 @@ class PrefectGone(LostServer):
 
 def _ended_with(done: subprocess.CompletedProcess[str]) -> NightreadError:
     """Return an error with the exit code and the last sentence of a command, whatever a library logged besides."""
-    sentence = done.stderr.rpartition("Error: ")[2].strip().split("\n")[0] or done.stdout.strip()[-600:]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]  # not those of Prefect's log
+    sentence = lines[-1].removeprefix("Error: ") if lines else (done.stderr or done.stdout).strip()[-600:]
     if done.returncode < 0 or done.returncode == UnforeseenError.exit_code:
         return UnforeseenError(f"Exit code {done.returncode}: {sentence}")
     error = NightreadError(sentence)
