@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.cli.output import json_option, print_json, settings_of
+from pipeline.cli.output import OutputFolder, json_option, print_json, settings_of
 
 
 @click.command(
@@ -16,7 +16,7 @@ Example:
   nightread export lgg-flair-gated_dae-1f --out lgg-onnx""",
 )
 @click.argument("run")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A new or empty folder.")
+@click.option("--out", required=True, type=OutputFolder(), help="A new or empty folder.")
 @click.option("--format", "kind", type=click.Choice(("onnx",)), default="onnx", show_default=True, help="File format.")
 @json_option
 @click.pass_context

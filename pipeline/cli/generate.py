@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.output import (
+    OutputFolder,
     find_shipped,
     json_option,
     print_json,
@@ -58,7 +59,7 @@ Example:
 @set_option
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     help="Also write the images into this folder: DICOM marked as synthetic, and a PNG sheet.",
 )
 @json_option
@@ -202,7 +203,7 @@ def compare(context: click.Context, config: Path, only: tuple[str, ...], workers
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=OutputFolder(),
     default=Path("gallery"),
     show_default=True,
     help="Folder of the page and its pictures.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
+from pipeline.cli.output import OutputFolder, json_option, print_json, print_rows, progress_bar, settings_of
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,9 +80,7 @@ Example:
   nightread ingest lgg-dicom/dicom && nightread labels import lgg-dicom/labels.csv""",
 )
 @click.argument("manifest", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for the DICOM files and labels.csv."
-)
+@click.option("-o", "--out", type=OutputFolder(), required=True, help="Folder for the DICOM files and labels.csv.")
 @click.option("--modality", default="OT", show_default=True, help="DICOM modality for rows without one.")
 @click.option(
     "--normal", type=int, multiple=True, default=(0,), show_default=True, help="Label in an .npz that means normal."

@@ -36,6 +36,20 @@ def use_workspace(settings: Settings) -> None:
     os.environ["NIGHTREAD_WORKSPACE"] = str(settings.workspace)
 
 
+class OutputFolder(click.Path):
+    """A folder that is there or can be made: neither it nor a part of its path is a file."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, file_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; said before the work begins, whose results it is to hold."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if file := next((part for part in path.parents if part.is_file()), None):
+            self.fail(f"{path} cannot be made, since {file} is a file. Choose another folder.", param, ctx)
+        return path
+
+
 def find_shipped(path: Path) -> Path:
     """Return `path` where it exists, else the shipped file of that name, such as `configs/runs/demo-mr.yaml`.
 

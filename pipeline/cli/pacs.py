@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pipeline.cli.output import json_option, print_json, print_rows, progress_bar, settings_of
+from pipeline.cli.output import OutputFolder, json_option, print_json, print_rows, progress_bar, settings_of
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -102,7 +102,7 @@ Example:
 )
 @click.argument("run")
 @click.option("--to", help="AETITLE@host:port, the URL of a DICOMweb service, or the word folder.")
-@click.option("--out", type=click.Path(path_type=Path), help="With --to folder [default: <workspace>/outbox/RUN].")
+@click.option("--out", type=OutputFolder(), help="With --to folder [default: <workspace>/outbox/RUN].")
 @click.option(
     "--fhir",
     type=click.Path(path_type=Path),

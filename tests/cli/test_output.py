@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -43,3 +44,14 @@ def test_the_flagged_list_fits_a_terminal_of_80_characters(
     assert result.exit_code == 0 and len(lines) == 3
     assert max(map(len, lines)) <= 80
     assert "99.7 % of 1999" in lines[2] and (" flag" in lines[0]) == bool(options)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["generate sample x.yaml", "gallery", "wrap x.csv", "push x --to folder", "export x"],
+)
+def test_a_folder_below_a_file_is_refused_before_the_work(command: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "folder"
+    result = CliRunner().invoke(group, ["-w", str(tmp_path), *command.split(), "--out", str(out)])
+    assert result.exit_code == 2 and "is a file" in result.output, result.output

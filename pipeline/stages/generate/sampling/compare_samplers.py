@@ -12,7 +12,7 @@ import numpy as np
 from pipeline import durable
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
-from pipeline.errors import ConfigError, NightreadError
+from pipeline.errors import ConfigError
 from pipeline.evaluation.path_length import measure_path_length
 from pipeline.evaluation.sample_sheet import Curve, draw_curves, encode_strip
 from pipeline.evaluation.style import save_png
@@ -94,9 +94,9 @@ def compare_samplers(
             court = court if court is not None or task.judge is None else Court.open(opened, task.judge)
             rows += _rows_of(opened, name, court)
             say(f"{name} is done")
-        except NightreadError as error:
-            failures[name] = describe_failure(error)
-            say(f"{name} failed: {error}")
+        except Exception as error:
+            failures[name] = describe_failure(error, settings)
+            say(f"{name} failed: {failures[name]}")
     short = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     command = " ".join(["nightread generate compare", str(short), *(f"--only {name}" for name in only)])
     return _write(comparison, command, settings, rows, failures)

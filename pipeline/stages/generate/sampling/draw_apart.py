@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 
 from pipeline.config import Settings
-from pipeline.errors import NightreadError
+from pipeline.errors import to_own_error
 from pipeline.stages.generate.sampling.sample import draw_all, open_task
 from pipeline.stages.generate.task_config import SampleTask
+
+ENDED = "its process was ended from outside, perhaps for lack of memory. Repeat with fewer workers; it continues"
 
 
 def draw_apart(
@@ -26,10 +29,9 @@ def draw_apart(
         say: called with one sentence per drawn task.
     """
     failures: dict[str, str] = {}
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, max_tasks_per_child=1) as pool:
+    with ThreadPoolExecutor(workers) as threads:
         for some in (tasks[:1], tasks[1:]):
-            waiting = {pool.submit(_draw, task, settings): name for name, task in some}
+            waiting = {threads.submit(_draw_in_process, task, settings): name for name, task in some}
             for future in as_completed(waiting):
                 name, why = waiting[future], future.result()
                 failures |= {name: why} if why else {}
@@ -37,15 +39,25 @@ def draw_apart(
     return failures
 
 
+def _draw_in_process(task: SampleTask, settings: Settings) -> str:
+    """Draw a task in a process of its own pool, since a process that is killed takes all others of its pool with it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_draw, task, settings).result()
+        except BrokenProcessPool:
+            return ENDED
+
+
 def _draw(task: SampleTask, settings: Settings) -> str:
     """Draw a task, and return why that failed; "" if it is drawn."""
     try:
         draw_all(open_task(task, settings))
-    except NightreadError as error:
-        return describe_failure(error)
+    except Exception as error:
+        return describe_failure(error, settings)
     return ""
 
 
-def describe_failure(error: NightreadError) -> str:
-    """Return the kind of an error and its sentence."""
-    return f"{type(error).__name__}: {error}"
+def describe_failure(error: Exception, settings: Settings) -> str:
+    """Return the kind of an error and its sentence; of one that nobody foresaw its place only, as it may quote PHI."""
+    own = to_own_error(error, settings.workspace)
+    return f"{type(own).__name__}: {own}"

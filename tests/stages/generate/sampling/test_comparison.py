@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.errors import ConfigError
+from pipeline.stages.generate.sampling import compare_samplers as compare_stage
+from pipeline.stages.generate.sampling import draw_apart as draw_stage
 from pipeline.stages.generate.sampling.compare_samplers import ComparisonReport, compare_samplers
 from pipeline.stages.generate.sampling.comparison_config import load_comparison
+from pipeline.stages.generate.task_config import SampleTask
 from tests.stages.conftest import Hospital
 
 FILE = """
@@ -76,6 +82,48 @@ def test_processes_draw_what_one_would(report: ComparisonReport, hospital: Hospi
     assert list(apart.failures) == ["broken"] and apart.failures == report.failures, "asked once, by either"
     names = lambda page: [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|")][2:]  # noqa: E731
     assert names(apart.markdown) == ["real against real", "eigen", "vae"]
+
+
+def test_a_fault_in_one_sampler_stops_no_other(
+    report: ComparisonReport, hospital: Hospital, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = compare_stage.open_task
+
+    def open_or_fail(task: SampleTask, *more: Any) -> Any:
+        if task.run is not None and task.run.method.name == "pca":
+            raise RuntimeError("Doe, Jane")
+        return original(task, *more)
+
+    monkeypatch.setattr(compare_stage, "open_task", open_or_fail)
+    said: list[str] = []
+    other = compare_samplers(file, hospital.settings, say=said.append)
+    assert set(other.failures) == {"eigen", "broken"} and "vae, seed 1" in other.markdown
+    assert "RuntimeError" in other.failures["eigen"] and "Doe" not in other.markdown + "".join(said)
+
+
+class _Killed(ThreadPoolExecutor):
+    """A pool whose process is killed while the sampler "b" trains."""
+
+    def __init__(self, workers: int, _: Any) -> None:
+        super().__init__(workers)
+
+    def submit(self, work: Any, task: SampleTask, settings: Any) -> Any:
+        return super().submit(self._work, task)
+
+    def _work(self, task: SampleTask) -> str:
+        if task.name == "b":
+            raise BrokenProcessPool("terminated abruptly")
+        return ""
+
+
+def test_a_killed_process_is_named_and_stops_no_other(
+    hospital: Hospital, task: SampleTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draw_stage, "ProcessPoolExecutor", _Killed)
+    said: list[str] = []
+    tasks = [(name, task.model_copy(update={"name": name})) for name in "abc"]
+    failures = draw_stage.draw_apart(tasks, hospital.settings, 2, said.append)
+    assert failures == {"b": draw_stage.ENDED} and len(said) == 3
 
 
 def test_names_are_unique(file: Path, tmp_path: Path) -> None:

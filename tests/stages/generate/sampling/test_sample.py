@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,10 @@ def test_synthetic_files_say_so_and_cannot_come_back(
     opened: OpenTask, report: Any, tmp_path: Path, settings: Settings
 ) -> None:
     assert write_images(opened.folder, report.drawings[0], tmp_path / "out") == 24
+    assert write_images(opened.folder, report.drawings[0], tmp_path / "out") == 24
+    fewer = replace(report.drawings[0], images=report.drawings[0].images[:9])
+    with pytest.raises(ConfigError, match="15 synthetic images"):
+        write_images(opened.folder, fewer, tmp_path / "out")
     ds = dcmread(tmp_path / "out" / "synthetic-00003.dcm")
     assert (ds.SyntheticData, list(ds.ImageType), ds.PatientID) == ("YES", ["DERIVED", "SECONDARY"], "")
     assert ds.ContributingEquipmentSequence[0].Manufacturer == "Nightread"
