@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -43,6 +44,7 @@ class WorkerProcess:
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
         self._process: subprocess.Popen[bytes] | None = None
+        self._ending = threading.Lock()
         self._given: deque[Path] = deque()
         self._answered = 0  # by this process; file n has its pixels in slot n modulo SLOTS
         self._busy_since = 0.0
@@ -93,14 +95,18 @@ class WorkerProcess:
         self._end()
 
     def _end(self) -> None:
-        if self._process is None:
+        # An ingest that fails stops its workers while a thread may be replacing this process. A second close of a
+        # descriptor would close somebody else's file with the same number.
+        with self._ending:
+            process, self._process = self._process, None
+            descriptors = () if process is None else (self._replies, *self._slots)
+        if process is None:
             return
-        self._process.kill()
-        self._process.wait()
-        cast(IO[bytes], self._process.stdin).close()
-        for descriptor in (self._replies, *self._slots):
+        process.kill()
+        process.wait()
+        cast(IO[bytes], process.stdin).close()
+        for descriptor in descriptors:
             os.close(descriptor)
-        self._process = None
 
     def _start(self) -> None:
         self._slots = [_memory_file() for _ in range(SLOTS)]

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from pipeline.config import DecodeLimits
 from pipeline.dicom.decode.read import DecodedInstance
 from pipeline.dicom.intake import sandbox
 from pipeline.dicom.intake.sandbox import DecodeWorkers
-from pipeline.dicom.intake.worker_process import PROGRAM, SLOTS
+from pipeline.dicom.intake.worker_process import PROGRAM, SLOTS, WorkerProcess
 from pipeline.errors import Rejected, RejectionCode
 
 CT = "pydicom/CT_small.dcm"
@@ -234,3 +235,21 @@ def test_a_worker_loads_only_what_decodes() -> None:
     names = ["numpy", "pydicom", "torch", "pydantic", "requests"]
     done = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['numpy', 'pydicom']"
+
+
+def test_two_threads_that_stop_a_worker_close_each_descriptor_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second close would hit a file that got the same number meanwhile, such as the catalogue's."""
+    worker, closed, both = WorkerProcess(DecodeLimits()), list[int](), threading.Barrier(2)
+    worker._await_ready()
+    process, own = worker._process, {worker._replies, *worker._slots}
+    assert process is not None
+    wait = process.wait
+    monkeypatch.setattr(process, "wait", lambda: (time.sleep(0.2), wait())[1])  # as long as the other needs
+    monkeypatch.setattr("pipeline.dicom.intake.worker_process.os.close", closed.append)
+    with ThreadPoolExecutor(2) as threads:
+        for ended in [threads.submit(lambda: (both.wait(), worker.stop())) for _ in range(2)]:
+            ended.result()
+    monkeypatch.undo()
+    for descriptor in own:
+        os.close(descriptor)
+    assert sorted(one for one in closed if one in own) == sorted(own)
