@@ -61,6 +61,7 @@ LONGEST = (
     "detection/test_registry_guarantee.py",
     "reliability/test_faulty_nights.py",
     "flows/test_shared_night.py",
+    "flows/test_killed_night_on_services.py",
     "identity/test_rotation_killed.py",
     "web/test_speed.py",
     "web/test_browser.py",
@@ -74,6 +75,7 @@ LONGEST = (
     "flows/test_runners.py",
     "benchmark/test_flow.py",
     "flows/test_postgresql.py",
+    "audit/test_forget_on_services.py",
     "review/test_scale.py",
 )
 
