@@ -167,7 +167,7 @@ Example:
   nightread generate compare configs/tasks/mednist-samplers.yaml --only pca --only vae""",
 )
 @config_argument
-@click.option("--only", multiple=True, metavar="SAMPLER", help="Compare this sampler only; can be repeated.")
+@click.option("--only", multiple=True, metavar="SAMPLER", help="Run this sampler only; can be repeated.")
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -180,8 +180,9 @@ Example:
 def compare(context: click.Context, config: Path, only: tuple[str, ...], workers: int, as_json: bool) -> None:
     """Train, draw and judge every sampler of CONFIG, then write the table, the curves and leaderboard.md.
 
-    Finished samplers are not trained again, and interrupted ones continue. One that fails says why and does not stop
-    the others; the exit code is then 1.
+    Finished samplers are not trained again, and interrupted ones continue. With --only, the table keeps the rows that
+    other samplers reached before on the same images. One that fails says why and does not stop the others; the exit
+    code is then 1.
     """
     file = find_shipped(config)
     from pipeline.stages.generate.sampling.compare_samplers import compare_samplers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.errors import ConfigError
 from pipeline.evaluation.path_length import measure_path_length
-from pipeline.evaluation.sample_sheet import Curve, draw_curves, encode_strip
+from pipeline.evaluation.sample_sheet import draw_curves, encode_strip
 from pipeline.evaluation.style import save_png
 from pipeline.methods.base import Method
 from pipeline.methods.capabilities import Codec
-from pipeline.stages.generate.judge import Court, Judged, table_of
+from pipeline.stages.generate.judge import Court, Judged
 from pipeline.stages.generate.sampling.comparison_config import Comparison, list_tasks_of, load_comparison
+from pipeline.stages.generate.sampling.comparison_page import PageRow, comparison_page, join_rows, list_curves
 from pipeline.stages.generate.sampling.draw_apart import describe_failure, draw_apart
 from pipeline.stages.generate.sampling.run_sample import finish_sample
 from pipeline.stages.generate.sampling.sample import PLAIN, OpenTask, draw_all, open_task
@@ -72,7 +73,7 @@ def compare_samplers(
         settings: the workspace.
         progress: show a progress bar while models are trained.
         say: called with one sentence per finished sampler.
-        only: samplers to run, by name; the table has no others. () runs all.
+        only: samplers to run, by name; the table keeps the rows that others reached before. () runs all.
         workers: samplers to train and draw at once, each in its own process.
 
     Raises:
@@ -86,7 +87,8 @@ def compare_samplers(
         )
     rows: list[SamplerRow] = []
     court: Court | None = None
-    tasks = [(row, task) for row, entry, task in list_tasks_of(comparison, file) if not only or entry.name in only]
+    every = list(list_tasks_of(comparison, file))
+    tasks = [(row, task) for row, entry, task in every if not only or entry.name in only]
     failures = draw_apart(tasks, settings, workers, say) if workers > 1 else {}
     for name, task in [one for one in tasks if one[0] not in failures]:
         try:
@@ -99,7 +101,8 @@ def compare_samplers(
             say(f"{name} failed: {failures[name]}")
     short = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
     command = " ".join(["nightread generate compare", str(short), *(f"--only {name}" for name in only)])
-    return _write(comparison, command, settings, rows, failures)
+    fingerprints = {row: task.fingerprint() for row, _, task in every}
+    return _write(comparison, command, settings, fingerprints, rows, failures)
 
 
 def _rows_of(opened: OpenTask, name: str, court: Court | None) -> list[SamplerRow]:
@@ -119,70 +122,43 @@ def _path_length(method: Method, court: Court) -> float | None:
 
 
 def _write(
-    comparison: Comparison, command: str, settings: Settings, rows: list[SamplerRow], failures: dict[str, str]
+    comparison: Comparison,
+    command: str,
+    settings: Settings,
+    tasks: Mapping[str, str],
+    rows: list[SamplerRow],
+    failures: dict[str, str],
 ) -> ComparisonReport:
     folder = settings.generated / comparison.name
-    page = comparison_page(comparison.name, command, rows, failures)
+    lines = [_line(row, tasks[row.sampler]) for row in rows]
+    joined = join_rows(folder, tasks, lines, list(failures))
+    page = comparison_page(comparison.name, command, joined, failures, [row.sampler for row in rows])
     durable.write(folder / "leaderboard.md", page)
     for row in rows:
         images = row.judged.drawing.images
         if images.ndim == 4 and row.judged.drawing.name == PLAIN:
             durable.write(folder / f"{row.sampler.replace(', seed ', '-')}.png", encode_strip(np.asarray(images[:, 0])))
-    if rows:
-        floor = rows[0].judged.quality.floor_kid.value
-        save_png(draw_curves(_curves(rows), floor), folder / "kid.png")
+    if joined:
+        save_png(draw_curves(list_curves(joined), joined[0].floor_kid), folder / "kid.png")
     return ComparisonReport(str(folder), page, failures)
 
 
-def comparison_page(name: str, command: str, rows: list[SamplerRow], failures: dict[str, str]) -> str:
-    """Return the page of a comparison in Markdown: counts, table, failures, command."""
-    parts = [f"# {name}"]
-    if rows:
-        quality = rows[0].judged.quality
-        parts.append(
-            f"{quality.samples} images of each sampler against {quality.real} real ones of {quality.real_patients} "
-            f"patients that no model learned from; {quality.train} images of {quality.train_patients} patients to "
-            "learn from. KID with its 95 % interval first: lower is better, and real against real is the floor."
-        )
-        parts.append(comparison_table(rows))
-    parts += [f"- {sampler} failed: {reason}" for sampler, reason in failures.items()]
-    return "\n\n".join([*parts, f"```\n{command}\n```"]) + "\n"
-
-
-def comparison_table(rows: list[SamplerRow]) -> str:
-    """Return the table: real against real, then every row; columns that are empty throughout are left out."""
-    lines = [
-        {"sampler": "real against real", "parameters": "", "training, CPU s": "", **rows[0].judged.quality.floor_row()}
-        | {"path length": ""}
-    ]
-    for row in rows:
-        lines.append(
-            {
-                "sampler": row.sampler + ("" if not _chosen(row) else f", {_chosen(row)}"),
-                "parameters": f"{row.parameters / 1e6:.2f} M",
-                "training, CPU s": "" if row.training_seconds is None else f"{row.training_seconds:.0f}",
-                **row.judged.quality.row(),
-                "path length": "" if row.path_length is None else f"{row.path_length:.3g}",
-            }
-        )
-    return table_of(lines)
-
-
-def _chosen(row: SamplerRow) -> str:
-    return ", ".join(f"{name} {value}" for name, value in row.judged.drawing.options.items())
-
-
-def _curves(rows: list[SamplerRow]) -> list[Curve]:
-    """Return one curve per sampler: its KID against its seconds per image."""
-    names = list(dict.fromkeys(row.sampler for row in rows))
-    return [
-        Curve(
-            name,
-            tuple(
-                (row.judged.quality.seconds_per_image or 0.0, row.judged.quality.kid.value)
-                for row in rows
-                if row.sampler == name
-            ),
-        )
-        for name in names
-    ]
+def _line(row: SamplerRow, task: str) -> PageRow:
+    quality = row.judged.quality
+    chosen = ", ".join(f"{name} {value}" for name, value in row.judged.drawing.options.items())
+    cells = {
+        "sampler": row.sampler + (f", {chosen}" if chosen else ""),
+        "parameters": f"{row.parameters / 1e6:.2f} M",
+        "training, CPU s": "" if row.training_seconds is None else f"{row.training_seconds:.0f}",
+        **quality.row(),
+        "path length": "" if row.path_length is None else f"{row.path_length:.3g}",
+    }
+    images = (
+        f"{quality.samples} images of each sampler against {quality.real} real ones of {quality.real_patients} "
+        f"patients that no model learned from; {quality.train} images of {quality.train_patients} patients to "
+        "learn from."
+    )
+    seconds = quality.seconds_per_image or 0.0
+    return PageRow(
+        row.sampler, task, images, quality.floor_row(), cells, seconds, quality.kid.value, quality.floor_kid.value
+    )

@@ -47,6 +47,7 @@ def test_every_sampler_has_its_rows_beside_real_images(report: ComparisonReport)
         "eigen.png",
         "kid.png",
         "leaderboard.md",
+        "rows.json",
         "vae-0.png",
         "vae-1.png",
     }
@@ -62,10 +63,14 @@ def test_finished_samplers_are_not_trained_again(
     assert again.markdown == report.markdown
 
 
-def test_chosen_samplers_alone_are_compared(report: ComparisonReport, hospital: Hospital, file: Path) -> None:
+def test_chosen_samplers_run_alone_and_others_keep_their_rows(
+    report: ComparisonReport, hospital: Hospital, file: Path
+) -> None:
     chosen = compare_samplers(file, hospital.settings, only=["eigen"])
-    lines = [line.split("|") for line in chosen.markdown.splitlines() if line.startswith("|")][2:]
-    assert [line[1].strip() for line in lines] == ["real against real", "eigen"]
+    rows = [line for line in chosen.markdown.splitlines() if line.startswith("|")]
+    assert rows == [line for line in report.markdown.splitlines() if line.startswith("|")]
+    assert "earlier runs on the same images: vae, seed 0, vae, seed 1.\n" in chosen.markdown
+    assert "broken" not in chosen.markdown
     assert f"nightread generate compare {file} --only eigen\n" in chosen.markdown
     with pytest.raises(ConfigError, match="eigens"):
         compare_samplers(file, hospital.settings, only=["eigens"])
