@@ -16,7 +16,7 @@ ROWS = "rows.json"
 
 @dataclass(frozen=True, slots=True)
 class PageRow:
-    """One line of the table, with what decides whether it may stand beside others.
+    """One line of the table, and what decides which others it may be compared with.
 
     Attributes:
         sampler: its name in the comparison.
