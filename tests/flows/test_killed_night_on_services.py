@@ -21,12 +21,14 @@ from sqlalchemy import make_url
 
 from flows.server import run_server
 from pipeline.config import ReviewPolicy, ScoringPolicy, Settings, load_config
+from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.ingest.ingest import ingest
 from pipeline.data.labels.labels import import_labels
 from pipeline.data.store.pixel_store import PixelStore
 from pipeline.dicom.network.send import require_destination
 from pipeline.dicom.phantom.folder import write_phantoms
 from pipeline.stages.detect.calibrate import calibrate
+from pipeline.stages.detect.score import LOG
 from pipeline.stages.detect.train import train
 from pipeline.stages.reliability.final_state import compare, read_state
 from pipeline.stages.reliability.whole_night import run_night
@@ -34,13 +36,13 @@ from pipeline.stages.run.run_config import RunConfig
 from tests.flows.test_shared_night import environment, kill, prefect, start_worker
 from tests.flows.test_work_pool import FILE, ask
 
-pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+s3fs = pytest.importorskip("s3fs", reason="the extra s3 is not installed")
 moto = pytest.importorskip("moto.server", reason="moto is not installed")
 
 STUDIES, PATIENCE, LATENCY = 40, 500.0, 0.3
 FIELDS = {"catalogue_url": "catalogue", "crosswalk_url": "crosswalk", "mlflow_uri": "mlflow"}
 # Every study that a worker hands in, noted by the database itself: the claims go when the run ends.
-LOG = """
+TRIGGER = """
 CREATE TABLE handed_in (study_id text, worker text);
 CREATE FUNCTION note_done() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO handed_in VALUES (NEW.study_id, NEW.worker); RETURN NEW; END $$;
@@ -80,6 +82,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     said = {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "us-east-1"}
     for name, value in (said | {"ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}).items():
         monkeypatch.setenv(f"AWS_{name}", value)
+    s3fs.S3FileSystem.clear_instance_cache()  # those of another test ask its server
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     boto3.client("s3").create_bucket(Bucket="radiology")
@@ -144,7 +147,7 @@ def site(phantom_night: Any, bucket: Bucket, postgres: str, new_database: Any, t
     write_phantoms(tmp_path / "inbox", STUDIES, "MR", 0.2, 7, size=32, grades=(3,))
     made = Site(settings, tmp_path / "inbox", postgres, tmp_path / "before")
     with psycopg.connect(f"host={postgres} user=nightread dbname={made.databases['catalogue']}") as connection:
-        connection.execute(LOG)
+        connection.execute(TRIGGER)
     shutil.copytree(settings.workspace, made.before)
     made.copy_databases("", "-before")
     return made
@@ -223,16 +226,23 @@ def test_the_night_after_a_kill_leaves_what_an_undisturbed_one_leaves(
     pool.wait(lambda: len(site.ask("SELECT DISTINCT worker FROM scoring_claims WHERE state = 'taken'")) == 2)
     bucket.open.set()  # both workers have arrived
     pool.wait(lambda: len(site.ask("SELECT DISTINCT worker FROM handed_in")) == 2)
+    bucket.open.clear()  # both have handed something in; the next read holds each of them with studies in hand
+    pool.wait(lambda: len(site.ask("SELECT DISTINCT worker FROM scoring_claims WHERE state = 'taken'")) == 2)
     kill(pool.worker_of(run))
     done = {study for (study,) in site.ask("SELECT study_id FROM handed_in")}
     held = dict(site.ask("SELECT worker, count(*) FROM scoring_claims WHERE state = 'taken' GROUP BY worker"))
     assert 0 < len(done) < STUDIES and len(held) == 2, (done, held)
     bucket.seconds = 0.0
+    bucket.open.set()
     # The lease of the dead worker ends; the living one renews its own with its next step.
     site.ask(
         "UPDATE scoring_claims SET expires_at = expires_at - interval '2 minutes' WHERE state = 'taken' RETURNING 1"
     )
     pool.wait(lambda: len(site.ask("SELECT 1 FROM findings")) == STUDIES)
+    with Catalogue.open(
+        site.settings
+    ) as catalogue:  # what the living one has still to log, the next night would log too
+        pool.wait(lambda: not catalogue.list_pending("score", LOG))
     handed_in = Counter(study for (study,) in site.ask("SELECT study_id FROM handed_in"))
     assert len(handed_in) == STUDIES and set(handed_in.values()) == {1}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ VARYING = frozenset(
     {"id", "run_id", "summary", "tie", "place", "chain_hash", "object_uid", "attempts", "modified_ns", "ended_at"}
 )
 _NOTHING = {"studies": 0.0, "flagged": 0.0, "not_scored": 0.0}  # a run with nothing new to score
+AROUND = 40  # characters that a difference shows before it
 NOT_COMPARED = frozenset({"nights", "beats", "alembic_version"})
 
 
@@ -114,5 +116,8 @@ def compare(expected: State, actual: State) -> list[str]:
 def _difference(part: str, expected: Sequence[str], actual: Sequence[str]) -> Iterable[str]:
     missing, surplus = Counter(expected) - Counter(actual), Counter(actual) - Counter(expected)
     if missing or surplus:
-        example = next(iter(missing or surplus))
-        yield f"{part}: {missing.total()} missing, {surplus.total()} too many, such as {example[:160]}"
+        counts = f"{part}: {missing.total()} missing, {surplus.total()} too many"
+        lines = [next(iter(lines), "nothing") for lines in (missing, surplus)]
+        begin = max(len(os.path.commonprefix(lines)) - AROUND, 0)
+        parts = [("..." if begin else "") + line[begin : begin + 4 * AROUND] for line in lines]
+        yield f"{counts}, such as {parts[0]} instead of {parts[1]}" if surplus else f"{counts}, such as {parts[0]}"
