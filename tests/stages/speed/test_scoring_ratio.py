@@ -32,12 +32,12 @@ def detector() -> Detector:
 
 
 def test_a_ratio_is_measured(detector: Detector) -> None:
-    measured = measure_scoring_ratio(detector, images=16, batch_size=8, repeats=3)
+    measured = measure_scoring_ratio(detector, images=16, batch_size=8, repeats=1)  # of several, each is a median
     assert measured.bare > 0
     assert measured.scored > 0
     assert measured.ratio == pytest.approx(measured.scored / measured.bare)
     assert (measured.batch_size, measured.image_size, measured.native_shape) == (8, 32, None)
-    slower = measure_scoring_ratio(detector, images=16, batch_size=8, repeats=3, native_shape=(1024, 1024))
+    slower = measure_scoring_ratio(detector, images=16, batch_size=8, repeats=1, native_shape=(1024, 1024))
     assert slower.ratio < measured.ratio
 
 
