@@ -127,9 +127,9 @@ class Route(Config):
         given = sum(bool(getattr(self, name)) for name in (*_CRITERIA, "min_rows", "max_rows"))
         return self.precedence, given + len(self.description) + len(self.image_type)
 
-    def takes(self, attributes: InstanceAttributes) -> bool:
-        """Return whether this route takes a series with these (shared) attributes."""
-        return kind_of(attributes) in self.kinds and self.fits(attributes)
+    def takes(self, attributes: InstanceAttributes, kind: SeriesKind | None = None) -> bool:
+        """Return whether this route takes a series with these (shared) attributes; `kind` is theirs, if it is known."""
+        return (kind_of(attributes) if kind is None else kind) in self.kinds and self.fits(attributes)
 
     def fits(self, attributes: InstanceAttributes) -> bool:
         """Return whether all criteria hold, apart from the kind of series."""
@@ -235,8 +235,8 @@ def route_of(attributes: InstanceAttributes, routes: Sequence[Route]) -> Route |
     description may still name both chest and abdomen, and that must not stop a night.
     """
     kind = kind_of(attributes)  # once: it reads every word of the description, and a site has dozens of routes
-    fitting = (route for route in routes if kind in route.kinds and route.fits(attributes))
-    taking = sorted(fitting, key=lambda route: route.rank, reverse=True)
+    taken = (route for route in routes if route.takes(attributes, kind))
+    taking = sorted(taken, key=lambda route: route.rank, reverse=True)
     if not taking:
         return _reason(attributes)
     if len(taking) > 1 and taking[0].rank == taking[1].rank:

@@ -69,16 +69,21 @@ def choose_real(config: RunConfig, settings: Settings, catalogue: Catalogue, set
     return chosen
 
 
-def require_real(config: RunConfig, settings: Settings, sets: Sequence[SetName]) -> None:
-    """Check, before anything is trained, that sets have normal slices; a run without any to learn from says so itself.
+def choose_before_training(
+    config: RunConfig, settings: Settings, sets: Sequence[SetName] = ()
+) -> tuple[tuple[SliceRef, ...], Selection | None]:
+    """Return the slices to learn from and the real images of sets, so that a lack of them is said before the training.
+
+    Without sets, or without slices to learn from, of which the training itself says what is missing, there are no
+    real images (None).
 
     Raises:
-        EmptySelection: they have no such slices.
+        EmptySelection: the sets have no normal slices.
     """
     with Catalogue.open(settings) as catalogue:
         assign_sets(catalogue, config.data.splits, list_patients_of(config, settings, catalogue))
-        if choose(catalogue, config, settings, sets=("train",), labels=("normal",)).slices:
-            choose_real(config, settings, catalogue, sets)
+        train = choose(catalogue, config, settings, sets=("train",), labels=("normal",)).slices
+        return train, choose_real(config, settings, catalogue, sets) if train and sets else None
 
 
 def choose_like(chosen: Selection, about: Mapping[str, Any] | None) -> Selection:

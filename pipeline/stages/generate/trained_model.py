@@ -13,7 +13,7 @@ from pipeline.stages.detect.build_run_method import build_untrained
 from pipeline.stages.detect.train import train
 from pipeline.stages.generate.task_base import BesideConfig, BesideTask, TaskConfig, TrainedRun
 from pipeline.stages.generate.task_folder import TaskFolder
-from pipeline.stages.generate.task_images import require_real
+from pipeline.stages.generate.task_images import choose_before_training
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
 
@@ -63,7 +63,7 @@ def train_for(
         EmptySelection: the sets that the task begins with have no images; said before it is trained.
     """
     if config.run is not None and config.begins_with:
-        require_real(config.run, settings, config.begins_with)
+        choose_before_training(config.run, settings, config.begins_with)
     folder = _train(config, settings, check, progress)
     sha256 = None if config.trained is None else config.trained.sha256
     model = load_model(folder.model, sha256, device="auto")

@@ -14,8 +14,6 @@ from torch import Tensor
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.images.conditions import about_slice
-from pipeline.data.sets.selection import Selection
-from pipeline.data.sets.splits import assign_sets
 from pipeline.evaluation.real_images import require_enough
 from pipeline.methods import Model, load_model
 from pipeline.methods.base import Method
@@ -24,13 +22,10 @@ from pipeline.stages.detect.train import train
 from pipeline.stages.generate.draw import check_attributes, check_request, check_words, draw_part, is_conditional
 from pipeline.stages.generate.task_config import SampleTask
 from pipeline.stages.generate.task_folder import TaskFolder
-from pipeline.stages.generate.task_images import choose_like, choose_real
+from pipeline.stages.generate.task_images import choose_before_training, choose_like, choose_real
 from pipeline.stages.generate.trained_model import find_run, train_for
-from pipeline.stages.run.learning_sets import list_patients_of
-from pipeline.stages.run.load_slices import choose
 from pipeline.stages.run.run_config import RunConfig
 from pipeline.stages.run.run_folder import RunFolder
-from pipeline.types import SliceRef
 
 OnProgress = Callable[[int, int], None]
 PLAIN = "as configured"
@@ -70,22 +65,11 @@ def open_task(config: SampleTask, settings: Settings, progress: bool = False) ->
             alike = choose_like(real, config.fixed).slices
             require_enough(len(alike), len({ref.patient_id for ref in alike}))
 
-    learned, real = _choose_images(config, find_run(config, settings), settings)
+    against = () if config.judge is None else config.judge.against
+    learned, real = choose_before_training(find_run(config, settings), settings, against)
     trained = train_for(config, settings, check, progress)
     about = _conditions(config, trained.run, settings, trained.model)
     return OpenTask(trained.make_folder(config, settings, about=about), config, trained.run, trained.model, settings)
-
-
-def _choose_images(
-    config: SampleTask, run: RunConfig, settings: Settings
-) -> tuple[tuple[SliceRef, ...], Selection | None]:
-    """Return the training slices, and the held-out ones unless nothing is judged by them."""
-    with Catalogue.open(settings) as catalogue:
-        assign_sets(catalogue, run.data.splits, list_patients_of(run, settings, catalogue))
-        train = choose(catalogue, run, settings, sets=("train",), labels=("normal",)).slices
-        if not train or config.judge is None:  # without training slices, the training says what is missing
-            return train, None
-        return train, choose_real(run, settings, catalogue, config.judge.against)
 
 
 def _conditions(config: SampleTask, run: RunConfig, settings: Settings, model: Model) -> list[dict[str, Any]]:
