@@ -189,9 +189,10 @@ def run_panel(panel: Panel, workspace: Path, out: Path) -> None:
 
 
 def copy_comparison(report: ComparisonReport, out: Path) -> None:
-    """Copy the pictures and the table of the comparison."""
-    for file in sorted(Path(report.folder).glob("*.*")):
-        durable.write(out / file.name, file.read_bytes())
+    """Copy the pictures and the table of the comparison; the rows that it keeps for itself stay behind."""
+    for file in sorted(Path(report.folder).iterdir()):
+        if file.suffix in (".png", ".md"):
+            durable.write(out / file.name, file.read_bytes())
 
 
 def run_others(comparison: Path, settings: Settings, out: Path, own_runs: Collection[str] = OWN_RUNS) -> None:
