@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from pipeline.data.catalogue.catalogue import Catalogue
@@ -19,6 +19,8 @@ from pipeline.data.catalogue.watch_schema import AlertMessageRow, AlertRow
 from pipeline.stages.watch.troubles import Condition
 
 FIRST_PAUSE, LONGEST_PAUSE, GIVE_UP = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SENDING = timedelta(minutes=5)  # a message that is on its way for longer was being sent by a process that died
+CLOCK_BOUND = ("missed:", "stalled:", "late:")
 SENTENCE_CHARACTERS = 500
 
 
@@ -60,7 +62,7 @@ def update_alerts(
         catalogue: where the alerts are.
         conditions: what is wrong now.
         receivers: names of those who get a message of each change.
-        held: open nothing new that rests on the clock, since it has just jumped.
+        held: open and recover nothing that rests on the clock, since it has just jumped.
     """
     present = {condition.key: condition for condition in conditions}
     with catalogue.session() as session:
@@ -70,10 +72,12 @@ def update_alerts(
             if key in present:
                 alert.seen_at, alert.sentence = now(), present[key].sentence[:SENTENCE_CHARACTERS]
                 continue
+            if held and key.startswith(CLOCK_BOUND):
+                continue
             alert.state, alert.recovered_at = "recovered", now()
             _post(session, alert, "recovered", receivers)
         for key, condition in present.items():
-            if key in standing or (held and key.startswith(("missed:", "stalled:", "late:"))):
+            if key in standing or (held and key.startswith(CLOCK_BOUND)):
                 continue
             alert = AlertRow(key=key, severity=condition.severity, sentence=condition.sentence[:SENTENCE_CHARACTERS])
             alert.state = "opened" if receivers else "open"
@@ -91,7 +95,7 @@ def deliver(catalogue: Catalogue, site: str, senders: dict[str, Send]) -> list[s
     """Send what waits, oldest first; return a sentence for each message that could not be sent.
 
     A receiver that fails is left alone for the rest of this call, so that its messages stay in order. No transaction is
-    open while a message is on its way.
+    open while a message is on its way; another watch, such as a timer's beside that of `nightread up`, leaves it alone.
 
     Args:
         catalogue: where the messages wait.
@@ -102,12 +106,24 @@ def deliver(catalogue: Catalogue, site: str, senders: dict[str, Send]) -> list[s
     for number, message, receiver in _waiting(catalogue, site):
         if receiver in silent:
             continue
+        if not _claim(catalogue, number):
+            silent.add(receiver)
+            continue
         reason = _try(senders.get(receiver), message)
         _note(catalogue, number, reason, receiver in senders)
         if reason:
             silent.add(receiver)
             failures.append(f"{receiver} did not take an alert: {reason}")
     return failures
+
+
+def _claim(catalogue: Catalogue, number: int) -> bool:
+    """Whether a message is ours to send now: nobody else sends it for as long as sending may take."""
+    due = or_(AlertMessageRow.try_at <= now(), AlertMessageRow.try_at > now() + LONGEST_PAUSE)  # as `_is_due`
+    ours = update(AlertMessageRow).where(AlertMessageRow.id == number, AlertMessageRow.state == "pending", due)
+    with catalogue.session() as session:
+        claimed = session.scalars(ours.values(try_at=now() + SENDING).returning(AlertMessageRow.id)).all()
+    return bool(claimed)
 
 
 def _try(send: Send | None, message: Message) -> str:
@@ -180,7 +196,14 @@ def list_alerts(catalogue: Catalogue, everything: bool = False) -> list[AlertRow
 
 
 def count_undelivered(catalogue: Catalogue) -> int:
-    """Return how many messages wait or were given up."""
-    query = select(AlertMessageRow.id).where(AlertMessageRow.state != "sent")
+    """Return how many messages wait, or were given up about something that is still wrong."""
+    query = (
+        select(AlertMessageRow.id)
+        .join(AlertRow, AlertRow.id == AlertMessageRow.alert_id)
+        .where(
+            (AlertMessageRow.state == "pending")
+            | ((AlertMessageRow.state == "given up") & (AlertRow.state != "recovered"))
+        )
+    )
     with catalogue.reading() as session:
         return len(session.scalars(query).all())

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
 from functools import partial
+from typing import Any
 
 from pipeline.stages.watch.alerts import Message, Send
 from pipeline.stages.watch.site_config import Email, SiteConfig, Webhook
@@ -56,11 +57,18 @@ def post(hook: Webhook, message: Message) -> None:
     """Send a message by HTTP POST.
 
     Raises:
-        OSError: the address does not answer, or with an error.
-        ConfigError: the environment variable with the address is not set.
+        OSError: the address does not answer, or with an error or a redirect.
+        ConfigError: the environment variable with the address is not set, or holds something else.
     """
     slack = {"text": f"*{message.subject()}*\n{message.text()}"}
     body = json.dumps(slack if hook.form == "slack" else message.to_json()).encode()
     request = urllib.request.Request(hook.address(), body, {"Content-Type": "application/json"}, method="POST")
-    with urllib.request.urlopen(request, timeout=SECONDS):
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=SECONDS):
         return
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: the POST would be followed by a GET, which leaves the message out."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None

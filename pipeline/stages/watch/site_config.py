@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError
 ComponentName = Literal["prefect", "schedules", "mlflow", "review", "listener", "watch"]
 COMPONENTS: tuple[ComponentName, ...] = ("prefect", "schedules", "mlflow", "review", "listener", "watch")
 FILE = "site.yaml"
+_URL = re.compile(r"https?://\S+")
 _ADDRESS = re.compile(r"(https?://\S+|(tcp|tls)://[^\s/:@]+:\d+|dicom://[^\s/@]+@[^\s/:@]+:\d+)")
 
 
@@ -58,11 +59,16 @@ class Webhook(Config):
         """Return the URL.
 
         Raises:
-            ConfigError: the environment variable is not set.
+            ConfigError: the environment variable is not set, or does not hold a URL; it is a secret and is not printed.
         """
         url = self.url or os.environ.get(self.url_env, "")
         if not url:
             raise ConfigError(f"The webhook {self.name} needs {self.url_env}, which is not set. Set it to the URL.")
+        if not _URL.fullmatch(url):
+            raise ConfigError(
+                f"{self.url_env}, the URL of the webhook {self.name}, must begin with http:// or https:// and hold no "
+                "spaces. Correct it."
+            )
         return url
 
 

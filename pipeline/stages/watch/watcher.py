@@ -16,7 +16,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import now
 from pipeline.errors import CatalogueError
-from pipeline.stages.watch.alerts import Message, Send, deliver, update_alerts
+from pipeline.stages.watch.alerts import Message, Send, deliver, list_alerts, update_alerts
 from pipeline.stages.watch.clock import Tick, jump_between
 from pipeline.stages.watch.components import check_components, list_components
 from pipeline.stages.watch.nights import beat, read_beat
@@ -65,13 +65,20 @@ class Watch:
         return [*found_now, *clock], held
 
     def _down(self, alive: Mapping[str, bool]) -> list[str]:
-        """Return the components that have been silent for long enough, by the monotonic clock."""
+        """Return the components that have been silent for long enough, by the monotonic clock.
+
+        One with an alert is down until it answers, although a watch that has just begun does not know since when.
+        """
         moment = time.monotonic()
         self.silent_since = {
             name: self.silent_since.get(name, moment) for name, answers in alive.items() if not answers
         }
         patience = self.site.watch.down_seconds
-        return [name for name, since in self.silent_since.items() if moment - since >= patience]
+        with Catalogue.open(self.settings) as catalogue:
+            alerted = {alert.key for alert in list_alerts(catalogue)}
+        return [
+            name for name, since in self.silent_since.items() if moment - since >= patience or f"down:{name}" in alerted
+        ]
 
     def _clock(self) -> tuple[list[Condition], bool]:
         """Note both clocks in the catalogue; return the condition of a jump while it is recent, and whether it is."""
