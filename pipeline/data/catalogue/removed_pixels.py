@@ -24,6 +24,11 @@ def read_removals(session: Session, series_ids: Iterable[str]) -> dict[str, date
     return removals
 
 
+def has_removals(session: Session) -> bool:
+    """Return whether the pixels of any series were removed."""
+    return session.scalar(select(RemovedSeries.series_id).limit(1)) is not None
+
+
 def read_removed_on(session: Session, study_id: str) -> str | None:
     """Return the day on which pixels of a study were last removed, as 2026-01-31; None if they never were."""
     query = select(RemovedSeries.removed_at).join(Series, Series.series_id == RemovedSeries.series_id)

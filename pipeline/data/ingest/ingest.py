@@ -29,7 +29,7 @@ from pipeline.data.catalogue.admission import Outcome
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.erase_rows import list_erased
 from pipeline.data.catalogue.refuse_again import refuse_erased, refuse_removed
-from pipeline.data.catalogue.removed_pixels import read_removals
+from pipeline.data.catalogue.removed_pixels import has_removals, read_removals
 from pipeline.data.ingest.enter_batch import Accepted, enter, find_settled
 from pipeline.data.ingest.sources import Item, Refused, Seen, Unchanged, find, seen_of
 from pipeline.data.ingest.write_pixels import Decoded, group_in_batches, in_store
@@ -106,6 +106,7 @@ class _Intake:
             self._store = PixelStore(self._settings.store)
             with self._catalogue.reading() as session:
                 self._erased = list_erased(session)
+                self._has_removals = has_removals(session)  # of a series removed from now on, `admit` hears
             self._stack = stack.pop_all()
         return self
 
@@ -182,6 +183,8 @@ class _Intake:
         return Decoded(Accepted(seen, ids, result.identity, result.attributes, ""), result.stored)
 
     def _find_removal(self, series_id: str) -> datetime | None:
+        if not self._has_removals:
+            return None
         if series_id not in self._removals:
             with self._catalogue.reading() as session:
                 self._removals[series_id] = read_removals(session, [series_id]).get(series_id)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from enum import StrEnum
+from functools import lru_cache
 
 from pydicom.dataset import Dataset
 
@@ -64,7 +64,7 @@ def read_content(ds: Dataset, attributes: InstanceAttributes) -> str:
     component), C.7.6.16.2.11 (real-world values), and the vendors' values in `vendors`.
     """
     values = tuple(value.upper() for value in read_texts(ds, "ImageType"))  # as sent: names are not yet removed
-    evidence = content_of(replace(attributes, image_type=values))
+    evidence = _by_words(attributes.modality, values, attributes.description, attributes.sop_class_uid)
     if evidence or attributes.modality not in _CROSS:
         return evidence
     groups = Groups.read(ds, attributes.frames)
@@ -76,7 +76,8 @@ def _common(contents: set[str]) -> str:
     return contents.pop() if len(contents) == 1 else Content.MIXED if contents else ""
 
 
-def _by_words(modality: str, image_type: Sequence[str], tokens: Sequence[str], sop_class: str) -> str:
+@lru_cache(maxsize=256)  # the images of a series say the same
+def _by_words(modality: str, image_type: tuple[str, ...], tokens: tuple[str, ...], sop_class: str) -> str:
     types = {_TYPE_SPACE.sub("_", value.upper()) for value in image_type[2:]} | set(image_type[2:])
     if _names_localiser(image_type) or (modality in _CROSS and "SCOUT" in tokens):
         return Content.LOCALISER

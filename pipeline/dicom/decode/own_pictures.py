@@ -19,14 +19,13 @@ _EVERY = 32  # pixels between the places where a stamp is tried
 _BITS = np.unpackbits(np.frombuffer(hashlib.sha256(b"nightread picture").digest()[:8], np.uint8))
 
 
-def _halves(bits: np.ndarray) -> tuple[int, int]:
-    """Return where neighbours differ among 64 bits, as two numbers: the first 32 of 63 places, and the last 32."""
-    steps = "".join(map(str, np.abs(np.diff(bits.astype(int)))))
-    return int(steps[:32], 2), int(steps[-32:], 2)
+def _steps(bits: np.ndarray) -> bytes:
+    """Return where neighbours in a line differ, one byte a place."""
+    return (bits[..., 1:] != bits[..., :-1]).tobytes()
 
 
 # Inversion and a change of brightness leave these as they are, a mirror turns the first into the second.
-_STEPS = (_halves(_BITS), _halves(_BITS[::-1]))
+_STEPS = (_steps(_BITS), _steps(_BITS[::-1]))
 
 
 def stamp(picture: np.ndarray) -> np.ndarray:
@@ -77,7 +76,5 @@ def _levels(lines: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _have_stamp(lines: np.ndarray) -> bool:
-    words = (lines[:, 1:] != lines[:, :-1]).ravel().astype(np.uint32)
-    for length in (1, 2, 4, 8, 16):  # each place becomes the number of itself and those behind it: 32 at last
-        words = (words[:-length] << np.uint32(length)) | words[length:]
-    return any((words[31:][words[:-31] == first] == last).any() for first, last in _STEPS)
+    steps = _steps(lines)
+    return any(mark in steps for mark in _STEPS)

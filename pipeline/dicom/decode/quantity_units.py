@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # Diffusivity has too many spellings to list ("10^-6 mm2/s", "um^2/ms", "x10-3 mm²/s", "mm**2/s").
 DIFFUSIVITY = re.compile(r"[MU\N{GREEK CAPITAL LETTER MU}]M(\^|\*\*)?2\s*/\s*(S|MS|SEC|MSEC)\b")
@@ -29,6 +30,7 @@ _PER = re.compile(r"(?<=[A-Z0-9)\]])[ .*]*(?<![A-Z])(S|MS|SEC|MSEC|MIN|G|ML)\^?-
 _LONE_PER = re.compile(r"(S|MS|SEC|MSEC|MIN)\^?-1")
 
 
+@lru_cache(maxsize=256)  # the images of a series say the same
 def canonical(unit: str) -> str:
     """Return a unit in capitals without blanks, brackets and signs of powers, with "/" for negative powers."""
     text = unicodedata.normalize("NFKC", unit).upper().replace("**", "^").replace("°", "DEG")

@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from pipeline.config import DecodeLimits
-from pipeline.dicom.decode.physical import for_display, to_physical
+from pipeline.dicom.decode.physical import FEWEST_GREYS, for_display, to_physical
+from pipeline.dicom.decode.plausible import _are_clearly_many, _bulk
 from pipeline.dicom.decode.read import read_instance
 from pipeline.errors import Rejected, RejectionCode
 
@@ -325,3 +326,15 @@ def test_every_extreme_of_a_number_is_refused_by_name_or_leaves_a_picture(
         physical = to_physical(one.stored, one.attributes)
         assert np.isfinite(physical.pixels).all() and np.ptp(physical.pixels) > 0, text
         assert np.ptp(for_display(physical, one.attributes)) > 100, text
+
+
+def test_a_look_at_every_sixteenth_value_never_contradicts_the_whole() -> None:
+    rng = np.random.default_rng(5)
+    seen = set()
+    for _ in range(400):
+        values = rng.integers(0, rng.integers(1, 40), rng.integers(1, 3000)).astype(np.float32)
+        values[rng.random(values.size) > rng.random()] = 0.0
+        quick, many = _are_clearly_many(values), _bulk(values) >= FEWEST_GREYS
+        assert many or not quick
+        seen.add((quick, many))
+    assert {(True, True), (False, False)} <= seen
