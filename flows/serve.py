@@ -99,9 +99,9 @@ def _is_behind(settings: Settings, schedule: Schedule) -> bool:
     with Catalogue.open(settings) as catalogue:
         since = {one.name: since for one, since in list_schedules(catalogue)}.get(schedule.name)
         due = schedule.last_firing(now())
-        return (
-            since is not None and due is not None and due > since and not has_run_since(catalogue, schedule.name, due)
-        )
+        if since is None or due is None or due <= since:
+            return False
+        return not has_run_since(catalogue, schedule.name, schedule.counts_from(due))
 
 
 def _announce(served: Served, url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,18 @@ def test_two_schedules_of_one_name_are_refused(settings: Settings, tmp_path: Pat
     (tmp_path / "one.yaml").write_text("name: nightly")
     with pytest.raises(ConfigError, match="same name"):
         serve_schedules([tmp_path / "one.yaml"] * 2, settings)
+
+
+@pytest.mark.parametrize(
+    ("zone", "cron"),
+    [("Europe/Berlin", "30 2 * * *"), ("America/Santiago", "0 0 * * *"), ("Africa/Casablanca", "15 2 * * *")],
+)
+def test_prefect_fires_no_earlier_than_a_run_counts_from(zone: str, cron: str) -> None:
+    """Over a year, with its changes of the clock, the watch expects each of Prefect's firings, and no other."""
+    from prefect.server.schemas.schedules import CronSchedule
+
+    schedule, moment = Schedule(cron=cron, timezone=zone), datetime(2026, 1, 1, 12)
+    firings = asyncio.run(CronSchedule(cron=cron, timezone=zone).get_dates(n=365, start=moment.replace(tzinfo=UTC)))
+    for firing in firings:
+        plain, moment = firing.astimezone(UTC).replace(tzinfo=None), schedule.next_firing(moment)
+        assert schedule.counts_from(moment) <= plain <= moment

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from heapq import merge
 from itertools import product
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -94,8 +95,9 @@ class Schedule(Config):
         return self._is_open(60 * local.hour + local.minute)
 
     def _firings(self, moment: datetime, backwards: bool) -> Iterator[datetime]:
+        """Yield the firings of the lines that Prefect gets: a window keeps one that a clock change moves out of it."""
         local = _aware(moment).astimezone(ZoneInfo(self.timezone))
-        return (firing for firing in CronSim(self.cron, local, reverse=backwards) if self.is_open(firing))
+        return merge(*(CronSim(line, local, reverse=backwards) for line in self.cron_lines()), reverse=backwards)
 
     def next_firing(self, after: datetime) -> datetime:
         """Return the first firing after a moment; both in UTC without time zone, as the catalogue keeps times."""
@@ -106,6 +108,19 @@ class Schedule(Config):
         moment = _aware(before).replace(second=0, microsecond=0) + timedelta(minutes=1)  # that of this minute counts
         firing = next(self._firings(moment, backwards=True), None)
         return None if firing is None else _plain(firing)
+
+    def counts_from(self, firing: datetime) -> datetime:
+        """Return from when on a run is that of a firing (UTC without time zone): the firing itself, most of the time.
+
+        A time that a clock change leaves out fires right after the gap; Prefect begins it earlier, by up to the gap.
+        """
+        zone, moment = ZoneInfo(self.timezone), _aware(firing)
+        offsets = [one.astimezone(zone).utcoffset() or timedelta(0) for one in (moment - timedelta(hours=1), moment)]
+        return firing - max(offsets[1] - offsets[0], timedelta(0))
+
+    def local_day(self, firing: datetime) -> date:
+        """Return the day of a firing (UTC without time zone) in the time zone of the schedule, as --date takes it."""
+        return _aware(firing).astimezone(ZoneInfo(self.timezone)).date()
 
     def timing(self) -> dict[str, Any]:
         """Return the fields that say when it runs, without the folders that it reads."""

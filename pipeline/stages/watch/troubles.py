@@ -81,13 +81,13 @@ def _unsent(catalogue: Catalogue, moment: datetime) -> Iterator[Condition]:
 
 def _missed(catalogue: Catalogue, schedule: Schedule, since: datetime, moment: datetime) -> Iterator[Condition]:
     due = schedule.last_firing(moment - timedelta(minutes=schedule.grace_minutes))
-    if due is None or due < since or has_run_since(catalogue, schedule.name, due):
+    if due is None or due < since or has_run_since(catalogue, schedule.name, schedule.counts_from(due)):
         return
     yield Condition(
         f"missed:{schedule.name}",
         CRITICAL,
         f"The run of {schedule.name} that was due at {due:%Y-%m-%d %H:%M} UTC has not begun. Run it now: nightread "
-        f"nightly --date {due:%Y-%m-%d}"
+        f"nightly --date {schedule.local_day(due)}"
         if schedule.flow == "nightly"
         else f"The run of {schedule.name} that was due at {due:%Y-%m-%d %H:%M} UTC has not begun.",
     )

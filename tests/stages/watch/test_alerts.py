@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -19,10 +19,11 @@ from pipeline.stages.watch import alerts as alerts_module
 from pipeline.stages.watch import watcher as watcher_module
 from pipeline.stages.watch.alerts import Message, count_undelivered, deliver, list_alerts
 from pipeline.stages.watch.clock import Tick
-from pipeline.stages.watch.nights import register_schedules
+from pipeline.stages.watch.nights import find_due_time, register_schedules
 from pipeline.stages.watch.schedule import Schedule
 from pipeline.stages.watch.senders import build_senders
 from pipeline.stages.watch.site_config import SiteConfig, WatchConfig, Webhook
+from pipeline.stages.watch.troubles import find_conditions
 from pipeline.stages.watch.watcher import Watch
 
 AddNight = Callable[..., int]
@@ -186,3 +187,37 @@ def test_a_message_that_was_given_up_counts_until_its_alert_is_over(
     with Catalogue.open(settings) as catalogue:
         assert count_undelivered(catalogue) == 0  # or `status` would warn for ever
         assert deliver(catalogue, site.name, build_senders(site)) == []
+
+
+def missed(settings: Settings, site: SiteConfig, schedule: Schedule, at: str) -> list[str]:
+    """Return the sentences about missed runs at a moment (UTC), if the schedule has been served since a year before."""
+    register_schedules(settings, [schedule])
+    with Catalogue.open(settings) as catalogue, catalogue.session() as session:
+        session.execute(update(ScheduleRow).values(since=datetime(2025, 1, 1)))
+    conditions = find_conditions(settings, site, [], datetime.fromisoformat(at))
+    return [one.sentence for one in conditions if one.key.startswith("missed:")]
+
+
+def test_a_night_that_prefect_begins_in_the_hour_left_out_is_not_missed(
+    settings: Settings, site: SiteConfig, add_night: AddNight
+) -> None:
+    schedule = Schedule(cron="30 2 * * *", timezone="Europe/Berlin")
+    began = datetime(2026, 3, 29, 0, 30)  # tests/flows/test_serve.py asks Prefect
+    assert len(missed(settings, site, schedule, "2026-03-29T01:31")) == 1
+    add_night(due_at=began, started_at=began, beat_at=began, ended_at=began)
+    assert missed(settings, site, schedule, "2026-03-29T01:31") == []
+    assert len(missed(settings, site, schedule, "2026-03-30T01:31")) == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "at", "day"),
+    [("Asia/Tokyo", "2026-05-04T18:00", "2026-05-05"), ("America/New_York", "2026-05-05T07:00", "2026-05-05")],
+)
+def test_the_command_for_a_missed_night_names_the_day_of_its_time_zone(
+    settings: Settings, site: SiteConfig, zone: str, at: str, day: str
+) -> None:
+    schedule = Schedule(cron="30 1 * * *", timezone=zone)
+    (sentence,) = missed(settings, site, schedule, at)
+    assert sentence.endswith(f"nightread nightly --date {day}")
+    due = find_due_time(settings, "nightly", date.fromisoformat(day))
+    assert f"due at {due:%Y-%m-%d %H:%M} UTC" in sentence

@@ -57,6 +57,22 @@ def test_it_fires_once_on_each_day_of_a_clock_change(cron: str) -> None:
         assert timedelta(hours=22) < schedule.next_firing(first) - first < timedelta(hours=26)
 
 
+def test_a_window_keeps_its_firing_on_the_day_that_leaves_out_its_hours() -> None:
+    schedule = Schedule(cron="30 2 * * *", timezone="Europe/Berlin", windows=("02:00-03:00",))
+    assert schedule.next_firing(at("2026-03-28T12:00")) == at("2026-03-29T01:00")
+    assert schedule.last_firing(at("2026-03-29T12:00")) == at("2026-03-29T01:00")
+    moved = Schedule(cron="30 2,3 * * *", timezone="Europe/Berlin", windows=("03:00-04:00",))
+    assert moved.next_firing(at("2026-03-28T12:00")) == at("2026-03-29T01:30")  # 02:30 is outside, moved or not
+
+
+def test_a_run_counts_from_its_firing_or_from_where_prefect_moves_it() -> None:
+    """Prefect takes 02:30 of the day without such a time with summer's offset: 00:30 UTC, half an hour before ours."""
+    schedule = Schedule(cron="30 2 * * *", timezone="Europe/Berlin")
+    assert schedule.counts_from(at("2026-03-29T01:00")) == at("2026-03-29T00:00")
+    for usual in ("2026-03-28T01:30", "2026-03-30T00:30", "2026-10-25T00:30"):
+        assert schedule.counts_from(at(usual)) == at(usual)
+
+
 def test_both_ways_through_the_firings_agree() -> None:
     schedule = Schedule(cron="*/20 1-3 * * 1-5", timezone="America/New_York", windows=("23:00-02:10",))
     moment, firings = at("2026-03-05T00:00"), []
