@@ -1,4 +1,4 @@
-"""The guarantee for every method of the registry: 1 800 independent phantom people, one test over all cells.
+"""The guarantee for every method of the registry: 900 independent phantom people, one test over all cells.
 
 Each method is trained for seconds: the guarantee does not ask how good a model is. Calibrated on people that it has not
 seen, false alarms among fresh ones follow the beta-binomial at 1, 5 and 10 %, Holm over every method and level at 1 %.
@@ -27,7 +27,7 @@ from pipeline.methods.stored_model import Model
 from pipeline.training import TrainingConfig, fit
 from pipeline.types import RunRef
 
-TRAIN, VALIDATE, CALIBRATE, FRESH = range(100), range(500, 600), range(1000, 1800), range(5000, 6000)
+TRAIN, VALIDATE, CALIBRATE, FRESH = range(100), range(500, 600), range(1000, 1400), range(5000, 5500)
 # Answers of methods that score by other means than their defaults.
 ANSWERS: dict[str, dict[str, Any]] = {
     "ddpm, z-scored": {"name": "ddpm", "combine": "residual"},
@@ -77,7 +77,7 @@ def test_false_alarms_of_every_method_follow_the_beta_binomial(
     for name, detector in detectors(phantoms, people, small, tmp_path):
         calibration = phantoms.calibrated(detector, calibrate)
         scores = np.array([finding.score for finding in phantoms.findings(detector, fresh)])
-        assert (calibration.n, calibration.guarantee, len(scores)) == (800, "conformal", 1000)
+        assert (calibration.n, calibration.guarantee, len(scores)) == (400, "conformal", 500)
         value = {alpha: calibration.threshold(alpha).value for alpha in (0.01, 0.03, 0.05, 0.1, 0.15, 0.3)}
         cells[name] = false_alarms(value.__getitem__, calibration.n, scores)
         broken[name] = false_alarms(lambda alpha, v=value: v[round(3 * alpha, 2)], calibration.n, scores)
