@@ -50,6 +50,7 @@ class Room:
     versions: ModelVersions
     templates: Jinja2Templates
     looks: TTLCache[tuple[str, int, str], None] = field(default_factory=lambda: TTLCache(LOOKS, LOOK_S))
+    open_pages: TTLCache[tuple[str, int, str], None] = field(default_factory=lambda: TTLCache(LOOKS, LOOK_S))
     findings: TTLCache[Hashable, FindingRow] = field(default_factory=lambda: TTLCache(FINDINGS, FINDING_S))
     thumbnails: TTLCache[tuple[str, int], bytes] = field(default_factory=lambda: TTLCache(THUMBNAILS, LOOK_S))
     names: TTLCache[Hashable, dict[str, str]] = field(default_factory=lambda: TTLCache(1, NAMES_S))
@@ -113,6 +114,21 @@ class Room:
             new = (name, finding_id, what) not in self.looks
             self.looks[name, finding_id, what] = None  # the window counts from the latest look
         return new
+
+    def note_open(self, name: str, finding_id: int, opening: str) -> None:
+        """Note that a reader's page of a scan is open; `opening` is its own name, given when the page was made."""
+        with self.lock:
+            self.open_pages[name, finding_id, opening] = None
+
+    def note_left(self, name: str, finding_id: int, opening: str) -> bool:
+        """Note that a page was left, and return whether the reader has no other page of this scan open.
+
+        A browser says so after it has loaded the next page, which may be the same scan again; a second tab may show it,
+        too. A page that was not heard of for a quarter of an hour, or that had no name, counts as closed.
+        """
+        with self.lock:
+            self.open_pages.pop((name, finding_id, opening), None)
+            return not opening or not any(key[:2] == (name, finding_id) for key in self.open_pages)
 
 
 def _templates() -> Jinja2Templates:

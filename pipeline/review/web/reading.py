@@ -105,7 +105,7 @@ async def heatmap(finding_id: FindingId, room: RoomHere, viewer: Viewer, form: C
 @router.post("/hold")
 async def hold(request: Request, finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm) -> Response:
     """Renew this reader's lease while the page is open; 409 if somebody else has the scan by now."""
-    _, reason = await run_in_threadpool(_taken, room, finding_id, reader)
+    _, reason = await run_in_threadpool(_taken, room, finding_id, reader, _text(form, "opening", 64))
     return Response(reason, 409 if reason else 200, media_type="text/plain")
 
 
@@ -113,8 +113,9 @@ async def hold(request: Request, finding_id: FindingId, room: RoomHere, reader: 
 async def release(
     request: Request, finding_id: FindingId, room: RoomHere, reader: Decider, form: CheckedForm
 ) -> Response:
-    """Release an undecided scan whose page was left."""
-    await run_in_threadpool(room.review.locks.release, finding_id, reader.actor)
+    """Release an undecided scan whose page was left, unless another page of this reader still shows it."""
+    if room.note_left(reader.name, finding_id, _text(form, "opening", 64)):
+        await run_in_threadpool(room.review.locks.release, finding_id, reader.actor)
     return Response(status_code=204)
 
 
@@ -173,7 +174,8 @@ def _answer(
 
 def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict[str, Any]:
     """Return the values of the decision part of the page."""
-    mine, held = _taken(room, finding_id, reader) if taking else _free(room, finding_id, reader)
+    opening = new_token()
+    mine, held = _taken(room, finding_id, reader, opening) if taking else _free(room, finding_id, reader)
     row = room.review.worklist.read_row(finding_id, reader.name)
     history = room.review.decisions.read_history(finding_id, reader.actor)
     typed_so_far = list_kept(room, finding_id, reader)
@@ -190,6 +192,7 @@ def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict
         "notice": "",
         "held_by": held,
         "may_decide": mine,
+        "opening": opening,
         "outcomes": OUTCOMES,
         "codes": room.review.decisions.coded(),
         "history": [_told(entry) for entry in reversed(history)],
@@ -200,14 +203,16 @@ def _decision(room: Room, finding_id: int, reader: Reader, taking: bool) -> dict
     }
 
 
-def _taken(room: Room, finding_id: int, reader: Reader) -> tuple[bool, str]:
-    """Take a scan or renew its lease; return whether this reader may decide, and if not, why."""
+def _taken(room: Room, finding_id: int, reader: Reader, opening: str) -> tuple[bool, str]:
+    """Take a scan or renew its lease for a page; return whether this reader may decide, and if not, why."""
     if not reader.may("decide"):
         return False, ""
     try:
         claim = room.review.locks.take(finding_id, reader.actor)
     except NightreadError as error:
         return False, str(error)
+    if claim.mine and opening:
+        room.note_open(reader.name, finding_id, opening)
     return claim.mine, "" if claim.mine else _reads(claim)
 
 

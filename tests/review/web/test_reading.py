@@ -214,6 +214,22 @@ def test_two_readers_do_not_read_one_scan_unaware(browser: Open, listed: list[in
     assert 'id="decide"' in ben.get(f"/scan/{listed[0]}").text
 
 
+def test_a_scan_is_free_once_the_last_of_its_readers_pages_is_left(
+    browser: Callable[..., Any], room: Any, listed: list[int]
+) -> None:
+    """A reload tells of the old page after it has opened the new one, and one of two tabs may be closed."""
+    ann, number = browser("ann"), listed[0]
+    pages = [re.search(r'data-opening="([^"]+)"', ann.get(f"/scan/{number}").text)[1] for _ in range(2)]
+    for opening, holder in zip(pages, ("ann", ""), strict=True):
+        ann.post(f"/scan/{number}/release", {"csrf": ann.csrf(), "opening": opening})
+        claim = room.review.locks.find_holder(number)
+        assert (claim.holder if claim else "") == holder
+    ann.post(f"/scan/{number}/hold", {"csrf": ann.csrf(), "opening": pages[0]})
+    assert room.review.locks.find_holder(number).holder == "ann"
+    ann.post(f"/scan/{number}/release", {"csrf": ann.csrf(), "opening": pages[0]})
+    assert room.review.locks.find_holder(number) is None
+
+
 TEXTS = [
     "Läsion, größer",
     "病変あり",

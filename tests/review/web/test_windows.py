@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.review.permissions import Actor
+from pipeline.review.web.app_state import Room
+
 SIZE = {"width": 1440, "height": 900}
 READY_MS = 120_000
 pytestmark = pytest.mark.slow
@@ -51,8 +54,6 @@ def look_at(page: Any, name: str) -> None:
 
 
 def held(room: Any, number: int) -> list[str]:
-    from pipeline.review.permissions import Actor
-
     return [one.typed.comment for one in room.review.drafts.list_kept(number, Actor("ann", "reader"))]
 
 
@@ -90,6 +91,55 @@ def test_signing_in_one_window_leaves_the_other_its_text(ann: Any, listed: list[
     assert held(room, listed[0]) == ["newer words"]
     first.reload()
     assert first.input_value("#comment") == "newer words"
+
+
+def holder(room: Any, number: int) -> str:
+    claim = room.review.locks.find_holder(number)
+    return claim.holder if claim else ""
+
+
+def test_a_scan_stays_with_its_reader_until_the_last_window_is_left(
+    ann: Any, listed: list[int], room: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, note_left = [], Room.note_left  # a page says that it was left after the next one was opened: also at a reload
+    monkeypatch.setattr(Room, "note_left", lambda *page: left.append(note_left(*page)) or left[-1])
+    first, number = opened(ann, listed[0]), listed[0]
+    first.reload()
+    _until(ann, lambda: left == [False])
+    second = opened(ann, number)
+    second.goto("/models")
+    _until(ann, lambda: left == [False, False])
+    assert holder(room, number) == "ann", "the first window shows it still"
+    room.review.locks.release(number, Actor("ann", "reader"))
+    first.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    _until(ann, lambda: holder(room, number) == "ann")
+    first.goto("/models")
+    _until(ann, lambda: left == [False, False, True] and holder(room, number) == "")
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_page_whose_text_the_server_lacks_asks_before_it_is_closed(
+    ann: Any, listed: list[int], room: Any, answers: bool
+) -> None:
+    page, asked = opened(ann, listed[0]), []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    if not answers:
+        page.route("**/draft", lambda route: route.abort())
+    page.click("#comment")
+    with page.expect_event("response" if answers else "requestfailed", lambda one: one.url.endswith("/draft")):
+        page.keyboard.type("a nodule")
+    page.wait_for_timeout(100)
+    page.close(run_before_unload=True)
+    if answers:
+        _until(ann, page.is_closed)
+        assert asked == []
+        return
+    _until(ann, lambda: asked == ["beforeunload"])
+    page.unroute("**/draft")
+    _until(ann, lambda: held(room, listed[0]) == ["a nodule"])  # it is tried again by itself
+    page.close(run_before_unload=True)
+    _until(ann, page.is_closed)
+    assert asked == ["beforeunload"], "nothing is missing any more"
 
 
 def sign_and_type_on(page: Any) -> None:

@@ -185,19 +185,20 @@ let moved = Date.now();
 for (const sign of ["keydown", "pointermove", "wheel"]) document.addEventListener(sign, () => (moved = Date.now()));
 
 function tell(what, options = {}) {
-  return post(`${room.dataset.scan}/${what}`, { csrf: room.dataset.csrf }, options);
+  return post(`${room.dataset.scan}/${what}`, { csrf: room.dataset.csrf, opening: room.dataset.opening }, options);
+}
+
+async function renew() {
+  if (document.visibilityState !== "visible" || left) return;
+  try {
+    await tell("hold");
+  } catch (failure) {
+    if (failure.status) notSigned(failure.message, { reload: true }); // held by another, or the session has ended
+  }
 }
 
 if (room.dataset.holds === "yes") {
-  setInterval(async () => {
-    if (document.visibilityState !== "visible" || left || Date.now() - moved > AWAY_MS) return;
-    try {
-      await tell("hold");
-    } catch (failure) {
-      if (failure.status) notSigned(failure.message, { reload: true }); // held by another, or the session has ended
-    }
-  }, KEEP_MS);
-  window.addEventListener("pagehide", () => {
-    if (!left) tell("release", { keepalive: true }).catch(() => {});
-  });
+  setInterval(() => Date.now() - moved < AWAY_MS && renew(), KEEP_MS);
+  document.addEventListener("visibilitychange", renew); // the lease may have ended while another tab was in front
+  window.addEventListener("pagehide", () => tell("release", { keepalive: true }).catch(() => {}));
 }
