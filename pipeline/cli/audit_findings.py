@@ -107,10 +107,10 @@ Example:
   nightread audit verify audit.zip --key 5f1c09a1b2c3d4e5""",
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--key", default="", help="Fingerprint of the site's key, as the export printed it.")
+@click.option("--key", help="Fingerprint of the site's key, as the export printed it.")
 @json_option
 @click.pass_context
-def audit_verify(context: click.Context, file: Path, key: str, as_json: bool) -> None:
+def audit_verify(context: click.Context, file: Path, key: str | None, as_json: bool) -> None:
     """Verify every byte of an export, on any machine; a changed file is named, and the exit code is 7."""
     from pipeline.errors import ArtefactError
     from pipeline.stages.audit.export_audit import verify_export

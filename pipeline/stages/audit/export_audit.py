@@ -98,13 +98,13 @@ def export_audit(settings: Settings, file: Path, day: date | None = None) -> Aud
     return AuditExport(str(file), findings, len(members), _fingerprint(public))
 
 
-def verify_export(file: Path, key_sha256: str = "") -> ExportVerdict:
+def verify_export(file: Path, key_sha256: str | None = None) -> ExportVerdict:
     """Check every byte of an export.
 
     Args:
         file: written by `export_audit`.
-        key_sha256: fingerprint of the site's key, as the export printed it, or at least its first 16 digits. Without
-            it, the file is only known to be whole; the signer is not known.
+        key_sha256: fingerprint of the site's key, as the export printed it, or at least its first 16 digits; an
+            empty one is wrong. Without it, the file is only known to be whole; the signer is not known.
 
     Raises:
         ArtefactError: the file cannot be read, or is not an export of the audit.
@@ -112,8 +112,8 @@ def verify_export(file: Path, key_sha256: str = "") -> ExportVerdict:
     content = _read(file)
     try:
         members = _unpack(content)
-        public = bytes.fromhex(members[PUBLIC_KEY].decode())
-        Ed25519PublicKey.from_public_bytes(public).verify(bytes.fromhex(members[SIGNATURE].decode()), members[MANIFEST])
+        public, signature = (bytes.fromhex(members[name].decode()) for name in (PUBLIC_KEY, SIGNATURE))
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, members[MANIFEST])
         hashes = dict(json.loads(members[MANIFEST])["sha256"])
     except InvalidSignature:
         return ExportVerdict((f"{MANIFEST} does not have its signature: it, or the signature, was changed",), 0, "")
@@ -122,10 +122,12 @@ def verify_export(file: Path, key_sha256: str = "") -> ExportVerdict:
             f"{file.name} is not a readable export of the audit ({type(error).__name__}). Fetch it again."
         ) from None
     problems = list(_compare(members, hashes))
+    written = {PUBLIC_KEY: public.hex().encode(), SIGNATURE: signature.hex().encode()}
+    problems += [f"{name} was changed" for name, content in written.items() if members[name] != content]
     problems += [] if problems or _pack(members) == content else [_say_where(_pack(members), content)]
     fingerprint = _fingerprint(public)
-    if key_sha256 and (len(key_sha256) < 16 or not fingerprint.startswith(key_sha256.lower())):
-        problems.append(f"it was signed by the key {fingerprint[:16]}…, not by {key_sha256[:16]}…")
+    if key_sha256 is not None and (len(key_sha256) < 16 or not fingerprint.startswith(key_sha256.lower())):
+        problems.append(f"it was signed by the key {fingerprint[:16]}…, not by {key_sha256[:16]!r}")
     return ExportVerdict(tuple(problems), len(hashes), fingerprint)
 
 

@@ -8,6 +8,7 @@ import json
 import random
 import stat
 import zipfile
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from click.testing import CliRunner
 
 from pipeline.cli import group
 from pipeline.errors import ArtefactError
-from pipeline.stages.audit.export_audit import MANIFEST, AuditExport, export_audit, verify_export
+from pipeline.stages.audit.export_audit import MANIFEST, PUBLIC_KEY, SIGNATURE, AuditExport, export_audit, verify_export
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +78,30 @@ def test_any_changed_byte_is_seen(exported: tuple[Path, AuditExport], tmp_path: 
 def test_another_key_or_an_added_member_is_seen(exported: tuple[Path, AuditExport], tmp_path: Path) -> None:
     file, _ = exported
     assert "signed by the key" in verify_export(file, "0" * 64).problems[0]
-    assert verify_export(file, "").problems == ()
+    assert verify_export(file).problems == ()
+    assert verify_export(file, "").problems  # as from a variable that was never set: not a key that was compared
     buffer = io.BytesIO(file.read_bytes())
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr("more.csv", "x")
     (tmp_path / "more.zip").write_bytes(buffer.getvalue())
     assert verify_export(tmp_path / "more.zip").problems == ("more.csv is not in the manifest",)
+
+
+@pytest.mark.parametrize(("member", "other"), [(PUBLIC_KEY, bytes.upper), (SIGNATURE, lambda text: b" " + text)])
+def test_another_spelling_of_key_or_signature_is_seen(
+    exported: tuple[Path, AuditExport], tmp_path: Path, member: str, other: Callable[[bytes], bytes]
+) -> None:
+    with zipfile.ZipFile(exported[0]) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members[member] = other(members[member])
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:  # as the export packs them
+        for name in sorted(members):
+            info = zipfile.ZipInfo(name)
+            info.create_system, info.external_attr = 3, 0o600 << 16
+            archive.writestr(info, members[name])
+    (tmp_path / "spelt.zip").write_bytes(buffer.getvalue())
+    assert verify_export(tmp_path / "spelt.zip").problems == (f"{member} was changed",)
 
 
 def test_the_commands(scored: Any, tmp_path: Path) -> None:
@@ -95,6 +114,7 @@ def test_the_commands(scored: Any, tmp_path: Path) -> None:
     key = json.loads(done.stdout)["key_sha256"]
     assert "are as they were written" in run("verify", str(file), "--key", key[:16]).stdout
     assert run("verify", str(file), "--key", "1" * 16).exit_code == 7
+    assert run("verify", str(file), "--key", "").exit_code == 7
     content = file.read_bytes()
     file.write_bytes(content.replace(b'"format": 1', b'"format": 2'))
     changed = run("verify", str(file))
