@@ -81,19 +81,35 @@ def list_promotions(catalogue: Catalogue, route: str | None = None) -> list[Prom
         return [_record(row) for row in session.scalars(query) if route in (None, row.route)]
 
 
-def earlier_champions(records: list[PromotionRecord], present: str) -> Iterator[Champion]:
-    """Yield the champions before the present one (its detector's SHA-256), the latest first, each once.
+def earlier_champions(
+    records: list[PromotionRecord], present: str, with_rolled_back: bool = False
+) -> Iterator[Champion]:
+    """Yield the champions before the present one, the latest first, each once.
 
-    After a rollback, the champion that was rolled back comes last.
+    Args:
+        records: of one route, newest first.
+        present: SHA-256 of the present champion's detector.
+        with_rolled_back: also those that were rolled back and not promoted since, after all others: the last choice of
+            a night that has nothing else, and nothing that a rollback leads to, or two of them would cancel out.
     """
     moves = [record for record in records if record.is_move]
-    bad = [record.before for record in moves if record.action == "rollback" and record.before is not None]
     order = [one for record in moves for one in (record.champion, record.before) if one is not None]
+    bad = _rolled_back(moves)
     seen = {present}
-    for one in (*(one for one in order if one not in bad), *bad):
+    for one in (*(one for one in order if one not in bad), *(bad if with_rolled_back else ())):
         if one.sha256 not in seen:
             seen.add(one.sha256)
             yield one
+
+
+def _rolled_back(moves: list[PromotionRecord]) -> list[Champion]:
+    """Return the champions that were rolled back and have not become champion since, the latest first."""
+    bad: list[Champion] = []
+    for record in reversed(moves):
+        bad = [one for one in bad if one not in (record.champion, record.before)]
+        if record.action == "rollback" and record.before is not None:
+            bad.insert(0, record.before)
+    return bad
 
 
 def verify_promotions(catalogue: Catalogue, chain: Chain, head: str = "") -> Verdict:

@@ -35,7 +35,7 @@ def find_usable_champion(settings: Settings, route: str) -> RunRef | None:
         if not reason:
             update_notices(catalogue, key, {})
             return champion
-        earlier = earlier_champions(list_promotions(catalogue, route), champion.sha256)
+        earlier = earlier_champions(list_promotions(catalogue, route), champion.sha256, with_rolled_back=True)
         candidates = (RunRef(str(settings.runs / one.run), one.sha256) for one in earlier)
         good = next((run for run in candidates if not _find_damage(run)), None)
         notice: tuple[Severity, str] = ("critical", _sentence(route, champion, reason, good))

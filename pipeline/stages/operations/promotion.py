@@ -129,6 +129,8 @@ def check_candidate(settings: Settings, run: str, route: str | None = None) -> C
 def rollback(settings: Settings, route: str, approval: Approval, seen: SeenState | None = None) -> Promotion:
     """Make the champion before the present one the champion again; the next night uses it.
 
+    One that was rolled back comes back by a promotion only.
+
     Args:
         settings: settings of the workspace.
         route: whose champion.
@@ -136,7 +138,7 @@ def rollback(settings: Settings, route: str, approval: Approval, seen: SeenState
         seen: the browser's form; one that is sent twice moves once.
 
     Raises:
-        PromotionRefused: the route has no earlier champion.
+        PromotionRefused: the route has no earlier champion, or only such as were rolled back.
         ArtefactError: the earlier one's files are missing or damaged, or the registry does not respond.
     """
     before = read_aliases(settings, route).get("champion")
@@ -149,8 +151,8 @@ def rollback(settings: Settings, route: str, approval: Approval, seen: SeenState
         )
         if earlier is None:
             raise PromotionRefused(
-                f"The route {route!r} has had one champion only, version {before}, so nothing can be rolled back to. "
-                "Promote another run: nightread promote RUN"
+                f"Version {before}, the champion of {route!r}, has no champion before it that was not rolled back, so "
+                "nothing can be rolled back to. Promote another run: nightread promote RUN"
             )
         move = Move(route, "rollback", earlier)
 

@@ -74,7 +74,7 @@ def test_a_refusal_is_recorded_and_moves_nothing(judged: Any, catalogue: Catalog
     assert (after.champion.run, after.waiting, after.back) == (judged.champion, (), None)
     champion = find_champion(judged.settings, one.route)
     assert champion is not None and champion.path.endswith(judged.champion)
-    with pytest.raises(PromotionRefused, match="one champion only"):
+    with pytest.raises(PromotionRefused, match="has no champion before it"):
         rollback(judged.settings, one.route, BOSS)  # a refused challenger is nothing to go back to
     with pytest.raises(PromotionRefused, match="is the champion"):
         refuse(judged.settings, catalogue, judged.champion, BOSS)

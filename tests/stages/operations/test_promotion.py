@@ -128,7 +128,25 @@ def test_a_promotion_and_a_rollback_move_one_alias_and_are_recorded(ward: Ward) 
     assert (back.action, back.champion.run, back.report_sha256) == ("rollback", ward.champion, "")
 
 
-@pytest.mark.parametrize(("route", "reason"), [(ROUTE, "one champion only"), ("phantom-ct", "has no champion")])
+def test_a_second_rollback_does_not_bring_back_what_the_first_one_removed(ward: Ward) -> None:
+    """As when two people react to the same night; a third model shows that the way back ends at the first champion."""
+    promote_run(ward.settings, ward.better, BOSS, GATES)
+    promote_run(ward.settings, ward.worse, BOSS, GATES, override=True)
+    assert [rollback(ward.settings, ROUTE, BOSS).run for _ in range(2)] == [ward.better, ward.champion]
+    with pytest.raises(PromotionRefused, match="has no champion before it that was not rolled back"):
+        rollback(ward.settings, ROUTE, BOSS)
+    assert _champion(ward) == ward.champion
+
+
+def test_what_was_promoted_again_after_a_rollback_can_be_gone_back_to(ward: Ward) -> None:
+    promote_run(ward.settings, ward.better, BOSS, GATES)
+    rollback(ward.settings, ROUTE, BOSS)
+    promote_run(ward.settings, ward.better, BOSS, GATES)
+    promote_run(ward.settings, ward.worse, BOSS, GATES, override=True)
+    assert rollback(ward.settings, ROUTE, BOSS).run == ward.better
+
+
+@pytest.mark.parametrize(("route", "reason"), [(ROUTE, "has no champion before it"), ("phantom-ct", "has no champion")])
 def test_without_an_earlier_champion_nothing_is_rolled_back(ward: Ward, route: str, reason: str) -> None:
     with pytest.raises(PromotionRefused, match=reason):
         rollback(ward.settings, route, BOSS)
