@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pipeline import durable
 from pipeline.config import Config, Settings
 from pipeline.errors import ConfigError
+from pipeline.tracking.begin_alone import begin_alone
 from pipeline.tracking.relocate import artifact_root, relocate
 from pipeline.tracking.software import git_state, versions
 
@@ -231,7 +232,8 @@ def track(
         system_metrics: log CPU, memory, disk, network and GPU while the block runs.
         about: description of a new run, in Markdown.
         one_of_its_name: continue the run of this name that an earlier attempt left, even one that has ended: a killed
-            process, or a server that died before its last answer, could not note that it was logged.
+            process, or a server that died before its last answer, could not note that it was logged; or that another
+            process has just begun.
 
     Raises:
         ConfigError: the tracking store cannot be opened, or is lost while the block runs.
@@ -241,16 +243,18 @@ def track(
     from mlflow.exceptions import MlflowException
 
     try:
-        if one_of_its_name and run_id is None:
-            run_id = _find_named(settings, experiment, name)
-        fresh = run_id is None
-        with mlflow.start_run(
-            run_id=run_id,
-            experiment_id=_experiment(experiment, settings) if fresh else None,
-            run_name=name if fresh else None,
-            parent_run_id=parent if fresh else None,
-            log_system_metrics=system_metrics,
-        ) as run:
+        with begin_alone(settings):
+            if one_of_its_name and run_id is None:
+                run_id = _find_named(settings, experiment, name)
+            fresh = run_id is None
+            started = mlflow.start_run(
+                run_id=run_id,
+                experiment_id=_experiment(experiment, settings) if fresh else None,
+                run_name=name if fresh else None,
+                parent_run_id=parent if fresh else None,
+                log_system_metrics=system_metrics,
+            )
+        with started as run:
             if fresh or one_of_its_name:
                 mlflow.set_tags(git_state() | versions() | ({NOTE: about} if about else {}))
             yield TrackedRun(run.info.run_id)

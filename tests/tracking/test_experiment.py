@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.config import Config, Settings
 from pipeline.errors import ConfigError
 from pipeline.tracking import experiment
+from pipeline.tracking.begin_alone import LOCK
 from pipeline.tracking.experiment import connect, track
 from pipeline.tracking.software import git_state, versions
 
@@ -192,3 +195,62 @@ def test_a_run_of_a_name_is_logged_once_even_after_it_has_ended(tmp_path: Path) 
     assert ids[0] == ids[1]
     logged = MlflowClient().get_run(ids[0])
     assert logged.data.metrics["drift/alarms"] == 2.0 and logged.info.status == "FINISHED"
+
+
+def test_two_processes_that_log_the_same_run_at_once_make_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two workers that end a night together: each looks for the run before the other one has begun it."""
+    both, look, ids = threading.Barrier(2), experiment._find_named, list[str]()
+
+    def look_together(*arguments: Any) -> str | None:
+        number = look(*arguments)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=2)  # one alone goes on
+        return number
+
+    def log() -> None:
+        with track(settings, "route", "score 7", system_metrics=False, one_of_its_name=True) as run:
+            ids.append(run.run_id)
+
+    with track(settings, "route", "score 6", system_metrics=False):
+        pass
+    monkeypatch.setattr(experiment, "_find_named", look_together)
+    threads = [threading.Thread(target=log) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == 2 and len(set(ids)) == 1
+
+
+def test_two_processes_begin_an_experiment_together(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two first trainings of a route: MLflow refuses to create an experiment twice."""
+    both, create, names = threading.Barrier(2), mlflow.create_experiment, list[str]()
+
+    def create_together(*arguments: Any, **options: Any) -> str:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=2)
+        return str(create(*arguments, **options))
+
+    def log(name: str) -> None:
+        with track(settings, "new route", name, system_metrics=False):
+            names.append(name)
+
+    connect(settings)
+    monkeypatch.setattr(mlflow, "create_experiment", create_together)
+    threads = [threading.Thread(target=log, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(names) == ["one", "two"]
+
+
+def test_a_lock_that_cannot_be_written_is_said(settings: Settings) -> None:
+    (settings.workspace / LOCK).mkdir()
+    with (
+        pytest.raises(ConfigError, match="mlflow.lock cannot be written into the workspace"),
+        track(settings, "route", "score 7", system_metrics=False),
+    ):
+        pass
