@@ -67,4 +67,4 @@ def _compare_environments(trail: Mapping[str, Any]) -> dict[str, Any]:
     recorded = {name: one if isinstance(one, Mapping) else {} for name, one in columns.items()}
     names = dict.fromkeys(name for one in recorded.values() for name in one)
     rows = [[name, *(one.get(name, "-") for one in recorded.values())] for name in names]
-    return {"heads": ["", *columns], "rows": rows}
+    return {"heads": ["component", *columns], "rows": rows}
