@@ -35,7 +35,7 @@ def check_seen(session: Session, finding: FindingRow, last: Decision | None, see
     who = "The last decision has changed"
     if last is not None and finding.id not in find_withheld(session, viewer, finding.study_id):
         who = f"{last.reader} decided at {last.decided_at:%H:%M} UTC"
-    raise StaleDecision(f"{who}, after this form was loaded. Load the page again, then decide.")
+    raise StaleDecision(f"{who}, after this form was loaded. Look at the decisions so far, then decide again.")
 
 
 def check_repeated(row: Decision, finding_id: int, reader: str, values: Mapping[str, Any]) -> None:

@@ -142,6 +142,56 @@ def test_a_page_whose_text_the_server_lacks_asks_before_it_is_closed(
     assert asked == ["beforeunload"], "nothing is missing any more"
 
 
+def test_a_key_that_is_held_down_does_not_sign_over_another_decision(ann: Any, listed: list[int], room: Any) -> None:
+    first, second = opened(ann, listed[0]), opened(ann, listed[0])
+    for page, outcome in ((first, "unsure"), (second, "dismissed")):
+        page.uncheck("#go-on")
+        page.click(f"label.{outcome}")
+        page.locator("#pane-main").focus()
+    first.keyboard.press("Enter")
+    first.wait_for_selector(".history")
+    second.keyboard.down("Enter")
+    second.wait_for_selector("#decision:has-text('NOT SIGNED')")
+    for _ in range(3):
+        second.keyboard.down("Enter")  # as a key that is held down repeats
+        second.wait_for_timeout(200)
+    assert room.review.worklist.read_row(listed[0]).state == "unsure"
+    second.keyboard.up("Enter")
+    second.keyboard.press("Enter")
+    _until(ann, lambda: room.review.worklist.read_row(listed[0]).state == "dismissed")
+
+
+def test_another_user_in_the_same_browser_neither_signs_nor_loses_what_is_typed(
+    ann: Any, listed: list[int], room: Any
+) -> None:
+    page, other = typed(opened(ann, listed[0]), "a nodule"), ann.pages[0]
+    _change_user(other, "ben")
+    page.click("label.dismissed")
+    page.fill("#comment", "a nodule, 8 mm")
+    page.locator("#pane-main").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#unsigned:visible")
+    page.wait_for_timeout(1500)  # the save that follows is refused as well
+    assert page.inner_text("#unsigned-title") == "NOT SIGNED"
+    assert "when you log in here under the same name" in page.inner_text("#unsigned-words")
+    page.click("[data-reload]")
+    page.wait_for_selector("#viewer[data-ready]", timeout=READY_MS)
+    assert "nodule" not in page.content()
+    _change_user(other, "ann")
+    page.reload()
+    page.wait_for_function("() => document.querySelector('#comment').value === 'a nodule, 8 mm'", timeout=READY_MS)
+    assert room.review.worklist.read_row(listed[0]).decision_id == 0
+
+
+def _change_user(page: Any, name: str) -> None:
+    page.goto("/models")
+    page.click("form[action='/logout'] button")
+    page.fill("#name", name)
+    page.fill("#password", "a long enough passphrase")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(f".who:has-text('{name}')")
+
+
 def sign_and_type_on(page: Any) -> None:
     """Send the decision, whose answer takes a second and a half, and type on meanwhile."""
 

@@ -36,7 +36,9 @@ function choose(key) {
   radio.closest("label").scrollIntoView({ block: "nearest" }); // what is seen is the label
 }
 
-function sign() {
+// A key that is held down signs once: when somebody else has decided meanwhile, their decision is to be read first.
+function sign(event) {
+  if (event.repeat) return;
   const form = decide();
   if (form && form.querySelector("[name=outcome]:checked")) form.requestSubmit();
   else if (form) form.querySelector("[name=outcome]").focus();
@@ -73,7 +75,7 @@ function notSigned(words, { title = "NOT SIGNED", reload = false } = {}) {
 const drafts = new Drafts(
   room,
   (words) => notSigned(words),
-  (words, options) => notSigned(words, { title: "NOT KEPT", ...options }),
+  (words, options) => notSigned(words, { title: failed?.id === "decide" ? "NOT SIGNED" : "NOT KEPT", ...options }),
 );
 watchLengths();
 
@@ -100,7 +102,7 @@ async function send(form) {
     swap(await answer.text(), typedSince);
   } catch (failure) {
     failed = form;
-    notSigned(failure.message, { title, reload: failure.reload });
+    notSigned(isDecision ? drafts.explain(failure) : failure.message, { title, reload: failure.reload });
     if (isDecision) drafts.refused(Boolean(failure.status));
     if (isDecision) drafts.changed();
   } finally {
@@ -150,7 +152,7 @@ box.querySelector("[data-reload]").addEventListener("click", () => window.locati
 document.addEventListener("keydown", (event) => {
   if (event.target.id !== "text" || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
-  event.target.form.requestSubmit();
+  if (!event.repeat) event.target.form.requestSubmit();
 });
 
 // Logging out waits until the server has what is typed.

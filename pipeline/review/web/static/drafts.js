@@ -11,6 +11,7 @@ const PAUSE_MS = 700;
 const AGAIN_MS = 5_000;
 const NEWER = "A newer text from another window is shown.";
 const PAGE_ONLY = "Your session has ended, and this browser keeps nothing: copy what you typed before you log in again.";
+const COMES_BACK = "What you typed is kept in this tab: it comes back when you log in here under the same name.";
 const FORMER = 20; // names of this window that a signature may end
 const KEEPALIVE_BYTES = 60_000; // a page that is left may send no more than 64 KiB
 
@@ -149,7 +150,12 @@ export class Drafts {
   // Say at once what no further attempt will change: the session has ended, or the server refuses the draft.
   say(failure) {
     if (failure.status === 401) this.unkept(this.unstored ? PAGE_ONLY : failure.message, { title: "NOT SIGNED", reload: !this.unstored });
-    else if (failure.status >= 400 && failure.status < 500) this.unkept(failure.message, { reload: failure.reload });
+    else if (failure.status >= 400 && failure.status < 500) this.unkept(this.explain(failure), { reload: failure.reload });
+  }
+
+  // Another user may have logged in with this browser since: what is typed here comes back to its own reader only.
+  explain(failure) {
+    return failure.status === 403 && !this.unstored ? `${failure.message} ${COMES_BACK}` : failure.message;
   }
 
   async ask(what, fields, options) {
