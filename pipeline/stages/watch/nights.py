@@ -216,6 +216,13 @@ def has_run_since(catalogue: Catalogue, schedule: str, due_at: datetime) -> bool
         return session.scalar(query.limit(1)) is not None
 
 
+def has_received_since(catalogue: Catalogue, schedule: str, since: datetime) -> bool:
+    """Whether any run that began at or after a moment received new scans."""
+    query = select(NightRow.summary).where(NightRow.schedule == schedule, NightRow.started_at >= since)
+    with catalogue.reading() as session:
+        return any(summary.get("new") for summary in session.scalars(query))
+
+
 def beat(settings: Settings, name: str, detail: Mapping[str, Any] | None = None) -> None:
     """Record a sign of life of a process; a catalogue that cannot be written leaves it out."""
     with suppress(CatalogueError), Catalogue.open(settings) as catalogue, catalogue.session() as session:

@@ -13,7 +13,7 @@ from pipeline.data.catalogue.exports import count_unsent
 from pipeline.data.catalogue.notices import list_notices
 from pipeline.data.catalogue.schema import now
 from pipeline.data.catalogue.watch_schema import NightRow
-from pipeline.stages.watch.nights import has_run_since, last_night, list_schedules
+from pipeline.stages.watch.nights import has_received_since, has_run_since, last_night, list_schedules
 from pipeline.stages.watch.schedule import Schedule
 from pipeline.stages.watch.site_config import SiteConfig, WatchConfig
 
@@ -56,8 +56,15 @@ def find_conditions(
         names = {"nightly": Schedule(), **{schedule.name: schedule for schedule, _ in schedules}}
         for name, schedule in names.items():
             if night := last_night(catalogue, name):
-                conditions += judge_night(night, schedule, site.watch, moment)
+                firing = schedule.last_firing(max(night.due_at, night.started_at)) or night.started_at
+                rules = site.watch if not has_received_since(catalogue, name, firing) else _without_empty(site.watch)
+                conditions += judge_night(night, schedule, rules, moment)
     return sorted(conditions, key=lambda one: (one.severity != CRITICAL, one.key))
+
+
+def _without_empty(watch: WatchConfig) -> WatchConfig:
+    """Return the rules for a run that came after another one of the same night, such as to make up for what failed."""
+    return watch.model_copy(update={"expect_scans": False})
 
 
 def _disk(settings: Settings, watch: WatchConfig) -> list[Condition]:

@@ -221,3 +221,17 @@ def test_the_command_for_a_missed_night_names_the_day_of_its_time_zone(
     assert sentence.endswith(f"nightread nightly --date {day}")
     due = find_due_time(settings, "nightly", date.fromisoformat(day))
     assert f"due at {due:%Y-%m-%d %H:%M} UTC" in sentence
+
+
+def test_a_second_run_of_a_night_that_received_scans_is_not_empty(
+    settings: Settings, site: SiteConfig, add_night: AddNight
+) -> None:
+    """As a run by hand after a part of the night failed: what arrived was read the first time."""
+    hour = (now() - timedelta(hours=3)).hour
+    register_schedules(settings, [Schedule(cron=f"0 {hour} * * *")])
+    add_night(hours=27, state="failed")
+    add_night(hours=0.2, new=0, refused=0)
+    assert keys(new_watch(settings, site)) == ["empty:nightly"]  # what came a day before does not count
+    add_night(hours=0.15, new=5, refused=0)
+    add_night(hours=0.1, new=0, refused=0)
+    assert keys(new_watch(settings, site)) == []
