@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pipeline.data.catalogue.catalogue import Catalogue
@@ -29,6 +30,20 @@ def in_words(p_value: float | None, n_calibration: int, guarantee: str) -> str:
     if exceeded <= 0:
         return f"more unusual than all {n_calibration} {kind}"
     return f"more unusual than {100 * (1 - exceeded / n_calibration):.1f} % of {n_calibration} {kind}"
+
+
+def describe_rule(rule: str) -> str:
+    """Return the rule that flagged a finding in words, to follow "at": `fpr 0.05` is a false-positive rate of 0.05."""
+    for short, words in _RULES:
+        rule = re.sub(rf"\b{short} (?=[\d.])", words, rule)
+    return rule
+
+
+_RULES = (
+    ("fpr", "a false-positive rate of "),
+    ("fdr", "a false-discovery rate of "),
+    ("capacity", "a review capacity of "),
+)
 
 
 def _row(finding: FindingRow) -> dict[str, Any]:

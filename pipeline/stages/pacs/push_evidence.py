@@ -25,7 +25,7 @@ from pipeline.dicom.export.described import Described, SourceImage, in_unicode
 from pipeline.dicom.identity.crosswalk import Crosswalk
 from pipeline.dicom.intake.sandbox import DecodeWorkers
 from pipeline.errors import ArtefactError, EmptySelection, Rejected
-from pipeline.stages.operations.flagged_list import in_words
+from pipeline.stages.operations.flagged_list import describe_rule, in_words
 from pipeline.stages.pacs.finding_picture import Pane, draw_finding
 from pipeline.stages.pacs.image_sides import name_of, sides_of
 from pipeline.stages.pacs.map_colours import MapColours
@@ -119,7 +119,7 @@ class Pusher:
             p_value=finding.p_value,
             words=in_words(finding.p_value, finding.n_calibration, finding.guarantee),
             guarantee=finding.guarantee,
-            rule=finding.rule,
+            rule=describe_rule(finding.rule),
             model=f"{methods} on {finding.route}",
             version=self._version,
             software=__version__,
@@ -196,7 +196,8 @@ class Pusher:
             colours = MapColours.of_study([pane.heatmap for pane in panes])
         p_value = "" if finding.p_value is None else f"p = {finding.p_value:.2g}, "
         words = in_words(finding.p_value, finding.n_calibration, finding.guarantee)
-        details = f"{p_value}score {finding.score:.4g}, flagged by {finding.rule}; "
+        rule = describe_rule(finding.rule).partition(" (")[0]
+        details = f"{p_value}score {finding.score:.4g}, flagged at {rule}; "
         number, _, digest = self._version.rpartition(", ")
         details += f"{_named(self._detector.methods)} on {finding.route}, {f'version {number}' if number else digest}"
         return draw_finding(panes, f"Nightread: {words}", details, colours, self._threshold)
