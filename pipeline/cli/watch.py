@@ -128,6 +128,7 @@ def watch(
     if schedules:
         register_schedules(settings, [load_config(find_shipped(file), Schedule) for file in schedules])
     if once:
+        _check_that_it_exists(context, settings, as_json)
         context.exit(_look_once(watcher, as_json))
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -137,6 +138,18 @@ def watch(
             say("metrics", f"http://127.0.0.1:{_serve_metrics(stack, settings, watcher.site, metrics_port)}/metrics")
         say("watching", f"every {watcher.site.watch.every_seconds:g} seconds")
         keep_watch(watcher, ended)
+
+
+def _check_that_it_exists(context: click.Context, settings: Settings, as_json: bool) -> None:
+    """End as `status` does where there is nothing to watch: a timer with a wrong -w must not say that all is well."""
+    from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.errors import ConfigError
+
+    try:
+        Catalogue.check_exists(settings)
+    except ConfigError as error:
+        click.echo(json.dumps({"status": "unknown", "error": str(error)}) if as_json else f"UNKNOWN: {error}")
+        context.exit(UNKNOWN)
 
 
 def _serve_metrics(stack: ExitStack, settings: Settings, site: Any, port: int) -> int:

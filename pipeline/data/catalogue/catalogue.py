@@ -27,7 +27,7 @@ from pipeline.data.catalogue.database import BUSY_SECONDS, lock_writers, migrate
 from pipeline.data.catalogue.run_records import RunRecords
 from pipeline.data.catalogue.schema import RejectionRow, SourceFile, now
 from pipeline.dicom.decode.attributes import InstanceAttributes
-from pipeline.errors import CatalogueError, Rejected, RejectionCode
+from pipeline.errors import CatalogueError, ConfigError, Rejected, RejectionCode
 
 if TYPE_CHECKING:
     from pipeline.config import Settings
@@ -42,6 +42,19 @@ class Catalogue(RunRecords):
         self._write = sessionmaker(writing(engine), expire_on_commit=False)
         self._writers = threading.Lock()
         self._read = sessionmaker(engine, expire_on_commit=False)
+
+    @staticmethod
+    def check_exists(settings: Settings) -> None:
+        """Refuse a workspace without a catalogue, as a wrong -w names it, where opening would create an empty one.
+
+        Raises:
+            ConfigError: it has no catalogue.
+        """
+        if settings.catalogue_url is None and not (settings.workspace / "catalogue.db").exists():
+            raise ConfigError(
+                "There is no catalogue in this workspace yet, so nothing can be reported. Choose another one with -w, "
+                "or begin with nightread nightly FOLDER"
+            )
 
     @classmethod
     def open(cls, settings: Settings) -> Catalogue:

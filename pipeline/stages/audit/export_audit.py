@@ -32,7 +32,7 @@ from pipeline.data.catalogue.operations_schema import PromotionRow
 from pipeline.data.catalogue.review_schema import AuditEntry, Decision
 from pipeline.data.catalogue.schema import FindingRow, RunRow, now
 from pipeline.dicom.identity.keyfile import create_key
-from pipeline.errors import ArtefactError
+from pipeline.errors import ArtefactError, ConfigError
 from pipeline.stages.audit.audit_trail import read_audit_trail
 from pipeline.stages.run.environment import read_environment
 
@@ -79,8 +79,12 @@ def export_audit(settings: Settings, file: Path, day: date | None = None) -> Aud
         day: only findings, decisions, runs and log lines of this day (UTC); promotions and erasures are complete.
 
     Raises:
+        ConfigError: the workspace has no catalogue, or the day has not come yet.
         IdentityError: the signing key (identity/signing.key, made on first use, mode 0600) is exposed or damaged.
     """
+    Catalogue.check_exists(settings)
+    if day is not None and day > now().date():
+        raise ConfigError(f"The day {day} has not come yet. Give a date up to today, {now().date()} (UTC).")
     with Catalogue.open(settings) as catalogue:
         chain = Chain.open(settings, catalogue)
         with catalogue.session() as session:

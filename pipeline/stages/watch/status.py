@@ -10,7 +10,7 @@ from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.schema import now
 from pipeline.data.catalogue.watch_schema import NightRow
-from pipeline.errors import ConfigError, NightreadError
+from pipeline.errors import NightreadError
 from pipeline.stages.watch.alerts import count_undelivered, list_alerts
 from pipeline.stages.watch.components import Component, check_components, list_components
 from pipeline.stages.watch.nights import last_night, list_schedules
@@ -107,11 +107,7 @@ def read_status(settings: Settings, site: SiteConfig, at: datetime | None = None
         ConfigError: there is no such workspace.
         CatalogueError: the catalogue cannot be read.
     """
-    if settings.catalogue_url is None and not (settings.workspace / "catalogue.db").exists():
-        raise ConfigError(
-            "There is no catalogue in this workspace yet, so nothing can be reported. Choose another one with -w, or "
-            "begin with nightread nightly FOLDER"
-        )
+    Catalogue.check_exists(settings)
     components = list_components(settings, site)
     alive = check_components(settings, components)
     conditions = find_conditions(settings, site, [name for name, up in alive.items() if not up], at)

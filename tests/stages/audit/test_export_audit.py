@@ -17,7 +17,8 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import group
-from pipeline.errors import ArtefactError
+from pipeline.config import Settings
+from pipeline.errors import ArtefactError, ConfigError
 from pipeline.stages.audit.export_audit import MANIFEST, PUBLIC_KEY, SIGNATURE, AuditExport, export_audit, verify_export
 
 
@@ -46,6 +47,14 @@ def test_it_verifies_and_names_nobody(scored: Any, exported: tuple[Path, AuditEx
 def test_a_day_without_findings_has_none(scored: Any, tmp_path: Path) -> None:
     assert export_audit(scored.settings, tmp_path / "day.zip", date(2001, 1, 1)).findings == 0
     assert verify_export(tmp_path / "day.zip").problems == ()
+
+
+def test_a_wrong_workspace_or_a_day_to_come_is_refused_and_signs_nothing(scored: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no catalogue in this workspace"):
+        export_audit(Settings(workspace=tmp_path / "typo"), tmp_path / "audit.zip")
+    with pytest.raises(ConfigError, match="has not come yet"):
+        export_audit(scored.settings, tmp_path / "audit.zip", date(2999, 1, 1))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_changed_member_is_named(exported: tuple[Path, AuditExport], tmp_path: Path) -> None:

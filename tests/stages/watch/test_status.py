@@ -117,3 +117,10 @@ def test_prometheus_reads_the_state_of_the_site(settings: Settings, add_night: A
     assert samples["nightread_component_up", "pacs"] == 0
     assert samples["nightread_catalogue_up",] == 1
     assert samples["nightread_next_run_timestamp_seconds", "nightly"] > now().timestamp()
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_timer_with_a_wrong_workspace_does_not_say_that_all_is_well(tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(group, ["-w", str(tmp_path / "typo"), "watch", "--once", *options])
+    assert done.exit_code == 3 and "There is no catalogue in this workspace yet" in done.output
+    assert not (tmp_path / "typo").exists()
