@@ -67,7 +67,7 @@ def test_an_emptied_draft_is_gone(browser: Open, listed: list[int]) -> None:
 def test_a_refused_form_comes_back_with_all_that_was_typed(browser: Open, listed: list[int], wrong: Any) -> None:
     one = browser("ann")
     answer = one.decide(listed[0], **{**TYPED, **wrong})
-    assert "NOT SIGNED" in answer.text
+    assert '<strong class="not-done">NOT SIGNED</strong>' in answer.text
     form = form_of(answer.text)
     assert "a <b>cyst</b>" in form
     assert wrong.get("comment", "two\nlines") in form
