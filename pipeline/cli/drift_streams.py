@@ -25,9 +25,14 @@ def drift(context: click.Context, route: str | None, as_json: bool) -> None:
     with the false alarms and the delay that they promise. Limits: drift.yaml in the workspace.
     """
     from pipeline.data.catalogue.catalogue import Catalogue
+    from pipeline.data.sets.routes import load_routes
+    from pipeline.errors import ConfigError
     from pipeline.stages.operations.drift_watch import read_policy, watch_drift
 
     settings = settings_of(context)
+    routes = sorted(one.name for one in load_routes(settings.routes_folder))
+    if route not in (None, *routes):
+        raise ConfigError(f"The route {route!r} is unknown. Choose one of {', '.join(routes)}.")
     with Catalogue.open(settings) as catalogue:
         watch = watch_drift(catalogue, read_policy(settings))
     streams = [one for one in watch.streams if route in (None, one.route)]

@@ -79,12 +79,14 @@ def export_audit(settings: Settings, file: Path, day: date | None = None) -> Aud
         day: only findings, decisions, runs and log lines of this day (UTC); promotions and erasures are complete.
 
     Raises:
-        ConfigError: the workspace has no catalogue, or the day has not come yet.
+        ConfigError: the workspace has no catalogue, the day has not come yet, or the file exists.
         IdentityError: the signing key (identity/signing.key, made on first use, mode 0600) is exposed or damaged.
     """
     Catalogue.check_exists(settings)
     if day is not None and day > now().date():
         raise ConfigError(f"The day {day} has not come yet. Give a date up to today, {now().date()} (UTC).")
+    if file.exists():
+        raise ConfigError(f"{file} exists already, and an export never overwrites files. Choose a new name.")
     with Catalogue.open(settings) as catalogue:
         chain = Chain.open(settings, catalogue)
         with catalogue.session() as session:

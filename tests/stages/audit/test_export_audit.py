@@ -57,6 +57,14 @@ def test_a_wrong_workspace_or_a_day_to_come_is_refused_and_signs_nothing(scored:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_earlier_export_is_not_overwritten(scored: Any, exported: tuple[Path, AuditExport]) -> None:
+    file, _ = exported
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match="exists already"):
+        export_audit(scored.settings, file)
+    assert file.read_bytes() == before
+
+
 def test_the_changed_member_is_named(exported: tuple[Path, AuditExport], tmp_path: Path) -> None:
     file, _ = exported
     content = bytearray(file.read_bytes())

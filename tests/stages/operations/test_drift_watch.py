@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from pipeline.charts.evidence_chart import draw_evidence
+from pipeline.cli import group
 from pipeline.config import Settings
 from pipeline.data.catalogue.catalogue import Catalogue
 from pipeline.data.catalogue.notices import list_notices
@@ -140,3 +142,9 @@ def test_the_workspace_may_have_its_own_policy(settings: Settings) -> None:
     Path(settings.workspace).mkdir(parents=True, exist_ok=True)
     (settings.workspace / "drift.yaml").write_text("alpha: 0.05\n")
     assert read_policy(settings).alpha == pytest.approx(0.05)
+
+
+def test_an_unknown_route_is_named_beside_those_there_are(settings: Settings) -> None:
+    done = CliRunner().invoke(group, ["-w", str(settings.workspace), "drift", "--route", "phantom-rm"])
+    assert done.exit_code == 2
+    assert "The route 'phantom-rm' is unknown" in done.output and ", phantom-mr," in done.output
