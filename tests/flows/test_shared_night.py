@@ -1,6 +1,7 @@
 """A night on shared services: PostgreSQL for catalogue, MLflow and Prefect, a work pool with two workers, one killed.
 
-`pytest -m slow -s tests/flows/test_shared_night.py` prints how long one worker and two take, in turns.
+`pytest -m slow -s tests/flows/test_shared_night.py` prints how long one worker and two take, in turns:
+NIGHTREAD_TEST_STUDIES, _SIZE, _METHOD and _TURNS make it a measurement.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from pipeline.stages.run.run_config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = int(os.environ.get("NIGHTREAD_TEST_STUDIES", "60"))
+SIZE = os.environ.get("NIGHTREAD_TEST_SIZE", "32")  # pixels; a real size and method make the times tell something
+METHOD = os.environ.get("NIGHTREAD_TEST_METHOD", "")
 PATIENCE = 500.0
 
 WORKER = """
@@ -64,10 +67,11 @@ def site(phantom_night: Any, new_database: Callable[[], str], tmp_path_factory: 
     )  # fmt: skip
     # JSON is YAML; every process reads the same file.
     (tmp_path / "ws" / "settings.yaml").write_text(settings.model_dump_json(exclude={"workspace"}))
-    write_phantoms(tmp_path / "inbox", STUDIES, "MR", 0.2, 7, size=32)
+    write_phantoms(tmp_path / "inbox", STUDIES, "MR", 0.2, 7, size=int(SIZE))
+    changes = [f"data.normaliser.image_size={SIZE}", *([f"method={METHOD}"] if METHOD else [])]
     ingest([phantom_night.archive, tmp_path / "inbox"], settings)
     import_labels(phantom_night.labels, settings)
-    calibrate(train(load_config(phantom_night.config, RunConfig), settings), settings)
+    calibrate(train(load_config(phantom_night.config, RunConfig, changes), settings), settings)
     return settings
 
 
