@@ -32,6 +32,7 @@ TITLES = {
     "lgg-repair-rest": "LGG, codes and coarse noise",
     "lgg-family": "LGG, the rest of the family",
     "lgg-samplers-as-detectors": "LGG, samplers as detectors",
+    "lgg-samplers": "LGG, new images",
     "nih": "NIH chest radiographs",
     "nih-features": "NIH, features between images alike in noise",
     "nih-painting": "NIH, lesions painted within the lungs",
