@@ -222,16 +222,20 @@ def test_the_slider_leads_from_the_reconstruction_to_the_scan_and_beyond(
         page.wait_for_function(
             "words => document.querySelector('#pane-side [data-how]').textContent === words", arg=words
         )
-        page.wait_for_timeout(300)
-        seen[percent] = _picture(page.evaluate(CANVAS, "#pane-side"), "L").astype(float)
+        seen[percent] = _picture(_drawn(page, "#pane-side"), "L").astype(float)
     page.keyboard.press("h")
     page.wait_for_selector("[data-do=heat][aria-pressed=false]")
-    original = _picture(page.evaluate(CANVAS, "#pane-main"), "L").astype(float)
+    original = _picture(_drawn(page, "#pane-main"), "L").astype(float)
     assert np.abs(seen[100] - original).mean() < 3, "at 100 % the pane shows the scan"
     assert np.abs(seen[0] - original).mean() > 3 < np.abs(seen[200] - original).mean()
 
 
-CANVAS = "id => document.querySelector(`${id} canvas.cornerstone-canvas`).toDataURL()"
+def _drawn(page: Any, pane: str) -> str:
+    """Return the canvas of a pane as a data URL, as soon as the pane has a size."""
+    canvas = f"document.querySelector('{pane} canvas.cornerstone-canvas')"
+    page.wait_for_function(f"() => {canvas}.width && {canvas}.height")
+    page.wait_for_timeout(300)
+    return page.evaluate(f"{canvas}.toDataURL()")
 
 
 @pytest.mark.slow

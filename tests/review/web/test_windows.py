@@ -193,16 +193,15 @@ def _change_user(page: Any, name: str) -> None:
 
 
 def sign_and_type_on(page: Any) -> None:
-    """Send the decision, whose answer takes a second and a half, and type on meanwhile."""
-
-    def slowly(route: Any) -> None:
-        answer = route.fetch()
-        time.sleep(1.5)
-        route.fulfill(response=answer)
-
-    page.route("**/decision", slowly)
+    """Send the decision, and type on until its answer comes."""
+    signed: list[Any] = []
+    page.route("**/decision", lambda route: signed.append((route, route.fetch())))
     page.click("#decide button[type=submit]")
     page.locator("#comment").press_sequentially(" and an effusion")
+    while not signed:
+        page.wait_for_timeout(20)
+    route, answer = signed[0]
+    route.fulfill(response=answer)
 
 
 def test_words_typed_while_the_signature_is_under_way_are_kept(ann: Any, listed: list[int], room: Any) -> None:
@@ -212,7 +211,7 @@ def test_words_typed_while_the_signature_is_under_way_are_kept(ann: Any, listed:
     sign_and_type_on(page)
     page.wait_for_selector(".history .comment", timeout=READY_MS)
     assert page.inner_text(".history .comment") == "a nodule"
-    assert page.input_value("#comment") == "a nodule and an effusion"
+    page.wait_for_function("() => document.querySelector('#comment').value === 'a nodule and an effusion'")
     page.wait_for_timeout(1000)
     assert held(room, listed[0]) == ["a nodule and an effusion"]
 
