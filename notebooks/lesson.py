@@ -77,7 +77,11 @@ class Learned:
 
 
 def learn(
-    data: Phantoms, images: int = IMAGES, prepare: Callable[[Any], object] | None = None, **config: Any
+    data: Phantoms,
+    images: int = IMAGES,
+    prepare: Callable[[Any], object] | None = None,
+    schedule: Any = "cosine",
+    **config: Any,
 ) -> Learned:
     """Train the method of a configuration in the product's own loop; `prepare` may change it before."""
     method = build_method(parse_method(config), SIZE)
@@ -85,7 +89,7 @@ def learn(
         prepare(method)
     if not method.phases:
         return Learned(_finished(method, data), {})
-    settings = TrainingConfig(images=images, batch_size=32, ema_decay=0.99, schedule="cosine", warmup_images=320)
+    settings = TrainingConfig(images=images, batch_size=32, ema_decay=0.99, schedule=schedule, warmup_images=320)
     state, curves = TrainState(method, settings), {}
     for step in train(state, data, images):
         for term, value in step.terms.items():
