@@ -106,7 +106,7 @@ class _Intake:
             self._store = PixelStore(self._settings.store)
             with self._catalogue.reading() as session:
                 self._erased = list_erased(session)
-                self._has_removals = has_removals(session)  # of a series removed from now on, `admit` hears
+                self._has_removals = has_removals(session)  # `admit` asks again, for those removed meanwhile
             self._stack = stack.pop_all()
         return self
 
