@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -51,8 +51,7 @@ def status(context: click.Context, site_file: Path | None, as_json: bool) -> Non
         settings = settings_of(context)
         state = read_status(settings, load_site(settings, site_file))
     except NightreadError as error:
-        click.echo(json.dumps({"status": "unknown", "error": str(error)}) if as_json else f"UNKNOWN: {error}")
-        context.exit(UNKNOWN)
+        _end_unknown(context, error, as_json)
     if as_json:
         print_json(state.to_json())
     else:
@@ -148,8 +147,13 @@ def _check_that_it_exists(context: click.Context, settings: Settings, as_json: b
     try:
         Catalogue.check_exists(settings)
     except ConfigError as error:
-        click.echo(json.dumps({"status": "unknown", "error": str(error)}) if as_json else f"UNKNOWN: {error}")
-        context.exit(UNKNOWN)
+        _end_unknown(context, error, as_json)
+
+
+def _end_unknown(context: click.Context, error: Exception, as_json: bool) -> NoReturn:
+    """Say why nothing can be said, and end as monitoring plugins do then."""
+    click.echo(json.dumps({"status": "unknown", "error": str(error)}) if as_json else f"UNKNOWN: {error}")
+    context.exit(UNKNOWN)
 
 
 def _serve_metrics(stack: ExitStack, settings: Settings, site: Any, port: int) -> int:
